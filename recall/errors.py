@@ -1,0 +1,98 @@
+"""Every error that this library raises on purpose.
+
+    RecallError
+    |-- ConfigError      a configuration file or setting is wrong
+    |-- DataError        a table does not hold what the configuration says
+    |-- RequestError     one request cannot be answered as it was asked
+    |-- TrainingError    training met a number that is not finite, or cannot start
+    |-- ExportError      the exported vectors do not reproduce the model
+    |-- IndexFileError   an index file is unreadable or does not fit its bundle
+    |-- BundleError      a bundle is missing, damaged, or of a newer format
+    `-- PublishError     a bundle could not be put in place
+        `-- PublishBusy  another process is publishing to the same place
+
+An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
+and the HTTP service can each show them in their own form.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RecallError(Exception):
+    """Base of all errors; `exit_code` is what the command line ends with (sysexits.h where one fits)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", mend: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.why = why
+        self.mend = mend
+        super().__init__(what, where, why, mend)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.why:
+            text += f" ({self.why})"
+        return f"{text}. {self.mend}" if self.mend else text
+
+
+class ConfigError(RecallError):
+    """A configuration file or setting is wrong; `where` is the file and the key."""
+
+    exit_code = 78
+
+
+class DataError(RecallError):
+    """A table does not hold what the configuration says; `where` is the file and the column."""
+
+    exit_code = 65
+
+
+class RequestError(RecallError):
+    """One request cannot be answered as it was asked; `where` is a JSON pointer into the request, such as `/context/hour`."""
+
+    exit_code = 65
+
+
+class TrainingError(RecallError):
+    """Training met a number that is not finite, or cannot start from what it was given."""
+
+
+class ExportError(RecallError):
+    """The exported vectors do not reproduce the model's scores, so nothing was published."""
+
+
+class IndexFileError(RecallError):
+    """An index file is unreadable or does not fit the vectors beside it."""
+
+    exit_code = 65
+
+
+class BundleError(RecallError):
+    """A bundle is missing, damaged, or of a newer format; `where` is the file."""
+
+    exit_code = 65
+
+
+class PublishError(RecallError):
+    """A bundle could not be put in place; what was live stays live."""
+
+    exit_code = 73
+
+
+class PublishBusy(PublishError):
+    """Another process is publishing to the same place; trying again later is right."""
+
+    exit_code = 75
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the known name closest to `name`, or lists at most ten known names when none is close."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return f"Known names: {shown}" if names else "No name is known here"
