@@ -9,7 +9,7 @@
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
     |-- BundleError      a bundle is missing, damaged, or of a newer format
     `-- PublishError     a bundle could not be put in place
-        `-- PublishBusy  another process is publishing to the same place
+        `-- PublishBusyError  another process is publishing to the same place
 
 An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
 and the HTTP service can each show them in their own form.
@@ -82,7 +82,7 @@ class PublishError(RecallError):
     exit_code = 73
 
 
-class PublishBusy(PublishError):
+class PublishBusyError(PublishError):
     """Another process is publishing to the same place; trying again later is right."""
 
     exit_code = 75

@@ -29,9 +29,13 @@ class _ColumnField(_Base):
     @model_validator(mode="after")
     def _source_fits_side(self) -> "_ColumnField":
         if self.side == "item" and self.source in ("interactions", "users"):
-            raise ValueError("an item field is read from the items table; context columns of the interactions belong to side 'user'")
+            raise ValueError(
+                "an item field is read from the items table; context columns of the interactions belong to side 'user'"
+            )
         if self.side == "user" and self.source == "items":
-            raise ValueError("a user field is read from the users table or from the interactions (context), not from the items table")
+            raise ValueError(
+                "a user field is read from the users table or from the interactions (context), not from the items table"
+            )
         return self
 
 
@@ -128,7 +132,9 @@ class Schema(_Base):
                 raise ValueError(f"cross field '{name}' names '{part}', which is not a field")
             if field.side != cross.side:
                 raise ValueError(f"cross field '{name}' is of side '{cross.side}', but '{part}' is of side '{field.side}'")
-            single = isinstance(field, CategoricalField | HashedField) or (isinstance(field, NumericField) and field.scale == "buckets")
+            single = isinstance(field, CategoricalField | HashedField) or (
+                isinstance(field, NumericField) and field.scale == "buckets"
+            )
             if not single:
                 raise ValueError(f"cross field '{name}' needs single-valued parts; '{part}' is a {field.kind} field")
 

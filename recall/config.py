@@ -1,0 +1,311 @@
+"""One TOML file says everything about a run: where the data are, what the fields mean, how to learn, index and evaluate.
+
+Every value is frozen once read; a key that is not known is refused with the nearest name that is. A setting may be
+overridden by its dotted path, such as `train.sweeps=4`.
+"""
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recall.errors import ConfigError, nearest
+from recall.schema import AnyField, Schema
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnSplit(_Section):
+    """The split of each interaction is named in a column."""
+
+    by: Literal["column"]
+    column: str = "split"
+    train: tuple[str, ...] = ("train",)
+    valid: tuple[str, ...] = ("valid",)
+    test: tuple[str, ...] = ("test",)
+
+
+class LastSplit(_Section):
+    """The last `test` interactions of each user are tested on, the `valid` before those validate; needs `data.time`."""
+
+    by: Literal["last"]
+    test: int = Field(default=1, ge=0)
+    valid: int = Field(default=1, ge=0)
+
+
+class TimeSplit(_Section):
+    """Interactions at or after `test` are tested on, those at or after `valid` validate; a share of all rows or a time."""
+
+    by: Literal["time"]
+    test: float = 0.9
+    """A number in (0, 1) is a quantile of all times; any other is a time in the column's own unit."""
+    valid: float | None = None
+
+
+class NoSplit(_Section):
+    """Everything trains."""
+
+    by: Literal["none"] = "none"
+
+
+Split = Annotated[ColumnSplit | LastSplit | TimeSplit | NoSplit, Field(discriminator="by")]
+
+
+class DataConfig(_Section):
+    """The three tables and the columns that play a part; paths are relative to the data folder."""
+
+    interactions: str = "interactions.parquet"
+    users: str | None = None
+    items: str | None = None
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    time: str | None = None
+    """Time or position; orders each user's interactions. Ties keep the order of the file."""
+    weight: str | None = None
+    """Positive strength of an interaction; 1 for all when left out."""
+    split: Split = NoSplit()
+    carve: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
+
+
+class ModelConfig(_Section):
+    """The model to learn."""
+
+    kind: Literal["fm"] = "fm"
+    k: int = Field(default=64, ge=0, le=1024)
+    """Number of factors."""
+
+
+class StoppingConfig(_Section):
+    """When to look at the validation part, and when to stop."""
+
+    every: int = Field(default=1, ge=1)
+    """Sweeps or epochs between two looks."""
+    patience: int = Field(default=3, ge=1)
+    """Looks without a better figure before training stops; the best model is kept."""
+    metric: Literal["ndcg", "recall"] = "ndcg"
+    at: int = Field(default=10, ge=1)
+    requests: int = Field(default=10_000, ge=1)
+    """At most this many validation requests are looked at, drawn once."""
+
+
+class WholeCatalogueConfig(_Section):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+
+    method: Literal["whole-catalogue"] = "whole-catalogue"
+    sweeps: int = Field(default=12, ge=1)
+    steps: int = Field(default=4, ge=1)
+    """Conjugate-gradient steps on each side in each sweep."""
+    alpha: float = Field(default=0.01, gt=0)
+    """Weight of the squared score of every pair, beside 1 for an observed one."""
+    popularity: float = Field(default=0.0, ge=0, le=2)
+    """Items weigh in that sum as this power of their observed count, scaled to a mean of 1."""
+    regularisation: float = Field(default=0.01, ge=0)
+    nu: float = Field(default=1.0, ge=0, le=2)
+    """Regularisation of a feature grows with this power of how much data it sees."""
+    drop: float = Field(default=0.05, ge=0, lt=1)
+    """Share of contexts and items repeated with values dropped, which trains the unknown rows."""
+    scale: float = Field(default=0.1, gt=0)
+    """Standard deviation of a starting vector's length."""
+    stopping: StoppingConfig = StoppingConfig()
+
+
+class MiniBatchConfig(_Section):
+    """Logistic loss on observed pairs and sampled negatives, by stochastic gradients."""
+
+    method: Literal["minibatch"]
+    epochs: int = Field(default=10, ge=1)
+    optimiser: Literal["adam", "adagrad"] = "adagrad"
+    learning_rate: float = Field(default=0.05, gt=0)
+    batch: int = Field(default=4096, ge=1)
+    negatives: int = Field(default=4, ge=1)
+    """Negatives drawn for each observed pair."""
+    popularity: float = Field(default=0.5, ge=0, le=2)
+    """Negatives are drawn with this power of the item's observed count."""
+    regularisation: float = Field(default=1e-6, ge=0)
+    drop: float = Field(default=0.05, ge=0, lt=1)
+    scale: float = Field(default=0.1, gt=0)
+    stopping: StoppingConfig = StoppingConfig()
+
+
+Train = Annotated[WholeCatalogueConfig | MiniBatchConfig, Field(discriminator="method")]
+
+
+class IndexConfig(_Section):
+    """How item vectors are searched."""
+
+    kind: Literal["auto", "exact", "ivf"] = "auto"
+    exact_up_to: int = Field(default=50_000, ge=0)
+    """With kind 'auto': exact search up to this many items, IVF above."""
+    target: float = Field(default=0.99, gt=0, le=1)
+    """Share of the exact top n that IVF must find on held-out user vectors; nprobe is set by it."""
+    n: int = Field(default=100, ge=1)
+    """Length of the lists that the target speaks of."""
+
+
+class EvaluationConfig(_Section):
+    """What is asked of the finished model, and how the answers are judged."""
+
+    at: tuple[int, ...] = (5, 10, 20)
+    mask: Literal["none", "context", "user"] = "user"
+    """Leave out of a list: nothing, what exactly this context has in train, or all that the user has in train."""
+    request: Literal["row", "context"] = "context"
+    """One request for each test row, or one for all test rows that share their user and context."""
+    intervals: int = Field(default=1000, ge=0)
+    """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
+
+
+class ExportConfig(_Section):
+    """How the exported vectors are proved."""
+
+    users: int = Field(default=256, ge=1)
+    items: int = Field(default=1024, ge=1)
+    tolerance: float = Field(default=1e-4, gt=0)
+    """Largest relative difference between a served score and the model's at which a bundle is still published."""
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    name: str = "run"
+    seed: int = Field(default=0, ge=0)
+    data: DataConfig = DataConfig()
+    fields: dict[str, AnyField]
+    model: ModelConfig = ModelConfig()
+    train: Train = WholeCatalogueConfig()
+    index: IndexConfig = IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_catalogue_by_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("train"), dict):
+            return {**values, "train": {"method": "whole-catalogue", **values["train"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _schema_holds(self) -> "RunConfig":
+        schema = self.schema_
+        if schema.history is not None and self.data.time is None:
+            raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        return self
+
+    @property
+    def schema_(self) -> Schema:
+        """The fields and id columns as the schema that travels with the model."""
+        return Schema(user_id=self.data.user_id, item_id=self.data.item_id, fields=self.fields)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's configuration.
+
+    Args:
+        path: a TOML file.
+        overrides: settings as `dotted.path=value`; the value is read as TOML, or as text when it is not TOML.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or a key or value is wrong; all faults are named at once.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such configuration file", where=str(path), mend="Give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the configuration cannot be read", where=str(path), why=str(error)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("this is not TOML", where=str(path), why=str(error), mend="Correct the line that is named") from None
+    for override in overrides:
+        _override(values, override)
+    return parse_config(values, where=str(path))
+
+
+def parse_config(values: dict[str, Any], where: str = "config") -> RunConfig:
+    """A run's configuration from plain values, as a TOML file would give them. Raises ConfigError."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_faults(error, values)), where=where) from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"{override!r} is no setting", where="override", mend="Write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path!r} goes through {key!r}, which is a value and no section", where="override")
+    values[keys[-1]] = value
+
+
+def _faults(error: ValidationError, values: dict[str, Any]) -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        location = list(fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            model, shown = _walk(RunConfig, location[:-1], values)
+            known = model.model_fields if model is not None else ()
+            yield f"{'.'.join([*shown, str(location[-1])])}: this key is not known. {nearest(str(location[-1]), known)}"
+        else:
+            _, shown = _walk(RunConfig, location, values)
+            message = fault["msg"].removeprefix("Value error, ")
+            given = fault.get("input")
+            tail = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+            yield f"{'.'.join(shown) or 'config'}: {message}{tail}"
+
+
+def _walk(
+    model: type[BaseModel] | None, location: Sequence[int | str], values: Any
+) -> tuple[type[BaseModel] | None, list[str]]:
+    """Follow a pydantic error location; gives the model reached and the location without the tags of unions."""
+    shown: list[str] = []
+    here: Any = model
+    for part in location:
+        members = _members(here)
+        tagged = [member for member in members if str(part) in _tags(member)]
+        if tagged and not (isinstance(values, dict) and part in values and len(members) == 1):
+            here = tagged[0]  # the tag of a discriminated union, which is no key of the file
+            continue
+        shown.append(str(part))
+        values = values.get(part) if isinstance(values, dict) else None
+        here = _child(members[0], str(part)) if len(members) == 1 else None
+    members = _members(here)
+    return (
+        members[0] if len(members) == 1 and isinstance(members[0], type) and issubclass(members[0], BaseModel) else None
+    ), shown
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if isinstance(annotation, type) or get_origin(annotation) in (dict, tuple, list, Literal) or annotation is None:
+        return [annotation]
+    return [leaf for member in get_args(annotation) for leaf in _members(member)]
+
+
+def _tags(member: Any) -> tuple[str, ...]:
+    if not (isinstance(member, type) and issubclass(member, BaseModel)):
+        return ()
+    return tuple(
+        str(value)
+        for name in ("kind", "by", "method")
+        if name in member.model_fields
+        for value in get_args(member.model_fields[name].annotation)
+    )
+
+
+def _child(member: Any, name: str) -> Any:
+    if isinstance(member, type) and issubclass(member, BaseModel) and name in member.model_fields:
+        return member.model_fields[name].annotation
+    if get_origin(member) is dict:
+        return get_args(member)[1]
+    return None

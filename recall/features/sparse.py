@@ -1,0 +1,99 @@
+"""Weighted feature rows: the one form in which users, contexts and items reach a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+_CHUNK = 1 << 20  # features gathered at once by weighted_sum: 256 MB of temporary memory at k = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """n rows of weighted features in compressed sparse row form.
+
+    Row r holds features `indices[indptr[r]:indptr[r + 1]]` with the weights beside them. A feature may occur twice in
+    a row; its weights then add up in `weighted_sum`, so encoders merge repeated features before they build rows.
+
+    Attributes:
+        indptr: int64 [n + 1], starts at 0 and never falls.
+        indices: int32 [nnz], each in [0, n_features).
+        weights: float32 [nnz].
+        n_features: number of rows of the table that the indices point into.
+    """
+
+    indptr: Int64
+    indices: Int32
+    weights: Float32
+    n_features: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of (row, feature) entries."""
+        return len(self.indices)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "SparseRows":
+        """The rows at positions `rows` (integer [m]), in that order; a position may repeat."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
+
+    def weighted_sum(self, table: npt.NDArray[np.floating]) -> Float32:
+        """sum_j x_j table[j] for every row.
+
+        Args:
+            table: float [n_features, d].
+
+        Returns:
+            float32 [n, d]; a row without features gives zeros.
+        """
+        result = np.zeros((len(self), table.shape[1]), dtype=np.float32)
+        first = 0
+        while first < len(self):
+            end = self.indptr[first] + _CHUNK
+            last = max(first + 1, int(np.searchsorted(self.indptr, end, side="right")) - 1)
+            start, stop = int(self.indptr[first]), int(self.indptr[last])
+            if stop > start:
+                parts = table[self.indices[start:stop]] * self.weights[start:stop, None]
+                starts = self.indptr[first:last] - start
+                filled = np.flatnonzero(np.diff(self.indptr[first : last + 1]))
+                # reduceat gives the element itself, not zero, for an empty segment: sum the filled rows alone
+                result[first + filled] = np.add.reduceat(parts, starts[filled], axis=0)
+            first = last
+        return result
+
+    @staticmethod
+    def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
+        """Row r of the result is row r of every part, one after another; all parts share one feature space and one length."""
+        lengths = np.stack([np.diff(part.indptr) for part in parts])
+        indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
+        indices = np.empty(indptr[-1], dtype=np.int32)
+        weights = np.empty(indptr[-1], dtype=np.float32)
+        start = indptr[:-1].copy()
+        for part, length in zip(parts, lengths, strict=True):
+            target = np.repeat(start - part.indptr[:-1], length) + np.arange(part.nnz)
+            indices[target] = part.indices
+            weights[target] = part.weights
+            start += length
+        return SparseRows(indptr, indices, weights, parts[0].n_features)
+
+    @staticmethod
+    def below(parts: Sequence["SparseRows"]) -> "SparseRows":
+        """The rows of every part, one part after another; all parts share one feature space."""
+        offsets = np.cumsum([0] + [part.nnz for part in parts])
+        indptr = np.concatenate([[0], *(part.indptr[1:] + offset for part, offset in zip(parts, offsets, strict=False))])
+        return SparseRows(
+            indptr.astype(np.int64),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+            parts[0].n_features,
+        )
