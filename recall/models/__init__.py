@@ -1,0 +1,1 @@
+"""Models that score a user against an item."""
