@@ -47,9 +47,7 @@ class Bundle:
         return _read_parquet(self.folder / files.ITEMS)
 
 
-def write_contents(
-    folder: Path, encoder: FeatureEncoder, tables: FMTables, item_vectors: Float32, items: pl.DataFrame
-) -> None:
+def write_contents(folder: Path, encoder: FeatureEncoder, tables: FMTables, item_vectors: Float32, items: pl.DataFrame) -> None:
     """Write every file of a bundle but the users, the index and the manifest.
 
     Args:
