@@ -83,6 +83,47 @@ class SparseRows:
         return result
 
     @staticmethod
+    def single(features: Int32, n_features: int) -> "SparseRows":
+        """One feature with weight 1 in each row; features int32 [n]."""
+        n = len(features)
+        return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
+
+    @staticmethod
+    def gathered(
+        rows: npt.NDArray[np.integer],
+        features: npt.NDArray[np.integer],
+        weights: npt.NDArray[np.floating],
+        n: int,
+        n_features: int,
+    ) -> "SparseRows":
+        """n rows from entries in any order; weights of a feature that a row holds twice are added.
+
+        Args:
+            rows: integer [entries], each in [0, n).
+            features: integer [entries], each in [0, n_features).
+            weights: float [entries].
+        """
+        keys = rows.astype(np.int64) * n_features + features
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
+        keys = keys[starts]
+        summed = np.add.reduceat(weights[order], starts) if len(starts) else weights
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
+        return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
+
+    def shifted(self, offset: int, n_features: int) -> "SparseRows":
+        """The same rows in a larger feature space, where this one starts at `offset`."""
+        return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
+
+    @staticmethod
+    def empty(n: int, n_features: int) -> "SparseRows":
+        """n rows without features."""
+        return SparseRows(
+            np.zeros(n + 1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32), n_features
+        )
+
+    @staticmethod
     def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
         """Row r of the result is row r of every part, one after another; all parts share one feature space and one length."""
         lengths = np.stack([np.diff(part.indptr) for part in parts])

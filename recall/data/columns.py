@@ -1,0 +1,118 @@
+"""Which table each field reads its columns from.
+
+Requests name columns, and a request has one name for one thing: so every column belongs to one table, and the fields
+that read it agree on which.
+"""
+
+from dataclasses import dataclass
+
+from recall.data.tables import Tables
+from recall.errors import ConfigError, DataError, nearest
+from recall.schema import BagField, ColumnField, CrossField, HistoryField, Schema
+
+RESERVED = ("user", "item", "weight", "split")
+"""Columns that the sorted interactions have anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns that the fields read, by table and without repetition; the id columns are not among them."""
+
+    users: tuple[str, ...]
+    context: tuple[str, ...]
+    items: tuple[str, ...]
+
+
+def find_columns(schema: Schema, tables: Tables) -> Columns:
+    """Find the table of every column that a field reads.
+
+    Raises:
+        ConfigError: a column is in two tables and the field does not say which, or two fields disagree.
+        DataError: a column is in none of the tables where it may be.
+    """
+    found: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
+    for name, field in schema.fields.items():
+        if isinstance(field, HistoryField | CrossField):
+            continue
+        column = schema.column(name)
+        if column == (schema.user_id if field.side == "user" else schema.item_id):
+            continue  # the id itself, which every table has
+        table = _table(name, field, column, schema, tables)
+        found[table][column] = None
+        if isinstance(field, BagField) and field.weights is not None:
+            _require(name, field.weights, table, tables)
+            found[table][field.weights] = None
+    for column in found["interactions"]:
+        if column in RESERVED:
+            raise ConfigError(
+                f"a context column cannot be called {column!r}", where="fields", mend="Rename it in the interactions"
+            )
+    for column in found["users"]:
+        if column in found["interactions"]:
+            raise ConfigError(
+                f"column {column!r} is read from the users table by one field and from the interactions by another",
+                where="fields",
+                why="a request names each column once",
+                mend="Give both fields the same source, or rename the column in one of the tables",
+            )
+    return Columns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
+
+
+def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:
+    where = f"fields.{name}"
+    if field.side == "user" and column == schema.item_id:
+        raise ConfigError(
+            f"a user field cannot read the item id column {column!r}",
+            where=where,
+            why="it would tell the model the answer",
+            mend="Give the field side = 'item'",
+        )
+    if field.source is not None:
+        _require(name, column, field.source, tables)
+        return field.source
+    allowed = ("items",) if field.side == "item" else ("interactions", "users")
+    having = [table for table in allowed if table in tables.named and column in tables.named[table].columns]
+    if len(having) == 1:
+        return having[0]
+    if having:
+        raise ConfigError(
+            f"column {column!r} is in the {' and in the '.join(having)} table",
+            where=where,
+            mend=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
+        )
+    if field.side == "item" and column in tables.interactions.columns:
+        raise DataError(
+            f"an item field needs column {column!r} in the items table, but it is in the interactions only",
+            where=where,
+            why="what is known only with an interaction belongs to the request",
+            mend="Give the field side = 'user', or move the column to the items table",
+        )
+    raise DataError(
+        f"no table has a column {column!r} for this field",
+        where=where,
+        why=_looked(allowed, tables),
+        mend=_near(column, tables),
+    )
+
+
+def _require(name: str, column: str, table: str, tables: Tables) -> None:
+    where = f"fields.{name}"
+    if table not in tables.named:
+        raise ConfigError(
+            f"the field reads the {table} table, but data.{table} is not set", where=where, mend=f"Set data.{table} to its file"
+        )
+    if column not in tables.named[table].columns:
+        raise DataError(
+            f"the {table} table has no column {column!r}",
+            where=where,
+            why=f"its file is {tables.named[table].path}",
+            mend=_near(column, tables),
+        )
+
+
+def _looked(allowed: tuple[str, ...], tables: Tables) -> str:
+    return "; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed)
+
+
+def _near(column: str, tables: Tables) -> str:
+    return nearest(column, {known for table in tables.named.values() for known in table.columns})
