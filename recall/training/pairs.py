@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from recall.data.contexts import build_contexts, positives
+from recall.data.dataset import Dataset
+from recall.features.blocks import Block
+from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
+from recall.vocabulary import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,19 @@ class ObservedPairs:
     observed: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
 
-    def with_dropped_values(
-        self, share: float, unknown: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], rng: np.random.Generator
-    ) -> "ObservedPairs":
+    @staticmethod
+    def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
+        """The pairs among some interactions: positions int64 [m] in `dataset.events`. Raises DataError."""
+        contexts = build_contexts(dataset, encoder, positions)
+        items = positives(dataset, contexts, positions)
+        return ObservedPairs(contexts.features, encoder.encode_items(dataset.items), items.indptr, items.items, items.weights)
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """int64 [nnz], the context of each pair."""
+        return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
+
+    def with_dropped_values(self, share: float, encoder: FeatureEncoder, rng: np.random.Generator) -> "ObservedPairs":
         """The same pairs beside copies of some rows in which values are unknown.
 
         A random `share` of contexts and of items is repeated, with their observations; in each copy about half of the
@@ -37,7 +52,7 @@ class ObservedPairs:
 
         Args:
             share: in [0, 1).
-            unknown: for user and item features, the unknown row of the block that a feature lies in: int32 [n_features].
+            encoder: tells which features lie in one block.
             rng: draws the rows and blocks.
         """
         contexts = np.flatnonzero(rng.random(len(self.contexts)) < share)
@@ -48,18 +63,18 @@ class ObservedPairs:
         source = np.repeat(self.indptr[:-1][contexts] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         copied = replace(
             self,
-            contexts=SparseRows.below([self.contexts, _drop(self.contexts.take(contexts), unknown[0], rng)]),
+            contexts=SparseRows.below([self.contexts, _drop(self.contexts.take(contexts), encoder.user_blocks, rng)]),
             indptr=np.concatenate([self.indptr, self.indptr[-1] + np.cumsum(lengths)]),
             observed=np.concatenate([self.observed, self.observed[source]]),
             weights=np.concatenate([self.weights, self.weights[source]]),
         )
-        return copied._with_item_copies(items, _drop(self.items.take(items), unknown[1], rng))
+        return copied._with_item_copies(items, _drop(self.items.take(items), encoder.item_blocks, rng))
 
     def _with_item_copies(self, items: npt.NDArray[np.integer], rows: SparseRows) -> "ObservedPairs":
         copy_of = np.full(len(self.items), -1, dtype=np.int32)
         copy_of[items] = len(self.items) + np.arange(len(items), dtype=np.int32)
         extra = np.flatnonzero(copy_of[self.observed] >= 0)
-        context = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        context = self.owners
         counts = np.diff(self.indptr) + np.bincount(context[extra], minlength=len(self.indptr) - 1)
         order = np.argsort(np.concatenate([context, context[extra]]), kind="stable")
         return replace(
@@ -71,12 +86,13 @@ class ObservedPairs:
         )
 
 
-def _drop(rows: SparseRows, unknown: npt.NDArray[np.int32], rng: np.random.Generator) -> SparseRows:
+def _drop(rows: SparseRows, blocks: tuple[Block, ...], rng: np.random.Generator) -> SparseRows:
     """The rows with each block's features replaced by its unknown row, by the toss of a coin for each row and block."""
     row = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(rows.indptr))
-    blocks, block_of = np.unique(unknown, return_inverse=True)
+    offsets = np.array([block.offset for block in blocks], dtype=np.int32)
+    block = np.searchsorted(offsets, rows.indices, side="right") - 1
     tossed = rng.random((len(rows), len(blocks))) < 0.5
-    indices = np.where(tossed[row, block_of[rows.indices]], unknown[rows.indices], rows.indices)
+    indices = np.where(tossed[row, block], offsets[block] + UNKNOWN, rows.indices)
     # several values of one bag fall to the same row: merge them, their weights added
     key, position = np.unique(row * rows.n_features + indices, return_inverse=True)
     weights = np.bincount(position, weights=rows.weights, minlength=len(key)).astype(np.float32)

@@ -32,15 +32,17 @@ def csr(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], value
 
 def with_values(pattern: Tensor, values: Tensor) -> Tensor:
     """The CSR matrix with the positions of `pattern` and other values [nnz]."""
-    return torch.sparse_csr_tensor(
+    matrix: Tensor = torch.sparse_csr_tensor(
         pattern.crow_indices(), pattern.col_indices(), values, size=pattern.shape, check_invariants=False
     )
+    return matrix
 
 
 def sampled_products(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """<left[r], right[c]> at every position (r, c) of a CSR pattern: left [rows, d], right [columns, d] -> [nnz]."""
     zeros = with_values(pattern, left.new_zeros(pattern.values().shape))
-    return torch.sparse.sampled_addmm(zeros, left, right.t(), beta=0.0).values()
+    products: Tensor = torch.sparse.sampled_addmm(zeros, left, right.t(), beta=0.0).values()
+    return products
 
 
 def transposed(

@@ -12,6 +12,7 @@ loss. Each feature is regularised in proportion to (what it observes + its share
 The terms that only the user enters do not rank and are left at zero.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,8 +68,7 @@ class WholeCatalogueSolver:
 
     def _weigh(self, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
-        context = np.repeat(np.arange(len(pairs.contexts)), np.diff(pairs.indptr))
-        of_context = torch.from_numpy(np.bincount(context, pairs.weights, len(pairs.contexts)).astype(np.float32))
+        of_context = torch.from_numpy(np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32))
         of_item = torch.from_numpy(np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32))
         self._a = _power(of_context, config.activity)
         self._b = _power(of_item, config.popularity)
@@ -89,6 +89,13 @@ class WholeCatalogueSolver:
         loss = self._item_step(users)
         loss += float((self._user_penalty * self.model.user_factors.square()).sum())
         return loss / float(self._by_item.weights.sum())
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing beside the model: every sweep starts from its tables alone."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave."""
 
     def _user_step(self) -> None:
         own, factors = self._item_side(self.model.item_weights, self.model.item_factors)
