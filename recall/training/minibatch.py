@@ -103,7 +103,7 @@ class MiniBatchLearner:
             table = self.model.get_parameter(name).data
             optimiser.step(table, rows[name.partition("_")[0]], gradients[name] + config.regularisation * local[name].detach())
         self._bias.step(self.model.bias.data[None], torch.zeros(1, dtype=torch.int64), gradients["bias"][None])
-        return float(loss)
+        return float(loss.detach())
 
 
 def _local(rows: SparseRows) -> tuple[SparseBatch, Tensor]:
