@@ -1,7 +1,7 @@
 """Interactions sorted by user and time, split, beside the catalogue of users and items."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def _catalogue(
 ) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
     """The rows of a users or items table, followed by ids that only interactions hold, and the row of every interaction."""
     listed = (
-        _listed(table, id_column, columns, numeric)
+        read_catalogue(table, id_column, columns, numeric)
         if table is not None
         else pl.DataFrame({id_column: []}, {id_column: pl.String})
     )
@@ -134,7 +134,18 @@ def _catalogue(
     return pl.concat([listed, unlisted], how="diagonal"), row[distinct.codes]
 
 
-def _listed(table: Table, id_column: str, columns: tuple[str, ...], numeric: set[str]) -> pl.DataFrame:
+def read_catalogue(table: Table, id_column: str, columns: Collection[str], numeric: Collection[str]) -> pl.DataFrame:
+    """A users or items table, ready to be encoded.
+
+    Args:
+        table: the file.
+        id_column: comes back as text.
+        columns: those wanted beside the id.
+        numeric: those of them that are read as numbers.
+
+    Raises:
+        DataError: a column is missing, an id is missing or occurs twice, or a number is none.
+    """
     raw = table.collect([id_column, *columns])
     ids = canonical_series(raw[id_column])
     _refuse_missing(raw[id_column], ids, table.where(id_column))
