@@ -71,7 +71,7 @@ class BagEncoder:
             try:
                 row = self.vocabulary.row(canonical(value))
             except TypeError:
-                raise refusal(self.column, f"{value!r} in the list is no single value") from None
+                raise refusal(self.column, "one part of the list is no single value") from None
             entries[row] = entries.get(row, 0.0) + weight / norm
         return list(entries.items())
 
@@ -87,7 +87,7 @@ class BagEncoder:
             return list(value)
         if isinstance(value, str):
             return list(value.split(self.field.separator))
-        raise refusal(column, f"{value!r} is no list", f"Give a list, or text cut at {self.field.separator!r}")
+        raise refusal(column, "the value is no list", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, values: Mapping[str, object], bag: list[object]) -> list[float]:
         if self.field.weights is None:
@@ -100,7 +100,7 @@ class BagEncoder:
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(map(isfinite, weights)):
-            raise refusal(self.field.weights, f"{given!r} holds something that is not a finite number")
+            raise refusal(self.field.weights, "one weight is not a finite number")
         return weights
 
 

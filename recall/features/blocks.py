@@ -118,7 +118,7 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
 
 
 def refusal(column: str, what: str, mend: str = "") -> RequestError:
-    """The error for one value of a request; `where` is its JSON pointer."""
+    """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
     return RequestError(what, where=pointer(column), mend=mend)
 
 
