@@ -53,8 +53,8 @@ class ItemIds:
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Rows of ids: int64 [m], -1 where an id is not known."""
-        if not len(ids):
-            return np.empty(0, dtype=np.int64)
+        if not len(ids) or not len(self):
+            return np.full(len(ids), -1, dtype=np.int64)
         wanted = pl.Series([_encodable(one) for one in ids], dtype=pl.String)
         hashes = wanted.hash(self._seed).to_numpy()
         places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
