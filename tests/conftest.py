@@ -1,16 +1,21 @@
 """Fixtures that many tests share: a small data set with a field of every kind, and real data where there are any."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
+from recall.export import export
 from recall.features.encoder import FeatureEncoder
+from recall.models.fm import FactorizationMachine
+from recall.recommender import Recommender
 
 USERS, ITEMS, EVENTS = 12, 15, 160
 
@@ -103,6 +108,42 @@ def tiny_dataset(tiny_folder: Path, tiny_config: RunConfig) -> Dataset:
 def tiny_encoder(tiny_dataset: Dataset) -> FeatureEncoder:
     """An encoder fitted on the small data set."""
     return FeatureEncoder.fit(tiny_dataset)
+
+
+@pytest.fixture
+def tiny_model(tiny_encoder: FeatureEncoder) -> FactorizationMachine:
+    """A model over the small data set, drawn at random and never trained."""
+    return random_model(tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a published bundle over the small data set, shared: to change it, copy it first."""
+    folder = tmp_path_factory.mktemp("published")
+    write_tiny_tables(folder)
+    config = parse_config(TINY)
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    export(random_model(encoder), encoder, dataset, config, folder / "bundles")
+    return folder / "bundles"
+
+
+@pytest.fixture
+def recommender(published: Path) -> Iterator[Recommender]:
+    """The published bundle, loaded."""
+    loaded = Recommender.load(published)
+    yield loaded
+    loaded.close()
+
+
+def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> FactorizationMachine:
+    """A factorization machine whose every parameter is drawn at random."""
+    generator = torch.Generator().manual_seed(seed)
+    model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    return model
 
 
 @pytest.fixture
