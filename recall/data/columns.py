@@ -4,9 +4,10 @@ Requests name columns, and a request has one name for one thing: so every column
 that read it agree on which.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recall.data.tables import Tables
+from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, nearest
 from recall.schema import BagField, ColumnField, CrossField, HistoryField, Schema
 
@@ -96,7 +97,8 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
         f"no table has a column {column!r}",
         where=where,
         why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
-        mend=_near(column, tables) + "".join(f" Or set data.{table} to the table that has it" for table in unset),
+        mend=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
+        + "".join(f" Or set data.{table} to the table that has it" for table in unset),
     )
 
 
@@ -112,9 +114,9 @@ def _require(name: str, column: str, table: str, tables: Tables) -> None:
             f"the {table} table has no column {column!r}",
             where=f"fields.{name}",
             why=f"its file is {tables.named[table].path}",
-            mend=_near(column, tables),
+            mend=_near(column, [tables.named[table]]),
         )
 
 
-def _near(column: str, tables: Tables) -> str:
-    return nearest(column, {known for table in tables.named.values() for known in table.columns})
+def _near(column: str, tables: Iterable[Table]) -> str:
+    return nearest(column, {known for table in tables for known in table.columns})
