@@ -136,9 +136,14 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
     return frame[column]
 
 
-def refusal(column: str, what: str, mend: str = "") -> RequestError:
+def refusal(column: str, value: object, what: str, mend: str = "") -> RequestError:
     """The error for one value of a request; `where` is its JSON pointer."""
-    return RequestError(what, where=pointer(column), mend=mend)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        shown = f"this {type(value).__name__}"
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return RequestError(f"{shown} {what}", where=pointer(column), mend=mend)
 
 
 def pointer(column: str) -> str:
