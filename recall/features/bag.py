@@ -70,7 +70,7 @@ class BagEncoder:
             try:
                 row = self.vocabulary.row(canonical(value))
             except (TypeError, ValueError):
-                raise refusal(self.column, value, "in the list is no single value") from None
+                raise refusal(self.column, "one part of the list is no single value") from None
             entries[row] = entries.get(row, 0.0) + weight / norm
         return list(entries.items())
 
@@ -86,20 +86,20 @@ class BagEncoder:
             return list(value)
         if isinstance(value, str):
             return list(value.split(self.field.separator))
-        raise refusal(column, value, "is no list", f"Give a list, or text cut at {self.field.separator!r}")
+        raise refusal(column, "the value is no list", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, values: Mapping[str, object], bag: list[object]) -> list[float]:
         if self.field.weights is None:
             return [1.0] * len(bag)
         given = self._parts(values, self.field.weights)
         if given is None or len(given) != len(bag):
-            raise refusal(self.field.weights, given, f"are not one weight for each of the {len(bag)} values of {self.column!r}")
+            raise refusal(self.field.weights, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
         try:
             weights = [float(weight) for weight in given]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(abs(weight) <= LARGEST for weight in weights):
-            raise refusal(self.field.weights, given, "are not all finite numbers of moderate size")
+            raise refusal(self.field.weights, "one weight is not a finite number, or too large")
         return weights
 
 

@@ -136,14 +136,9 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
     return frame[column]
 
 
-def refusal(column: str, value: object, what: str, mend: str = "") -> RequestError:
-    """The error for one value of a request; `where` is its JSON pointer."""
-    try:
-        shown = repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        shown = f"this {type(value).__name__}"
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return RequestError(f"{shown} {what}", where=pointer(column), mend=mend)
+def refusal(column: str, what: str, mend: str = "") -> RequestError:
+    """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
+    return RequestError(what, where=pointer(column), mend=mend)
 
 
 def pointer(column: str) -> str:

@@ -66,4 +66,4 @@ def text_of(values: Mapping[str, object], column: str) -> str | None:
     try:
         return canonical(value)
     except (TypeError, ValueError):  # an integer of thousands of digits has no written form either
-        raise refusal(column, value, "is no single value", "Give text, a finite number, true or false") from None
+        raise refusal(column, "the value is no single value", "Give text, a finite number, true or false") from None

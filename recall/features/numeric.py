@@ -77,7 +77,7 @@ class ScaledEncoder:
             return [(MISSING, 1.0)]
         scaled = float(self._scaled(np.array([value]))[0])
         if abs(scaled) > LARGEST:
-            raise refusal(self.column, value, "is too large beside the numbers trained on")
+            raise refusal(self.column, "the value is too large beside the numbers trained on")
         return [(FIRST, scaled)]
 
     def state(self) -> dict[str, object]:
@@ -161,7 +161,7 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
             number = float("inf")
         if isfinite(number):
             return number
-    raise refusal(column, value, "is not a finite number", "Give a number, or leave it out when it is not known")
+    raise refusal(column, "the value is not a finite number", "Give a number, or leave it out when it is not known")
 
 
 def _known(column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> tuple[Float64, npt.NDArray[np.integer]]:

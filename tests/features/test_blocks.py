@@ -37,4 +37,4 @@ def test_a_missing_column_names_the_nearest() -> None:
 
 def test_pointers_escape_as_rfc_6901_says() -> None:
     assert pointer("a/b~c d") == "/features/a~1b~0c d"
-    assert refusal("x", 7, "is odd").where == "/features/x"
+    assert refusal("a/b", "the value is odd").where == "/features/a~1b"
