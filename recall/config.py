@@ -28,6 +28,14 @@ class ColumnSplit(_Section):
     valid: tuple[str, ...] = ("valid",)
     test: tuple[str, ...] = ("test",)
 
+    @model_validator(mode="after")
+    def _parts_are_apart(self) -> "ColumnSplit":
+        named = (*self.train, *self.valid, *self.test)
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"a value means one part of the split, but {twice} are named more than once")
+        return self
+
 
 class LastSplit(_Section):
     """The last `test` interactions of each user are tested on, the `valid` before those validate; needs `data.time`."""

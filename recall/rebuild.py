@@ -18,7 +18,7 @@ from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, staging
 from recall.config import ExportConfig, IndexConfig
-from recall.data.dataset import read_catalogue
+from recall.data.catalogue import listed
 from recall.data.tables import read_table
 from recall.errors import DataError, nearest
 from recall.features.encoder import FeatureEncoder
@@ -93,7 +93,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
 def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> pl.DataFrame:
     schema = encoder.schema
     table = read_table(path)
-    wanted = [name for name in encoder.items.columns if name != schema.item_id]
+    wanted = tuple(name for name in encoder.items.columns if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
             raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
@@ -106,7 +106,7 @@ def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> p
             mend=nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
-    items = read_catalogue(table, schema.item_id, wanted, numeric & set(wanted))
+    items = listed(table, schema.item_id, wanted, numeric)
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
     return items

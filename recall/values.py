@@ -6,9 +6,7 @@ byte for byte: "012" stays apart from "12".
 """
 
 import datetime
-from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +32,10 @@ def canonical(value: object) -> str:
             return str(value)
         case float() if value == value:
             return str(int(value)) if abs(value) < _WHOLE and value.is_integer() else repr(value)
-        case Decimal() if value.is_finite():
-            return canonical(float(value))
+        case np.floating():  # the shortest decimal of its own width
+            return canonical(float(str(value)))
+        case np.generic():
+            return canonical(value.item())
         case datetime.date() | datetime.time():  # a datetime is a date
             return value.isoformat()
     raise TypeError(f"a {type(value).__name__} has no written form")
@@ -62,11 +62,11 @@ def canonical_series(values: pl.Series) -> pl.Series:
         return canonical_series(values.cast(pl.String).cast(pl.Float64))
     if dtype.is_float():
         values = values.fill_nan(None)
-    elif not (dtype.is_decimal() or dtype in (pl.Date, pl.Datetime, pl.Time)):
+    elif dtype not in (pl.Date, pl.Datetime, pl.Time):
         raise DataError(
-            f"values of type {dtype} cannot be told apart as text",
+            f"a column of type {dtype} does not hold single values",
             where=f"column {values.name!r}" if values.name else "",
-            mend="Give text, numbers, truth values, dates or times",
+            mend="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
         )
     distinct = Distinct.of(values)
     texts = [None if value is None else canonical(value) for value in values.gather(distinct.first).to_list()]
@@ -100,18 +100,15 @@ def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, mend: str
     count = int(wrong.sum())
     if count:
         verb = "value is" if count == 1 else "values are"
-        raise DataError(f"{count:,} {verb} {what}, such as {examples(values.filter(wrong))}", where=where, mend=mend)
+        shown = examples(values.filter(wrong))
+        first = int(wrong.arg_max() or 0) + 1
+        raise DataError(f"{count:,} {verb} {what}: {shown}, first in row {first:,}", where=where, mend=mend)
 
 
-def examples(values: Iterable[object]) -> str:
+def examples(values: pl.Series) -> str:
     """At most five different values, as they would be typed."""
-    shown: list[str] = []
-    for value in values:
-        if repr(value) not in shown:
-            if len(shown) == 5:
-                return ", ".join(shown) + ", ..."
-            shown.append(repr(value))
-    return ", ".join(shown)
+    shown = list(dict.fromkeys(repr(value) for value in values.head(1000).to_list()))
+    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
 
 
 @dataclass(frozen=True, slots=True)

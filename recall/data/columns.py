@@ -4,9 +4,10 @@ Requests name columns, and a request has one name for one thing: so every column
 that read it agree on which.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recall.data.tables import Tables
+from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, nearest
 from recall.schema import BagField, ColumnField, CrossField, HistoryField, Schema
 
@@ -30,6 +31,8 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
         ConfigError: a column is in two tables and the field does not say which, or two fields disagree.
         DataError: a column is in none of the tables where it may be.
     """
+    if schema.user_id == schema.item_id:
+        raise ConfigError(f"users and items have one id column, {schema.user_id!r}", where="data.item_id")
     found: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
     for name, field in schema.fields.items():
         if isinstance(field, HistoryField | CrossField):
@@ -80,39 +83,40 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             where=where,
             mend=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
         )
-    if field.side == "item" and column in tables.interactions.columns:
+    elsewhere = [table for table, file in tables.named.items() if column in file.columns]
+    if elsewhere:
+        other = "user" if field.side == "item" else "item"
         raise DataError(
-            f"an item field needs column {column!r} in the items table, but it is in the interactions only",
+            f"column {column!r} is in the {elsewhere[0]} table, which no {field.side} field reads",
             where=where,
-            why="what is known only with an interaction belongs to the request",
-            mend="Give the field side = 'user', or move the column to the items table",
+            why="what comes with an interaction belongs to the user side, what describes an item to the item side",
+            mend=f"Give the field side = '{other}', or move the column",
         )
+    unset = [table for table in allowed if table not in tables.named]
     raise DataError(
-        f"no table has a column {column!r} for this field",
+        f"no table has a column {column!r}",
         where=where,
-        why=_looked(allowed, tables),
-        mend=_near(column, tables),
+        why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
+        mend=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
+        + "".join(f" Or set data.{table} to the table that has it" for table in unset),
     )
 
 
 def _require(name: str, column: str, table: str, tables: Tables) -> None:
-    where = f"fields.{name}"
     if table not in tables.named:
         raise ConfigError(
-            f"the field reads the {table} table, but data.{table} is not set", where=where, mend=f"Set data.{table} to its file"
+            f"the field reads the {table} table, which is not set",
+            where=f"fields.{name}",
+            mend=f"Set data.{table} to its file",
         )
     if column not in tables.named[table].columns:
         raise DataError(
             f"the {table} table has no column {column!r}",
-            where=where,
+            where=f"fields.{name}",
             why=f"its file is {tables.named[table].path}",
-            mend=_near(column, tables),
+            mend=_near(column, [tables.named[table]]),
         )
 
 
-def _looked(allowed: tuple[str, ...], tables: Tables) -> str:
-    return "; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed)
-
-
-def _near(column: str, tables: Tables) -> str:
-    return nearest(column, {known for table in tables.named.values() for known in table.columns})
+def _near(column: str, tables: Iterable[Table]) -> str:
+    return nearest(column, {known for table in tables for known in table.columns})

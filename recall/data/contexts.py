@@ -1,5 +1,6 @@
 """Contexts: the different user-side inputs among some interactions, and the items that go with each."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from recall.features.encoder import FeatureEncoder, context_frame
 from recall.features.sparse import SparseRows
 from recall.values import Distinct
 
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,8 @@ def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDA
         keys += ["user"] if read - set(keys) else []
         distinct = Distinct.of(dataset.events.select(keys)[positions])
         event, context = positions[distinct.first], distinct.codes
-    users = encoder.encode_users(dataset.users)
-    parts = [_encoded(dataset, encoder, users, event[first : first + _AT_ONCE]) for first in range(0, len(event), _AT_ONCE)]
-    features = SparseRows.below(parts) if parts else SparseRows.empty(0, encoder.n_user_features)
-    return Contexts(features, context, user[event], event)
+    pieces = [event[first : first + _AT_ONCE] for first in range(0, max(len(event), 1), _AT_ONCE)]
+    return Contexts(SparseRows.below(_encoded(dataset, encoder, pieces)), context, user[event], event)
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
@@ -96,13 +95,14 @@ def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.in
     return Positives(pairs.indptr, pairs.indices, pairs.weights)
 
 
-def _encoded(dataset: Dataset, encoder: FeatureEncoder, users: SparseRows, event: npt.NDArray[np.int64]) -> SparseRows:
-    events = dataset.events[event]
-    parts = [users.take(events["user"].to_numpy())]
-    if encoder.contexts.fields:
-        parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
-    if encoder.histories:
-        longest = max(last for history in encoder.histories.values() for _, last in history.field.lags)
-        history = previous_items(dataset, event, longest)
-        parts.append(encoder.encode_history(history, dataset.items[dataset.schema.item_id]))
-    return SparseRows.beside(parts)
+def _encoded(dataset: Dataset, encoder: FeatureEncoder, pieces: Iterable[npt.NDArray[np.int64]]) -> Iterator[SparseRows]:
+    """The user features of some interactions, a piece at a time so that little is held beside the result."""
+    users = encoder.encode_users(dataset.users)
+    histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
+    for event in pieces:
+        events = dataset.events[event]
+        history = histories.encode(previous_items(dataset, event, histories.longest))
+        parts = [users.take(events["user"].to_numpy()), history]
+        if encoder.contexts.fields:
+            parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
+        yield SparseRows.beside(parts)

@@ -1,7 +1,7 @@
 """Interactions sorted by user and time, split, beside the catalogue of users and items."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, RunConfig
+from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
 from recall.data.split import TRAIN, carve, column_parts, sorted_parts
-from recall.data.tables import Table, read_tables
+from recall.data.tables import read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.schema import NumericField, Schema
-from recall.values import Distinct, canonical_series, examples, numbers, refuse
+from recall.values import numbers, refuse
 
 _HASHED_AT_ONCE = 1 << 20
 
@@ -81,15 +82,17 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     tables = read_tables(data, root)
     columns = find_columns(schema, tables)
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
-    part_column = data.split.column if isinstance(data.split, ColumnSplit) else None
-    named = [data.user_id, data.item_id, data.time, data.weight, part_column, *columns.context]
+    named = [data.user_id, data.item_id, data.time, data.weight, *columns.context]
+    named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
     if raw.is_empty():
         raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
 
     where = tables.interactions.where
-    users, user = _catalogue(tables.users, data.user_id, columns.users, numeric, raw[data.user_id], where(data.user_id))
-    items, item = _catalogue(tables.items, data.item_id, columns.items, numeric, raw[data.item_id], where(data.item_id))
+    listed_users = listed(tables.users, data.user_id, columns.users, numeric)
+    users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
+    listed_items = listed(tables.items, data.item_id, columns.items, numeric)
+    items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     order = _order(user, times)
     if isinstance(data.split, ColumnSplit):
@@ -113,63 +116,6 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
         ]
     )
     return Dataset(schema, events, users, items, columns.context, columns.users, columns.items)
-
-
-def _catalogue(
-    table: Table | None, id_column: str, columns: tuple[str, ...], numeric: set[str], met: pl.Series, where: str
-) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
-    """The rows of a users or items table, followed by ids that only interactions hold, and the row of every interaction."""
-    listed = (
-        read_catalogue(table, id_column, columns, numeric)
-        if table is not None
-        else pl.DataFrame({id_column: []}, {id_column: pl.String})
-    )
-    distinct = Distinct.of(met)
-    ids = canonical_series(met.gather(distinct.first))
-    _refuse_missing(met, ids.gather(distinct.codes), where)
-    everyone = pl.concat([listed[id_column], ids.rename(id_column)]).unique(maintain_order=True)
-    rows = pl.DataFrame({id_column: everyone, "row": np.arange(len(everyone), dtype=np.int32)})
-    row = ids.alias(id_column).to_frame().join(rows, on=id_column, how="left", maintain_order="left")["row"].to_numpy()
-    unlisted = everyone[len(listed) :].to_frame()
-    return pl.concat([listed, unlisted], how="diagonal"), row[distinct.codes]
-
-
-def read_catalogue(table: Table, id_column: str, columns: Collection[str], numeric: Collection[str]) -> pl.DataFrame:
-    """A users or items table, ready to be encoded.
-
-    Args:
-        table: the file.
-        id_column: comes back as text.
-        columns: those wanted beside the id.
-        numeric: those of them that are read as numbers.
-
-    Raises:
-        DataError: a column is missing, an id is missing or occurs twice, or a number is none.
-    """
-    raw = table.collect([id_column, *columns])
-    ids = canonical_series(raw[id_column])
-    _refuse_missing(raw[id_column], ids, table.where(id_column))
-    repeated = ids.filter(ids.is_duplicated())
-    if len(repeated):
-        raise DataError(
-            f"{repeated.n_unique():,} ids occur in more than one row, such as {examples(repeated)}",
-            where=table.where(id_column),
-            why="one row describes one id",
-            mend="Keep one row for each id",
-        )
-    values = [numbers(raw[name], table.where(name)) if name in numeric else raw[name] for name in columns]
-    return pl.DataFrame([ids, *values])
-
-
-def _refuse_missing(raw: pl.Series, ids: pl.Series, where: str) -> None:
-    missing = ids.null_count()
-    if missing:
-        first = int(ids.is_null().arg_max() or 0)
-        raise DataError(
-            f"{missing:,} of {len(raw):,} rows have no id, the first of them row {first + 1:,}",
-            where=where,
-            mend="Fill the ids in, or leave the rows out",
-        )
 
 
 def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
@@ -207,4 +153,5 @@ def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
         digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
         digest.update("".join(values.drop_nulls().to_list()).encode())
     else:
-        digest.update(values.to_physical().fill_null(0).to_numpy().tobytes())
+        values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values.to_physical()
+        digest.update(values.fill_null(0).to_numpy().tobytes())

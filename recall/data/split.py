@@ -1,12 +1,10 @@
 """Which interactions train, which validate, and which test."""
 
-from typing import assert_never
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, LastSplit, NoSplit, Split, TimeSplit
+from recall.config import ColumnSplit, LastSplit, Split, TimeSplit
 from recall.errors import ConfigError, DataError
 from recall.values import canonical_series, examples
 
@@ -33,11 +31,10 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     found = texts.replace_strict(list(parts), list(parts.values()), default=None, return_dtype=pl.Int8)
     strange = texts.filter(found.is_null())
     if len(strange):
-        named = ", ".join(repr(name) for name in parts)
         raise DataError(
-            f"{len(strange):,} rows name no part of the split: {examples(strange.unique().sort())}",
+            f"{len(strange):,} rows name no part of the split: {examples(strange.unique().sort(nulls_last=True))}",
             where=where,
-            why=f"the configuration names {named}",
+            why=f"the configuration names {', '.join(map(repr, parts))}",
             mend="Add the values to data.split.train, .valid or .test, or leave the rows out",
         )
     return found.to_numpy()
@@ -53,34 +50,32 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
         rule: how to split; a split by column is `column_parts`.
 
     Raises:
-        ConfigError: a split by time has no time, or would validate on what comes after the test.
+        ConfigError: there is no time to split by, or validation would start after the test.
     """
+    if times is None and isinstance(rule, LastSplit | TimeSplit):
+        raise ConfigError(
+            f"a split by {rule.by!r} needs to know the time of each interaction",
+            where="data.split",
+            mend="Name the time column in data.time",
+        )
     parts = np.full(starts[-1], TRAIN, dtype=np.int8)
     match rule:
-        case NoSplit() | ColumnSplit():
-            pass
         case LastSplit():
             from_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(starts[-1])  # 1 for a user's last
             parts[from_end <= rule.valid + rule.test] = VALID
             parts[from_end <= rule.test] = TEST
-        case TimeSplit():
-            if times is None:
+        case TimeSplit() if times is not None:
+            values = times.to_numpy()
+            test = _threshold(values, rule.test, unit)
+            valid = test if rule.valid is None else _threshold(values, rule.valid, unit)
+            if valid > test:
                 raise ConfigError(
-                    "a split by time needs data.time", where="data.split", mend="Name the time column in data.time"
+                    f"validation would start at {rule.valid}, after the test at {rule.test}",
+                    where="data.split.valid",
+                    mend="Give an earlier time or a smaller share",
                 )
-            test = _threshold(times, rule.test, unit)
-            if rule.valid is not None:
-                valid = _threshold(times, rule.valid, unit)
-                if valid > test:
-                    raise ConfigError(
-                        f"validation would start at {rule.valid:g}, after the test at {rule.test:g}",
-                        where="data.split.valid",
-                        mend="Give an earlier time or a smaller share",
-                    )
-                parts[(times >= valid).to_numpy()] = VALID
-            parts[(times >= test).to_numpy()] = TEST
-        case _:
-            assert_never(rule)
+            parts[values >= valid] = VALID
+            parts[values >= test] = TEST
     return parts
 
 
@@ -95,8 +90,8 @@ def carve(parts: Parts, share: float, seed: int) -> Parts:
     return carved
 
 
-def _threshold(times: pl.Series, at: float, unit: int) -> float:
+def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:
     if not 0 < at < 1:
         return at * unit
-    quantile = times.quantile(at, interpolation="lower")
-    return float(quantile) if quantile is not None else 0.0
+    place = int(at * len(times))
+    return float(np.partition(times, place)[place])

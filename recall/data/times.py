@@ -40,7 +40,8 @@ class Times:
         parsed = _parsed(values, where) if values.dtype == pl.String else values
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
-            parsed, unit = parsed.cast(pl.Datetime("us")).cast(pl.Int64), _MICROSECOND
+            instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
+            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes how an instant is shown, not this
         elif parsed.dtype.is_float():
             parsed = parsed.cast(pl.Float64)
             refuse(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "no time")

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from recall.errors import DataError
-from recall.features.blocks import Entries, column_of, refusal
+from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
 from recall.features.sparse import SparseRows
-from recall.schema import BagField, Norm
+from recall.schema import BagField
 from recall.values import canonical, numbers, refuse
 from recall.vocabulary import MISSING, Vocabulary
 
@@ -49,11 +48,11 @@ class BagEncoder:
         """A row for each different value; none for an empty bag; the row for missing when there is no bag."""
         bags = Bags.of(self.field, self.column, frame)
         missing = np.flatnonzero(column_of(frame, self.column).is_null().to_numpy())
-        norms = _norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
+        divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
         return SparseRows.gathered(
             np.concatenate([bags.row, missing]),
             np.concatenate([self.vocabulary.rows(bags.values), np.full(len(missing), MISSING)]),
-            np.concatenate([bags.weights / norms[bags.row], np.ones(len(missing))]),
+            np.concatenate([bags.weights / divisors[bags.row], np.ones(len(missing))]),
             len(frame),
             self.size,
         )
@@ -65,12 +64,12 @@ class BagEncoder:
             return [(MISSING, 1.0)]
         weights = self._weights_of(values, bag)
         known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm = {"none": 1.0, "mean": float(len(known)), "sqrt": sqrt(len(known))}[self.field.norm]
+        norm = norm_one(self.field.norm, len(known))
         entries: dict[int, float] = {}
         for value, weight in known:
             try:
                 row = self.vocabulary.row(canonical(value))
-            except TypeError:
+            except (TypeError, ValueError):
                 raise refusal(self.column, "one part of the list is no single value") from None
             entries[row] = entries.get(row, 0.0) + weight / norm
         return list(entries.items())
@@ -99,8 +98,8 @@ class BagEncoder:
             weights = [float(weight) for weight in given]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
-        if not all(map(isfinite, weights)):
-            raise refusal(self.field.weights, "one weight is not a finite number")
+        if not all(abs(weight) <= LARGEST for weight in weights):
+            raise refusal(self.field.weights, "one weight is not a finite number, or too large")
         return weights
 
 
@@ -130,11 +129,16 @@ class Bags:
             weight_lists = _lists(column_of(frame, field.weights), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             refuse(lists, unequal, where, f"without one weight for each value of {column!r}")
-            parsed = numbers(_flat(weight_lists.set(lists.is_null(), None)), where)
-            if parsed.null_count():
-                raise DataError(f"{parsed.null_count():,} weights are missing", where=where, mend="Write 1 for a plain value")
+            given = _flat(weight_lists.filter(lists.is_not_null()))
+            parsed = numbers(given, where)
+            refuse(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            refuse(given, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
-        known = (values.is_not_null() & (values != "") if values.dtype == pl.String else values.is_not_null()).to_numpy()
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
+        elif values.dtype == pl.String:
+            values = values.set(values == "", None)
+        known = values.is_not_null().to_numpy()
         return Bags(row[known], values.filter(known), weights[known])
 
 
@@ -154,9 +158,3 @@ def _lists(values: pl.Series, separator: str) -> pl.Series:
 
 def _flat(lists: pl.Series) -> pl.Series:
     return lists.explode(empty_as_null=False, keep_nulls=False)
-
-
-def _norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    if norm == "none":
-        return np.ones(len(counts))
-    return np.sqrt(counts) if norm == "sqrt" else counts.astype(np.float64)

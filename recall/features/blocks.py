@@ -3,16 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recall.errors import DataError, RequestError, nearest
 from recall.features.sparse import SparseRows
+from recall.schema import Norm
 from recall.vocabulary import UNKNOWN, Vocabulary
 
 Entries = list[tuple[int, float]]
 """(row in the field's own rows, weight) of one value or request; no row twice."""
+
+
+LARGEST = float(np.finfo(np.float32).max)
+"""No weight may be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,17 @@ class FieldGroup:
                 if row == UNKNOWN and encoder.column is not None:
                     unknown.append(encoder.column)
         return entries, unknown
+
+
+def norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """What the weights of a bag are divided by; `counts` holds the number of values of each bag, in any shape."""
+    exponent = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[norm]
+    return np.asarray(counts, dtype=np.float64) ** exponent
+
+
+def norm_one(norm: Norm, count: int) -> float:
+    """The same for one bag."""
+    return {"none": 1.0, "mean": float(count), "sqrt": sqrt(count)}[norm]
 
 
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:

@@ -65,5 +65,5 @@ def text_of(values: Mapping[str, object], column: str) -> str | None:
         return value
     try:
         return canonical(value)
-    except TypeError:
+    except (TypeError, ValueError):  # an integer of thousands of digits has no written form either
         raise refusal(column, "the value is no single value", "Give text, a finite number, true or false") from None

@@ -16,7 +16,7 @@ import polars as pl
 
 from recall.errors import RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
-from recall.features.history import History, HistoryEncoder
+from recall.features.history import History, HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, restore_column
 from recall.features.sparse import SparseRows
 from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
@@ -164,8 +164,12 @@ class FeatureEncoder:
         Returns:
             n rows in the user feature space.
         """
-        parts = [encoder.encode(history, item_ids).shifted(offset, self.n_user_features) for offset, encoder in self._histories]
-        return SparseRows.beside(parts) if parts else SparseRows.empty(len(history), self.n_user_features)
+        return self.histories_over(item_ids).encode(history)
+
+    def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
+        """The history fields, ready to encode many histories over one catalogue; item_ids String [items]."""
+        fields = [(offset, encoder, encoder.vocabulary.rows(item_ids)) for offset, encoder in self._histories]
+        return HistoryGroup(tuple(fields), self.n_user_features)
 
     def encode_items(self, frame: pl.DataFrame) -> SparseRows:
         """Items in the item feature space; as `encode_users`, with `items.columns`."""

@@ -1,5 +1,6 @@
 """The user's previous items, cut into ranges of lags; each range is a bag with rows of its own."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.features.blocks import Entries
+from recall.features.blocks import Entries, norm_one, norms
 from recall.features.sparse import SparseRows
 from recall.schema import HistoryField
 from recall.vocabulary import Vocabulary
 
-_AT_ONCE = 1 << 18
+_NOTHING = np.int32(2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +56,62 @@ class HistoryEncoder:
             for first, last in self.field.lags
         ]
 
-    def encode(self, history: History, item_ids: pl.Series) -> SparseRows:
-        """Rows of many histories; a range without items gives none.
+    def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
+        """Rows of many histories, in the field's own rows; a range without items gives none.
 
         Args:
             history: previous items as rows of the catalogue.
-            item_ids: String [items], the catalogue.
+            learnt: int32 [items], the row of each item of the catalogue in the vocabulary.
         """
-        learnt = self.vocabulary.rows(item_ids)
-        parts = [self._encode(history, learnt, first) for first in range(0, len(history), _AT_ONCE)]
-        return SparseRows.below(parts) if parts else SparseRows.empty(0, self.size)
+        lags = self.field.lags
+        lag = np.concatenate([np.arange(first, last + 1) for first, last in lags])  # [L], all ranges side by side
+        part = np.repeat(np.arange(len(lags)), [last - first + 1 for first, last in lags])
+        there = lag <= np.diff(history.indptr)[:, None]  # [n, L]
+        rows = np.full(there.shape, _NOTHING)
+        rows[there] = learnt[history.items[(history.indptr[:-1, None] + (lag - 1))[there]]]
+        new = np.ones_like(there)
+        for columns in (slice(*np.searchsorted(part, [number, number + 1])) for number in range(len(lags))):
+            rows[:, columns].sort(axis=1)  # brings equal items of a range together and what is not there to its end
+            new[:, columns][:, 1:] = rows[:, columns][:, 1:] != rows[:, columns][:, :-1]
+        there = rows != _NOTHING
+        times = np.diff(np.append(np.flatnonzero(new[there]), there.sum()))  # how often the range holds the item
+        new &= there
+        counts = np.stack([there[:, part == number].sum(axis=1) for number in range(len(lags))], axis=1)  # [n, ranges]
+        weights = times / norms(self.field.norm, counts)[:, part][new]
+        indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
+        indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
+        return SparseRows(indptr, indices, weights.astype(np.float32), self.size)
 
     def encode_one(self, items: Sequence[str]) -> Entries:
         """Rows of one history, given as item ids, most recent first."""
-        entries: dict[int, float] = {}
+        entries: Entries = []
         for part, (first, last) in enumerate(self.field.lags):
             lagged = items[first - 1 : last]
-            norm = {"none": 1.0, "mean": float(len(lagged)), "sqrt": len(lagged) ** 0.5}[self.field.norm]
-            for item in lagged:
-                row = part * self.vocabulary.size + self.vocabulary.row(item)
-                entries[row] = entries.get(row, 0.0) + 1.0 / norm
-        return list(entries.items())
+            norm = norm_one(self.field.norm, len(lagged))
+            times = Counter(map(self.vocabulary.row, lagged))
+            entries += [(part * self.vocabulary.size + row, count / norm) for row, count in times.items()]
+        return entries
 
-    def _encode(self, history: History, learnt: npt.NDArray[np.int32], start: int) -> SparseRows:
-        indptr = history.indptr[start : start + _AT_ONCE + 1]
-        n, lengths = len(indptr) - 1, np.diff(indptr)
-        rows = learnt[history.items[indptr[0] : indptr[-1]]] if indptr[-1] > indptr[0] else np.empty(0, dtype=np.int32)
-        row = np.repeat(np.arange(n), lengths)
-        lag = np.arange(len(rows)) - np.repeat(indptr[:-1] - indptr[0], lengths) + 1
-        parts = []
-        for part, (first, last) in enumerate(self.field.lags):
-            inside = (lag >= first) & (lag <= last)
-            counts = np.clip(lengths - first + 1, 0, last - first + 1)
-            weight = {"none": np.ones(n), "mean": 1.0 / np.maximum(counts, 1), "sqrt": 1.0 / np.sqrt(np.maximum(counts, 1))}[
-                self.field.norm
-            ]
-            owner = row[inside]
-            parts.append(SparseRows.gathered(owner, part * self.vocabulary.size + rows[inside], weight[owner], n, self.size))
-        return SparseRows.beside(parts)
+
+@dataclass(frozen=True, eq=False)
+class HistoryGroup:
+    """All history fields over one catalogue.
+
+    Attributes:
+        fields: where the field's blocks start in the feature space, its encoder, and int32 [items] the row of each
+            item of the catalogue in its vocabulary.
+        n_features: size of the feature space.
+    """
+
+    fields: tuple[tuple[int, HistoryEncoder, npt.NDArray[np.int32]], ...]
+    n_features: int
+
+    @property
+    def longest(self) -> int:
+        """The longest lag of any field; 0 when there is none."""
+        return max((last for _, encoder, _ in self.fields for _, last in encoder.field.lags), default=0)
+
+    def encode(self, history: History) -> SparseRows:
+        """n histories as n rows in the feature space."""
+        parts = [encoder.encode(history, learnt).shifted(offset, self.n_features) for offset, encoder, learnt in self.fields]
+        return SparseRows.beside(parts) if parts else SparseRows.empty(len(history), self.n_features)

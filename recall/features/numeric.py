@@ -3,21 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from recall.errors import DataError
-from recall.features.blocks import Entries, column_of, refusal
+from recall.features.blocks import LARGEST, Entries, column_of, refusal
 from recall.features.sparse import SparseRows
 from recall.schema import NumericField
 from recall.values import numbers
 from recall.vocabulary import FIRST, MISSING, Vocabulary
 
 Float64 = npt.NDArray[np.float64]
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,7 @@ class ScaledEncoder:
         values = numbers(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
         missing = np.isnan(values)
         scaled = self._scaled(values)
-        if (np.abs(scaled) > _LARGEST).any():
+        if (np.abs(scaled) > LARGEST).any():
             raise DataError("a number is too large beside those trained on", where=f"column {self.column!r}")
         rows = SparseRows.single(np.where(missing, MISSING, FIRST).astype(np.int32), self.size)
         rows.weights[~missing] = scaled[~missing]
@@ -77,7 +76,7 @@ class ScaledEncoder:
         if value is None:
             return [(MISSING, 1.0)]
         scaled = float(self._scaled(np.array([value]))[0])
-        if abs(scaled) > _LARGEST:
+        if abs(scaled) > LARGEST:
             raise refusal(self.column, "the value is too large beside the numbers trained on")
         return [(FIRST, scaled)]
 
@@ -155,7 +154,7 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
     value = values.get(column)
     if value is None:
         return None
-    if isinstance(value, int | float):
+    if isinstance(value, Real):
         try:
             number = float(value)
         except OverflowError:

@@ -1,6 +1,6 @@
 """Weighted feature rows: the one form in which users, contexts and items reach a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,13 +139,18 @@ class SparseRows:
         return SparseRows(indptr, indices, weights, parts[0].n_features)
 
     @staticmethod
-    def below(parts: Sequence["SparseRows"]) -> "SparseRows":
-        """The rows of every part, one part after another; all parts share one feature space."""
-        offsets = np.cumsum([0] + [part.nnz for part in parts])
-        indptr = np.concatenate([[0], *(part.indptr[1:] + offset for part, offset in zip(parts, offsets, strict=False))])
-        return SparseRows(
-            indptr.astype(np.int64),
-            np.concatenate([part.indices for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            parts[0].n_features,
-        )
+    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+        """The rows of every part, one part after another; there is at least one, and all share one feature space.
+
+        The result grows in place, so parts that are made one at a time are never all held beside it.
+        """
+        lengths: list[npt.NDArray[np.int64]] = []
+        indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        for part in parts:
+            lengths.append(np.diff(part.indptr))
+            filled = len(indices)
+            indices.resize(filled + part.nnz, refcheck=False)
+            weights.resize(filled + part.nnz, refcheck=False)
+            indices[filled:], weights[filled:] = part.indices, part.weights
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        return SparseRows(indptr, indices, weights, part.n_features)

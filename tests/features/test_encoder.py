@@ -9,17 +9,7 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.errors import DataError, RequestError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
-
-
-def as_sets(rows: SparseRows) -> list[dict[int, float]]:
-    """Each row as feature to weight; fails when a row holds a feature twice."""
-    result = []
-    for start, stop in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
-        row = dict(zip(rows.indices[start:stop].tolist(), rows.weights[start:stop].tolist(), strict=True))
-        assert len(row) == stop - start
-        result.append(row)
-    return result
+from tests.features.rows import as_sets
 
 
 def test_blocks_follow_the_schema_and_fill_the_space(tiny_encoder: FeatureEncoder) -> None:
