@@ -121,7 +121,8 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             yield Finding(level, "interactions", column, message, len(strange))
         alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
         if alike.any():
-            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {examples(strange.filter(alike))}"
+            shown = examples(strange.filter(alike))
+            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
             yield Finding("warning", "interactions", column, message, int(alike.sum()))
 
 
