@@ -52,7 +52,7 @@ class Adam:
         self._rate = learning_rate
         self._mean = torch.zeros_like(table)
         self._squares = torch.zeros_like(table)
-        self._steps = torch.zeros(len(table))
+        self._steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
 
     def step(self, table: Tensor, rows: Tensor, gradient: Tensor) -> None:
         """See RowOptimiser."""
@@ -61,8 +61,8 @@ class Adam:
         squares = torch.lerp(self._squares[rows], gradient.square(), 0.001)
         self._steps[rows], self._mean[rows], self._squares[rows] = steps, mean, squares
         shape = (-1, *[1] * (table.dim() - 1))
-        unbiased = (squares / (1 - 0.999**steps).view(shape)).sqrt()
-        table[rows] -= self._rate * mean / (1 - 0.9**steps).view(shape) / (unbiased + 1e-8)
+        mean_share, square_share = ((1 - decay**steps).to(table.dtype).view(shape) for decay in (0.9, 0.999))
+        table[rows] -= self._rate * mean / mean_share / ((squares / square_share).sqrt() + 1e-8)
 
     def state(self) -> dict[str, Tensor]:
         """See RowOptimiser."""

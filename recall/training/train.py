@@ -12,7 +12,6 @@ import torch
 
 from recall.config import RunConfig, WholeCatalogueConfig
 from recall.data.dataset import Dataset
-from recall.errors import TrainingError
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.models.fm import FactorizationMachine
@@ -64,15 +63,10 @@ def train(
         resume: go on from that file.
 
     Raises:
-        TrainingError: there is nothing to train on, a number is not finite, or the checkpoint does not fit.
+        TrainingError: a number is not finite, or the checkpoint does not fit.
         TrainingInterruptedError: the keyboard interrupted training.
     """
-    positions = dataset.training
-    if len(positions) == 0:
-        raise TrainingError(
-            "there is no interaction to train on", where="data.split", mend="Let the split leave some interactions to train on"
-        )
-    pairs = ObservedPairs.of(dataset, encoder, positions)
+    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, config.model.k)
     model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))

@@ -46,9 +46,10 @@ class Validation:
         # contexts of both parts together, where the mask asks which of them are the same
         known = train if evaluation.mask == "context" else train[:0]
         contexts = build_contexts(dataset, encoder, np.concatenate([known, valid]))
-        asked = contexts.context[len(known) :].astype(np.int64)
+        asked = contexts.context[len(known) :]
         item = dataset.events["item"].to_numpy()
-        rows, request_of = asked, np.arange(len(valid), dtype=np.int64)
+        rows: npt.NDArray[np.integer] = asked
+        request_of: npt.NDArray[np.integer] = np.arange(len(valid))
         if evaluation.request == "context":
             rows, request_of = np.unique(asked, return_inverse=True)
         kept = np.arange(len(rows))
