@@ -22,7 +22,7 @@ class _Base(BaseModel):
 class _ColumnField(_Base):
     side: Side
     """Which of the two vectors the field belongs to."""
-    column: str = ""
+    column: str | None = None
     """Column that holds the values; the field's own name when left out."""
     source: Source | None = None
     """Table that holds the column; found by itself unless two tables have it."""

@@ -1,0 +1,83 @@
+"""One list of items for each request: what is relevant to it, or what is left out of its answer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+Bool = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLists:
+    """Item rows in compressed sparse row form: list r is `items[indptr[r]:indptr[r + 1]]`.
+
+    Attributes:
+        indptr: int64 [n + 1], starts at 0 and never falls.
+        items: int32 [nnz], item rows; rising within each list and without repeats when built by `from_pairs`.
+    """
+
+    indptr: Int64
+    items: Int32
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> Int64:
+        """int64 [n]."""
+        return np.diff(self.indptr)
+
+    @property
+    def owners(self) -> Int64:
+        """int64 [nnz], the list that each item stands in."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def __getitem__(self, row: int) -> Int32:
+        return self.items[self.indptr[row] : self.indptr[row + 1]]
+
+    def between(self, first: int, last: int) -> "ItemLists":
+        """Lists first, ..., last - 1."""
+        start, stop = self.indptr[first], self.indptr[last]
+        return ItemLists(self.indptr[first : last + 1] - start, self.items[start:stop])
+
+    def take(self, rows: Integers) -> "ItemLists":
+        """The lists at positions `rows` (integer [m]), in that order; a position may repeat."""
+        lengths = self.lengths[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return ItemLists(indptr, self.items[source])
+
+    def contains(self, rows: Integers) -> Bool:
+        """Whether list r holds `rows[r, p]`.
+
+        Args:
+            rows: integer [n, m] item rows; negative ones stand for no item and are in no list.
+
+        Returns:
+            bool [n, m].
+        """
+        if not len(self.items) or not rows.size:
+            return np.zeros(rows.shape, dtype=np.bool_)
+        span = int(max(self.items.max(), rows.max())) + 1
+        known = np.sort(self.owners * span + self.items)
+        asked = np.arange(len(rows))[:, None] * span + rows
+        place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        held: Bool = (known[place] == asked) & (rows >= 0)
+        return held
+
+    @staticmethod
+    def from_pairs(owners: Integers, items: Integers, n: int) -> "ItemLists":
+        """n lists from pairs (list, item) in any order (integer [m] each); repeated pairs count once."""
+        span = int(items.max(initial=0)) + 1
+        pairs = np.unique(owners.astype(np.int64) * span + items)
+        indptr = np.searchsorted(pairs, np.arange(n + 1) * span).astype(np.int64)
+        return ItemLists(indptr, (pairs % span).astype(np.int32))
+
+    @staticmethod
+    def empty(n: int) -> "ItemLists":
+        """n lists without items."""
+        return ItemLists(np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))

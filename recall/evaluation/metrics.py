@@ -1,0 +1,121 @@
+"""Ranking metrics, one number for each request, and what the lists are like as a whole.
+
+Every function takes the answers as arrays. `hits[r, p]` says whether the item at place p (0 is best) of the answer to
+request r is relevant; `relevant[r]` is how many items are relevant to request r, whether or not they could be returned,
+and is at least 1; `rows[r, p]` is the item row at that place, or -1 past the end of a short list.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.evaluation.lists import Bool, Int64, Integers
+
+Float64 = npt.NDArray[np.float64]
+
+
+def recall(hits: Bool, relevant: Int64, k: int) -> Float64:
+    """Hits among the first k over ALL relevant items, so a request with more than k of them cannot reach 1."""
+    share: Float64 = hits[:, :k].sum(axis=1) / relevant
+    return share
+
+
+def hit_rate(hits: Bool, k: int) -> Float64:
+    """1 when any of the first k is relevant. With one relevant item for each request this equals `recall`."""
+    found: Int64 = hits[:, :k].sum(axis=1)
+    return (found > 0).astype(np.float64)
+
+
+def ndcg(hits: Bool, relevant: Int64, k: int) -> Float64:
+    """Normalised discounted cumulative gain (Jarvelin and Kekalainen 2002) with gains of 0 or 1.
+
+    A hit at place p gains 1 / log2(p + 2). The ideal list holds min(k, relevant) hits at its head; normalising by the
+    hits that were retrieved instead would inflate the figure.
+    """
+    ideal = np.cumsum(_discounts(k))[np.minimum(relevant, k) - 1]
+    gain: Float64 = hits[:, :k] @ _discounts(k)[: hits.shape[1]] / ideal
+    return gain
+
+
+def reciprocal_rank(hits: Bool, k: int) -> Float64:
+    """1 / (1 + place of the first hit), 0 when the first k hold none; its mean is MRR@k."""
+    head = hits[:, :k]
+    return np.where(head.any(axis=1), 1.0 / (1.0 + head.argmax(axis=1)), 0.0) if head.shape[1] else np.zeros(len(hits))
+
+
+def average_precision(hits: Bool, relevant: Int64, k: int) -> Float64:
+    """Precision at the place of each hit among the first k, summed, over min(k, relevant); its mean is MAP@k."""
+    head = hits[:, :k]
+    precision = np.cumsum(head, axis=1) / np.arange(1, head.shape[1] + 1)
+    average: Float64 = (precision * head).sum(axis=1) / np.minimum(relevant, k)
+    return average
+
+
+def per_request(hits: Bool, relevant: Int64, at: Sequence[int]) -> dict[str, Float64]:
+    """All of the above.
+
+    Args:
+        hits: bool [n, m], m at least max(at) unless every list is shorter.
+        relevant: int64 [n], each at least 1.
+        at: lengths k to judge at.
+
+    Returns:
+        float64 [n] under `recall@k`, `hit_rate@k`, `ndcg@k`, `mrr@k` and `map@k`, metric by metric.
+    """
+    return (
+        {f"recall@{k}": recall(hits, relevant, k) for k in at}
+        | {f"hit_rate@{k}": hit_rate(hits, k) for k in at}
+        | {f"ndcg@{k}": ndcg(hits, relevant, k) for k in at}
+        | {f"mrr@{k}": reciprocal_rank(hits, k) for k in at}
+        | {f"map@{k}": average_precision(hits, relevant, k) for k in at}
+    )
+
+
+def exposure(rows: Integers, n_items: int, k: int) -> Int64:
+    """How often each item stands among the first k of a list: int64 [n_items]."""
+    head = rows[:, :k]
+    return np.bincount(head[head >= 0], minlength=n_items)
+
+
+def coverage(exposed: Int64) -> float:
+    """Share of the catalogue that stands in at least one list; `exposed` is int64 [n_items] from `exposure`."""
+    return float((exposed > 0).mean()) if len(exposed) else 0.0
+
+
+def gini(exposed: Int64) -> float:
+    """Gini coefficient of exposure over the whole catalogue.
+
+    0 when all items are shown equally often, 1 - 1 / n_items when one has it all; 0 when nothing is shown.
+    """
+    total = exposed.sum()
+    if not total:
+        return 0.0
+    n = len(exposed)
+    return float(((2 * np.arange(1, n + 1) - n - 1) * np.sort(exposed)).sum() / (n * total))
+
+
+def self_information(counts: Int64) -> Float64:
+    """-log2 of each item's share of the training interactions, in bits (Zhou et al. 2010).
+
+    Args:
+        counts: int64 [n_items] training interactions; an item without any is taken to have one, so that all are finite.
+
+    Returns:
+        float64 [n_items].
+    """
+    information: Float64 = np.log2(max(int(counts.sum()), 1)) - np.log2(np.maximum(counts, 1))
+    return information
+
+
+def novelty(rows: Integers, information: Float64, k: int) -> Float64:
+    """Mean self-information of the first k items of each list, in bits: float64 [n]; an empty list counts 0."""
+    head = rows[:, :k]
+    shown = head >= 0
+    mean: Float64 = np.where(shown, information[head], 0.0).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+    return mean
+
+
+def _discounts(k: int) -> Float64:
+    discounts: Float64 = 1.0 / np.log2(np.arange(2, k + 2))
+    return discounts
