@@ -262,11 +262,11 @@ def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth,
             at = events.start[users[:active]] + step
             query = truth.device[events.device[at]] + truth.daypart[events.daypart[at]] + truth.successor[previous[:active]]
             if base is not None:
-                picked = _draw(base[:active] + query @ truth.style.T, luck[at])
+                picked = _draw(np.add(base[:active], query @ truth.style.T, dtype=np.float32), luck[at])
                 base[np.arange(active), picked] = -np.inf
             else:
                 offered = np.searchsorted(shares, random.random((active, width)) * shares[-1])
-                utility = np.einsum("nd,ncd->nc", query + truth.taste[users[:active]], truth.style[offered])
+                utility: Float32 = np.einsum("nd,ncd->nc", query + truth.taste[users[:active]], truth.style[offered])
                 picked = offered[np.arange(active), _draw(utility, luck[at])]
             chosen[at] = picked
             previous[:active] = picked
@@ -283,7 +283,9 @@ def _draw(utility: Float32, luck: Float32) -> Int64:
     utility -= utility.max(axis=1, keepdims=True)
     np.exp(utility, out=utility)
     np.cumsum(utility, axis=1, out=utility)
-    return np.minimum((utility < (luck * utility[:, -1])[:, None]).sum(axis=1), utility.shape[1] - 1)
+    below = np.count_nonzero(utility < (luck * utility[:, -1])[:, None], axis=1)
+    column: Int64 = np.minimum(below, utility.shape[1] - 1)
+    return column
 
 
 def _normal(random: np.random.Generator, rows: int) -> Float32:
@@ -291,19 +293,22 @@ def _normal(random: np.random.Generator, rows: int) -> Float32:
 
 
 def _zipf(n: int, power: float) -> npt.NDArray[np.float64]:
-    shares = np.arange(1, n + 1) ** -power
-    return shares / shares.sum()
+    shares: npt.NDArray[np.float64] = np.power(np.arange(1, n + 1), -power, dtype=np.float64)
+    shares /= shares.sum()
+    return shares
 
 
 def _standard(values: npt.NDArray[np.generic]) -> Float32:
-    numbers = values.astype(np.float64)
-    return ((numbers - numbers.mean()) / (numbers.std() or 1.0)).astype(np.float32)
+    numbers: npt.NDArray[np.float64] = values.astype(np.float64)
+    standard: Float32 = ((numbers - numbers.mean()) / (numbers.std() or 1.0)).astype(np.float32)
+    return standard
 
 
 def _scaled(vectors: Floats, spread: Floats, deviation: float) -> Float32:
     """`vectors` stretched so that their products with styles, whose second moment is `spread`, deviate this much."""
     size = np.sqrt(np.einsum("nd,de,ne->n", vectors, spread, vectors).mean())
-    return (vectors * (deviation / size)).astype(np.float32)
+    scaled: Float32 = (vectors * (deviation / size)).astype(np.float32)
+    return scaled
 
 
 def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float, spread: float) -> pl.DataFrame:
