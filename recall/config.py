@@ -84,7 +84,7 @@ class ModelConfig(_Section):
     """The model to learn."""
 
     kind: Literal["fm"] = "fm"
-    k: int = Field(default=64, ge=0, le=1024)
+    k: int = Field(default=64, ge=1, le=1024)
     """Number of factors."""
 
 
@@ -106,15 +106,15 @@ class WholeCatalogueConfig(_Section):
 
     method: Literal["whole-catalogue"] = "whole-catalogue"
     sweeps: int = Field(default=12, ge=1)
-    steps: int = Field(default=4, ge=1)
+    steps: int = Field(default=5, ge=1)
     """Conjugate-gradient steps on each side in each sweep."""
     unobserved: float = Field(default=20.0, gt=0)
     """Weight of all pairs together, whose score is drawn to 0, for each unit of observed weight, drawn to 1."""
-    popularity: float = Field(default=0.0, ge=0, le=2)
+    popularity: float = Field(default=0.25, ge=0, le=2)
     """Items share that weight as this power of their observed count."""
-    activity: float = Field(default=0.0, ge=0, le=2)
+    activity: float = Field(default=0.5, ge=0, le=2)
     """Contexts share that weight as this power of their observed count."""
-    regularisation: float = Field(default=0.002, ge=0)
+    regularisation: float = Field(default=0.001, ge=0)
     nu: float = Field(default=1.0, ge=0, le=2)
     """Regularisation of a feature grows with this power of how much data it sees."""
     drop: float = Field(default=0.05, ge=0, lt=1)
