@@ -116,7 +116,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECALL_DATA", "../shared/data")), help="data folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
     parser.add_argument("--out", type=Path, help="also write the result to this JSON file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the configuration")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the configuration"
+    )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
     return parser.parse_args()
 
