@@ -149,11 +149,11 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
     item_ids = dataset.items[dataset.schema.item_id]
     known = {*encoder.users.columns, *encoder.contexts.columns}
     rows = []
-    for at, context in enumerate(events.select(dataset.context_columns).iter_rows(named=True)):
+    for at, event in enumerate(events.iter_rows(named=True)):
         record = users.get(ids[at])
         if record is None:
             raise ExportError(f"user {ids[at]!r} was not written", where=files.USERS)
-        values = {**record.features, **context}
+        values = {**record.features, **{column: event[column] for column in dataset.context_columns}}
         if dataset.schema.user_id in known:
             values[dataset.schema.user_id] = ids[at]
         history = item_ids.gather(before.items[before.indptr[at] : before.indptr[at + 1]]).to_list()

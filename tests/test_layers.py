@@ -16,6 +16,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
+    "recall.reference": {"recall.config"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},
@@ -50,7 +51,7 @@ LAYERS: dict[str, set[str]] = {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.models.popularity"),
         *("recall.recommender", "recall.vectors"),
     },
-    "recall.cli": {"recall"},
+    "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
     "service": {"recall.errors", "recall.recommender", "recall.bundle"},
 }
