@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 from prepare_movielens import find_layout, prepare
+from recall.evaluation.evaluate import evaluate
 
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import DataError, RecallError
-from recall.evaluation.evaluate import evaluate
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.recommender import Recommender
