@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -16,6 +17,9 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 USERS, ITEMS, EVENTS = 12, 15, 160
 
