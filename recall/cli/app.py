@@ -4,7 +4,7 @@ A command's module is light; what does the work is imported when the command run
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -18,6 +18,8 @@ from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
 from recall.cli.train import train
+
+_ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,35 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def application() -> typer.Typer:
     """All commands."""
-    app = _group("Recommendations by factorization machine: from tables to an answer over HTTP.", _options)
-    for name, command in (
-        ("init", init),
-        ("train", train),
-        ("query", query),
-        ("serve", serve),
-        ("rebuild", rebuild),
-    ):
-        app.command(name)(command)
-    for group, text, commands in (
-        ("data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}),
-        ("bundle", "Look at what was published.", {"show": show_bundle, "verify": verify_bundle}),
-        (
-            "config",
-            "What a configuration says, and what it may say.",
-            {"show": show_config, "schema": config_schema, "keys": config_keys},
-        ),
-    ):
-        below = _group(text, None)
-        for name, command in commands.items():
-            below.command(name)(command)
-        app.add_typer(below, name=group)
+    app = _group(_ABOUT, {"init": init, "train": train, "query": query, "serve": serve, "rebuild": rebuild})
+    app.callback()(_options)
+    for name, text, commands in _groups():
+        app.add_typer(_group(text, commands), name=name)
     return app
 
 
-def _group(text: str, callback: object) -> typer.Typer:
+def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
+    yield "data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}
+    yield "bundle", "Look at what was published.", {"show": show_bundle, "verify": verify_bundle}
+    yield "config", "What a configuration says.", {"show": show_config, "schema": config_schema, "keys": config_keys}
+
+
+def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     app = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-    if callable(callback):
-        app.callback()(callback)
+    for name, command in commands.items():
+        app.command(name)(command)
     return app
 
 

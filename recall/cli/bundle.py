@@ -33,7 +33,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
         "index": f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}",
         "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
-        **manifest.metrics,
+        **{part: _figures(value) for part, value in manifest.metrics.items()},
         "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
     if manifest.parent is not None:
@@ -58,3 +58,9 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
             typer.echo(f"{manifest.version} is sound: {files} files, {size:,} bytes, {manifest.sizes.items:,} items")
     finally:
         recommender.close()
+
+
+def _figures(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_figures(one)}" for name, one in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from recall.cli import screen
+from recall.cli.failures import require_new
 from recall.errors import DataError
 
 
@@ -46,13 +47,12 @@ def generate_data(
 ) -> None:
     """Write the tables of a made-up shop, and a configuration that fits them."""
     from recall.data.synthetic import SyntheticConfig, generate
-    from recall.draft import SHOP
 
     asked = SyntheticConfig(users=users, items=items, interactions=interactions, seed=seed)
-    folder.mkdir(parents=True, exist_ok=True)
     suffix = ".csv" if csv else ".parquet"
+    require_new(*(folder / name for name in (f"interactions{suffix}", f"users{suffix}", f"items{suffix}", "recall.toml")))
+    folder.mkdir(parents=True, exist_ok=True)
     with screen.stage("generate"):
         generate(asked).write(folder, suffix)
-    (folder / "recall.toml").write_text(SHOP.replace(".parquet", suffix), encoding="utf-8")
     screen.note(f"next: recall train {folder / 'recall.toml'}")
     typer.echo(folder)

@@ -2,6 +2,7 @@
 
 import errno
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -20,6 +21,19 @@ class UnavailableError(RecallError):
     """Something that a command needs is not installed."""
 
     exit_code = UNAVAILABLE
+
+
+class ExistsError(RecallError):
+    """A file is there already, and nothing is written over."""
+
+    exit_code = CANNOT_WRITE
+
+
+def require_new(*paths: Path) -> None:
+    """Raise ExistsError when one of the files is there already."""
+    for path in paths:
+        if path.exists():
+            raise ExistsError("the file is there already", where=str(path), mend="Remove it, or name another folder")
 
 
 def show(error: Exception, trace: bool = False) -> int:

@@ -26,7 +26,7 @@ def serve(
     command, environment = service_command(bundle, host, port)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(command[0], command, environment)
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
 
 def service_command(bundle: Path, host: str, port: int) -> tuple[list[str], dict[str, str]]:

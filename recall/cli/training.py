@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from recall.cli import screen
 from recall.config import RunConfig
 from recall.data.dataset import Dataset, load_dataset
@@ -42,7 +44,7 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, _reporter(move), checkpoint, resume)
         with screen.stage("export, prove, index, publish"):
-            metrics = {f"validation {name}": value for name, value in trained.metrics.items()}
+            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)
     except KeyboardInterrupt:
         raise _interrupted(checkpoint) from None
@@ -56,7 +58,8 @@ def _reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], 
 
 def line(report: SweepReport) -> str:
     """One sweep on one line; a star marks the best so far."""
-    metrics = "".join(f"  {name} {value:.4f}" for name, value in report.metrics.items())
+    shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall"))}
+    metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
     best = " *" if report.best else "  "
     left = f", at most {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
