@@ -148,8 +148,8 @@ def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> Factoriz
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real data sets that RECALL_DATA names."""
-    folder = os.environ.get("RECALL_DATA")
-    if not folder:
-        pytest.skip("RECALL_DATA names no folder of real data")
-    return Path(folder)
+    """The folder of real data sets: RECALL_DATA, or ../shared/data beside the project."""
+    folder = Path(os.environ.get("RECALL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set RECALL_DATA to their folder")
+    return folder
