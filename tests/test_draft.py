@@ -1,4 +1,5 @@
 import datetime
+import tomllib
 from pathlib import Path
 
 import polars as pl
