@@ -1,0 +1,149 @@
+"""95 % intervals by drawing users anew (Efron 1979; the cluster bootstrap of Field and Welsh 2007).
+
+Requests of one user are alike, so they do not count as independent evidence: a resample draws as many users as there
+are, with replacement, and each brings all of its requests along. The interval runs from the 2.5 % to the 97.5 % quantile
+of the resampled means.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from recall.errors import DataError
+from recall.evaluation.lists import Integers
+
+Float64 = npt.NDArray[np.float64]
+
+_BLOCK = 1 << 22  # drawn users counted at once: 32 MB
+
+
+class Estimate(BaseModel):
+    """A figure and its 95 % interval; both ends are None when none was asked for, or when one user is all there is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Comparison(BaseModel):
+    """How one set of answers differs from another over the same users and requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: Estimate
+    ratio: Estimate | None
+    """None when what is divided by is 0."""
+
+    @property
+    def verdict(self) -> Literal["higher", "lower", "undecided"]:
+        """'undecided' when there is no interval or it holds 0: then the data do not tell the two apart."""
+        low, high = self.difference.low, self.difference.high
+        if low is not None and low > 0:
+            return "higher"
+        if high is not None and high < 0:
+            return "lower"
+        return "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """One number for each request under each metric.
+
+    Attributes:
+        user: integer [q], whose request it was.
+        values: float64 [q] by metric.
+    """
+
+    user: Integers
+    values: Mapping[str, Float64]
+
+
+def estimate(judgements: Judgements, resamples: int, seed: int) -> dict[str, Estimate]:
+    """Mean over requests of every metric, with its interval.
+
+    Args:
+        judgements: at least one request.
+        resamples: times that the users are drawn; 0 leaves the intervals out.
+        seed: of the draws; equal seeds over equal users draw equally.
+    """
+    values = _stacked(judgements)
+    drawn = _resampled_means(values, judgements.user, resamples, seed)
+    return {
+        name: _estimate(float(mean), drawn[:, column])
+        for column, (name, mean) in enumerate(zip(judgements.values, values.mean(axis=0), strict=True))
+    }
+
+
+def compare(a: Judgements, b: Judgements, resamples: int, seed: int) -> dict[str, Comparison]:
+    """a - b and a / b of every metric that both have; each resample draws the same users for both.
+
+    Raises:
+        DataError: the two do not judge the same requests in the same order.
+    """
+    if not np.array_equal(a.user, b.user):
+        raise DataError(
+            "two sets of answers cannot be compared",
+            why=f"they are of {len(a.user)} and {len(b.user)} requests, not of the same users in the same order",
+            mend="Evaluate both on one split under one protocol",
+        )
+    names = [name for name in a.values if name in b.values]
+    values = np.stack([judged.values[name] for judged in (a, b) for name in names], axis=1)
+    means, drawn = values.mean(axis=0), _resampled_means(values, a.user, resamples, seed)
+    result = {}
+    for column, name in enumerate(names):
+        other = column + len(names)
+        difference = _estimate(float(means[column] - means[other]), drawn[:, column] - drawn[:, other])
+        result[name] = Comparison(difference=difference, ratio=_ratio(means[[column, other]], drawn[:, [column, other]]))
+    return result
+
+
+def _ratio(means: Float64, drawn: Float64) -> Estimate | None:
+    if means[1] == 0:
+        return None
+    bounded = bool((drawn[:, 1] != 0).all())  # a resample that divides by 0 leaves the upper end without bound
+    return _estimate(float(means[0] / means[1]), drawn[:, 0] / drawn[:, 1] if bounded else drawn[:0, 0])
+
+
+def _estimate(value: float, drawn: Float64) -> Estimate:
+    if not len(drawn):
+        return Estimate(value=value)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value=value, low=float(low), high=float(high))
+
+
+def _stacked(judgements: Judgements) -> Float64:
+    return np.stack(list(judgements.values.values()), axis=1)
+
+
+def _resampled_means(values: Float64, user: Integers, resamples: int, seed: int) -> Float64:
+    """Means over requests in each resample of the users.
+
+    Args:
+        values: float64 [q, m].
+        user: integer [q].
+        resamples: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        float64 [resamples, m]; without rows when there is a single user, whose spread nothing tells.
+    """
+    _, code, requests = np.unique(user, return_inverse=True, return_counts=True)
+    users = len(requests)
+    if users < 2:
+        return np.zeros((0, values.shape[1]))
+    sums = np.stack([np.bincount(code, weights=column, minlength=users) for column in values.T] + [requests], axis=1)
+    random = np.random.default_rng(seed)
+    totals = np.empty((resamples, sums.shape[1]))
+    step = max(1, _BLOCK // users)
+    for first in range(0, resamples, step):
+        lines = min(step, resamples - first)
+        drawn = random.integers(0, users, size=(lines, users)) + np.arange(lines)[:, None] * users
+        times = np.bincount(drawn.reshape(-1), minlength=lines * users).reshape(lines, users)
+        totals[first : first + lines] = times.astype(np.float64) @ sums
+    return totals[:, :-1] / totals[:, -1:]
