@@ -28,6 +28,14 @@ class ColumnSplit(_Section):
     valid: tuple[str, ...] = ("valid",)
     test: tuple[str, ...] = ("test",)
 
+    @model_validator(mode="after")
+    def _parts_are_apart(self) -> "ColumnSplit":
+        named = (*self.train, *self.valid, *self.test)
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"a value means one part of the split, but {twice} are named more than once")
+        return self
+
 
 class LastSplit(_Section):
     """The last `test` interactions of each user are tested on, the `valid` before those validate; needs `data.time`."""
@@ -100,11 +108,13 @@ class WholeCatalogueConfig(_Section):
     sweeps: int = Field(default=12, ge=1)
     steps: int = Field(default=4, ge=1)
     """Conjugate-gradient steps on each side in each sweep."""
-    alpha: float = Field(default=0.01, gt=0)
-    """Weight of the squared score of every pair, beside 1 for an observed one."""
+    unobserved: float = Field(default=20.0, gt=0)
+    """Weight of all pairs together, whose score is drawn to 0, for each unit of observed weight, drawn to 1."""
     popularity: float = Field(default=0.0, ge=0, le=2)
-    """Items weigh in that sum as this power of their observed count, scaled to a mean of 1."""
-    regularisation: float = Field(default=0.01, ge=0)
+    """Items share that weight as this power of their observed count."""
+    activity: float = Field(default=0.0, ge=0, le=2)
+    """Contexts share that weight as this power of their observed count."""
+    regularisation: float = Field(default=0.002, ge=0)
     nu: float = Field(default=1.0, ge=0, le=2)
     """Regularisation of a feature grows with this power of how much data it sees."""
     drop: float = Field(default=0.05, ge=0, lt=1)

@@ -21,7 +21,7 @@ class _Base(BaseModel):
 
 class _ColumnField(_Base):
     side: Side
-    column: str = ""
+    column: str | None = None
     """Column that holds the values; the field's own name when left out."""
     source: Source | None = None
     """Table that holds the column; found by itself unless two tables have it."""

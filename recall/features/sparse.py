@@ -1,6 +1,6 @@
 """Weighted feature rows: the one form in which users, contexts and items reach a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
-_CHUNK = 1 << 20  # features gathered at once by weighted_sum: 256 MB of temporary memory at k = 64
+_CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +55,73 @@ class SparseRows:
 
         Returns:
             float32 [n, d]; a row without features gives zeros.
+
+        Raises:
+            IndexError: a feature lies outside the table.
         """
+        if len(self) == 1:  # one request: the loop below costs more in calls than in sums
+            return np.asarray(self.weights @ table[self.indices], dtype=np.float32)[None, :]
+        if self.nnz and not 0 <= int(self.indices.min()) <= int(self.indices.max()) < len(table):
+            raise IndexError(f"features {self.indices.min()}..{self.indices.max()} for a table of {len(table)} rows")
         result = np.zeros((len(self), table.shape[1]), dtype=np.float32)
-        first = 0
-        while first < len(self):
-            end = self.indptr[first] + _CHUNK
-            last = max(first + 1, int(np.searchsorted(self.indptr, end, side="right")) - 1)
-            start, stop = int(self.indptr[first]), int(self.indptr[last])
-            if stop > start:
-                parts = table[self.indices[start:stop]] * self.weights[start:stop, None]
-                starts = self.indptr[first:last] - start
-                filled = np.flatnonzero(np.diff(self.indptr[first : last + 1]))
-                # reduceat gives the element itself, not zero, for an empty segment: sum the filled rows alone
-                result[first + filled] = np.add.reduceat(parts, starts[filled], axis=0)
-            first = last
+        scratch = np.empty((min(len(self), _CHUNK), table.shape[1]), dtype=np.result_type(table, np.float32))
+        for first in range(0, len(self), _CHUNK):
+            last = min(first + _CHUNK, len(self))
+            starts, lengths = self.indptr[first:last], np.diff(self.indptr[first : last + 1])
+            # the longest rows first, so that those with an s-th feature are a prefix and every step is one dense sum
+            order = np.argsort(-lengths, kind="stable")
+            starts, falling = starts[order], -lengths[order]
+            sums = np.zeros((len(order), table.shape[1]), dtype=np.float32)
+            for step in range(int(-falling[0])):
+                filled = int(np.searchsorted(falling, -step, side="left"))
+                source = starts[:filled] + step
+                # "clip" lets numpy gather straight into the scratch; the check above has shown that nothing is clipped
+                parts = np.take(table, self.indices[source], axis=0, out=scratch[:filled], mode="clip")
+                parts *= self.weights[source, None]
+                sums[:filled] += parts
+            result[first:last][order] = sums
         return result
+
+    @staticmethod
+    def single(features: Int32, n_features: int) -> "SparseRows":
+        """One feature with weight 1 in each row; features int32 [n]."""
+        n = len(features)
+        return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
+
+    @staticmethod
+    def gathered(
+        rows: npt.NDArray[np.integer],
+        features: npt.NDArray[np.integer],
+        weights: npt.NDArray[np.floating],
+        n: int,
+        n_features: int,
+    ) -> "SparseRows":
+        """n rows from entries in any order; weights of a feature that a row holds twice are added.
+
+        Args:
+            rows: integer [entries], each in [0, n).
+            features: integer [entries], each in [0, n_features).
+            weights: float [entries].
+        """
+        keys = rows.astype(np.int64) * n_features + features
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
+        keys = keys[starts]
+        summed = np.add.reduceat(weights[order], starts) if len(starts) else weights
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
+        return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
+
+    def shifted(self, offset: int, n_features: int) -> "SparseRows":
+        """The same rows in a larger feature space, where this one starts at `offset`."""
+        return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
+
+    @staticmethod
+    def empty(n: int, n_features: int) -> "SparseRows":
+        """n rows without features."""
+        return SparseRows(
+            np.zeros(n + 1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32), n_features
+        )
 
     @staticmethod
     def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
@@ -87,13 +139,18 @@ class SparseRows:
         return SparseRows(indptr, indices, weights, parts[0].n_features)
 
     @staticmethod
-    def below(parts: Sequence["SparseRows"]) -> "SparseRows":
-        """The rows of every part, one part after another; all parts share one feature space."""
-        offsets = np.cumsum([0] + [part.nnz for part in parts])
-        indptr = np.concatenate([[0], *(part.indptr[1:] + offset for part, offset in zip(parts, offsets, strict=False))])
-        return SparseRows(
-            indptr.astype(np.int64),
-            np.concatenate([part.indices for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            parts[0].n_features,
-        )
+    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+        """The rows of every part, one part after another; there is at least one, and all share one feature space.
+
+        The result grows in place, so parts that are made one at a time are never all held beside it.
+        """
+        lengths: list[npt.NDArray[np.int64]] = []
+        indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        for part in parts:
+            lengths.append(np.diff(part.indptr))
+            filled = len(indices)
+            indices.resize(filled + part.nnz, refcheck=False)
+            weights.resize(filled + part.nnz, refcheck=False)
+            indices[filled:], weights[filled:] = part.indices, part.weights
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        return SparseRows(indptr, indices, weights, part.n_features)

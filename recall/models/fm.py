@@ -76,6 +76,12 @@ class FactorizationMachine(nn.Module):
         first_order = _first_order(users, self.user_weights) + _first_order(items, self.item_weights)
         return self.bias + first_order + 0.5 * (total.square().sum(-1) - squares)
 
+    def forward(self, users: SparseBatch, items: SparseBatch) -> Tensor:
+        """y of each user row against items of its own: n user rows, n * m item rows in their order -> [n, m]."""
+        phi = self.user_vectors(users)
+        psi = self.item_vectors(items).view(len(phi), -1, phi.shape[1])
+        return self.user_offset(users)[:, None] + torch.einsum("nd,nmd->nm", phi, psi)
+
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; sum_u v_u x_u] for n rows -> [n, k + 1]."""
         total = users.weighted_sum(self.user_factors)

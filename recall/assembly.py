@@ -1,0 +1,127 @@
+"""The steps that every new bundle goes through, whether a trained model or a new catalogue gave rise to it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import JsonValue
+
+from recall.bundle import files
+from recall.bundle.manifest import IndexRecord, Manifest, Parity, Sizes
+from recall.bundle.tensors import map_tensors
+from recall.config import IndexConfig
+from recall.errors import ExportError
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Float32
+from recall.index.calibration import certify
+from recall.index.opening import build_index, open_index
+from recall.vectors import FMTables
+
+QUERIES = 512
+"""User vectors that an index is set up and certified with, half of them each."""
+
+_LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a bundle comes from; the fields are the manifest's."""
+
+    name: str
+    parent: int | None
+    data_hash: str
+    seed: int
+    config: dict[str, JsonValue]
+    metrics: dict[str, JsonValue]
+
+
+def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
+    """Raise ExportError, naming up to five items, unless every item vector is finite."""
+    wrong = np.flatnonzero(~np.isfinite(item_vectors).all(axis=1))
+    if len(wrong):
+        raise ExportError(
+            f"the vectors of {len(wrong)} of {len(item_vectors)} items hold NaN or an infinity",
+            where="items " + ", ".join(repr(item_ids[int(row)]) for row in wrong[:5]),
+            mend="Nothing was published. Look at the training metrics and at these items' features",
+        )
+
+
+def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: IndexConfig, seed: int) -> IndexRecord:
+    """Build, write and open again the index over a folder's item vectors, and measure what it finds.
+
+    Args:
+        folder: holds the item vectors.
+        shape: of the item vectors.
+        queries: float32 [q, dim], at least one; even ones set the index up, odd ones measure it.
+        config: the index to build.
+        seed: of the build.
+    """
+    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
+    built = build_index(vectors, queries[::2], config, seed)
+    built.write(folder / files.INDEX)
+    opened = open_index(folder / files.INDEX, built.kind, built.params, vectors)
+    found = certify(opened, vectors, queries[1::2] if len(queries) > 1 else queries, config.n)
+    return IndexRecord(
+        kind=opened.kind,
+        params=dict(opened.params),
+        queries=found.queries,
+        n=found.n,
+        recall=found.recall,
+        lowest=found.lowest,
+    )
+
+
+def seal(
+    folder: Path,
+    origin: Origin,
+    encoder: FeatureEncoder,
+    tables: FMTables,
+    counts: tuple[int, int],
+    proofs: tuple[Parity, IndexRecord],
+) -> Manifest:
+    """Write the manifest of a folder that holds every other file.
+
+    Args:
+        folder: the bundle.
+        origin: where it comes from.
+        encoder: what it encodes with.
+        tables: its parameters.
+        counts: number of users and of items.
+        proofs: what was shown about scores and about the index.
+    """
+    users, items = counts
+    manifest = Manifest(
+        name=origin.name,
+        sequence=0,
+        parent=origin.parent,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        schema=encoder.schema,
+        schema_fingerprint=encoder.schema.fingerprint(),
+        sizes=Sizes(
+            users=users,
+            items=items,
+            n_user_features=encoder.n_user_features,
+            n_item_features=encoder.n_item_features,
+            k=tables.k,
+            dim=tables.dim,
+        ),
+        files=files.describe(folder),
+        parity=proofs[0],
+        index=proofs[1],
+        data_hash=origin.data_hash,
+        seed=origin.seed,
+        config=origin.config,
+        metrics=origin.metrics,
+        libraries=dict(_versions()),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Versions of the libraries that are installed."""
+    installed = {name.lower(): version for name, version in ((one.name, one.version) for one in metadata.distributions())}
+    return [(name, installed[name]) for name in _LIBRARIES if name in installed]

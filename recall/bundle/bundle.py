@@ -1,0 +1,166 @@
+"""A bundle in memory: arrays are mapped from their files, the rest is read."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+import polars as pl
+from polars.exceptions import PolarsError
+
+from recall.bundle import files
+from recall.bundle.ids import ItemIds
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.publish import resolve
+from recall.bundle.tensors import check_finite, map_tensors, write_tensors
+from recall.errors import BundleError, RecallError
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Float32
+from recall.vectors import FMTables
+
+_PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A model ready to serve.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what is known about it.
+        encoder: turns requests and items into feature rows.
+        tables: the model's parameters.
+        item_vectors: float32 [items, dim], mapped from the file.
+        item_ids: row r of `item_vectors` is item `item_ids.values[r]`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    encoder: FeatureEncoder
+    tables: FMTables
+    item_vectors: Float32
+    item_ids: ItemIds
+
+    def items(self) -> pl.DataFrame:
+        """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS)
+
+
+def write_contents(folder: Path, encoder: FeatureEncoder, tables: FMTables, item_vectors: Float32, items: pl.DataFrame) -> None:
+    """Write every file of a bundle but the users, the index and the manifest.
+
+    Args:
+        folder: exists.
+        encoder: what the tables' features mean.
+        tables: the model's parameters.
+        item_vectors: float32 [items, dim].
+        items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+    """
+    values, vocabularies = encoder.state()
+    (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+    vocabularies.write_parquet(folder / files.VOCABULARIES)
+    items.write_parquet(folder / files.ITEMS)
+    write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+    write_tensors(
+        folder / files.TABLES,
+        {
+            "user_factors": tables.user_factors,
+            "user_weights": tables.user_weights,
+            "item_factors": tables.item_factors,
+            "item_weights": tables.item_weights,
+            "bias": np.array([tables.bias], dtype=np.float32),
+        },
+    )
+
+
+def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        path: the folder of a bundle, or the root that holds published versions.
+        verify: compare every file's SHA-256 and look for numbers that are not finite. Without it only names, sizes and
+            shapes are checked, which is enough for a folder that another process of this machine has just verified.
+
+    Raises:
+        BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
+    """
+    folder = resolve(path)
+    manifest = Manifest.read(folder)
+    if _PUBLISHED.match(folder.name) and folder.name != manifest.version:
+        raise BundleError(
+            f"the folder is called {folder.name}, its manifest says {manifest.version}",
+            where=str(folder / MANIFEST),
+            mend="The manifest belongs to another bundle; publish again",
+        )
+    files.check_names(folder, manifest.files)
+    files.check_contents(folder, manifest.files, digests=verify)
+    encoder = _read_encoder(folder)
+    _check_encoder(folder, encoder, manifest)
+    sizes = manifest.sizes
+    shapes = {
+        "user_factors": (sizes.n_user_features, sizes.k),
+        "user_weights": (sizes.n_user_features,),
+        "item_factors": (sizes.n_item_features, sizes.k),
+        "item_weights": (sizes.n_item_features,),
+        "bias": (1,),
+    }
+    arrays = map_tensors(folder / files.TABLES, shapes)
+    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (sizes.items, sizes.dim)})
+    if verify:
+        check_finite(folder / files.TABLES, arrays)
+        check_finite(folder / files.ITEM_VECTORS, vectors)
+    tables = FMTables(
+        arrays["user_factors"],
+        arrays["user_weights"],
+        arrays["item_factors"],
+        arrays["item_weights"],
+        float(arrays["bias"][0]),
+    )
+    return Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+
+
+def _read_encoder(folder: Path) -> FeatureEncoder:
+    path = folder / files.ENCODER
+    try:
+        return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), _read_parquet(folder / files.VOCABULARIES))
+    except (ValueError, KeyError, TypeError, PolarsError) as error:  # whatever a state of another make gives rise to
+        raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
+
+
+def _check_encoder(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> None:
+    fingerprints = {encoder.schema.fingerprint(), manifest.schema_.fingerprint(), manifest.schema_fingerprint}
+    if len(fingerprints) > 1:
+        raise BundleError(
+            "the encoder was fitted for another schema than the manifest's",
+            where=str(folder / files.ENCODER),
+            why=f"fingerprint {encoder.schema.fingerprint()}, expected {manifest.schema_fingerprint}",
+        )
+    found = (encoder.n_user_features, encoder.n_item_features)
+    expected = (manifest.sizes.n_user_features, manifest.sizes.n_item_features)
+    if found != expected:
+        raise BundleError(
+            f"the encoder has {found[0]} user and {found[1]} item features, the manifest says {expected[0]} and {expected[1]}",
+            where=str(folder / files.ENCODER),
+        )
+
+
+def _read_ids(folder: Path, manifest: Manifest) -> ItemIds:
+    path, column = folder / files.ITEMS, manifest.schema_.item_id
+    values = _read_parquet(path, [column])[column]
+    if len(values) != manifest.sizes.items or values.dtype != pl.String:
+        raise BundleError(
+            f"column {column!r} holds {len(values)} ids of type {values.dtype}, expected {manifest.sizes.items} texts",
+            where=str(path),
+        )
+    try:
+        return ItemIds.of(values)
+    except RecallError as error:
+        raise BundleError(error.what, where=str(path)) from None
+
+
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns)
+    except (PolarsError, OSError) as error:
+        raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None

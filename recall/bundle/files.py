@@ -1,0 +1,95 @@
+"""The files of a bundle: their names, their checksums, and the refusal of any folder that does not hold exactly them."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from recall.bundle.manifest import MANIFEST, FileEntry
+from recall.errors import BundleError
+
+TABLES = "tables.safetensors"
+ITEM_VECTORS = "item_vectors.safetensors"
+ITEMS = "items.parquet"
+ENCODER = "encoder.json"
+VOCABULARIES = "vocabularies.parquet"
+USERS = "users.sqlite"
+INDEX = "index.faiss"
+NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX})
+
+_PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
+
+
+def describe(folder: Path) -> dict[str, FileEntry]:
+    """Size and SHA-256 of every file of a finished bundle but the manifest."""
+    names = sorted(NAMES)
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        digests = pool.map(_sha256, (folder / name for name in names))
+        return {
+            name: FileEntry(bytes=(folder / name).stat().st_size, sha256=digest)
+            for name, digest in zip(names, digests, strict=True)
+        }
+
+
+def check_names(folder: Path, listed: Iterable[str]) -> None:
+    """Refuse a folder that holds more, less or other than the manifest lists.
+
+    Raises:
+        BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
+            is missing or not listed.
+    """
+    names = set(listed)
+    for name in sorted(names):
+        if not _PLAIN.match(name):
+            raise BundleError(f"the manifest lists {name[:80]!r}, which is no plain file name", where=str(folder / MANIFEST))
+    if names != NAMES:
+        raise BundleError(
+            "the manifest does not list the files of its format",
+            where=str(folder / MANIFEST),
+            why=f"lists {_shown(names)}; expected {_shown(NAMES)}",
+        )
+    found = {entry.name: entry for entry in folder.iterdir()}
+    for name, entry in sorted(found.items()):
+        if entry.is_symlink():
+            raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", mend=_OTHER)
+        if name not in names | {MANIFEST}:
+            raise BundleError("the manifest does not list this file", where=str(entry), mend=_OTHER)
+        if not entry.is_file():
+            raise BundleError("a bundle holds files only", where=str(entry), mend=_OTHER)
+    for name in sorted(names - found.keys()):
+        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), mend=_OTHER)
+
+
+def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) -> None:
+    """Compare every file with the manifest: sizes first, and then, unless `digests` is off, SHA-256.
+
+    Raises:
+        BundleError: naming the file, what was expected and what was found.
+    """
+    for name, entry in sorted(files.items()):
+        size = (folder / name).stat().st_size
+        if size != entry.bytes:
+            raise BundleError(
+                f"the file has {size} bytes, the manifest says {entry.bytes}", where=str(folder / name), mend=_OTHER
+            )
+    if not digests:
+        return
+    for name, found in describe(folder).items():
+        if found.sha256 != files[name].sha256:
+            raise BundleError(
+                "the file was changed after it was written",
+                where=str(folder / name),
+                why=f"SHA-256 {found.sha256}, the manifest says {files[name].sha256}",
+                mend=_OTHER,
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,167 @@
+"""The manifest of a bundle: what the folder holds, where it came from, and what was proved about it.
+
+`manifest.json` is JSON with sorted keys. `checksum` is the SHA-256 of the same JSON without that key, so that a changed
+manifest betrays itself as a changed file does. The format version is read before anything else.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from recall.errors import BundleError
+from recall.schema import Schema
+
+FORMAT_VERSION: Final = 1
+MANIFEST = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Part):
+    """One file of the bundle."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Sizes(_Part):
+    """How many of everything."""
+
+    users: int = Field(ge=0)
+    items: int = Field(ge=1)
+    n_user_features: int = Field(ge=1)
+    n_item_features: int = Field(ge=1)
+    k: int = Field(ge=0)
+    dim: int = Field(ge=1)
+
+
+class Parity(_Part):
+    """The proof that what is served equals the model: served score + user offset against the model's own score."""
+
+    reference: Literal["model", "tables"]
+    """The trained model itself, or, after a rebuild, its tables in float64."""
+    users: int
+    items: int
+    largest_error: float
+    """Largest difference, relative to the user's largest score, or to 1 where that is smaller."""
+    tolerance: float
+    top_k: int
+    top_k_agreement: int
+    """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
+
+
+class IndexRecord(_Part):
+    """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
+
+    kind: str
+    params: dict[str, int | float]
+    queries: int
+    n: int
+    recall: float
+    lowest: float
+
+
+class Manifest(_Part):
+    """Everything about a bundle but its arrays."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    sequence: int = Field(ge=0)
+    """Number of the publication; 0 while the bundle is not published."""
+    parent: int | None = None
+    """Sequence of the bundle that this one was rebuilt from."""
+    created: str
+    """UTC, ISO 8601."""
+    schema_: Schema = Field(alias="schema")
+    schema_fingerprint: str
+    sizes: Sizes
+    files: dict[str, FileEntry]
+    parity: Parity
+    index: IndexRecord
+    data_hash: str
+    seed: int
+    config: dict[str, JsonValue]
+    """The run's configuration."""
+    metrics: dict[str, JsonValue] = {}
+    """Whatever training and evaluation had to say."""
+    libraries: dict[str, str]
+    """Versions of what wrote the bundle."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the canonical JSON form, as 64 hexadecimal digits."""
+        return hashlib.sha256(_canonical(self._values())).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """Name of the published folder: the sequence and the first digits of the checksum."""
+        return f"{self.sequence:06d}-{self.checksum[:8]}"
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into a folder."""
+        (folder / MANIFEST).write_bytes(_canonical({**self._values(), "checksum": self.checksum}))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read and check `manifest.json`.
+
+        Raises:
+            BundleError: it is missing, unreadable, of a newer format, or does not match its own checksum.
+        """
+        path = folder / MANIFEST
+        values = _read_json(path)
+        _check_version(values, path)
+        claimed = values.pop("checksum", None)
+        actual = hashlib.sha256(_canonical(values)).hexdigest()
+        if claimed != actual:
+            raise BundleError(
+                "the manifest was changed after it was written", where=str(path), why=f"checksum {claimed}, expected {actual}"
+            )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
+
+    def _values(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _canonical(values: dict[str, Any]) -> bytes:
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BundleError("there is no manifest", where=str(path), mend="Give the folder of a bundle") from None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
+    if not isinstance(values, dict):
+        raise BundleError("the manifest is no JSON object", where=str(path))
+    return values
+
+
+def _check_version(values: dict[str, Any], path: Path) -> None:
+    version = values.get("format_version")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise BundleError(f"the manifest gives no format version but {version!r}", where=str(path))
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"the bundle is of format {version}, newer than the format {FORMAT_VERSION} that this version reads",
+            where=str(path),
+            mend="Upgrade fm-recall, or export the model again with this version",
+        )
+    if version < 1:
+        raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=str(path))
+
+
+def _faults(error: ValidationError) -> Iterable[str]:
+    for fault in error.errors(include_url=False, include_input=False)[:5]:
+        yield f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

@@ -1,0 +1,187 @@
+"""Putting a finished bundle in place, so that a reader sees the old version or the new one and never a mixture.
+
+    root/versions/000007-5be1c2aa/    a bundle; never changed once it has this name
+    root/staging/<random>/            a bundle being written, flocked by the process that writes it
+    root/CURRENT                      the name of the live version, replaced by rename
+    root/.lock                        flocked while a publisher takes a number and a name
+
+A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
+only then does CURRENT change. The kernel frees a dead publisher's locks, and the next publisher removes what it left.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.errors import BundleError, PublishBusyError, PublishError
+
+CURRENT = "CURRENT"
+VERSIONS = "versions"
+STAGING = "staging"
+_LOCK = ".lock"
+_VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
+_POLL = 0.02  # seconds between two tries for the lock
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """An empty folder to write a bundle into, on the file system of `root`; it is gone when the block ends.
+
+    Folders that dead publishers left behind are removed on the way.
+
+    Raises:
+        PublishError: the folder cannot be made.
+    """
+    try:
+        (root / STAGING).mkdir(parents=True, exist_ok=True)
+        (root / VERSIONS).mkdir(exist_ok=True)
+        with _locked(root, wait=10.0):
+            _clear_leftovers(root)
+            folder = root / STAGING / secrets.token_hex(8)
+            folder.mkdir()
+            holder = os.open(folder, os.O_RDONLY)
+            fcntl.flock(holder, fcntl.LOCK_EX)
+    except OSError as error:
+        raise PublishError("no folder to write the bundle into", where=str(root), why=str(error)) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(holder)
+
+
+def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0) -> Path:
+    """Make a staged bundle the live version.
+
+    Args:
+        staged: a folder from `staging(root)` that holds a whole bundle; it is moved away.
+        root: the folder that holds all versions.
+        expected: publish only if this sequence is still the live one, for a bundle that was made from it.
+        wait: seconds to wait for another publisher to finish.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        PublishBusyError: another publisher held the lock all the while.
+        PublishError: another version went live meanwhile, or the file system refused; what was live stays live.
+    """
+    try:
+        for path in sorted(staged.iterdir()):
+            _sync(path)
+        with _locked(root, wait):
+            live = _sequence(root)
+            if expected is not None and live != expected:
+                raise PublishError(
+                    f"version {live} went live while a bundle was made from version {expected}",
+                    where=str(root),
+                    mend="Start again from the live version",
+                )
+            manifest = Manifest.read(staged).model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
+            manifest.write(staged)
+            _sync(staged / MANIFEST)
+            _sync(staged)
+            place = root / VERSIONS / manifest.version
+            staged.rename(place)
+            _sync(root / VERSIONS)
+            _point_at(root, place.name)
+    except OSError as error:
+        raise PublishError(
+            "the bundle could not be put in place", where=str(root), why=str(error), mend="What was live stays live"
+        ) from None
+    return place
+
+
+def resolve(path: Path) -> Path:
+    """The folder of a bundle: `path` itself if it holds a manifest, else the version that its CURRENT names.
+
+    Raises:
+        BundleError: it is neither, or CURRENT names no version.
+    """
+    if (path / MANIFEST).exists():
+        return path
+    current = path / CURRENT
+    try:
+        name = current.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise BundleError(
+            "neither a bundle nor a folder of published versions",
+            where=str(path),
+            mend=f"Give a folder that holds {MANIFEST} or {CURRENT}",
+        ) from None
+    if not _VERSION.match(name):
+        raise BundleError(f"{name[:80]!r} is no name of a version", where=str(current))
+    folder = path / VERSIONS / name
+    if folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"version {name} does not exist", where=str(current), mend="Publish again, or name another version")
+    return folder
+
+
+def versions(root: Path) -> list[Path]:
+    """Folders of all published versions, the oldest first."""
+    folder = root / VERSIONS
+    names = [entry.name for entry in folder.iterdir() if _VERSION.match(entry.name)] if folder.is_dir() else []
+    return [folder / name for name in sorted(names, key=lambda name: (int(name.partition("-")[0]), name))]
+
+
+def _sequences(root: Path) -> list[int]:
+    return [int(folder.name.partition("-")[0]) for folder in versions(root)]
+
+
+def _sequence(root: Path) -> int:
+    """Sequence of the live version, 0 before the first."""
+    if not (root / CURRENT).exists():
+        return 0
+    return int(resolve(root).name.partition("-")[0])
+
+
+def _point_at(root: Path, version: str) -> None:
+    written = root / STAGING / CURRENT
+    written.write_text(version + "\n", encoding="utf-8")
+    _sync(written)
+    written.replace(root / CURRENT)
+    _sync(root)
+
+
+@contextmanager
+def _locked(root: Path, wait: float) -> Iterator[None]:
+    deadline = time.monotonic() + wait
+    with (root / _LOCK).open("w") as lock:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() >= deadline:
+                raise PublishBusyError("another process is publishing", where=str(root), mend="Try again in a moment")
+            time.sleep(_POLL)
+        yield
+
+
+def _clear_leftovers(root: Path) -> None:
+    """Remove staged folders whose writer is gone; the caller holds the root's lock."""
+    for entry in (root / STAGING).iterdir():
+        if not entry.is_dir():
+            continue
+        holder = os.open(entry, os.O_RDONLY)
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(holder)
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    holder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(holder)
+    finally:
+        os.close(holder)

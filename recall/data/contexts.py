@@ -1,0 +1,108 @@
+"""Contexts: the different user-side inputs among some interactions, and the items that go with each."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.data.dataset import Dataset
+from recall.data.history import previous_items
+from recall.features.encoder import FeatureEncoder, context_frame
+from recall.features.sparse import SparseRows
+from recall.values import Distinct
+
+_AT_ONCE = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Interactions with the same user-side input share one context.
+
+    Attributes:
+        features: C rows in the user feature space.
+        context: int32 [m], the context of each of the m interactions.
+        user: int32 [C], the user of one of its interactions.
+        event: int64 [C], the position in `dataset.events` of that interaction, the first in order.
+    """
+
+    features: SparseRows
+    context: npt.NDArray[np.int32]
+    user: npt.NDArray[np.int32]
+    event: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+
+@dataclass(frozen=True, slots=True)
+class Positives:
+    """Items of each context in compressed sparse row form, each item once in a context and in order of rows.
+
+    Attributes:
+        indptr: int64 [C + 1].
+        items: int32 [nnz], rows of the catalogue.
+        weights: float32 [nnz], summed over the interactions of the context with the item.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+
+
+def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
+    """The contexts of some interactions.
+
+    With a history field each interaction is a context of its own. Otherwise two interactions share one when they agree
+    in every context column, and in the user where any field reads the user.
+
+    Args:
+        dataset: the interactions.
+        encoder: fitted on its training part.
+        positions: int64 [m], positions in `dataset.events`.
+
+    Raises:
+        DataError: a column does not hold what its field reads.
+    """
+    user = dataset.events["user"].to_numpy()
+    if encoder.histories:
+        event, context = positions, np.arange(len(positions), dtype=np.int32)
+    else:
+        read = {*encoder.users.columns, *encoder.contexts.columns}
+        keys = [name for name in dataset.context_columns if name in read]
+        keys += ["user"] if read - set(keys) else []
+        distinct = Distinct.of(dataset.events.select(keys)[positions])
+        event, context = positions[distinct.first], distinct.codes
+    pieces = [event[first : first + _AT_ONCE] for first in range(0, max(len(event), 1), _AT_ONCE)]
+    return Contexts(SparseRows.below(_encoded(dataset, encoder, pieces)), context, user[event], event)
+
+
+def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
+    """The items of each context.
+
+    Args:
+        dataset: the interactions.
+        contexts: made by `build_contexts` from the same positions.
+        positions: int64 [m].
+    """
+    pairs = SparseRows.gathered(
+        contexts.context,
+        dataset.events["item"].to_numpy()[positions],
+        dataset.events["weight"].to_numpy()[positions],
+        len(contexts),
+        len(dataset.items),
+    )
+    return Positives(pairs.indptr, pairs.indices, pairs.weights)
+
+
+def _encoded(dataset: Dataset, encoder: FeatureEncoder, pieces: Iterable[npt.NDArray[np.int64]]) -> Iterator[SparseRows]:
+    """The user features of some interactions, a piece at a time so that little is held beside the result."""
+    users = encoder.encode_users(dataset.users)
+    histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
+    for event in pieces:
+        events = dataset.events[event]
+        history = histories.encode(previous_items(dataset, event, histories.longest))
+        parts = [users.take(events["user"].to_numpy()), history]
+        if encoder.contexts.fields:
+            parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
+        yield SparseRows.beside(parts)

@@ -1,0 +1,157 @@
+"""Interactions sorted by user and time, split, beside the catalogue of users and items."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.config import ColumnSplit, RunConfig
+from recall.data.catalogue import extended, listed
+from recall.data.columns import find_columns
+from recall.data.split import TRAIN, carve, column_parts, sorted_parts
+from recall.data.tables import read_tables
+from recall.data.times import Times
+from recall.errors import ConfigError, DataError
+from recall.schema import NumericField, Schema
+from recall.values import numbers, refuse
+
+_HASHED_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """All that a run learns from and is judged on.
+
+    Attributes:
+        schema: the fields.
+        events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
+            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (TRAIN, VALID or TEST), then
+            the context columns as they were read.
+        users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
+            table come first, in its order; those met in interactions only follow, with their columns missing.
+        items: the same for items.
+        context_columns: columns of `events` that user fields read.
+        user_columns: columns of `users` that user fields read, the id aside.
+        item_columns: columns of `items` that item fields read, the id aside.
+    """
+
+    schema: Schema
+    events: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+    context_columns: tuple[str, ...]
+    user_columns: tuple[str, ...]
+    item_columns: tuple[str, ...]
+
+    def select(self, split: int) -> npt.NDArray[np.int64]:
+        """Positions in `events` of one part of the split, rising; int64 [m]."""
+        return np.flatnonzero(self.events["split"].to_numpy() == split)
+
+    @property
+    def training(self) -> npt.NDArray[np.int64]:
+        """Positions in `events` of the interactions that train; int64 [m]."""
+        return self.select(TRAIN)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, types and values of all three tables."""
+        digest = hashlib.sha256()
+        for frame in (self.events, self.users, self.items):
+            for column in frame.iter_columns():
+                digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
+                for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
+                    _digest(digest, part.to_series())
+        return digest.hexdigest()
+
+
+def load_dataset(config: RunConfig, root: Path) -> Dataset:
+    """Read, join, sort and split a run's tables.
+
+    Args:
+        config: names the tables, columns and fields.
+        root: folder that relative paths start at.
+
+    Raises:
+        DataError: a table, column or value is not what the configuration says.
+        ConfigError: a field can be read in two ways, or the split needs a column that is not named.
+    """
+    schema, data = config.schema_, config.data
+    tables = read_tables(data, root)
+    columns = find_columns(schema, tables)
+    numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    named = [data.user_id, data.item_id, data.time, data.weight, *columns.context]
+    named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
+    raw = tables.interactions.collect(name for name in named if name is not None)
+    if raw.is_empty():
+        raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
+
+    where = tables.interactions.where
+    listed_users = listed(tables.users, data.user_id, columns.users, numeric)
+    users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
+    listed_items = listed(tables.items, data.item_id, columns.items, numeric)
+    items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
+    order = _order(user, times)
+    if isinstance(data.split, ColumnSplit):
+        parts = column_parts(raw[data.split.column], data.split, where(data.split.column))[order]
+    else:
+        starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
+        parts = sorted_parts(starts, times.values.gather(order) if times else None, times.unit if times else 1, data.split)
+    parts = carve(parts, data.carve, config.seed)
+    if not (parts == TRAIN).any():
+        raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
+    weight = _weights(raw, data.weight, where)
+    context = [numbers(raw[name], where(name)) if name in numeric else raw[name] for name in columns.context]
+    del raw
+    events = pl.DataFrame(
+        [
+            pl.Series("user", user[order]),
+            pl.Series("item", item[order]),
+            weight.gather(order).alias("weight"),
+            pl.Series("split", parts),
+            *(column.gather(order) for column in context),
+        ]
+    )
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items)
+
+
+def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
+    if column is None:
+        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
+    weights = numbers(raw[column], where(column))
+    missing = weights.null_count()
+    if missing:
+        raise DataError(
+            f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
+        )
+    mend = "Leave out rows that should not count, or name another weight column"
+    refuse(raw[column], weights <= 0, where(column), "not positive", mend)
+    return weights.cast(pl.Float32)
+
+
+def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:
+    """Positions of the interactions by user, time and place in the file; int64 [n]."""
+    if times is None:
+        return np.argsort(user, kind="stable")
+    time = times.values.to_numpy()
+    users, span = int(user.max()) + 1, int(time.max()) - int(time.min()) + 1
+    if times.values.dtype.is_integer() and users * span < 1 << 63:  # one key sorts twice as fast as two
+        return np.argsort(user.astype(np.int64) * span + (time - time.min()), kind="stable")
+    return np.lexsort((time, user))
+
+
+def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
+    """Feed lengths, marks of missing values, and values themselves."""
+    digest.update(np.packbits(values.is_null().to_numpy()).tobytes())
+    if isinstance(values.dtype, pl.List):
+        digest.update(values.list.len().fill_null(0).to_numpy().tobytes())
+        _digest(digest, values.explode(empty_as_null=False, keep_nulls=False))
+    elif values.dtype == pl.String:
+        digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
+        digest.update("".join(values.drop_nulls().to_list()).encode())
+    else:
+        values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values.to_physical()
+        digest.update(values.fill_null(0).to_numpy().tobytes())

@@ -1,0 +1,30 @@
+"""What each user had interacted with just before an interaction."""
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.data.dataset import Dataset
+from recall.features.history import History
+
+
+def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: int) -> History:
+    """The items of the same user's earlier interactions, most recent first.
+
+    An interaction sees neither itself nor what comes after it; of interactions at one time, those further up in the
+    file are earlier. Parts of the split do not matter: what has happened is known.
+
+    Args:
+        dataset: its events are sorted by user and time.
+        positions: int64 [m], positions in `dataset.events`, in any order.
+        longest: at most this many previous items.
+
+    Returns:
+        m histories.
+    """
+    user = dataset.events["user"].to_numpy()
+    item = dataset.events["item"].to_numpy()
+    starts = np.searchsorted(user, user[positions])  # the user's first interaction: events are sorted by user
+    lengths = np.minimum(positions - starts, longest)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    source = np.repeat(positions - 1 + indptr[:-1], lengths) - np.arange(indptr[-1])
+    return History(indptr, item[source])

@@ -1,0 +1,97 @@
+"""Which interactions train, which validate, and which test."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.config import ColumnSplit, LastSplit, Split, TimeSplit
+from recall.errors import ConfigError, DataError
+from recall.values import canonical_series, examples
+
+TRAIN = 0
+VALID = 1
+TEST = 2
+
+Parts = npt.NDArray[np.int8]
+
+
+def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
+    """The part that a column names for each interaction.
+
+    Args:
+        values: [n], the column.
+        rule: which values mean which part.
+        where: names the column in an error.
+
+    Raises:
+        DataError: a value is missing or names no part.
+    """
+    parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
+    texts = canonical_series(values)
+    found = texts.replace_strict(list(parts), list(parts.values()), default=None, return_dtype=pl.Int8)
+    strange = texts.filter(found.is_null())
+    if len(strange):
+        raise DataError(
+            f"{len(strange):,} rows name no part of the split: {examples(strange.unique().sort(nulls_last=True))}",
+            where=where,
+            why=f"the configuration names {', '.join(map(repr, parts))}",
+            mend="Add the values to data.split.train, .valid or .test, or leave the rows out",
+        )
+    return found.to_numpy()
+
+
+def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: int, rule: Split) -> Parts:
+    """The part of each interaction by its place or its time.
+
+    Args:
+        starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
+        times: number [n] in that order; needed by a split by time.
+        unit: what one unit of the configuration is in `times`.
+        rule: how to split; a split by column is `column_parts`.
+
+    Raises:
+        ConfigError: there is no time to split by, or validation would start after the test.
+    """
+    if times is None and isinstance(rule, LastSplit | TimeSplit):
+        raise ConfigError(
+            f"a split by {rule.by!r} needs to know the time of each interaction",
+            where="data.split",
+            mend="Name the time column in data.time",
+        )
+    parts = np.full(starts[-1], TRAIN, dtype=np.int8)
+    match rule:
+        case LastSplit():
+            from_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(starts[-1])  # 1 for a user's last
+            parts[from_end <= rule.valid + rule.test] = VALID
+            parts[from_end <= rule.test] = TEST
+        case TimeSplit() if times is not None:
+            values = times.to_numpy()
+            test = _threshold(values, rule.test, unit)
+            valid = test if rule.valid is None else _threshold(values, rule.valid, unit)
+            if valid > test:
+                raise ConfigError(
+                    f"validation would start at {rule.valid}, after the test at {rule.test}",
+                    where="data.split.valid",
+                    mend="Give an earlier time or a smaller share",
+                )
+            parts[values >= valid] = VALID
+            parts[values >= test] = TEST
+    return parts
+
+
+def carve(parts: Parts, share: float, seed: int) -> Parts:
+    """Move a random share of the training interactions to validation; does nothing when some validate already."""
+    if share == 0 or (parts == VALID).any():
+        return parts
+    train = np.flatnonzero(parts == TRAIN)
+    drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
+    carved = parts.copy()
+    carved[drawn] = VALID
+    return carved
+
+
+def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:
+    if not 0 < at < 1:
+        return at * unit
+    place = int(at * len(times))
+    return float(np.partition(times, place)[place])

@@ -1,0 +1,131 @@
+"""The three tables as they lie on disk, Parquet or CSV, read one set of columns at a time.
+
+A CSV file has no types, so every column of it is read as text: "007" stays "007", and a number is parsed only where a
+number is wanted. A folder of Parquet files reads as one table, in order of the file names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.config import DataConfig
+from recall.errors import DataError, nearest
+
+_REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One file, not yet read.
+
+    Attributes:
+        path: the file, or a folder of Parquet files.
+        frame: its rows, lazily.
+        types: its columns and their types, in order.
+    """
+
+    path: Path
+    frame: pl.LazyFrame
+    types: pl.Schema
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return self.types.names()
+
+    def collect(self, columns: Iterable[str]) -> pl.DataFrame:
+        """Read some columns; a name that occurs twice is read once.
+
+        Categorical and enumerated text comes back as text and decimals as floats.
+
+        Raises:
+            DataError: a column is missing or of a type that no field can read, or the file is damaged.
+        """
+        wanted = list(dict.fromkeys(columns))
+        for name in wanted:
+            if name not in self.types:
+                raise DataError(f"there is no column {name!r}", where=str(self.path), mend=nearest(name, self.columns))
+            if any(isinstance(_innermost(self.types[name]), refused) for refused in _REFUSED):
+                raise DataError(
+                    f"column {name!r} is of type {self.types[name]}, which no field can read",
+                    where=str(self.path),
+                    mend="Store it as text, numbers, truth values, dates, times, or lists of these",
+                )
+        try:
+            return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(self.path, error) from None
+
+    def where(self, column: str) -> str:
+        """Names one of the table's columns in an error."""
+        return f"{self.path}, column {column!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All tables of a run; `users` and `items` are None when the configuration names none."""
+
+    interactions: Table
+    users: Table | None
+    items: Table | None
+
+    @property
+    def named(self) -> dict[str, Table]:
+        """The tables that there are, by the name that the configuration gives them."""
+        tables = {"interactions": self.interactions, "users": self.users, "items": self.items}
+        return {name: table for name, table in tables.items() if table is not None}
+
+
+def read_tables(config: DataConfig, root: Path) -> Tables:
+    """Open the tables of a run; relative paths start at `root`. Raises DataError as `read_table` does."""
+    return Tables(
+        read_table(root / config.interactions),
+        read_table(root / config.users) if config.users is not None else None,
+        read_table(root / config.items) if config.items is not None else None,
+    )
+
+
+def read_table(path: Path) -> Table:
+    """Open one `.parquet` or `.csv` file, or a folder of Parquet files.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or of another kind.
+    """
+    if not path.exists():
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        mend = nearest(path.name, beside) if beside else "Correct the path, or the data folder"
+        raise DataError("no such file", where=str(path), mend=mend)
+    try:
+        if path.is_dir():
+            frame = pl.scan_parquet(path / "*.parquet")
+        elif path.suffix == ".parquet":
+            frame = pl.scan_parquet(path)
+        elif path.suffix == ".csv":
+            frame = pl.scan_csv(path, infer_schema=False)
+        else:
+            raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
+        return Table(path, frame, frame.collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return DataError(
+        "the file cannot be read", where=str(path), why=reason, mend="Write it anew as Parquet, or as CSV in UTF-8"
+    )
+
+
+def _innermost(dtype: DataType) -> DataType:
+    return _innermost(dtype.inner) if isinstance(dtype, pl.List | pl.Array) else dtype  # type: ignore[arg-type]
+
+
+def _plain(dtype: DataType) -> DataType:
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.List(_plain(dtype.inner))  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
+        return pl.String()
+    return pl.Float64() if dtype.is_decimal() else dtype

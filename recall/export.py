@@ -1,0 +1,220 @@
+"""From a trained model to a published bundle, with proof that what is served is what was learnt."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from recall.assembly import QUERIES, Origin, check_items, seal, write_index
+from recall.bundle import files
+from recall.bundle.bundle import write_contents
+from recall.bundle.manifest import Manifest, Parity
+from recall.bundle.publish import publish, staging
+from recall.config import RunConfig
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.data.history import previous_items
+from recall.data.split import TRAIN
+from recall.errors import ExportError
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Float32, Int64, SparseRows
+from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.proof import prove
+from recall.stores.sqlite import SqliteUsers
+from recall.stores.users import UserStore
+from recall.stores.writing import write_user_store
+from recall.vectors import Float64, FMTables
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes:
+        folder: the published bundle.
+        manifest: with the proofs.
+        seconds: spent in each stage, in order.
+    """
+
+    folder: Path
+    manifest: Manifest
+    seconds: Mapping[str, float]
+
+
+def export(
+    model: FactorizationMachine,
+    encoder: FeatureEncoder,
+    dataset: Dataset,
+    config: RunConfig,
+    root: Path,
+    metrics: Mapping[str, JsonValue] | None = None,
+) -> ExportReport:
+    """Write, prove and publish a bundle.
+
+    Items are encoded and turned into vectors; an index is built over them. Then users and items drawn at random are
+    scored twice: as requests are, through the written users, the single-request encoder and float32 vectors; and by
+    the model itself, in float64, from the rows that it was trained on.
+
+    Args:
+        model: the trained model, on any device.
+        encoder: the encoder that its features come from.
+        dataset: the catalogue, the users, and their interactions, all of which are known when serving.
+        config: how to index and to prove; recorded whole.
+        root: where versions are published.
+        metrics: anything to record beside the model.
+
+    Raises:
+        ExportError: the vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
+        PublishError: the file system refused, or another publisher held the root.
+    """
+    seconds: dict[str, float] = {}
+    with staging(root) as folder:
+        with _timed(seconds, "encode"):
+            item_rows = encoder.encode_items(dataset.items)
+        with _timed(seconds, "vectors"):
+            tables = tables_of(model)
+            item_vectors = tables.item_vectors(item_rows)
+            check_items(item_vectors, dataset.items[dataset.schema.item_id])
+        with _timed(seconds, "write"):
+            write_contents(folder, encoder, tables, item_vectors, dataset.items)
+            write_user_store(folder / files.USERS, dataset)
+        with _timed(seconds, "index"):
+            positions = _draw(dataset, QUERIES, config.seed)
+            queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
+            index = write_index(folder, item_vectors.shape, queries, config.index, config.seed)
+        with _timed(seconds, "proof"):
+            parity = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
+        with _timed(seconds, "publish"):
+            origin = Origin(
+                config.name,
+                None,
+                dataset.fingerprint(),
+                config.seed,
+                config.model_dump(mode="json", by_alias=True),
+                dict(metrics or {}),
+            )
+            seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index))
+            published = publish(folder, root)
+    return ExportReport(published, Manifest.read(published), seconds)
+
+
+def tables_of(model: FactorizationMachine) -> FMTables:
+    """The model's parameters as float32 arrays, copied where they are on another device or of another type."""
+    return FMTables(
+        _array(model.user_factors),
+        _array(model.user_weights),
+        _array(model.item_factors),
+        _array(model.item_weights),
+        float(_array(model.bias)),
+    )
+
+
+def _prove(
+    model: FactorizationMachine,
+    tables: FMTables,
+    encoder: FeatureEncoder,
+    dataset: Dataset,
+    item_rows: SparseRows,
+    item_vectors: Float32,
+    folder: Path,
+    config: RunConfig,
+) -> Parity:
+    rng = np.random.default_rng(config.seed)
+    count = min(config.export.users, len(dataset.events))
+    positions = np.sort(rng.choice(len(dataset.events), count, replace=False))
+    items = np.sort(rng.choice(len(item_vectors), min(config.export.items, len(item_vectors)), replace=False))
+    contexts = build_contexts(dataset, encoder, positions)
+    users = SqliteUsers(folder / files.USERS)
+    try:
+        served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
+    finally:
+        users.close()
+    scores = _model_scores(model, contexts.features, item_rows.take(items))
+    proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
+    return Parity(
+        reference="model",
+        users=proof.users,
+        items=proof.items,
+        largest_error=proof.largest_error,
+        tolerance=proof.tolerance,
+        top_k=proof.top_k,
+        top_k_agreement=proof.top_k_agreement,
+    )
+
+
+def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
+    """What a server would encode for the requests that these interactions answered."""
+    events = dataset.events[positions]
+    ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()
+    field = dataset.schema.history
+    longest = max(last for _, last in field.lags) if field is not None else 0
+    before = previous_items(dataset, positions, longest)
+    item_ids = dataset.items[dataset.schema.item_id]
+    known = {*encoder.users.columns, *encoder.contexts.columns}
+    rows = []
+    for at, context in enumerate(events.select(dataset.context_columns).iter_rows(named=True)):
+        record = users.get(ids[at])
+        if record is None:
+            raise ExportError(f"user {ids[at]!r} was not written", where=files.USERS)
+        values = {**record.features, **context}
+        if dataset.schema.user_id in known:
+            values[dataset.schema.user_id] = ids[at]
+        history = item_ids.gather(before.items[before.indptr[at] : before.indptr[at + 1]]).to_list()
+        rows.append(encoder.encode_user(values, history).rows)
+    return rows
+
+
+def _model_scores(model: FactorizationMachine, users: SparseRows, items: SparseRows) -> Float64:
+    """The model's score of every pair, in float64: [users, items]."""
+    exact, users, items = _restricted(model, users, items)
+    item_batch = SparseBatch.of(items, torch.float64)
+    scores = np.empty((len(users), len(items)))
+    with torch.no_grad():
+        for row in range(len(users)):
+            repeated = users.take(np.full(len(items), row))
+            scores[row] = exact.score(SparseBatch.of(repeated, torch.float64), item_batch).numpy()
+    return scores
+
+
+def _restricted(
+    model: FactorizationMachine, users: SparseRows, items: SparseRows
+) -> tuple[FactorizationMachine, SparseRows, SparseRows]:
+    """The model in float64 with only the features that these rows hold, and the rows in its terms: a table may be huge."""
+    user_features, user_indices = np.unique(users.indices, return_inverse=True)
+    item_features, item_indices = np.unique(items.indices, return_inverse=True)
+    small = FactorizationMachine(len(user_features), len(item_features), model.k).double()
+    with torch.no_grad():
+        for name, features in (("user", user_features), ("item", item_features)):
+            picked = torch.from_numpy(features.astype(np.int64))
+            for part in ("factors", "weights"):
+                table = getattr(model, f"{name}_{part}").detach().cpu()
+                getattr(small, f"{name}_{part}").copy_(table[picked])
+        small.bias.copy_(model.bias.detach())
+    return (
+        small,
+        SparseRows(users.indptr, user_indices.astype(np.int32), users.weights, len(user_features)),
+        SparseRows(items.indptr, item_indices.astype(np.int32), items.weights, len(item_features)),
+    )
+
+
+def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
+    """Interactions that did not train, where there are enough, and any where there are not."""
+    held_out = np.flatnonzero(dataset.events["split"].to_numpy() != TRAIN)
+    among = held_out if len(held_out) >= count else np.arange(len(dataset.events))
+    return np.sort(np.random.default_rng(seed).choice(among, min(count, len(among)), replace=False))
+
+
+def _array(tensor: torch.Tensor) -> Float32:
+    return tensor.detach().to("cpu", torch.float32).numpy()
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

@@ -1,0 +1,160 @@
+"""Any number of values at once, each with its weight."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.errors import DataError
+from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
+from recall.features.sparse import SparseRows
+from recall.schema import BagField
+from recall.values import canonical, numbers, refuse
+from recall.vocabulary import MISSING, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class BagEncoder:
+    """A bag field with its vocabulary.
+
+    Weights are divided by the number of values in the bag, its square root, or 1; values that are missing inside a bag
+    do not count, a value that is there twice counts twice and its weights add up.
+    """
+
+    field: BagField
+    column: str
+    vocabulary: Vocabulary
+
+    @staticmethod
+    def fit(field: BagField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BagEncoder":
+        """Learn the values of a column; row r of `frame` counts `counts[r]` times for each different value in it."""
+        bags = Bags.of(field, column, frame)
+        once = pl.DataFrame({"row": bags.row, "value": bags.values}).unique(maintain_order=True)
+        return BagEncoder(field, column, Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the field reads."""
+        return (self.column,) if self.field.weights is None else (self.column, self.field.weights)
+
+    @property
+    def size(self) -> int:
+        """Number of the field's rows."""
+        return self.vocabulary.size
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """A row for each different value; none for an empty bag; the row for missing when there is no bag."""
+        bags = Bags.of(self.field, self.column, frame)
+        missing = np.flatnonzero(column_of(frame, self.column).is_null().to_numpy())
+        divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
+        return SparseRows.gathered(
+            np.concatenate([bags.row, missing]),
+            np.concatenate([self.vocabulary.rows(bags.values), np.full(len(missing), MISSING)]),
+            np.concatenate([bags.weights / divisors[bags.row], np.ones(len(missing))]),
+            len(frame),
+            self.size,
+        )
+
+    def encode_one(self, values: Mapping[str, object]) -> Entries:
+        """The same for one request, where a bag is a list, or text cut at the separator."""
+        bag = self._parts(values, self.column)
+        if bag is None:
+            return [(MISSING, 1.0)]
+        weights = self._weights_of(values, bag)
+        known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
+        norm = norm_one(self.field.norm, len(known))
+        entries: dict[int, float] = {}
+        for value, weight in known:
+            try:
+                row = self.vocabulary.row(canonical(value))
+            except (TypeError, ValueError):
+                raise refusal(self.column, "one part of the list is no single value") from None
+            entries[row] = entries.get(row, 0.0) + weight / norm
+        return list(entries.items())
+
+    def state(self) -> dict[str, object]:
+        """Nothing beside the vocabulary."""
+        return {}
+
+    def _parts(self, values: Mapping[str, object], column: str) -> list[object] | None:
+        value = values.get(column)
+        if value is None or isinstance(value, list):
+            return value
+        if isinstance(value, tuple):
+            return list(value)
+        if isinstance(value, str):
+            return list(value.split(self.field.separator))
+        raise refusal(column, "the value is no list", f"Give a list, or text cut at {self.field.separator!r}")
+
+    def _weights_of(self, values: Mapping[str, object], bag: list[object]) -> list[float]:
+        if self.field.weights is None:
+            return [1.0] * len(bag)
+        given = self._parts(values, self.field.weights)
+        if given is None or len(given) != len(bag):
+            raise refusal(self.field.weights, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
+        try:
+            weights = [float(weight) for weight in given]  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            weights = [float("nan")]
+        if not all(abs(weight) <= LARGEST for weight in weights):
+            raise refusal(self.field.weights, "one weight is not a finite number, or too large")
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """The values of all bags of a column, one after another.
+
+    Attributes:
+        row: int64 [v], the bag that a value is in.
+        values: [v], without nulls.
+        weights: float64 [v].
+    """
+
+    row: npt.NDArray[np.int64]
+    values: pl.Series
+    weights: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(field: BagField, column: str, frame: pl.DataFrame) -> "Bags":
+        """Take the bags of a column apart. Raises DataError when weights do not match their values."""
+        lists = _lists(column_of(frame, column), field.separator)
+        row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
+        values = _flat(lists)
+        weights = np.ones(len(values))
+        if field.weights is not None:
+            where = f"column {field.weights!r}"
+            weight_lists = _lists(column_of(frame, field.weights), field.separator)
+            unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
+            refuse(lists, unequal, where, f"without one weight for each value of {column!r}")
+            given = _flat(weight_lists.filter(lists.is_not_null()))
+            parsed = numbers(given, where)
+            refuse(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            refuse(given, parsed.abs() > LARGEST, where, "too large")
+            weights = parsed.to_numpy()
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
+        elif values.dtype == pl.String:
+            values = values.set(values == "", None)
+        known = values.is_not_null().to_numpy()
+        return Bags(row[known], values.filter(known), weights[known])
+
+
+def _lists(values: pl.Series, separator: str) -> pl.Series:
+    if values.dtype == pl.String:
+        return values.str.split(separator)
+    if isinstance(values.dtype, pl.List):
+        return values
+    if isinstance(values.dtype, pl.Array):
+        return values.cast(pl.List(values.dtype.inner))
+    raise DataError(
+        f"a column of type {values.dtype} holds no bags",
+        where=f"column {values.name!r}",
+        mend="Store lists, or text with a separator; or make the field categorical or numeric",
+    )
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    return lists.explode(empty_as_null=False, keep_nulls=False)

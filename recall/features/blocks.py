@@ -1,0 +1,146 @@
+"""How the rows of one side's feature space are divided among its fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.errors import DataError, RequestError, nearest
+from recall.features.sparse import SparseRows
+from recall.schema import Norm
+from recall.vocabulary import UNKNOWN, Vocabulary
+
+Entries = list[tuple[int, float]]
+"""(row in the field's own rows, weight) of one value or request; no row twice."""
+
+
+LARGEST = float(np.finfo(np.float32).max)
+"""No weight may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows `offset` to `offset + size` of the feature space belong to one field, or to one range of lags of a history.
+
+    Within a block row 0 stands for a value that was not learnt, row 1 for a missing value, and values follow.
+    """
+
+    name: str
+    field: str
+    offset: int
+    size: int
+
+
+class ColumnEncoder(Protocol):
+    """One field that reads columns. Both paths give the same rows and weights; errors name the column."""
+
+    @property
+    def column(self) -> str | None:
+        """The column whose values may be unknown; None for a cross, whose pairs are nobody's single value."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the field reads."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of the field's rows."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The values that were learnt, where the kind of field learns any."""
+        ...
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """Rows of a whole table, in the field's own rows. Raises DataError."""
+        ...
+
+    def encode_one(self, values: Mapping[str, object]) -> Entries:
+        """Rows of one request; an absent column is missing. Raises RequestError."""
+        ...
+
+    def state(self) -> dict[str, object]:
+        """Numbers that were learnt, ready for JSON."""
+        ...
+
+
+class SingleEncoder(ColumnEncoder, Protocol):
+    """A field with one value in each row, which a cross can take part of."""
+
+    def texts(self, frame: pl.DataFrame) -> pl.Series:
+        """The value of each row in written form, null where it is missing; String [n]."""
+        ...
+
+    def text(self, values: Mapping[str, object]) -> str | None:
+        """The same for one request."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FieldGroup:
+    """Fields that are encoded together from one table, or from one part of a request.
+
+    Attributes:
+        fields: where the field's block starts in the feature space, and its encoder.
+        n_features: size of the feature space.
+    """
+
+    fields: tuple[tuple[int, ColumnEncoder], ...]
+    n_features: int
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the fields read, without repetition."""
+        return tuple(dict.fromkeys(column for _, encoder in self.fields for column in encoder.columns))
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """Rows [n] of a table with the columns `columns`. Raises DataError."""
+        parts = [encoder.encode(frame).shifted(offset, self.n_features) for offset, encoder in self.fields]
+        return SparseRows.beside(parts) if parts else SparseRows.empty(len(frame), self.n_features)
+
+    def encode_one(self, values: Mapping[str, object]) -> tuple[Entries, list[str]]:
+        """The features of one request, and the columns with a value that was not learnt. Raises RequestError."""
+        entries: Entries = []
+        unknown: list[str] = []
+        for offset, encoder in self.fields:
+            for row, weight in encoder.encode_one(values):
+                entries.append((offset + row, weight))
+                if row == UNKNOWN and encoder.column is not None:
+                    unknown.append(encoder.column)
+        return entries, unknown
+
+
+def norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """What the weights of a bag are divided by; `counts` holds the number of values of each bag, in any shape."""
+    exponent = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[norm]
+    return np.asarray(counts, dtype=np.float64) ** exponent
+
+
+def norm_one(norm: Norm, count: int) -> float:
+    """The same for one bag."""
+    return {"none": 1.0, "mean": float(count), "sqrt": sqrt(count)}[norm]
+
+
+def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
+    """A column of a table. Raises DataError with the nearest name when the table has none."""
+    if column not in frame.columns:
+        raise DataError(f"there is no column {column!r}", mend=nearest(column, frame.columns))
+    return frame[column]
+
+
+def refusal(column: str, what: str, mend: str = "") -> RequestError:
+    """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
+    return RequestError(what, where=pointer(column), mend=mend)
+
+
+def pointer(column: str) -> str:
+    """JSON pointer (RFC 6901) of a column in a request."""
+    return "/features/" + column.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,69 @@
+"""One value of many, each with a row of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.features.blocks import Entries, column_of, refusal
+from recall.features.sparse import SparseRows
+from recall.schema import CategoricalField
+from recall.values import canonical, canonical_series
+from recall.vocabulary import MISSING, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalEncoder:
+    """A categorical field with its vocabulary."""
+
+    column: str
+    vocabulary: Vocabulary
+
+    @staticmethod
+    def fit(field: CategoricalField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "CategoricalEncoder":
+        """Learn the values of a column; row r of `frame` counts `counts[r]` times."""
+        return CategoricalEncoder(column, Vocabulary.fit(frame[column], counts, field.min_count))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that the field reads."""
+        return (self.column,)
+
+    @property
+    def size(self) -> int:
+        """Number of the field's rows."""
+        return self.vocabulary.size
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """One row with weight 1 for each value."""
+        return SparseRows.single(self.vocabulary.rows(column_of(frame, self.column)), self.size)
+
+    def encode_one(self, values: Mapping[str, object]) -> Entries:
+        """The same for one request."""
+        text = self.text(values)
+        return [(MISSING if text is None else self.vocabulary.row(text), 1.0)]
+
+    def texts(self, frame: pl.DataFrame) -> pl.Series:
+        """The values in written form."""
+        return canonical_series(column_of(frame, self.column))
+
+    def text(self, values: Mapping[str, object]) -> str | None:
+        """The value of one request in written form."""
+        return text_of(values, self.column)
+
+    def state(self) -> dict[str, object]:
+        """Nothing beside the vocabulary."""
+        return {}
+
+
+def text_of(values: Mapping[str, object], column: str) -> str | None:
+    """The value of one column of a request in written form, or None when it is missing. Raises RequestError."""
+    value = values.get(column)
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return canonical(value)
+    except (TypeError, ValueError):  # an integer of thousands of digits has no written form either
+        raise refusal(column, "the value is no single value", "Give text, a finite number, true or false") from None

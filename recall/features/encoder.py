@@ -1,0 +1,310 @@
+"""All fields of a schema together: users, contexts, histories and items as rows of two feature spaces.
+
+Bulk and single requests go different ways through the code, columns here and plain Python there, and give the same
+rows and weights.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.errors import RequestError, nearest
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
+from recall.features.history import History, HistoryEncoder, HistoryGroup
+from recall.features.kinds import fit_column, restore_column
+from recall.features.sparse import SparseRows
+from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
+from recall.vocabulary import Vocabulary
+
+_VOCABULARIES = {"field": pl.String(), "value": pl.String()}
+
+
+class TrainingData(Protocol):
+    """What an encoder learns from; `recall.data.dataset.Dataset` is one and says what each part holds."""
+
+    @property
+    def schema(self) -> Schema: ...  # noqa: D102
+    @property
+    def events(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def users(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def items(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def context_columns(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUser:
+    """One request.
+
+    Attributes:
+        rows: one row in the user feature space.
+        unknown: columns with a value that was not learnt.
+    """
+
+    rows: SparseRows
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureEncoder:
+    """A schema with everything that its fields learnt from the training data.
+
+    Attributes:
+        schema: the fields.
+        context_columns: columns that come with the interaction and not with the user.
+        columns: encoders of the fields that read columns, by field name.
+        histories: encoders of the history fields, by field name.
+    """
+
+    schema: Schema
+    context_columns: tuple[str, ...]
+    columns: Mapping[str, ColumnEncoder]
+    histories: Mapping[str, HistoryEncoder]
+
+    @staticmethod
+    def fit(dataset: TrainingData) -> "FeatureEncoder":
+        """Learn from the training interactions, and from the users and items that they name.
+
+        Raises:
+            DataError: a column does not hold what its field reads.
+        """
+        schema, events = dataset.schema, dataset.events[dataset.training]
+        user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
+        item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+        columns: dict[str, ColumnEncoder] = {}
+        histories: dict[str, HistoryEncoder] = {}
+        for name, field in _parts_first(schema):
+            if isinstance(field, HistoryField):
+                histories[name] = HistoryEncoder.fit(field, dataset.items[schema.item_id], item_counts)
+                continue
+            read = _columns(schema, name)
+            if any(column in dataset.context_columns for column in read):
+                frame = context_frame(read, events, dataset.users)
+                counts = np.ones(len(events), dtype=np.int64)
+            elif field.side == "user":
+                frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
+            else:
+                frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
+            columns[name] = fit_column(field, read[0], columns, frame, counts)
+        return FeatureEncoder(schema, dataset.context_columns, columns, histories)
+
+    @cached_property
+    def user_blocks(self) -> tuple[Block, ...]:
+        """How the user feature space is divided, in order of the schema."""
+        return self._blocks("user")
+
+    @cached_property
+    def item_blocks(self) -> tuple[Block, ...]:
+        """How the item feature space is divided, in order of the schema."""
+        return self._blocks("item")
+
+    @cached_property
+    def users(self) -> FieldGroup:
+        """User fields that are known of the user alone."""
+        return self._group(self.user_blocks, context=False)
+
+    @cached_property
+    def contexts(self) -> FieldGroup:
+        """User fields that come with the request."""
+        return self._group(self.user_blocks, context=True)
+
+    @cached_property
+    def items(self) -> FieldGroup:
+        """Item fields."""
+        return self._group(self.item_blocks, context=False)
+
+    @property
+    def n_user_features(self) -> int:
+        """Size of the user feature space."""
+        return self.users.n_features
+
+    @property
+    def n_item_features(self) -> int:
+        """Size of the item feature space."""
+        return self.items.n_features
+
+    def encode_users(self, frame: pl.DataFrame) -> SparseRows:
+        """The part of the user features that is known of the user alone.
+
+        Args:
+            frame: [n] with the columns `users.columns`.
+
+        Returns:
+            n rows in the user feature space.
+
+        Raises:
+            DataError: a column is missing or does not hold what its field reads.
+        """
+        return self.users.encode(frame)
+
+    def encode_context(self, frame: pl.DataFrame) -> SparseRows:
+        """The part of the user features that comes with the request; as `encode_users`, with `contexts.columns`.
+
+        A column of the users table is among them when a cross takes it together with a context column.
+        """
+        return self.contexts.encode(frame)
+
+    def encode_history(self, history: History, item_ids: pl.Series) -> SparseRows:
+        """The part of the user features that the previous items give.
+
+        Args:
+            history: n histories as rows of the catalogue.
+            item_ids: String [items], the catalogue.
+
+        Returns:
+            n rows in the user feature space.
+        """
+        return self.histories_over(item_ids).encode(history)
+
+    def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
+        """The history fields, ready to encode many histories over one catalogue; item_ids String [items]."""
+        fields = [(offset, encoder, encoder.vocabulary.rows(item_ids)) for offset, encoder in self._histories]
+        return HistoryGroup(tuple(fields), self.n_user_features)
+
+    def encode_items(self, frame: pl.DataFrame) -> SparseRows:
+        """Items in the item feature space; as `encode_users`, with `items.columns`."""
+        return self.items.encode(frame)
+
+    def encode_user(self, values: Mapping[str, object], history: Sequence[str] = ()) -> EncodedUser:
+        """One request, from plain values.
+
+        Args:
+            values: by column name, of the users table and of the context alike; an absent one is missing.
+            history: ids of previous items, most recent first.
+
+        Raises:
+            RequestError: a column is not known, or its value is not what the field reads.
+        """
+        _refuse_strange(values, (*self.users.columns, *self.contexts.columns))
+        entries, unknown = self.users.encode_one(values)
+        context_entries, context_unknown = self.contexts.encode_one(values)
+        entries += context_entries
+        for offset, encoder in self._histories:
+            entries += [(offset + row, weight) for row, weight in encoder.encode_one(history)]
+        return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown + context_unknown)))
+
+    def encode_item(self, values: Mapping[str, object]) -> SparseRows:
+        """One item as one row of the item feature space; `values` and errors as in `encode_user`."""
+        _refuse_strange(values, self.items.columns)
+        return _one_row(self.items.encode_one(values)[0], self.n_item_features)
+
+    def state(self) -> tuple[dict[str, Any], pl.DataFrame]:
+        """Everything learnt: numbers ready for JSON, and the vocabularies as rows (field, value), String both."""
+        values = {
+            "schema": self.schema.model_dump(mode="json"),
+            "context_columns": list(self.context_columns),
+            "fields": {name: encoder.state() for name, encoder in self.columns.items()},
+        }
+        vocabularies = [
+            vocabulary.values.alias("value").to_frame().select(pl.lit(name).alias("field"), "value")
+            for name, vocabulary in self._vocabularies()
+            if vocabulary is not None
+        ]
+        return values, pl.concat([pl.DataFrame(schema=_VOCABULARIES), *vocabularies])
+
+    @staticmethod
+    def from_state(values: Mapping[str, Any], vocabularies: pl.DataFrame) -> "FeatureEncoder":
+        """The encoder that `state` was taken from."""
+        schema = Schema.model_validate(values["schema"])
+        learnt = {
+            str(name): Vocabulary(frame["value"]) for (name,), frame in vocabularies.group_by("field", maintain_order=True)
+        }
+        nothing = Vocabulary(pl.Series("value", [], dtype=pl.String()))
+        columns: dict[str, ColumnEncoder] = {}
+        histories: dict[str, HistoryEncoder] = {}
+        for name, field in _parts_first(schema):
+            vocabulary = learnt.get(name, nothing)
+            if isinstance(field, HistoryField):
+                histories[name] = HistoryEncoder(field, vocabulary)
+            else:
+                state = values["fields"][name]
+                columns[name] = restore_column(field, _columns(schema, name)[0], columns, state, vocabulary)
+        return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories)
+
+    def _vocabularies(self) -> Iterator[tuple[str, Vocabulary | None]]:
+        yield from ((name, encoder.vocabulary) for name, encoder in self.columns.items())
+        yield from ((name, encoder.vocabulary) for name, encoder in self.histories.items())
+
+    def _blocks(self, side: Side) -> tuple[Block, ...]:
+        sizes = [
+            (block, name, size)
+            for name, field in self.schema.fields.items()
+            if field.side == side
+            for block, size in (
+                self.histories[name].blocks(name) if name in self.histories else [(name, self.columns[name].size)]
+            )
+        ]
+        ends = accumulate(size for _, _, size in sizes)
+        return tuple(Block(block, name, end - size, size) for (block, name, size), end in zip(sizes, ends, strict=True))
+
+    def _group(self, blocks: tuple[Block, ...], *, context: bool) -> FieldGroup:
+        fields = [
+            (block.offset, self.columns[block.field])
+            for block in blocks
+            if block.field in self.columns and self._with_request(block.field) == context
+        ]
+        return FieldGroup(tuple(fields), blocks[-1].offset + blocks[-1].size)
+
+    def _with_request(self, name: str) -> bool:
+        read = self.columns[name].columns
+        return self.schema.fields[name].side == "user" and any(column in self.context_columns for column in read)
+
+    @cached_property
+    def _histories(self) -> tuple[tuple[int, HistoryEncoder], ...]:
+        starts = {block.field: block.offset for block in reversed(self.user_blocks)}
+        return tuple((starts[name], encoder) for name, encoder in self.histories.items())
+
+
+def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
+    """What `encode_context` reads, for some interactions.
+
+    Args:
+        columns: those wanted, of `events` or else of `users`.
+        events: [n] interactions with their `user` rows.
+        users: all users.
+
+    Returns:
+        [n] with those columns.
+    """
+    return pl.DataFrame([events[name] if name in events.columns else users[name].gather(events["user"]) for name in columns])
+
+
+def _parts_first(schema: Schema) -> list[tuple[str, AnyField]]:
+    """All fields, crosses after the fields they are made of."""
+    return sorted(schema.fields.items(), key=lambda item: isinstance(item[1], CrossField))
+
+
+def _columns(schema: Schema, name: str) -> list[str]:
+    """Columns that a field reads; at least one."""
+    field = schema.fields[name]
+    if isinstance(field, CrossField):
+        return [column for part in field.of for column in _columns(schema, part)]
+    weights = [field.weights] if isinstance(field, BagField) and field.weights is not None else []
+    return [schema.column(name), *weights]
+
+
+def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:
+    """How often a row of the users or items table counts: an id once for each interaction, all else once for the row."""
+    return events if by_event else (events > 0).astype(np.int64)
+
+
+def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
+    for name in values:
+        if name not in columns:
+            raise RequestError(f"no field reads {name!r}", where=pointer(name), mend=nearest(name, columns))
+
+
+def _one_row(entries: Entries, n_features: int) -> SparseRows:
+    indices = np.array([index for index, _ in entries], dtype=np.int32)
+    weights = np.array([weight for _, weight in entries], dtype=np.float32)
+    return SparseRows(np.array([0, len(entries)], dtype=np.int64), indices, weights, n_features)

@@ -1,0 +1,117 @@
+"""The user's previous items, cut into ranges of lags; each range is a bag with rows of its own."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.features.blocks import Entries, norm_one, norms
+from recall.features.sparse import SparseRows
+from recall.schema import HistoryField
+from recall.vocabulary import Vocabulary
+
+_NOTHING = np.int32(2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Previous items, most recent first, of n requests in compressed sparse row form.
+
+    Attributes:
+        indptr: int64 [n + 1].
+        items: int32 [nnz], rows of the catalogue.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryEncoder:
+    """A history field with its vocabulary of items. Range r has rows `r * vocabulary.size` and on."""
+
+    field: HistoryField
+    vocabulary: Vocabulary
+
+    @staticmethod
+    def fit(field: HistoryField, item_ids: pl.Series, counts: npt.NDArray[np.integer]) -> "HistoryEncoder":
+        """Learn the items; item r was interacted with `counts[r]` times in training."""
+        return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
+
+    @property
+    def size(self) -> int:
+        """Number of the field's rows over all ranges."""
+        return len(self.field.lags) * self.vocabulary.size
+
+    def blocks(self, name: str) -> list[tuple[str, int]]:
+        """Name and number of rows of each range of lags, for a field of that name."""
+        return [
+            (f"{name}[{first}]" if first == last else f"{name}[{first}-{last}]", self.vocabulary.size)
+            for first, last in self.field.lags
+        ]
+
+    def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
+        """Rows of many histories, in the field's own rows; a range without items gives none.
+
+        Args:
+            history: previous items as rows of the catalogue.
+            learnt: int32 [items], the row of each item of the catalogue in the vocabulary.
+        """
+        lags = self.field.lags
+        lag = np.concatenate([np.arange(first, last + 1) for first, last in lags])  # [L], all ranges side by side
+        part = np.repeat(np.arange(len(lags)), [last - first + 1 for first, last in lags])
+        there = lag <= np.diff(history.indptr)[:, None]  # [n, L]
+        rows = np.full(there.shape, _NOTHING)
+        rows[there] = learnt[history.items[(history.indptr[:-1, None] + (lag - 1))[there]]]
+        new = np.ones_like(there)
+        for columns in (slice(*np.searchsorted(part, [number, number + 1])) for number in range(len(lags))):
+            rows[:, columns].sort(axis=1)  # brings equal items of a range together and what is not there to its end
+            new[:, columns][:, 1:] = rows[:, columns][:, 1:] != rows[:, columns][:, :-1]
+        there = rows != _NOTHING
+        times = np.diff(np.append(np.flatnonzero(new[there]), there.sum()))  # how often the range holds the item
+        new &= there
+        counts = np.stack([there[:, part == number].sum(axis=1) for number in range(len(lags))], axis=1)  # [n, ranges]
+        weights = times / norms(self.field.norm, counts)[:, part][new]
+        indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
+        indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
+        return SparseRows(indptr, indices, weights.astype(np.float32), self.size)
+
+    def encode_one(self, items: Sequence[str]) -> Entries:
+        """Rows of one history, given as item ids, most recent first."""
+        entries: Entries = []
+        for part, (first, last) in enumerate(self.field.lags):
+            lagged = items[first - 1 : last]
+            norm = norm_one(self.field.norm, len(lagged))
+            times = Counter(map(self.vocabulary.row, lagged))
+            entries += [(part * self.vocabulary.size + row, count / norm) for row, count in times.items()]
+        return entries
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryGroup:
+    """All history fields over one catalogue.
+
+    Attributes:
+        fields: where the field's blocks start in the feature space, its encoder, and int32 [items] the row of each
+            item of the catalogue in its vocabulary.
+        n_features: size of the feature space.
+    """
+
+    fields: tuple[tuple[int, HistoryEncoder, npt.NDArray[np.int32]], ...]
+    n_features: int
+
+    @property
+    def longest(self) -> int:
+        """The longest lag of any field; 0 when there is none."""
+        return max((last for _, encoder, _ in self.fields for _, last in encoder.field.lags), default=0)
+
+    def encode(self, history: History) -> SparseRows:
+        """n histories as n rows in the feature space."""
+        parts = [encoder.encode(history, learnt).shifted(offset, self.n_features) for offset, encoder, learnt in self.fields]
+        return SparseRows.beside(parts) if parts else SparseRows.empty(len(history), self.n_features)

@@ -1,0 +1,174 @@
+"""A number: scaled by what the training data showed, or put into one of their quantile buckets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.errors import DataError
+from recall.features.blocks import LARGEST, Entries, column_of, refusal
+from recall.features.sparse import SparseRows
+from recall.schema import NumericField
+from recall.values import numbers
+from recall.vocabulary import FIRST, MISSING, Vocabulary
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledEncoder:
+    """A number x as one row with weight (t(x) - mean) / deviation; t is the identity or sign(x) log(1 + |x|).
+
+    A column that never changes has deviation 0 and every weight is 0.
+    """
+
+    column: str
+    log: bool
+    mean: float
+    deviation: float
+    vocabulary: Vocabulary | None = None
+
+    @staticmethod
+    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "ScaledEncoder":
+        """Learn mean and population standard deviation; row r of `frame` counts `counts[r]` times."""
+        log = field.scale == "log"
+        values, weights = _known(column, frame, counts)
+        if not len(values):
+            return ScaledEncoder(column, log, 0.0, 0.0)
+        values = _signed_log(values) if log else values
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(np.average(values, weights=weights))
+            deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+        if not isfinite(deviation):
+            raise DataError(
+                "the numbers are too large to be scaled", where=f"column {column!r}", mend='Use scale = "log" or "buckets"'
+            )
+        return ScaledEncoder(column, log, mean, deviation if (values != values[0]).any() else 0.0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that the field reads."""
+        return (self.column,)
+
+    @property
+    def size(self) -> int:
+        """Rows for unknown, missing, and the number."""
+        return FIRST + 1
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """One row for each number, or the row for missing with weight 1."""
+        values = numbers(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
+        missing = np.isnan(values)
+        scaled = self._scaled(values)
+        if (np.abs(scaled) > LARGEST).any():
+            raise DataError("a number is too large beside those trained on", where=f"column {self.column!r}")
+        rows = SparseRows.single(np.where(missing, MISSING, FIRST).astype(np.int32), self.size)
+        rows.weights[~missing] = scaled[~missing]
+        return rows
+
+    def encode_one(self, values: Mapping[str, object]) -> Entries:
+        """The same for one request."""
+        value = number_of(values, self.column)
+        if value is None:
+            return [(MISSING, 1.0)]
+        scaled = float(self._scaled(np.array([value]))[0])
+        if abs(scaled) > LARGEST:
+            raise refusal(self.column, "the value is too large beside the numbers trained on")
+        return [(FIRST, scaled)]
+
+    def state(self) -> dict[str, object]:
+        """Mean and deviation."""
+        return {"mean": self.mean, "deviation": self.deviation}
+
+    def _scaled(self, values: Float64) -> Float64:
+        if self.deviation == 0.0:
+            return np.where(np.isnan(values), np.nan, 0.0)
+        with np.errstate(over="ignore"):
+            return ((_signed_log(values) if self.log else values) - self.mean) / self.deviation
+
+
+@dataclass(frozen=True, eq=False)
+class BucketEncoder:
+    """A number as the row of its bucket: bucket b holds x with edges[b - 1] <= x < edges[b]."""
+
+    column: str
+    edges: Float64
+    vocabulary: Vocabulary | None = None
+
+    @staticmethod
+    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BucketEncoder":
+        """Cut at quantiles of the numbers; equal quantiles become one edge, so there may be fewer buckets than asked."""
+        values, weights = _known(column, frame, counts)
+        if not len(values):
+            return BucketEncoder(column, np.empty(0))
+        values = np.sort(np.repeat(values, weights))
+        places = len(values) * np.arange(1, field.buckets) // field.buckets
+        edges = np.unique(values[places])
+        return BucketEncoder(column, edges[edges > values[0]])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that the field reads."""
+        return (self.column,)
+
+    @property
+    def size(self) -> int:
+        """Number of the field's rows."""
+        return FIRST + len(self.edges) + 1
+
+    def encode(self, frame: pl.DataFrame) -> SparseRows:
+        """One row with weight 1 for each number."""
+        return SparseRows.single(self._rows(frame), self.size)
+
+    def encode_one(self, values: Mapping[str, object]) -> Entries:
+        """The same for one request."""
+        bucket = self.text(values)
+        return [(MISSING if bucket is None else FIRST + int(bucket), 1.0)]
+
+    def texts(self, frame: pl.DataFrame) -> pl.Series:
+        """Numbers of the buckets, from 0."""
+        rows = pl.Series(self.column, self._rows(frame))
+        return (rows - FIRST).set(rows == MISSING, None).cast(pl.String)
+
+    def text(self, values: Mapping[str, object]) -> str | None:
+        """Number of the bucket of one request."""
+        value = number_of(values, self.column)
+        return None if value is None else str(int(np.searchsorted(self.edges, value, side="right")))
+
+    def state(self) -> dict[str, object]:
+        """The edges."""
+        return {"edges": self.edges.tolist()}
+
+    def _rows(self, frame: pl.DataFrame) -> npt.NDArray[np.int32]:
+        values = numbers(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
+        buckets = FIRST + np.searchsorted(self.edges, values, side="right")
+        return np.where(np.isnan(values), MISSING, buckets).astype(np.int32)
+
+
+def number_of(values: Mapping[str, object], column: str) -> float | None:
+    """The number of one column of a request, or None when it is missing. Raises RequestError when it is not finite."""
+    value = values.get(column)
+    if value is None:
+        return None
+    if isinstance(value, Real):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = float("inf")
+        if isfinite(number):
+            return number
+    raise refusal(column, "the value is not a finite number", "Give a number, or leave it out when it is not known")
+
+
+def _known(column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> tuple[Float64, npt.NDArray[np.integer]]:
+    values = numbers(frame[column], f"column {column!r}").to_numpy()
+    known = ~np.isnan(values) & (counts > 0)
+    return values[known], counts[known]
+
+
+def _signed_log(values: Float64) -> Float64:
+    return np.sign(values) * np.log1p(np.abs(values))

@@ -1,0 +1,143 @@
+"""Approximate search: an inverted file over directions, half-precision codes, and scores in single precision at the end.
+
+faiss cuts the vectors into `nlist` lists by spherical k-means; a query looks into the `nprobe` lists whose centroids fit it
+best. Codes are float16, so candidates are scored once more from the float32 vectors.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from recall.features.sparse import Float32, Int64
+from recall.index.contract import Hits, Params, check_queries, check_vectors
+from recall.index.files import write_faiss
+from recall.index.ranking import LANES, Ranked, gather, pad, rank
+
+_CHUNK = 1 << 16  # vectors padded and added at once
+_POINTS = 64  # training vectors for each list
+_ITERATIONS = 6  # of k-means: later ones move recall at equal cost by less than its noise
+_LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How many lists a query looks into: more for longer results, for they lie in more lists.
+
+    Attributes:
+        nprobe: lists for up to `n` results.
+        growth: lists grow as this power of the number of results beyond `n`.
+        n: number of results that `nprobe` was set for.
+    """
+
+    nprobe: int
+    growth: float
+    n: int
+
+    def at(self, results: int) -> int:
+        """Lists for this many results, excluded ones counted in."""
+        return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
+
+
+class IvfIndex:
+    """Most of the best rows at a fraction of the cost of a scan; lists cut short by exclusions are filled by looking wider."""
+
+    kind = "ivf"
+    exact = False
+
+    def __init__(self, inverted: faiss.IndexIVF, vectors: Float32, effort: Effort, threads: int = 1) -> None:
+        """Wrap an inverted file.
+
+        Args:
+            inverted: faiss index over the padded vectors, in the same order.
+            vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
+            effort: how many lists a query looks into.
+            threads: threads that faiss may use for one call of `search`.
+        """
+        self.size, self.dim = vectors.shape
+        self.effort = effort
+        self._inverted = inverted
+        self._vectors = vectors
+        self._threads = threads
+
+    @classmethod
+    def build(cls, vectors: Float32, seed: int, threads: int = 1) -> "IvfIndex":
+        """Train lists on a sample and fill them. A query looks into all of them until `with_effort` says otherwise.
+
+        Args:
+            vectors: float32 [size, dim].
+            seed: of the sample and of k-means.
+            threads: threads for building.
+
+        Raises:
+            ExportError: the vectors are not finite.
+        """
+        check_vectors(vectors)
+        faiss.omp_set_num_threads(threads)
+        nlist = lists_for(len(vectors))
+        # an inner product with a scaled vector ranks the same, and neither overflows nor loses small numbers in float16
+        scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
+        dim = vectors.shape[1] + -vectors.shape[1] % LANES
+        inverted = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(dim), dim, nlist, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        inverted.cp.seed = seed % (1 << 31)
+        inverted.cp.niter = _ITERATIONS
+        inverted.cp.min_points_per_centroid = 1
+        inverted.cp.max_points_per_centroid = _POINTS
+        sample = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), nlist * _POINTS), replace=False)
+        inverted.train(pad(vectors[np.sort(sample)] * scale))
+        for first in range(0, len(vectors), _CHUNK):
+            inverted.add(pad(vectors[first : first + _CHUNK] * scale))
+        return cls(inverted, vectors, Effort(nlist, 1.0, 1), threads)
+
+    def with_effort(self, effort: Effort) -> "IvfIndex":
+        """The same lists, looked into as `effort` says."""
+        return IvfIndex(self._inverted, self._vectors, effort, self._threads)
+
+    def with_threads(self, threads: int) -> "IvfIndex":
+        """The same index, one search of which may use `threads`."""
+        return IvfIndex(self._inverted, self._vectors, self.effort, threads)
+
+    @property
+    def nlist(self) -> int:
+        """Number of lists."""
+        return int(self._inverted.nlist)
+
+    @property
+    def params(self) -> Params:
+        """`nlist`, for the record, and the `Effort`."""
+        return {"nlist": self.nlist, "nprobe": self.effort.nprobe, "growth": self.effort.growth, "n": self.effort.n}
+
+    def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
+        """As `ItemIndex.search` promises."""
+        excluded = check_queries(queries, n, self.dim, exclude)
+        faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this number for each calling thread
+        padded = pad(queries)
+        # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
+        return gather([self._search_one(queries[row], padded[row], n, excluded[row]) for row in range(len(queries))], n)
+
+    def write(self, path: Path) -> None:
+        """As `ItemIndex.write` promises."""
+        write_faiss(self._inverted, path)
+
+    def _search_one(self, query: Float32, padded: Float32, n: int, excluded: Int64) -> Ranked:
+        width = min(self.size, n + len(excluded) + max(n // 4, 16))  # spare ones, for float16 may swap neighbours
+        nprobe = min(self.effort.at(n + len(excluded)), self.nlist)
+        while True:
+            lists = faiss.SearchParametersIVF()
+            lists.nprobe = nprobe
+            _, rows = self._inverted.search(padded[None], width, params=lists)
+            found = rank(self._vectors, query, rows[0], excluded, n)
+            if len(found.rows) == n or nprobe >= self.nlist:  # all lists together hold every row
+                return found
+            nprobe = min(4 * nprobe, self.nlist)
+
+
+def lists_for(size: int) -> int:
+    """Number of lists for `size` vectors: the power of two next to 2 sqrt(size), with at least 8 vectors for each list."""
+    wanted = 2 ** round(np.log2(2 * np.sqrt(size)))
+    return int(max(1, min(wanted, size // 8)))

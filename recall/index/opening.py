@@ -1,0 +1,98 @@
+"""Building the index that a configuration asks for, and opening the one that a bundle holds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import faiss
+
+from recall.config import IndexConfig
+from recall.errors import IndexFileError, nearest
+from recall.features.sparse import Float32
+from recall.index.calibration import calibrate
+from recall.index.contract import ItemIndex, Params
+from recall.index.exact import ExactIndex
+from recall.index.files import read_faiss
+from recall.index.ivf import Effort, IvfIndex
+
+FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
+
+_BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
+_OTHER_EXPORT = "Index and vectors come from different exports; export again"
+
+
+def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int | None = None) -> ItemIndex:
+    """Build the index that `config` asks for.
+
+    Args:
+        vectors: float32 [items, dim].
+        queries: float32 [q, dim], vectors of real users; an approximate index is set by them.
+        config: kind, threshold and target.
+        seed: the same vectors, queries and seed give the same index.
+        threads: threads to build with; all cores when left out. The index itself is left with one.
+
+    Raises:
+        ExportError: the vectors are not finite.
+    """
+    _prepare_faiss()
+    exact = config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_up_to)
+    if exact:
+        return ExactIndex.build(vectors)
+    index = IvfIndex.build(vectors, seed=seed, threads=threads or os.cpu_count() or 1)
+    return calibrate(index, vectors, queries, config.n, config.target).with_threads(1)
+
+
+def open_index(path: Path, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
+    """Open an index file, memory-mapped.
+
+    Args:
+        path: the file that `ItemIndex.write` wrote.
+        kind: the index's `kind`.
+        params: the index's `params`.
+        vectors: float32 [items, dim], the vectors it was built over.
+        threads: threads that one call of `search` may use.
+
+    Raises:
+        IndexFileError: the file is unreadable, of another kind, or over other vectors.
+    """
+    _prepare_faiss()
+    opener = _OPENERS.get(kind)
+    if opener is None:
+        raise IndexFileError(f"no index of kind {kind!r} is known", where=str(path), mend=nearest(kind, _OPENERS))
+    return opener(path, params, vectors, threads)
+
+
+def _open_exact(path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
+    flat = _read(path, faiss.IndexFlatIP, vectors)
+    index = ExactIndex(flat, vectors.shape[1], float(params["longest"]), threads)
+    if not index.holds(vectors):
+        raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
+    return index
+
+
+def _open_ivf(path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
+    effort = Effort(int(params["nprobe"]), float(params["growth"]), int(params["n"]))
+    return IvfIndex(_read(path, faiss.IndexIVF, vectors), vectors, effort, threads)
+
+
+_OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {"exact": _open_exact, "ivf": _open_ivf}
+
+
+def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
+    index = read_faiss(path)
+    if not isinstance(index, kind):
+        raise IndexFileError(f"the file holds a faiss {type(index).__name__}, not a {kind.__name__}", where=str(path))
+    dim = vectors.shape[1] + -vectors.shape[1] % 8
+    if (index.ntotal, index.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise IndexFileError(
+            f"the index holds {index.ntotal} vectors of {index.d} numbers, the bundle {len(vectors)} of {dim} after padding",
+            where=str(path),
+            mend=_OTHER_EXPORT,
+        )
+    return index
+
+
+def _prepare_faiss() -> None:
+    """Set what faiss keeps for the whole process; the same values every time."""
+    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM

@@ -1,0 +1,76 @@
+"""The last step of every search: score candidates again in one fixed way, and put them in order.
+
+Engines add up a product in an order that depends on the batch, on threads and on the instruction set, and break ties as
+their heaps fall. What is returned is scored here instead, each row by itself, so that a query has one answer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall.features.sparse import Float32, Int64
+from recall.index.contract import Hits
+
+LANES = 8
+"""faiss's kernels are several times faster when vectors fill whole registers of eight floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]."""
+
+    rows: Int64
+    scores: Float32
+
+
+def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n: int) -> Ranked:
+    """The best n of the candidates that are not excluded, by falling score and then by row.
+
+    Args:
+        vectors: float32 [size, d].
+        query: float32 [d].
+        candidates: distinct rows; -1 stands for none.
+        excluded: rows to leave out, in any order, repeats allowed.
+        n: at most this many are returned.
+    """
+    rows = candidates[candidates >= 0]
+    if len(excluded):
+        rows = rows[~np.isin(rows, excluded)]
+    # einsum adds each row's products in the order of the components, whatever stands above and below it
+    scores = np.einsum("ij,j->i", vectors[rows], query)
+    order = np.lexsort((rows, -scores))[:n]
+    return Ranked(rows[order], scores[order])
+
+
+def gather(ranked: list[Ranked], n: int) -> Hits:
+    """The ranked lists as one rectangle of width n."""
+    rows = np.full((len(ranked), n), -1, dtype=np.int64)
+    scores = np.full((len(ranked), n), -np.inf, dtype=np.float32)
+    for position, one in enumerate(ranked):
+        rows[position, : len(one.rows)] = one.rows
+        scores[position, : len(one.rows)] = one.scores
+    return Hits(rows, scores)
+
+
+def pad(vectors: Float32) -> Float32:
+    """The vectors followed by zeros up to a multiple of eight components, which changes no inner product: contiguous."""
+    missing = -vectors.shape[1] % LANES
+    return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors, dtype=np.float32)
+
+
+def rounding(queries: Float32, longest: float) -> Float32:
+    """How far apart two ways to add up one inner product may lie, for each query: [..., d] -> [...].
+
+    Each lies within d u |q| |v| of the truth, u being half of float32's spacing at 1 (Higham 2002, section 3.1).
+
+    Args:
+        queries: float32 [..., d].
+        longest: the largest Euclidean length of a vector.
+    """
+    spacing = float(np.finfo(np.float32).eps)
+    return np.asarray(queries.shape[-1] * spacing * longest * np.linalg.norm(queries, axis=-1), dtype=np.float32)
+
+
+def longest_of(vectors: Float32) -> float:
+    """The largest Euclidean length of a vector."""
+    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max()))

@@ -1,0 +1,230 @@
+"""Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from recall.bundle import files
+from recall.bundle.bundle import Bundle, load_bundle
+from recall.errors import RequestError, nearest
+from recall.features.encoder import EncodedUser
+from recall.features.sparse import Float32, Int64
+from recall.index.contract import ItemIndex
+from recall.index.opening import open_index
+from recall.stores.sqlite import SqliteUsers
+from recall.stores.users import UserRecord, UserStore
+
+MOST = 1000
+"""The largest n that a request may ask for."""
+
+_SHOWN = 5  # ids named in one warning
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one caller asks.
+
+    Attributes:
+        user_id: external id; None when nobody is named.
+        features: values by column of the users table; each replaces what is stored of the user.
+        context: values by context column, such as the hour.
+        history: ids of previous items, most recent first; replaces the stored history, None leaves it.
+        n: results wanted, 1 to 1000.
+        exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
+        exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
+    """
+
+    user_id: str | None = None
+    features: Mapping[str, object] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
+    history: Sequence[str] | None = None
+    n: int = 10
+    exclude_seen: bool = True
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One result: the inner product of user and item vector. The model's score is this plus the answer's `user_offset`."""
+
+    item_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """The answer to one request.
+
+    Attributes:
+        items: best first; fewer than asked only when fewer are eligible.
+        user: whether the named user is stored, is not, or nobody was named.
+        unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
+        warnings: what was odd about the request, in sentences.
+        exact: whether the index always finds the best items, or only most of them.
+        bundle: version of the bundle that answered.
+        user_offset: the part of the model's score that is the same for every item.
+    """
+
+    items: tuple[ScoredItem, ...]
+    user: Literal["known", "unknown", "anonymous"]
+    unknown: tuple[str, ...]
+    warnings: tuple[str, ...]
+    exact: bool
+    bundle: str
+    user_offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request ready for the search."""
+
+    vector: Float32
+    encoded: EncodedUser
+    excluded: Int64
+    user: Literal["known", "unknown", "anonymous"]
+    warnings: tuple[str, ...]
+
+
+class Recommender:
+    """One bundle, its index and its users. Safe to share among threads; nothing in it changes."""
+
+    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore) -> None:
+        """Join the parts of one bundle; `Recommender.load` does so from its folder."""
+        self.bundle = bundle
+        self.index = index
+        self.users = users
+        encoder = bundle.encoder
+        self._columns = (*encoder.users.columns, *encoder.contexts.columns)
+        self._version = bundle.manifest.version
+
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = True, threads: int = 1) -> "Recommender":
+        """Open a bundle and everything in it.
+
+        Args:
+            path: the folder of a bundle, or the root that holds published versions.
+            verify: check every file's SHA-256 and every number; see `load_bundle`.
+            threads: threads that one search may use. One is right for a server that answers many requests at once.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or of a newer format.
+            IndexFileError: the index does not fit the vectors.
+        """
+        bundle = load_bundle(path, verify=verify)
+        record = bundle.manifest.index
+        index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
+        return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS))
+
+    def close(self) -> None:
+        """Free the connections to the stored users; the recommender answers no more."""
+        self.users.close()
+
+    def recommend(self, request: Request) -> Recommendations:
+        """Answer one request.
+
+        Raises:
+            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+        """
+        return self.recommend_batch([request])[0]
+
+    def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
+        """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
+
+        Raises:
+            RequestError: for the first request that cannot be answered; none is.
+        """
+        prepared = [self._prepare(request) for request in requests]
+        answers: dict[int, Recommendations] = {}
+        for n in sorted({request.n for request in requests}):
+            members = [position for position, request in enumerate(requests) if request.n == n]
+            vectors = np.stack([prepared[position].vector for position in members])
+            hits = self.index.search(vectors, n, [prepared[position].excluded for position in members])
+            for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
+                answers[position] = self._answer(prepared[position], rows, scores)
+        return [answers[position] for position in range(len(requests))]
+
+    def _prepare(self, request: Request) -> _Prepared:
+        _check(request)
+        record = None if request.user_id is None else self.users.get(request.user_id)
+        history = request.history if request.history is not None else record.history if record is not None else ()
+        encoded = self._encode(request, record, history)
+        seen = _seen(request, record) if request.exclude_seen else ()
+        excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
+        strangers = [one for one, row in zip(request.exclude, excluded, strict=False) if row < 0]
+        return _Prepared(
+            self.bundle.tables.user_vectors(encoded.rows)[0],
+            encoded,
+            excluded[excluded >= 0],
+            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
+            (_not_in_catalogue(strangers),) if strangers else (),
+        )
+
+    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
+        values = {**(record.features if record is not None else {}), **request.features, **request.context}
+        user_column = self.bundle.encoder.schema.user_id
+        if request.user_id is not None and user_column in self._columns:
+            values.setdefault(user_column, request.user_id)
+        for part, given in (("features", request.features), ("context", request.context)):
+            for name in given:
+                if name not in self._columns:
+                    raise RequestError(
+                        f"no field reads {name!r}", where=_pointer(part, name), mend=nearest(name, self._columns)
+                    )
+        try:
+            return self.bundle.encoder.encode_user(values, history)
+        except RequestError as error:
+            for name in request.context:
+                if error.where == _pointer("features", name):  # the encoder cannot tell the two apart
+                    raise RequestError(error.what, where=_pointer("context", name), why=error.why, mend=error.mend) from None
+            raise
+
+    def _answer(self, prepared: _Prepared, rows: Int64, scores: Float32) -> Recommendations:
+        found = rows >= 0
+        ids = self.bundle.item_ids.ids(rows[found])
+        return Recommendations(
+            items=tuple(map(ScoredItem, ids, scores[found].tolist())),
+            user=prepared.user,
+            unknown=prepared.encoded.unknown,
+            warnings=prepared.warnings,
+            exact=self.index.exact,
+            bundle=self._version,
+            user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
+        )
+
+
+def _check(request: Request) -> None:
+    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
+        raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
+    if request.user_id is not None:
+        _check_id(request.user_id, "/user_id")
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
+        if isinstance(ids, str):
+            raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
+        for position, one in enumerate(ids):
+            _check_id(one, f"/{name}/{position}")
+
+
+def _check_id(value: object, where: str) -> None:
+    if not isinstance(value, str):
+        raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
+
+
+def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
+    return (*(request.history or ()), *(record.seen if record is not None else ()))
+
+
+def _not_in_catalogue(ids: Sequence[str]) -> str:
+    shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+    return f"{len(ids)} excluded ids are not in the catalogue: {shown}"
+
+
+def _pointer(part: str, name: str) -> str:
+    return f"/{part}/" + name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,1 @@
+"""What is known of users when a request names one."""

@@ -1,0 +1,1 @@
+"""Learning a model from a data set. Needs torch; serving never imports it."""

@@ -1,0 +1,29 @@
+"""What a way of learning offers to the training loop."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from recall.models.fm import FactorizationMachine
+
+
+class Learner(Protocol):
+    """Improves its model in place, sweep by sweep."""
+
+    @property
+    def model(self) -> FactorizationMachine:
+        """The model that is learned."""
+        ...
+
+    def sweep(self) -> float:
+        """Go once over the data; returns the loss, for each unit of observed weight."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep depends on beside the model's tables."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        ...

@@ -1,0 +1,172 @@
+"""The training loop: sweep, check, look at the validation part, keep the best, stop in time."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recall.config import StoppingConfig
+from recall.errors import RecallError, TrainingError
+from recall.models.fm import FactorizationMachine
+from recall.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from recall.training.learner import Learner
+
+Validate = Callable[[FactorizationMachine], Mapping[str, float]]
+
+
+class TrainingInterruptedError(RecallError):
+    """Training was stopped by hand; what was learned up to the last whole sweep is kept where a checkpoint was asked for."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one sweep came to.
+
+    Attributes:
+        sweep, sweeps: this one, and how many there are at most.
+        loss: for each unit of observed weight.
+        metrics: on the validation part, empty when it was not looked at.
+        best: whether the model is the best so far by the chosen metric.
+        seconds: since training began.
+        remaining: estimate for the sweeps left, in seconds; early stopping may need fewer.
+    """
+
+    sweep: int
+    sweeps: int
+    loss: float
+    metrics: Mapping[str, float]
+    best: bool
+    seconds: float
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointing:
+    """Where a run keeps its checkpoint, what run it is, and whether to go on from there."""
+
+    path: Path
+    fingerprint: str
+    resume: bool = False
+
+
+def run_sweeps(
+    learner: Learner,
+    sweeps: int,
+    stopping: StoppingConfig,
+    validate: Validate | None,
+    report: Callable[[SweepReport], None],
+    blocks: Mapping[str, Callable[[int], str]],
+    checkpointing: Checkpointing | None = None,
+) -> Position:
+    """Train until the sweeps are done or the validation figure no longer rises; the learner's model ends as the best one.
+
+    Args:
+        learner: holds the model.
+        sweeps: at most this many.
+        stopping: when to look and when to stop.
+        validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made.
+        report: told of every sweep.
+        blocks: for "user" and "item", the name of the field that a feature row belongs to.
+        checkpointing: where to keep the run after each sweep.
+
+    Raises:
+        TrainingError: a number is not finite; names sweep and field.
+        TrainingInterruptedError: the keyboard interrupted training; says how to go on.
+    """
+    model = learner.model
+    position, best = _start(learner, checkpointing)
+    began = time.monotonic() - position.seconds
+    metric = f"{stopping.metric}@{stopping.at}"
+    try:
+        for sweep in range(position.sweep + 1, sweeps + 1):
+            if validate is not None and position.since >= stopping.patience:
+                break
+            swept = time.monotonic()
+            loss = learner.sweep()
+            _refuse_non_finite(model, loss, sweep, blocks)
+            metrics: Mapping[str, float] = {}
+            better = False
+            if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
+                metrics = validate(model)
+                better = metrics[metric] > position.best
+                if better:
+                    best = _tables(model)
+                    position = replace(position, best_sweep=sweep, best=metrics[metric], since=0)
+                else:
+                    position = replace(position, since=position.since + 1)
+            now = time.monotonic()
+            position = replace(position, sweep=sweep, seconds=now - began)
+            if checkpointing is not None:
+                _keep(checkpointing.path, position, learner, best)
+            report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
+    except KeyboardInterrupt:
+        raise _interrupted(position, checkpointing) from None
+    if best is not None:
+        _restore_tables(model, best)
+    return position
+
+
+def _start(learner: Learner, checkpointing: Checkpointing | None) -> tuple[Position, dict[str, Tensor] | None]:
+    if checkpointing is None:
+        return Position(""), None
+    if not checkpointing.resume:
+        return Position(checkpointing.fingerprint), None
+    position, tensors = load_checkpoint(checkpointing.path, checkpointing.fingerprint)
+    _restore_tables(learner.model, _part(tensors, "model."))
+    learner.restore(_part(tensors, "learner."))
+    return position, _part(tensors, "best.") or None
+
+
+def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
+    parts = {"model.": _tables(learner.model), "learner.": learner.state(), "best.": best or {}}
+    save_checkpoint(path, position, {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()})
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _tables(model: FactorizationMachine) -> dict[str, Tensor]:
+    return {name: table.detach().clone() for name, table in model.named_parameters()}
+
+
+@torch.no_grad()
+def _restore_tables(model: FactorizationMachine, tables: Mapping[str, Tensor]) -> None:
+    for name, table in model.named_parameters():
+        table.copy_(tables[name])
+
+
+def _refuse_non_finite(
+    model: FactorizationMachine, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]
+) -> None:
+    for name, table in model.named_parameters():
+        finite = torch.isfinite(table.detach())
+        if bool(finite.all()):
+            continue
+        side = name.partition("_")[0]
+        row = int(torch.nonzero(~finite)[0, 0]) if table.dim() else 0
+        place = f"field {blocks[side](row)!r} of the {side} side" if side in blocks else name
+        raise TrainingError(
+            f"a number is not finite in {place}",
+            where=f"sweep {sweep}",
+            mend="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
+        )
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise TrainingError(
+            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme weights in the interactions"
+        )
+
+
+def _interrupted(position: Position, checkpointing: Checkpointing | None) -> TrainingInterruptedError:
+    if checkpointing is None or position.sweep == 0:
+        return TrainingInterruptedError("training was interrupted; nothing was kept", mend="Start it again")
+    return TrainingInterruptedError(
+        f"training was interrupted after sweep {position.sweep}, which is kept",
+        where=str(checkpointing.path),
+        mend="Add --resume to the same command to go on from there",
+    )

@@ -1,0 +1,100 @@
+"""What a learner is given: contexts, items, and the pairs of them that were observed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.data.contexts import build_contexts, positives
+from recall.data.dataset import Dataset
+from recall.features.blocks import Block
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import SparseRows
+from recall.vocabulary import UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPairs:
+    """Feature rows of both sides, and a weight for every observed (context, item) pair.
+
+    Attributes:
+        contexts: [C, n_user_features], distinct user-side rows.
+        items: [I, n_item_features], the whole catalogue.
+        indptr: int64 [C + 1]; context c was observed with `observed[indptr[c]:indptr[c + 1]]`.
+        observed: int32 [nnz], item rows; no pair occurs twice.
+        weights: float32 [nnz], positive.
+    """
+
+    contexts: SparseRows
+    items: SparseRows
+    indptr: npt.NDArray[np.int64]
+    observed: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+
+    @staticmethod
+    def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
+        """The pairs among some interactions: positions int64 [m] in `dataset.events`. Raises DataError."""
+        contexts = build_contexts(dataset, encoder, positions)
+        items = positives(dataset, contexts, positions)
+        return ObservedPairs(contexts.features, encoder.encode_items(dataset.items), items.indptr, items.items, items.weights)
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """int64 [nnz], the context of each pair."""
+        return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
+
+    def with_dropped_values(self, share: float, encoder: FeatureEncoder, rng: np.random.Generator) -> "ObservedPairs":
+        """The same pairs beside copies of some rows in which values are unknown.
+
+        A random `share` of contexts and of items is repeated, with their observations; in each copy about half of the
+        blocks have their features replaced by the block's unknown row, which so learns to stand for a value never seen.
+        Full rows stay as they are: with one row for each context and item there is no second draw that could mend a loss.
+
+        Args:
+            share: in [0, 1).
+            encoder: tells which features lie in one block.
+            rng: draws the rows and blocks.
+        """
+        contexts = np.flatnonzero(rng.random(len(self.contexts)) < share)
+        items = np.flatnonzero(rng.random(len(self.items)) < share)
+        if len(contexts) == 0 and len(items) == 0:
+            return self
+        lengths = np.diff(self.indptr)[contexts]
+        source = np.repeat(self.indptr[:-1][contexts] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        copied = replace(
+            self,
+            contexts=SparseRows.below([self.contexts, _drop(self.contexts.take(contexts), encoder.user_blocks, rng)]),
+            indptr=np.concatenate([self.indptr, self.indptr[-1] + np.cumsum(lengths)]),
+            observed=np.concatenate([self.observed, self.observed[source]]),
+            weights=np.concatenate([self.weights, self.weights[source]]),
+        )
+        return copied._with_item_copies(items, _drop(self.items.take(items), encoder.item_blocks, rng))
+
+    def _with_item_copies(self, items: npt.NDArray[np.integer], rows: SparseRows) -> "ObservedPairs":
+        copy_of = np.full(len(self.items), -1, dtype=np.int32)
+        copy_of[items] = len(self.items) + np.arange(len(items), dtype=np.int32)
+        extra = np.flatnonzero(copy_of[self.observed] >= 0)
+        context = self.owners
+        counts = np.diff(self.indptr) + np.bincount(context[extra], minlength=len(self.indptr) - 1)
+        order = np.argsort(np.concatenate([context, context[extra]]), kind="stable")
+        return replace(
+            self,
+            items=SparseRows.below([self.items, rows]),
+            indptr=np.concatenate([[0], np.cumsum(counts)]),
+            observed=np.concatenate([self.observed, copy_of[self.observed[extra]]])[order],
+            weights=np.concatenate([self.weights, self.weights[extra]])[order],
+        )
+
+
+def _drop(rows: SparseRows, blocks: tuple[Block, ...], rng: np.random.Generator) -> SparseRows:
+    """The rows with each block's features replaced by its unknown row, by the toss of a coin for each row and block."""
+    row = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(rows.indptr))
+    offsets = np.array([block.offset for block in blocks], dtype=np.int32)
+    block = np.searchsorted(offsets, rows.indices, side="right") - 1
+    tossed = rng.random((len(rows), len(blocks))) < 0.5
+    indices = np.where(tossed[row, block], offsets[block] + UNKNOWN, rows.indices)
+    # several values of one bag fall to the same row: merge them, their weights added
+    key, position = np.unique(row * rows.n_features + indices, return_inverse=True)
+    weights = np.bincount(position, weights=rows.weights, minlength=len(key)).astype(np.float32)
+    indptr = np.searchsorted(key, np.arange(len(rows) + 1, dtype=np.int64) * rows.n_features)
+    return SparseRows(indptr.astype(np.int64), (key % rows.n_features).astype(np.int32), weights, rows.n_features)

@@ -1,0 +1,100 @@
+"""From a data set to a trained model."""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recall.config import RunConfig, WholeCatalogueConfig
+from recall.data.dataset import Dataset
+from recall.features.blocks import Block
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import FactorizationMachine
+from recall.training.learner import Learner
+from recall.training.loop import Checkpointing, SweepReport, run_sweeps
+from recall.training.minibatch import MiniBatchLearner
+from recall.training.pairs import ObservedPairs
+from recall.training.validation import Validation
+from recall.training.whole_catalogue import WholeCatalogueSolver
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What training came to.
+
+    Attributes:
+        model: the best model by validation, or the last one when nothing was held out.
+        sweeps: sweeps or epochs that were made.
+        best_sweep: the one whose model was kept.
+        metrics: of that model on the validation part; empty when nothing was held out.
+        seconds: spent in training, over all parts of a run that was resumed.
+    """
+
+    model: FactorizationMachine
+    sweeps: int
+    best_sweep: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+def train(
+    config: RunConfig,
+    dataset: Dataset,
+    encoder: FeatureEncoder,
+    report: Callable[[SweepReport], None],
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> TrainResult:
+    """Learn the model that the configuration describes from the training part of the data.
+
+    The same configuration, data, machine and number of threads give the same bits.
+
+    Args:
+        config: the run.
+        dataset: its data.
+        encoder: fitted on the training part.
+        report: told of every sweep.
+        checkpoint: file that keeps the run after each sweep; nothing is kept when None.
+        resume: go on from that file.
+
+    Raises:
+        TrainingError: a number is not finite, or the checkpoint does not fit.
+        TrainingInterruptedError: the keyboard interrupted training.
+    """
+    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
+    pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
+    model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, config.model.k)
+    model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
+    learner: Learner
+    if isinstance(config.train, WholeCatalogueConfig):
+        learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
+    else:
+        learner, sweeps = MiniBatchLearner(model, pairs, config.train, config.seed), config.train.epochs
+    validation = Validation.of(config, dataset, encoder)
+    position = run_sweeps(
+        learner,
+        sweeps,
+        config.train.stopping,
+        validation,
+        report,
+        {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
+        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset), resume),
+    )
+    metrics = dict(validation(model)) if validation is not None else {}
+    return TrainResult(model, position.sweep, position.best_sweep or position.sweep, metrics, position.seconds)
+
+
+def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:
+    """SHA-256 over the data and all of the configuration that training depends on."""
+    parts = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
+    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint()).encode()).hexdigest()
+
+
+def _names(blocks: tuple[Block, ...]) -> Callable[[int], str]:
+    offsets = [block.offset for block in blocks]
+    return lambda row: blocks[bisect_right(offsets, row) - 1].name

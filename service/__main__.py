@@ -1,0 +1,29 @@
+"""`python -m service BUNDLE`: the service without the rest of the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.app import serve
+from service.settings import Settings
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks for a newer bundle.")] = 1.0,
+    max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 1 << 20,
+    patience: Annotated[int, typer.Option(help="Seconds that a client may take to send its headers, or its body.")] = 10,
+    drain: Annotated[float, typer.Option(help="Seconds between SIGTERM and the end of listening.")] = 1.0,
+    docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
+) -> None:
+    """Serve recommendations over HTTP."""
+    serve(
+        Settings(bundle=bundle, host=host, port=port, poll=poll, max_body=max_body, patience=patience, drain=drain, docs=docs)
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

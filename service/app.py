@@ -1,0 +1,83 @@
+"""The application, and the process that serves it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.context import RequestContext, State
+from service.live import Live
+from service.openapi import add_docs, describe
+from service.problems import handle_problems
+from service.routes import routes
+from service.server import GuardedHttp, Server
+from service.settings import Settings
+
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in ("service", "uvicorn")},
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it opens nothing until it is started."""
+    return _application(settings, Live(settings))
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads."""
+    live = Live(settings)
+    config = uvicorn.Config(
+        _application(settings, live),
+        host=settings.host,
+        port=settings.port,
+        http=GuardedHttp,
+        ws="none",
+        lifespan="on",
+        log_config=_LOGGING,
+        access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=settings.patience,
+        timeout_graceful_shutdown=settings.grace,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
+        Server(config, live, settings.drain).run()
+
+
+def _application(settings: Settings, live: Live) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        watching = asyncio.create_task(live.watch())
+        try:
+            yield State(live=live, settings=settings)
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            live.close()
+
+    app = FastAPI(
+        title="FM recall",
+        version="1",
+        description="The top items of a whole catalogue for a user, by factorization machine.",
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(RequestContext)
+    handle_problems(app)
+    app.include_router(routes())
+    if settings.docs:
+        add_docs(app)
+    document = describe(app)
+    app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
+    return app

@@ -1,0 +1,112 @@
+"""Reading a request's body: bounded in size and time, and JSON in the strict sense.
+
+orjson refuses NaN, numbers beyond a double, lone surrogates, bad UTF-8 and deep nesting. It lets the last of two equal
+keys win, so a second pass refuses those: two readers of one document must not see two different requests.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+import orjson
+from fastapi import Request
+
+from service.problems import Fault, Kind, ProblemError, pointer
+
+_CLOSE = {"Connection": "close"}
+
+
+async def read_json(request: Request, limit: int, seconds: float) -> object:
+    """The body as plain values.
+
+    Args:
+        request: its body must not have been read.
+        limit: largest body in bytes.
+        seconds: longest time in which the body must arrive.
+
+    Raises:
+        ProblemError: the body is of another type, too large, too slow, or not JSON.
+    """
+    _check_type(request)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+    except TimeoutError:
+        raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
+    return parse_json(b"".join(parts))
+
+
+def parse_json(body: bytes) -> object:
+    """Plain values of a JSON document. Raises ProblemError."""
+    if not body:
+        raise _not_json("the body is empty", "")
+    try:
+        value: object = orjson.loads(body)
+        checked = json.loads(body, object_pairs_hook=_Object)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(str(error), "") from None
+    except RecursionError:
+        raise _not_json("nested too deeply", "") from None
+    repeated = _repeated(checked, ())
+    if repeated is not None:
+        raise _not_json("the same key stands twice in one object", pointer(repeated))
+    return value
+
+
+class _Object(dict[str, object]):
+    """A JSON object that remembers a key that stood in it twice."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.twice: str | None = None
+        if len(self) < len(pairs):
+            keys = Counter(key for key, _ in pairs)
+            self.twice = next(key for key, count in keys.items() if count > 1)
+
+
+def _repeated(value: object, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+    """Path of a key that stands twice in its object, or None."""
+    if isinstance(value, _Object):
+        if value.twice is not None:
+            return (*path, value.twice)
+        children: Iterable[tuple[str | int, object]] = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    else:
+        return None
+    found = (_repeated(child, (*path, key)) for key, child in children if isinstance(child, _Object | list))
+    return next((place for place in found if place is not None), None)
+
+
+def _check_type(request: Request) -> None:
+    media, _, parameters = request.headers.get("content-type", "").partition(";")
+    name, _, charset = parameters.strip().partition("=")
+    if media.strip().lower() != "application/json" or (
+        name.strip().lower() == "charset" and charset.strip(' "').lower() not in ("utf-8", "utf8")
+    ):
+        raise _content("Send the header Content-Type: application/json; the body is read as UTF-8.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise _content("Send the body as it is, without a Content-Encoding.")
+
+
+def _content(detail: str) -> ProblemError:
+    return ProblemError(Kind.CONTENT, detail, [Fault("", detail)], {"Accept": "application/json"})
+
+
+def _too_large(limit: int) -> ProblemError:
+    detail = f"A body may hold {limit} bytes."
+    return ProblemError(Kind.TOO_LARGE, detail, [Fault("", detail)], _CLOSE)
+
+
+def _not_json(message: str, where: str) -> ProblemError:
+    return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [Fault(where, message)])

@@ -1,0 +1,74 @@
+"""What every answer carries besides its body: the request's id and the time it took."""
+
+import re
+import secrets
+import time
+from typing import TypedDict, cast
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.live import Live
+from service.settings import Settings
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class State(TypedDict):
+    """What the lifespan gives to every request."""
+
+    live: Live
+    settings: Settings
+
+
+def live_of(request: Request) -> Live:
+    """The live bundle of the application that answers this request."""
+    return cast(State, request.scope["state"])["live"]
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings of the application that answers this request."""
+    return cast(State, request.scope["state"])["settings"]
+
+
+def request_id_of(request: Request) -> str:
+    """The id of this request: the client's own, or one made here."""
+    return cast(str, request.scope["state"]["request_id"])
+
+
+def note_time(request: Request, name: str, seconds: float) -> None:
+    """Add a part to the Server-Timing header; `name` is a bare word."""
+    cast(dict[str, float], request.scope["state"]["timings"])[name] = seconds
+
+
+class RequestContext:
+    """Middleware that gives each request an id and each answer its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the server's other messages pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+        timings: dict[str, float] = {}
+        state = scope.setdefault("state", {})
+        state["request_id"], state["timings"] = request_id, timings
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                timings["total"] = time.perf_counter() - start
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timings.items())
+                headers["X-Content-Type-Options"] = "nosniff"
+                if state["live"].draining:
+                    headers["Connection"] = "close"  # a client that comes back finds another server
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

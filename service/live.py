@@ -1,0 +1,180 @@
+"""The bundle being served, and its exchange for a newer one without a request noticing.
+
+A request holds the snapshot it began with until it is answered, so every answer comes from one bundle; a snapshot
+that was replaced is closed by the last request that held it. All of this runs on the event loop's thread alone, which
+is why nothing is locked: only loading, and searches that take long, happen on other threads.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from recall.bundle.publish import resolve
+from recall.errors import RecallError
+from recall.recommender import Recommendations, Recommender, Request
+from service.problems import Kind, ProblemError
+from service.settings import Settings
+
+INLINE_SECONDS = 0.002
+"""A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
+back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
+
+_LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+
+log = logging.getLogger("service")
+
+
+class Snapshot:
+    """One loaded bundle, and the requests that hold it.
+
+    Attributes:
+        recommender: answers requests from the bundle.
+        folder: the bundle's folder.
+        search_seconds: median time of a warm-up request.
+    """
+
+    def __init__(self, recommender: Recommender, folder: Path, search_seconds: float) -> None:
+        self.recommender = recommender
+        self.folder = folder
+        self.search_seconds = search_seconds
+        self._holders = 0
+        self._retired = False
+
+    @classmethod
+    def load(cls, folder: Path) -> "Snapshot":
+        """Verify, load and warm up. Raises RecallError when the bundle is not fit to be served."""
+        recommender = Recommender.load(folder)
+        seconds = []
+        for user_id in (None, *recommender.users.sample(20, seed=0)):
+            start = time.perf_counter()
+            recommender.recommend(Request(user_id=user_id, n=100))
+            seconds.append(time.perf_counter() - start)
+        return cls(recommender, folder, median(seconds))
+
+    @property
+    def inline(self) -> bool:
+        """Whether searches are short enough for the event loop."""
+        return self.search_seconds <= INLINE_SECONDS
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the bundle open for the length of a request."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._close_when_free()
+
+    def retire(self) -> None:
+        """Close the bundle as soon as no request holds it."""
+        self._retired = True
+        self._close_when_free()
+
+    def _close_when_free(self) -> None:
+        if self._retired and self._holders == 0:
+            self.recommender.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A bundle that CURRENT names and that is not served; `again` is when to try once more, on the loop's clock."""
+
+    folder: Path
+    reason: str
+    again: float
+    pause: float
+
+
+class Live:
+    """Answers requests from the newest bundle that is fit to be served."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.snapshot: Snapshot | None = None
+        self.refusal: Refusal | None = None
+        self.draining = False
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
+        self._waiting = 0
+
+    async def recommend(self, request: Request) -> Recommendations:
+        """Answer one request.
+
+        Raises:
+            RequestError: the request names something that the bundle does not know of.
+            ProblemError: no bundle is served yet, or too many requests wait.
+        """
+        snapshot = self.serving()
+        if snapshot.inline:
+            return snapshot.recommender.recommend(request)
+        if self._waiting >= self._settings.waiting:
+            raise ProblemError(
+                Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"}
+            )
+        self._waiting += 1
+        try:
+            with snapshot.held():
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, snapshot.recommender.recommend, request)
+        finally:
+            self._waiting -= 1
+
+    def serving(self) -> Snapshot:
+        """What is served now. Raises ProblemError that says why when that is nothing yet."""
+        if self.snapshot is None:
+            reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
+            raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
+        return self.snapshot
+
+    async def watch(self) -> None:
+        """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._settings.poll)
+
+    async def look(self) -> None:
+        """Look at CURRENT once, and take the bundle it names unless that one is served or was just refused."""
+        now = asyncio.get_running_loop().time()
+        try:
+            folder = await asyncio.to_thread(resolve, self._settings.bundle)
+        except Exception as error:  # a watch that ends would miss every later bundle
+            self._refuse(self._settings.bundle, error, now)
+            return
+        if self.snapshot is not None and self.snapshot.folder == folder:
+            self.refusal = None
+        elif self.refusal is None or self.refusal.folder != folder or self.refusal.again <= now:
+            await self._take(folder, now)
+
+    def close(self) -> None:
+        """Stop the search threads and close the bundle."""
+        self._threads.shutdown()
+        if self.snapshot is not None:
+            self.snapshot.retire()
+            self.snapshot = None
+
+    async def _take(self, folder: Path, now: float) -> None:
+        try:
+            snapshot = await asyncio.to_thread(Snapshot.load, folder)
+        except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
+            self._refuse(folder, error, now)
+            return
+        previous, self.snapshot, self.refusal = self.snapshot, snapshot, None
+        log.info("serving bundle %s, %.2f ms a search", folder.name, snapshot.search_seconds * 1000)
+        if previous is not None:
+            previous.retire()
+
+    def _refuse(self, folder: Path, error: Exception, now: float) -> None:
+        known = self.refusal if self.refusal is not None and self.refusal.folder == folder else None
+        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
+        reason = str(error) or type(error).__name__
+        if known is None or known.reason != reason:
+            expected = isinstance(error, RecallError | OSError)
+            log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
+        self.refusal = Refusal(folder, reason, now + pause, pause)

@@ -1,0 +1,62 @@
+"""The OpenAPI document, and the page that shows it without reaching for any other host."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+
+from service.problems import MEDIA_TYPE
+from service.wire import RecommendRequest
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of `app`.
+
+    It adds to FastAPI's own what FastAPI cannot see: the request body, which is parsed here more strictly than it
+    would be there, and the media type of problem documents.
+    """
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, request = models_json_schema([(RecommendRequest, "validation")], ref_template=_REFERENCE)
+    document["components"]["schemas"].update(request["$defs"])
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+    return document
+
+
+def body_of(model: str) -> dict[str, Any]:
+    """The part of an operation that says its body is the JSON form of `model`."""
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model)}}}}
+    }
+
+
+def add_docs(app: FastAPI) -> None:
+    """Serve /docs, and send visitors of / there."""
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
+    app.add_api_route("/docs", _page, include_in_schema=False)
+    app.add_api_route("/", _home, include_in_schema=False)
+
+
+async def _page(request: Request) -> HTMLResponse:
+    root = request.scope.get("root_path", "")
+    return get_swagger_ui_html(
+        openapi_url=f"{root}/openapi.json",
+        title="FM recall",
+        swagger_js_url=f"{root}/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}/docs/assets/swagger-ui.css",
+        swagger_favicon_url=f"{root}/docs/assets/favicon.png",
+    )
+
+
+async def _home(request: Request) -> RedirectResponse:
+    return RedirectResponse(request.scope.get("root_path", "") + "/docs")

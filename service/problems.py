@@ -1,0 +1,145 @@
+"""Errors as RFC 9457 problem documents: one shape for whatever a client did wrong or has to wait for.
+
+A document names what is wrong, never the value that was sent: values may be secrets, and may not be fit to send back.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import orjson
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from recall.errors import RequestError
+
+MEDIA_TYPE = "application/problem+json"
+MOST_FAULTS = 20
+"""Faults named in one document; a body can hold many thousands."""
+
+log = logging.getLogger("service")
+
+
+class Kind(Enum):
+    """Each kind of problem: its name in `type`, its status, and its title."""
+
+    NOT_JSON = ("not-json", 400, "The body is not a JSON document")
+    MALFORMED = ("malformed", 400, "This is not an HTTP request")
+    NOT_FOUND = ("not-found", 404, "There is nothing at this path")
+    METHOD = ("method-not-allowed", 405, "This path does not answer that method")
+    TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
+    TOO_LARGE = ("too-large", 413, "The body is too large")
+    CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
+    INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
+    HEADERS = ("headers-too-large", 431, "The headers are too large")
+    INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
+    NOT_READY = ("not-ready", 503, "No bundle is being served")
+    DRAINING = ("draining", 503, "The service is shutting down")
+    BUSY = ("busy", 503, "Too many requests are waiting")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.type = f"urn:fm-recall:problem:{slug}"
+        self.status = status
+        self.title = title
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a body; `pointer` is a JSON pointer (RFC 6901), empty for the whole body."""
+
+    pointer: str
+    message: str
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(self, kind: Kind, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+        self.faults = faults
+        self.headers = headers
+
+
+class FaultDocument(BaseModel):
+    """One thing that is wrong with the body."""
+
+    pointer: str = Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
+    message: str = Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+
+
+class ProblemDocument(BaseModel):
+    """A problem document after RFC 9457."""
+
+    type: str = Field(description="Names the kind of problem; stable.", examples=["urn:fm-recall:problem:invalid-request"])
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="What is wrong this time, and what to do.")
+    request_id: str | None = Field(description="The same as the X-Request-ID header; null before a request was understood.")
+    errors: list[FaultDocument] = Field(default=[], description="What is wrong with the body, at most 20 entries.")
+
+
+def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
+    """The problem document as JSON."""
+    if len(faults) > MOST_FAULTS:
+        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named"
+    document = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
+    return orjson.dumps({**document, "errors": faults[:MOST_FAULTS]})
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON pointer of a path of keys and positions."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Let every error of `app` end as a problem document."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _respond(request: Request, problem: ProblemError) -> Response:
+    body = render(problem.kind, problem.detail, problem.faults, getattr(request.state, "request_id", None))
+    return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _respond(request, error)
+
+
+async def _request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    message = f"{message}. {error.mend}" if error.mend else message
+    where = error.where if error.where.startswith("/") else ""
+    return _respond(request, ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)]))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
+    detail = "See /docs or /openapi.json for the paths and methods that are answered."
+    return _respond(request, ProblemError(kind, detail, headers=error.headers))
+
+
+async def _disconnected(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=Kind.NOT_JSON.status)  # nobody is left to read it
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    # This handler answers from outside the middleware that names requests, so it names the request itself.
+    request_id = getattr(request.state, "request_id", "")
+    log.error("request %s failed: %s", request_id, type(error).__name__)
+    return _respond(
+        request,
+        ProblemError(Kind.INTERNAL, "The log has the cause under this request's id.", headers={"X-Request-ID": request_id}),
+    )

@@ -1,0 +1,129 @@
+"""The HTTP server: uvicorn, made to answer slow and malformed clients, and to stop without losing a request."""
+
+import asyncio
+import signal
+from asyncio import TimerHandle, Transport
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.live import Live
+from service.problems import MEDIA_TYPE, Kind, render
+
+MOST_HEADER_BYTES = 64 * 1024
+"""A request line and headers beyond this are refused; checked between reads from the socket, so somewhat more may pass."""
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with bounds on the time and the size of a request's headers, and problem documents for both.
+
+    uvicorn itself waits for ever for headers that were begun, and keeps as many of them as are sent.
+    """
+
+    _late: TimerHandle | None = None
+    _in_headers = False
+    _header_bytes = 0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # narrower, as uvicorn's is
+        """Start the clock for the first request."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what belongs to headers."""
+        if self._late is None and not self._answering():
+            # Blank lines, or the rest of a body that was refused: uvicorn has just stopped its own clock for them.
+            self._start_clock()
+        super().data_received(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+                self._refuse(Kind.HEADERS, f"A request line and its headers may hold {MOST_HEADER_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Start the clock for another request on this connection."""
+        super().on_message_begin()
+        self._in_headers = True
+        self._header_bytes = 0
+        self._start_clock()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock; the body has one of its own."""
+        self._in_headers = False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(Kind.MALFORMED, msg)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, and drop what a client that stopped reading has left unread."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_clock(self) -> None:
+        self._stop_clock()
+        self._late = self.loop.call_later(self.timeout_keep_alive, self._too_late)
+
+    def _stop_clock(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _too_late(self) -> None:
+        if self._answering():  # an earlier request on this connection comes first
+            self._start_clock()
+        elif self._in_headers:
+            self._refuse(Kind.TOO_SLOW, f"The headers must arrive within {self.timeout_keep_alive:g} s.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, kind: Kind, detail: str) -> None:
+        body = render(kind, detail)
+        head = (
+            f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Stops in two steps on SIGTERM: first it says that it is not ready and answers on, then it stops listening.
+
+    Whoever sends requests here needs that time to notice: a load balancer asks /health/ready now and then, and a
+    request that is on its way must find the socket open. SIGINT, and a second SIGTERM, skip the first step.
+    """
+
+    def __init__(self, config: uvicorn.Config, live: Live, drain: float) -> None:
+        super().__init__(config)
+        self._live = live
+        self._drain = drain
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; called by the system between any two instructions of the main thread."""
+        first = sig == signal.SIGTERM and not self._live.draining
+        self._live.draining = True
+        if first and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain, super().handle_exit, sig, None)
+        else:
+            super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Remember the loop, which signals are handed to."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)

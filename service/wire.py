@@ -1,0 +1,190 @@
+"""What goes over the wire: requests as clients write them, answers as they read them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from recall.errors import nearest
+from recall.recommender import Recommendations, Request
+from service.problems import Fault, Kind, ProblemError, pointer
+
+MOST_RESULTS = 1000
+
+Scalar = str | int | float | bool | None
+
+
+def _as_id(value: object) -> object:
+    """Ids are strings; an integer is taken as the string that tables with integer ids are read to."""
+    if type(value) is int:
+        return str(value)
+    if type(value) is not str:
+        raise PydanticCustomError("id", "An id is a string or an integer")
+    return value
+
+
+def _as_value(value: object) -> object:
+    scalars = value if isinstance(value, list) else [value]
+    if not all(scalar is None or isinstance(scalar, str | int | float) for scalar in scalars):
+        raise PydanticCustomError("value", "A value is a string, a number, true, false, null, or a list of those")
+    return value
+
+
+Id = Annotated[str, BeforeValidator(_as_id, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
+Column = Annotated[str, Field(min_length=1, max_length=256)]
+Value = Annotated[Any, PlainValidator(_as_value, json_schema_input_type=Scalar | list[Scalar])]
+
+
+class RecommendRequest(BaseModel):
+    """Who asks, what is known of them now, and what they want. Everything may be left out."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"user_id": "42", "n": 10}, {"features": {"age": 31}, "history": ["7", "12"], "n": 5}]},
+    )
+
+    user_id: Id | None = Field(
+        default=None, description="A user of the bundle; their features, history and seen items are then known."
+    )
+    features: dict[Column, Value] = Field(
+        default={}, description="Values of users-table columns; each overrides the stored one.", examples=[{"age": 31}]
+    )
+    context: dict[Column, Value] = Field(
+        default={}, description="Values of context columns, known only when the request comes.", examples=[{"hour": 18}]
+    )
+    history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
+        default=None,
+        description="The user's previous items, most recent first; replaces the stored history.",
+        examples=[["7", "12"]],
+    )
+    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    exclude_seen: bool = Field(default=True, description="Leave out what the user had already.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out besides.", examples=[["3"]]
+    )
+
+
+class Item(BaseModel):
+    """One recommended item."""
+
+    item_id: str
+    score: float = Field(description="The model's score less the part that is the same for every item of this user.")
+
+
+class RecommendResponse(BaseModel):
+    """The best items, best first, and what they rest on."""
+
+    items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
+    user: Literal["known", "unknown", "anonymous"] = Field(
+        description="Whether user_id is in the bundle; 'anonymous' when none was sent. "
+        "An unknown user is answered from the rest of the request."
+    )
+    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
+    exact: bool = Field(description="Whether these are surely the best items, or an approximate search found them.")
+    unknown: list[str] = Field(description="Columns whose value the model has never seen.")
+    warnings: list[str] = Field(description="Parts of the request that had no effect.")
+    user_offset: float = Field(description="Add it to a score for the model's full score; it does not change the order.")
+    request_id: str = Field(description="The same as the X-Request-ID header.")
+
+
+class Liveness(BaseModel):
+    """The process runs."""
+
+    status: Literal["live"] = "live"
+
+
+class RefusedBundle(BaseModel):
+    """A published bundle that is not served."""
+
+    bundle: str = Field(description="Name of its folder.")
+    reason: str
+
+
+class Readiness(BaseModel):
+    """Requests are answered."""
+
+    status: Literal["ready"] = "ready"
+    bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
+    refused: RefusedBundle | None = Field(
+        description="The newest bundle, when it was refused and an older one serves on; null when all is well."
+    )
+
+
+class Sizes(BaseModel):
+    """How large the bundle is."""
+
+    users: int
+    items: int
+    factors: int
+
+
+class Columns(BaseModel):
+    """What a request may say."""
+
+    features: list[str] = Field(description="Keys of `features`.")
+    context: list[str] = Field(description="Keys of `context`.")
+    history: bool = Field(description="Whether previous items count for more than being left out.")
+
+
+class Info(BaseModel):
+    """The bundle that is served."""
+
+    name: str = Field(description="Name that the run was given in its configuration.")
+    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="Grows with every bundle published to one place.")
+    created: str = Field(description="When it was made, in UTC.")
+    sizes: Sizes
+    index: str = Field(description="How items are searched.", examples=["exact"])
+    columns: Columns
+
+
+def parse_request(body: object) -> Request:
+    """A request to the recommender from the plain values of a body. Raises ProblemError that names each fault."""
+    try:
+        asked = RecommendRequest.model_validate(body)
+    except ValidationError as error:
+        faults = [_fault(entry) for entry in error.errors(include_url=False, include_context=False, include_input=False)]
+        raise ProblemError(
+            Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults
+        ) from None
+    return Request(
+        user_id=asked.user_id,
+        features=asked.features,
+        context=asked.context,
+        history=None if asked.history is None else tuple(asked.history),
+        n=asked.n,
+        exclude_seen=asked.exclude_seen,
+        exclude=tuple(asked.exclude),
+    )
+
+
+def render_answer(answer: Recommendations, request_id: str) -> bytes:
+    """The JSON form of RecommendResponse, written straight from the recommender's answer."""
+    return orjson.dumps(
+        {
+            "items": answer.items,
+            "user": answer.user,
+            "bundle": answer.bundle,
+            "exact": answer.exact,
+            "unknown": answer.unknown,
+            "warnings": answer.warnings,
+            "user_offset": answer.user_offset,
+            "request_id": request_id,
+        }
+    )
+
+
+def _fault(entry: Mapping[str, Any]) -> Fault:
+    path: tuple[str | int, ...] = entry["loc"]
+    if entry["type"] == "extra_forbidden":
+        name = str(path[-1])[:256]
+        return Fault(pointer((*path[:-1], name)), f"This key is not known. {nearest(name, RecommendRequest.model_fields)}")
+    if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
+        return Fault(pointer(path[:-2]), f"A column's name here is wrong: {entry['msg']}")
+    if entry["type"] == "model_type":
+        return Fault("", "The body is a JSON object")
+    return Fault(pointer(path), entry["msg"])

@@ -1,0 +1,44 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.bundle.ids import ItemIds
+from recall.errors import DataError
+
+ids_ = st.lists(st.text(max_size=6), unique=True, max_size=30).filter(lambda ids: all(_is_text(one) for one in ids))
+
+
+def _is_text(one: str) -> bool:
+    return one.isascii() or max(one) < "\ud800" or min(one) > "\udfff"
+
+
+@given(ids_, st.lists(st.text(max_size=3)))
+def test_ids_and_rows_lead_to_each_other(values: list[str], others: list[str]) -> None:
+    ids = ItemIds.of(pl.Series("item_id", values, dtype=pl.String))
+    assert len(ids) == len(values)
+    rows = ids.rows([*values, *others])
+    expected = [values.index(one) if one in values else -1 for one in [*values, *others]]
+    np.testing.assert_array_equal(rows, expected)
+    assert rows.dtype == np.int64
+    assert ids.ids(np.arange(len(values))[::-1]) == values[::-1]
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\udfffb"])
+def test_half_a_surrogate_pair_is_no_item(odd: str) -> None:
+    ids = ItemIds.of(pl.Series("item_id", ["a", "b"]))
+    np.testing.assert_array_equal(ids.rows([odd, "b"]), [-1, 1])
+
+
+def test_normal_forms_of_one_letter_are_two_ids() -> None:
+    composed, decomposed = "\u00e9", "e\u0301"
+    ids = ItemIds.of(pl.Series("item_id", [composed, decomposed]))
+    np.testing.assert_array_equal(ids.rows([decomposed, composed]), [1, 0])
+
+
+def test_nulls_and_repeats_are_refused() -> None:
+    with pytest.raises(DataError, match="2 item ids are null"):
+        ItemIds.of(pl.Series("item_id", ["a", None, None]))
+    with pytest.raises(DataError, match="2 item ids occur more than once, such as 'b', 'a'"):
+        ItemIds.of(pl.Series("item_id", ["b", "a", "b", "c", "a", "a"]))

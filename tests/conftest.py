@@ -1,0 +1,155 @@
+"""Fixtures that many tests share: a small data set with a field of every kind, and real data where there are any."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recall.config import RunConfig, parse_config
+from recall.data.dataset import Dataset, load_dataset
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import FactorizationMachine
+from recall.recommender import Recommender
+
+USERS, ITEMS, EVENTS = 12, 15, 160
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 7,
+    "data": {
+        "users": "users.parquet",
+        "items": "items.parquet",
+        "time": "time",
+        "weight": "strength",
+        "split": {"by": "last", "test": 1, "valid": 1},
+    },
+    "fields": {
+        "user_id": {"side": "user", "kind": "categorical"},
+        "gender": {"side": "user", "kind": "categorical"},
+        "age": {"side": "user", "kind": "numeric"},
+        "zip": {"side": "user", "kind": "hashed", "buckets": 8},
+        "device": {"side": "user", "kind": "categorical"},
+        "hour": {"side": "user", "kind": "numeric", "scale": "buckets", "buckets": 4},
+        "gender_device": {"side": "user", "kind": "cross", "of": ["gender", "device"]},
+        "history": {"kind": "history", "lags": [[1, 1], [2, 4]]},
+        "item_id": {"side": "item", "kind": "categorical"},
+        "category": {"side": "item", "kind": "categorical", "min_count": 2},
+        "tags": {"side": "item", "kind": "bag", "weights": "tag_weights"},
+        "price": {"side": "item", "kind": "numeric", "scale": "log"},
+    },
+}
+
+
+def write_tiny_tables(folder: Path) -> None:
+    """Twelve users, fifteen items (one of each is met in no table of features, one item is never met) and 160 events."""
+    rng = np.random.default_rng(3)
+    users = [f"u{number}" for number in range(USERS)]
+    items = [f"i{number}" for number in range(ITEMS)]
+    pl.DataFrame(
+        {
+            "user_id": users[:-1],
+            "gender": ["f", "m", None, "f", "m", "f", "m", "f", "m", "f", "x"],
+            "age": [20.0, 31.0, 42.0, None, 25.0, 25.0, 60.0, 18.0, 33.0, 47.0, 29.0],
+            "zip": [f"{number % 5:05}" for number in range(USERS - 1)],
+        }
+    ).write_parquet(folder / "users.parquet")
+    tags = [[f"t{tag}" for tag in range(number % 4)] for number in range(ITEMS - 1)]
+    pl.DataFrame(
+        {
+            "item_id": [*items[:-2], "never"],
+            "category": [None if number == 3 else f"c{number % 4}" for number in range(ITEMS - 1)],
+            "tags": [None if number == 5 else tags[number] for number in range(ITEMS - 1)],
+            "tag_weights": [None if number == 5 else [1.0 + tag for tag in range(number % 4)] for number in range(ITEMS - 1)],
+            "price": [None if number == 2 else float(number * number) for number in range(ITEMS - 1)],
+            "unused": list(range(ITEMS - 1)),
+        },
+        schema_overrides={"tags": pl.List(pl.String), "tag_weights": pl.List(pl.Float64)},
+    ).write_parquet(folder / "items.parquet")
+    pl.DataFrame(
+        {
+            "user_id": [*users, *rng.choice(users, EVENTS - USERS)],
+            "item_id": rng.choice([*items[:-2], items[-1]], EVENTS),
+            "time": rng.integers(0, 50, EVENTS),
+            "strength": rng.choice([0.5, 1.0, 2.0], EVENTS),
+            "device": rng.choice(["phone", "web", "tv"], EVENTS),
+            "hour": rng.integers(0, 24, EVENTS),
+        }
+    ).write_parquet(folder / "interactions.parquet")
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """A folder with the three tables of the small data set."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    write_tiny_tables(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_config() -> RunConfig:
+    """The run that reads `tiny_folder`: a field of every kind, the last two interactions of each user held out."""
+    return parse_config(TINY)
+
+
+@pytest.fixture
+def tiny_dataset(tiny_folder: Path, tiny_config: RunConfig) -> Dataset:
+    """The small data set, loaded."""
+    return load_dataset(tiny_config, tiny_folder)
+
+
+@pytest.fixture
+def tiny_encoder(tiny_dataset: Dataset) -> FeatureEncoder:
+    """An encoder fitted on the small data set."""
+    return FeatureEncoder.fit(tiny_dataset)
+
+
+@pytest.fixture
+def tiny_model(tiny_encoder: FeatureEncoder) -> FactorizationMachine:
+    """A model over the small data set, drawn at random and never trained."""
+    return random_model(tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a published bundle over the small data set, shared: to change it, copy it first."""
+    folder = tmp_path_factory.mktemp("published")
+    write_tiny_tables(folder)
+    config = parse_config(TINY)
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    export(random_model(encoder), encoder, dataset, config, folder / "bundles")
+    return folder / "bundles"
+
+
+@pytest.fixture
+def recommender(published: Path) -> Iterator[Recommender]:
+    """The published bundle, loaded."""
+    loaded = Recommender.load(published)
+    yield loaded
+    loaded.close()
+
+
+def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> FactorizationMachine:
+    """A factorization machine whose every parameter is drawn at random."""
+    generator = torch.Generator().manual_seed(seed)
+    model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    return model
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets that RECALL_DATA names."""
+    folder = os.environ.get("RECALL_DATA")
+    if not folder:
+        pytest.skip("RECALL_DATA names no folder of real data")
+    return Path(folder)

@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.config import parse_config
+from recall.data import contexts as module
+from recall.data.contexts import build_contexts, positives
+from recall.data.dataset import Dataset, load_dataset
+from recall.features.encoder import FeatureEncoder
+from tests.features.rows import as_sets
+
+EVENTS = "user_id,item_id,hour,t,w\na,x,1,1,1\na,y,1,2,1\na,x,1,3,2\na,x,2,4,1\nb,x,1,1,1\nb,x,,2,1\nb,z,,3,1\n"
+ITEM = {"item_id": {"side": "item", "kind": "categorical"}}
+
+
+def load(folder: Path, fields: dict[str, Any]) -> tuple[Dataset, FeatureEncoder]:
+    (folder / "e.csv").write_text(EVENTS)
+    (folder / "u.csv").write_text("user_id,gender\nb,f\na,f\n")
+    data = {"interactions": "e.csv", "users": "u.csv", "time": "t", "weight": "w"}
+    dataset = load_dataset(parse_config({"data": data, "fields": {**ITEM, **fields}}), folder)
+    return dataset, FeatureEncoder.fit(dataset)
+
+
+def field(**settings: Any) -> dict[str, Any]:
+    return {"side": "user", "kind": "categorical", **settings}
+
+
+# events in order: user b (row 0) with hours 1, -, -; user a (row 1) with hours 1, 1, 1, 2
+@pytest.mark.parametrize(
+    ("fields", "context", "event"),
+    [
+        ({"user_id": field()}, [0, 0, 0, 1, 1, 1, 1], [0, 3]),
+        ({"gender": field()}, [0, 0, 0, 1, 1, 1, 1], [0, 3]),
+        ({"hour": field()}, [0, 1, 1, 0, 0, 0, 2], [0, 1, 6]),
+        ({"user_id": field(), "hour": field()}, [0, 1, 1, 2, 2, 2, 3], [0, 1, 3, 6]),
+        (
+            {"gender": field(), "hour": field(), "x": {"kind": "cross", "side": "user", "of": ["gender", "hour"]}},
+            [0, 1, 1, 2, 2, 2, 3],
+            [0, 1, 3, 6],
+        ),
+        ({"history": {"kind": "history"}}, [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_interactions_with_equal_inputs_share_a_context(
+    tmp_path: Path, fields: dict[str, Any], context: list[int], event: list[int]
+) -> None:
+    dataset, encoder = load(tmp_path, fields)
+    built = build_contexts(dataset, encoder, np.arange(7))
+    assert built.context.tolist() == context
+    assert built.event.tolist() == event
+    assert built.user.tolist() == dataset.events["user"].gather(event).to_list()
+    assert len(built) == len(built.features) == len(event)
+    assert (built.context.dtype, built.user.dtype, built.event.dtype) == (np.int32, np.int32, np.int64)
+
+
+def test_each_context_has_the_features_of_all_its_interactions(tmp_path: Path) -> None:
+    fields = {
+        "user_id": field(),
+        "hour": field(),
+        "both": {"kind": "cross", "side": "user", "of": ["hour", "user_id"]},
+        "likes": {"side": "user", "kind": "bag", "column": "gender"},
+    }
+    dataset, encoder = load(tmp_path, fields)
+    built = build_contexts(dataset, encoder, np.arange(7))
+    rows = as_sets(built.features)
+    for position, event in enumerate(dataset.events.iter_rows(named=True)):
+        values = {"hour": event["hour"], **dataset.users.row(event["user"], named=True)}
+        assert as_sets(encoder.encode_user(values).rows) == [rows[built.context[position]]]
+
+
+def test_positions_may_be_some_interactions_only(tmp_path: Path) -> None:
+    dataset, encoder = load(tmp_path, {"user_id": field(), "hour": field()})
+    built = build_contexts(dataset, encoder, np.array([6, 5, 1]))
+    assert built.context.tolist() == [0, 1, 2]
+    assert built.event.tolist() == [6, 5, 1]
+    nothing = build_contexts(dataset, encoder, np.array([], dtype=np.int64))
+    assert len(nothing) == len(nothing.features) == 0
+    assert len(positives(dataset, nothing, np.array([], dtype=np.int64)).items) == 0
+
+
+def test_items_of_a_context_are_summed(tmp_path: Path) -> None:
+    dataset, encoder = load(tmp_path, {"user_id": field()})
+    everything = np.arange(7)
+    found = positives(dataset, build_contexts(dataset, encoder, everything), everything)
+    ids = dataset.items["item_id"].gather(found.items).to_list()
+    assert found.indptr.tolist() == [0, 2, 4]
+    assert list(zip(ids, found.weights.tolist(), strict=True)) == [("x", 2.0), ("z", 1.0), ("x", 4.0), ("y", 1.0)]
+    assert (found.indptr.dtype, found.items.dtype, found.weights.dtype) == (np.int64, np.int32, np.float32)
+
+
+def test_no_positive_is_lost(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    positions = tiny_dataset.training
+    found = positives(tiny_dataset, build_contexts(tiny_dataset, tiny_encoder, positions), positions)
+    assert found.items.tolist() == tiny_dataset.events["item"].gather(positions).to_list()
+    assert found.weights.tolist() == tiny_dataset.events["weight"].gather(positions).to_list()
+
+
+def test_pieces_do_not_show(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = np.arange(len(tiny_dataset.events))
+    whole = build_contexts(tiny_dataset, tiny_encoder, everything).features
+    monkeypatch.setattr(module, "_AT_ONCE", 7)
+    pieces = build_contexts(tiny_dataset, tiny_encoder, everything).features
+    np.testing.assert_array_equal(whole.indptr, pieces.indptr)
+    np.testing.assert_array_equal(whole.indices, pieces.indices)
+    np.testing.assert_array_equal(whole.weights, pieces.weights)
+
+
+def test_lists_as_context_are_compared_by_their_values(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["a"] * 4, "item_id": list("wxyz"), "tags": [["p"], ["p"], [], None]})
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    fields = {**ITEM, "tags": {"side": "user", "kind": "bag"}}
+    dataset = load_dataset(parse_config({"fields": fields}), tmp_path)
+    built = build_contexts(dataset, FeatureEncoder.fit(dataset), np.arange(4))
+    assert built.context.tolist() == [0, 0, 1, 2]

@@ -1,0 +1,209 @@
+import datetime
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.config import RunConfig, parse_config
+from recall.data.dataset import Dataset, load_dataset
+from recall.data.split import TEST, TRAIN, VALID
+from recall.errors import ConfigError, DataError, RecallError
+
+FIELDS = {
+    "user_id": {"side": "user", "kind": "categorical"},
+    "item_id": {"side": "item", "kind": "categorical"},
+}
+
+
+def config(fields: dict[str, Any] | None = None, **data: Any) -> RunConfig:
+    return parse_config({"data": data, "fields": {**FIELDS, **(fields or {})}})
+
+
+def write_csv(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_events_are_sorted_by_user_time_and_place_in_the_file(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id,t\nb,1,5\na,2,9\na,3,1\nb,4,5\na,5,9\n")
+    dataset = load_dataset(config(interactions="e.csv", time="t"), tmp_path)
+    assert dataset.users["user_id"].to_list() == ["b", "a"]
+    assert dataset.events["user"].to_list() == [0, 0, 1, 1, 1]
+    ids = dataset.items["item_id"].gather(dataset.events["item"])
+    assert ids.to_list() == ["1", "4", "3", "2", "5"]
+    assert dataset.events.schema == {"user": pl.Int32, "item": pl.Int32, "weight": pl.Float32, "split": pl.Int8}
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64(), pl.Float64(), pl.Datetime("ms"), pl.UInt64()])
+def test_the_order_is_the_same_whatever_the_type_of_time(tmp_path: Path, dtype: pl.DataType) -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"user_id": rng.integers(0, 9, 200), "item_id": np.arange(200), "t": rng.integers(0, 20, 200)})
+    frame.with_columns(pl.col("t").cast(dtype)).write_parquet(tmp_path / "e.parquet")
+    dataset = load_dataset(config(interactions="e.parquet", time="t"), tmp_path)
+    users = frame["user_id"].unique(maintain_order=True)
+    expected = pl.concat([frame.filter(pl.col("user_id") == user).sort("t", maintain_order=True) for user in users])
+    assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == expected["item_id"].cast(pl.String).to_list()
+
+
+def test_the_largest_times_do_not_break_the_order(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["a", "a", "a"], "item_id": ["3", "1", "2"], "t": [2**63 - 1, -(2**63), 0]})
+    frame.write_parquet(tmp_path / "e.parquet")
+    dataset = load_dataset(config(interactions="e.parquet", time="t"), tmp_path)
+    assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == ["1", "2", "3"]
+
+
+def test_the_catalogue_is_the_table_then_what_is_met_elsewhere(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id\nu,new\nu,007\nu,7\n")
+    write_csv(tmp_path, "i.csv", "item_id,size\n007,1\nnever,2\n")
+    field = {"size": {"side": "item", "kind": "numeric"}}
+    dataset = load_dataset(config(field, interactions="e.csv", items="i.csv"), tmp_path)
+    assert dataset.items.to_dict(as_series=False) == {"item_id": ["007", "never", "new", "7"], "size": [1.0, 2.0, None, None]}
+    assert dataset.item_columns == ("size",)
+
+
+def test_ids_of_any_type_meet(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [1, 2], "item_id": ["5", "6"]}).write_parquet(tmp_path / "e.parquet")
+    write_csv(tmp_path, "u.csv", "user_id,age\n2,30\n1,40\n")
+    pl.DataFrame({"item_id": [6.0, 5.0]}).write_parquet(tmp_path / "i.parquet")
+    field = {"age": {"side": "user", "kind": "numeric"}}
+    dataset = load_dataset(config(field, interactions="e.parquet", users="u.csv", items="i.parquet"), tmp_path)
+    assert dataset.users["user_id"].to_list() == ["2", "1"]
+    assert dataset.items["item_id"].to_list() == ["6", "5"]
+    assert dataset.events["user"].to_list() == [0, 1]
+    assert dataset.events["item"].to_list() == [0, 1]
+
+
+def test_ids_may_hold_any_character(tmp_path: Path) -> None:
+    ids = ["a b", " a b", "ü", "u\u0308", "日本", "🙂", "a/b?c", "\u0000", "\n", ",", '"', "", "NaN", "null", "1e5"]
+    pl.DataFrame({"user_id": ids, "item_id": ids[::-1]}).write_parquet(tmp_path / "e.parquet")
+    dataset = load_dataset(config(interactions="e.parquet"), tmp_path)
+    assert dataset.users["user_id"].to_list() == ids
+    assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == ids[::-1]
+
+
+def test_context_columns_travel_with_their_interaction(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id,hour,noise\nb,x,3,q\na,y,,q\nb,z,01,q\n")
+    fields = {"hour": {"side": "user", "kind": "categorical"}}
+    dataset = load_dataset(config(fields, interactions="e.csv"), tmp_path)
+    assert dataset.context_columns == ("hour",)
+    assert dataset.events.select("item", "hour").rows() == [(0, "3"), (2, "01"), (1, None)]
+    numeric = load_dataset(config({"hour": {"side": "user", "kind": "numeric"}}, interactions="e.csv"), tmp_path)
+    assert numeric.events["hour"].to_list() == [3.0, 1.0, None]
+
+
+def test_every_split_reaches_the_events(tmp_path: Path) -> None:
+    write_csv(
+        tmp_path,
+        "e.csv",
+        "user_id,item_id,t,part\n" + "".join(f"u{n % 2},i{n},{n},{'train' if n < 8 else 'test'}\n" for n in range(10)),
+    )
+    by_column = load_dataset(config(interactions="e.csv", split={"by": "column", "column": "part"}), tmp_path)
+    assert by_column.events["split"].to_list() == [TRAIN] * 4 + [TEST] + [TRAIN] * 4 + [TEST]
+    last = load_dataset(config(interactions="e.csv", time="t", split={"by": "last"}), tmp_path)
+    assert last.events["split"].to_list() == [TRAIN, TRAIN, TRAIN, VALID, TEST] * 2
+    time = load_dataset(config(interactions="e.csv", time="t", split={"by": "time", "test": 7}), tmp_path)
+    assert time.events["split"].to_list() == [TRAIN] * 4 + [TEST] + [TRAIN] * 3 + [TEST] * 2
+    carved = load_dataset(config(interactions="e.csv", carve=0.3), tmp_path)
+    assert np.bincount(carved.events["split"]).tolist() == [7, 3]
+    assert carved.select(VALID).tolist() == np.flatnonzero(carved.events["split"] == VALID).tolist()
+    assert carved.training.dtype == np.int64
+
+
+def test_weights_are_read_or_one(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id,w\na,x,2\na,y,0.5\n")
+    assert load_dataset(config(interactions="e.csv"), tmp_path).events["weight"].to_list() == [1.0, 1.0]
+    assert load_dataset(config(interactions="e.csv", weight="w"), tmp_path).events["weight"].to_list() == [2.0, 0.5]
+
+
+HEAD = "user_id,item_id,t,w,split\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "error", "message"),
+    [
+        ({"e": HEAD}, {}, DataError, r"e\.csv: there are no interactions"),
+        (
+            {"e": HEAD + ",x,1,1,train\na,x,1,1,train\n"},
+            {},
+            DataError,
+            r"column 'user_id': 1 of 2 rows have no id, first row 1",
+        ),
+        (
+            {"e": HEAD + "a,x,1,1,train\na,,1,1,train\n"},
+            {},
+            DataError,
+            r"column 'item_id': 1 of 2 rows have no id, first row 2",
+        ),
+        ({"e": HEAD + "a,x,,1,train\n"}, {"time": "t"}, DataError, r"column 't': 1 of 1 rows have no time"),
+        ({"e": HEAD + "a,x,1,much,train\n"}, {"weight": "w"}, DataError, r"column 'w': 1 value is no number: 'much'"),
+        ({"e": HEAD + "a,x,1,-1,train\na,y,1,0,train\n"}, {"weight": "w"}, DataError, r"2 values are not positive: '-1', '0'"),
+        ({"e": HEAD + "a,x,1,,train\n"}, {"weight": "w"}, DataError, r"1 of 1 rows have no weight"),
+        ({"e": HEAD + "a,x,1,1,train\n"}, {"weight": "ww"}, DataError, r"no column 'ww'\. Did you mean 'w'"),
+        ({"e": HEAD + "a,x,1,1,holdout\n"}, {"split": {"by": "column"}}, DataError, r"name no part of the split: 'holdout'"),
+        ({"e": HEAD + "a,x,1,1,test\n"}, {"split": {"by": "column"}}, ConfigError, "leaves nothing to train on"),
+        ({"e": HEAD + "a,x,1,1,train\n"}, {"split": {"by": "last"}}, ConfigError, r"data\.time"),
+        (
+            {"e": HEAD + "a,x,1,1,train\n", "u": "user_id\na\nb\na\nb\n"},
+            {"users": "u.csv"},
+            DataError,
+            r"u\.csv, column 'user_id': 2 ids are in more than one row, such as 'a', 'b'",
+        ),
+        (
+            {"e": HEAD + "a,x,1,1,train\n", "i": "item_id,size\nx,1\n,2\n"},
+            {"items": "i.csv"},
+            DataError,
+            "1 of 2 rows have no id",
+        ),
+        ({"e": HEAD + "a,x,1,1,train\n", "i": "item,size\nx,1\n"}, {"items": "i.csv"}, DataError, "Did you mean 'item'"),
+    ],
+)
+def test_bad_tables_are_refused_with_file_column_and_examples(
+    tmp_path: Path, files: dict[str, str], data: dict[str, Any], error: type[RecallError], message: str
+) -> None:
+    for name, text in files.items():
+        write_csv(tmp_path, f"{name}.csv", text)
+    with pytest.raises(error, match=message) as caught:
+        load_dataset(config(interactions="e.csv", **data), tmp_path)
+    assert caught.value.where
+    assert caught.value.mend or "no number" in message
+
+
+def test_a_numeric_column_with_text_names_its_file(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id\na,x\n")
+    write_csv(tmp_path, "i.csv", "item_id,price\nx,cheap\n")
+    with pytest.raises(DataError, match=r"i\.csv, column 'price': 1 value is no number: 'cheap', first in row 1"):
+        load_dataset(config({"price": {"side": "item", "kind": "numeric"}}, interactions="e.csv", items="i.csv"), tmp_path)
+
+
+def test_the_fingerprint_sees_every_value_and_nothing_else(
+    tiny_dataset: Dataset, tiny_folder: Path, tiny_config: RunConfig
+) -> None:
+    first = tiny_dataset.fingerprint()
+    assert len(first) == 64
+    assert load_dataset(tiny_config, tiny_folder).fingerprint() == first
+    seen = {first}
+    for name in ("events", "users", "items"):
+        frame = getattr(tiny_dataset, name)
+        for column in frame.columns:
+            changed = frame.with_columns(pl.when(pl.int_range(pl.len()) == 1).then(None).otherwise(column).alias(column))
+            seen.add(replace(tiny_dataset, **{name: changed}).fingerprint())
+    assert len(seen) == 1 + sum(len(frame.columns) for frame in (tiny_dataset.events, tiny_dataset.users, tiny_dataset.items))
+
+
+def test_the_fingerprint_tells_types_and_borders_of_values_apart(tiny_dataset: Dataset) -> None:
+    columns = [
+        pl.Series("x", ["ab", "c"]),
+        pl.Series("x", ["a", "bc"]),
+        pl.Series("x", ["abc", None]),
+        pl.Series("x", ["abc", ""]),
+        pl.Series("x", [["a", "b"], ["c"]]),
+        pl.Series("x", [["a"], ["b", "c"]]),
+        pl.Series("x", [0, 1]),
+        pl.Series("x", [False, True]),
+        pl.Series("x", [0.0, 1.0]),
+        pl.Series("x", [datetime.date(1970, 1, 1), datetime.date(1970, 1, 2)]),
+    ]
+    prints = {replace(tiny_dataset, items=column.to_frame()).fingerprint() for column in columns}
+    assert len(prints) == len(columns)

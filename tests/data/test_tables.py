@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.config import DataConfig
+from recall.data.tables import read_table, read_tables
+from recall.errors import DataError
+
+
+def test_parquet_keeps_its_types_and_a_csv_is_all_text(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": [7, 8], "share": [0.5, None]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("id,share,tags\n007,0.5,a|b\n8,,\n")
+    assert read_table(tmp_path / "a.parquet").collect(["id", "share"]).equals(frame)
+    read = read_table(tmp_path / "a.csv").collect(["tags", "id", "share", "id"])
+    assert read.to_dict(as_series=False) == {"tags": ["a|b", None], "id": ["007", "8"], "share": ["0.5", None]}
+
+
+def test_a_folder_of_parquet_is_one_table_in_order_of_names(tmp_path: Path) -> None:
+    folder = tmp_path / "events.parquet"
+    folder.mkdir()
+    for part in (2, 0, 1):
+        pl.DataFrame({"part": [part, part]}).write_parquet(folder / f"part-{part}.parquet")
+    (folder / "_SUCCESS").touch()
+    assert read_table(folder).collect(["part"])["part"].to_list() == [0, 0, 1, 1, 2, 2]
+
+
+def test_special_types_become_plain_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    frame = pl.DataFrame(
+        {
+            "kind": pl.Series(["x", "y"], dtype=pl.Categorical),
+            "price": pl.Series(["1.50", "2.00"]).cast(pl.Decimal(10, 2)),
+            "pair": pl.Series([["x", "y"], ["x", "x"]], dtype=pl.Array(pl.Enum(["x", "y"]), 2)),
+            "nothing": pl.Series([None, None], dtype=pl.Null),
+        }
+    )
+    frame.write_parquet(path)
+    read = read_table(path).collect(frame.columns)
+    assert read.schema == {"kind": pl.String, "price": pl.Float64, "pair": pl.List(pl.String), "nothing": pl.String}
+    assert read["price"].to_list() == [1.5, 2.0]
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").touch()
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "interaction.csv")
+    assert caught.value.where == str(tmp_path / "interaction.csv")
+    assert caught.value.mend == "Did you mean 'interactions.csv'?"
+    with pytest.raises(DataError, match="Correct the path"):
+        read_table(tmp_path / "nowhere" / "a.csv")
+
+
+def test_a_missing_column_names_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
+    with pytest.raises(DataError, match=r"a\.csv: there is no column 'userid'\. Did you mean 'user_id'\?"):
+        read_table(tmp_path / "a.csv").collect(["userid"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.parquet", b"no parquet at all", "cannot be read"),
+        ("a.csv", b"", "cannot be read"),
+        ("a.csv", b"a,b\n1,2,3\n", "cannot be read"),
+        ("a.csv", b"a,b\n\xff\xfe,1\n", "cannot be read"),
+        ("a.json", b"{}", "neither .parquet nor .csv"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_table(path).collect(["a", "b"])
+    assert message in caught.value.what
+    assert caught.value.where == str(path)
+    assert caught.value.mend
+
+
+def test_a_truncated_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"a": list(range(1000))}).write_parquet(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(path).collect(["a"])
+
+
+def test_a_type_that_no_field_reads_is_refused_only_when_it_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"a": [1], "blob": [b"x"], "thing": [{"x": 1}]}).write_parquet(path)
+    table = read_table(path)
+    assert table.collect(["a"]).height == 1
+    with pytest.raises(DataError, match="column 'blob' is of type Binary"):
+        table.collect(["blob"])
+    with pytest.raises(DataError, match="column 'thing' is of type Struct"):
+        table.collect(["thing"])
+
+
+def test_only_the_tables_that_are_named_are_there(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [1]}).write_parquet(tmp_path / "interactions.parquet")
+    pl.DataFrame({"item_id": [1]}).write_parquet(tmp_path / "things.parquet")
+    tables = read_tables(DataConfig(items="things.parquet"), tmp_path)
+    assert list(tables.named) == ["interactions", "items"]
+    assert tables.users is None
+    assert tables.items is not None
+    assert tables.items.columns == ["item_id"]

@@ -1,0 +1,87 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.errors import DataError, RequestError
+from recall.features.encoder import FeatureEncoder
+from tests.features.rows import as_sets
+
+
+def test_blocks_follow_the_schema_and_fill_the_space(tiny_encoder: FeatureEncoder) -> None:
+    for blocks, size in (
+        (tiny_encoder.user_blocks, tiny_encoder.n_user_features),
+        (tiny_encoder.item_blocks, tiny_encoder.n_item_features),
+    ):
+        assert [block.offset for block in blocks] == [0, *np.cumsum([block.size for block in blocks])[:-1]]
+        assert blocks[-1].offset + blocks[-1].size == size
+    assert [block.name for block in tiny_encoder.user_blocks] == [
+        *("user_id", "gender", "age", "zip", "device", "hour", "gender_device", "history[1]", "history[2-4]")
+    ]
+
+
+def test_one_request_is_encoded_as_its_interaction_is_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    positions = np.arange(len(tiny_dataset.events))
+    bulk = as_sets(build_contexts(tiny_dataset, tiny_encoder, positions).features)
+    ids = tiny_dataset.items["item_id"].to_list()
+    for position, event in enumerate(tiny_dataset.events.iter_rows(named=True)):
+        before = tiny_dataset.events[:position].filter(pl.col("user") == event["user"])["item"].to_list()
+        values = {name: event[name] for name in tiny_dataset.context_columns}
+        values |= tiny_dataset.users.row(event["user"], named=True)
+        single = tiny_encoder.encode_user(values, [ids[item] for item in reversed(before)])
+        assert as_sets(single.rows) == [bulk[position]]
+
+
+def test_one_item_is_encoded_as_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    bulk = as_sets(tiny_encoder.encode_items(tiny_dataset.items))
+    for item, row in zip(tiny_dataset.items.iter_rows(named=True), bulk, strict=True):
+        assert as_sets(tiny_encoder.encode_item(item)) == [row]
+
+
+def test_its_state_is_json_and_two_text_columns_and_gives_it_back(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    values, vocabularies = tiny_encoder.state()
+    assert vocabularies.schema == pl.Schema({"field": pl.String(), "value": pl.String()})
+    back = FeatureEncoder.from_state(json.loads(json.dumps(values)), vocabularies)
+    assert back.schema == tiny_encoder.schema
+    assert back.user_blocks == tiny_encoder.user_blocks
+    assert back.item_blocks == tiny_encoder.item_blocks
+    everything = np.arange(len(tiny_dataset.events))
+    assert as_sets(build_contexts(tiny_dataset, back, everything).features) == as_sets(
+        build_contexts(tiny_dataset, tiny_encoder, everything).features
+    )
+    assert as_sets(back.encode_items(tiny_dataset.items)) == as_sets(tiny_encoder.encode_items(tiny_dataset.items))
+
+
+def test_only_training_interactions_are_learnt_from(tiny_dataset: Dataset) -> None:
+    changed = tiny_dataset.events.with_columns(
+        device=pl.when(pl.col("split") == 0).then("device").otherwise(pl.lit("held out")),
+        hour=pl.when(pl.col("split") == 0).then("hour").otherwise(10_000),
+    )
+    before, after = FeatureEncoder.fit(tiny_dataset), FeatureEncoder.fit(replace(tiny_dataset, events=changed))
+    assert before.state()[0] == after.state()[0]
+    assert before.state()[1].equals(after.state()[1])
+
+
+def test_an_unknown_column_of_a_request_is_refused_with_the_nearest(tiny_encoder: FeatureEncoder) -> None:
+    with pytest.raises(RequestError) as caught:
+        tiny_encoder.encode_user({"gendre": "f"})
+    assert caught.value.where == "/features/gendre"
+    assert caught.value.mend == "Did you mean 'gender'?"
+    with pytest.raises(RequestError, match="/features/a~1b~0"):
+        tiny_encoder.encode_item({"a/b~": 1})
+
+
+def test_values_that_were_not_learnt_are_reported(tiny_encoder: FeatureEncoder) -> None:
+    encoded = tiny_encoder.encode_user(
+        {"user_id": "nobody", "gender": "f", "device": "fridge", "zip": "never seen"}, ["i1", "?"]
+    )
+    assert encoded.unknown == ("user_id", "device")
+
+
+def test_a_table_without_a_column_is_refused_with_the_nearest(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    with pytest.raises(DataError, match=r"no column 'price'.*Did you mean 'prices'"):
+        tiny_encoder.encode_items(tiny_dataset.items.rename({"price": "prices"}))

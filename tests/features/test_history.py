@@ -1,0 +1,68 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.features.history import History, HistoryEncoder
+from recall.schema import HistoryField
+from tests.features.rows import as_sets
+
+IDS = pl.Series("item_id", list("abcdef"))
+COUNTS = np.array([5, 4, 3, 2, 1, 0])  # f was never interacted with, so it is not learnt
+RANGE = st.tuples(st.integers(1, 6), st.integers(0, 4)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+def fit(field: HistoryField) -> HistoryEncoder:
+    return HistoryEncoder.fit(field, IDS, COUNTS)
+
+
+def history(rows: list[list[int]]) -> History:
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return History(indptr, np.array([item for row in rows for item in row], dtype=np.int32))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), max_size=9), max_size=6),
+    st.lists(RANGE, min_size=1, max_size=4),
+    st.sampled_from(["none", "mean", "sqrt"]),
+    st.integers(1, 3),
+)
+def test_a_request_is_encoded_as_in_bulk(rows: list[list[int]], lags: list[tuple[int, int]], norm: str, min_count: int) -> None:
+    field = HistoryField.model_validate({"kind": "history", "lags": lags, "norm": norm, "min_count": min_count})
+    encoder = fit(field)
+    bulk = encoder.encode(history(rows), encoder.vocabulary.rows(IDS))
+    assert bulk.indptr.dtype == np.int64
+    assert bulk.indices.dtype == np.int32
+    assert bulk.weights.dtype == np.float32
+    assert bulk.n_features == encoder.size
+    for row, found in zip(rows, as_sets(bulk), strict=True):
+        single = encoder.encode_one([IDS[item] for item in row])
+        assert {feature: float(np.float32(weight)) for feature, weight in single} == found
+
+
+def test_each_range_has_rows_of_its_own() -> None:
+    encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)], "norm": "none"}))
+    size = encoder.vocabulary.size
+    assert size == 7
+    assert encoder.blocks("past") == [("past[1]", size), ("past[2-3]", size)]
+    assert dict(encoder.encode_one(["a", "b", "b", "c"])) == {2: 1.0, size + 3: 2.0}
+    assert dict(encoder.encode_one(["f", "?", "a"])) == {0: 1.0, size: 1.0, size + 2: 1.0}
+    assert encoder.encode_one([]) == []
+
+
+@pytest.mark.parametrize(("norm", "weight"), [("none", 1.0), ("mean", 0.25), ("sqrt", 0.5)])
+def test_weights_are_divided_by_the_number_of_items_in_the_range(norm: str, weight: float) -> None:
+    encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 9)], "norm": norm}))
+    assert dict(encoder.encode_one(["a", "b", "c", "a"])) == {2: 2 * weight, 3: weight, 4: weight}
+
+
+def test_rare_items_are_unknown() -> None:
+    encoder = fit(HistoryField(kind="history", min_count=4))
+    assert encoder.vocabulary.values.to_list() == ["a", "b"]
+
+
+def test_history_of_nobody() -> None:
+    encoder = fit(HistoryField(kind="history"))
+    assert len(encoder.encode(history([]), encoder.vocabulary.rows(IDS))) == 0
+    assert as_sets(encoder.encode(history([[], []]), encoder.vocabulary.rows(IDS))) == [{}, {}]

@@ -1,0 +1,31 @@
+"""Real servers over real bundles."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.publishing import Shop
+from tests.service.serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """One version of the shop is published; tests that publish more use `shop.in_` a folder of their own."""
+    folder = tmp_path_factory.mktemp("shop")
+    shop = Shop.open(folder / "tables", folder / "bundles")
+    shop.publish(seed=1)
+    return shop
+
+
+@pytest.fixture(scope="session")
+def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(shop.root, tmp_path_factory.mktemp("log") / "server.log") as server:
+        server.wait()
+        yield server
+
+
+@pytest.fixture
+def own_shop(shop: Shop, tmp_path: Path) -> Shop:
+    """Nothing is published yet."""
+    return shop.in_(tmp_path / "bundles")

@@ -1,0 +1,98 @@
+"""A small shop with awkward ids, and real bundles of it made as a training run would make them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from recall.config import RunConfig, parse_config
+from recall.data.dataset import Dataset, load_dataset
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import FactorizationMachine
+
+ODD_IDS = [
+    "a/b",
+    "a%2Fb",
+    "../../etc/passwd",
+    "' OR 1=1--",
+    '"quoted"',
+    "<script>alert(1)</script>",
+    "{{7*7}}",
+    "nul\x00inside",
+    "line\r\nbreak",
+    "\ufeffmark",
+    "\u202eright to left",
+    "e\u0301",
+    "\u00e9",
+    "\U0001f600",
+    " space ",
+    "0012",
+    "-0",
+    "null",
+    "true",
+]
+ITEMS = [*(str(number) for number in range(60)), *ODD_IDS]
+USERS = [*(str(number) for number in range(20)), *ODD_IDS]
+
+CONFIG = {
+    "name": "shop",
+    "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
+    "model": {"k": 6},
+    "fields": {
+        "age": {"side": "user", "kind": "numeric"},
+        "likes": {"side": "user", "kind": "bag"},
+        "device": {"side": "user", "kind": "categorical"},
+        "history": {"kind": "history", "lags": [[1, 1], [2, 4]]},
+        "item_id": {"side": "item", "kind": "categorical"},
+        "genre": {"side": "item", "kind": "categorical"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Publishes bundles of the shop to `root`."""
+
+    root: Path
+    config: RunConfig
+    dataset: Dataset
+    encoder: FeatureEncoder
+
+    @classmethod
+    def open(cls, folder: Path, root: Path) -> "Shop":
+        folder.mkdir()
+        rng = np.random.default_rng(5)
+        genres = ["drama", "comedy", "noir"]
+        pl.DataFrame(
+            {
+                "user_id": USERS,
+                "age": rng.integers(18, 80, len(USERS)).astype(float),
+                "likes": [sorted(rng.choice(genres, rng.integers(0, 3), replace=False)) for _ in USERS],
+            }
+        ).write_parquet(folder / "users.parquet")
+        pl.DataFrame({"item_id": ITEMS, "genre": rng.choice(genres, len(ITEMS))}).write_parquet(folder / "items.parquet")
+        count = 400
+        pl.DataFrame(
+            {
+                "user_id": [*USERS, *rng.choice(USERS, count - len(USERS))],
+                "item_id": rng.choice(ITEMS, count),
+                "time": rng.integers(0, 1000, count),
+                "device": rng.choice(["phone", "web"], count),
+            }
+        ).write_parquet(folder / "interactions.parquet")
+        config = parse_config(CONFIG)
+        dataset = load_dataset(config, folder)
+        return cls(root, config, dataset, FeatureEncoder.fit(dataset))
+
+    def publish(self, seed: int) -> Path:
+        """Publish a model of its own for each seed; gives the new version's folder."""
+        model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
+        model.initialise(1.0, torch.Generator().manual_seed(seed))
+        return export(model, self.encoder, self.dataset, self.config, self.root).folder
+
+    def in_(self, root: Path) -> "Shop":
+        """The same shop, published elsewhere."""
+        return Shop(root, self.config, self.dataset, self.encoder)

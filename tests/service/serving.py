@@ -1,0 +1,116 @@
+"""The real server as a subprocess, and a client that sends bytes exactly as they are given."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self):
+        return orjson.loads(self.body)
+
+    @property
+    def pointers(self) -> list[str]:
+        return [entry["pointer"] for entry in self.json["errors"]]
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    process: subprocess.Popen
+    log: Path
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def send(self, raw: bytes) -> Answer:
+        with self.connect() as connection:
+            connection.sendall(raw)
+            return receive(connection)
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+        return self.send(request(method, path, body, **headers))
+
+    def post(self, value: object, **headers: str) -> Answer:
+        body = value if isinstance(value, bytes) else orjson.dumps(value)
+        return self.ask("POST", "/v1/recommend", body, **{"content-type": "application/json", **headers})
+
+    def wait(self, path: str = "/health/ready", status: int = 200, seconds: float = 30) -> Answer:
+        """Ask until the answer has that status."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                answer = self.ask("GET", path)
+            except ConnectionRefusedError:
+                pass
+            else:
+                if answer.status == status:
+                    return answer
+            time.sleep(0.05)
+        raise AssertionError(f"{path} did not answer {status}; log:\n{self.log.read_text()}")
+
+
+def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: here", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def receive(connection: socket.socket) -> Answer:
+    """Read one answer. Raises ConnectionError when the server closes before it is whole."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _more(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    while len(body) < int(headers["content-length"]):
+        body += _more(connection)
+    return Answer(int(first.split()[1]), headers, body)
+
+
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(1 << 16)
+    if not data:
+        raise ConnectionError("closed before the whole answer came")
+    return data
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
+    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
+    port = free_port()
+    command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2])
+    server = Server(port, process, log)
+    try:
+        server.wait("/health/live")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

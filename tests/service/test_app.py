@@ -1,0 +1,64 @@
+"""Building the application."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+
+
+def test_serving_imports_no_training_code() -> None:
+    code = "import sys, service.app; print(sorted({'torch', 'pandas', 'sklearn', 'pickle5'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_settings_are_frozen_and_strict() -> None:
+    settings = Settings(bundle=Path("bundles"))
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1
+    with pytest.raises(ValidationError, match="prot"):
+        Settings(bundle=Path("bundles"), prot=1)
+    with pytest.raises(ValidationError, match="port"):
+        Settings(bundle=Path("bundles"), port=70_000)
+
+
+def test_two_applications_share_nothing(tmp_path: Path) -> None:
+    first, second = create_app(Settings(bundle=tmp_path)), create_app(Settings(bundle=tmp_path, docs=False))
+    with TestClient(first) as one, TestClient(second) as two:
+        assert one.get("/docs").status_code == 200
+        assert two.get("/docs").status_code == 404
+
+
+def test_without_a_bundle_the_process_lives_and_says_what_is_missing(tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(bundle=tmp_path / "nowhere", poll=0.01))) as client:
+        assert client.get("/health/live").status_code == 200
+        for ask in (
+            lambda: client.get("/health/ready"),
+            lambda: client.get("/v1/info"),
+            lambda: client.post("/v1/recommend", json={}),
+        ):
+            answer = ask()
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["type"] == "urn:fm-recall:problem:not-ready"
+
+
+def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -> None:
+    app = create_app(Settings(bundle=tmp_path))
+    app.add_api_route("/broken", _broken)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/broken", headers={"x-request-id": "here"})
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == "here"
+    assert answer.json()["request_id"] == "here"
+    assert "secret" not in answer.text
+
+
+async def _broken() -> None:
+    raise ZeroDivisionError("secret")

@@ -1,0 +1,118 @@
+"""The OpenAPI document: whole, stable, true to what is answered, and shown without any other host."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return create_app(Settings(bundle=tmp_path_factory.mktemp("none"))).openapi()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(bundle=tmp_path))) as client:
+        yield client
+
+
+def test_operations_statuses_and_components_are_stable(document: dict) -> None:
+    operations = {
+        (path, method): (operation["operationId"], sorted(operation["responses"]))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert operations == {
+        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503"]),
+        ("/v1/info", "get"): ("getInfo", ["200", "503"]),
+        ("/health/live", "get"): ("isLive", ["200"]),
+        ("/health/ready", "get"): ("isReady", ["200", "503"]),
+    }
+    assert set(document["components"]["schemas"]) == {
+        "RecommendRequest",
+        "RecommendResponse",
+        "Item",
+        "Info",
+        "Columns",
+        "Sizes",
+        "Liveness",
+        "Readiness",
+        "RefusedBundle",
+        "ProblemDocument",
+        "FaultDocument",
+    }
+
+
+def test_every_reference_leads_somewhere(document: dict) -> None:
+    references = re.findall(r"'\$ref': '([^']+)'", str(document))
+    assert references
+    for reference in references:
+        place = document
+        for part in reference.removeprefix("#/").split("/"):
+            place = place[part]
+
+
+def test_examples_fit_their_schemas(document: dict) -> None:
+    seen = 0
+    for name, schema in document["components"]["schemas"].items():
+        root = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        for example in schema.get("examples", []):
+            jsonschema_rs.validate(root, example)
+            seen += 1
+        for field, part in schema["properties"].items():
+            for example in part.get("examples", []):
+                jsonschema_rs.validate({**part, "components": document["components"]}, example), field
+                seen += 1
+    assert seen > 10
+
+
+def test_the_request_schema_says_what_is_refused(document: dict) -> None:
+    root = {"$ref": "#/components/schemas/RecommendRequest", "components": document["components"]}
+    validator = jsonschema_rs.validator_for(root)
+    for good in ({}, {"user_id": 42}, {"n": 1000, "features": {"a": [1, "b", None]}, "history": None}):
+        assert validator.is_valid(good)
+    for bad in (
+        [],
+        {"n": 0},
+        {"n": 1001},
+        {"n": "10"},
+        {"topk": 1},
+        {"features": {"a": {}}},
+        {"user_id": ""},
+        {"exclude": [1.5]},
+    ):
+        assert not validator.is_valid(bad), bad
+
+
+def test_problems_are_declared_as_problem_documents(document: dict) -> None:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                expected = "application/problem+json" if int(status) >= 400 else "application/json"
+                assert list(response["content"]) == [expected]
+
+
+def test_the_page_needs_no_other_host(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert page.url.path == "/docs"
+    assert not re.findall(r"(?:src|href)=\"(?!/)[^\"]*\"", page.text)
+    assert "//" not in re.sub(r"<!--.*?-->|^\s*//.*$", "", page.text, flags=re.S | re.M)
+    for address in re.findall(r"(?:src|href)=\"(/[^\"]*)\"", page.text):
+        asset = client.get(address)
+        assert asset.status_code == 200
+        assert len(asset.content) > 1000
+    assert client.get("/openapi.json").json()["info"]["title"] == "FM recall"
+
+
+def test_documentation_can_be_turned_off(tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(bundle=tmp_path, docs=False))) as client:
+        for path in ("/", "/docs", "/openapi.json", "/redoc", "/docs/assets/swagger-ui.css"):
+            assert client.get(path).status_code == 404

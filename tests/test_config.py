@@ -1,0 +1,139 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from recall.config import ColumnSplit, LastSplit, MiniBatchConfig, WholeCatalogueConfig, load_config, parse_config
+from recall.errors import ConfigError
+
+FIELDS = {
+    "user_id": {"side": "user", "kind": "categorical"},
+    "item_id": {"side": "item", "kind": "categorical"},
+}
+
+TEXT = """
+name = "films"
+seed = 3
+
+[data]
+interactions = "ratings.csv"
+time = "when"
+split = { by = "last", test = 2 }
+
+[fields]
+user_id = { side = "user", kind = "categorical" }
+item_id = { side = "item", kind = "categorical" }
+past = { kind = "history", lags = [[1, 1], [2, 5]] }
+
+[model]
+k = 16
+
+[train]
+sweeps = 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "recall.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_one_file_says_everything(file: Path) -> None:
+    config = load_config(file)
+    assert (config.name, config.seed, config.model.k) == ("films", 3, 16)
+    assert config.data.split == LastSplit(by="last", test=2)
+    assert config.train == WholeCatalogueConfig(sweeps=4)
+    assert list(config.schema_.fields) == ["user_id", "item_id", "past"]
+    assert config.schema_.history is not None
+    assert config.schema_.history.lags == ((1, 1), (2, 5))
+
+
+def test_a_configuration_read_back_is_the_same(file: Path) -> None:
+    config = load_config(file)
+    assert parse_config(config.model_dump(mode="json")) == config
+
+
+def test_settings_are_overridden_by_their_path(file: Path) -> None:
+    overrides = [
+        "train.sweeps=7",
+        "data.interactions=other.parquet",
+        'name="x y"',
+        "data.split={by='column'}",
+        "index.kind=exact",
+    ]
+    config = load_config(file, overrides)
+    assert isinstance(config.train, WholeCatalogueConfig)
+    assert (config.train.sweeps, config.data.interactions, config.name) == (7, "other.parquet", "x y")
+    assert config.data.split == ColumnSplit(by="column")
+    assert config.index.kind == "exact"
+    method = load_config(file, ['train={method="minibatch", epochs=2}'])
+    assert method.train == MiniBatchConfig(method="minibatch", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.sweeps", "is no setting"),
+        ("=3", "is no setting"),
+        ("train..sweeps=3", "is no setting"),
+        ("name.first=3", "goes through 'name', which is a value"),
+        ("train.sweps=3", "train.sweps: this key is not known. Did you mean 'sweeps'?"),
+    ],
+)
+def test_an_override_that_says_nothing_is_refused(file: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, "modle: this key is not known. Did you mean 'model'?"),
+        ({"data": {"splt": 1}}, "data.splt: this key is not known. Did you mean 'split'?"),
+        ({"data": {"split": {"by": "last", "tests": 1}}}, "data.split.tests: this key is not known. Did you mean 'test'?"),
+        (
+            {"data": {"split": {"by": "column", "valid": ["train"]}}},
+            "data.split: a value means one part of the split, but ['train']",
+        ),
+        ({"data": {"carve": 2}}, "data.carve: Input should be less than 1 (given: 2)"),
+        ({"train": {"sweeps": "x"}}, "train.sweeps: Input should be a valid integer"),
+        ({"train": {"method": "minibatch", "epoch": 1}}, "train.epoch: this key is not known. Did you mean 'epochs'?"),
+        ({"train": {"stopping": {"patience": 0}}}, "train.stopping.patience: Input should be greater than or equal to 1"),
+        ({"fields": {**FIELDS, "x": {"side": "user", "kind": "bag", "nrom": "sqrt"}}}, "fields.x.nrom: this key is not known"),
+        ({"fields": {**FIELDS, "x": {"side": "user", "kind": "fancy"}}}, "fields.x: Input tag 'fancy'"),
+        ({"fields": {"user_id": FIELDS["user_id"]}}, "no field of side 'item'"),
+        ({"fields": {**FIELDS, "past": {"kind": "history"}}}, "a history field needs data.time"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_path(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"fields": FIELDS, **values}, where="run.toml")
+    assert message in caught.value.what
+    assert caught.value.where == "run.toml"
+
+
+def test_all_faults_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"fields": FIELDS, "data": {"carve": 2, "splt": 1}, "seed": -1})
+    assert all(name in caught.value.what for name in ("data.carve", "data.splt", "seed"))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_config(tmp_path / "recall.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[data\n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: this is not TOML .*line 1"):
+        load_config(broken)
+    broken.write_bytes(b"name = '\xff'")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(broken)
+
+
+def test_nothing_in_it_can_be_changed(file: Path) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_config(file).seed = 4  # type: ignore[misc]

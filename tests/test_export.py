@@ -1,0 +1,124 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recall.bundle.manifest import Manifest
+from recall.bundle.publish import resolve, versions
+from recall.config import ExportConfig, RunConfig
+from recall.data.dataset import Dataset
+from recall.errors import ExportError
+from recall.export import ExportReport, export
+from recall.features.encoder import EncodedUser, FeatureEncoder
+from recall.models.fm import FactorizationMachine
+from recall.recommender import Recommender, Request
+from tests.conftest import random_model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that an export starts from."""
+
+    model: FactorizationMachine
+    encoder: FeatureEncoder
+    dataset: Dataset
+    config: RunConfig
+
+    def export(self, root: Path) -> ExportReport:
+        return export(self.model, self.encoder, self.dataset, self.config, root, {"recall@10": 0.25})
+
+
+@pytest.fixture
+def trained(
+    tiny_model: FactorizationMachine, tiny_encoder: FeatureEncoder, tiny_dataset: Dataset, tiny_config: RunConfig
+) -> Trained:
+    return Trained(tiny_model, tiny_encoder, tiny_dataset, tiny_config)
+
+
+def test_every_pair_of_a_sample_is_proved(trained: Trained, tmp_path: Path) -> None:
+    report = trained.export(tmp_path)
+    manifest = Manifest.read(report.folder)
+    assert report.folder == resolve(tmp_path)
+    assert report.manifest == manifest
+    assert manifest.parity.reference == "model"
+    assert (manifest.parity.users, manifest.parity.items) == (len(trained.dataset.events), len(trained.dataset.items))
+    assert 0 < manifest.parity.largest_error < 1e-5
+    assert manifest.metrics == {"recall@10": 0.25}
+    assert manifest.config == trained.config.model_dump(mode="json", by_alias=True)
+    assert manifest.libraries.keys() >= {"numpy", "torch", "faiss-cpu"}
+    assert manifest.index.queries > 0
+    assert set(report.seconds) == {"encode", "vectors", "write", "index", "proof", "publish"}
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 8])
+def test_any_number_of_factors(trained: Trained, tmp_path: Path, k: int) -> None:
+    replace(trained, model=random_model(trained.encoder, k)).export(tmp_path)
+    recommender = Recommender.load(tmp_path)
+    assert len(recommender.recommend(Request("u1", n=3)).items) == 3
+    recommender.close()
+    assert recommender.bundle.manifest.sizes.dim == k + 1
+
+
+class Skewed(FactorizationMachine):
+    """A model whose score is not what its tables say."""
+
+    def score(self, users: object, items: object) -> torch.Tensor:
+        return super().score(users, items) + 0.01  # type: ignore[arg-type]
+
+
+class Forgetful(FeatureEncoder):
+    """An encoder that reads histories in bulk and not in requests."""
+
+    def encode_user(self, values: Mapping[str, object], history: Sequence[str] = ()) -> EncodedUser:
+        return super().encode_user(values, ())
+
+
+def check_nothing_more_was_published(root: Path) -> None:
+    assert [one.name[:6] for one in versions(root)] == ["000001"]
+    assert resolve(root) == versions(root)[0]
+    assert list((root / "staging").iterdir()) == []
+
+
+def test_a_model_that_is_not_reproduced_is_not_published(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.export(tmp_path)
+    monkeypatch.setattr("recall.export.FactorizationMachine", Skewed)
+    with pytest.raises(ExportError, match="Nothing was published"):
+        trained.export(tmp_path)
+    check_nothing_more_was_published(tmp_path)
+
+
+def test_requests_that_are_encoded_otherwise_than_training_data_are_not_published(trained: Trained, tmp_path: Path) -> None:
+    trained.export(tmp_path)
+    encoder = trained.encoder
+    forgetful = Forgetful(encoder.schema, encoder.context_columns, encoder.columns, encoder.histories)
+    with pytest.raises(ExportError, match="Nothing was published"):
+        replace(trained, encoder=forgetful).export(tmp_path)
+    check_nothing_more_was_published(tmp_path)
+
+
+def test_items_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
+    row = trained.encoder.encode_items(trained.dataset.items).take(np.array([4])).indices[0]
+    with torch.no_grad():
+        trained.model.item_weights[int(row)] = float("nan")
+    with pytest.raises(ExportError, match="hold NaN or an infinity") as raised:
+        trained.export(tmp_path)
+    assert "'i4'" in raised.value.where
+    assert versions(tmp_path) == []
+
+
+def test_a_tolerance_below_rounding_is_not_met(trained: Trained, tmp_path: Path) -> None:
+    config = trained.config.model_copy(update={"export": ExportConfig(tolerance=1e-12)})
+    with pytest.raises(ExportError, match="relative error"):
+        replace(trained, config=config).export(tmp_path)
+    assert versions(tmp_path) == []
+
+
+def test_two_exports_hold_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
+    one, two = (trained.export(tmp_path).manifest for _ in range(2))
+    assert one.files == two.files
+    assert (one.sequence, two.sequence) == (1, 2)

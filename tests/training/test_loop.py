@@ -1,0 +1,141 @@
+import signal
+
+import pytest
+import torch
+
+from recall.config import MiniBatchConfig, StoppingConfig, WholeCatalogueConfig
+from recall.errors import TrainingError
+from recall.models.fm import FactorizationMachine
+from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
+from recall.training.minibatch import MiniBatchLearner
+from recall.training.whole_catalogue import WholeCatalogueSolver
+from tests.training.worlds import random_pairs
+
+NAMES = {"user": lambda row: f"u{row}", "item": lambda row: f"i{row}"}
+
+
+class Counting:
+    """A learner whose model holds the number of sweeps made, so that each state can be told from another."""
+
+    def __init__(self):
+        self.model = FactorizationMachine(2, 3, 4)
+
+    def sweep(self):
+        with torch.no_grad():
+            self.model.user_factors += 1
+        return 1.0
+
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        pass
+
+
+def learner_of(kind, seed=0):
+    pairs = random_pairs(seed, contexts=80)
+    model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, 4)
+    model.initialise(0.2, torch.Generator().manual_seed(seed))
+    if kind == "whole-catalogue":
+        return WholeCatalogueSolver(model, pairs, WholeCatalogueConfig(unobserved=3.0))
+    return MiniBatchLearner(model, pairs, MiniBatchConfig(method="minibatch", batch=32, optimiser=kind), seed)
+
+
+def test_stops_in_time_and_ends_with_the_best_model():
+    figures = iter([0.1, 0.3, 0.2, 0.25, 0.9])
+    learner, reports = Counting(), []
+    position = run_sweeps(
+        learner, 9, StoppingConfig(patience=2), lambda model: {"ndcg@10": next(figures)}, reports.append, NAMES
+    )
+    assert (position.sweep, position.best_sweep, position.best) == (4, 2, 0.3)
+    assert [report.best for report in reports] == [True, True, False, False]
+    assert torch.all(learner.model.user_factors == 2)
+
+
+def test_looks_only_every_so_often_and_at_the_end():
+    reports = []
+    run_sweeps(Counting(), 5, StoppingConfig(every=2), lambda model: {"ndcg@10": 0.5}, reports.append, NAMES)
+    assert [bool(report.metrics) for report in reports] == [False, True, False, True, True]
+
+
+def test_without_validation_all_sweeps_are_made_and_the_last_model_is_kept():
+    learner = Counting()
+    position = run_sweeps(learner, 4, StoppingConfig(), None, lambda report: None, NAMES)
+    assert position.sweep == 4
+    assert torch.all(learner.model.user_factors == 4)
+
+
+@pytest.mark.parametrize("kind", ["whole-catalogue", "adagrad", "adam"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(kind, tmp_path):
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    whole = learner_of(kind)
+    run_sweeps(whole, 6, StoppingConfig(), None, lambda report: None, NAMES)
+
+    def interrupt(report):
+        if report.sweep == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterruptedError, match=r"sweep 3.*--resume"):
+        run_sweeps(learner_of(kind), 6, StoppingConfig(), None, interrupt, NAMES, Checkpointing(path, "a"))
+    resumed, reports = learner_of(kind, seed=0), []
+    run_sweeps(resumed, 6, StoppingConfig(), None, reports.append, NAMES, Checkpointing(path, "a", resume=True))
+    assert [report.sweep for report in reports] == [4, 5, 6]
+    for first, second in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_resumed_run_remembers_its_best_model(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    for resume, figures in ((False, [0.5, 0.9, 0.2]), (True, [0.3, 0.4])):
+        learner, figure = Counting(), iter(figures)
+        position = run_sweeps(
+            learner,
+            3 + 2 * resume,
+            StoppingConfig(patience=9),
+            lambda model, figure=figure: {"ndcg@10": next(figure)},
+            lambda report: None,
+            NAMES,
+            Checkpointing(path, "a", resume),
+        )
+    assert (position.best_sweep, position.best) == (2, 0.9)
+    assert torch.all(learner.model.user_factors == 2)
+
+
+def test_refuses_checkpoints_that_are_missing_damaged_or_of_another_run(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+
+    def resume(fingerprint):
+        run_sweeps(
+            Counting(), 5, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, fingerprint, resume=True)
+        )
+
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        resume("a")
+    run_sweeps(Counting(), 1, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, "a"))
+    with pytest.raises(TrainingError, match="another run"):
+        resume("b")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(TrainingError, match="damaged"):
+        resume("a")
+
+
+@pytest.mark.parametrize(("table", "place"), [("item_factors", "field 'i2' of the item side"), ("user_weights", "field 'u1'")])
+def test_a_number_that_is_not_finite_stops_the_run_and_names_sweep_and_field(table, place):
+    class Diverging(Counting):
+        def sweep(self):
+            self.model.get_parameter(table).data[2 if table == "item_factors" else 1] = float("nan")
+            return float("nan")
+
+    with pytest.raises(TrainingError, match=f"sweep 1: a number is not finite in {place}"):
+        run_sweeps(Diverging(), 3, StoppingConfig(), None, lambda report: None, NAMES)
+
+
+def test_nothing_is_kept_before_the_first_sweep_ends(tmp_path):
+    class Interrupted(Counting):
+        def sweep(self):
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(TrainingInterruptedError, match="nothing was kept"):
+        run_sweeps(Interrupted(), 3, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, "a"))
+    assert not path.exists()

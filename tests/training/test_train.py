@@ -1,0 +1,81 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.split import VALID
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import SparseBatch
+from recall.training.train import train
+from recall.training.validation import Validation
+from tests.conftest import TINY
+
+METHODS = [{"sweeps": 3, "unobserved": 5.0}, {"method": "minibatch", "epochs": 3, "batch": 32}]
+
+
+def config_with(train_section, **evaluation):
+    return parse_config({**TINY, "model": {"k": 4}, "train": train_section, "evaluation": evaluation})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(method, tiny_dataset, tiny_encoder):
+    reports = []
+    results = [train(config_with(method), tiny_dataset, tiny_encoder, reports.append) for _ in range(2)]
+    assert len(reports) == 6
+    assert reports[2].loss < reports[0].loss
+    assert results[0].metrics == results[1].metrics
+    assert 0 <= results[0].metrics["ndcg@10"] <= 1
+    for first, second in zip(*(result.model.parameters() for result in results), strict=True):
+        assert torch.isfinite(first).all()
+        assert torch.equal(first, second)
+
+
+def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
+    users = tiny_encoder.user_blocks[0]
+    assert users.name == "user_id"
+    norms = [
+        train(config_with({"sweeps": 3, "drop": share}), tiny_dataset, tiny_encoder, lambda report: None)
+        .model.user_factors[users.offset]
+        .norm()
+        .item()
+        for share in (0.0, 0.5)
+    ]
+    # without data a row keeps its draw, shrunk by the penalty; with data it learns
+    assert abs(norms[1] - norms[0]) > 1e-3
+
+
+@pytest.mark.parametrize("mask", ["none", "context", "user"])
+@pytest.mark.parametrize("request_", ["row", "context"])
+def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, request_, tiny_folder):
+    values = {**TINY, "fields": {name: field for name, field in TINY["fields"].items() if name not in ("history", "hour")}}
+    config = parse_config({**values, "evaluation": {"mask": mask, "request": request_}, "train": {"stopping": {"at": 3}}})
+    dataset = load_dataset(config, tiny_folder)
+    encoder = FeatureEncoder.fit(dataset)
+    model = train(config, dataset, encoder, lambda report: None).model
+    validation = Validation.of(config, dataset, encoder)
+
+    events = dataset.events.with_row_index("event")
+    valid, known = events.filter(pl.col("split") == VALID), events.filter(pl.col("split") == 0)
+    asked = [("user", "device")] if request_ == "context" else [("event",)]
+    figures = []
+    for _, rows in valid.group_by(*asked[0]):
+        user, device = rows["user"][0], rows["device"][0]
+        same = {"none": pl.lit(False), "user": pl.col("user") == user}
+        same["context"] = (pl.col("user") == user) & (pl.col("device") == device)
+        masked = set(known.filter(same[mask])["item"].to_list())
+        values = dataset.users.row(user, named=True) | {"device": device}
+        encoded = encoder.encode_user(values).rows
+        users = SparseBatch.of(encoded.take(np.zeros(len(dataset.items), dtype=np.int64)))
+        with torch.no_grad():
+            scores = model.score(users, SparseBatch.of(encoder.encode_items(dataset.items))).numpy()
+        ranked = [item for item in np.argsort(-scores, kind="stable") if item not in masked]
+        relevant = set(rows["item"].to_list())
+        figures.append(len(relevant & set(ranked[:3])) / len(relevant))
+    assert validation(model)["recall@3"] == pytest.approx(np.mean(figures))
+
+
+def test_at_most_so_many_requests_are_looked_at(tiny_dataset, tiny_encoder):
+    config = config_with({"stopping": {"requests": 5}})
+    assert len(Validation.of(config, tiny_dataset, tiny_encoder).relevant) == 5

@@ -1,0 +1,104 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from recall.config import WholeCatalogueConfig
+from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.training import whole_catalogue
+from recall.training.whole_catalogue import WholeCatalogueSolver
+from tests.training.worlds import dense, random_pairs, two_blocks
+
+
+def fresh(pairs, k=5, seed=0):
+    model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, k)
+    model.initialise(0.3, torch.Generator().manual_seed(seed))
+    return model
+
+
+def loss_by_definition(model, pairs, config):
+    """The loss as the module's docstring writes it, pair by pair, in float64 and open to autograd."""
+    tables = {name: table.detach().double().requires_grad_() for name, table in model.named_parameters()}
+    xu, xi = torch.from_numpy(dense(pairs.contexts)), torch.from_numpy(dense(pairs.items))
+    v, w = tables["user_factors"], tables["item_factors"]
+    q = xi @ w
+    own = xi @ tables["item_weights"] + 0.5 * (q.square().sum(1) - xi.square() @ w.square().sum(1))
+    scores = own[None] + (xu @ v) @ q.t()
+    s = torch.zeros_like(scores)
+    s[pairs.owners, pairs.observed.astype(np.int64)] = torch.from_numpy(pairs.weights).double()
+    a, b = (s.sum(axis).clamp_min(1) ** power for axis, power in ((1, config.activity), (0, config.popularity)))
+    a, b = a / a.mean(), b / b.mean()
+    alpha = config.unobserved * s.sum() / (a.sum() * b.sum())
+    loss = (s * (1 - scores).square()).sum() + alpha * (a[:, None] * b * scores.square()).sum()
+    seen_u = xu.square().t() @ (s.sum(1) + alpha * a * b.sum())
+    seen_i = xi.square().t() @ (s.sum(0) + alpha * b * a.sum())
+    penalty_u = config.regularisation * seen_u.clamp_min(1e-6) ** config.nu
+    penalty_i = config.regularisation * seen_i.clamp_min(1e-6) ** config.nu
+    loss = loss + (penalty_u[:, None] * v.square()).sum() + (penalty_i[:, None] * w.square()).sum()
+    return (loss + (penalty_i * tables["item_weights"].square()).sum()) / s.sum(), tables
+
+
+CONFIGS = [
+    WholeCatalogueConfig(unobserved=2.0, regularisation=0.05),
+    WholeCatalogueConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.5),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_reported_loss_is_the_definition(config):
+    pairs = random_pairs(1)
+    solver = WholeCatalogueSolver(fresh(pairs), pairs, config)
+    for _ in range(3):
+        reported = solver.sweep()
+        assert reported == pytest.approx(float(loss_by_definition(solver.model, pairs, config)[0].detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_loss_never_rises_and_ends_where_the_gradient_vanishes(config):
+    pairs = random_pairs(2)
+    solver = WholeCatalogueSolver(fresh(pairs), pairs, config.model_copy(update={"steps": 10}))
+    losses = [solver.sweep() for _ in range(60)]
+    assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(losses))
+    start, start_tables = loss_by_definition(fresh(pairs), pairs, config)
+    end, end_tables = loss_by_definition(solver.model, pairs, config)
+    for name in ("user_factors", "item_factors", "item_weights"):
+        (before,) = torch.autograd.grad(start, start_tables[name], retain_graph=True)
+        (after,) = torch.autograd.grad(end, end_tables[name], retain_graph=True)
+        assert after.norm() < 0.01 * before.norm(), name
+
+
+def test_blocks_of_contexts_change_nothing(monkeypatch):
+    pairs = random_pairs(3, contexts=700)
+    whole = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
+    monkeypatch.setattr(whole_catalogue, "_BLOCK_VALUES", 1)
+    cut = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
+    for _ in range(3):
+        assert whole.sweep() == pytest.approx(cut.sweep(), rel=1e-4)
+    torch.testing.assert_close(whole.model.user_factors, cut.model.user_factors, rtol=1e-3, atol=1e-4)
+
+
+def test_same_seed_gives_the_same_bits():
+    pairs = random_pairs(4, contexts=900)
+    models = []
+    for _ in range(2):
+        solver = WholeCatalogueSolver(fresh(pairs, k=8), pairs, CONFIGS[1])
+        for _ in range(3):
+            solver.sweep()
+        models.append(solver.model)
+    for first, second in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_learns_what_is_known_to_be_right():
+    pairs, seen, held_out = two_blocks(np.random.default_rng(5))
+    solver = WholeCatalogueSolver(fresh(pairs, k=2), pairs, WholeCatalogueConfig(unobserved=2.0, regularisation=0.02))
+    for _ in range(10):
+        solver.sweep()
+    with torch.no_grad():
+        phi = solver.model.user_vectors(SparseBatch.of(pairs.contexts))
+        psi = solver.model.item_vectors(SparseBatch.of(pairs.items))
+        scores = (phi @ psi.t()).numpy()
+    scores[seen] = -np.inf
+    top = np.argsort(-scores, axis=1)[:, :8]
+    assert np.take_along_axis(held_out, top, axis=1).mean() > 0.99
