@@ -1,9 +1,10 @@
 """The steps that every new bundle goes through, whether a trained model or a new catalogue gave rise to it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
 from recall.index.calibration import certify
 from recall.index.opening import build_index, open_index
+from recall.proof import Proof
 from recall.vectors import FMTables
 
 QUERIES = 512
@@ -72,6 +74,11 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
         recall=found.recall,
         lowest=found.lowest,
     )
+
+
+def parity_of(proof: Proof, reference: Literal["model", "tables"]) -> Parity:
+    """A proof as the manifest records it."""
+    return Parity(reference=reference, **asdict(proof))
 
 
 def seal(

@@ -16,7 +16,7 @@ from recall.schema import AnyField, Schema
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ColumnSplit(_Section):
@@ -24,9 +24,13 @@ class ColumnSplit(_Section):
 
     by: Literal["column"]
     column: str = "split"
+    """Column of the interactions that names the split."""
     train: tuple[str, ...] = ("train",)
+    """Values of the column that mean training."""
     valid: tuple[str, ...] = ("valid",)
+    """Values that mean validation."""
     test: tuple[str, ...] = ("test",)
+    """Values that mean test; any value in none of the three lists is an error."""
 
     @model_validator(mode="after")
     def _parts_are_apart(self) -> "ColumnSplit":
@@ -42,7 +46,9 @@ class LastSplit(_Section):
 
     by: Literal["last"]
     test: int = Field(default=1, ge=0)
+    """Interactions of each user to test on."""
     valid: int = Field(default=1, ge=0)
+    """Interactions of each user, before those, to validate on."""
 
 
 class TimeSplit(_Section):
@@ -52,6 +58,7 @@ class TimeSplit(_Section):
     test: float = 0.9
     """A number in (0, 1) is a quantile of all times; any other is a time in the column's own unit."""
     valid: float | None = None
+    """Read as `test` is, and earlier than it; nothing validates when left out."""
 
 
 class NoSplit(_Section):
@@ -67,10 +74,15 @@ class DataConfig(_Section):
     """The three tables and the columns that play a part; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
+    """One row for each interaction, `.parquet` or `.csv`."""
     users: str | None = None
+    """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None
+    """One row for each item; its rows are the catalogue, with items met only in the interactions added."""
     user_id: str = "user_id"
+    """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"
+    """Column with the item's id, in the interactions and in the items table."""
     time: str | None = None
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
@@ -84,7 +96,8 @@ class ModelConfig(_Section):
     """The model to learn."""
 
     kind: Literal["fm"] = "fm"
-    k: int = Field(default=64, ge=0, le=1024)
+    """The factorization machine of Rendle 2010."""
+    k: int = Field(default=64, ge=1, le=1024)
     """Number of factors."""
 
 
@@ -96,7 +109,9 @@ class StoppingConfig(_Section):
     patience: int = Field(default=3, ge=1)
     """Looks without a better figure before training stops; the best model is kept."""
     metric: Literal["ndcg", "recall"] = "ndcg"
+    """The figure that must get better."""
     at: int = Field(default=10, ge=1)
+    """Length of the list that the figure speaks of."""
     requests: int = Field(default=10_000, ge=1)
     """At most this many validation requests are looked at, drawn once."""
 
@@ -106,15 +121,17 @@ class WholeCatalogueConfig(_Section):
 
     method: Literal["whole-catalogue"] = "whole-catalogue"
     sweeps: int = Field(default=12, ge=1)
-    steps: int = Field(default=4, ge=1)
+    """Times that both sides are solved, at most."""
+    steps: int = Field(default=5, ge=1)
     """Conjugate-gradient steps on each side in each sweep."""
     unobserved: float = Field(default=20.0, gt=0)
     """Weight of all pairs together, whose score is drawn to 0, for each unit of observed weight, drawn to 1."""
-    popularity: float = Field(default=0.0, ge=0, le=2)
+    popularity: float = Field(default=0.25, ge=0, le=2)
     """Items share that weight as this power of their observed count."""
-    activity: float = Field(default=0.0, ge=0, le=2)
+    activity: float = Field(default=0.5, ge=0, le=2)
     """Contexts share that weight as this power of their observed count."""
-    regularisation: float = Field(default=0.002, ge=0)
+    regularisation: float = Field(default=0.001, ge=0)
+    """Weight of the squared size of the parameters, beside what each of them sees of the data."""
     nu: float = Field(default=1.0, ge=0, le=2)
     """Regularisation of a feature grows with this power of how much data it sees."""
     drop: float = Field(default=0.05, ge=0, lt=1)
@@ -129,16 +146,23 @@ class MiniBatchConfig(_Section):
 
     method: Literal["minibatch"]
     epochs: int = Field(default=10, ge=1)
+    """Passes over the training interactions, at most."""
     optimiser: Literal["adam", "adagrad"] = "adagrad"
+    """Rule that turns gradients into steps."""
     learning_rate: float = Field(default=0.05, gt=0)
+    """Size of a step."""
     batch: int = Field(default=4096, ge=1)
+    """Observed pairs in one step."""
     negatives: int = Field(default=4, ge=1)
     """Negatives drawn for each observed pair."""
     popularity: float = Field(default=0.5, ge=0, le=2)
     """Negatives are drawn with this power of the item's observed count."""
     regularisation: float = Field(default=1e-6, ge=0)
+    """Weight of the squared size of the parameters that a step touches."""
     drop: float = Field(default=0.05, ge=0, lt=1)
+    """Share of feature values dropped at random, which trains the unknown rows."""
     scale: float = Field(default=0.1, gt=0)
+    """Standard deviation of a starting vector's length."""
     stopping: StoppingConfig = StoppingConfig()
 
 
@@ -149,6 +173,7 @@ class IndexConfig(_Section):
     """How item vectors are searched."""
 
     kind: Literal["auto", "exact", "ivf"] = "auto"
+    """Exact search, IVF with 16-bit vectors, or whichever fits the number of items."""
     exact_up_to: int = Field(default=50_000, ge=0)
     """With kind 'auto': exact search up to this many items, IVF above."""
     target: float = Field(default=0.99, gt=0, le=1)
@@ -161,6 +186,7 @@ class EvaluationConfig(_Section):
     """What is asked of the finished model, and how the answers are judged."""
 
     at: tuple[int, ...] = (5, 10, 20)
+    """Lengths of list that the metrics are given for."""
     mask: Literal["none", "context", "user"] = "user"
     """Leave out of a list: nothing, what exactly this context has in train, or all that the user has in train."""
     request: Literal["row", "context"] = "context"
@@ -173,7 +199,9 @@ class ExportConfig(_Section):
     """How the exported vectors are proved."""
 
     users: int = Field(default=256, ge=1)
+    """Users drawn for the proof."""
     items: int = Field(default=1024, ge=1)
+    """Items drawn for the proof."""
     tolerance: float = Field(default=1e-4, gt=0)
     """Largest relative difference between a served score and the model's at which a bundle is still published."""
 
@@ -182,7 +210,9 @@ class RunConfig(_Section):
     """A whole run."""
 
     name: str = "run"
+    """Name of the bundle."""
     seed: int = Field(default=0, ge=0)
+    """Fixes every random choice of the run."""
     data: DataConfig = DataConfig()
     fields: dict[str, AnyField]
     model: ModelConfig = ModelConfig()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from recall.assembly import QUERIES, Origin, check_items, seal, write_index
+from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest, Parity
@@ -136,15 +136,7 @@ def _prove(
         users.close()
     scores = _model_scores(model, contexts.features, item_rows.take(items))
     proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
-    return Parity(
-        reference="model",
-        users=proof.users,
-        items=proof.items,
-        largest_error=proof.largest_error,
-        tolerance=proof.tolerance,
-        top_k=proof.top_k,
-        top_k_agreement=proof.top_k_agreement,
-    )
+    return parity_of(proof, "model")
 
 
 def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
@@ -157,11 +149,11 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
     item_ids = dataset.items[dataset.schema.item_id]
     known = {*encoder.users.columns, *encoder.contexts.columns}
     rows = []
-    for at, context in enumerate(events.select(dataset.context_columns).iter_rows(named=True)):
+    for at, event in enumerate(events.iter_rows(named=True)):
         record = users.get(ids[at])
         if record is None:
             raise ExportError(f"user {ids[at]!r} was not written", where=files.USERS)
-        values = {**record.features, **context}
+        values = {**record.features, **{column: event[column] for column in dataset.context_columns}}
         if dataset.schema.user_id in known:
             values[dataset.schema.user_id] = ids[at]
         history = item_ids.gather(before.items[before.indptr[at] : before.indptr[at + 1]]).to_list()

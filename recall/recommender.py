@@ -146,6 +146,10 @@ class Recommender:
                 answers[position] = self._answer(prepared[position], rows, scores)
         return [answers[position] for position in range(len(requests))]
 
+    def user_vectors(self, requests: Sequence[Request]) -> Float32:
+        """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
+        return np.stack([self._prepare(request).vector for request in requests])
+
     def _prepare(self, request: Request) -> _Prepared:
         _check(request)
         record = None if request.user_id is None else self.users.get(request.user_id)

@@ -16,11 +16,12 @@ Norm = Literal["none", "mean", "sqrt"]
 
 
 class _Base(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_min_length=1)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_min_length=1, use_attribute_docstrings=True)
 
 
 class _ColumnField(_Base):
     side: Side
+    """Which of the two vectors the field belongs to."""
     column: str | None = None
     """Column that holds the values; the field's own name when left out."""
     source: Source | None = None
@@ -52,6 +53,7 @@ class BagField(_ColumnField):
 
     kind: Literal["bag"]
     min_count: int = Field(default=1, ge=1)
+    """Values seen less often than this fall to the field's unknown row."""
     separator: str = "|"
     """Cuts a text column into values; a list column needs none."""
     weights: str | None = None
@@ -67,6 +69,7 @@ class NumericField(_ColumnField):
     scale: Literal["standard", "log", "buckets"] = "standard"
     """Centre and divide by the standard deviation; the same after sign(x) log(1 + |x|); or quantile buckets."""
     buckets: int = Field(default=10, ge=2, le=10_000)
+    """Number of quantile buckets, with scale 'buckets'."""
 
 
 class HashedField(_ColumnField):
@@ -74,6 +77,7 @@ class HashedField(_ColumnField):
 
     kind: Literal["hashed"]
     buckets: int = Field(default=1 << 16, ge=2, le=1 << 28)
+    """Number of rows that the values share."""
 
 
 class HistoryField(_Base):
@@ -81,10 +85,13 @@ class HistoryField(_Base):
 
     kind: Literal["history"]
     side: Literal["user"] = "user"
+    """A history is always the user's."""
     lags: tuple[tuple[int, int], ...] = ((1, 1), (2, 3), (4, 10))
     """Inclusive ranges; lag 1 is the item just before."""
     min_count: int = Field(default=1, ge=1)
+    """Items with fewer training interactions than this fall to the unknown row."""
     norm: Norm = "sqrt"
+    """Divides the weights of a range by the number of items in it, by its square root, or not at all."""
 
     @field_validator("lags")
     @classmethod
@@ -99,9 +106,11 @@ class CrossField(_Base):
 
     kind: Literal["cross"]
     side: Side
+    """Which of the two vectors the field belongs to, as both of its parts do."""
     of: tuple[str, str]
     """Names of two categorical, hashed or bucketed numeric fields."""
     min_count: int = Field(default=1, ge=1)
+    """Pairs seen less often than this fall to the unknown row."""
 
 
 ColumnField = CategoricalField | BagField | NumericField | HashedField

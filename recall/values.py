@@ -7,6 +7,7 @@ byte for byte: "012" stays apart from "12".
 
 import datetime
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,8 @@ def canonical(value: object) -> str:
             return str(value)
         case float() if value == value:
             return str(int(value)) if abs(value) < _WHOLE and value.is_integer() else repr(value)
+        case Decimal() if value.is_finite():
+            return canonical(float(value))
         case np.floating():  # the shortest decimal of its own width
             return canonical(float(str(value)))
         case np.generic():
@@ -60,6 +63,8 @@ def canonical_series(values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if dtype == pl.Float32:  # the shortest decimal of the 32-bit number, not of its 64-bit neighbour
         return canonical_series(values.cast(pl.String).cast(pl.Float64))
+    if dtype.is_decimal():
+        return canonical_series(values.cast(pl.Float64))
     if dtype.is_float():
         values = values.fill_nan(None)
     elif dtype not in (pl.Date, pl.Datetime, pl.Time):

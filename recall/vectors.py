@@ -99,7 +99,10 @@ class FMTables:
 def _own_part(rows: SparseRows, total: Float32, weights: Float32, norms: Float64) -> Float64:
     """sum_t w_t x_t + 1/2 (|total|^2 - sum_t x_t^2 norm_t), in float64, for it is a difference of squares: [n]."""
     values = rows.weights * weights - 0.5 * np.square(rows.weights, dtype=np.float64) * norms
-    single = np.bincount(np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), weights=values, minlength=len(rows))
+    if len(rows) == 1:
+        single = values.sum()
+    else:
+        single = np.bincount(np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), weights=values, minlength=len(rows))
     return np.asarray(single + 0.5 * np.einsum("ij,ij->i", total, total, dtype=np.float64), dtype=np.float64)
 
 

@@ -50,7 +50,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of rows, those for unknown and missing included."""
         return FIRST + len(self.values)

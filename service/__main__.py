@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from recall.errors import RecallError
 from service.app import serve
 from service.settings import Settings
 
@@ -20,9 +21,14 @@ def main(
     docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
 ) -> None:
     """Serve recommendations over HTTP."""
-    serve(
-        Settings(bundle=bundle, host=host, port=port, poll=poll, max_body=max_body, patience=patience, drain=drain, docs=docs)
+    settings = Settings(
+        bundle=bundle, host=host, port=port, poll=poll, max_body=max_body, patience=patience, drain=drain, docs=docs
     )
+    try:
+        serve(settings)
+    except RecallError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from recall.errors import BundleError
 from service.context import RequestContext, State
 from service.live import Live
 from service.openapi import add_docs, describe
@@ -31,7 +32,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads."""
+    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads.
+
+    Raises:
+        BundleError: there is no such folder. One that holds no bundle yet is waited for.
+    """
+    if not settings.bundle.is_dir():
+        raise BundleError(
+            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
+        )
     live = Live(settings)
     config = uvicorn.Config(
         _application(settings, live),

@@ -52,12 +52,11 @@ def parse_json(body: bytes) -> object:
         raise _not_json("the body is empty", "")
     try:
         value: object = orjson.loads(body)
-        checked = json.loads(body, object_pairs_hook=_Object)
+        repeated = _repeated(json.loads(body, object_pairs_hook=_Object), ())
     except orjson.JSONDecodeError as error:
         raise _not_json(str(error), "") from None
     except RecursionError:
         raise _not_json("nested too deeply", "") from None
-    repeated = _repeated(checked, ())
     if repeated is not None:
         raise _not_json("the same key stands twice in one object", pointer(repeated))
     return value

@@ -55,6 +55,7 @@ async def _page(request: Request) -> HTMLResponse:
         swagger_js_url=f"{root}/docs/assets/swagger-ui-bundle.js",
         swagger_css_url=f"{root}/docs/assets/swagger-ui.css",
         swagger_favicon_url=f"{root}/docs/assets/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},  # it would send the document's address to another host
     )
 
 

@@ -87,14 +87,14 @@ class ProblemDocument(BaseModel):
 def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
     """The problem document as JSON."""
     if len(faults) > MOST_FAULTS:
-        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named"
+        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
     document = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
     return orjson.dumps({**document, "errors": faults[:MOST_FAULTS]})
 
 
 def pointer(path: Sequence[str | int]) -> str:
-    """The JSON pointer of a path of keys and positions."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    """The JSON pointer of a path of keys and positions; a key of more than 256 characters is cut short."""
+    return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def handle_problems(app: FastAPI) -> None:

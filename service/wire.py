@@ -166,7 +166,8 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     """The JSON form of RecommendResponse, written straight from the recommender's answer."""
     return orjson.dumps(
         {
-            "items": answer.items,
+            # orjson writes dicts several times faster than dataclasses
+            "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items],
             "user": answer.user,
             "bundle": answer.bundle,
             "exact": answer.exact,
@@ -181,8 +182,8 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
 def _fault(entry: Mapping[str, Any]) -> Fault:
     path: tuple[str | int, ...] = entry["loc"]
     if entry["type"] == "extra_forbidden":
-        name = str(path[-1])[:256]
-        return Fault(pointer((*path[:-1], name)), f"This key is not known. {nearest(name, RecommendRequest.model_fields)}")
+        near = nearest(str(path[-1])[:256], RecommendRequest.model_fields)
+        return Fault(pointer(path), f"This key is not known. {near}")
     if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
         return Fault(pointer(path[:-2]), f"A column's name here is wrong: {entry['msg']}")
     if entry["type"] == "model_type":

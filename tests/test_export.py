@@ -8,14 +8,14 @@ import torch
 
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve, versions
-from recall.config import ExportConfig, RunConfig
-from recall.data.dataset import Dataset
+from recall.config import ExportConfig, RunConfig, parse_config
+from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
 from recall.export import ExportReport, export
 from recall.features.encoder import EncodedUser, FeatureEncoder
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
-from tests.conftest import random_model
+from tests.conftest import TINY, random_model
 
 
 @dataclass(frozen=True)
@@ -122,3 +122,13 @@ def test_two_exports_hold_the_same_bytes(trained: Trained, tmp_path: Path) -> No
     one, two = (trained.export(tmp_path).manifest for _ in range(2))
     assert one.files == two.files
     assert (one.sequence, two.sequence) == (1, 2)
+
+
+def test_a_schema_without_context_or_history_is_proved_too(tiny_folder: Path, tmp_path: Path) -> None:
+    fields = {name: TINY["fields"][name] for name in ("user_id", "item_id", "category")}
+    config = parse_config({**TINY, "fields": fields})
+    dataset = load_dataset(config, tiny_folder)
+    encoder = FeatureEncoder.fit(dataset)
+    parity = export(random_model(encoder), encoder, dataset, config, tmp_path / "bundles").manifest.parity
+    assert parity.users > 1
+    assert parity.largest_error < 1e-5

@@ -16,6 +16,7 @@ COLUMNS = {
     "integers": (pl.Int64(), st.integers(-(2**63), 2**63 - 1)),
     "floats": (pl.Float64(), st.floats(allow_nan=False)),
     "truths": (pl.Boolean(), st.booleans()),
+    "decimals": (pl.Decimal(12, 3), st.decimals(-(10**6), 10**6, places=3)),
     "dates": (pl.Date(), st.dates()),
     "datetimes": (pl.Datetime("us"), st.datetimes()),
     "zoned": (pl.Datetime("us", "UTC"), st.datetimes(timezones=st.just(ZoneInfo("UTC")))),

@@ -1,4 +1,4 @@
-"""External item ids and their rows, both ways, in a tenth of the memory that a dict of strings takes."""
+"""External item ids and their rows, both ways, in a fraction of the memory that a dict of strings takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numpy.dtypes import StringDType
 
 from recall.errors import DataError
 from recall.features.sparse import Int64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ItemIds:
-    """Row r is item `values[r]`.
+    """Row r is the item whose id stands at place r.
 
-    An id is found by its 64-bit hash among sorted hashes, and then compared in full. The seed of the hash is chosen so that
-    no two ids share one.
-
-    Attributes:
-        values: String, distinct, without nulls.
+    An id is found by its hash among sorted hashes, and then compared in full. Python's own hash serves, though it differs
+    from one process to the next: it is taken anew when a bundle is opened. All of this is arrays and plain Python, because
+    a request asks for a few hundred ids, and one call into polars costs more than looking all of them up.
     """
 
-    values: pl.Series
-    _seed: int
-    _hashes: npt.NDArray[np.uint64]
+    _texts: npt.NDArray[np.object_]  # of StringDType: 16 bytes for an id of up to 15
+    _hashes: Int64
     _rows: Int64
 
     @classmethod
@@ -36,41 +34,45 @@ class ItemIds:
             repeated = values.filter(values.is_duplicated()).unique(maintain_order=True)
             shown = ", ".join(repr(value) for value in repeated.head(5))
             raise DataError(f"{len(repeated)} item ids occur more than once, such as {shown}", where=values.name)
-        seed = 0
-        while True:
-            hashes = values.hash(seed).to_numpy()
-            rows = np.argsort(hashes, kind="stable")
-            if not (np.diff(hashes[rows]) == 0).any():
-                return cls(values, seed, hashes[rows], rows.astype(np.int64))
-            seed += 1
+        texts = values.to_list()
+        hashes = _hashes_of(texts)
+        rows = np.argsort(hashes, kind="stable")
+        return cls(np.array(texts, dtype=StringDType()), hashes[rows], rows)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._texts)
+
+    @property
+    def values(self) -> pl.Series:
+        """All ids as a new series of String."""
+        return pl.Series(self._texts.tolist(), dtype=pl.String)
 
     def ids(self, rows: Int64) -> list[str]:
         """Ids of rows, each in [0, len)."""
-        return self.values.gather(rows).to_list()
+        texts: list[str] = self._texts[rows].tolist()
+        return texts
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Rows of ids: int64 [m], -1 where an id is not known."""
-        if not len(ids) or not len(self):
-            return np.full(len(ids), -1, dtype=np.int64)
-        wanted = pl.Series([_encodable(one) for one in ids], dtype=pl.String)
-        hashes = wanted.hash(self._seed).to_numpy()
-        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        rows = self._rows[places]
-        same = (self._hashes[places] == hashes) & (self.values.gather(rows) == wanted).fill_null(value=False).to_numpy()
-        return np.where(same, rows, -1)
+        found = np.full(len(ids), -1, dtype=np.int64)
+        hashes = _hashes_of(ids)
+        places = np.searchsorted(self._hashes, hashes)
+        known = np.flatnonzero(places < len(self))
+        known = known[self._hashes[places[known]] == hashes[known]]
+        rows = self._rows[places[known]]
+        for position, row, text in zip(known.tolist(), rows.tolist(), self.ids(rows), strict=True):
+            found[position] = row if text == ids[position] else self._beyond(int(places[position]), ids[position])
+        return found
+
+    def _beyond(self, place: int, wanted: str) -> int:
+        """Row of an id that shares its hash with the one at `place`, or -1."""
+        for other in range(place + 1, len(self)):
+            if self._hashes[other] != self._hashes[place]:
+                break
+            if self._texts[self._rows[other]] == wanted:
+                return int(self._rows[other])
+        return -1
 
 
-def _encodable(text: str) -> str | None:
-    """The text, or None for half a surrogate pair, which no table can hold and so no item is called."""
-    return text if text.isascii() or _is_utf8(text) else None
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _hashes_of(texts: Sequence[str]) -> Int64:
+    return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))

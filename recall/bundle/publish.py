@@ -74,7 +74,9 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         PublishError: another version went live meanwhile, or the file system refused; what was live stays live.
     """
     try:
+        readable = staged.stat().st_mode & 0o666
         for path in sorted(staged.iterdir()):
+            path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
             _sync(path)
         with _locked(root, wait):
             live = _sequence(root)

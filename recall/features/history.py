@@ -88,8 +88,9 @@ class HistoryEncoder:
         for part, (first, last) in enumerate(self.field.lags):
             lagged = items[first - 1 : last]
             norm = norm_one(self.field.norm, len(lagged))
+            start = part * self.vocabulary.size
             times = Counter(map(self.vocabulary.row, lagged))
-            entries += [(part * self.vocabulary.size + row, count / norm) for row, count in times.items()]
+            entries += [(start + row, count / norm) for row, count in times.items()]
         return entries
 
 

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Float32
+from recall.features.sparse import Float32, Int64
 from recall.index.contract import ItemIndex
+from recall.index.engine import brute_force
 from recall.index.ivf import Effort, IvfIndex
 from recall.index.ranking import longest_of, rounding
 
@@ -40,15 +40,19 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
         n: length of the lists; cut to the number of items.
     """
     n = min(n, index.size)
-    shares = _shares_found(index, queries, n, _worst_scores(vectors, queries, n))
+    # what a row must score to be among the n best, less what rounding may take
+    worst = brute_force(vectors, queries, n)[0][:, -1] - rounding(queries, longest_of(vectors))
+    shares = _shares_found(index, queries, n, worst)
     return Certificate(len(queries), n, float(shares.mean()), float(shares.min()))
 
 
 def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
     """The index with the least effort that reaches `target` over `queries`.
 
-    Recall never falls as more lists are looked into, so the number of lists is bisected, for lists of n results and again
-    for ten times as many; what lies between and beyond follows a power of the length.
+    A row of the exact list is found when its inverted list is among those looked into, so the place that a query gives to
+    the list of each such row says what any number of lists would find: recall never falls with that number, and the least
+    one is bisected, for lists of n results and for ten times as many. What lies between and beyond follows a power of the
+    length. Codes are rounded, so the number for n is then raised until a real search finds enough.
 
     Args:
         index: an inverted file over `vectors`.
@@ -58,31 +62,28 @@ def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, targe
         target: mean share of the exact list to find.
     """
     n = min(n, index.size)
-    nprobe = _fewest_lists(index, vectors, queries, n, target)
     longer = min(10 * n, index.size)
-    if longer < 2 * n:
-        return index.with_effort(Effort(nprobe, 1.0, n))
-    growth = math.log(_fewest_lists(index, vectors, queries, longer, target) / nprobe) / math.log(longer / n)
-    return index.with_effort(Effort(nprobe, max(growth, 0.0), n))
+    scores, rows = brute_force(vectors, queries, longer)
+    places = index.places(queries, rows)
+    growth = 1.0
+    nprobe = _fewest(places[:, :n], target)
+    if longer >= 2 * n:
+        growth = math.log(_fewest(places, target) / nprobe) / math.log(longer / n)
+    worst = scores[:, n - 1] - rounding(queries, longest_of(vectors))
+    while True:
+        effort = Effort(nprobe, max(growth, 0.0), n)
+        index = index.with_effort(effort)
+        if nprobe >= index.nlist or _shares_found(index, queries, n, worst).mean() >= target:
+            return index
+        nprobe = min(nprobe + max(nprobe // 16, 1), index.nlist)
 
 
-def _fewest_lists(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> int:
-    worst = _worst_scores(vectors, queries, n)
-    low, high = 1, index.nlist
-    while low < high:
-        middle = (low + high) // 2
-        if _shares_found(index.with_effort(Effort(middle, 0.0, n)), queries, n, worst).mean() >= target:
-            high = middle
-        else:
-            low = middle + 1
-    return high
-
-
-def _worst_scores(vectors: Float32, queries: Float32, n: int) -> Float32:
-    """What a row must score to be among the n best of each query, by brute force, less what rounding may take: [q]."""
-    scores, _ = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(vectors), n, metric=faiss.METRIC_INNER_PRODUCT)
-    return np.asarray(scores[:, -1] - rounding(queries, longest_of(vectors)), dtype=np.float32)
+def _fewest(places: Int64, target: float) -> int:
+    """The least number of lists in which the rows found are a share `target` of all; places int64 [q, n] count from 0."""
+    ordered = np.sort(places, axis=None)
+    return int(ordered[math.ceil(target * len(ordered)) - 1]) + 1
 
 
 def _shares_found(index: ItemIndex, queries: Float32, n: int, worst: Float32) -> npt.NDArray[np.float64]:
+    """Share of each query's n results that score at least `worst`: [q]."""
     return np.asarray((index.search(queries, n).scores >= worst[:, None]).mean(axis=1), dtype=np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits, Params, check_queries, check_vectors
-from recall.index.files import write_faiss
+from recall.index.engine import faiss_threads, write_faiss
 from recall.index.ranking import Ranked, gather, longest_of, pad, rank, rounding
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
@@ -60,7 +60,6 @@ class ExactIndex:
     def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
         """As `ItemIndex.search` promises."""
         excluded = check_queries(queries, n, self.dim, exclude)
-        faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this number for each calling thread
         padded = pad(queries)
         slack = rounding(padded, self._longest)
         ranked: dict[int, Ranked] = {}
@@ -90,5 +89,6 @@ class ExactIndex:
         if width >= self.size:
             everything = np.arange(self.size)
             return [(position, everything, -np.inf) for position in members]
-        scores, rows = self._flat.search(padded[members], width)
+        with faiss_threads(self._threads):
+            scores, rows = self._flat.search(padded[members], width)
         return [(position, rows[at], float(scores[at, -1])) for at, position in enumerate(members)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits, Params, check_queries, check_vectors
-from recall.index.files import write_faiss
+from recall.index.engine import faiss_threads, write_faiss
 from recall.index.ranking import LANES, Ranked, gather, pad, rank
 
 _CHUNK = 1 << 16  # vectors padded and added at once
@@ -76,7 +76,6 @@ class IvfIndex:
             ExportError: the vectors are not finite.
         """
         check_vectors(vectors)
-        faiss.omp_set_num_threads(threads)
         nlist = lists_for(len(vectors))
         # an inner product with a scaled vector ranks the same, and neither overflows nor loses small numbers in float16
         scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
@@ -89,9 +88,10 @@ class IvfIndex:
         inverted.cp.min_points_per_centroid = 1
         inverted.cp.max_points_per_centroid = _POINTS
         sample = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), nlist * _POINTS), replace=False)
-        inverted.train(pad(vectors[np.sort(sample)] * scale))
-        for first in range(0, len(vectors), _CHUNK):
-            inverted.add(pad(vectors[first : first + _CHUNK] * scale))
+        with faiss_threads(threads):
+            inverted.train(pad(vectors[np.sort(sample)] * scale))
+            for first in range(0, len(vectors), _CHUNK):
+                inverted.add(pad(vectors[first : first + _CHUNK] * scale))
         return cls(inverted, vectors, Effort(nlist, 1.0, 1), threads)
 
     def with_effort(self, effort: Effort) -> "IvfIndex":
@@ -112,13 +112,31 @@ class IvfIndex:
         """`nlist`, for the record, and the `Effort`."""
         return {"nlist": self.nlist, "nprobe": self.effort.nprobe, "growth": self.effort.growth, "n": self.effort.n}
 
+    def places(self, queries: Float32, rows: Int64) -> Int64:
+        """How many lists a query looks into before the one that holds a row: int64 [q, n].
+
+        Args:
+            queries: float32 [q, dim].
+            rows: int64 [q, n], rows to look for.
+        """
+        inverted = self._inverted.invlists
+        assert inverted is not None  # faiss allows an inverted file without lists; these were built or read with them
+        lists = np.empty(self.size, dtype=np.int64)
+        for number in range(self.nlist):
+            length = inverted.list_size(number)
+            if length:
+                lists[faiss.rev_swig_ptr(inverted.get_ids(number), length)] = number
+        _, order = self._inverted.quantizer.search(pad(queries), self.nlist)
+        places = np.argsort(order, axis=1)  # the inverse of each permutation
+        return np.take_along_axis(places, lists[rows], axis=1)
+
     def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
         """As `ItemIndex.search` promises."""
         excluded = check_queries(queries, n, self.dim, exclude)
-        faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this number for each calling thread
         padded = pad(queries)
         # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
-        return gather([self._search_one(queries[row], padded[row], n, excluded[row]) for row in range(len(queries))], n)
+        with faiss_threads(self._threads):
+            return gather([self._search_one(queries[row], padded[row], n, excluded[row]) for row in range(len(queries))], n)
 
     def write(self, path: Path) -> None:
         """As `ItemIndex.write` promises."""

@@ -12,13 +12,12 @@ from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
 from recall.index.calibration import calibrate
 from recall.index.contract import ItemIndex, Params
+from recall.index.engine import prepare_faiss, read_faiss
 from recall.index.exact import ExactIndex
-from recall.index.files import read_faiss
 from recall.index.ivf import Effort, IvfIndex
 
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
-_BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
@@ -35,7 +34,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     Raises:
         ExportError: the vectors are not finite.
     """
-    _prepare_faiss()
+    prepare_faiss()
     exact = config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_up_to)
     if exact:
         return ExactIndex.build(vectors)
@@ -56,7 +55,7 @@ def open_index(path: Path, kind: str, params: Params, vectors: Float32, threads:
     Raises:
         IndexFileError: the file is unreadable, of another kind, or over other vectors.
     """
-    _prepare_faiss()
+    prepare_faiss()
     opener = _OPENERS.get(kind)
     if opener is None:
         raise IndexFileError(f"no index of kind {kind!r} is known", where=str(path), mend=nearest(kind, _OPENERS))
@@ -91,8 +90,3 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
             mend=_OTHER_EXPORT,
         )
     return index
-
-
-def _prepare_faiss() -> None:
-    """Set what faiss keeps for the whole process; the same values every time."""
-    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM

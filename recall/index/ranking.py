@@ -35,7 +35,9 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
     """
     rows = candidates[candidates >= 0]
     if len(excluded):
-        rows = rows[~np.isin(rows, excluded)]
+        ordered = np.sort(excluded)
+        places = np.minimum(np.searchsorted(ordered, rows), len(ordered) - 1)
+        rows = rows[ordered[places] != rows]
     # einsum adds each row's products in the order of the components, whatever stands above and below it
     scores = np.einsum("ij,j->i", vectors[rows], query)
     order = np.lexsort((rows, -scores))[:n]
@@ -54,8 +56,10 @@ def gather(ranked: list[Ranked], n: int) -> Hits:
 
 def pad(vectors: Float32) -> Float32:
     """The vectors followed by zeros up to a multiple of eight components, which changes no inner product: contiguous."""
-    missing = -vectors.shape[1] % LANES
-    return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors, dtype=np.float32)
+    count, dim = vectors.shape
+    padded = np.zeros((count, dim + -dim % LANES), dtype=np.float32)
+    padded[:, :dim] = vectors
+    return padded
 
 
 def rounding(queries: Float32, longest: float) -> Float32:

@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.dtypes import StringDType
 
 from recall.bundle.ids import ItemIds
 from recall.errors import DataError
@@ -42,3 +43,20 @@ def test_nulls_and_repeats_are_refused() -> None:
         ItemIds.of(pl.Series("item_id", ["a", None, None]))
     with pytest.raises(DataError, match="2 item ids occur more than once, such as 'b', 'a'"):
         ItemIds.of(pl.Series("item_id", ["b", "a", "b", "c", "a", "a"]))
+
+
+class Colliding(str):
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("b")
+
+
+def test_ids_of_one_hash_are_told_apart() -> None:
+    texts, hash_ = np.array(["b", "c", "d"], dtype=StringDType()), hash("b")
+    ids = ItemIds(texts, np.full(3, hash_), np.arange(3))
+    np.testing.assert_array_equal(ids.rows([Colliding(text) for text in ("b", "c", "d", "e")]), [0, 1, 2, -1])
+
+
+def test_nothing_is_found_where_there_are_no_items() -> None:
+    np.testing.assert_array_equal(ItemIds.of(pl.Series("item_id", [], dtype=pl.String)).rows(["a"]), [-1])

@@ -36,11 +36,11 @@ def test_versions_follow_one_another(tmp_path: Path, template: Path) -> None:
     assert [entry.name for entry in (tmp_path / "staging").iterdir()] == []
 
 
-def test_others_may_read_what_is_published(tmp_path: Path, template: Path) -> None:
-    folder = publish_random(tmp_path, Manifest.read(template))
+def test_others_may_read_what_is_published(template: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
-    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert template.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {path.stat().st_mode & 0o777 for path in template.iterdir()} == {0o666 & ~umask}
 
 
 def test_nothing_is_left_of_a_bundle_that_was_not_published(tmp_path: Path) -> None:

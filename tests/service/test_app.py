@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from recall.errors import BundleError
+from service.app import create_app, serve
 from service.settings import Settings
 
 
@@ -58,6 +59,16 @@ def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -
     assert answer.headers["x-request-id"] == "here"
     assert answer.json()["request_id"] == "here"
     assert "secret" not in answer.text
+
+
+def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no such folder"):
+        serve(Settings(bundle=tmp_path / "bundels"))
+    command = [sys.executable, "-m", "service", str(tmp_path / "bundels")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    assert ended.returncode == 65
+    assert "bundels: there is no such folder" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 async def _broken() -> None:

@@ -1,6 +1,7 @@
 """The strict reading of JSON, apart from any server."""
 
 import json
+from contextlib import nullcontext, suppress
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,13 @@ def test_refuses_what_is_not_json(body: bytes) -> None:
     assert caught.value.kind is Kind.NOT_JSON
     assert caught.value.kind.status == 400
     assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("depth", [10, 200, 300, 400, 500, 900, 1000, 1020])
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
+def test_deep_nesting_is_read_or_refused(depth: int, opening: bytes, closing: bytes) -> None:
+    with suppress(ProblemError) if depth > 200 else nullcontext():
+        parse_json(opening * depth + b"1" + closing * depth)
 
 
 def test_never_repeats_the_body() -> None:

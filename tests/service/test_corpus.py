@@ -43,6 +43,7 @@ NOT_JSON = {
 TWICE = {
     b'{"n": 1, "n": 2}': "/n",
     b'{"context": {"hour": 1, "hour": 2}}': "/context/hour",
+    b'{"' + b"k" * 100_000 + b'": 1, "' + b"k" * 100_000 + b'": 2}': "/" + "k" * 256,
     b'{"exclude": [], "n": 1, "exclude": ["1"]}': "/exclude",
 }
 
@@ -89,6 +90,7 @@ INVALID = [
     ('{"features": {"' + "k" * 100_000 + '": 1}}', ["/features"]),
     ('{"features": {"": 1}}', ["/features"]),
     ('{"topk": 5}', ["/topk"]),
+    ('{"' + "k" * 100_000 + '": 1}', ["/" + "k" * 256]),
     ('{"userid": "1", "N": 5}', ["/userid", "/N"]),
     ('{"a/b~c": 5}', ["/a~1b~0c"]),
     ('{"__class__": 1, "constructor": 2}', ["/__class__", "/constructor"]),
@@ -115,7 +117,7 @@ def test_what_is_not_json_is_refused(server: Server, name: str) -> None:
     assert answer.json["request_id"] == answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("raw", TWICE)
+@pytest.mark.parametrize("raw", TWICE, ids=range(len(TWICE)))
 def test_a_key_that_stands_twice_is_refused(server: Server, raw: bytes) -> None:
     answer = server.post(raw)
     assert_problem(answer, 400)

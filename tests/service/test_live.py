@@ -151,6 +151,29 @@ def test_a_damaged_bundle_at_the_start_leaves_the_process_alive_until_it_is_mend
         assert server.post(BODY).status == 200
 
 
+def test_a_refused_version_is_tried_again_ever_more_rarely(own_shop: Shop) -> None:
+    folder = own_shop.publish(seed=0)
+    whole = (folder / "item_vectors.safetensors").read_bytes()
+    damage(folder)
+
+    async def look() -> None:
+        live = Live(Settings(bundle=own_shop.root, poll=0.05))
+        loop, pauses = asyncio.get_running_loop(), []
+        for _ in range(4):
+            await live.look()
+            assert live.refusal is not None
+            pauses.append(live.refusal.pause)
+            await asyncio.sleep(live.refusal.again - loop.time() + 0.01)
+        assert pauses == [0.05, 0.1, 0.2, 0.4]
+        (folder / "item_vectors.safetensors").write_bytes(whole)
+        await live.look()
+        assert live.refusal is None
+        assert live.serving().folder == folder
+        live.close()
+
+    asyncio.run(look())
+
+
 def test_a_broken_current_leaves_the_old_version_serving(own_shop: Shop, tmp_path: Path) -> None:
     good = own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:

@@ -62,8 +62,8 @@ def test_a_connection_that_says_nothing_more_is_closed(impatient: Server, raw: b
         assert closes_within(connection, 3)
 
 
-def test_the_rest_of_a_refused_body_is_not_taken_for_headers(impatient: Server) -> None:
-    with impatient.connect() as connection:
+def test_the_rest_of_a_refused_body_is_not_taken_for_headers(server: Server) -> None:
+    with server.connect() as connection:
         connection.sendall(request("POST", "/nope", b"x" * 1_000_000) + POST)
         assert receive(connection).status == 404
         assert receive(connection).status == 200

@@ -1,0 +1,44 @@
+# make demo    generate data, train, prove, publish, evaluate, serve, ask once
+# make test    the whole test suite
+# Both set up .venv first, and again only when pyproject.toml or constraints.txt has changed.
+
+PYTHON ?= python3
+VENV   := .venv
+STAMP  := $(VENV)/installed
+DATA   ?=
+CONFIG ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check format install clean
+
+demo: $(STAMP)
+	@$(VENV)/bin/recall demo $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)")
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest
+
+check: $(STAMP)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(STAMP)
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+install: $(STAMP)
+
+# The build backend goes in first and the project is built with it, so that one pinned set serves both steps.
+# A failed or interrupted installation leaves no stamp and is taken up again by the next make.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12 ...")'
+	@rm -f $(STAMP)
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): torch is large, the first time takes some minutes."
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .hypothesis

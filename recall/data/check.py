@@ -1,0 +1,174 @@
+"""Looks at the tables of a run before anything is trained, and reports all that is odd at once."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.columns import find_columns
+from recall.data.dataset import load_dataset
+from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.data.split import TEST, TRAIN, VALID, column_parts
+from recall.data.tables import Tables, read_tables
+from recall.data.times import Times
+from recall.errors import RecallError
+from recall.features.encoder import FeatureEncoder
+from recall.schema import BagField, CrossField, HistoryField, NumericField
+from recall.values import Distinct, canonical_series, examples, numbers
+
+_COLD = 0.2
+
+
+def check(config: RunConfig, root: Path) -> list[Finding]:
+    """Everything worth knowing about a run's tables, errors first.
+
+    Args:
+        config: names the tables, columns and fields.
+        root: folder that relative paths start at.
+
+    Returns:
+        Findings; without one of level "error" the run can be trained.
+    """
+    found: dict[Finding, None] = {}
+    try:
+        tables = read_tables(config.data, root)
+    except RecallError as error:
+        return [_error(error)]
+    for look in (_training(config, root), _fields(config, tables), _ids(config.data, tables), _rows(config.data, tables)):
+        try:
+            found |= dict.fromkeys(look)
+        except RecallError as error:  # one look that cannot go on does not stop the others
+            found |= {_error(error): None}
+    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _error(error: RecallError) -> Finding:
+    return Finding("error", "", "", str(error), 1)
+
+
+def _report(table: str, column: str, level: Level, message: str, count: int) -> Finding:
+    return Finding(level, table, column, message, count)
+
+
+def _training(config: RunConfig, root: Path) -> Iterator[Finding]:
+    """Whether the run can be loaded and encoded, and how much of what it is judged on it has never seen."""
+    dataset = load_dataset(config, root)
+    FeatureEncoder.fit(dataset)
+    events = dataset.events
+    for part, name in ((VALID, "validation"), (TEST, "test")):
+        for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
+            known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
+            known[events[side].gather(dataset.training)] = True
+            asked = events[side].gather(dataset.select(part)).to_numpy()
+            cold = int((~known[asked]).sum())
+            if cold:
+                level: Level = "warning" if cold > _COLD * len(asked) else "note"
+                message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
+                yield Finding(level, "interactions", column, message, cold)
+
+
+def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """The columns that fields read, one by one, and those that nothing reads."""
+    data, schema = config.data, config.schema_
+    columns = find_columns(schema, tables)
+    read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
+    for name, field in schema.fields.items():
+        if isinstance(field, HistoryField | CrossField):
+            continue
+        column = schema.column(name)
+        possible = ("items",) if field.side == "item" else ("interactions", "users")
+        for table in (table for table in possible if column in read[table]):  # none for an id, else one
+            report = partial(_report, table, column)
+            values = tables.named[table].collect([column])[column]
+            if isinstance(field, NumericField):
+                values = numbers(values, tables.named[table].where(column))
+                yield from spread(values, field, report)
+            yield from chain(missing(values, report), variety(values, field, report))
+            if not isinstance(field, NumericField | BagField):
+                yield from spelling(values, report)
+            if table == "interactions" and column in _outcomes(data):
+                yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
+    used = {*_outcomes(data), data.user_id, data.item_id, data.time}
+    for table, file in tables.named.items():
+        for column in file.columns:
+            if column not in read[table] and column not in used:
+                yield Finding("note", table, column, "nothing reads this column", 1)
+
+
+def _outcomes(data: DataConfig) -> set[str]:
+    split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
+    return split | ({data.weight} if data.weight is not None else set())
+
+
+def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """How ids are written, and whether those of the interactions are those of the other tables."""
+    for name, column in (("users", data.user_id), ("items", data.item_id)):
+        met = canonical_series(tables.interactions.collect([column])[column]).unique().drop_nulls()
+        yield from spelling(met, partial(_report, "interactions", column))
+        if name not in tables.named:
+            continue
+        listed = canonical_series(tables.named[name].collect([column])[column])
+        yield from positions(listed, partial(_report, name, column))
+        strange = met.filter(~met.is_in(listed.implode())).sort()
+        if len(strange):
+            level: Level = "warning" if len(strange) > _COLD * len(met) else "note"
+            message = f"{len(strange):,} of {len(met):,} ids are not in the {name} table, such as {examples(strange)}"
+            yield Finding(level, "interactions", column, message, len(strange))
+        alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
+        if alike.any():
+            shown = examples(strange.filter(alike))
+            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
+            yield Finding("warning", "interactions", column, message, int(alike.sum()))
+
+
+def _plain(ids: pl.Series) -> pl.Series:
+    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+
+
+def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """Interactions that are there twice, or out of order."""
+    timed = [data.time] if data.time is not None else []
+    raw = tables.interactions.collect([data.user_id, data.item_id, *timed])
+    again = len(raw) - len(Distinct.of(raw).first)
+    if again:
+        same = "user, item and time" if timed else "user and item"
+        kind: Level = "warning" if timed else "note"
+        yield Finding(kind, "interactions", "", f"{again:,} rows repeat the {same} of another; their weights add up", again)
+    if data.time is None:
+        return
+    tied = len(raw) - len(Distinct.of(raw.select(data.user_id, data.time)).first)
+    if tied:
+        message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
+        yield Finding("note", "interactions", data.time, message, tied)
+    if isinstance(data.split, LastSplit):
+        message = "each user's last interactions test, and others train on later ones: this ranks, and is no forecast"
+        yield Finding("note", "interactions", data.time, message, len(raw))
+    if isinstance(data.split, ColumnSplit):
+        table, column = tables.interactions, data.split.column
+        parts = column_parts(table.collect([column])[column], data.split, table.where(column))
+        times = Times.of(raw[data.time], table.where(data.time)).values
+        yield from _leaks(raw[data.user_id], times, parts == TRAIN, parts == TEST, data.time)
+
+
+def _leaks(
+    users: pl.Series, times: pl.Series, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_], column: str
+) -> Iterator[Finding]:
+    """Training interactions that are later than what is tested."""
+    frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
+    first = pl.col("time").filter("test").min()
+    later = frame.select(
+        own=(pl.col("train") & (pl.col("time") > first.over("user"))).sum(),
+        any=(pl.col("train") & (pl.col("time") > first)).sum(),
+    )
+    own, anyone = later.row(0)
+    if own:
+        message = f"{own:,} training interactions are later than a test interaction of the same user: the future is trained on"
+        yield Finding("warning", "interactions", column, message, own)
+    if anyone:
+        message = f"{anyone:,} training interactions are later than the first test interaction: this ranks, and is no forecast"
+        yield Finding("note", "interactions", column, message, anyone)

@@ -1,0 +1,82 @@
+"""What is asked of a model, and what would be a right answer: held-out interactions as requests, by number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall.config import EvaluationConfig
+from recall.data.dataset import Dataset
+from recall.evaluation.lists import Int64, Integers, ItemLists
+from recall.values import Distinct
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Requests by number.
+
+    Attributes:
+        event: int64 [q], position in `dataset.events` of one interaction of each request, which gives its user, its
+            context and its history.
+        user: int64 [q], whose request it is.
+        relevant: q lists of item rows, none empty.
+        masked: q lists of item rows that are left out of the answers; a relevant item among them is a miss.
+    """
+
+    event: Int64
+    user: Int64
+    relevant: ItemLists
+    masked: ItemLists
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def take(self, rows: Integers) -> "HeldOut":
+        """The requests at positions `rows` (integer [m]), in that order."""
+        return HeldOut(self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows))
+
+    def sample(self, most: int, seed: int) -> "HeldOut":
+        """At most so many of the requests, drawn at random and kept in order."""
+        if len(self) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+
+    @property
+    def unreachable(self) -> int:
+        """Number of relevant items that no answer can hold, because they are masked."""
+        owners = self.relevant.owners
+        lists = self.masked.take(owners)
+        return int(lists.contains(self.relevant.items[:, None]).sum())
+
+
+def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> HeldOut:
+    """Turn interactions into requests.
+
+    With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
+    agree in user and context columns are one request, and all their items are relevant; where the schema has a history
+    field, two interactions never agree, since each has a history of its own.
+
+    The mask 'user' leaves out all items that the user has among the known interactions; 'context' those that the user
+    has among them under exactly the same context columns.
+
+    Args:
+        dataset: the interactions.
+        config: how to ask and what to mask.
+        judged: int64 [m], positions in `dataset.events` to be found again.
+        known: int64 [n], positions whose items are masked.
+    """
+    item = dataset.events["item"].to_numpy()
+    user = dataset.events["user"].to_numpy()
+    asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[np.concatenate([judged, known])])
+    context, known_context = asked.codes[: len(judged)], asked.codes[len(judged) :]
+    if config.request == "row" or dataset.schema.history is not None:
+        first, request = np.arange(len(judged)), np.arange(len(judged))
+    else:
+        _, first, request = np.unique(context, return_index=True, return_inverse=True)
+    if config.mask == "user":
+        masked = ItemLists.from_pairs(user[known], item[known], len(dataset.users)).take(user[judged[first]])
+    elif config.mask == "context":
+        masked = ItemLists.from_pairs(known_context, item[known], len(asked.first)).take(context[first])
+    else:
+        masked = ItemLists.empty(len(first))
+    event = judged[first]
+    return HeldOut(event, user[event].astype(np.int64), ItemLists.from_pairs(request, item[judged], len(first)), masked)

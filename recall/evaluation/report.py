@@ -1,0 +1,58 @@
+"""An evaluation as a table that people read."""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.evaluate import EvaluationReport
+
+
+def render(report: EvaluationReport) -> RenderableType:
+    """The report for a terminal: model beside popularity, with 95 % intervals, and how it was asked."""
+    table = Table(title=f"{report.part} part, bundle {report.bundle}", title_justify="left")
+    table.add_column("metric")
+    for name in ("model", "popularity", "difference", "ratio"):
+        table.add_column(name, justify="right")
+    for name, mine in report.model.metrics.items():
+        compared = report.comparison[name]
+        table.add_row(
+            name,
+            _interval(mine),
+            _interval(report.popularity.metrics[name]),
+            _interval(compared.difference),
+            _ratio(compared),
+        )
+    for kind in ("coverage", "gini"):
+        theirs = getattr(report.popularity, kind)
+        for name, value in getattr(report.model, kind).items():
+            table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
+    return Group(table, *(Text(line) for line in _notes(report)))
+
+
+def _notes(report: EvaluationReport) -> Iterable[str]:
+    asked = "each row is a request" if report.request == "row" else "rows of one user and context are a request"
+    masks = {
+        "none": "nothing is masked",
+        "context": "items known in the same context are masked",
+        "user": "known items are masked",
+    }
+    yield f"{report.requests:,} requests of {report.users:,} users over {report.items:,} items: {asked}, {masks[report.mask]}."
+    if report.unreachable:
+        lost = f"{report.unreachable:,} of {report.relevant:,} relevant items"
+        yield f"{lost} are masked or not in the catalogue, and count as missed."
+    search = "exact" if report.exact else "approximate"
+    yield f"The index is {search}: it returned {report.found.value:.4%} of the exact lists. {report.seconds:.1f} s."
+    yield "Brackets hold 95 % intervals, by drawing users anew."
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _ratio(comparison: Comparison) -> str:
+    return "" if comparison.ratio is None else f"{comparison.ratio.value:.2f} x"

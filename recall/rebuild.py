@@ -1,0 +1,182 @@
+"""A new catalogue for a published model: no training, no torch.
+
+A factorization machine's item vector is a weighted sum of rows, so items that training never saw are encoded with what
+it learnt, and served beside the others. Everything but the items and the index is carried over from the source bundle.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
+from recall.bundle import files
+from recall.bundle.bundle import write_contents
+from recall.bundle.manifest import Manifest, Parity
+from recall.bundle.publish import CURRENT, publish, staging
+from recall.config import ExportConfig, IndexConfig
+from recall.data.catalogue import listed
+from recall.data.tables import read_table
+from recall.errors import DataError, nearest
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Float32, SparseRows
+from recall.proof import prove
+from recall.recommender import Recommender, Request
+from recall.schema import NumericField
+from recall.stores.users import UserStore
+
+SAMPLE = 200
+"""Stored users whose lists before and after are compared."""
+TOP = 10
+"""Length of those lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild changed.
+
+    Attributes:
+        folder: the published bundle.
+        manifest: with the proofs; its `parent` is the sequence of the source.
+        added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.
+        kept: number of items whose vector is the same as before.
+        users: stored users whose lists were compared.
+        overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
+    """
+
+    folder: Path
+    manifest: Manifest
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    kept: int
+    users: int
+    overlap: float
+
+
+def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -> RebuildReport:
+    """Publish a bundle with a model as it is and items as they are now.
+
+    Args:
+        source: a bundle, or the root whose live version is taken.
+        table: all items, with the id column and every column that an item field reads: `.parquet` or `.csv`.
+        root: where the new version is published. When it is also the source, its live version must not change meanwhile.
+        ignore: columns of the table that no field reads and that are there on purpose.
+
+    Raises:
+        BundleError: the source is missing or damaged.
+        DataError: the table lacks a column, has one that no field reads, or repeats an id; nothing is published.
+        ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
+        PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
+    """
+    old = Recommender.load(source)
+    try:
+        items = _read_items(table, old.bundle.encoder, ignore)
+        with staging(root) as folder:
+            _assemble(old, items, folder)
+            new = Recommender.load(folder)
+            try:
+                users, overlap = _compare_lists(old, new)
+            finally:
+                new.close()
+            live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+            published = publish(folder, root, expected=old.bundle.manifest.sequence if live else None)
+        vectors = new.bundle.item_vectors
+        return _report(old, items, vectors, published, users, overlap)
+    finally:
+        old.close()
+
+
+def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> pl.DataFrame:
+    schema = encoder.schema
+    table = read_table(path)
+    wanted = tuple(name for name in encoder.items.columns if name != schema.item_id)
+    for name in ignore:
+        if name not in table.columns:
+            raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
+    strange = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
+    if strange:
+        raise DataError(
+            f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
+            where=str(path),
+            why="a column that is there on purpose has to be ignored by name",
+            mend=nearest(strange[0], [schema.item_id, *wanted]),
+        )
+    numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    items = listed(table, schema.item_id, wanted, numeric)
+    if items.is_empty():
+        raise DataError("the table has no items", where=str(path), mend="Give at least one row")
+    return items
+
+
+def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
+    """Write a whole bundle into a staged folder."""
+    bundle, before = old.bundle, old.bundle.manifest
+    rows = bundle.encoder.encode_items(items)
+    vectors = bundle.tables.item_vectors(rows)
+    check_items(vectors, items[bundle.encoder.schema.item_id])
+    write_contents(folder, bundle.encoder, bundle.tables, vectors, items)
+    shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
+    users = _user_rows(bundle.encoder, old.users, QUERIES, before.seed)
+    config = IndexConfig.model_validate(before.config.get("index", {}))
+    index = write_index(folder, vectors.shape, bundle.tables.user_vectors(users), config, before.seed)
+    parity = _prove(old, users, rows, vectors)
+    origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
+    seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index))
+
+
+def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
+    """Rows of stored users as requests without context would have them, or of nobody when none is stored."""
+    rows = []
+    for user_id in store.sample(count, seed):
+        record = store.get(user_id)
+        if record is not None:
+            named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
+            rows.append(encoder.encode_user({**record.features, **named}, record.history).rows)
+    return SparseRows.below(rows or [encoder.encode_user({}).rows])
+
+
+def _prove(old: Recommender, users: SparseRows, items: SparseRows, vectors: Float32) -> Parity:
+    """Compare served scores with those of the tables in float64: the tables were proved against the model at export."""
+    config = ExportConfig.model_validate(old.bundle.manifest.config.get("export", {}))
+    users = users.take(np.arange(min(config.users, len(users))))
+    rng = np.random.default_rng(old.bundle.manifest.seed)
+    picked = np.sort(rng.choice(len(items), min(config.items, len(items)), replace=False))
+    tables = old.bundle.tables
+    scores = tables.scores(users, items.take(picked))
+    proof = prove(tables.user_vectors(users), tables.user_offset(users), vectors[picked], scores, config.tolerance)
+    return parity_of(proof, "tables")
+
+
+def _compare_lists(old: Recommender, new: Recommender) -> tuple[int, float]:
+    requests = [Request(user_id, n=TOP) for user_id in old.users.sample(SAMPLE, old.bundle.manifest.seed)]
+    shares = []
+    for before, after in zip(old.recommend_batch(requests), new.recommend_batch(requests), strict=True):
+        ids = {item.item_id for item in before.items}
+        if ids:
+            shares.append(len(ids & {item.item_id for item in after.items}) / len(ids))
+    return len(requests), float(np.mean(shares)) if shares else 1.0
+
+
+def _report(
+    old: Recommender, items: pl.DataFrame, vectors: Float32, published: Path, users: int, overlap: float
+) -> RebuildReport:
+    ids = items[old.bundle.encoder.schema.item_id]
+    before = old.bundle.item_ids.rows(ids.to_list())
+    known = np.flatnonzero(before >= 0)
+    same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
+    gone = np.ones(len(old.bundle.item_ids), dtype=bool)
+    gone[before[known]] = False
+    return RebuildReport(
+        published,
+        Manifest.read(published),
+        added=tuple(ids.gather(np.flatnonzero(before < 0))),
+        removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
+        changed=tuple(ids.gather(known[~same])),
+        kept=int(same.sum()),
+        users=users,
+        overlap=overlap,
+    )

@@ -1,0 +1,148 @@
+"""Every configuration key with its type, default and meaning, read from the models that check the file.
+
+The README's table, the commented file of `recall init` and `recall config keys` are all made from this, so none of
+them can say something else than the program does.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from inspect import cleandoc
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from recall.config import RunConfig
+
+_TAGS = ("by", "kind", "method")
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a section; `default` is TOML, or empty when the key has none."""
+
+    name: str
+    type: str
+    default: str
+    required: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table of the file. `path` is its TOML header; `variant` is the key and value that choose it among its kind."""
+
+    path: str
+    variant: str
+    default: bool
+    text: str
+    keys: tuple[Key, ...]
+
+
+def sections() -> list[Section]:
+    """All sections in the order of the file; the keys above the first header are the section with an empty path."""
+    found = {(section.path, section.variant): section for section in _sections(RunConfig, "", "", default=True)}
+    return list(found.values())  # both methods of training have the same stopping section
+
+
+def markdown() -> str:
+    """The reference as Markdown: one heading and one table for each section."""
+    blocks = []
+    for section in sections():
+        title = f"`[{section.path}]`" if section.path else "Top of the file"
+        if section.variant:
+            title += f" with `{section.variant}`" + (" (the default)" if section.default else "")
+        lines = [f"#### {title}", ""]
+        if section.text:
+            lines += [section.text, ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        for key in section.keys:
+            default = "required" if key.required else f"`{key.default}`" if key.default else "absent"
+            cells = (f"`{key.name}`", key.type, default, key.text)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def toml(value: object) -> str:
+    """`value` as TOML would write it on one line; text for None, which TOML lacks, is empty."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case tuple() | list():
+            return "[" + ", ".join(toml(part) for part in value) + "]"
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case _:
+            return str(value)
+
+
+def _sections(model: type[BaseModel], path: str, variant: str, default: bool) -> Iterator[Section]:
+    keys = []
+    inner: list[tuple[str, list[type[BaseModel]], Any]] = []
+    for name, field in model.model_fields.items():
+        models = _models(field.annotation)
+        if models:
+            below = f"{path}.{name}" if path else name
+            inner.append((f"{below}.NAME" if get_origin(field.annotation) is dict else below, models, field.default))
+        elif not (variant and name in _TAGS):
+            keys.append(_key(name, field))
+    text = cleandoc(model.__doc__ or "") if path else ""
+    yield Section(path, variant, default, " ".join(text.split()), tuple(keys))
+    for below, models, chosen in inner:
+        for member in models:
+            tag = _variant(member) if len(models) > 1 else ""
+            yield from _sections(member, below, tag, default=len(models) == 1 or type(chosen) is member)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value of this type may be: none for a plain value, several for a tagged union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [model for part in get_args(annotation) for model in _models(part)]
+    return _models(get_args(annotation)[1]) if get_origin(annotation) is dict else []
+
+
+def _variant(model: type[BaseModel]) -> str:
+    for tag in _TAGS:
+        if tag in model.model_fields:
+            return f"{tag} = {toml(get_args(model.model_fields[tag].annotation)[0])}"
+    raise TypeError(f"{model.__name__} is one of several kinds of section but has none of the keys {_TAGS}")
+
+
+def _key(name: str, field: FieldInfo) -> Key:
+    default = "" if field.default is PydanticUndefined else toml(field.default)
+    return Key(name, _type(field), default, field.is_required(), " ".join((field.description or "").split()))
+
+
+def _type(field: FieldInfo) -> str:
+    name = _type_name(field.annotation)
+    bounds = [
+        f"{sign} {getattr(mark, attribute)}"
+        for mark in field.metadata
+        for attribute, sign in _BOUNDS.items()
+        if hasattr(mark, attribute)
+    ]
+    return f"{name} {', '.join(bounds)}" if bounds else name
+
+
+def _type_name(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), [part for part in get_args(annotation) if part is not Ellipsis]
+    if origin is Annotated:
+        return _type_name(parts[0])
+    if origin is Literal:
+        return " or ".join(f"`{toml(part)}`" for part in parts)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(part) for part in parts if part is not NoneType)
+    if origin is tuple:
+        names = [_type_name(part) for part in parts]
+        return f"list of {names[0]}" if Ellipsis in get_args(annotation) else f"[{', '.join(names)}]"
+    return _NAMES[annotation]

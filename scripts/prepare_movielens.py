@@ -1,0 +1,201 @@
+"""Turn a copy of MovieLens, as GroupLens packs it, into the three tables and a configuration to start from.
+
+    python scripts/prepare_movielens.py ml-1m prepared
+    recall train prepared/recall.toml
+
+Reads the 100K files (u.data, u.item, u.user, u.genre), the 1M and 10M files (*.dat) and those since 20M (*.csv). The
+files are GroupLens' own (https://grouplens.org/datasets/movielens/) and so are their terms of use; Harper and Konstan
+2015, The MovieLens Datasets: History and Context, is what to cite.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recall.errors import DataError, RecallError
+
+_RATINGS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+_USERS = {"user_id": pl.String, "gender": pl.String, "age": pl.Int64, "occupation": pl.String, "zip": pl.String}
+_YEAR = r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
+_NO_GENRES = ("unknown", "(no genres listed)")
+
+_CONFIG = """\
+# Recommend films from what each user has rated, whatever the rating. Every setting: recall config schema.
+name = "movielens"
+
+[data]
+interactions = "interactions.parquet"
+{users_table}items = "items.parquet"
+time = "timestamp"
+split = {{ by = "last", test = 1, valid = 1 }}
+
+[fields]
+user_id = {{ side = "user", kind = "categorical" }}
+{user_fields}history = {{ kind = "history" }}
+item_id = {{ side = "item", kind = "categorical" }}
+year = {{ side = "item", kind = "numeric", scale = "buckets" }}
+genres = {{ side = "item", kind = "bag" }}
+"""
+_USER_FIELDS = """\
+gender = { side = "user", kind = "categorical" }
+age = { side = "user", kind = "numeric", scale = "buckets" }
+occupation = { side = "user", kind = "categorical" }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Films:
+    """The three tables.
+
+    Attributes:
+        interactions: user_id, item_id, rating, timestamp in unix seconds.
+        users: user_id, gender, age, occupation, zip; None where the release tells nothing of its users.
+        items: item_id, title without its year, year, genres as a list.
+    """
+
+    interactions: pl.DataFrame
+    users: pl.DataFrame | None
+    items: pl.DataFrame
+
+
+def read_movielens(folder: Path) -> Films:
+    """Read any release of MovieLens. Raises DataError when a file is missing or broken."""
+    if (folder / "u.data").exists():
+        return _read_100k(folder)
+    if (folder / "ratings.dat").exists():
+        return _read_dat(folder)
+    if (folder / "ratings.csv").exists():
+        return _read_csv(folder)
+    mend = "Give the folder that the archive unpacks to"
+    raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), mend=mend)
+
+
+def _read_100k(folder: Path) -> Films:
+    genres = _split(folder / "u.genre", "|", ["genre", "place"])["genre"].to_list()
+    columns = ["item_id", "name", "released", "video", "url", *genres]
+    films = _split(folder / "u.item", "|", columns)
+    released = films["released"].str.extract(r"(\d{4})$").cast(pl.Int64)
+    flags = pl.concat_list(pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in genres).list.drop_nulls()
+    items = _titled(films.select("item_id", "name", genres=flags))
+    return Films(
+        _typed(_split(folder / "u.data", "\t", list(_RATINGS)), _RATINGS, folder / "u.data"),
+        _typed(_split(folder / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip"]), _USERS, folder / "u.user"),
+        items.with_columns(pl.col("year").fill_null(released)),
+    )
+
+
+def _read_dat(folder: Path) -> Films:
+    films = _split(folder / "movies.dat", "::", ["item_id", "name", "genres"])
+    users = folder / "users.dat"
+    return Films(
+        _typed(_split(folder / "ratings.dat", "::", list(_RATINGS)), _RATINGS, folder / "ratings.dat"),
+        _typed(_split(users, "::", list(_USERS)), _USERS, users) if users.exists() else None,
+        _titled(films.with_columns(pl.col("genres").str.split("|"))),
+    )
+
+
+def _read_csv(folder: Path) -> Films:
+    ratings, films = folder / "ratings.csv", folder / "movies.csv"
+    names = {"userId": "user_id", "movieId": "item_id", "title": "name"}
+    return Films(
+        _typed(_csv(ratings, ["userId", "movieId", "rating", "timestamp"]).rename(names, strict=False), _RATINGS, ratings),
+        None,
+        _titled(
+            _csv(films, ["movieId", "title", "genres"])
+            .rename(names, strict=False)
+            .with_columns(pl.col("genres").str.split("|"))
+        ),
+    )
+
+
+def _csv(path: Path, columns: list[str]) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema=False, columns=columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError("the file cannot be read", where=str(path), why=str(error).splitlines()[0]) from None
+
+
+def _split(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
+    """A file without a header, its columns as text."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("the file cannot be read", where=str(path), why=error.strerror or "") from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:  # the releases up to 1M
+        text = content.decode("latin-1")
+    # Not splitlines: it would also break at characters that are letters of some titles in Latin-1
+    lines = pl.Series("line", text.replace("\r\n", "\n").split("\n"), dtype=pl.String)
+    lines = lines.filter(lines.str.strip_chars() != "")
+    parts = lines.str.split(separator)
+    wrong = lines.filter(parts.list.len() != len(columns))
+    if len(wrong):
+        raise DataError(
+            f"{len(wrong):,} lines do not have {len(columns)} columns, such as {wrong[0]!r}",
+            where=str(path),
+            mend="Unpack the archive again",
+        )
+    return pl.DataFrame([parts.list.get(place).alias(name) for place, name in enumerate(columns)])
+
+
+def _typed(frame: pl.DataFrame, types: dict[str, type[pl.DataType]], path: Path) -> pl.DataFrame:
+    try:
+        return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
+    except pl.exceptions.InvalidOperationError as error:
+        raise DataError("a column does not hold numbers", where=str(path), why=str(error).splitlines()[0]) from None
+
+
+def _titled(films: pl.DataFrame) -> pl.DataFrame:
+    return films.select(
+        "item_id",
+        title=pl.col("name").str.replace(_YEAR, "").str.strip_chars(),
+        year=pl.col("name").str.extract(_YEAR).cast(pl.Int64),
+        genres=pl.col("genres").list.set_difference(list(_NO_GENRES)).list.sort(),
+    )
+
+
+def write_tables(films: Films, folder: Path) -> None:
+    """Write interactions, users and items as Parquet, and recall.toml unless there is one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    films.interactions.write_parquet(folder / "interactions.parquet")
+    films.items.write_parquet(folder / "items.parquet")
+    if films.users is not None:
+        films.users.write_parquet(folder / "users.parquet")
+    config = folder / "recall.toml"
+    if not config.exists():  # it may have been edited
+        table, fields = ('users = "users.parquet"\n', _USER_FIELDS) if films.users is not None else ("", "")
+        config.write_text(_CONFIG.format(users_table=table, user_fields=fields))
+
+
+def main() -> int:
+    """Parse the command line, write the tables, and print what was written as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("movielens", type=Path, help="folder with GroupLens' files")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--min-rating", type=float, default=0.0, help="leave lower ratings out (default: keep all)")
+    arguments = parser.parse_args()
+    try:
+        films = read_movielens(arguments.movielens)
+    except RecallError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    kept = films.interactions.filter(pl.col("rating") >= arguments.min_rating)
+    write_tables(Films(kept, films.users, films.items), arguments.out)
+    counts = {
+        "interactions": len(kept),
+        "users": kept["user_id"].n_unique(),
+        "items": kept["item_id"].n_unique(),
+        "items_listed": len(films.items),
+        "config": str(arguments.out / "recall.toml"),
+    }
+    print(json.dumps(counts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Bundles of every format version that was ever published are read, and answer as they did."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from recall.bundle.bundle import load_bundle
+from recall.bundle.manifest import FORMAT_VERSION
+from recall.rebuild import rebuild
+from recall.recommender import Recommender, Request
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("bundle_v") and path.is_dir())
+
+
+def test_there_is_one_of_every_format() -> None:
+    assert [path.name for path in BUNDLES] == [f"bundle_v{version}" for version in range(1, FORMAT_VERSION + 1)]
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_it_answers_as_it_did(folder: Path) -> None:
+    recommender = Recommender.load(folder)
+    for title, expected in json.loads(folder.with_suffix(".json").read_text(encoding="utf-8")).items():
+        answer = recommender.recommend(Request(**expected["request"]))
+        assert [item.item_id for item in answer.items] == [item_id for item_id, _ in expected["items"]], title
+        assert [item.score for item in answer.items] == pytest.approx([score for _, score in expected["items"]], abs=1e-5)
+        assert answer.user_offset == pytest.approx(expected["user_offset"], abs=1e-5)
+        assert answer.user == expected["user"]
+        assert list(answer.warnings) == expected["warnings"]
+    recommender.close()
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
+def test_it_is_rebuilt_into_the_format_of_today(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "items.parquet", tmp_path)
+    report = rebuild(folder, tmp_path / "items.parquet", tmp_path / "root")
+    assert (report.added, report.removed, report.changed) == ((), (), ())
+    assert load_bundle(tmp_path / "root").manifest.format_version == FORMAT_VERSION

@@ -1,0 +1,80 @@
+from functools import partial
+
+import polars as pl
+import pytest
+
+from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.schema import CategoricalField, NumericField
+
+
+def report(level: Level, message: str, count: int) -> Finding:
+    return Finding(level, "items", "x", message, count)
+
+
+CATEGORICAL = CategoricalField(side="item", kind="categorical")
+
+
+def test_missing_values_are_counted_nan_among_them() -> None:
+    (finding,) = missing(pl.Series([1.0, None, float("nan"), 2.0]), report)
+    assert (finding.level, finding.count) == ("note", 2)
+    assert finding.message.startswith("50.0% of the rows")
+    assert not list(missing(pl.Series([1, 2]), report))
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "count"),
+    [
+        (["a", " a", "b "], "begin or end with blanks, such as", 2),
+        (["Male", "male", "female"], "differ in case only, such as 'Male', 'male'", 2),
+        (["7", "007", "7.0", "8"], "written in several ways, such as '007', '7', '7.0'", 3),
+        ([str(number) for number in range(40)] + ["many"], "words among numbers, such as 'many'", 1),
+        ([f"w{number}" for number in range(40)] + ["13"], "numbers among words, such as '13'", 1),
+    ],
+)
+def test_one_value_written_in_several_ways_is_shown(values: list[str], message: str, count: int) -> None:
+    (finding,) = spelling(pl.Series(values), report)
+    assert finding.level == "warning"
+    assert message in finding.message
+    assert finding.count == count
+
+
+def test_ordinary_columns_are_left_alone() -> None:
+    assert not list(spelling(pl.Series(["a", "b", None, "3", "4"]), report))
+    assert not list(spelling(pl.Series([1, 2]), report))
+    assert not list(variety(pl.Series(["a", "b"] * 100), CATEGORICAL, report))
+    assert not list(spread(pl.Series([1.0, 2.0, 3.0]), NumericField(side="item", kind="numeric"), report))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(["a", "a", None], "one value only, 'a'"), ([None], "no value at all"), ([["a"], ["a", "a"], []], "one value only, 'a'")],
+)
+def test_a_column_that_teaches_nothing_is_named(values: list[object], message: str) -> None:
+    (finding,) = variety(pl.Series(values), CATEGORICAL, report)
+    assert finding.level == "warning"
+    assert message in finding.message
+
+
+def test_a_column_with_nearly_as_many_values_as_rows_is_named() -> None:
+    (finding,) = variety(pl.Series([f"title {number}" for number in range(200)]), CATEGORICAL, report)
+    assert finding.count == 200
+    assert "raise min_count" in finding.message
+    assert not list(variety(pl.Series(range(200)), NumericField(side="item", kind="numeric"), report))
+
+
+def test_numbers_far_out_are_counted_unless_the_scale_tames_them() -> None:
+    field = partial(NumericField, side="item", kind="numeric")
+    values = pl.Series([0.0, 1.0] * 100 + [1000.0])
+    (finding,) = spread(values, field(scale="standard"), report)
+    assert (finding.level, finding.count) == ("warning", 1)
+    assert not list(spread(values, field(scale="log"), report))
+    (wide,) = spread(pl.Series([0.0, 10_000.0]), field(), report)
+    assert (wide.level, "no id or time" in wide.message) == ("note", True)
+    assert not list(spread(pl.Series([5.0, 5.0, None]), field(), report))
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"), [(["0", "1", "2"], 3), (["1", "2"], 2), (["2", "1"], 0), (["a", "b"], 0), (["1"], 0)]
+)
+def test_ids_that_count_their_rows_are_noticed(ids: str, found: int) -> None:
+    assert [finding.count for finding in positions(pl.Series(list(ids)), report)] == ([found] if found else [])

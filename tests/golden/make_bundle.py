@@ -1,0 +1,102 @@
+"""Made `bundle_v1`, and would make the bundle of a newer format: run it once when the format version rises.
+
+    PYTHONPATH=. python tests/golden/make_bundle.py tests/golden/bundle_v2
+
+A bundle that is committed is never made again: it stands for those that are out there.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import orjson
+import polars as pl
+import torch
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import FactorizationMachine
+from recall.recommender import Recommender, Request
+
+REQUESTS = {
+    "known user": {"user_id": "ada", "n": 4},
+    "known user, nothing left out": {"user_id": "bob", "n": 8, "exclude_seen": False},
+    "unknown user with features and history": {
+        "user_id": "zoe",
+        "features": {"plan": "pro"},
+        "history": ["tea", "jam"],
+        "n": 3,
+    },
+    "anonymous with context": {"context": {"hour": 21}, "exclude": ["bread", "no such item"], "n": 3},
+}
+
+
+def main() -> None:
+    """Write the bundle, and beside it what it answers."""
+    target = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_tables(folder)
+        config = parse_config(
+            {
+                "name": "golden",
+                "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
+                "fields": {
+                    "user_id": {"side": "user", "kind": "categorical"},
+                    "plan": {"side": "user", "kind": "categorical"},
+                    "hour": {"side": "user", "kind": "numeric", "scale": "buckets", "buckets": 3},
+                    "history": {"kind": "history", "lags": [[1, 1], [2, 3]]},
+                    "item_id": {"side": "item", "kind": "categorical"},
+                    "tags": {"side": "item", "kind": "bag"},
+                    "price": {"side": "item", "kind": "numeric", "scale": "log"},
+                    "maker": {"side": "item", "kind": "hashed", "buckets": 4},
+                },
+            }
+        )
+        dataset = load_dataset(config, folder)
+        encoder = FeatureEncoder.fit(dataset)
+        model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, 3)
+        rng = np.random.default_rng(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.from_numpy(rng.normal(0, 0.6, tuple(parameter.shape))))
+        published = export(model, encoder, dataset, config, folder / "root").folder
+        shutil.copytree(published, target)
+    recommender = Recommender.load(target)
+    answers = {}
+    for title, request in REQUESTS.items():
+        answer = recommender.recommend(Request(**request))  # type: ignore[arg-type]
+        answers[title] = {
+            "request": request,
+            "items": [[item.item_id, round(item.score, 6)] for item in answer.items],
+            "user": answer.user,
+            "user_offset": round(answer.user_offset, 6),
+            "warnings": answer.warnings,
+        }
+    recommender.close()
+    target.with_suffix(".json").write_bytes(orjson.dumps(answers, option=orjson.OPT_INDENT_2))
+
+
+def write_tables(folder: Path) -> None:
+    """Three users and eight groceries."""
+    pl.DataFrame({"user_id": ["ada", "bob", "eve"], "plan": ["pro", "free", None]}).write_parquet(folder / "users.parquet")
+    pl.DataFrame(
+        {
+            "item_id": ["tea", "coffee", "bread", "jam", "milk", "rice", "soap", "été"],
+            "tags": [["hot", "drink"], ["hot", "drink"], ["food"], ["food", "sweet"], ["drink"], ["food"], [], None],
+            "price": [3.5, 7.0, 2.0, 4.0, 1.1, None, 2.2, 9.9],
+            "maker": ["a", "b", "c", "a", None, "d", "e", "f"],
+        }
+    ).write_parquet(folder / "items.parquet")
+    bought = {"ada": ["tea", "jam", "bread", "tea"], "bob": ["coffee", "milk", "rice"], "eve": ["soap", "tea", "coffee"]}
+    rows = [(user, item, time, 7 * time % 24) for user, items in bought.items() for time, item in enumerate(items)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "time", "hour"], orient="row")
+    events.write_parquet(folder / "interactions.parquet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The architecture as a table: what each part may import. A new part is added here before it imports anything."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
+LAYERS: dict[str, set[str]] = {
+    "recall": set(),
+    "recall.errors": set(),
+    "recall.schema": {"recall.errors"},
+    "recall.config": {"recall.errors", "recall.schema"},
+    "recall.reference": {"recall.config"},
+    "recall.values": {"recall.errors"},
+    "recall.vocabulary": {"recall.errors", "recall.values"},
+    "recall.features": BASICS - {"recall.config"},
+    "recall.data": {*BASICS, "recall.features"},
+    # vectors and nothing that they mean
+    "recall.vectors": {"recall.features.sparse"},
+    "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
+    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    # arrays and files
+    "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
+    "recall.stores": {"recall.errors"},
+    "recall.stores.writing": {"recall.data", "recall.values"},
+    "recall.recommender": {
+        *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
+    },
+    # tensors
+    "recall.models.fm": {"recall.features.sparse"},
+    "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
+    "recall.models": set(),
+    "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
+    # what joins them
+    "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.export": {
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
+        *("recall.proof", "recall.stores", "recall.vectors"),
+    },
+    "recall.rebuild": {
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
+        *("recall.recommender", "recall.stores", "recall.vectors"),
+    },
+    "recall.evaluation": {
+        *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.models.popularity"),
+        *("recall.recommender", "recall.vectors"),
+    },
+    "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
+    # HTTP, over what a user of the library may call
+    "service": {"recall.errors", "recall.recommender", "recall.bundle"},
+}
+"""Longest prefix wins. A part may always import itself."""
+
+TORCH = ("recall.models.fm", "recall.training", "recall.export", "recall.cli")
+"""The only parts that may import torch, or a part that does."""
+
+SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("recall", "service"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of all that a module imports, wherever in it the statement stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, part: str) -> bool:
+    return name == part or name.startswith(part + ".")
+
+
+def part_of(name: str, parts: dict[str, set[str]] = LAYERS) -> str:
+    return max((part for part in parts if within(name, part)), key=len)
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in modules()])
+def test_a_module_imports_only_what_its_part_may(name: str, path: Path) -> None:
+    part = part_of(name)
+    allowed = LAYERS[part]
+    for imported in imports(path):
+        if not within(imported, "recall") and not within(imported, "service"):
+            continue
+        own = within(imported, part) and (part != "recall" or imported == "recall")
+        assert own or any(within(imported, one) for one in allowed), f"{part} may not import {imported}"
+
+
+@pytest.mark.parametrize(("library", "parts"), [("torch", TORCH), ("faiss", ("recall.index",)), ("fastapi", ("service",))])
+def test_a_library_stays_in_its_part(library: str, parts: tuple[str, ...]) -> None:
+    for name, path in modules():
+        if not any(within(name, part) for part in parts):
+            assert not any(within(imported, library) for imported in imports(path)), f"{name} imports {library}"
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_serving_needs_neither_torch_nor_pickle_files(module: str) -> None:
+    checked = (
+        f"import sys; import {module};"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'joblib', 'cloudpickle'}))"
+    )
+    shown = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_importing_does_no_work() -> None:
+    """No module of the library makes a call for its effect at the top level."""
+    for name, path in modules():
+        if within(name, "recall"):
+            statements = ast.parse(path.read_text(encoding="utf-8")).body
+            calls = [one.lineno for one in statements if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)]
+            assert calls == [], name
