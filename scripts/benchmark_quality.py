@@ -35,6 +35,7 @@ from recall.training.train import train
 
 
 def main() -> int:
+    """Run from the command line; returns the exit code."""
     arguments = _arguments()
     try:
         config = load_config(arguments.config, [f"seed={arguments.seed}", *arguments.set])

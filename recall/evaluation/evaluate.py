@@ -91,7 +91,7 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
-    asked = requests(dataset, held, recommender.bundle.encoder.contexts.columns, at[-1])
+    asked = requests(dataset, held, recommender.bundle.encoder.context_columns, at[-1])
     catalogue = ItemIds.of(dataset.items[dataset.schema.item_id])
     rows = _answers(recommender, asked, catalogue, at[-1])
 

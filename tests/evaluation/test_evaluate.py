@@ -1,0 +1,124 @@
+from io import StringIO
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+
+from recall.config import EvaluationConfig, parse_config
+from recall.data.contexts import build_contexts
+from recall.data.dataset import load_dataset
+from recall.data.split import TEST, VALID
+from recall.errors import ConfigError, DataError
+from recall.evaluation.evaluate import EvaluationReport, evaluate
+from recall.evaluation.protocol import held_out
+from recall.evaluation.report import render
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.models.fm import SparseBatch
+from recall.recommender import Recommender
+from tests.conftest import TINY, random_model, write_tiny_tables
+
+
+@pytest.fixture(scope="module", params=["none", "context", "user"])
+def judged(request, tmp_path_factory):
+    """A published random model under one mask: its data, its model and the report."""
+    folder = tmp_path_factory.mktemp("judged")
+    write_tiny_tables(folder)
+    config = parse_config({**TINY, "evaluation": {"mask": request.param, "at": [1, 3], "intervals": 50}})
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    model = random_model(encoder)
+    export(model, encoder, dataset, config, folder / "bundles")
+    recommender = Recommender.load(folder / "bundles")
+    yield config, dataset, encoder, model, recommender, evaluate(recommender, dataset, config)
+    recommender.close()
+
+
+def test_recall_is_that_of_the_models_own_scores(judged):
+    config, dataset, encoder, model, _, report = judged
+    known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
+    held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
+    contexts = build_contexts(dataset, encoder, held.event)
+    items = SparseBatch.of(encoder.encode_items(dataset.items), torch.float64)
+    hits, popular_hits = [], []
+    train_counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
+    model = model.double()
+    for row in range(len(held)):
+        users = contexts.features.take(np.full(len(dataset.items), contexts.context[row]))
+        with torch.no_grad():
+            scores = model.score(SparseBatch.of(users, torch.float64), items).numpy()
+        for order, into in (
+            (np.argsort(-scores, kind="stable"), hits),
+            (np.argsort(-train_counts, kind="stable"), popular_hits),
+        ):
+            top = [item for item in order if item not in held.masked[row]][:3]
+            into.append(len(set(top) & set(held.relevant[row].tolist())) / len(held.relevant[row]))
+    model.float()
+    assert report.model.metrics["recall@3"].value == pytest.approx(np.mean(hits))
+    assert report.popularity.metrics["recall@3"].value == pytest.approx(np.mean(popular_hits))
+    difference = report.comparison["recall@3"].difference.value
+    assert difference == pytest.approx(np.mean(hits) - np.mean(popular_hits))
+
+
+def test_says_what_was_asked(judged):
+    config, dataset, _, _, recommender, report = judged
+    assert (report.part, report.mask) == ("test", config.evaluation.mask)
+    assert report.requests == report.relevant == len(dataset.select(TEST))
+    assert report.users <= report.requests
+    assert report.items == len(dataset.items)
+    assert report.bundle == recommender.bundle.manifest.version
+    assert report.exact
+    assert report.found.value == 1.0
+    if report.mask == "none":
+        assert report.unreachable == 0
+
+
+def test_every_metric_has_its_interval(judged):
+    *_, report = judged
+    for figures in (report.model, report.popularity):
+        for name, figure in figures.metrics.items():
+            assert figure.low <= figure.value <= figure.high, name
+        assert 0 < figures.coverage["coverage@3"] <= 1
+        assert 0 <= figures.gini["gini@3"] < 1
+
+
+def test_json_and_back(judged):
+    *_, report = judged
+    assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_table_names_every_metric_and_the_protocol(judged):
+    *_, report = judged
+    text = StringIO()
+    Console(file=text, width=160).print(render(report))
+    for name in (*report.model.metrics, *report.model.coverage, *report.model.gini):
+        assert name in text.getvalue()
+    assert f"{report.model.metrics['ndcg@3'].value:.4f}" in text.getvalue()
+    assert "100.0000% of the exact lists" in text.getvalue()
+
+
+def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path):
+    config, _, _, _, recommender, _ = judged
+    folder = tmp_path / "later"
+    folder.mkdir()
+    write_tiny_tables(folder)
+    events = pl.read_parquet(folder / "interactions.parquet")
+    new = pl.DataFrame({**{name: [events[name][0]] for name in events.columns}, "item_id": ["brand new"], "time": [999]})
+    pl.concat([events, new.select(events.columns).cast(dict(events.schema))]).write_parquet(folder / "interactions.parquet")
+    dataset = load_dataset(config, folder)
+    report = evaluate(recommender, dataset, config)
+    assert report.unreachable >= 1
+    assert report.items == len(dataset.items) - 1
+
+
+def test_refuses_what_cannot_be_judged(judged, tmp_path):
+    config, dataset, _, _, recommender, _ = judged
+    too_long = config.model_copy(update={"evaluation": EvaluationConfig(at=(5, 2000))})
+    with pytest.raises(ConfigError, match=r"evaluation\.at"):
+        evaluate(recommender, dataset, too_long)
+    write_tiny_tables(tmp_path)
+    unsplit = parse_config({**TINY, "data": {**TINY["data"], "split": {"by": "none"}}})
+    with pytest.raises(DataError, match="no interaction to judge"):
+        evaluate(recommender, load_dataset(unsplit, tmp_path), unsplit, VALID)
