@@ -5,6 +5,7 @@ them can say something else than the program does.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
@@ -69,6 +70,19 @@ def markdown() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def dotted(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting of a configuration by its dotted key, those that are None left out."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from dotted(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            for key, member in value.items():
+                yield from dotted(member, f"{prefix}{name}.{_bare(key)}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
 def toml(value: object) -> str:
     """`value` as TOML would write it on one line; text for None, which TOML lacks, is empty."""
     match value:
@@ -82,6 +96,10 @@ def toml(value: object) -> str:
             return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
+
+
+def _bare(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else toml(key)
 
 
 def _sections(model: type[BaseModel], path: str, variant: str, default: bool) -> Iterator[Section]:

@@ -80,7 +80,7 @@ def generate(folder: Path, rows: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Load, split and encode the tables; seconds of each step and in all, and the largest resident memory in GB."""
+    """Load, split and encode the tables: seconds of each step, of all, and of the cores; largest resident memory in GB."""
     seconds: dict[str, float] = {}
     started = before = time.perf_counter()
 
@@ -99,7 +99,8 @@ def measure(folder: Path) -> dict[str, float]:
     found = positives(dataset, contexts, dataset.training)
     lap("positives")
     # ru_maxrss counts kilobytes, on macOS bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "interactions": len(dataset.events),
         "contexts": len(contexts),
@@ -107,6 +108,7 @@ def measure(folder: Path) -> dict[str, float]:
         "features": contexts.features.nnz + items.nnz,
         **seconds,
         "seconds": round(before - started, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_gb": round(peak / 1e9, 2),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     }

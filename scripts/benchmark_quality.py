@@ -10,7 +10,6 @@ request; nothing is sampled. `--validate` judges on the validation part instead,
 """
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -20,13 +19,16 @@ import time
 from pathlib import Path
 
 import torch
-from prepare_movielens import find_layout, prepare
-from recall.evaluation.evaluate import evaluate
+from prepare_movielens import read_movielens, write_tables
+from pydantic import BaseModel
+from rich.console import Console
 
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import DataError, RecallError
+from recall.evaluation.evaluate import EvaluationReport, evaluate
+from recall.evaluation.report import render
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.recommender import Recommender
@@ -46,12 +48,28 @@ def main() -> int:
         return error.exit_code
     _show(result)
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.out.write_text(result.model_dump_json(indent=2) + "\n")
     return 0
 
 
-def run(config: RunConfig, data: Path, scratch: Path, validate: bool) -> dict[str, object]:
-    """Everything that one run came to, ready for JSON."""
+class Result(BaseModel):
+    """Everything that one run came to."""
+
+    name: str
+    split: str
+    k: int
+    seed: int
+    sweeps: int
+    report: EvaluationReport
+    seconds: dict[str, float]
+    largest_error: float
+    peak_memory_mb: int
+    machine: str
+    torch: str
+
+
+def run(config: RunConfig, data: Path, scratch: Path, validate: bool) -> Result:
+    """Train, export, load and evaluate, as a user would."""
     started = time.monotonic()
     dataset = load_dataset(config, data)
     encoder = FeatureEncoder.fit(dataset)
@@ -63,25 +81,24 @@ def run(config: RunConfig, data: Path, scratch: Path, validate: bool) -> dict[st
     report = evaluate(recommender, dataset, config, VALID if validate else TEST)
     evaluated = time.monotonic() - started
     recommender.close()
-    return {
-        "name": config.name,
-        "split": config.data.split.model_dump(mode="json"),
-        "judged": "valid" if validate else "test",
-        "k": config.model.k,
-        "seed": config.seed,
-        "sweeps": trained.sweeps,
-        "report": report.as_dict(),
-        "seconds": {
-            "load and encode": round(loaded, 2),
-            "train": round(trained.seconds, 2),
-            "export": round(sum(exported.seconds.values()), 2),
-            "evaluate": round(evaluated, 2),
+    return Result(
+        name=config.name,
+        split=config.data.split.by,
+        k=config.model.k,
+        seed=config.seed,
+        sweeps=trained.sweeps,
+        report=report,
+        seconds={
+            "load and encode": loaded,
+            "train": trained.seconds,
+            "export": sum(exported.seconds.values()),
+            "evaluate": evaluated,
         },
-        "parity": exported.manifest.parity.model_dump(mode="json"),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-    }
+        largest_error=exported.manifest.parity.largest_error,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        torch=torch.__version__,
+    )
 
 
 def _data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
@@ -91,8 +108,8 @@ def _data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
     for candidate in candidates:
         if (candidate / config.data.interactions).is_file():
             return candidate
-        if candidate.is_dir() and find_layout(candidate) is not None:
-            prepare(candidate, scratch / "prepared")
+        if any((candidate / name).is_file() for name in ("u.data", "ratings.dat", "ratings.csv")):
+            write_tables(read_movielens(candidate), scratch / "prepared")
             return scratch / "prepared"
     raise DataError(
         f"no {config.data.interactions!r} here or in a folder named as the configuration",
@@ -107,8 +124,17 @@ def _progress(report: SweepReport) -> None:
     print(f"{line}  {report.seconds:.1f} s, {report.remaining:.0f} s left", file=sys.stderr, flush=True)
 
 
-def _show(result: dict[str, object]) -> None:
-    print(json.dumps(result, indent=2))
+def _show(result: Result) -> None:
+    """The evaluation as a table, then what it cost, a figure a line."""
+    report = result.report
+    run_of = f"k {result.k}, seed {result.seed}, {result.sweeps} sweeps"
+    print(f"{result.name}: split by {result.split}, judged on {report.part}, {run_of}")
+    Console(width=120).print(render(report))
+    for stage, seconds in result.seconds.items():
+        print(f"{stage:16} {seconds:8.1f} s")
+    print(f"{'peak memory':16} {result.peak_memory_mb:8,} MB")
+    print(f"{'largest error':16} {result.largest_error:8.1e} of the exported scores")
+    print(f"machine: {result.machine}")
 
 
 def _arguments() -> argparse.Namespace:

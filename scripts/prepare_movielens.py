@@ -11,6 +11,7 @@ files are GroupLens' own (https://grouplens.org/datasets/movielens/) and so are 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +63,19 @@ class Films:
     items: pl.DataFrame
 
 
+def find_layout(folder: Path) -> Callable[[Path], Films] | None:
+    """The function that reads the release of MovieLens in a folder; None when there is none."""
+    layouts = {"u.data": _read_100k, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
+    return next((read for name, read in layouts.items() if (folder / name).is_file()), None)
+
+
 def read_movielens(folder: Path) -> Films:
     """Read any release of MovieLens. Raises DataError when a file is missing or broken."""
-    if (folder / "u.data").exists():
-        return _read_100k(folder)
-    if (folder / "ratings.dat").exists():
-        return _read_dat(folder)
-    if (folder / "ratings.csv").exists():
-        return _read_csv(folder)
-    mend = "Give the folder that the archive unpacks to"
-    raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), mend=mend)
+    read = find_layout(folder)
+    if read is None:
+        mend = "Give the folder that the archive unpacks to"
+        raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), mend=mend)
+    return read(folder)
 
 
 def _read_100k(folder: Path) -> Films:
@@ -159,6 +163,27 @@ def _titled(films: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def prepare(movielens: Path, out: Path, min_rating: float = 0.0) -> dict[str, int]:
+    """Write interactions, users and items as Parquet, and recall.toml unless there is one already.
+
+    Args:
+        movielens: folder with GroupLens' files.
+        out: folder to write to; it is made when there is none.
+        min_rating: lower ratings are left out.
+
+    Returns:
+        How many interactions, users and items were written.
+
+    Raises:
+        DataError: a file of GroupLens is missing or broken; nothing was written.
+    """
+    films = read_movielens(movielens)
+    kept = films.interactions.filter(pl.col("rating") >= min_rating)
+    write_tables(Films(kept, films.users, films.items), out)
+    users = kept["user_id"].n_unique() if films.users is None else len(films.users)
+    return {"interactions": len(kept), "users": users, "items": len(films.items)}
+
+
 def write_tables(films: Films, folder: Path) -> None:
     """Write interactions, users and items as Parquet, and recall.toml unless there is one already."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,20 +205,10 @@ def main() -> int:
     parser.add_argument("--min-rating", type=float, default=0.0, help="leave lower ratings out (default: keep all)")
     arguments = parser.parse_args()
     try:
-        films = read_movielens(arguments.movielens)
+        print(json.dumps(prepare(arguments.movielens, arguments.out, arguments.min_rating)))
     except RecallError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    kept = films.interactions.filter(pl.col("rating") >= arguments.min_rating)
-    write_tables(Films(kept, films.users, films.items), arguments.out)
-    counts = {
-        "interactions": len(kept),
-        "users": kept["user_id"].n_unique(),
-        "items": kept["item_id"].n_unique(),
-        "items_listed": len(films.items),
-        "config": str(arguments.out / "recall.toml"),
-    }
-    print(json.dumps(counts))
     return 0
 
 

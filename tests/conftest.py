@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -16,6 +17,9 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 USERS, ITEMS, EVENTS = 12, 15, 160
 
@@ -148,8 +152,8 @@ def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> Factoriz
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real data sets that RECALL_DATA names."""
-    folder = os.environ.get("RECALL_DATA")
-    if not folder:
-        pytest.skip("RECALL_DATA names no folder of real data")
-    return Path(folder)
+    """The folder of real data sets: RECALL_DATA, or ../shared/data beside the project."""
+    folder = Path(os.environ.get("RECALL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set RECALL_DATA to their folder")
+    return folder

@@ -17,6 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
+    "recall.draft": {"recall.errors", "recall.data.tables"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},

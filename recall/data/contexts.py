@@ -1,6 +1,6 @@
 """Contexts: the different user-side inputs among some interactions, and the items that go with each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from recall.features.encoder import FeatureEncoder, context_frame
 from recall.features.sparse import SparseRows
 from recall.values import Distinct
 
-_AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 21  # (interaction, lag) pairs looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,7 @@ def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDA
         keys += ["user"] if read - set(keys) else []
         distinct = Distinct.of(dataset.events.select(keys)[positions])
         event, context = positions[distinct.first], distinct.codes
-    pieces = [event[first : first + _AT_ONCE] for first in range(0, max(len(event), 1), _AT_ONCE)]
-    return Contexts(SparseRows.below(_encoded(dataset, encoder, pieces)), context, user[event], event)
+    return Contexts(SparseRows.below(_encoded(dataset, encoder, event)), context, user[event], event)
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
@@ -95,11 +94,13 @@ def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.in
     return Positives(pairs.indptr, pairs.indices, pairs.weights)
 
 
-def _encoded(dataset: Dataset, encoder: FeatureEncoder, pieces: Iterable[npt.NDArray[np.int64]]) -> Iterator[SparseRows]:
+def _encoded(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Iterator[SparseRows]:
     """The user features of some interactions, a piece at a time so that little is held beside the result."""
     users = encoder.encode_users(dataset.users)
     histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
-    for event in pieces:
+    piece = max(1, _AT_ONCE // max(histories.longest, 16))
+    for first in range(0, max(len(positions), 1), piece):
+        event = positions[first : first + piece]
         events = dataset.events[event]
         history = histories.encode(previous_items(dataset, event, histories.longest))
         parts = [users.take(events["user"].to_numpy()), history]

@@ -16,7 +16,7 @@ from recall.data.split import TRAIN, carve, column_parts, sorted_parts
 from recall.data.tables import read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.schema import NumericField, Schema
+from recall.schema import NumericField, Schema, Side
 from recall.values import numbers, refuse
 
 _HASHED_AT_ONCE = 1 << 20
@@ -81,7 +81,7 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     schema, data = config.schema_, config.data
     tables = read_tables(data, root)
     columns = find_columns(schema, tables)
-    numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
     named = [data.user_id, data.item_id, data.time, data.weight, *columns.context]
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
@@ -89,9 +89,9 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
         raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
 
     where = tables.interactions.where
-    listed_users = listed(tables.users, data.user_id, columns.users, numeric)
+    listed_users = listed(tables.users, data.user_id, columns.users, of_users)
     users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
-    listed_items = listed(tables.items, data.item_id, columns.items, numeric)
+    listed_items = listed(tables.items, data.item_id, columns.items, of_items)
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     order = _order(user, times)
@@ -104,7 +104,7 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
     weight = _weights(raw, data.weight, where)
-    context = [numbers(raw[name], where(name)) if name in numeric else raw[name] for name in columns.context]
+    context = [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context]
     del raw
     events = pl.DataFrame(
         [
@@ -118,6 +118,13 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     return Dataset(schema, events, users, items, columns.context, columns.users, columns.items)
 
 
+def _numeric(schema: Schema, side: Side) -> set[str]:
+    """Columns that numeric fields of one side read."""
+    return {
+        schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField) and field.side == side
+    }
+
+
 def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
     if column is None:
         return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
@@ -127,9 +134,10 @@ def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str])
         raise DataError(
             f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
         )
+    single = weights.cast(pl.Float32)
     mend = "Leave out rows that should not count, or name another weight column"
-    refuse(raw[column], weights <= 0, where(column), "not positive", mend)
-    return weights.cast(pl.Float32)
+    refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
+    return single
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:

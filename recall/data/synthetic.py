@@ -9,6 +9,7 @@ shows. No user chooses an item twice. Some values are taken out of the tables af
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,9 @@ class Synthetic:
     truth: Truth
 
     def write(self, folder: Path, suffix: str = ".parquet") -> None:
-        """Write interactions, users and items into `folder`, which must exist, as .parquet or .csv (bags cut by "|")."""
+        """Write the tables into `folder`, which must exist, as .parquet or .csv (bags cut by "|"), and a recall.toml."""
+        config = files("recall.data").joinpath("shop.toml").read_text(encoding="utf-8")
+        (folder / "recall.toml").write_text(config.replace(".parquet", suffix), encoding="utf-8")
         for name, table in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
             path = folder / f"{name}{suffix}"
             if suffix == ".csv":

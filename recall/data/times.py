@@ -46,7 +46,8 @@ class Times:
             parsed = parsed.cast(pl.Float64)
             refuse(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "no time")
         elif parsed.dtype.is_integer():
-            parsed = parsed.cast(pl.Int64)
+            parsed = parsed.cast(pl.Int64, strict=False)
+            refuse(values, parsed.is_null() & values.is_not_null(), where, "no time: it needs more than 63 bits")
         else:
             mend = "Give numbers, dates or datetimes"
             raise DataError(f"a column of type {values.dtype} holds no times", where=where, mend=mend)

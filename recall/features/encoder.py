@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.errors import RequestError, nearest
+from recall.errors import DataError, RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
 from recall.features.history import History, HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, restore_column
@@ -95,7 +95,10 @@ class FeatureEncoder:
                 frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
             else:
                 frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
-            columns[name] = fit_column(field, read[0], columns, frame, counts)
+            try:
+                columns[name] = fit_column(field, read[0], columns, frame, counts)
+            except DataError as error:
+                raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, mend=error.mend) from None
         return FeatureEncoder(schema, dataset.context_columns, columns, histories)
 
     @cached_property
@@ -269,14 +272,14 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
     """What `encode_context` reads, for some interactions.
 
     Args:
-        columns: those wanted, of `events` or else of `users`.
+        columns: those wanted, of `users` or else of `events`.
         events: [n] interactions with their `user` rows.
         users: all users.
 
     Returns:
         [n] with those columns.
     """
-    return pl.DataFrame([events[name] if name in events.columns else users[name].gather(events["user"]) for name in columns])
+    return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
 
 
 def _parts_first(schema: Schema) -> list[tuple[str, AnyField]]:

@@ -101,7 +101,7 @@ def test_no_positive_is_lost(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder
 def test_pieces_do_not_show(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = np.arange(len(tiny_dataset.events))
     whole = build_contexts(tiny_dataset, tiny_encoder, everything).features
-    monkeypatch.setattr(module, "_AT_ONCE", 7)
+    monkeypatch.setattr(module, "_AT_ONCE", 7 * 16)
     pieces = build_contexts(tiny_dataset, tiny_encoder, everything).features
     np.testing.assert_array_equal(whole.indptr, pieces.indptr)
     np.testing.assert_array_equal(whole.indices, pieces.indices)

@@ -93,6 +93,19 @@ def test_context_columns_travel_with_their_interaction(tmp_path: Path) -> None:
     assert numeric.events["hour"].to_list() == [3.0, 1.0, None]
 
 
+def test_a_name_on_both_sides_is_two_columns(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id\na,x\n")
+    write_csv(tmp_path, "u.csv", "user_id,code\na,007\n")
+    write_csv(tmp_path, "i.csv", "item_id,code\nx,007\n")
+    fields = {
+        "home": {"side": "user", "kind": "categorical", "column": "code"},
+        "code": {"side": "item", "kind": "numeric"},
+    }
+    dataset = load_dataset(config(fields, interactions="e.csv", users="u.csv", items="i.csv"), tmp_path)
+    assert dataset.users["code"].to_list() == ["007"]
+    assert dataset.items["code"].to_list() == [7.0]
+
+
 def test_every_split_reaches_the_events(tmp_path: Path) -> None:
     write_csv(
         tmp_path,
@@ -138,7 +151,12 @@ HEAD = "user_id,item_id,t,w,split\n"
         ),
         ({"e": HEAD + "a,x,,1,train\n"}, {"time": "t"}, DataError, r"column 't': 1 of 1 rows have no time"),
         ({"e": HEAD + "a,x,1,much,train\n"}, {"weight": "w"}, DataError, r"column 'w': 1 value is no number: 'much'"),
-        ({"e": HEAD + "a,x,1,-1,train\na,y,1,0,train\n"}, {"weight": "w"}, DataError, r"2 values are not positive: '-1', '0'"),
+        (
+            {"e": HEAD + "a,x,1,-1,train\na,y,1,0,train\n"},
+            {"weight": "w"},
+            DataError,
+            r"2 values are not positive, or too large: '-1', '0'",
+        ),
         ({"e": HEAD + "a,x,1,,train\n"}, {"weight": "w"}, DataError, r"1 of 1 rows have no weight"),
         ({"e": HEAD + "a,x,1,1,train\n"}, {"weight": "ww"}, DataError, r"no column 'ww'\. Did you mean 'w'"),
         ({"e": HEAD + "a,x,1,1,holdout\n"}, {"split": {"by": "column"}}, DataError, r"name no part of the split: 'holdout'"),

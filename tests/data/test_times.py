@@ -55,5 +55,7 @@ def test_what_is_no_time_is_refused_with_examples() -> None:
         Times.of(pl.Series(["2020-02-29", "29.02.2020"]), "x")
     with pytest.raises(DataError, match="no time: nan, inf"):
         Times.of(pl.Series([1.0, float("nan"), float("inf")]), "x")
+    with pytest.raises(DataError, match="no time: it needs more than 63 bits: 18446744073709551615"):
+        Times.of(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), "x")
     with pytest.raises(DataError, match="type Boolean holds no times"):
         Times.of(pl.Series([True]), "x")

@@ -8,7 +8,7 @@ import pytest
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.errors import DataError, RequestError
-from recall.features.encoder import FeatureEncoder
+from recall.features.encoder import FeatureEncoder, context_frame
 from tests.features.rows import as_sets
 
 
@@ -85,3 +85,16 @@ def test_values_that_were_not_learnt_are_reported(tiny_encoder: FeatureEncoder) 
 def test_a_table_without_a_column_is_refused_with_the_nearest(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     with pytest.raises(DataError, match=r"no column 'price'.*Did you mean 'prices'"):
         tiny_encoder.encode_items(tiny_dataset.items.rename({"price": "prices"}))
+
+
+def test_a_column_that_its_field_cannot_read_is_named_with_the_field(tiny_dataset: Dataset) -> None:
+    listed = tiny_dataset.users.with_columns(gender=pl.concat_list("gender"))
+    with pytest.raises(DataError, match=r"fields\.gender, column 'gender': a column of type List\(String\)"):
+        FeatureEncoder.fit(replace(tiny_dataset, users=listed))
+
+
+def test_a_context_frame_takes_users_columns_from_the_users(tiny_dataset: Dataset) -> None:
+    users = tiny_dataset.users.with_columns(weight=pl.int_range(pl.len()) * 10)  # a name that events have too
+    frame = context_frame(["device", "weight"], tiny_dataset.events[[30, 2]], users)
+    assert frame["weight"].to_list() == [10 * user for user in tiny_dataset.events["user"].gather([30, 2])]
+    assert frame["device"].to_list() == tiny_dataset.events["device"].gather([30, 2]).to_list()

@@ -9,7 +9,7 @@ import pytest
 from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError
-from scripts.prepare_movielens import Films, read_movielens
+from scripts.prepare_movielens import Films, find_layout, prepare, read_movielens
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +120,12 @@ def test_an_edited_configuration_is_kept_and_low_ratings_may_go(ml_latest: Path,
     subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True)
     assert (out / "recall.toml").read_text() == "# mine\n"
     assert pl.read_parquet(out / "interactions.parquet")["rating"].to_list() == [4.5]
+
+
+def test_what_is_written_is_counted(ml_1m: Path, tmp_path: Path) -> None:
+    assert find_layout(ml_1m) is not None
+    assert find_layout(tmp_path / "nowhere") is None
+    assert prepare(ml_1m, tmp_path / "out", min_rating=4) == {"interactions": 2, "users": 2, "items": 2}
 
 
 def test_a_folder_without_movielens_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""`recall bundle`: what was published."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recall.cli import screen
+
+BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
+    """Print what a bundle's manifest says; --json prints all of it."""
+    from recall.bundle.manifest import Manifest
+    from recall.bundle.publish import resolve, versions
+
+    folder = resolve(bundle)
+    manifest = Manifest.read(folder)
+    if as_json:
+        screen.show_json(manifest.model_dump(mode="json", by_alias=True))
+        return
+    sizes, parity, index = manifest.sizes, manifest.parity, manifest.index
+    lines: dict[str, object] = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "folder": folder,
+        "created": manifest.created,
+        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)",
+        "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
+        "factors": sizes.k,
+        "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
+        "index": f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}",
+        "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
+        **{part: _figures(value) for part, value in manifest.metrics.items()},
+        "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
+    }
+    if manifest.parent is not None:
+        lines["rebuilt from"] = manifest.parent
+    if folder != bundle:
+        lines["versions"] = ", ".join(version.name for version in versions(bundle))
+    screen.show(lines)
+
+
+def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
+    """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; then open its index."""
+    from recall.recommender import Recommender
+
+    with screen.stage("verify"):
+        recommender = Recommender.load(bundle, verify=True)
+    try:
+        manifest = recommender.bundle.manifest
+        files, size = len(manifest.files), sum(entry.bytes for entry in manifest.files.values())
+        if as_json:
+            screen.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size})
+        else:
+            typer.echo(f"{manifest.version} is sound: {files} files, {size:,} bytes, {manifest.sizes.items:,} items")
+    finally:
+        recommender.close()
+
+
+def _figures(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_figures(one)}" for name, one in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

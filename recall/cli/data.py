@@ -1,0 +1,58 @@
+"""`recall data`: look at tables before training, or make some up."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recall.cli import screen
+from recall.cli.failures import require_new
+from recall.errors import DataError
+
+
+def check_data(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Report all that is odd about the tables of a run. Exit code 65 when it could not be trained."""
+    from dataclasses import asdict
+
+    from recall.config import load_config
+    from recall.data.check import check
+
+    loaded = load_config(config)
+    with screen.stage("check the tables"):
+        findings = check(loaded, data if data is not None else config.parent)
+    if as_json:
+        screen.show_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            place = ".".join(part for part in (finding.table, finding.column) if part)
+            typer.echo(f"{finding.level:8} {place + ': ' if place else ''}{finding.message}")
+        if not findings:
+            typer.echo("nothing odd was found")
+    faults = sum(finding.level == "error" for finding in findings)
+    if faults:
+        raise DataError(f"{faults} finding{'s' * (faults > 1)} must be mended before training", where=str(config))
+
+
+def generate_data(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; made when it does not exist.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 2_000,
+    items: Annotated[int, typer.Option(help="Number of items.")] = 1_500,
+    interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 0,
+    csv: Annotated[bool, typer.Option("--csv", help="Write CSV in place of Parquet.")] = False,
+) -> None:
+    """Write the tables of a made-up shop, and a configuration that fits them."""
+    from recall.data.synthetic import SyntheticConfig, generate
+
+    asked = SyntheticConfig(users=users, items=items, interactions=interactions, seed=seed)
+    suffix = ".csv" if csv else ".parquet"
+    require_new(*(folder / name for name in (f"interactions{suffix}", f"users{suffix}", f"items{suffix}", "recall.toml")))
+    folder.mkdir(parents=True, exist_ok=True)
+    with screen.stage("generate"):
+        generate(asked).write(folder, suffix)
+    screen.note(f"next: recall train {folder / 'recall.toml'}")
+    typer.echo(folder)

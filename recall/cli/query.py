@@ -1,0 +1,139 @@
+"""`recall query`: one request to a bundle, without a server."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recall.cli import screen
+from recall.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    from recall.recommender import Recommendations, Recommender, Request
+
+_SHOWN = 4  # columns of an item
+_WIDTH = 28  # characters of one of their values
+
+
+def query(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    user: Annotated[str | None, typer.Option(help="Id of a user.")] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option("--feature", metavar="COLUMN=VALUE", help="A value of a users-table column; replaces the stored one."),
+    ] = None,
+    context: Annotated[
+        list[str] | None, typer.Option("--context", metavar="COLUMN=VALUE", help="A value of a context column.")
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option("--history", metavar="ITEM", help="A previous item, the most recent first; replaces the stored history."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Number of items.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="ITEM", help="An item to leave out.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Let items in that the user has seen.")] = False,
+    request: Annotated[
+        Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Ask a bundle for the best items, without a server.
+
+    Example: recall query bundles --user u0042 --context device=phone -n 5
+    """
+    from recall.recommender import Recommender, Request
+
+    asked = (
+        _read(request)
+        if request is not None
+        else Request(
+            user_id=user,
+            features=_values(features, "--feature"),
+            context=_values(context, "--context"),
+            history=history,
+            n=n,
+            exclude_seen=not seen,
+            exclude=exclude or (),
+        )
+    )
+    recommender = Recommender.load(bundle)
+    try:
+        answer = recommender.recommend(asked)
+        if as_json:
+            screen.show_json(_plain(answer))
+        else:
+            _show(recommender, answer)
+    finally:
+        recommender.close()
+
+
+def _values(settings: Sequence[str] | None, option: str) -> dict[str, object]:
+    """Values by column; a value is read as TOML, or as text when it is not TOML."""
+    values: dict[str, object] = {}
+    for setting in settings or ():
+        column, equals, text = setting.partition("=")
+        if not equals:
+            raise RequestError(f"{setting!r} gives no value", where=option, mend=f"Write it as {option} column=value")
+        try:
+            values[column] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[column] = text
+    return values
+
+
+def _read(path: Path) -> "Request":
+    import sys
+    from dataclasses import fields
+
+    import orjson
+
+    from recall.recommender import Request
+
+    raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        values: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("the request is not JSON", where=str(path), why=str(error)) from None
+    if not isinstance(values, dict):
+        raise RequestError("the request is no JSON object", where=str(path))
+    known = [field.name for field in fields(Request)]
+    for name in values:
+        if name not in known:
+            raise RequestError("no part of a request", where=f"/{name}", mend=nearest(name, known))
+    for name, kind in (("features", dict), ("context", dict), ("history", list | None), ("exclude", list)):
+        if name in values and not isinstance(values[name], kind):
+            raise RequestError(f"a value of type {type(values[name]).__name__}", where=f"/{name}")
+    return Request(**values)
+
+
+def _plain(answer: "Recommendations") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(answer)
+
+
+def _show(recommender: "Recommender", answer: "Recommendations") -> None:
+    catalogue = recommender.bundle.items()
+    columns = [name for name in catalogue.columns if name != recommender.bundle.manifest.schema_.item_id][:_SHOWN]
+    rows = recommender.bundle.item_ids.rows([item.item_id for item in answer.items])
+    values = catalogue.select(columns)[rows].rows() if columns else [() for _ in rows]
+    screen.show_table(
+        ["rank", "item", "score", *columns],
+        [
+            [rank, item.item_id, round(item.score, 4), *map(_cell, cells)]
+            for rank, (item, cells) in enumerate(zip(answer.items, values, strict=True), start=1)
+        ],
+    )
+    search = "exact search" if answer.exact else "approximate search"
+    screen.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
+    if answer.unknown:
+        screen.note(f"values that the model has not met: {', '.join(answer.unknown)}")
+    for warning in answer.warnings:
+        screen.note(f"note: {warning}")
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else "|".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

@@ -1,0 +1,46 @@
+"""`recall rebuild`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recall.cli import screen
+
+
+def rebuild(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    items: Annotated[Path, typer.Argument(help="All items as they are now: .parquet or .csv.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to publish to; BUNDLE itself when left out.")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column that no field reads and that is there on purpose.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Publish a trained model with a new catalogue. Nothing is trained: an item's vector follows from its features."""
+    from recall.rebuild import rebuild as publish_anew
+
+    with screen.stage("encode, index, compare, publish"):
+        report = publish_anew(bundle, items, out if out is not None else bundle, ignore or ())
+    if as_json:
+        screen.show_json(
+            {
+                "folder": str(report.folder),
+                "version": report.manifest.version,
+                "added": list(report.added),
+                "removed": list(report.removed),
+                "changed": list(report.changed),
+                "kept": report.kept,
+                "users": report.users,
+                "overlap": report.overlap,
+            }
+        )
+        return
+    screen.show(
+        {
+            "published": report.folder,
+            "items": f"{len(report.added):,} added, {len(report.removed):,} removed, {len(report.changed):,} changed, "
+            f"{report.kept:,} as before",
+            "overlap": f"{report.overlap:.1%} of the lists of {report.users:,} users are as before",
+        }
+    )

@@ -1,0 +1,44 @@
+"""`recall serve`: becomes the service, which this package does not import."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recall.cli.failures import UnavailableError
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+) -> None:
+    """Serve recommendations over HTTP until it is told to stop; takes each newly published bundle by itself.
+
+    `python -m service --help` names the rest of what can be set.
+    """
+    from recall.bundle.publish import resolve
+
+    resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
+    command, environment = service_command(bundle, host, port)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+
+
+def service_command(bundle: Path, host: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """The command that serves a bundle, and its environment: the same interpreter, and the service of this installation.
+
+    Raises:
+        UnavailableError: what serving needs is not installed.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise UnavailableError("serving needs fastapi and uvicorn", mend="Install them with: pip install 'fm-recall[serve]'")
+    home = str(Path(__file__).parent.parent.parent)
+    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
+    # -P: a folder called `service` where the command is given is not the service.
+    command = [sys.executable, "-P", "-m", "service", str(bundle), "--host", host, "--port", str(port)]
+    return command, {**os.environ, "PYTHONPATH": path}

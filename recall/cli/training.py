@@ -1,0 +1,83 @@
+"""A training run as the commands show it: load, learn, prove, publish. Imports torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from recall.cli import screen
+from recall.config import RunConfig
+from recall.data.dataset import Dataset, load_dataset
+from recall.export import ExportReport, export
+from recall.features.encoder import FeatureEncoder
+from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.train import TrainResult, train
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Kept beside the published versions while a run is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run."""
+
+    dataset: Dataset
+    trained: TrainResult
+    exported: ExportReport
+
+
+def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
+    """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+
+    Raises:
+        RecallError: whatever stops the run; what was live in `root` stays live.
+        TrainingInterruptedError: the keyboard stopped it; says how to go on.
+    """
+    checkpoint = root / CHECKPOINT
+    try:
+        with screen.stage("load the tables"):
+            dataset = load_dataset(config, data)
+        with screen.stage("fit the encoder"):
+            encoder = FeatureEncoder.fit(dataset)
+        screen.note(_sizes(dataset, encoder))
+        with screen.bar("train") as move:
+            trained = train(config, dataset, encoder, _reporter(move), checkpoint, resume)
+        with screen.stage("export, prove, index, publish"):
+            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            exported = export(trained.model, encoder, dataset, config, root, metrics)
+    except KeyboardInterrupt:
+        raise _interrupted(checkpoint) from None
+    checkpoint.unlink(missing_ok=True)
+    return Run(dataset, trained, exported)
+
+
+def _reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
+    return lambda report: move(report.sweep, report.sweeps, line(report))
+
+
+def line(report: SweepReport) -> str:
+    """One sweep on one line; a star marks the best so far."""
+    shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall"))}
+    metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
+    best = " *" if report.best else "  "
+    left = f", at most {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
+    return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
+
+
+def _sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
+    return (
+        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; "
+        f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
+        f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features"
+    )
+
+
+def _interrupted(checkpoint: Path) -> TrainingInterruptedError:
+    if checkpoint.exists():
+        return TrainingInterruptedError(
+            "interrupted; nothing was published, and what was learned is kept",
+            where=str(checkpoint),
+            mend="Add --resume to the same command to go on from there",
+        )
+    return TrainingInterruptedError("interrupted before anything was learned", mend="Start it again")

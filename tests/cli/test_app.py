@@ -1,0 +1,89 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recall.cli import failures
+from recall.errors import DataError
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = (
+    *("init", "train", "query", "serve", "rebuild", "data check", "data generate", "bundle show", "bundle verify"),
+    *("config show", "config schema", "config keys"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command: str) -> None:
+    ended = run(*command.split(), "--help")
+    assert ended.code == 0
+    assert f"Usage: recall {command}" in ended.out
+
+
+def test_help_is_quick_and_imports_no_library_that_works() -> None:
+    checked = (
+        "import sys\nfrom recall.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'faiss', 'polars', 'numpy', 'fastapi', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(' '.join(sorted(heavy)) or 0)"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
+        seconds.append(time.perf_counter() - began)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert min(seconds) < 1.0  # 0.25 s where nothing else runs
+
+
+def test_a_wrong_option_is_a_usage_error(run) -> None:
+    ended = run("train", "recall.toml", "--sweeps", "3")
+    assert ended.code == 2
+    assert "--sweeps" in ended.err
+    assert ended.out == ""
+
+
+def test_an_error_is_one_block_with_its_own_exit_code(run, tmp_path: Path) -> None:
+    ended = run("train", tmp_path / "recal.toml")
+    assert ended.code == 78
+    assert ended.out == ""
+    assert ended.err.splitlines() == [
+        "error: no such configuration file",
+        f"where: {tmp_path / 'recal.toml'}",
+        "mend:  Give the path of a TOML file",
+    ]
+
+
+def test_debug_shows_the_trace_wherever_it_stands(run, tmp_path: Path) -> None:
+    for arguments in (("--debug", "train", tmp_path / "no.toml"), ("train", tmp_path / "no.toml", "--debug")):
+        ended = run(*arguments)
+        assert ended.code == 78
+        assert "Traceback" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "what"),
+    [
+        (DataError("no such column", where="items.csv", mend="Name another"), 65, "no such column"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 69, "torch is not installed"),
+        (ModuleNotFoundError("No module named 'x'", name="uvicorn.server"), 69, "uvicorn is not installed"),
+        (OSError(28, "No space left on device", "bundles/x"), 73, "No space left on device"),
+        (OSError(5, "Input/output error"), 1, "Input/output error"),
+        (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero"),
+    ],
+)
+def test_every_error_has_words_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, what: str
+) -> None:
+    assert failures.show(error) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {what}\n")
+    assert "Traceback" not in shown.err
+
+
+def test_the_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    failures.show(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert "pip install 'fm-recall[train]'" in capsys.readouterr().err

@@ -1,0 +1,38 @@
+import shutil
+from pathlib import Path
+
+from recall.bundle.publish import resolve
+
+
+def test_show_names_what_was_published(run, published: Path) -> None:
+    ended = run("bundle", "show", published)
+    assert ended.code == 0
+    folder = resolve(published)
+    for part in (folder.name, "tiny", "gender (user categorical)", "history (user history)", "largest error"):
+        assert part in ended.out
+    assert run("bundle", "show", published, "--json").json["sizes"]["items"] == 15
+
+
+def test_verify_passes_a_sound_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:
+    ended = run("bundle", "verify", published)
+    assert ended.code == 0
+    assert ended.out.startswith(f"{resolve(published).name} is sound: ")
+    assert run("bundle", "verify", published, "--json").json["sound"] is True
+    copy = tmp_path / "copy"
+    shutil.copytree(published, copy)
+    table = resolve(copy) / "tables.safetensors"
+    raw = bytearray(table.read_bytes())
+    raw[-1] ^= 1
+    table.write_bytes(raw)
+    ended = run("bundle", "verify", copy)
+    assert ended.code == 65
+    assert "tables.safetensors" in ended.err
+    assert ended.out == ""
+
+
+def test_a_folder_that_holds_no_bundle_is_named(run, tmp_path: Path) -> None:
+    for command in ("show", "verify"):
+        ended = run("bundle", command, tmp_path)
+        assert ended.code == 65
+        assert str(tmp_path) in ended.err
+    assert run("serve", tmp_path).code == 65

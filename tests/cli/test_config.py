@@ -1,0 +1,47 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from recall.config import RunConfig, load_config
+from recall.reference import dotted, markdown, sections
+
+EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_show_prints_every_setting_as_toml_that_means_the_same(run, path: Path) -> None:
+    ended = run("config", "show", path, "--set", "train.sweeps=3")
+    assert ended.code == 0
+    again = RunConfig.model_validate(tomllib.loads(ended.out))
+    assert again == load_config(path, ["train.sweeps=3"])
+
+
+def test_show_prints_json_too(run) -> None:
+    assert run("config", "show", EXAMPLES[0], "--json").json == load_config(EXAMPLES[0]).model_dump(mode="json")
+
+
+def test_a_wrong_key_is_refused_with_the_nearest_one(run) -> None:
+    ended = run("config", "show", EXAMPLES[0], "--set", "train.sweps=3")
+    assert ended.code == 78
+    assert "Did you mean 'sweeps'?" in ended.err
+
+
+def test_the_schema_is_the_model_s(run) -> None:
+    assert run("config", "schema").json == RunConfig.model_json_schema()
+
+
+def test_every_key_is_in_the_reference_with_words(run) -> None:
+    shown = run("config", "keys").out
+    assert shown == markdown()
+    for section in sections():
+        assert section.keys or section.variant
+        for key in section.keys:
+            assert f"| `{key.name}` |" in shown
+            assert key.text, f"{section.path}.{key.name} has no words"
+    known = {(section.path, key.name) for section in sections() for key in section.keys}
+    for path in EXAMPLES:
+        for name, _ in dotted(load_config(path)):
+            section, _, key = name.rpartition(".")
+            section = "fields.NAME" if section.startswith("fields.") else section
+            assert (section, key) in known or key in ("kind", "by", "method"), name  # what chooses among sections

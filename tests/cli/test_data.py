@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.config import load_config
+from recall.data.dataset import load_dataset
+
+SMALL = ("--users", 60, "--items", 50, "--interactions", 900)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_generated_tables_pass_their_own_check(run, tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "shop"
+    ended = run("data", "generate", folder, *SMALL, *(["--csv"] if suffix == "csv" else []))
+    assert (ended.code, ended.out) == (0, f"{folder}\n")
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"interactions.{suffix}", f"users.{suffix}", f"items.{suffix}", "recall.toml")
+    }
+    checked = run("data", "check", folder / "recall.toml", "--json")
+    assert checked.code == 0
+    assert not [finding for finding in checked.json if finding["level"] == "error"]
+
+
+def test_csv_and_parquet_hold_the_same_run(run, tmp_path: Path) -> None:
+    fingerprints = set()
+    for options in ([], ["--csv"]):
+        folder = tmp_path / f"shop{len(options)}"
+        run("data", "generate", folder, *SMALL, *options)
+        dataset = load_dataset(load_config(folder / "recall.toml"), folder)
+        fingerprints.add(tuple(dataset.events["item"].to_list()))
+        assert len(dataset.events) == 900
+    assert len(fingerprints) == 1
+
+
+def test_generate_writes_over_nothing(run, tmp_path: Path) -> None:
+    (tmp_path / "users.parquet").write_text("mine")
+    ended = run("data", "generate", tmp_path, *SMALL)
+    assert ended.code == 73
+    assert str(tmp_path / "users.parquet") in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+
+
+def test_impossible_sizes_are_explained(run, tmp_path: Path) -> None:
+    ended = run("data", "generate", tmp_path / "shop", "--users", 2, "--items", 3, "--interactions", 100)
+    assert ended.code == 78
+    assert "cannot have 100 interactions" in ended.err
+    assert not (tmp_path / "shop").exists()
+
+
+def test_check_ends_with_65_when_the_run_could_not_be_trained(run, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    run("data", "generate", folder, *SMALL)
+    items = pl.read_parquet(folder / "items.parquet")
+    pl.concat([items, items.head(1)]).write_parquet(folder / "items.parquet")
+    ended = run("data", "check", folder / "recall.toml")
+    assert ended.code == 65
+    assert ended.out.startswith("error ")
+    assert "must be mended before training" in ended.err

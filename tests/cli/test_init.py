@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from recall.config import load_config
+from recall.data.dataset import load_dataset
+
+
+def test_an_empty_folder_gets_a_shop_that_trains(run, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    ended = run("init", folder)
+    assert (ended.code, ended.out) == (0, f"{folder / 'recall.toml'}\n")
+    assert len(load_dataset(load_config(folder / "recall.toml"), folder).events) == 4_000
+
+
+def test_tables_that_are_there_get_a_draft_that_loads(run, tiny_folder: Path) -> None:
+    ended = run("init", tiny_folder)
+    assert ended.code == 0
+    config = load_config(tiny_folder / "recall.toml")
+    assert config.data.users == "users.parquet"
+    assert load_dataset(config, tiny_folder).context_columns == ("strength", "device", "hour")
+
+
+def test_a_configuration_is_never_written_over(run, tiny_folder: Path) -> None:
+    (tiny_folder / "recall.toml").write_text("mine")
+    ended = run("init", tiny_folder)
+    assert ended.code == 73
+    assert (tiny_folder / "recall.toml").read_text() == "mine"
+
+
+def test_a_folder_without_interactions_is_explained(run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    ended = run("init", tmp_path)
+    assert ended.code == 65
+    assert "there is no interactions.parquet" in ended.err
+    assert not (tmp_path / "recall.toml").exists()

@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from recall.recommender import Recommender, Request
+
+
+def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Recommender) -> None:
+    expected = recommender.recommend(
+        Request(user_id="u1", features={"age": 30}, context={"device": "web", "hour": 3}, n=4, exclude=("i2",))
+    )
+    ended = run(
+        *("query", published, "--user", "u1", "--feature", "age=30", "--context", "device=web"),
+        *("--context", "hour=3", "-n", 4, "--exclude", "i2", "--json"),
+    )
+    assert ended.code == 0
+    assert [item["item_id"] for item in ended.json["items"]] == [item.item_id for item in expected.items]
+    assert ended.json["user"] == "known"
+
+
+def test_people_see_a_table_with_the_items_features(run, published: Path) -> None:
+    ended = run("query", published, "--history", "i1", "--history", "i2", "-n", 3, "--exclude", "nothing")
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["rank", "item", "score", "category", "tags", "tag_weights", "price"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    assert "anonymous user, exact search, bundle 000001-" in ended.err
+    assert "1 excluded ids are not in the catalogue: 'nothing'" in ended.err
+
+
+def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({"user_id": "u3", "context": {"device": "tv"}, "n": 2}))
+    ended = run("query", published, "--request", path, "--json")
+    assert len(ended.json["items"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [("{", None), ("[]", None), ('{"userid": "u1"}', "/userid"), ('{"exclude": "i1"}', "/exclude"), ('{"n": 0}', "/n")],
+)
+def test_a_wrong_request_says_where(run, published: Path, tmp_path: Path, body: str, where: str | None) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(body)
+    ended = run("query", published, "--request", path)
+    assert ended.code == 65
+    assert f"where: {where or path}" in ended.err
+
+
+def test_an_option_without_a_value_and_an_unknown_column_are_named(run, published: Path) -> None:
+    assert "--feature column=value" in run("query", published, "--feature", "age").err
+    ended = run("query", published, "--context", "devise=web")
+    assert ended.code == 65
+    assert "Did you mean 'device'?" in ended.err

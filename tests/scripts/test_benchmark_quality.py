@@ -1,0 +1,65 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_tiny_tables
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+name = "tiny-run"
+[data]
+time = "time"
+users = "users.parquet"
+items = "items.parquet"
+split = { by = "last", test = 1, valid = 1 }
+[fields]
+user_id = { side = "user", kind = "categorical" }
+item_id = { side = "item", kind = "categorical" }
+tags = { side = "item", kind = "bag" }
+[model]
+k = 4
+[train]
+sweeps = 2
+[evaluation]
+at = [3]
+intervals = 20
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/benchmark_quality.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.mark.parametrize("folder", ["tiny", "tiny-run", "."])
+def test_finds_the_tables_and_prints_and_keeps_what_it_came_to(folder: str, config: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data" / folder
+    data.mkdir(parents=True)
+    write_tiny_tables(data)
+    done = run(str(config), "--data", str(tmp_path / "data"), "--seed", "3", "--out", str(tmp_path / "result.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["split"], result["k"], result["seed"], result["report"]["part"]) == ("last", 4, 3, "test")
+    assert result["seconds"]["train"] > 0
+    assert result["peak_memory_mb"] > 10
+    assert result["largest_error"] < 1e-4
+    assert f"{result['report']['model']['metrics']['recall@3']['value']:.4f}" in done.stdout
+    assert "sweep 2/2" in done.stderr
+
+
+def test_says_where_it_looked(config: Path, tmp_path: Path) -> None:
+    done = run(str(config), "--data", str(tmp_path))
+    assert done.returncode == 65
+    assert "no 'interactions.parquet'" in done.stderr
+    assert "Traceback" not in done.stderr
