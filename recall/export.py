@@ -166,7 +166,7 @@ def _model_scores(model: FactorizationMachine, users: SparseRows, items: SparseR
     exact, users, items = _restricted(model, users, items)
     item_batch = SparseBatch.of(items, torch.float64)
     scores = np.empty((len(users), len(items)))
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
         for row in range(len(users)):
             repeated = users.take(np.full(len(items), row))
             scores[row] = exact.score(SparseBatch.of(repeated, torch.float64), item_batch).numpy()
@@ -203,6 +203,16 @@ def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
 
 def _array(tensor: torch.Tensor) -> Float32:
     return tensor.detach().to("cpu", torch.float32).numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ Generating the data and fitting the encoder are not part of an export, and not t
 """
 
 import argparse
+import os
 import platform
+import resource
 import shutil
 import sys
 import tempfile
@@ -108,7 +110,9 @@ def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, o
     encoder = FeatureEncoder.fit(dataset)
     model = draw_model(encoder, k, 0)
     prepared = time.perf_counter() - started
+    processor = time.process_time()
     report = export(model, encoder, dataset, config, root)
+    processor = time.process_time() - processor
     manifest = report.manifest
     return report, {
         "items": n_items,
@@ -116,11 +120,18 @@ def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, o
         "features_per_item": 10,
         "seconds": {name: round(value, 2) for name, value in report.seconds.items()},
         "total_seconds": round(sum(report.seconds.values()), 2),
+        "processor_seconds": round(processor, 2),
         "preparing_seconds": round(prepared, 2),
+        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
         "index": manifest.index.model_dump(),
         "parity": manifest.parity.model_dump(),
-        "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+        },
         "libraries": manifest.libraries,
     }
 
@@ -142,6 +153,7 @@ def main() -> int:
     for stage, seconds in report.seconds.items():
         print(f"{stage:>10}  {seconds:7.2f} s")
     print(f"{'total':>10}  {figures['total_seconds']:7.2f} s for {arguments.items:,} items")
+    print(f"{'processor':>10}  {figures['processor_seconds']:7.2f} s")
     print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
     if arguments.out is not None:
         arguments.out.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))

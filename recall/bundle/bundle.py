@@ -14,11 +14,13 @@ from recall.bundle.ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.publish import resolve
 from recall.bundle.tensors import check_finite, map_tensors, write_tensors
-from recall.errors import BundleError, RecallError
+from recall.errors import BundleError, DataError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
 from recall.vectors import FMTables
 
+_STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
+"""What reading an encoder's state may give rise to when something else wrote it."""
 _PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
 
 
@@ -124,7 +126,14 @@ def _read_encoder(folder: Path) -> FeatureEncoder:
     path = folder / files.ENCODER
     try:
         return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), _read_parquet(folder / files.VOCABULARIES))
-    except (ValueError, KeyError, TypeError, PolarsError) as error:  # whatever a state of another make gives rise to
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        PolarsError,
+        DataError,
+    ) as error:  # whatever a state of another make gives rise to
         raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
 
 
@@ -155,7 +164,7 @@ def _read_ids(folder: Path, manifest: Manifest) -> ItemIds:
         )
     try:
         return ItemIds.of(values)
-    except RecallError as error:
+    except DataError as error:
         raise BundleError(error.what, where=str(path)) from None
 
 

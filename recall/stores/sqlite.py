@@ -2,8 +2,8 @@
 
 import random
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock, local
 from urllib.parse import quote
 
 import orjson
@@ -13,14 +13,13 @@ from recall.stores.users import UserRecord
 
 
 class SqliteUsers:
-    """The store of a bundle; each thread that asks gets a connection of its own."""
+    """The store of a bundle. Whoever asks borrows a connection, so there are as many as were ever asked at once."""
 
     def __init__(self, path: Path) -> None:
         """Open a file that `write_user_store` wrote. Raises BundleError when it is none."""
         self._path = path
-        self._lock = Lock()
-        self._connections: list[sqlite3.Connection] = []
-        self._thread = local()
+        self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
+        self._closed = False
         self._size = int(self._ask("SELECT count(*) FROM users", ())[0][0])
 
     def __len__(self) -> int:
@@ -40,23 +39,33 @@ class SqliteUsers:
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
     def close(self) -> None:
-        """As `UserStore.close` promises."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
+        """As `UserStore.close` promises; a connection that is lent out is closed when it comes back."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _ask(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
+        if self._closed:
+            raise BundleError("the users were closed", where=str(self._path), mend="Load the bundle again")
         try:
-            return self._connection().execute(statement, values).fetchall()
+            connection = self._borrow()
+            try:
+                return connection.execute(statement, values).fetchall()
+            finally:
+                self._give_back(connection)
         except sqlite3.DatabaseError as error:
             raise BundleError("the users cannot be read", where=str(self._path), why=str(error)) from None
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._thread, "connection", None)
-        if connection is None:
-            # immutable: no locks and no journal are looked for; close() may come from another thread than the one that asks
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            # immutable: neither locks nor a journal are looked for; one thread at a time has the connection, but not always one
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro&immutable=1"
-            connection = self._thread.connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            with self._lock:
-                self._connections.append(connection)
-        return connection
+            return sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self.close()

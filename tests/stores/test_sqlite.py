@@ -69,6 +69,19 @@ def test_threads_ask_at_once(users: SqliteUsers) -> None:
         assert list(pool.map(users.get, ids)) == [users.get(one) for one in ids]
 
 
+def test_there_are_no_more_connections_than_were_needed_at_once(users: SqliteUsers) -> None:
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(users.get, ["u1"] * 50))
+    assert len(users._idle) <= 4
+
+
+def test_closed_users_say_so(users: SqliteUsers) -> None:
+    users.close()
+    with pytest.raises(BundleError, match="closed"):
+        users.get("u1")
+
+
 def test_values_keep_their_written_form(tiny_dataset: Dataset, tmp_path: Path) -> None:
     table = pl.DataFrame(
         {

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recall.config import IndexConfig
+from recall.errors import IndexFileError
+from recall.index.engine import faiss_threads
+from recall.index.opening import build_index, open_index
+from tests.index.test_contract import users_like_a_model, vectors_like_a_model
+
+VECTORS = vectors_like_a_model(200, 9, 0)
+QUERIES = users_like_a_model(10, 9, 1)
+
+
+@pytest.mark.parametrize(("exact_up_to", "kind"), [(200, "exact"), (199, "ivf"), (0, "ivf")])
+def test_large_catalogues_are_searched_approximately(exact_up_to: int, kind: str) -> None:
+    assert build_index(VECTORS, QUERIES, IndexConfig(exact_up_to=exact_up_to), seed=0).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_a_kind_may_be_asked_for(kind: str) -> None:
+    assert build_index(VECTORS, QUERIES, IndexConfig.model_validate({"kind": kind}), seed=0).kind == kind
+
+
+def test_a_kind_that_is_not_known_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match=r"no index of kind 'hnsw'.* Known names: exact, ivf"):
+        open_index(tmp_path / "index.faiss", "hnsw", {}, VECTORS)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    index = build_index(VECTORS, QUERIES, IndexConfig(kind="ivf"), seed=0)
+    index.write(tmp_path / "index.faiss")
+    with pytest.raises(IndexFileError, match="not a IndexFlatIP"):
+        open_index(tmp_path / "index.faiss", "exact", {"longest": 1.0}, VECTORS)
+
+
+def test_other_vectors_of_the_same_shape_are_refused(tmp_path: Path) -> None:
+    index = build_index(VECTORS, QUERIES, IndexConfig(kind="exact"), seed=0)
+    index.write(tmp_path / "index.faiss")
+    with pytest.raises(IndexFileError, match="holds other vectors than the bundle"):
+        open_index(tmp_path / "index.faiss", "exact", index.params, np.roll(VECTORS, 1, axis=0))
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with faiss_threads(1):
+        pass
+    build_index(VECTORS, QUERIES, IndexConfig(kind="ivf"), seed=0, threads=1).search(QUERIES, 3)
+    assert torch.get_num_threads() == before
