@@ -21,8 +21,8 @@ class Part(StrEnum):
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     config: Annotated[Path, typer.Argument(help="The TOML file of the run: its data, split and evaluation are used.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
     part: Annotated[Part, typer.Option(help="The part of the interactions to judge by.")] = Part.TEST,
     settings: Annotated[
@@ -33,7 +33,7 @@ def evaluate(
 ) -> None:
     """Judge a published bundle by its answers to held-out interactions, popularity beside it.
 
-    Example: recall evaluate bundles shop/recall.toml
+    Example: recall evaluate shop/recall.toml shop/bundles
     """
     from recall.config import load_config
     from recall.data.dataset import load_dataset

@@ -81,12 +81,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path
 
 def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
     report = tmp_path / "reports" / "shop.json"
-    ended = run("evaluate", bundles, shop / "recall.toml", "--set", "evaluation.intervals=50", "--out", report, "--json")
+    ended = run("evaluate", shop / "recall.toml", bundles, "--set", "evaluation.intervals=50", "--out", report, "--json")
     assert ended.code == 0
     assert ended.json["bundle"] == resolve(bundles).name
     assert ended.json["found"]["value"] == 1.0
     assert report.exists()
-    shown = run("evaluate", bundles, shop / "recall.toml", "--part", "valid", "--set", "evaluation.intervals=0")
+    shown = run("evaluate", shop / "recall.toml", bundles, "--part", "valid", "--set", "evaluation.intervals=0")
     assert "valid part" in shown.out
     assert "recall@10" in shown.out
 
