@@ -12,6 +12,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars import selectors
 
 from recall.errors import DataError
 
@@ -76,6 +77,16 @@ def canonical_series(values: pl.Series) -> pl.Series:
     distinct = Distinct.of(values)
     texts = [None if value is None else canonical(value) for value in values.gather(distinct.first).to_list()]
     return pl.Series(values.name, texts, dtype=pl.String).gather(distinct.codes)
+
+
+def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same columns, with values that mean in a request what they mean in a table.
+
+    In a request NaN is an error and not a missing value, and a 32-bit number would be read as its 64-bit neighbour.
+    """
+    return frame.with_columns(selectors.float().as_expr().fill_nan(None)).with_columns(
+        selectors.by_dtype(pl.Float32).cast(pl.String).cast(pl.Float64)  # text keeps a 32-bit number as it was written
+    )
 
 
 def numbers(values: pl.Series, where: str) -> pl.Series:

@@ -1,29 +1,31 @@
 """Judge a published model by its answers: the same recommender that serves, the whole catalogue, nothing sampled."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from recall.bundle.ids import ItemIds
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
-from recall.data.split import TEST, TRAIN
+from recall.data.split import TEST
 from recall.errors import ConfigError, DataError
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.lists import Int64, ItemLists
+from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.ranking import top_rows
 from recall.evaluation.requests import requests
+from recall.index.calibration import shares_found
 from recall.models.popularity import Popularity
-from recall.recommender import MOST, Recommender, Request
+from recall.recommender import MOST, Recommender
 
 _AT_ONCE = 512  # requests answered by one search
-_COMPARED = 2_000  # requests whose answers are compared with an exact search
+_COMPARED = 2_000  # requests whose lists are compared with an exact search
+_PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
 
 class ListFigures(BaseModel):
@@ -34,7 +36,7 @@ class ListFigures(BaseModel):
     metrics: dict[str, Estimate]
     """recall, hit_rate, ndcg, mrr, map and novelty, each as `name@k`, with intervals over users."""
     coverage: dict[str, float]
-    """Share of the catalogue that stands in at least one list, by `coverage@k`."""
+    """Share of the catalogue, of the data and the bundle together, that stands in at least one list, by `coverage@k`."""
     gini: dict[str, float]
     """Inequality of exposure over the catalogue, by `gini@k`; 0 is equal."""
 
@@ -48,12 +50,15 @@ class EvaluationReport(BaseModel):
     part: Literal["train", "valid", "test"]
     mask: Literal["none", "context", "user"]
     request: Literal["row", "context"]
+    """How it was asked: with a history field each row is a request, whatever the configuration says."""
     requests: int
     users: int
     items: int
     relevant: int
     unreachable: int
     """Relevant items that are masked or not in the bundle's catalogue: each is a miss."""
+    strangers: int
+    """Requests whose user the bundle does not hold: they are answered without the features of the users table."""
     exact: bool
     """Whether the index always finds the best items."""
     found: Estimate
@@ -78,7 +83,7 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
         split: the part to judge.
 
     Raises:
-        DataError: the part is empty, or the data name a context column that the model does not know.
+        DataError: the part is empty, or the data lack a context column or the history that the model reads.
         ConfigError: a length in `evaluation.at` is longer than an answer may be.
     """
     started = time.monotonic()
@@ -91,44 +96,59 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
-    asked = requests(dataset, held, recommender.bundle.encoder.context_columns, at[-1])
-    catalogue = ItemIds.of(dataset.items[dataset.schema.item_id])
-    rows = _answers(recommender, asked, catalogue, at[-1])
+    catalogue = _catalogue(dataset, recommender.bundle.item_ids)
+    rows, strangers = _answers(recommender, dataset, held, catalogue, at[-1])
 
-    counts = np.bincount(dataset.events["item"].to_numpy()[dataset.select(TRAIN)], minlength=len(dataset.items))
+    counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
     popular = Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1])
     by_model, by_popularity = (_judge(held, lists, counts, at) for lists in (rows, popular))
     resamples, seed = config.evaluation.intervals, config.seed
-    held_ids = set(recommender.bundle.item_ids.ids(np.arange(len(recommender.bundle.item_ids))))
-    absent = np.array([one not in held_ids for one in dataset.items[dataset.schema.item_id]], dtype=np.bool_)
+    absent = recommender.bundle.item_ids.rows(catalogue.ids(held.relevant.items.astype(np.int64))) < 0
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
-        part=("train", "valid", "test")[split],
+        part=_PARTS[split],
         mask=config.evaluation.mask,
-        request=config.evaluation.request,
+        request="row" if dataset.schema.history is not None else config.evaluation.request,
         requests=len(held),
         users=len(np.unique(held.user)),
         items=len(recommender.bundle.item_ids),
         relevant=len(held.relevant.items),
-        unreachable=held.unreachable + int(absent[held.relevant.items].sum()),
+        unreachable=int((absent | held.hidden).sum()),
+        strangers=strangers,
         exact=recommender.index.exact,
-        found=_found(recommender, held, asked, resamples, seed),
-        model=_figures(by_model, rows, len(dataset.items), at, resamples, seed),
-        popularity=_figures(by_popularity, popular, len(dataset.items), at, resamples, seed),
+        found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
+        model=_figures(by_model, rows, len(catalogue), at, resamples, seed),
+        popularity=_figures(by_popularity, popular, len(catalogue), at, resamples, seed),
         comparison=compare(by_model, by_popularity, resamples, seed),
         seconds=time.monotonic() - started,
     )
 
 
-def _answers(recommender: Recommender, asked: Sequence[Request], catalogue: ItemIds, n: int) -> Int64:
-    """Rows of the data set's items that each request was answered with: int64 [q, n], -1 past the end."""
-    rows = np.full((len(asked), n), -1, dtype=np.int64)
-    for first in range(0, len(asked), _AT_ONCE):
-        answers = recommender.recommend_batch(asked[first : first + _AT_ONCE])
+def _catalogue(dataset: Dataset, published: ItemIds) -> ItemIds:
+    """The data set's items in order of their rows, then those that only the bundle has."""
+    ids = dataset.items[dataset.schema.item_id]
+    others = published.values
+    return ItemIds.of(pl.concat([ids, others.filter(~others.is_in(ids.implode())).alias(ids.name)]))
+
+
+def _pieces(held: HeldOut) -> Iterator[tuple[int, HeldOut]]:
+    for first in range(0, len(held), _AT_ONCE):
+        yield first, held.between(first, min(first + _AT_ONCE, len(held)))
+
+
+def _answers(recommender: Recommender, dataset: Dataset, held: HeldOut, catalogue: ItemIds, n: int) -> tuple[Int64, int]:
+    """What each request was answered with, as rows of `catalogue`: int64 [q, n], -1 past the end.
+
+    The second value is the number of requests whose user the bundle does not hold.
+    """
+    rows = np.full((len(held), n), -1, dtype=np.int64)
+    strangers = 0
+    for first, piece in _pieces(held):
+        answers = recommender.recommend_batch(requests(dataset, piece, recommender.bundle.encoder, n))
         for row, answer in enumerate(answers, start=first):
-            found = catalogue.rows([item.item_id for item in answer.items])
-            rows[row, : len(found)] = found
-    return rows
+            rows[row, : len(answer.items)] = catalogue.rows([item.item_id for item in answer.items])
+            strangers += answer.user == "unknown"
+    return rows, strangers
 
 
 def _judge(held: HeldOut, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> Judgements:
@@ -146,18 +166,11 @@ def _figures(judgements: Judgements, rows: Int64, n_items: int, at: Sequence[int
     )
 
 
-def _found(recommender: Recommender, held: HeldOut, asked: Sequence[Request], resamples: int, seed: int) -> Estimate:
-    """Share of the exact top lists over the bundle's own vectors that the index returns for the same user vectors."""
-    chosen: Int64 = np.arange(len(held))
-    if len(held) > _COMPARED:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(held), _COMPARED, replace=False))
-    vectors = recommender.user_vectors([asked[row] for row in chosen.tolist()])
-    n = min(asked[0].n, len(recommender.bundle.item_ids))
-    returned = recommender.index.search(vectors, n).rows
-    exact = top_rows(vectors, recommender.bundle.item_vectors, ItemLists.empty(len(chosen)), n)
-    lowest = np.einsum("qd,qd->q", vectors, recommender.bundle.item_vectors[exact[:, -1]])
-    scores = np.einsum("qd,qnd->qn", vectors, recommender.bundle.item_vectors[returned])
-    # an item level with the last exact one, to rounding, is as good an answer
-    good = (returned >= 0) & (scores >= (lowest - 1e-5 * np.maximum(np.abs(lowest), 1.0))[:, None])
-    values: Mapping[str, npt.NDArray[np.float64]] = {"found": good.mean(axis=1)}
-    return estimate(Judgements(held.user[chosen], values), resamples, seed)["found"]
+def _found(recommender: Recommender, dataset: Dataset, held: HeldOut, n: int, resamples: int, seed: int) -> Estimate:
+    """Share of the exact lists over the bundle's vectors that the index returns for the requests' vectors, unmasked."""
+    encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
+    shares = [
+        shares_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, piece, encoder, n)), n)
+        for _, piece in _pieces(held)
+    ]
+    return estimate(Judgements(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]

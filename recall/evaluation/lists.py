@@ -60,20 +60,22 @@ class ItemLists:
         Returns:
             bool [n, m].
         """
-        if not len(self.items) or not rows.size:
-            return np.zeros(rows.shape, dtype=np.bool_)
-        span = int(max(self.items.max(), rows.max())) + 1
-        known = np.sort(self.owners * span + self.items)
+        span = int(max(self.items.max(initial=0), rows.max(initial=0))) + 1
         asked = np.arange(len(rows))[:, None] * span + rows
-        place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        held: Bool = (known[place] == asked) & (rows >= 0)
+        held: Bool = _among(asked, self._pairs(span)) & (rows >= 0)
         return held
+
+    def shared(self, others: "ItemLists") -> Bool:
+        """Whether each item of list r stands in list r of `others` too; bool [nnz]."""
+        span = max(int(self.items.max(initial=0)), int(others.items.max(initial=0))) + 1
+        return _among(self._pairs(span), others._pairs(span))
 
     @staticmethod
     def from_pairs(owners: Integers, items: Integers, n: int) -> "ItemLists":
         """n lists from pairs (list, item) in any order (integer [m] each); repeated pairs count once."""
         span = int(items.max(initial=0)) + 1
-        pairs = np.unique(owners.astype(np.int64) * span + items)
+        pairs = np.sort(owners.astype(np.int64) * span + items)
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique hashes, and takes far longer over millions
         indptr = np.searchsorted(pairs, np.arange(n + 1) * span).astype(np.int64)
         return ItemLists(indptr, (pairs % span).astype(np.int32))
 
@@ -81,3 +83,17 @@ class ItemLists:
     def empty(n: int) -> "ItemLists":
         """n lists without items."""
         return ItemLists(np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))
+
+    def _pairs(self, span: int) -> Int64:
+        """One number for each item and its list: int64 [nnz], below len(self) * span when items are below span."""
+        pairs: Int64 = self.owners * span + self.items
+        return pairs
+
+
+def _among(asked: Int64, known: Int64) -> Bool:
+    """Whether each number of `asked` (int64, any shape) is one of `known` (int64 [m], in any order)."""
+    if not len(known):
+        return np.zeros(asked.shape, dtype=np.bool_)
+    known = np.sort(known)
+    found: Bool = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+    return found

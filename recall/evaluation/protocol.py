@@ -6,7 +6,7 @@ import numpy as np
 
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
-from recall.evaluation.lists import Int64, Integers, ItemLists
+from recall.evaluation.lists import Bool, Int64, Integers, ItemLists
 from recall.values import Distinct
 
 
@@ -41,11 +41,14 @@ class HeldOut:
         return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
 
     @property
-    def unreachable(self) -> int:
-        """Number of relevant items that no answer can hold, because they are masked."""
-        owners = self.relevant.owners
-        lists = self.masked.take(owners)
-        return int(lists.contains(self.relevant.items[:, None]).sum())
+    def hidden(self) -> Bool:
+        """Whether each of `relevant.items` is masked, so that no answer can hold it; bool [nnz]."""
+        return self.relevant.shared(self.masked)
+
+    def between(self, first: int, last: int) -> "HeldOut":
+        """Requests first, ..., last - 1."""
+        relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
+        return HeldOut(self.event[first:last], self.user[first:last], relevant, masked)
 
 
 def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> HeldOut:

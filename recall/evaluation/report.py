@@ -16,18 +16,20 @@ def render(report: EvaluationReport) -> RenderableType:
     table.add_column("metric")
     for name in ("model", "popularity", "difference", "ratio"):
         table.add_column(name, justify="right")
-    for name, mine in report.model.metrics.items():
+    for name, figure in report.model.metrics.items():
         compared = report.comparison[name]
         table.add_row(
             name,
-            _interval(mine),
+            _interval(figure),
             _interval(report.popularity.metrics[name]),
-            _interval(compared.difference),
+            _interval(compared.difference, "+"),
             _ratio(compared),
         )
-    for kind in ("coverage", "gini"):
-        theirs = getattr(report.popularity, kind)
-        for name, value in getattr(report.model, kind).items():
+    for mine, theirs in (
+        (report.model.coverage, report.popularity.coverage),
+        (report.model.gini, report.popularity.gini),
+    ):
+        for name, value in mine.items():
             table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
     return Group(table, *(Text(line) for line in _notes(report)))
 
@@ -43,15 +45,17 @@ def _notes(report: EvaluationReport) -> Iterable[str]:
     if report.unreachable:
         lost = f"{report.unreachable:,} of {report.relevant:,} relevant items"
         yield f"{lost} are masked or not in the catalogue, and count as missed."
+    if report.strangers:
+        yield f"{report.strangers:,} requests are of users that the bundle does not hold."
     search = "exact" if report.exact else "approximate"
     yield f"The index is {search}: it returned {report.found.value:.4%} of the exact lists. {report.seconds:.1f} s."
     yield "Brackets hold 95 % intervals, by drawing users anew."
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval(estimate: Estimate, sign: str = "") -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.4f}"
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+        return f"{estimate.value:{sign}.4f}"
+    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def _ratio(comparison: Comparison) -> str:

@@ -39,11 +39,16 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
     """
+    shares = shares_found(index, vectors, queries, n)
+    return Certificate(len(queries), min(n, index.size), float(shares.mean()), float(shares.min()))
+
+
+def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> npt.NDArray[np.float64]:
+    """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
     n = min(n, index.size)
     # what a row must score to be among the n best, less what rounding may take
     worst = brute_force(vectors, queries, n)[0][:, -1] - rounding(queries, longest_of(vectors))
-    shares = _shares_found(index, queries, n, worst)
-    return Certificate(len(queries), n, float(shares.mean()), float(shares.min()))
+    return _shares_above(index, queries, n, worst)
 
 
 def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
@@ -73,7 +78,7 @@ def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, targe
     while True:
         effort = Effort(nprobe, max(growth, 0.0), n)
         index = index.with_effort(effort)
-        if nprobe >= index.nlist or _shares_found(index, queries, n, worst).mean() >= target:
+        if nprobe >= index.nlist or _shares_above(index, queries, n, worst).mean() >= target:
             return index
         nprobe = min(nprobe + max(nprobe // 16, 1), index.nlist)
 
@@ -89,6 +94,6 @@ def _fewest(places: Int64, target: float) -> int:
     return int(ordered[math.ceil(target * len(ordered)) - 1]) + 1
 
 
-def _shares_found(index: ItemIndex, queries: Float32, n: int, worst: Float32) -> npt.NDArray[np.float64]:
+def _shares_above(index: ItemIndex, queries: Float32, n: int, worst: Float32) -> npt.NDArray[np.float64]:
     """Share of each query's n results that score at least `worst`: [q]."""
     return np.asarray((index.search(queries, n).scores >= worst[:, None]).mean(axis=1), dtype=np.float64)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 import polars as pl
-from polars import selectors
 
 from recall.data.dataset import Dataset
-from recall.values import canonical
+from recall.values import as_requested, canonical
 
 HISTORY = 50
 """Histories keep at least this many items, so that a longer history field can be tried on the same store."""
@@ -48,10 +47,7 @@ def write_user_store(path: Path, dataset: Dataset, splits: Sequence[int] | None 
 def _rows(dataset: Dataset, splits: Sequence[int] | None) -> Iterator[tuple[str, bytes, bytes, bytes]]:
     """(id, features, history, seen) of every user, the last three as JSON."""
     column = dataset.schema.user_id
-    # text keeps a 32-bit number as it was written: 0.1 and not its 64-bit neighbour
-    users = dataset.users.with_columns(selectors.float().as_expr().fill_nan(None)).with_columns(
-        selectors.by_dtype(pl.Float32).cast(pl.String).cast(pl.Float64)
-    )
+    users = as_requested(dataset.users)
     field = dataset.schema.history
     longest = max(HISTORY, max(last for _, last in field.lags) if field is not None else 0)
     item_ids = dataset.items[dataset.schema.item_id].to_list()

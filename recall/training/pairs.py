@@ -10,7 +10,7 @@ from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
-from recall.vocabulary import UNKNOWN
+from recall.vocabulary import MISSING, UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class ObservedPairs:
 
         A random `share` of contexts and of items is repeated, with their observations; in each copy about half of the
         blocks have their features replaced by the block's unknown row, which so learns to stand for a value never seen.
+        Where no value is ever missing, the missing row takes half of those, so that a request may leave any field out.
         Full rows stay as they are: with one row for each context and item there is no second draw that could mend a loss.
 
         Args:
@@ -63,12 +64,12 @@ class ObservedPairs:
         source = np.repeat(self.indptr[:-1][contexts] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         copied = replace(
             self,
-            contexts=SparseRows.below([self.contexts, _drop(self.contexts.take(contexts), encoder.user_blocks, rng)]),
+            contexts=SparseRows.below([self.contexts, _drop(self.contexts, contexts, encoder.user_blocks, rng)]),
             indptr=np.concatenate([self.indptr, self.indptr[-1] + np.cumsum(lengths)]),
             observed=np.concatenate([self.observed, self.observed[source]]),
             weights=np.concatenate([self.weights, self.weights[source]]),
         )
-        return copied._with_item_copies(items, _drop(self.items.take(items), encoder.item_blocks, rng))
+        return copied._with_item_copies(items, _drop(self.items, items, encoder.item_blocks, rng))
 
     def _with_item_copies(self, items: npt.NDArray[np.integer], rows: SparseRows) -> "ObservedPairs":
         copy_of = np.full(len(self.items), -1, dtype=np.int32)
@@ -86,13 +87,16 @@ class ObservedPairs:
         )
 
 
-def _drop(rows: SparseRows, blocks: tuple[Block, ...], rng: np.random.Generator) -> SparseRows:
-    """The rows with each block's features replaced by its unknown row, by the toss of a coin for each row and block."""
+def _drop(full: SparseRows, chosen: npt.NDArray[np.integer], blocks: tuple[Block, ...], rng: np.random.Generator) -> SparseRows:
+    """The rows at positions `chosen`; a coin for each row and block decides whether its features are replaced."""
+    rows = full.take(chosen)
     row = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(rows.indptr))
     offsets = np.array([block.offset for block in blocks], dtype=np.int32)
     block = np.searchsorted(offsets, rows.indices, side="right") - 1
-    tossed = rng.random((len(rows), len(blocks))) < 0.5
-    indices = np.where(tossed[row, block], offsets[block] + UNKNOWN, rows.indices)
+    met = np.bincount(full.indices, minlength=full.n_features) > 0
+    tossed = rng.random((len(rows), len(blocks)))
+    stand_in = np.where((tossed < 0.25) & ~met[offsets + MISSING], offsets + MISSING, offsets + UNKNOWN)  # [rows, blocks]
+    indices = np.where(tossed[row, block] < 0.5, stand_in[row, block], rows.indices)
     # several values of one bag fall to the same row: merge them, their weights added
     key, position = np.unique(row * rows.n_features + indices, return_inverse=True)
     weights = np.bincount(position, weights=rows.weights, minlength=len(key)).astype(np.float32)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recall.config import RunConfig, WholeCatalogueConfig
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import SparseRows
 from recall.models.fm import FactorizationMachine
 from recall.training.learner import Learner
 from recall.training.loop import Checkpointing, SweepReport, run_sweeps
@@ -70,6 +72,8 @@ def train(
     pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, config.model.k)
     model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
+    _clear(model.user_factors, pairs.contexts)
+    _clear(model.item_factors, pairs.items)
     learner: Learner
     if isinstance(config.train, WholeCatalogueConfig):
         learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
@@ -87,6 +91,12 @@ def train(
     )
     metrics = dict(validation(model)) if validation is not None else {}
     return TrainResult(model, position.sweep, position.best_sweep or position.sweep, metrics, position.seconds)
+
+
+@torch.no_grad()
+def _clear(factors: Tensor, rows: SparseRows) -> None:
+    """Start features that no row has at zero: nothing would ever move them from where chance put them."""
+    factors[torch.from_numpy(np.bincount(rows.indices, minlength=rows.n_features) == 0)] = 0.0
 
 
 def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:

@@ -11,6 +11,7 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, DataError
+from recall.evaluation import evaluate as evaluation
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.protocol import held_out
 from recall.evaluation.report import render
@@ -108,9 +109,48 @@ def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path
     new = pl.DataFrame({**{name: [events[name][0]] for name in events.columns}, "item_id": ["brand new"], "time": [999]})
     pl.concat([events, new.select(events.columns).cast(dict(events.schema))]).write_parquet(folder / "interactions.parquet")
     dataset = load_dataset(config, folder)
+    known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
+    held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
     report = evaluate(recommender, dataset, config)
-    assert report.unreachable >= 1
+    assert report.unreachable == held.hidden.sum() + 1
     assert report.items == len(dataset.items) - 1
+
+
+def test_items_that_only_the_bundle_has_take_their_places_in_the_lists(judged, tmp_path):
+    """Data that no longer hold an item: the bundle still returns it, and what stands behind it does not move up."""
+    config, dataset, _, _, recommender, _ = judged
+    write_tiny_tables(tmp_path)
+    asked = config.model_copy(update={"evaluation": EvaluationConfig(mask="none", at=(len(dataset.items),), intervals=0)})
+    whole = evaluate(recommender, load_dataset(asked, tmp_path), asked)
+    items = pl.read_parquet(tmp_path / "items.parquet").filter(pl.col("item_id") != "never")
+    items.write_parquet(tmp_path / "items.parquet")
+    fewer = load_dataset(asked, tmp_path)
+    assert len(fewer.items) == len(dataset.items) - 1
+    report = evaluate(recommender, fewer, asked)
+    assert report.model.metrics == whole.model.metrics
+    assert report.model.coverage == whole.model.coverage == {f"coverage@{len(dataset.items)}": 1.0}
+
+
+def test_users_that_the_bundle_does_not_hold_are_counted(judged, tmp_path):
+    config, _, _, _, recommender, report = judged
+    assert report.strangers == 0
+    write_tiny_tables(tmp_path)
+    events = pl.read_parquet(tmp_path / "interactions.parquet")
+    events.with_columns(pl.col("user_id").replace({"u3": "someone"})).write_parquet(tmp_path / "interactions.parquet")
+    assert evaluate(recommender, load_dataset(config, tmp_path), config).strangers == 1
+
+
+def test_pieces_change_nothing(judged, monkeypatch):
+    config, dataset, _, _, recommender, report = judged
+    monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
+    again = evaluate(recommender, dataset, config)
+    assert again == report.model_copy(update={"seconds": again.seconds})
+
+
+def test_how_it_was_asked_is_said_as_it_was(judged):
+    config, *_, report = judged
+    assert config.evaluation.request == "context"
+    assert report.request == "row"  # each row has a history of its own
 
 
 def test_refuses_what_cannot_be_judged(judged, tmp_path):

@@ -52,3 +52,10 @@ def test_empty_lists():
     assert len(empty) == 3
     assert empty.lengths.tolist() == [0, 0, 0]
     assert not empty.contains(np.zeros((3, 2), dtype=np.int64)).any()
+
+
+@given(lists_of_items, lists_of_items)
+def test_shared_agrees_with_sets(lists, others):
+    others = (others + [[]] * len(lists))[: len(lists)]
+    expected = [item in others[r] for r, items in enumerate(lists) for item in sorted(set(items))]
+    assert build(lists).shared(build(others)).tolist() == expected

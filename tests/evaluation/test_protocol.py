@@ -7,6 +7,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import TEST, TRAIN, VALID
 from recall.evaluation.protocol import held_out
 from recall.evaluation.requests import requests
+from recall.features.encoder import FeatureEncoder
 
 VISITS = [  # user, item, hour, split; in order of time
     ("ann", "a", 1, "train"),
@@ -61,7 +62,7 @@ def test_each_row_a_request_and_the_same_context_masked(tmp_path):
         ("bob", 1, {"a"}, {"c"}),
         ("bob", 1, {"a"}, {"c"}),
     ]
-    assert held.unreachable == 0
+    assert held.hidden.sum() == 0
 
 
 def test_one_request_for_each_context_and_the_users_items_masked(tmp_path):
@@ -69,7 +70,7 @@ def test_one_request_for_each_context_and_the_users_items_masked(tmp_path):
     assert sorted(got, key=str) == sorted(
         [("ann", 1, {"b", "d"}, {"a", "b", "c"}), ("ann", 2, {"d"}, {"a", "b", "c"}), ("bob", 1, {"a"}, {"c"})], key=str
     )
-    assert held.unreachable == 1  # ann had b before, under another context
+    assert held.hidden.sum() == 1  # ann had b before, under another context
 
 
 def test_the_validation_part_does_not_mask_itself(tmp_path):
@@ -90,7 +91,7 @@ def test_with_a_history_each_row_is_a_request_with_what_came_before_and_no_more(
         ("ann", {"b"}), ("ann", {"d"}), ("ann", {"d"}), ("bob", {"a"}), ("bob", {"a"})
     ]  # fmt: skip
     assert got[0][3] == {"a", "c"}  # the mask knows the context without the history
-    sent = requests(dataset, held, ["hour"], 4)
+    sent = requests(dataset, held, FeatureEncoder.fit(dataset), 4)
     assert [list(request.history) for request in sent] == [["c", "b"], ["b", "c"], ["d", "b"], ["c"], ["a", "c"]]
     assert all(not request.exclude_seen and request.n == 4 for request in sent)
     assert [dict(request.context) for request in sent] == [{"hour": 1}, {"hour": 1}, {"hour": 2}, {"hour": 1}, {"hour": 1}]

@@ -44,14 +44,23 @@ def test_dropping_leaves_what_was_there_and_adds_copies_with_unknown_values():
     original = [triple for triple in as_triples(dropped, range(n)) if triple[1] < m]
     assert original == as_triples(pairs, range(n))
     copies = dropped.contexts.take(np.arange(n, len(dropped.contexts)))
-    assert set(copies.indices.tolist()) <= set(range(12)) - {1, 6}
-    unknown = np.isin(copies.indices, [0, 5])
-    assert 0.3 < unknown.mean() < 0.7
-    # a bag of two values at weight .5 each becomes one unknown value of weight 1
-    assert np.allclose(copies.weights[copies.indices == 5], 1.0)
+    stand_ins = np.isin(copies.indices, [0, 1, 5, 6])
+    assert 0.3 < stand_ins.mean() < 0.7
+    assert {0, 1, 5, 6} <= set(copies.indices.tolist())
+    # a bag of two values at weight .5 each becomes one unknown or missing value of weight 1
+    assert np.allclose(copies.weights[np.isin(copies.indices, [5, 6])], 1.0)
     for row in range(len(copies)):
         part = copies.indices[copies.indptr[row] : copies.indptr[row + 1]]
         assert len(set(part.tolist())) == len(part)
+
+
+def test_a_missing_row_that_the_data_train_is_left_to_them():
+    pairs = pairs_of(np.random.default_rng(6))
+    pairs.contexts.indices[0] = 1
+    dropped = pairs.with_dropped_values(0.5, TwoBlocks(), np.random.default_rng(7))
+    copies = dropped.contexts.take(np.arange(len(pairs.contexts), len(dropped.contexts)))
+    assert (copies.indices == 1).sum() <= 1
+    assert (copies.indices == 6).sum() > 10
 
 
 def test_item_copies_are_observed_where_their_item_was():

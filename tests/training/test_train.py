@@ -42,8 +42,17 @@ def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
         .item()
         for share in (0.0, 0.5)
     ]
-    # without data a row keeps its draw, shrunk by the penalty; with data it learns
-    assert abs(norms[1] - norms[0]) > 1e-3
+    assert norms[0] == 0
+    assert norms[1] > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_feature_that_no_row_has_stays_at_zero(method, tiny_dataset, tiny_encoder):
+    model = train(config_with({**method, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
+    users = tiny_encoder.user_blocks[0]
+    assert users.name == "user_id"
+    assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing in training
+    assert torch.all(model.user_factors[users.offset + 2 : users.offset + users.size].norm(dim=1) > 0)
 
 
 @pytest.mark.parametrize("mask", ["none", "context", "user"])
