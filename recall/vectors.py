@@ -11,7 +11,8 @@ The same functions live on the model, where torch computes them; a proof at ever
 A feature occurs at most once in a row: x_t is one number.
 """
 
-from collections.abc import Iterator
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,10 +64,16 @@ class FMTables:
         """[the item's own first and second order ; sum_t v_t x_t] of n item rows: float32 [n, k + 1]."""
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
         norms = np.einsum("ij,ij->i", self.item_factors, self.item_factors, dtype=np.float64)
-        for first, part in _parts(rows):
+
+        def fill(first: int) -> None:
+            part = _part(rows, first)
             target = vectors[first : first + len(part)]
             target[:, 1:] = part.weighted_sum(self.item_factors)
             target[:, 0] = _own_part(part, target[:, 1:], self.item_weights[part.indices], norms[part.indices])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter while it gathers and adds
+            for _ in pool.map(fill, range(0, len(rows), _CHUNK)):
+                pass
         return vectors
 
     def user_offset(self, rows: SparseRows) -> Float64:
@@ -119,8 +126,8 @@ def _orders(rows: SparseRows, factors: Float32, weights: Float32) -> tuple[Float
     return total, first, squares
 
 
-def _parts(rows: SparseRows) -> Iterator[tuple[int, SparseRows]]:
-    for first in range(0, len(rows), _CHUNK):
-        indptr = rows.indptr[first : first + _CHUNK + 1]
-        entries = slice(int(indptr[0]), int(indptr[-1]))
-        yield first, SparseRows(indptr - indptr[0], rows.indices[entries], rows.weights[entries], rows.n_features)
+def _part(rows: SparseRows, first: int) -> SparseRows:
+    """Rows `first` to `first + _CHUNK`, without copying their entries."""
+    indptr = rows.indptr[first : first + _CHUNK + 1]
+    entries = slice(int(indptr[0]), int(indptr[-1]))
+    return SparseRows(indptr - indptr[0], rows.indices[entries], rows.weights[entries], rows.n_features)
