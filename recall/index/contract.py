@@ -92,7 +92,7 @@ def check_vectors(vectors: Float32) -> None:
 
 
 def check_queries(queries: Float32, n: int, dim: int, exclude: Sequence[Int64] | None) -> Sequence[Int64]:
-    """Raise RequestError unless `search` can answer; gives one array of excluded rows for each query."""
+    """Raise RequestError unless `search` can answer; gives the excluded rows of each query, rising and without repeats."""
     if n < 1:
         raise RequestError(f"{n} results were asked for", where="/n", mend="Ask for at least 1")
     if queries.ndim != 2 or queries.shape[1] != dim:
@@ -104,4 +104,4 @@ def check_queries(queries: Float32, n: int, dim: int, exclude: Sequence[Int64] |
         return [np.empty(0, dtype=np.int64)] * len(queries)
     if len(exclude) != len(queries):
         raise RequestError(f"{len(exclude)} lists of excluded rows for {len(queries)} user vectors", where="/exclude")
-    return exclude
+    return [np.unique(rows) if len(rows) > 1 else rows for rows in exclude]

@@ -122,7 +122,7 @@ def test_repeats_among_the_excluded_change_nothing(index: ItemIndex) -> None:
     once = np.arange(0, SIZE, 2)
     many = np.concatenate([once, once[::-1], once])
     one, other = index.search(QUERIES, 10, [once] * len(QUERIES)), index.search(QUERIES, 10, [many] * len(QUERIES))
-    np.testing.assert_array_equal(one.rows[:, :5], other.rows[:, :5])
+    np.testing.assert_array_equal(one.rows, other.rows)
     assert ((other.rows % 2) == 1).all()
 
 
