@@ -157,7 +157,7 @@ class Recommender:
         encoded = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
-        strangers = [one for one, row in zip(request.exclude, excluded, strict=False) if row < 0]
+        strangers = [request.exclude[place] for place in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
         return _Prepared(
             self.bundle.tables.user_vectors(encoded.rows)[0],
             encoded,

@@ -61,7 +61,8 @@ class ItemIds:
         known = known[self._hashes[places[known]] == hashes[known]]
         rows = self._rows[places[known]]
         found[known] = rows
-        texts, wanted = self.ids(rows), [ids[position] for position in known.tolist()]
+        wanted = list(ids) if len(known) == len(ids) else [ids[position] for position in known.tolist()]
+        texts = self.ids(rows)
         if texts != wanted:  # one comparison of all is many times faster than a loop, and different ids rarely share a hash
             for position, place, text, one in zip(known.tolist(), places[known].tolist(), texts, wanted, strict=True):
                 if text != one:
