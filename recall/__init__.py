@@ -1,1 +1,58 @@
-"""Factorization-machine recall: train on interactions and features, export exact vectors, serve the top n."""
+"""Factorization-machine recall: train on interactions and features, export exact vectors, serve the top n.
+
+What is named here is imported when it is first asked for: `import recall` is quick, and serving never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recall.config import RunConfig, load_config
+    from recall.errors import (
+        BundleError,
+        ConfigError,
+        DataError,
+        ExportError,
+        IndexFileError,
+        PublishBusyError,
+        PublishError,
+        RecallError,
+        RequestError,
+        TrainingError,
+    )
+    from recall.recommender import Recommendations, Recommender, Request, ScoredItem
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "IndexFileError",
+    "PublishBusyError",
+    "PublishError",
+    "RecallError",
+    "Recommendations",
+    "Recommender",
+    "Request",
+    "RequestError",
+    "RunConfig",
+    "ScoredItem",
+    "TrainingError",
+    "load_config",
+]
+
+_HOMES = {
+    "recall.config": ("RunConfig", "load_config"),
+    "recall.recommender": ("Recommendations", "Recommender", "Request", "ScoredItem"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'recall' has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), "recall.errors")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -17,13 +17,14 @@ from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
-from recall.index.calibration import certify
+from recall.index.calibration import certify, spread
 from recall.index.opening import build_index, open_index
 from recall.proof import Proof
 from recall.vectors import FMTables
 
-QUERIES = 512
-"""User vectors that an index is set up and certified with, half of them each."""
+QUERIES = 2048
+"""User vectors drawn to fit an index, and to measure it: half of them each."""
+_MEASURING = 256  # of the second half, for each of which the whole catalogue is scanned
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
 
@@ -57,7 +58,7 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
     Args:
         folder: holds the item vectors.
         shape: of the item vectors.
-        queries: float32 [q, dim], at least one; even ones set the index up, odd ones measure it.
+        queries: float32 [q, dim], at least one; even ones fit the index, odd ones measure it.
         config: the index to build.
         seed: of the build.
     """
@@ -65,7 +66,8 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
     built = build_index(vectors, queries[::2], config, seed)
     built.write(folder / files.INDEX)
     opened = open_index(folder / files.INDEX, built.kind, built.params, vectors)
-    found = certify(opened, vectors, queries[1::2] if len(queries) > 1 else queries, config.n)
+    others = queries[1::2] if len(queries) > 1 else queries
+    found = certify(opened, vectors, spread(others, _MEASURING), config.n)
     return IndexRecord(
         kind=opened.kind,
         params=dict(opened.params),

@@ -101,7 +101,7 @@ class Recommender:
         self._version = bundle.manifest.version
 
     @classmethod
-    def load(cls, path: Path, *, verify: bool = True, threads: int = 1) -> "Recommender":
+    def load(cls, path: Path | str, *, verify: bool = True, threads: int = 1) -> "Recommender":
         """Open a bundle and everything in it.
 
         Args:
@@ -113,7 +113,7 @@ class Recommender:
             BundleError: the bundle is missing, damaged or of a newer format.
             IndexFileError: the index does not fit the vectors.
         """
-        bundle = load_bundle(path, verify=verify)
+        bundle = load_bundle(Path(path), verify=verify)
         record = bundle.manifest.index
         index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
         return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS))

@@ -43,8 +43,6 @@ def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
     pl.DataFrame({"what": ["x", "y"], "year": [1990, 1991], "title": ["long", "short"]}).write_parquet(
         tmp_path / "items.parquet"
     )
-    import tomllib
-
     config = parse_config(tomllib.loads(draft(tmp_path, "who", "what")))
     assert config.data.carve == 0.1
     assert list(config.fields) == ["who", "year", "screen size", "what", "item_year", "title"]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": set(),
+    "recall": {"recall.config", "recall.errors", "recall.recommender"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},

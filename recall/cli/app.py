@@ -13,6 +13,8 @@ from recall.cli import failures
 from recall.cli.bundle import show_bundle, verify_bundle
 from recall.cli.config import config_keys, config_schema, show_config
 from recall.cli.data import check_data, generate_data
+from recall.cli.demo import demo
+from recall.cli.evaluate import evaluate
 from recall.cli.init import init
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def application() -> typer.Typer:
     """All commands."""
-    app = _group(_ABOUT, {"init": init, "train": train, "query": query, "serve": serve, "rebuild": rebuild})
+    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
+    app.command("rebuild")(rebuild)
     app.callback()(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)

@@ -122,7 +122,7 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     screen.show_table(
         ["rank", "item", "score", *columns],
         [
-            [rank, item.item_id, round(item.score, 4), *map(_cell, cells)]
+            [rank, item.item_id, item.score, *map(_cell, cells)]
             for rank, (item, cells) in enumerate(zip(answer.items, values, strict=True), start=1)
         ],
     )

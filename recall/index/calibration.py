@@ -83,6 +83,11 @@ def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, targe
         nprobe = min(nprobe + max(nprobe // 16, 1), index.nlist)
 
 
+def spread(queries: Float32, count: int) -> Float32:
+    """At most `count` of the queries, evenly spread over all."""
+    return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
+
+
 def _fewest(places: Int64, target: float) -> int:
     """The least number of lists in which the rows found are a share `target` of all; places int64 [q, n] count from 0."""
     ordered = np.sort(places, axis=None)

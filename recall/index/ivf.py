@@ -1,7 +1,7 @@
-"""Approximate search: an inverted file over directions, half-precision codes, and scores in single precision at the end.
+"""Approximate search: an inverted file of cells, half-precision codes, and scores in single precision at the end.
 
-faiss cuts the vectors into `nlist` lists by spherical k-means; a query looks into the `nprobe` lists whose centroids fit it
-best. Codes are float16, so candidates are scored once more from the float32 vectors.
+Vectors are cut into `nlist` cells; a query looks into the lists of the `nprobe` cells whose centroids it likes best. Codes
+are float16, so candidates are scored once more from the float32 vectors.
 """
 
 import math
@@ -14,13 +14,12 @@ import faiss
 import numpy as np
 
 from recall.features.sparse import Float32, Int64
+from recall.index.cells import POINTS, Cells
 from recall.index.contract import Hits, Params, check_queries, check_vectors
 from recall.index.engine import faiss_threads, write_faiss
-from recall.index.ranking import LANES, Ranked, gather, pad, rank
+from recall.index.ranking import Ranked, gather, pad, rank
 
 _CHUNK = 1 << 16  # vectors padded and added at once
-_POINTS = 40  # training vectors for each list, and
-_ITERATIONS = 4  # of k-means: more of either changes recall at equal cost by less than its noise
 _LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
 
 
@@ -65,11 +64,12 @@ class IvfIndex:
         self._threads = threads
 
     @classmethod
-    def build(cls, vectors: Float32, seed: int, threads: int = 1) -> "IvfIndex":
-        """Train lists on a sample and fill them. A query looks into all of them until `with_effort` says otherwise.
+    def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1) -> "IvfIndex":
+        """Cut a sample into cells and fill their lists. A query looks into all of them until `with_effort` says otherwise.
 
         Args:
             vectors: float32 [size, dim].
+            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
             seed: of the sample and of k-means.
             threads: threads that fill the lists.
 
@@ -80,27 +80,21 @@ class IvfIndex:
         nlist = lists_for(len(vectors))
         # an inner product with a scaled vector ranks the same, and neither overflows nor loses small numbers in float16
         scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
-        dim = vectors.shape[1] + -vectors.shape[1] % LANES
+        rows = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), nlist * POINTS), replace=False)
+        cells = Cells.fit(vectors[np.sort(rows)] * scale, queries, nlist, seed)
+        centroids = pad(cells.centroids)
+        coarse = faiss.IndexFlatIP(centroids.shape[1])
+        coarse.add(centroids)
         inverted = faiss.IndexIVFScalarQuantizer(
-            faiss.IndexFlatIP(dim), dim, nlist, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+            coarse, coarse.d, nlist, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
-        inverted.cp.seed = seed % (1 << 31)
-        inverted.cp.niter = _ITERATIONS
-        inverted.cp.min_points_per_centroid = 1
-        inverted.cp.max_points_per_centroid = _POINTS
-        sample = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), nlist * _POINTS), replace=False)
-        with faiss_threads(1):
-            inverted.train(pad(vectors[np.sort(sample)] * scale))
-        _fill(inverted, vectors, scale, threads)
-        return cls(inverted, vectors, Effort(nlist, 1.0, 1), threads)
+        inverted.is_trained = True  # float16 has nothing to learn
+        _fill(inverted, cells, vectors, scale, threads)
+        return cls(inverted, vectors, Effort(nlist, 1.0, 1))
 
     def with_effort(self, effort: Effort) -> "IvfIndex":
         """The same lists, looked into as `effort` says."""
         return IvfIndex(self._inverted, self._vectors, effort, self._threads)
-
-    def with_threads(self, threads: int) -> "IvfIndex":
-        """The same index, one search of which may use `threads`."""
-        return IvfIndex(self._inverted, self._vectors, self.effort, threads)
 
     @property
     def nlist(self) -> int:
@@ -155,17 +149,16 @@ class IvfIndex:
             nprobe = min(4 * nprobe, self.nlist)
 
 
-def _fill(inverted: faiss.IndexIVF, vectors: Float32, scale: np.float32, threads: int) -> None:
-    """Put every vector into the list of its nearest centroid, in order of rows.
+def _fill(inverted: faiss.IndexIVF, cells: Cells, vectors: Float32, scale: np.float32, threads: int) -> None:
+    """Put every vector into the list of its cell, in order of rows.
 
-    Chunks find their lists side by side, each in a thread of one: OpenMP's own threads spin while they wait for each
+    Chunks find their cells side by side, each in a thread of one: OpenMP's own threads spin while they wait for each
     other, which on a busy machine doubles the work.
     """
 
     def assigned(first: int) -> tuple[Float32, Int64]:
-        with faiss_threads(1):
-            padded = pad(vectors[first : first + _CHUNK] * scale)
-            return padded, inverted.quantizer.assign(padded, 1)[:, 0]
+        scaled = vectors[first : first + _CHUNK] * scale
+        return pad(scaled), cells.assign(scaled)
 
     with ThreadPoolExecutor(threads) as pool:
         for padded, lists in pool.map(assigned, range(0, len(vectors), _CHUNK)):

@@ -10,7 +10,7 @@ import faiss
 from recall.config import IndexConfig
 from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
-from recall.index.calibration import calibrate
+from recall.index.calibration import calibrate, spread
 from recall.index.contract import ItemIndex, Params
 from recall.index.engine import prepare_faiss, read_faiss
 from recall.index.exact import ExactIndex
@@ -18,6 +18,7 @@ from recall.index.ivf import Effort, IvfIndex
 
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
+_CALIBRATING = 256  # user vectors for which the exact answer is found by brute force
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
@@ -26,10 +27,10 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
 
     Args:
         vectors: float32 [items, dim].
-        queries: float32 [q, dim], vectors of real users; an approximate index is set by them.
+        queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
         config: kind, threshold and target.
         seed: the same vectors, queries and seed give the same index.
-        threads: threads to build with; all cores when left out. The index itself is left with one.
+        threads: threads to build with; all cores when left out. A search uses one.
 
     Raises:
         ExportError: the vectors are not finite.
@@ -38,8 +39,8 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     exact = config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_up_to)
     if exact:
         return ExactIndex.build(vectors)
-    index = IvfIndex.build(vectors, seed=seed, threads=threads or os.cpu_count() or 1)
-    return calibrate(index, vectors, queries, config.n, config.target).with_threads(1)
+    index = IvfIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
+    return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
 def open_index(path: Path, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:

@@ -10,7 +10,19 @@ from recall.errors import DataError
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = (
-    *("init", "train", "query", "serve", "rebuild", "data check", "data generate", "bundle show", "bundle verify"),
+    *(
+        "demo",
+        "init",
+        "train",
+        "evaluate",
+        "query",
+        "serve",
+        "rebuild",
+        "data check",
+        "data generate",
+        "bundle show",
+        "bundle verify",
+    ),
     *("config show", "config schema", "config keys"),
 )
 

@@ -12,16 +12,16 @@ QUERIES = users_like_a_model(120, 25, 1)
 
 @pytest.fixture(scope="module")
 def inverted() -> IvfIndex:
-    return IvfIndex.build(VECTORS, seed=0)
+    return IvfIndex.build(VECTORS, users_like_a_model(500, 25, 3), seed=0)
 
 
-@pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("target", [0.9, 0.99, 1.0])
 def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
     index = calibrate(inverted, VECTORS, QUERIES, 50, target)
     reached = certify(index, VECTORS, QUERIES, 50)
     assert reached.recall >= target
     fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
-    assert index.effort.nprobe == 1 or certify(fewer, VECTORS, QUERIES, 50).recall < max(target, 1e-9)
+    assert index.effort.nprobe == 1 or certify(fewer, VECTORS, QUERIES, 50).recall < target
 
 
 def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
@@ -64,7 +64,7 @@ def test_an_exact_index_is_certified_as_such() -> None:
 
 def test_a_list_as_long_as_the_catalogue() -> None:
     few = VECTORS[:30]
-    index = calibrate(IvfIndex.build(few, seed=0), few, QUERIES, 100, 0.99)
+    index = calibrate(IvfIndex.build(few, QUERIES, seed=0), few, QUERIES, 100, 0.99)
     assert certify(index, few, QUERIES, 100).n == 30
 
 

@@ -1,0 +1,134 @@
+"""`recall demo`: every step from tables to an answer over HTTP, on a made-up shop or on tables of one's own."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+from recall.errors import DataError
+
+if TYPE_CHECKING:
+    from recall.cli.training import Run
+    from recall.config import RunConfig
+    from recall.data.dataset import Dataset
+    from recall.data.synthetic import Synthetic
+    from recall.evaluation.evaluate import EvaluationReport
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Folder of your own tables; a shop is made up when left out.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Its TOML file; recall.toml in that folder when left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("runs/demo"),
+) -> None:
+    """Do every step once: tables, check, train, prove, publish, evaluate, serve, ask over HTTP.
+
+    Examples: recall demo; recall demo --data shop --config shop/recall.toml
+    """
+    from recall.cli.training import run
+    from recall.config import load_config
+
+    began = time.perf_counter()
+    shop = None
+    if data is None:
+        data = out / "data"
+        shop = _generate(data)
+    loaded = load_config(config if config is not None else data / "recall.toml")
+    _check(loaded, data)
+    finished = run(loaded, data, out / "bundles")
+    parity = finished.exported.manifest.parity
+    screen.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
+    _evaluate(loaded, finished, out, shop)
+    _ask(finished.dataset, out / "bundles")
+    screen.note(f"\nAll of it took {time.perf_counter() - began:.0f} s and lies in {out}. To go on:")
+    screen.note(
+        f"  recall serve {out / 'bundles'}\n  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}"
+    )
+
+
+def _generate(folder: Path) -> "Synthetic":
+    from recall.data.synthetic import SyntheticConfig, generate
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with screen.stage("make up a shop"):
+        shop = generate(SyntheticConfig())
+        shop.write(folder)
+    return shop
+
+
+def _check(config: "RunConfig", data: Path) -> None:
+    from recall.data.check import check
+
+    with screen.stage("check the tables"):
+        findings = check(config, data)
+    for finding in findings:
+        if finding.level != "note":
+            screen.note(f"{finding.level}: {finding.table}.{finding.column}: {finding.message}")
+    faults = [finding for finding in findings if finding.level == "error"]
+    if faults:
+        raise DataError(f"the tables cannot be trained on: {len(faults)} errors", where=str(data), why=faults[0].message)
+
+
+def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic | None") -> None:
+    from recall.data.split import TEST, VALID
+    from recall.evaluation.evaluate import evaluate
+    from recall.evaluation.oracle import oracle
+    from recall.recommender import Recommender
+
+    dataset = finished.dataset
+    part = next((part for part in (TEST, VALID) if len(dataset.select(part))), None)
+    if part is None:
+        screen.note("nothing was held out, so there is nothing to judge by; data.split in the configuration says what is")
+        return
+    recommender = Recommender.load(finished.exported.folder)
+    try:
+        with screen.stage("evaluate"):
+            report = evaluate(recommender, dataset, config, part)
+            truth = oracle(shop, dataset, config.evaluation, part) if shop is not None else {}
+    finally:
+        recommender.close()
+    (out / "evaluation.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _show(report, truth)
+
+
+def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
+    names = [name for name in report.model.metrics if name.startswith(("recall", "ndcg"))]
+    rows = [(name, report.model.metrics[name].value, report.popularity.metrics[name].value) for name in names]
+    typer.echo()
+    if truth:
+        screen.show_table(("metric", "model", "popularity", "the truth"), [(*row, truth[row[0]]) for row in rows])
+    else:
+        screen.show_table(("metric", "model", "popularity"), rows)
+    typer.echo()
+    name = next((name for name in names if name == "recall@10"), names[0])
+    listed = name.partition("@")[2]
+    model, popularity = report.model.metrics[name].value, report.popularity.metrics[name].value
+    text = (
+        f"Over {report.requests:,} held-out requests and all {report.items:,} items, {model:.0%} of what was chosen stands in "
+        f"the model's top {listed}, and {popularity:.0%} among the {listed} most popular"
+    )
+    if truth:
+        share = (model - popularity) / (truth[name] - popularity)
+        text += (
+            f"; the true tastes that the data were drawn from reach {truth[name]:.0%}, so the model came {share:.0%} of "
+            "the way from popularity to the best possible"
+        )
+    typer.echo(text + ".")
+
+
+def _ask(dataset: "Dataset", root: Path) -> None:
+    """Serve the bundle, send one request as any client would, print both sides, stop."""
+    import orjson
+
+    from recall.cli.served import served
+
+    event = dataset.events[-1]
+    user = dataset.users[dataset.schema.user_id][event["user"][0]]
+    context = {name: event[name][0] for name in dataset.context_columns if event[name][0] is not None}
+    body = orjson.dumps({"user_id": user, "context": context, "n": 5} if context else {"user_id": user, "n": 5}, default=str)
+    with served(root) as server:
+        answer, seconds = server.post("/v1/recommend", body)
+    typer.echo(f"\nPOST /v1/recommend {body.decode()}")
+    typer.echo(orjson.dumps(orjson.loads(answer), option=orjson.OPT_INDENT_2))
+    screen.note(f"answered in {1000 * seconds:.1f} ms")

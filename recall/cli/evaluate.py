@@ -1,0 +1,69 @@
+"""`recall evaluate`."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+
+if TYPE_CHECKING:
+    from recall.evaluation.evaluate import EvaluationReport
+
+
+class Part(StrEnum):
+    """A part of the interactions that does not train."""
+
+    VALID = "valid"
+    TEST = "test"
+
+
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="The TOML file of the run: its data, split and evaluation are used.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    part: Annotated[Part, typer.Option(help="The part of the interactions to judge by.")] = Part.TEST,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as evaluation.mask=none.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Judge a published bundle by its answers to held-out interactions, popularity beside it.
+
+    Example: recall evaluate shop/recall.toml shop/bundles
+    """
+    from recall.config import load_config
+    from recall.data.dataset import load_dataset
+    from recall.data.split import TEST, VALID
+    from recall.evaluation.evaluate import evaluate as judge
+    from recall.recommender import Recommender
+
+    loaded = load_config(config, settings or ())
+    with screen.stage("load the tables"):
+        dataset = load_dataset(loaded, data if data is not None else config.parent)
+    recommender = Recommender.load(bundle, threads=os.cpu_count() or 1)
+    try:
+        with screen.stage("ask and judge"):
+            report = judge(recommender, dataset, loaded, TEST if part is Part.TEST else VALID)
+    finally:
+        recommender.close()
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        screen.show_json(report.model_dump())
+    else:
+        _show(report)
+
+
+def _show(report: "EvaluationReport") -> None:
+    from rich.console import Console
+
+    from recall.evaluation.report import render
+
+    console = Console()
+    # where nobody watches, a table as wide as it needs to be
+    (console if console.is_terminal else Console(width=120)).print(render(report))

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import orjson
+
+from recall.bundle.publish import resolve
+from recall.data.synthetic import SyntheticConfig, generate
+
+
+def test_the_demo_takes_every_step_on_tables_of_ones_own(run, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
+    ended = run("demo", "--data", folder, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "in the model's top 10" in " ".join(ended.out.split())
+    asked, _, answer = ended.out.partition("POST /v1/recommend ")[2].partition("\n")
+    assert orjson.loads(asked)["n"] == 5
+    answered = orjson.loads(answer)
+    assert len(answered["items"]) == 5
+    assert answered["user"] == "known"
+    assert answered["bundle"] == resolve(tmp_path / "out" / "bundles").name
+    assert "proved" in ended.err
+
+
+def test_the_demo_names_what_must_be_mended(run, tmp_path: Path) -> None:
+    ended = run("demo", "--data", tmp_path, "--out", tmp_path / "out")
+    assert ended.code == 78
+    assert str(tmp_path / "recall.toml") in ended.err

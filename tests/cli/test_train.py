@@ -1,0 +1,102 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.bundle.publish import resolve
+from recall.data.synthetic import SyntheticConfig, generate
+from recall.recommender import Recommender, Request
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small shop and its configuration."""
+    folder = tmp_path_factory.mktemp("shop")
+    generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root that the shop's model was published to."""
+    root = tmp_path_factory.mktemp("bundles")
+    command = [sys.executable, "-c", "from recall.cli import main; main()", "train", str(shop / "recall.toml")]
+    subprocess.run([*command, "--out", str(root), "--set", "train.sweeps=2"], cwd=ROOT, check=True, capture_output=True)
+    return root
+
+
+def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Path) -> None:
+    ended = run("train", shop / "recall.toml", "--out", tmp_path, "--set", "train.sweeps=2", "--set", "model.k=4", "--json")
+    assert ended.code == 0
+    result = ended.json
+    assert Path(result["folder"]) == resolve(tmp_path)
+    assert result["sweeps"] == 2
+    assert result["parity"]["largest_error"] < 1e-5
+    assert 0 <= result["metrics"]["ndcg@10"] <= 1
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    lines = ended.err.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("sweep")] == [["sweep", "1/2"], ["sweep", "2/2"]]
+    assert all("ndcg@10" in line and line.partition("loss")[2] for line in lines if line.startswith("sweep"))
+    recommender = Recommender.load(tmp_path)
+    assert len(recommender.recommend(Request(user_id="u0001", n=5)).items) == 5
+    recommender.close()
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=100"]
+    arguments += ["--set", "train.stopping.patience=500"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from recall.cli import main; main()", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "stopped: training was interrupted after sweep" in err
+    assert "Add --resume to the same command" in err
+    assert "Traceback" not in err
+    assert checkpoint.exists()
+    other = run(*arguments, "--set", "model.k=3", "--resume")
+    assert other.code == 1
+    assert "the checkpoint belongs to another run" in other.err
+    resumed = run(*arguments, "--resume")
+    assert resumed.code == 0
+    assert "sweep  1/" not in resumed.err
+    assert not checkpoint.exists()
+
+
+def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
+    report = tmp_path / "reports" / "shop.json"
+    ended = run("evaluate", shop / "recall.toml", bundles, "--set", "evaluation.intervals=50", "--out", report, "--json")
+    assert ended.code == 0
+    assert ended.json["bundle"] == resolve(bundles).name
+    assert ended.json["found"]["value"] == 1.0
+    assert report.exists()
+    shown = run("evaluate", shop / "recall.toml", bundles, "--part", "valid", "--set", "evaluation.intervals=0")
+    assert "valid part" in shown.out
+    assert "recall@10" in shown.out
+
+
+def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
+    items = pl.read_parquet(shop / "items.parquet")
+    new = items.head(1).with_columns(pl.lit("brand-new").alias("item_id"))
+    pl.concat([items.tail(-1), new]).write_parquet(tmp_path / "items.parquet")
+    ended = run("rebuild", bundles, tmp_path / "items.parquet", "--out", tmp_path / "out", "--json")
+    assert ended.code == 0
+    assert ended.json["added"] == ["brand-new"]
+    assert len(ended.json["removed"]) == 1
+    assert "1 added, 1 removed" in run("rebuild", bundles, tmp_path / "items.parquet", "--out", tmp_path / "out").out

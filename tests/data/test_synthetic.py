@@ -1,0 +1,71 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.data.synthetic import Synthetic, SyntheticConfig, generate
+from recall.errors import ConfigError
+
+SMALL = SyntheticConfig(users=120, items=80, interactions=2_400, seed=3)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Synthetic:
+    return generate(SMALL)
+
+
+def test_sizes_are_as_asked_and_ids_belong_to_the_tables(shop: Synthetic) -> None:
+    assert (len(shop.users), len(shop.items), len(shop.interactions)) == (120, 80, 2_400)
+    assert shop.users["user_id"].n_unique() == 120
+    assert shop.items["item_id"].n_unique() == 80
+    assert shop.interactions["user_id"].is_in(shop.users["user_id"].to_list()).all()
+    assert shop.interactions["item_id"].is_in(shop.items["item_id"].to_list()).all()
+    assert shop.interactions["time"].is_sorted()
+
+
+def test_nobody_chooses_an_item_twice(shop: Synthetic) -> None:
+    assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
+
+
+def test_the_tables_have_every_kind_of_column_and_some_gaps(shop: Synthetic) -> None:
+    assert shop.items.schema["tags"] == pl.List(pl.String)
+    assert shop.items.schema["price"] == pl.Float64
+    assert 0 < shop.users["age"].null_count() < 30
+    assert set(shop.interactions["device"].unique()) == {"phone", "desktop", "tablet"}
+    assert shop.interactions["daypart"].n_unique() == 4
+
+
+def test_a_seed_fixes_everything(shop: Synthetic) -> None:
+    again, other = generate(SMALL), generate(SyntheticConfig(users=120, items=80, interactions=2_400, seed=4))
+    assert again.interactions.equals(shop.interactions)
+    assert again.items.equals(shop.items)
+    assert again.users.equals(shop.users)
+    assert not other.interactions.equals(shop.interactions)
+
+
+def test_the_truth_ranks_what_was_chosen_above_chance(shop: Synthetic) -> None:
+    """The mean rank of a choice by its own utility, without what came before, is far from the middle."""
+    truth, events = shop.truth, shop.interactions
+    users = np.searchsorted(np.sort(shop.users["user_id"].to_numpy()), events["user_id"].to_numpy())
+    users = np.argsort(shop.users["user_id"].to_numpy())[users]
+    items = np.searchsorted(np.sort(shop.items["item_id"].to_numpy()), events["item_id"].to_numpy())
+    items = np.argsort(shop.items["item_id"].to_numpy())[items]
+    devices = events["device"].replace_strict({"phone": 0, "desktop": 1, "tablet": 2}).to_numpy()
+    dayparts = events["daypart"].replace_strict({"night": 0, "morning": 1, "afternoon": 2, "evening": 3}).to_numpy()
+    vectors = truth.user_vectors(users, devices, dayparts, np.full(len(users), -1))
+    scores = vectors @ truth.item_vectors().T
+    assert vectors.dtype == np.float32
+    rank = (scores > scores[np.arange(len(items)), items][:, None]).sum(axis=1)
+    assert rank.mean() < 0.3 * 80
+
+
+def test_a_large_catalogue_is_drawn_from_a_part_of_it() -> None:
+    shop = generate(SyntheticConfig(users=50, items=500, interactions=600, considered=100))
+    assert 400 < len(shop.interactions) <= 600  # repeats are left out
+    assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
+
+
+@pytest.mark.parametrize(("name", "value"), [("users", 0), ("items", 0), ("interactions", 0), ("interactions", 10_000)])
+def test_impossible_sizes_are_refused_by_name(name: str, value: int) -> None:
+    with pytest.raises(ConfigError) as refused:
+        SyntheticConfig(**{"users": 10, "items": 10, "interactions": 10, name: value})
+    assert refused.value.where == name

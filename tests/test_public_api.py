@@ -1,0 +1,52 @@
+"""What `import recall` gives, and what it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recall
+from recall import errors, recommender
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = [
+    *("BundleError", "ConfigError", "DataError", "ExportError", "IndexFileError", "PublishBusyError", "PublishError"),
+    *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig", "ScoredItem", "TrainingError"),
+    "load_config",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert recall.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(recall))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_is_there(name: str) -> None:
+    assert getattr(recall, name).__name__ == name
+
+
+def test_names_are_the_things_themselves() -> None:
+    assert recall.Recommender is recommender.Recommender
+    assert recall.PublishBusyError is errors.PublishBusyError
+
+
+def test_every_error_of_the_library_is_public() -> None:
+    defined = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.RecallError)}
+    assert defined <= set(PUBLIC)
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Recomender'"):
+        recall.Recomender  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [("import recall", "numpy polars pydantic torch faiss"), ("from recall import Recommender", "torch fastapi typer")],
+)
+def test_importing_brings_only_what_is_needed(statement: str, absent: str) -> None:
+    checked = f"import sys; {statement}; print(sorted(set({absent.split()}) & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,22 @@
+import tomllib
+from pathlib import Path
+
+from recall.config import parse_config
+from scripts.run_readme import blocks, with_table
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_keys_is_that_of_the_program():
+    assert with_table(README) == README, "run: python scripts/run_readme.py --write"
+
+
+def test_the_configuration_that_is_shown_is_one():
+    shown = README.split("```toml\n")[1].split("```")[0]
+    config = parse_config(tomllib.loads(shown))
+    assert (config.name, config.data.time, len(config.fields)) == ("films", "when", 7)
+
+
+def test_the_tour_is_marked_to_be_run():
+    assert [language for language, _ in blocks(README)] == ["bash", "bash", "python"]
+    assert "recall train" in blocks(README)[0][1]
