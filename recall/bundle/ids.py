@@ -60,13 +60,11 @@ class ItemIds:
         known = np.flatnonzero(places < len(self))
         known = known[self._hashes[places[known]] == hashes[known]]
         rows = self._rows[places[known]]
-        found[known] = rows
-        wanted = list(ids) if len(known) == len(ids) else [ids[position] for position in known.tolist()]
-        texts = self.ids(rows)
-        if texts != wanted:  # one comparison of all is many times faster than a loop, and different ids rarely share a hash
-            for position, place, text, one in zip(known.tolist(), places[known].tolist(), texts, wanted, strict=True):
-                if text != one:
-                    found[position] = self._beyond(place, one)
+        wanted = np.array([ids[position] for position in known.tolist()], dtype=StringDType())
+        same = self._texts[rows] == wanted
+        found[known[same]] = rows[same]
+        for position in known[~same].tolist():
+            found[position] = self._beyond(int(places[position]), ids[position])
         return found
 
     def _beyond(self, place: int, wanted: str) -> int:

@@ -74,6 +74,8 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
 
 def variety(values: pl.Series, field: AnyField, report: Report) -> Iterator[Finding]:
     """A column with one value only, or with nearly as many values as rows."""
+    if isinstance(field, BagField) and values.dtype == pl.String:
+        values = values.str.split(field.separator).list.eval(pl.element().filter(pl.element() != ""))
     known = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
     known = known.drop_nulls()
     distinct = known.n_unique()

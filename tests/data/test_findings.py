@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
-from recall.schema import CategoricalField, NumericField
+from recall.schema import BagField, CategoricalField, NumericField
 
 
 def report(level: Level, message: str, count: int) -> Finding:
@@ -78,3 +78,11 @@ def test_numbers_far_out_are_counted_unless_the_scale_tames_them() -> None:
 )
 def test_ids_that_count_their_rows_are_noticed(ids: str, found: int) -> None:
     assert [finding.count for finding in positions(pl.Series(list(ids)), report)] == ([found] if found else [])
+
+
+def test_a_bag_written_as_text_is_counted_by_its_values() -> None:
+    bag = BagField(side="item", kind="bag")
+    bags = [f"{'abcdefgh'[number % 8]}|{'stuvwxyz'[number // 8 % 8]}|{'0123'[number // 64]}" for number in range(200)]
+    assert not list(variety(pl.Series([*bags, "", None]), bag, report))
+    (finding,) = variety(pl.Series(["", "a|a", "a"]), bag, report)
+    assert "one value only, 'a'" in finding.message
