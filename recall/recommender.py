@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ class Request:
     exclude: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
+class ScoredItem(NamedTuple):
     """One result: the inner product of user and item vector. The model's score is this plus the answer's `user_offset`."""
 
     item_id: str
@@ -157,7 +156,7 @@ class Recommender:
         encoded = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
-        strangers = [one for one, row in zip(request.exclude, excluded, strict=False) if row < 0]
+        strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
         return _Prepared(
             self.bundle.tables.user_vectors(encoded.rows)[0],
             encoded,
@@ -189,7 +188,7 @@ class Recommender:
         found = rows >= 0
         ids = self.bundle.item_ids.ids(rows[found])
         return Recommendations(
-            items=tuple(map(ScoredItem, ids, scores[found].tolist())),
+            items=tuple(map(ScoredItem._make, zip(ids, scores[found].tolist(), strict=True))),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
             warnings=prepared.warnings,
@@ -207,18 +206,20 @@ def _check(request: Request) -> None:
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
         if isinstance(ids, str):
             raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
-        for position, one in enumerate(ids):
-            _check_id(one, f"/{name}/{position}")
+        try:
+            "".join(ids).encode()  # thousands of ids are looked at in one go, and one by one only to name the odd one
+        except (TypeError, UnicodeEncodeError):
+            for position, one in enumerate(ids):
+                _check_id(one, f"/{name}/{position}")
 
 
 def _check_id(value: object, where: str) -> None:
     if not isinstance(value, str):
         raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
 
 
 def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:

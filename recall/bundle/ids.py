@@ -60,8 +60,11 @@ class ItemIds:
         known = np.flatnonzero(places < len(self))
         known = known[self._hashes[places[known]] == hashes[known]]
         rows = self._rows[places[known]]
-        for position, row, text in zip(known.tolist(), rows.tolist(), self.ids(rows), strict=True):
-            found[position] = row if text == ids[position] else self._beyond(int(places[position]), ids[position])
+        wanted = np.array([ids[position] for position in known.tolist()], dtype=StringDType())
+        same = self._texts[rows] == wanted
+        found[known[same]] = rows[same]
+        for position in known[~same].tolist():
+            found[position] = self._beyond(int(places[position]), ids[position])
         return found
 
     def _beyond(self, place: int, wanted: str) -> int:

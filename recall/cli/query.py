@@ -111,7 +111,7 @@ def _read(path: Path) -> "Request":
 def _plain(answer: "Recommendations") -> dict[str, object]:
     from dataclasses import asdict
 
-    return asdict(answer)
+    return asdict(answer) | {"items": [item._asdict() for item in answer.items]}
 
 
 def _show(recommender: "Recommender", answer: "Recommendations") -> None:
