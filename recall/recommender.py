@@ -1,6 +1,6 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,6 +16,7 @@ from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
+from recall.vocabulary import UNKNOWN
 
 MOST = 1000
 """The largest n that a request may ask for."""
@@ -31,7 +32,8 @@ class Request:
         user_id: external id; None when nobody is named.
         features: values by column of the users table; each replaces what is stored of the user.
         context: values by context column, such as the hour.
-        history: ids of previous items, most recent first; replaces the stored history, None leaves it.
+        history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
+            model has not learnt give a warning.
         n: results wanted, 1 to 1000.
         exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
@@ -162,8 +164,13 @@ class Recommender:
             encoded,
             excluded[excluded >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            (_not_in_catalogue(strangers),) if strangers else (),
+            tuple(_warnings(strangers, self._not_learnt(request.history or ()))),
         )
+
+    def _not_learnt(self, history: Sequence[str]) -> list[str]:
+        """Ids of a given history that no history field has learnt; none when the model reads no history."""
+        learnt = [encoder.vocabulary for encoder in self.bundle.encoder.histories.values()]
+        return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
@@ -226,9 +233,14 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
 
-def _not_in_catalogue(ids: Sequence[str]) -> str:
-    shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-    return f"{len(ids)} excluded ids are not in the catalogue: {shown}"
+def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+    for ids, fault in (
+        (excluded, "excluded ids are not in the catalogue"),
+        (history, "ids in the history are not known to the model"),
+    ):
+        if ids:
+            shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+            yield f"{len(ids)} {fault}: {shown}"
 
 
 def _pointer(part: str, name: str) -> str:
