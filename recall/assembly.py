@@ -26,6 +26,7 @@ QUERIES = 2048
 """User vectors drawn to fit an index, and to measure it: half of them each."""
 _MEASURING = 256  # of the second half, for each of which the whole catalogue is scanned
 
+_FAULT = "Nothing was published. This is a fault of the library: please report it with the versions of faiss and numpy"
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
 
 
@@ -61,6 +62,10 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
         queries: float32 [q, dim], at least one; even ones fit the index, odd ones measure it.
         config: the index to build.
         seed: of the build.
+
+    Raises:
+        ExportError: an index that is to be exact is not.
+        IndexFileError: the file cannot be written or read.
     """
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
     built = build_index(vectors, queries[::2], config, seed)
@@ -68,6 +73,8 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
     opened = open_index(folder / files.INDEX, built.kind, built.params, vectors)
     others = queries[1::2] if len(queries) > 1 else queries
     found = certify(opened, vectors, spread(others, _MEASURING), config.n)
+    if opened.exact and found.recall < 1.0:
+        raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where=files.INDEX, mend=_FAULT)
     return IndexRecord(
         kind=opened.kind,
         params=dict(opened.params),

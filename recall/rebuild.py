@@ -21,7 +21,7 @@ from recall.bundle.publish import CURRENT, publish, staging
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.tables import read_table
-from recall.errors import DataError, nearest
+from recall.errors import DataError, PublishError, nearest
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, SparseRows
 from recall.proof import prove
@@ -121,7 +121,10 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     vectors = bundle.tables.item_vectors(rows)
     check_items(vectors, items[bundle.encoder.schema.item_id])
     write_contents(folder, bundle.encoder, bundle.tables, vectors, items)
-    shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
+    try:
+        shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
+    except OSError as error:
+        raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
     users = _user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
     index = write_index(folder, vectors.shape, bundle.tables.user_vectors(users), config, before.seed)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,3 +134,44 @@ def test_a_schema_without_context_or_history_is_proved_too(tiny_folder: Path, tm
     parity = export(random_model(encoder), encoder, dataset, config, tmp_path / "bundles").manifest.parity
     assert parity.users > 1
     assert parity.largest_error < 1e-5
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from recall.bundle.publish import resolve, versions
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.errors import RecallError
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from tests.conftest import TINY, random_model, write_tiny_tables
+
+folder = Path(sys.argv[1])
+write_tiny_tables(folder)
+config = parse_config(TINY)
+dataset = load_dataset(config, folder)
+encoder = FeatureEncoder.fit(dataset)
+model = random_model(encoder)
+first = export(model, encoder, dataset, config, folder / "root").folder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+for size in sorted({path.stat().st_size - 1 for path in first.iterdir()}):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        export(model, encoder, dataset, config, folder / "root")
+    except RecallError as error:
+        print(type(error).__name__)
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert versions(folder / "root") == [first] and resolve(folder / "root") == first
+    assert list((folder / "root" / "staging").iterdir()) == []
+export(model, encoder, dataset, config, folder / "root")
+"""
+
+
+def test_a_disk_that_fills_up_at_any_file_publishes_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.split()) >= 7
+    assert set(ended.stdout.split()) <= {"PublishError", "IndexFileError"}
+    assert len(versions(tmp_path / "root")) == 2

@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
-    "recall.stores.writing": {"recall.data", "recall.values"},
+    "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.recommender": {
         *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
     },

@@ -8,13 +8,14 @@ import numpy as np
 import orjson
 import polars as pl
 from polars.exceptions import PolarsError
+from safetensors import SafetensorError
 
 from recall.bundle import files
 from recall.bundle.ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.publish import resolve
 from recall.bundle.tensors import check_finite, map_tensors, write_tensors
-from recall.errors import BundleError, DataError
+from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
 from recall.vectors import FMTables
@@ -58,22 +59,26 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: FMTables, item
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
         items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+
+    Raises:
+        PublishError: the file system refused.
     """
     values, vocabularies = encoder.state()
-    (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
-    vocabularies.write_parquet(folder / files.VOCABULARIES)
-    items.write_parquet(folder / files.ITEMS)
-    write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
-    write_tensors(
-        folder / files.TABLES,
-        {
-            "user_factors": tables.user_factors,
-            "user_weights": tables.user_weights,
-            "item_factors": tables.item_factors,
-            "item_weights": tables.item_weights,
-            "bias": np.array([tables.bias], dtype=np.float32),
-        },
-    )
+    arrays = {
+        "user_factors": tables.user_factors,
+        "user_weights": tables.user_weights,
+        "item_factors": tables.item_factors,
+        "item_weights": tables.item_weights,
+        "bias": np.array([tables.bias], dtype=np.float32),
+    }
+    try:
+        (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+        vocabularies.write_parquet(folder / files.VOCABULARIES)
+        items.write_parquet(folder / files.ITEMS)
+        write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+        write_tensors(folder / files.TABLES, arrays)
+    except (OSError, PolarsError, SafetensorError) as error:
+        raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
 
 def load_bundle(path: Path, *, verify: bool = True) -> Bundle:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from recall.errors import BundleError
+from recall.errors import BundleError, PublishError
 from recall.schema import Schema
 
 FORMAT_VERSION: Final = 1
@@ -104,8 +104,11 @@ class Manifest(_Part):
         return f"{self.sequence:06d}-{self.checksum[:8]}"
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into a folder."""
-        (folder / MANIFEST).write_bytes(_canonical({**self._values(), "checksum": self.checksum}))
+        """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
+        try:
+            (folder / MANIFEST).write_bytes(_canonical({**self._values(), "checksum": self.checksum}))
+        except OSError as error:
+            raise PublishError("the manifest could not be written", where=str(folder / MANIFEST), why=str(error)) from None
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

@@ -74,7 +74,8 @@ class ExactIndex:
                     members = positions[first : first + _BATCH]
                     for position, candidates, floor in self._candidates(padded, members, width):
                         found = rank(self._vectors, padded[position], candidates, excluded[position], n)
-                        if width < self.size and found.scores[-1] <= floor + slack[position]:
+                        short = len(found.rows) < n  # numbers beyond float32 make faiss lose rows
+                        if width < self.size and (short or found.scores[-1] <= floor + slack[position]):
                             pending[position] = 4 * width
                         else:
                             ranked[position] = found

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import orjson
 import polars as pl
 
 from recall.data.dataset import Dataset
+from recall.errors import PublishError
 from recall.values import as_requested, canonical
 
 HISTORY = 50
@@ -31,17 +33,20 @@ def write_user_store(path: Path, dataset: Dataset, splits: Sequence[int] | None 
         path: must not exist.
         dataset: gives the users, their columns and their interactions.
         splits: parts of the split whose interactions are known when serving; all of them when left out.
+
+    Raises:
+        PublishError: the file system refused.
     """
-    connection = sqlite3.connect(path)
     try:
-        connection.executescript(_CREATE)
-        rows = _rows(dataset, splits)
-        while batch := list(islice(rows, _BATCH)):
-            connection.executemany("INSERT INTO users (user_id, features, history, seen) VALUES (?, ?, ?, ?)", batch)
-        connection.execute("CREATE UNIQUE INDEX users_by_id ON users (user_id)")
-        connection.commit()
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(_CREATE)
+            rows = _rows(dataset, splits)
+            while batch := list(islice(rows, _BATCH)):
+                connection.executemany("INSERT INTO users (user_id, features, history, seen) VALUES (?, ?, ?, ?)", batch)
+            connection.execute("CREATE UNIQUE INDEX users_by_id ON users (user_id)")
+            connection.commit()
+    except sqlite3.Error as error:
+        raise PublishError("the users could not be written", where=str(path), why=str(error)) from None
 
 
 def _rows(dataset: Dataset, splits: Sequence[int] | None) -> Iterator[tuple[str, bytes, bytes, bytes]]:
