@@ -104,8 +104,8 @@ def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> p
             f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
             where=str(path),
             why="it may be a misspelt one that a field does read",
-            mend=f"Rename it, or ignore what is there on purpose: {' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. "
-            + nearest(strange[0], [schema.item_id, *wanted]),
+            mend="Rename it, or ignore what is there on purpose: "
+            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     items = listed(table, schema.item_id, wanted, numeric)

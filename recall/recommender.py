@@ -16,7 +16,6 @@ from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
-from recall.vocabulary import UNKNOWN
 
 MOST = 1000
 """The largest n that a request may ask for."""
@@ -164,13 +163,8 @@ class Recommender:
             encoded,
             excluded[excluded >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            tuple(_warnings(strangers, self._not_learnt(request.history or ()))),
+            tuple(_warnings(strangers, self.bundle.encoder.not_learnt(request.history or ()))),
         )
-
-    def _not_learnt(self, history: Sequence[str]) -> list[str]:
-        """Ids of a given history that no history field has learnt; none when the model reads no history."""
-        learnt = [encoder.vocabulary for encoder in self.bundle.encoder.histories.values()]
-        return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
