@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -19,7 +19,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
 
-settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 settings.load_profile("unhurried")
 
 USERS, ITEMS, EVENTS = 12, 15, 160
