@@ -4,6 +4,7 @@ A factorization machine's item vector is a weighted sum of rows, so items that t
 it learnt, and served beside the others. Everything but the items and the index is carried over from the source bundle.
 """
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,8 +103,9 @@ def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> p
         raise DataError(
             f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
             where=str(path),
-            why="a column that is there on purpose has to be ignored by name",
-            mend=nearest(strange[0], [schema.item_id, *wanted]),
+            why="it may be a misspelt one that a field does read",
+            mend="Rename it, or ignore what is there on purpose: "
+            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     items = listed(table, schema.item_id, wanted, numeric)

@@ -1,6 +1,6 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,7 +31,8 @@ class Request:
         user_id: external id; None when nobody is named.
         features: values by column of the users table; each replaces what is stored of the user.
         context: values by context column, such as the hour.
-        history: ids of previous items, most recent first; replaces the stored history, None leaves it.
+        history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
+            model has not learnt give a warning.
         n: results wanted, 1 to 1000.
         exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
@@ -162,7 +163,7 @@ class Recommender:
             encoded,
             excluded[excluded >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            (_not_in_catalogue(strangers),) if strangers else (),
+            tuple(_warnings(strangers, self.bundle.encoder.not_learnt(request.history or ()))),
         )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
@@ -226,9 +227,14 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
 
-def _not_in_catalogue(ids: Sequence[str]) -> str:
-    shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-    return f"{len(ids)} excluded ids are not in the catalogue: {shown}"
+def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+    for ids, fault in (
+        (excluded, "excluded ids are not in the catalogue"),
+        (history, "ids in the history are not known to the model"),
+    ):
+        if ids:
+            shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+            yield f"{len(ids)} {fault}: {shown}"
 
 
 def _pointer(part: str, name: str) -> str:

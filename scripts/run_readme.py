@@ -45,7 +45,7 @@ def main() -> int:
             print(f"--- {language}\n{code}", flush=True)
             prefix = "set -euo pipefail\n. .venv/bin/activate\n"
             command = ["bash", "-c", prefix + code] if language == "bash" else [str(ROOT / ".venv/bin/python"), "-c", code]
-            done = subprocess.run(command, cwd=folder, check=False)
+            done = subprocess.run(command, cwd=folder, check=False, timeout=300)
             if done.returncode:
                 print(f"this block of the README failed with exit code {done.returncode}", file=sys.stderr)
                 return done.returncode

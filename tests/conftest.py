@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a small data set with a field of every kind, and real data where there are any."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -18,7 +19,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
 
-settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 settings.load_profile("unhurried")
 
 USERS, ITEMS, EVENTS = 12, 15, 160
@@ -167,3 +168,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and not excused and os.environ.get("RECALL_REQUIRE_ALL") == "1":
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell that starts something in the background has it ignore SIGINT, and all that it starts in turn."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

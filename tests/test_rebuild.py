@@ -120,7 +120,7 @@ def test_a_table_that_does_not_fit_loses_nothing(
 
 def test_columns_may_be_ignored_by_name(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     path = as_file(items.with_columns(title=pl.lit("A Title")), tmp_path)
-    with pytest.raises(DataError, match="'title'"):
+    with pytest.raises(DataError, match=r"'title'.*--ignore title\."):
         rebuild(root, path, root)
     with pytest.raises(DataError, match=r"'titel' cannot be ignored.*Did you mean 'title'"):
         rebuild(root, path, root, ignore=["titel"])

@@ -61,6 +61,15 @@ def test_excluded_items_are_left_out_and_strange_ones_are_named(recommender: Rec
     assert len(warning) < 300
 
 
+def test_strange_items_of_a_given_history_are_named(recommender: Recommender) -> None:
+    answer = recommender.recommend(Request(history=["i1", "never"], exclude=["nowhere"]))
+    assert answer.warnings == (
+        "1 excluded ids are not in the catalogue: 'nowhere'",
+        "1 ids in the history are not known to the model: 'never'",
+    )
+    assert recommender.recommend(Request(history=["i1"])).warnings == ()
+
+
 def test_everything_may_be_excluded(recommender: Recommender) -> None:
     everything = recommender.bundle.item_ids.values.to_list()
     assert recommender.recommend(Request(exclude=everything)).items == ()

@@ -74,5 +74,7 @@ def _parsed(values: pl.Series, where: str) -> pl.Series:
             pl.col("text").str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
         )
     ).to_series()
-    refuse(values, parsed.is_null() & values.is_not_null(), where, "neither numbers nor ISO 8601 times")
+    number = values.cast(pl.Float64, strict=False).is_not_null()
+    refuse(values, parsed.is_null() & ~number & values.is_not_null(), where, "neither numbers nor ISO 8601 times")
+    refuse(values, number, where, "written as numbers among ISO 8601 times")
     return parsed

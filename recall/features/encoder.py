@@ -20,7 +20,7 @@ from recall.features.history import History, HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, restore_column
 from recall.features.sparse import SparseRows
 from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
-from recall.vocabulary import Vocabulary
+from recall.vocabulary import UNKNOWN, Vocabulary
 
 _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
 
@@ -195,6 +195,11 @@ class FeatureEncoder:
         for offset, encoder in self._histories:
             entries += [(offset + row, weight) for row, weight in encoder.encode_one(history)]
         return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown + context_unknown)))
+
+    def not_learnt(self, history: Sequence[str]) -> list[str]:
+        """Ids of a history that no history field has learnt; none when there is no such field."""
+        learnt = [encoder.vocabulary for encoder in self.histories.values()]
+        return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
 
     def encode_item(self, values: Mapping[str, object]) -> SparseRows:
         """One item as one row of the item feature space; `values` and errors as in `encode_user`."""

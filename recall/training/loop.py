@@ -92,7 +92,7 @@ def run_sweeps(
             metrics: Mapping[str, float] = {}
             better = False
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
-                metrics = validate(model)
+                metrics = _looked_at(validate, model, sweep, blocks)
                 better = metrics[metric] > position.best
                 if better:
                     best = _tables(model)
@@ -160,6 +160,20 @@ def _refuse_non_finite(
         raise TrainingError(
             "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme weights in the interactions"
         )
+
+
+def _looked_at(
+    validate: Validate, model: FactorizationMachine, sweep: int, blocks: Mapping[str, Callable[[int], str]]
+) -> Mapping[str, float]:
+    """Metrics; when finite tables are so large that what is made of them is not, names the field that grew most."""
+    try:
+        return validate(model)
+    except TrainingError as error:
+        tables = {"user": model.user_factors, "item": model.item_factors}
+        peaks = {side: table.detach().abs().amax(dim=1) for side, table in tables.items()}
+        side = max(peaks, key=lambda name: float(peaks[name].max()))
+        place = f"the largest are in field {blocks[side](int(peaks[side].argmax()))!r} of the {side} side"
+        raise TrainingError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
 
 
 def _interrupted(position: Position, checkpointing: Checkpointing | None) -> TrainingInterruptedError:

@@ -49,7 +49,7 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=100"]
+    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=40"]
     arguments += ["--set", "train.stopping.patience=500"]
     process = subprocess.Popen(
         [sys.executable, "-c", "from recall.cli import main; main()", *arguments],

@@ -53,6 +53,10 @@ def test_a_missing_time_is_refused() -> None:
 def test_what_is_no_time_is_refused_with_examples() -> None:
     with pytest.raises(DataError, match=r"neither numbers nor ISO 8601 times: '29\.02\.2020', first in row 2"):
         Times.of(pl.Series(["2020-02-29", "29.02.2020"]), "x")
+    with pytest.raises(DataError, match=r"1 value is neither numbers nor ISO 8601 times: 'soon', first in row 2"):
+        Times.of(pl.Series(["1700000000", "soon", "1700000001"]), "x")
+    with pytest.raises(DataError, match=r"1 value is written as numbers among ISO 8601 times: '1700000000', first in row 2"):
+        Times.of(pl.Series(["2020-02-29", "1700000000"]), "x")
     with pytest.raises(DataError, match="no time: nan, inf"):
         Times.of(pl.Series([1.0, float("nan"), float("inf")]), "x")
     with pytest.raises(DataError, match="no time: it needs more than 63 bits: 18446744073709551615"):

@@ -130,6 +130,18 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_sweep_and_field(tab
         run_sweeps(Diverging(), 3, StoppingConfig(), None, lambda report: None, NAMES)
 
 
+def test_vectors_that_overflow_while_the_tables_do_not_name_sweep_and_field():
+    def overflow(model):
+        raise TrainingError("vectors are not finite", where="psi")
+
+    learner = Counting()
+    with torch.no_grad():
+        learner.model.item_factors[2, 1] = -1e30
+    with pytest.raises(TrainingError, match="vectors are not finite") as caught:
+        run_sweeps(learner, 3, StoppingConfig(), overflow, lambda report: None, NAMES)
+    assert (caught.value.where, caught.value.why) == ("sweep 1", "the largest are in field 'i2' of the item side")
+
+
 def test_nothing_is_kept_before_the_first_sweep_ends(tmp_path):
     class Interrupted(Counting):
         def sweep(self):
