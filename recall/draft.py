@@ -14,7 +14,7 @@ import polars as pl
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, nearest
 
-_TIMES = ("time", "timestamp", "datetime", "date", "position")
+_TIME = re.compile(r"time|date|stamp|^(when|ts|position|created|created_at)$", re.IGNORECASE)
 _PARTS = {"train", "valid", "test"}
 _FEW = 50  # distinct whole numbers that are still taken for names
 _ROWS = 100_000  # looked at
@@ -50,7 +50,7 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
         for column in (user_id, item_id) if name == "interactions" else (user_id,) if name == "users" else (item_id,):
             if column not in table.columns:
                 raise DataError(f"there is no column {column!r}", where=str(table.path), mend=nearest(column, table.columns))
-    time = next((column for column in interactions.columns if column.lower() in _TIMES), None)
+    time = next((column for column in interactions.columns if _TIME.search(column)), None)
     lines = [f"name = {_text(folder.resolve().name)}", "", "[data]"]
     lines += [f"{name} = {_text(table.path.name)}" for name, table in tables.items()]
     lines += [f"{key} = {_text(value)}" for key, value in (("user_id", user_id), ("item_id", item_id)) if value != key]
@@ -84,7 +84,7 @@ def guess(values: pl.Series) -> Guess:
         return Guess('kind = "categorical"', "true or false")
     different = known.n_unique()
     if different <= _FEW and bool((known == known.round()).all()):
-        return Guess('kind = "categorical"', f"{different} whole numbers")
+        return Guess('kind = "categorical"', f"whole numbers, {different} different")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 

@@ -50,11 +50,12 @@ def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
     assert load_dataset(config, tmp_path).item_columns == ("year", "title")
 
 
-def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "timestamp": [1], "split": ["train"], "weight": [2.0]})
+@pytest.mark.parametrize("time", ["time", "timestamp", "unixReviewTime", "date", "when"])
+def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path, time: str) -> None:
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], time: [1], "split": ["train"], "weight": [2.0]})
     frame.write_parquet(tmp_path / "interactions.parquet")
     text = draft(tmp_path)
-    assert 'time = "timestamp"' in text
+    assert f'time = "{time}"' in text
     assert 'split = { by = "column" }' in text
     assert "history" in text
     assert "weight" not in text.partition("[fields]")[2]

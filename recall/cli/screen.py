@@ -66,7 +66,7 @@ def bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
         task = progress.add_task(name, total=None)
 
         def move(done: int, total: int, line: str) -> None:
-            progress.console.print(line, markup=False)
+            progress.console.print(line, markup=False, soft_wrap=True)
             progress.update(task, completed=done, total=total)
 
         yield move

@@ -61,7 +61,7 @@ def line(report: SweepReport) -> str:
     shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall"))}
     metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
     best = " *" if report.best else "  "
-    left = f", at most {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
+    left = f", {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
 
 
