@@ -185,8 +185,8 @@ class IndexConfig(_Section):
 class EvaluationConfig(_Section):
     """What is asked of the finished model, and how the answers are judged."""
 
-    at: tuple[int, ...] = (5, 10, 20)
-    """Lengths of list that the metrics are given for."""
+    at: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(5, 10, 20), min_length=1)
+    """Lengths of list that the metrics are given for, each 1 to 1000, the longest that an answer may be."""
     mask: Literal["none", "context", "user"] = "user"
     """Leave out of a list: nothing, what exactly this context has in train, or all that the user has in train."""
     request: Literal["row", "context"] = "context"

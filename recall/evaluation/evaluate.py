@@ -13,7 +13,7 @@ from recall.bundle.ids import ItemIds
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST
-from recall.errors import ConfigError, DataError
+from recall.errors import DataError
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.lists import Int64
@@ -21,7 +21,7 @@ from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.requests import requests
 from recall.index.calibration import shares_found
 from recall.models.popularity import Popularity
-from recall.recommender import MOST, Recommender
+from recall.recommender import Recommender
 
 _AT_ONCE = 512  # requests answered by one search
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
@@ -84,12 +84,9 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
 
     Raises:
         DataError: the part is empty, or the data lack a context column or the history that the model reads.
-        ConfigError: a length in `evaluation.at` is longer than an answer may be.
     """
     started = time.monotonic()
     at = sorted(set(config.evaluation.at))
-    if not at or at[0] < 1 or at[-1] > MOST:
-        raise ConfigError(f"lengths {list(config.evaluation.at)}", where="evaluation.at", mend=f"Give lengths of 1 to {MOST}")
     judged = dataset.select(split)
     if len(judged) == 0:
         raise DataError(

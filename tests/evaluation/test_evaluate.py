@@ -154,10 +154,10 @@ def test_how_it_was_asked_is_said_as_it_was(judged):
 
 
 def test_refuses_what_cannot_be_judged(judged, tmp_path):
-    config, dataset, _, _, recommender, _ = judged
-    too_long = config.model_copy(update={"evaluation": EvaluationConfig(at=(5, 2000))})
-    with pytest.raises(ConfigError, match=r"evaluation\.at"):
-        evaluate(recommender, dataset, too_long)
+    *_, recommender, _ = judged
+    for at in ([5, 2000], [0], []):
+        with pytest.raises(ConfigError, match=r"evaluation\.at"):
+            parse_config({**TINY, "evaluation": {"at": at}})
     write_tiny_tables(tmp_path)
     unsplit = parse_config({**TINY, "data": {**TINY["data"], "split": {"by": "none"}}})
     with pytest.raises(DataError, match="no interaction to judge"):
