@@ -1,7 +1,6 @@
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -104,22 +103,26 @@ def test_a_bundle_being_staged_is_left_alone_until_its_writer_dies(tmp_path: Pat
     assert not staged.exists()
 
 
+HOLDER = """
+import fcntl, sys, time
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
 def test_a_stopped_publisher_makes_others_give_up_and_a_dead_one_does_not(tmp_path: Path, template: Path) -> None:
     manifest = Manifest.read(template)
     with publish.staging(tmp_path) as staged:
         shutil.copytree(template, staged, dirs_exist_ok=True)
-        holder = subprocess.Popen(
-            ["flock", str(tmp_path / ".lock"), sys.executable, "-c", "print('held', flush=True); import time; time.sleep(600)"],
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(PublishBusyError, match="another process is publishing"):
             publish.publish(staged, tmp_path, wait=0.1)
         assert staged.exists()
-        os.killpg(holder.pid, signal.SIGKILL)
+        holder.kill()
         holder.communicate()
         assert publish.publish(staged, tmp_path, wait=1.0).name.startswith("000001-")
     assert Manifest.read(publish.resolve(tmp_path)).files == manifest.files
