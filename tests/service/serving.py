@@ -71,20 +71,20 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def receive(connection: socket.socket) -> Answer:
-    """Read one answer. Raises ConnectionError when the server closes before it is whole."""
+    """Read one answer and no byte of the next. Raises ConnectionError when the server closes before it is whole."""
     data = b""
-    while b"\r\n\r\n" not in data:
-        data += _more(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
+    while not data.endswith(b"\r\n\r\n"):
+        data += _more(connection, 1)
+    first, *lines = data.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = b""
     while len(body) < int(headers["content-length"]):
-        body += _more(connection)
+        body += _more(connection, int(headers["content-length"]) - len(body))
     return Answer(int(first.split()[1]), headers, body)
 
 
-def _more(connection: socket.socket) -> bytes:
-    data = connection.recv(1 << 16)
+def _more(connection: socket.socket, most: int) -> bytes:
+    data = connection.recv(most)
     if not data:
         raise ConnectionError("closed before the whole answer came")
     return data
