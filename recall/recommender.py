@@ -20,6 +20,9 @@ from recall.stores.users import UserRecord, UserStore
 MOST = 1000
 """The largest n that a request may ask for."""
 
+LARGEST_POPULARITY = 10.0
+"""The largest weight that a request may give to what items score for everyone."""
+
 _SHOWN = 5  # ids named in one warning
 
 
@@ -36,6 +39,10 @@ class Request:
         n: results wanted, 1 to 1000.
         exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
+        popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
+            which its popularity lies: the search is for [popularity ; ...] in place of [1 ; ...]. 1 ranks as the model
+            does, 0 by what this user and this item have with each other alone; up to 10. An index that is not exact was
+            calibrated at 1, and may find less away from it.
     """
 
     user_id: str | None = None
@@ -45,10 +52,14 @@ class Request:
     n: int = 10
     exclude_seen: bool = True
     exclude: Sequence[str] = ()
+    popularity: float = 1.0
 
 
 class ScoredItem(NamedTuple):
-    """One result: the inner product of user and item vector. The model's score is this plus the answer's `user_offset`."""
+    """One result: the inner product of the request's vector and the item's.
+
+    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`.
+    """
 
     item_id: str
     score: float
@@ -65,7 +76,7 @@ class Recommendations:
         warnings: what was odd about the request, in sentences.
         exact: whether the index always finds the best items, or only most of them.
         bundle: version of the bundle that answered.
-        user_offset: the part of the model's score that is the same for every item.
+        user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
     """
 
     items: tuple[ScoredItem, ...]
@@ -158,8 +169,10 @@ class Recommender:
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
         strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
+        vector = self.bundle.tables.user_vectors(encoded.rows)[0]
+        vector[0] *= request.popularity
         return _Prepared(
-            self.bundle.tables.user_vectors(encoded.rows)[0],
+            vector,
             encoded,
             excluded[excluded >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
@@ -202,6 +215,7 @@ class Recommender:
 def _check(request: Request) -> None:
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
         raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
+    _check_popularity(request.popularity)
     if request.user_id is not None:
         _check_id(request.user_id, "/user_id")
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
@@ -212,6 +226,14 @@ def _check(request: Request) -> None:
         except (TypeError, UnicodeEncodeError):
             for position, one in enumerate(ids):
                 _check_id(one, f"/{name}/{position}")
+
+
+def _check_popularity(value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= LARGEST_POPULARITY:  # NaN fails both
+        raise RequestError(
+            f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
 
 
 def _check_id(value: object, where: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from recall.errors import nearest
-from recall.recommender import Recommendations, Request
+from recall.recommender import LARGEST_POPULARITY, Recommendations, Request
 from service.problems import Fault, Kind, ProblemError, pointer
 
 MOST_RESULTS = 1000
@@ -44,7 +44,12 @@ class RecommendRequest(BaseModel):
         strict=True,
         extra="forbid",
         frozen=True,
-        json_schema_extra={"examples": [{"user_id": "42", "n": 10}, {"features": {"age": 31}, "history": ["7", "12"], "n": 5}]},
+        json_schema_extra={
+            "examples": [
+                {"user_id": "42", "n": 10},
+                {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
+            ]
+        },
     )
 
     user_id: Id | None = Field(
@@ -66,13 +71,24 @@ class RecommendRequest(BaseModel):
     exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
         default=[], description="Items to leave out besides.", examples=[["3"]]
     )
+    popularity: float = Field(
+        default=1.0,
+        ge=0,
+        le=LARGEST_POPULARITY,
+        description="Weight of the part of a score that an item has for everyone, in which its popularity lies: 1 ranks as "
+        "the model does, 0 by what this user and the item have with each other alone.",
+        examples=[0.5],
+    )
 
 
 class Item(BaseModel):
     """One recommended item."""
 
     item_id: str
-    score: float = Field(description="The model's score less the part that is the same for every item of this user.")
+    score: float = Field(
+        description="The model's score less the part that is the same for every item of this user; with another `popularity` "
+        "than 1, the item's own part counts that many times."
+    )
 
 
 class RecommendResponse(BaseModel):
@@ -87,7 +103,9 @@ class RecommendResponse(BaseModel):
     exact: bool = Field(description="Whether these are surely the best items, or an approximate search found them.")
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
-    user_offset: float = Field(description="Add it to a score for the model's full score; it does not change the order.")
+    user_offset: float = Field(
+        description="Add it to a score, asked with popularity 1, for the model's full score; the same for all."
+    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
@@ -159,6 +177,7 @@ def parse_request(body: object) -> Request:
         n=asked.n,
         exclude_seen=asked.exclude_seen,
         exclude=tuple(asked.exclude),
+        popularity=asked.popularity,
     )
 
 

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +149,32 @@ def batch_of_requests() -> list[Request]:
         Request("nobody", history=["i4"]),
         Request(),
         Request("u1", features={"gender": "f"}, context={"hour": 3}, n=1000, exclude_seen=False),
+        Request("u1", popularity=0.0),
         Request("u1"),
     ]
+
+
+@pytest.mark.parametrize("beta", [0, 0.25, 1, 1.7, 10])
+def test_the_dial_weighs_what_an_item_scores_for_everyone(recommender: Recommender, beta: float) -> None:
+    asked = Request("u4", context={"device": "web"}, n=ITEMS, exclude_seen=False)
+    dialled = replace(asked, popularity=beta)
+    plain, vector = recommender.user_vectors([asked, dialled])
+    assert plain[0] == 1.0
+    assert vector[0] == np.float32(beta)
+    np.testing.assert_array_equal(vector[1:], plain[1:])
+    scores = recommender.bundle.item_vectors @ vector
+    answer = recommender.recommend(dialled)
+    order = np.argsort(-scores, kind="stable")
+    assert ids_of(answer) == recommender.bundle.item_ids.values.gather(order).to_list()
+    np.testing.assert_allclose([item.score for item in answer.items], scores[order], atol=1e-4)
+    assert answer.user_offset == recommender.recommend(asked).user_offset
+
+
+@pytest.mark.parametrize("popularity", [-0.1, 10.01, float("nan"), float("inf"), True, "1", None])
+def test_the_dial_has_bounds(recommender: Recommender, popularity: object) -> None:
+    with pytest.raises(RequestError, match="Give a number from 0 to 10") as raised:
+        recommender.recommend(Request("u1", popularity=popularity))  # type: ignore[arg-type]
+    assert raised.value.where == "/popularity"
 
 
 def test_a_batch_equals_its_requests_one_by_one(recommender: Recommender) -> None:

@@ -34,6 +34,9 @@ def query(
     n: Annotated[int, typer.Option("-n", help="Number of items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="ITEM", help="An item to leave out.")] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Let items in that the user has seen.")] = False,
+    popularity: Annotated[
+        float, typer.Option(help="Weight of what an item scores for everyone, 0 to 10; 1 ranks as the model does.")
+    ] = 1.0,
     request: Annotated[
         Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
     ] = None,
@@ -56,6 +59,7 @@ def query(
             n=n,
             exclude_seen=not seen,
             exclude=exclude or (),
+            popularity=popularity,
         )
     )
     recommender = Recommender.load(bundle)

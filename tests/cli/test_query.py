@@ -19,6 +19,12 @@ def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Reco
     assert ended.json["user"] == "known"
 
 
+def test_the_dial_goes_along(run, published: Path, recommender: Recommender) -> None:
+    expected = recommender.recommend(Request(user_id="u1", popularity=0.25))
+    ended = run("query", published, "--user", "u1", "--popularity", 0.25, "--json")
+    assert [(item["item_id"], item["score"]) for item in ended.json["items"]] == list(expected.items)
+
+
 def test_people_see_a_table_with_the_items_features(run, published: Path) -> None:
     ended = run("query", published, "--history", "i1", "--history", "i2", "-n", 3, "--exclude", "nothing")
     lines = ended.out.splitlines()
@@ -37,7 +43,14 @@ def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("body", "where"),
-    [("{", None), ("[]", None), ('{"userid": "u1"}', "/userid"), ('{"exclude": "i1"}', "/exclude"), ('{"n": 0}', "/n")],
+    [
+        ("{", None),
+        ("[]", None),
+        ('{"userid": "u1"}', "/userid"),
+        ('{"exclude": "i1"}', "/exclude"),
+        ('{"n": 0}', "/n"),
+        ('{"popularity": -1}', "/popularity"),
+    ],
 )
 def test_a_wrong_request_says_where(run, published: Path, tmp_path: Path, body: str, where: str | None) -> None:
     path = tmp_path / "request.json"

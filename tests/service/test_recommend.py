@@ -31,6 +31,8 @@ def ids(answer) -> list[str]:
         ({"user_id": "3", "history": []}, Request(user_id="3", history=())),
         ({"user_id": "3", "exclude_seen": False}, Request(user_id="3", exclude_seen=False)),
         ({"user_id": "3", "features": {"age": 71}, "exclude": ["1", "2"]}, Request("3", {"age": 71}, exclude=("1", "2"))),
+        ({"user_id": "3", "popularity": 0}, Request("3", popularity=0.0)),
+        ({"user_id": "3", "popularity": 1.75}, Request("3", popularity=1.75)),
         ({"user_id": "nobody", "features": {"age": 40}}, Request(user_id="nobody", features={"age": 40})),
     ],
 )
