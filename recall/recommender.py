@@ -229,8 +229,8 @@ def _check(request: Request) -> None:
 
 
 def _check_popularity(value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= LARGEST_POPULARITY:  # NaN fails both
+    # NaN lies within no bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
         raise RequestError(
             f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
         )
