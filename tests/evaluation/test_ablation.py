@@ -4,7 +4,7 @@ import torch
 
 from recall.data.contexts import build_contexts
 from recall.evaluation.ablation import _word, ablate
-from recall.models.fm import SparseBatch
+from recall.models.batch import SparseBatch
 from tests.conftest import random_model
 from tests.evaluation import reference
 
