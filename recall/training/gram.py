@@ -30,6 +30,11 @@ def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Wo
 
 
 def principal_axes(gram: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [d] and orthonormal eigenvectors [d, d], one in each column, of a symmetric matrix; both float32."""
+    """Eigenvalues [d] and orthonormal eigenvectors [d, d], one in each column, of a symmetric matrix; both float32.
+
+    A matrix with numbers that are not finite is left on its own axes, for the caller to report.
+    """
+    if not np.isfinite(gram).all():
+        return torch.from_numpy(gram.diagonal().astype(np.float32)), torch.eye(len(gram))
     values, vectors = np.linalg.eigh(gram)
     return torch.from_numpy(values.clip(0).astype(np.float32)), torch.from_numpy(vectors.astype(np.float32))

@@ -76,7 +76,6 @@ def _chunk(pairs: ObservedPairs, shards: tuple[Shard, ...]) -> Chunk:
     inner = np.searchsorted(indptr, np.arange(1, _RANGES) * (len(observed) / _RANGES))
     bounds = np.unique(np.concatenate([[0], inner, [len(items)]]))
     ranges = tuple(
-        ItemRange(items[low:high], Entries(indptr[low : high + 1], owners, weights))
-        for low, high in pairwise(bounds)
+        ItemRange(items[low:high], Entries(indptr[low : high + 1], owners, weights)) for low, high in pairwise(bounds)
     )
     return Chunk(shards, ranges)

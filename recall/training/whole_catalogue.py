@@ -84,8 +84,8 @@ class WholeCatalogueSolver:
         # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
         self._user_sees = self._contexts.transposed_times(np.stack([of_context, self._alpha_a], axis=1), power=2)
         self._item_sees = self._items.transposed_times(np.stack([of_item, self._alpha_b], axis=1), power=2)
-        self._user_penalty = _penalty(self._user_sees @ np.float32([1, total_b]), config)
-        self._item_penalty = _penalty(self._item_sees @ np.float32([1, total_a]), config)
+        self._user_penalty = _penalty(self._user_sees, total_b, config)
+        self._item_penalty = _penalty(self._item_sees, total_a, config)
 
     @torch.no_grad()
     def sweep(self) -> float:
@@ -171,7 +171,8 @@ class WholeCatalogueSolver:
         first = np.zeros((model.k + 1, model.k + 1))
         residual, observed = self._item_pull(phi, _RESIDUAL, own, factors, first)
         _, axes = principal_axes(first[1:, 1:])
-        turn = torch.block_diag(torch.ones(1, 1), axes)
+        turn = torch.eye(model.k + 1)
+        turn[1:, 1:] = axes
         self._turn(axes)
         phi = _Phi(self._contexts, self._chunks, model.user_factors)
         gram = (turn.t().double() @ torch.from_numpy(first) @ turn.double()).float()
@@ -308,6 +309,8 @@ def _power(counts: Float32, power: float) -> Float32:
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
 
 
-def _penalty(seen: Float32, config: WholeCatalogueConfig) -> Tensor:
-    """Regularisation of features [n, 1] that see so much: a feature without data keeps its row at zero by any positive one."""
-    return config.regularisation * torch.from_numpy(seen)[:, None].clamp_min(1e-6) ** config.nu
+def _penalty(sees: Float32, others: float, config: WholeCatalogueConfig) -> Tensor:
+    """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows."""
+    seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
+    # a feature without data has no gradient either: any positive number keeps its row at zero
+    return config.regularisation * seen.clamp_min(1e-6) ** config.nu

@@ -71,9 +71,9 @@ class CompiledKernels:
 def _compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
     """Machine code for one signature; kept on disk for the next run where a folder for it can be written."""
     try:
-        return numba.njit([signature], nogil=True, fastmath=_FAST, cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit([signature], nogil=True, fastmath=_FAST, cache=True)(function)
     except RuntimeError:  # numba found no folder to keep it in
-        return numba.njit([signature], nogil=True, fastmath=_FAST)(function)  # type: ignore[no-any-return]
+        return numba.njit([signature], nogil=True, fastmath=_FAST)(function)
 
 
 def _gather(indptr, indices, weights, features, table, out):  # type: ignore[no-untyped-def]
