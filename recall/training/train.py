@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from recall.training.loop import Checkpointing, SweepReport, run_sweeps
 from recall.training.minibatch import MiniBatchLearner
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
+from recall.training.warm import Anchored, WarmStart
 from recall.training.whole_catalogue import WholeCatalogueSolver
 
 
@@ -32,8 +33,9 @@ class TrainResult:
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
         sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept.
+        best_sweep: the one whose model was kept; 0 when none was better than what a warm start began with.
         metrics: of that model on the validation part; empty when nothing was held out.
+        start: the same of the model that training began with, where it was learnt before.
         seconds: spent in training, over all parts of a run that was resumed.
     """
 
@@ -42,6 +44,7 @@ class TrainResult:
     best_sweep: int
     metrics: dict[str, float]
     seconds: float
+    start: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -51,6 +54,7 @@ def train(
     report: Callable[[SweepReport], None],
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: WarmStart | None = None,
 ) -> TrainResult:
     """Learn the model that the configuration describes from the training part of the data.
 
@@ -63,6 +67,7 @@ def train(
         report: told of every sweep.
         checkpoint: file that keeps the run after each sweep; nothing is kept when None.
         resume: go on from that file.
+        start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
 
     Raises:
         TrainingError: a number is not finite, or the checkpoint does not fit.
@@ -71,15 +76,20 @@ def train(
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, config.model.k)
-    model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
-    _clear(model.user_factors, pairs.contexts)
-    _clear(model.item_factors, pairs.items)
+    if start is None:
+        model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
+        _clear(model.user_factors, pairs.contexts)
+        _clear(model.item_factors, pairs.items)
+    else:
+        start.give(model)
     learner: Learner
     if isinstance(config.train, WholeCatalogueConfig):
         learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
     else:
         learner, sweeps = MiniBatchLearner(model, pairs, config.train, config.seed), config.train.epochs
+    learner = learner if start is None else Anchored(learner, start, pairs)
     validation = Validation.of(config, dataset, encoder)
+    began = dict(validation(model)) if validation is not None and start is not None else {}
     position = run_sweeps(
         learner,
         sweeps,
@@ -87,10 +97,12 @@ def train(
         validation,
         report,
         {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset), resume),
+        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume),
+        began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
     )
     metrics = dict(validation(model)) if validation is not None else {}
-    return TrainResult(model, position.sweep, position.best_sweep or position.sweep, metrics, position.seconds)
+    kept = position.sweep if validation is None else position.best_sweep
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began)
 
 
 @torch.no_grad()
@@ -99,10 +111,11 @@ def _clear(factors: Tensor, rows: SparseRows) -> None:
     factors[torch.from_numpy(np.bincount(rows.indices, minlength=rows.n_features) == 0)] = 0.0
 
 
-def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:
-    """SHA-256 over the data and all of the configuration that training depends on."""
+def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None = None) -> str:
+    """SHA-256 over the data, all of the configuration that training depends on, and what training began with."""
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
-    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint()).encode()).hexdigest()
+    began = "" if start is None else f"{start.source} {start.shares is None}"
+    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
 def _names(blocks: tuple[Block, ...]) -> Callable[[int], str]:
