@@ -28,6 +28,8 @@ from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Int64
+from recall.models.contract import Side
 from recall.stores.sqlite import SqliteUsers
 from recall.training.memory import shares
 from recall.training.train import TrainResult
@@ -95,7 +97,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     _check(config, bundle)
     dataset = _remembering(config, new, bundle) if old is None else load_additions(config, new, old)
     encoder = bundle.encoder.grown(dataset)
-    rows = {
+    rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
         "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
     }

@@ -11,7 +11,7 @@ from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.errors import RequestError, nearest
 from recall.features.encoder import EncodedUser
-from recall.features.sparse import Float32, Int64
+from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.stores.sqlite import SqliteUsers
@@ -40,9 +40,9 @@ class Request:
         exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
         popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
-            which its popularity lies: the search is for [popularity ; ...] in place of [1 ; ...]. 1 ranks as the model
-            does, 0 by what this user and this item have with each other alone; up to 10. An index that is not exact was
-            calibrated at 1, and may find less away from it.
+            which its popularity lies: the first component of the request's vector, which is 1, is multiplied by it. 1 ranks
+            as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
+            not exact was calibrated at 1, and may find less away from it.
     """
 
     user_id: str | None = None
@@ -156,6 +156,10 @@ class Recommender:
             for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
                 answers[position] = self._answer(prepared[position], rows, scores)
         return [answers[position] for position in range(len(requests))]
+
+    def encode(self, requests: Sequence[Request]) -> SparseRows:
+        """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
+        return SparseRows.below([self._prepare(request).encoded.rows for request in requests])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""

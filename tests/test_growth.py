@@ -14,7 +14,8 @@ from recall.errors import ConfigError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.growth import Ground, open_ground
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
 from recall.training.memory import shares
 from recall.training.train import TrainResult, train

@@ -16,6 +16,7 @@ import polars as pl
 
 from recall.errors import DataError, RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
+from recall.features.fields import Fields
 from recall.features.history import History, HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, grow_column, restore_column
 from recall.features.sparse import SparseRows
@@ -121,6 +122,16 @@ class FeatureEncoder:
     def item_blocks(self) -> tuple[Block, ...]:
         """How the item feature space is divided, in order of the schema."""
         return self._blocks("item")
+
+    @cached_property
+    def user_fields(self) -> Fields:
+        """The user blocks as a model sees them."""
+        return Fields.of_sizes([(block.name, block.size) for block in self.user_blocks])
+
+    @cached_property
+    def item_fields(self) -> Fields:
+        """The item blocks as a model sees them."""
+        return Fields.of_sizes([(block.name, block.size) for block in self.item_blocks])
 
     @cached_property
     def users(self) -> FieldGroup:
@@ -287,7 +298,8 @@ class FeatureEncoder:
 
 def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncoder:
     """An encoder that learns from the training interactions, beside what one that is known has learnt."""
-    schema, events = dataset.schema, dataset.events[dataset.training]
+    schema = dataset.schema if known is None else known.schema  # they may differ in the order of fields
+    events = dataset.events[dataset.training]
     user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
     item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
     columns: dict[str, ColumnEncoder] = {}

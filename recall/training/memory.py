@@ -9,13 +9,14 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Int64, SparseRows
+from recall.features.sparse import Float32, Int64, SparseRows
+from recall.models.contract import Side
 from recall.vocabulary import FIRST
 
 Counts = npt.NDArray[np.float64]
 
 
-def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[str, Tensor]:
+def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[Side, Tensor]:
     """For each feature, new / (new + old): its share of observations that are new.
 
     So two means are joined into the mean of all that they are the means of. What a feature saw before is counted over
@@ -31,17 +32,17 @@ def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[str, Tensor]:
     """
     old, new = dataset.select(REMEMBERED), dataset.training
     whole = len(new) / (len(new) + len(old))
-    context = {block.name for block in encoder.user_blocks if encoder.reads_context(block.field)}
-    sides = (("user", _of_users, encoder.user_blocks), ("item", _of_items, encoder.item_blocks))
-    result = {}
-    for side, counted, blocks in sides:
-        after, before = counted(dataset, encoder, new), counted(dataset, encoder, old)
-        share = after / np.maximum(after + before, 1.0)
+    users = _share(_of_users(dataset, encoder, new), _of_users(dataset, encoder, old))
+    items = _share(_of_items(dataset, encoder, new), _of_items(dataset, encoder, old))
+    for share, blocks in ((users, encoder.user_blocks), (items, encoder.item_blocks)):
         for block in blocks:
-            forgotten = block.size if block.name in context else FIRST
+            forgotten = block.size if encoder.reads_context(block.field) else FIRST
             share[block.offset : block.offset + forgotten] = whole
-        result[side] = torch.from_numpy(share.astype(np.float32))
-    return result
+    return {"user": torch.from_numpy(users), "item": torch.from_numpy(items)}
+
+
+def _share(new: Counts, old: Counts) -> Float32:
+    return (new / np.maximum(new + old, 1.0)).astype(np.float32)
 
 
 def _of_users(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recall.features.sparse import Float32, Int64, SparseRows
-from recall.models.fm import FactorizationMachine
+from recall.models.contract import Model, Side, side_of
 from recall.training.learner import Learner
 from recall.training.pairs import ObservedPairs
 
@@ -26,10 +26,10 @@ class WarmStart:
 
     parameters: Mapping[str, Tensor]
     source: str
-    shares: Mapping[str, Tensor] | None = None
+    shares: Mapping[Side, Tensor] | None = None
 
     @staticmethod
-    def of(arrays: Mapping[str, Float32], rows: Mapping[str, Int64], source: str) -> "WarmStart":
+    def of(arrays: Mapping[str, Float32], rows: Mapping[Side, Int64], source: str) -> "WarmStart":
         """Take rows of published tables.
 
         Args:
@@ -39,12 +39,12 @@ class WarmStart:
         """
         parameters = {}
         for name, array in arrays.items():
-            side = name.partition("_")[0]
-            parameters[name] = torch.from_numpy(array[rows[side]] if side in rows else array.copy())
+            side = side_of(name)
+            parameters[name] = torch.from_numpy(array.copy() if side is None else array[rows[side]])
         return WarmStart(parameters, source)
 
     @torch.no_grad()
-    def give(self, model: FactorizationMachine) -> None:
+    def give(self, model: Model) -> None:
         """Write the parameters into a model."""
         for name, parameter in model.named_parameters():
             parameter.copy_(self.parameters[name].view_as(parameter))
@@ -60,12 +60,12 @@ class Anchored:
     def __init__(self, learner: Learner, start: WarmStart, pairs: ObservedPairs) -> None:
         self._learner = learner
         self._start = start.parameters
-        self._shares = {"user": _present(pairs.contexts), "item": _present(pairs.items)}
+        self._shares: dict[Side, Tensor] = {"user": _present(pairs.contexts), "item": _present(pairs.items)}
         if start.shares is not None:
             self._shares = {side: share * start.shares[side] for side, share in self._shares.items()}
 
     @property
-    def model(self) -> FactorizationMachine:
+    def model(self) -> Model:
         """See Learner."""
         return self._learner.model
 
@@ -74,10 +74,10 @@ class Anchored:
         loss = self._learner.sweep()
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                share = self._shares.get(name.partition("_")[0])
-                if share is not None:
+                side = side_of(name)
+                if side is not None:
                     start = self._start[name]
-                    share = share.view(-1, *[1] * (parameter.dim() - 1))
+                    share = self._shares[side].view(-1, *[1] * (parameter.dim() - 1))
                     # a share of 1 leaves a row as it is, to the bit
                     parameter.copy_(torch.where(share == 1, parameter, torch.lerp(start, parameter, share)))
         return loss

@@ -11,13 +11,14 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, DataError
-from recall.evaluation import evaluate as evaluation
+from recall.evaluation import served
+from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.protocol import held_out
 from recall.evaluation.report import render
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import SparseBatch
+from recall.models.batch import SparseBatch
 from recall.recommender import Recommender
 from tests.conftest import TINY, random_model, write_tiny_tables
 
@@ -35,6 +36,12 @@ def judged(request, tmp_path_factory):
     recommender = Recommender.load(folder / "bundles")
     yield config, dataset, encoder, model, recommender, evaluate(recommender, dataset, config)
     recommender.close()
+
+
+def text_of(report):
+    text = StringIO()
+    Console(file=text, width=160).print(render(report))
+    return text.getvalue()
 
 
 def test_recall_is_that_of_the_models_own_scores(judged):
@@ -92,12 +99,11 @@ def test_json_and_back(judged):
 
 def test_the_table_names_every_metric_and_the_protocol(judged):
     *_, report = judged
-    text = StringIO()
-    Console(file=text, width=160).print(render(report))
+    shown = text_of(report)
     for name in (*report.model.metrics, *report.model.coverage, *report.model.gini):
-        assert name in text.getvalue()
-    assert f"{report.model.metrics['ndcg@3'].value:.4f}" in text.getvalue()
-    assert "100.0000% of the exact lists" in text.getvalue()
+        assert name in shown
+    assert f"{report.model.metrics['ndcg@3'].value:.4f}" in shown
+    assert "100.0000% of the exact lists" in shown
 
 
 def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path):
@@ -140,11 +146,83 @@ def test_users_that_the_bundle_does_not_hold_are_counted(judged, tmp_path):
     assert evaluate(recommender, load_dataset(config, tmp_path), config).strangers == 1
 
 
+def timeless(report):
+    """The report without what differs from run to run."""
+    values = report.model_dump(exclude={"seconds"})
+    del values["dial"]["seconds"], values["cold"]["seconds"]
+    return values
+
+
+def test_what_is_known_of_the_model_agrees_wherever_it_is_said(judged):
+    *_, report = judged
+    (usual,) = [point for point in report.dial.points if point.popularity == 1]
+    assert usual.recall.value == pytest.approx(report.model.metrics["recall@3"].value)
+    for name, figure in report.cold.whole.items():
+        assert figure.value == pytest.approx(report.model.metrics[name].value)
+        assert report.cold.popularity[name] == report.popularity.metrics[name]
+    assert report.dial.requests == report.cold.requests == report.requests
+
+
+def test_at_most_so_many_requests_are_asked_again(judged):
+    config, dataset, _, _, recommender, report = judged
+    few = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"sample": 5})})
+    again = evaluate(recommender, dataset, few)
+    assert again.dial.requests == again.cold.requests == 5
+    assert again.model == report.model
+
+
 def test_pieces_change_nothing(judged, monkeypatch):
     config, dataset, _, _, recommender, report = judged
-    monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
+    monkeypatch.setattr(served, "_AT_ONCE", 5)
     again = evaluate(recommender, dataset, config)
-    assert again == report.model_copy(update={"seconds": again.seconds})
+    assert timeless(again) == timeless(report)
+
+
+def test_a_bundle_against_itself_is_not_told_apart(judged):
+    config, dataset, _, _, recommender, report = judged
+    again = evaluate(recommender, dataset, config, against=recommender)
+    assert again.rival.model == report.model
+    assert (again.rival.unreachable, again.rival.strangers) == (report.unreachable, report.strangers)
+    for compared in again.rival.comparison.values():
+        assert compared.difference == Estimate(value=0, low=0, high=0)
+        assert compared.verdict == "undecided"
+    assert "better" not in text_of(again)
+    assert "not told apart" in text_of(again)
+    assert report.rival is None
+
+
+def test_another_bundle_is_asked_the_same(judged, tmp_path):
+    config, dataset, _, _, recommender, report = judged
+    few = {name: config.fields[name] for name in ("gender", "item_id")}
+    other_config = config.model_copy(update={"fields": few})
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    write_tiny_tables(folder)
+    smaller = load_dataset(other_config, folder)
+    fitted = FeatureEncoder.fit(smaller)
+    export(random_model(fitted, seed=9), fitted, smaller, other_config, tmp_path / "bundles")
+    other = Recommender.load(tmp_path / "bundles")
+    alone = evaluate(other, dataset, config)
+    compared = evaluate(recommender, dataset, config, against=other)
+    other.close()
+    assert compared.rival.bundle == alone.bundle
+    assert compared.rival.model == alone.model
+    for name, one in compared.rival.comparison.items():
+        difference = report.model.metrics[name].value - alone.model.metrics[name].value
+        assert one.difference.value == pytest.approx(difference)
+    assert timeless(compared.model_copy(update={"rival": None})) == timeless(report)
+
+
+def test_fields_are_left_out_where_that_is_asked_for(judged):
+    config, dataset, _, _, recommender, report = judged
+    asked = evaluate(recommender, dataset, config, ablated=True)
+    assert report.ablation is None
+    assert "without each field" not in text_of(report)
+    shown = text_of(asked)
+    for worth in asked.ablation.fields:
+        assert f"{worth.metrics['ndcg@3'].value:.4f}" in shown
+        assert asked.ablation.whole["recall@3"].value == pytest.approx(report.model.metrics["recall@3"].value)
+    assert EvaluationReport.model_validate_json(asked.model_dump_json()) == asked
 
 
 def test_how_it_was_asked_is_said_as_it_was(judged):
