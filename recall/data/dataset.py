@@ -13,7 +13,7 @@ from recall.config import ColumnSplit, RunConfig
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
 from recall.data.split import TRAIN, Parts, Places, carve, column_parts, negative_parts, sorted_parts
-from recall.data.tables import read_tables
+from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.schema import NumericField, Schema, Side
@@ -31,7 +31,7 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (TRAIN, VALID or TEST), then
+            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
             the context columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
@@ -84,8 +84,18 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
+    return dataset_of(config, read_tables(config.data, root))
+
+
+def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
+    """Join, sort and split a run's tables; errors as in `load_dataset`.
+
+    Args:
+        config: names the columns and fields.
+        tables: what they are in.
+        known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+    """
     schema, data = config.schema_, config.data
-    tables = read_tables(data, root)
     columns = find_columns(schema, tables)
     of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
     named = [data.user_id, data.item_id, data.time, data.weight, data.label, *columns.context]
@@ -112,7 +122,7 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
     del raw
     order, rest, before = _apart(_order(user, times), taken)
-    parts, rest_parts = _parts(rows, order, rest, before, len(users), config)
+    parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
     events = rows.take(order, parts)
@@ -154,7 +164,7 @@ def _apart(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, In
 
 
 def _parts(rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig) -> tuple[Parts, Parts]:
-    """The parts of what was taken, and of what was not."""
+    """The parts of what was taken, and of what was not; `known` as for `dataset_of`."""
     data = config.data
     if rows.parts is not None:
         parts, rest_parts = rows.parts[order], rows.parts[rest]
@@ -165,8 +175,8 @@ def _parts(rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, 
         parts = sorted_parts(starts, event_times, unit, data.split)
         places = Places(rows.user[rest], before, rest_times)
         rest_parts = negative_parts(places, starts, parts, event_times, unit, data.split)
-    carved = carve(parts, data.carve, config.seed)
-    return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed)
+    carved = carve(parts, data.carve, config.seed, order >= known)
+    return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
 
 
 def _numeric(schema: Schema, side: Side) -> set[str]:
