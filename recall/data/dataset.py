@@ -163,7 +163,9 @@ def _apart(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, In
     return order[sorted_taken], order[~sorted_taken], np.cumsum(sorted_taken, dtype=np.int64)[~sorted_taken]
 
 
-def _parts(rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig) -> tuple[Parts, Parts]:
+def _parts(
+    rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig, known: int
+) -> tuple[Parts, Parts]:
     """The parts of what was taken, and of what was not; `known` as for `dataset_of`."""
     data = config.data
     if rows.parts is not None:
