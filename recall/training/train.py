@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from recall.training.loop import Checkpointing, SweepReport, run_sweeps
 from recall.training.minibatch import MiniBatchLearner
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
+from recall.training.warm import Anchored, WarmStart
 from recall.training.whole_catalogue import WholeCatalogueSolver
 
 
@@ -33,8 +34,9 @@ class TrainResult:
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
         sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept.
+        best_sweep: the one whose model was kept; 0 when none was better than what a warm start began with.
         metrics: of that model on the validation part; empty when nothing was held out.
+        start: the same of the model that training began with, where it was learnt before.
         seconds: spent in training, over all parts of a run that was resumed.
     """
 
@@ -43,6 +45,7 @@ class TrainResult:
     best_sweep: int
     metrics: dict[str, float]
     seconds: float
+    start: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -52,6 +55,7 @@ def train(
     report: Callable[[SweepReport], None],
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: WarmStart | None = None,
 ) -> TrainResult:
     """Learn the model that the configuration describes from the training part of the data.
 
@@ -64,6 +68,7 @@ def train(
         report: told of every sweep.
         checkpoint: file that keeps the run after each sweep; nothing is kept when None.
         resume: go on from that file.
+        start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
 
     Raises:
         TrainingError: a number is not finite, or the checkpoint does not fit.
@@ -72,15 +77,20 @@ def train(
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
-    model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
-    _clear(model, {"user": pairs.contexts, "item": pairs.items})
+    if start is None:
+        model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
+        _clear(model, {"user": pairs.contexts, "item": pairs.items})
+    else:
+        start.give(model)
     learner: Learner
     if isinstance(config.train, WholeCatalogueConfig):
         assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
         learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
     else:
         learner, sweeps = MiniBatchLearner(model, pairs, config.train, config.seed), config.train.epochs
+    learner = learner if start is None else Anchored(learner, start, pairs)
     validation = Validation.of(config, dataset, encoder)
+    began = dict(validation(model)) if validation is not None and start is not None else {}
     position = run_sweeps(
         learner,
         sweeps,
@@ -88,10 +98,12 @@ def train(
         validation,
         report,
         {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset), resume),
+        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume),
+        began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
     )
     metrics = dict(validation(model)) if validation is not None else {}
-    return TrainResult(model, position.sweep, position.best_sweep or position.sweep, metrics, position.seconds)
+    kept = position.sweep if validation is None else position.best_sweep
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began)
 
 
 @torch.no_grad()
@@ -104,10 +116,11 @@ def _clear(model: Model, rows: Mapping[Side, SparseRows]) -> None:
             table[torch.from_numpy(absent[side])] = 0.0
 
 
-def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:
-    """SHA-256 over the data and all of the configuration that training depends on."""
+def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None = None) -> str:
+    """SHA-256 over the data, all of the configuration that training depends on, and what training began with."""
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
-    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint()).encode()).hexdigest()
+    began = "" if start is None else f"{start.source} {start.shares is None}"
+    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
 def _names(blocks: tuple[Block, ...]) -> Callable[[int], str]:

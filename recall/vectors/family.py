@@ -48,8 +48,8 @@ class Layout:
         if self.rank is not None:
             shapes |= {
                 "field_weights": (n_fields, n_fields),
-                "user_fold": (len(users), self.rank),
-                "item_fold": (len(items), self.rank),
+                "fold_users": (len(users), self.rank),
+                "fold_items": (len(items), self.rank),
             }
         return shapes
 
@@ -69,7 +69,7 @@ class Layout:
             case "fm" | "lr":
                 tables = FMTables(*common)
             case "fwfm":
-                tables = FwFMTables(*common, arrays["field_weights"], arrays["user_fold"], arrays["item_fold"])
+                tables = FwFMTables(*common, arrays["field_weights"], arrays["fold_users"], arrays["fold_items"])
             case "ffm":
                 tables = FFMTables(*common)
         return CosineTables(tables) if self.cosine else tables

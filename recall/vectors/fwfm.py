@@ -34,7 +34,7 @@ class FwFMTables(Tables):
         user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
         bias: w0.
         field_weights: r of all pairs of fields, users first, symmetric, float32 [fields, fields].
-        user_fold, item_fold: A and B, float32 [user fields, rank] and [item fields, rank].
+        fold_users, fold_items: A and B, float32 [user fields, rank] and [item fields, rank].
     """
 
     user_fields: Fields
@@ -45,8 +45,8 @@ class FwFMTables(Tables):
     item_weights: Float32
     bias: float
     field_weights: Float32
-    user_fold: Float32
-    item_fold: Float32
+    fold_users: Float32
+    fold_items: Float32
 
     @property
     def kind(self) -> Kind:
@@ -61,7 +61,7 @@ class FwFMTables(Tables):
     @property
     def rank(self) -> int:
         """Parts of k numbers in a vector."""
-        return int(self.user_fold.shape[1])
+        return int(self.fold_users.shape[1])
 
     @property
     def dim(self) -> int:
@@ -71,7 +71,7 @@ class FwFMTables(Tables):
     @property
     def across(self) -> Float64:
         """What the vectors hold of the weights between user and item fields, A B': float64 [user fields, item fields]."""
-        return np.asarray(self.user_fold.astype(np.float64) @ self.item_fold.T.astype(np.float64), dtype=np.float64)
+        return np.asarray(self.fold_users.astype(np.float64) @ self.fold_items.T.astype(np.float64), dtype=np.float64)
 
     @property
     def lost(self) -> float:
@@ -89,15 +89,15 @@ class FwFMTables(Tables):
         left, values, right = np.linalg.svd(self._between.astype(np.float64), full_matrices=False)
         kept = max(1, int((values > tolerance * values[0]).sum()))
         kept = kept if rank is None else min(kept, rank)
-        user_fold, item_fold = left[:, :kept] * values[:kept], right[:kept].T
-        return replace(self, user_fold=user_fold.astype(np.float32), item_fold=item_fold.astype(np.float32))
+        fold_users, fold_items = left[:, :kept] * values[:kept], right[:kept].T
+        return replace(self, fold_users=fold_users.astype(np.float32), fold_items=fold_items.astype(np.float32))
 
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_a A_ar P_a for every r] of n user rows: float32 [n, dim]."""
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
         vectors[:, 0] = 1.0
         sums = field_sums(rows, self.user_fields, self.user_factors)
-        vectors[:, 1:] = (self.user_fold.T @ sums).reshape(len(rows), self.dim - 1)
+        vectors[:, 1:] = (self.fold_users.T @ sums).reshape(len(rows), self.dim - 1)
         return vectors
 
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -106,7 +106,7 @@ class FwFMTables(Tables):
 
         def fill(part: SparseRows, target: Float32) -> None:
             sums = field_sums(part, self.item_fields, self.item_factors)
-            target[:, 1:] = (self.item_fold.T @ sums).reshape(len(part), self.dim - 1)
+            target[:, 1:] = (self.fold_items.T @ sums).reshape(len(part), self.dim - 1)
             entries = self.item_weights[part.indices], squares[part.indices]
             target[:, 0] = _own_part(part, self.item_fields, sums, entries, pairs)
 
@@ -150,8 +150,8 @@ class FwFMTables(Tables):
             "item_weights": self.item_weights,
             "bias": np.array([self.bias], dtype=np.float32),
             "field_weights": self.field_weights,
-            "user_fold": self.user_fold,
-            "item_fold": self.item_fold,
+            "fold_users": self.fold_users,
+            "fold_items": self.fold_items,
         }
 
     @property
