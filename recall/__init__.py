@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         RequestError,
         TrainingError,
     )
+    from recall.explanation import Contribution, Explanation
     from recall.recommender import Recommendations, Recommender, Request, ScoredItem
 
 __all__ = [
     "BundleError",
     "ConfigError",
+    "Contribution",
     "DataError",
+    "Explanation",
     "ExportError",
     "IndexFileError",
     "PublishBusyError",
@@ -43,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
+    "recall.explanation": ("Contribution", "Explanation"),
     "recall.recommender": ("Recommendations", "Recommender", "Request", "ScoredItem"),
 }
 

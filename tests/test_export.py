@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.bundle.manifest import Manifest, ModelRecord
+from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve, versions
 from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -87,15 +87,9 @@ def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tm
     recommender = Recommender.load(tmp_path)
     answer = recommender.recommend(Request(user_id="u1", context={"device": "tv"}, n=3))
     assert len(answer.items) == 3
-    assert recommender.bundle.item_vectors.shape == (
-        len(trained.dataset.items),
-        random.dim if record.fold is None else folded_dim(record, 3),
-    )
+    dim = config.model.dim(len(encoder.user_fields), len(encoder.item_fields))
+    assert recommender.bundle.item_vectors.shape == (len(trained.dataset.items), dim)
     recommender.close()
-
-
-def folded_dim(record: ModelRecord, k: int) -> int:
-    return record.fold.rank * k + 1 if record.fold is not None else 0
 
 
 def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_path: Path) -> None:
