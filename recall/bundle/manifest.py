@@ -103,6 +103,14 @@ class Manifest(_Part):
         """Name of the published folder: the sequence and the first digits of the checksum."""
         return f"{self.sequence:06d}-{self.checksum[:8]}"
 
+    @property
+    def objective(self) -> str:
+        """What the model was trained for, such as 'square' or 'logistic'; empty when the configuration does not say."""
+        train = self.config.get("train")
+        if not isinstance(train, dict):
+            return ""
+        return "logistic" if train.get("method") == "minibatch" else str(train.get("objective", ""))
+
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
         try:
