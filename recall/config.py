@@ -92,13 +92,58 @@ class DataConfig(_Section):
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
 
 
-class ModelConfig(_Section):
-    """The model to learn."""
+class _Factors(_Section):
+    k: int = Field(default=64, ge=1, le=1024)
+    """Number of factors of one embedding."""
+    cosine: bool = False
+    """Scale user and item vectors to unit length, so that scores are cosines; not for the square loss."""
+
+
+class FMConfig(_Factors):
+    """The factorization machine (Rendle 2010); vectors of k + 1 numbers."""
 
     kind: Literal["fm"] = "fm"
-    """The factorization machine of Rendle 2010."""
-    k: int = Field(default=64, ge=1, le=1024)
-    """Number of factors."""
+
+
+class FwFMConfig(_Factors):
+    """The field-weighted factorization machine (Pan et al. 2018); vectors of rank k + 1 numbers."""
+
+    kind: Literal["fwfm"]
+    rank: int | None = Field(default=None, ge=1)
+    """Keep at most so many directions of the weights between user and item fields; all that are there when left out."""
+    tolerance: float = Field(default=1e-6, ge=0, lt=1)
+    """Drop directions whose singular value is at most this share of the largest."""
+
+    @model_validator(mode="after")
+    def _a_cosine_is_whole(self) -> "FwFMConfig":
+        if self.cosine and self.rank is not None:
+            raise ValueError("a cosine is of whole vectors: leave rank out, or set cosine = false")
+        return self
+
+
+class FFMConfig(_Factors):
+    """The field-aware factorization machine (Juan et al. 2016); vectors of (user fields) (item fields) k + 1 numbers."""
+
+    kind: Literal["ffm"]
+
+
+class LRConfig(_Section):
+    """Logistic or linear regression: every feature has a weight and nothing else, so that all users get the same list."""
+
+    kind: Literal["lr"]
+
+    @property
+    def k(self) -> int:
+        """No factors."""
+        return 0
+
+    @property
+    def cosine(self) -> bool:
+        """The cosine of two numbers is their sign, which ranks nothing."""
+        return False
+
+
+ModelConfig = FMConfig | FwFMConfig | FFMConfig | LRConfig
 
 
 class StoppingConfig(_Section):
@@ -193,6 +238,10 @@ class EvaluationConfig(_Section):
     """One request for each test row, or one for all test rows that share their user and context."""
     intervals: int = Field(default=1000, ge=0)
     """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
+    sample: int = Field(default=10_000, ge=1)
+    """At most this many requests, drawn once, for the dial, for cold start and for what each field is worth."""
+    dial: tuple[Annotated[float, Field(ge=0, le=10)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+    """Settings of a request's `popularity` for the curve of recall and coverage; an empty list leaves it out."""
 
 
 class ExportConfig(_Section):
@@ -215,7 +264,7 @@ class RunConfig(_Section):
     """Fixes every random choice of the run."""
     data: DataConfig = DataConfig()
     fields: dict[str, AnyField]
-    model: ModelConfig = ModelConfig()
+    model: Annotated[ModelConfig, Field(discriminator="kind")] = FMConfig()
     train: Train = WholeCatalogueConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -223,16 +272,27 @@ class RunConfig(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_catalogue_by_default(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("train"), dict):
-            return {**values, "train": {"method": "whole-catalogue", **values["train"]}}
-        return values
+    def _usual_kinds(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        usual = {"model": {"kind": "fm"}, "train": {"method": "whole-catalogue"}}
+        given = {name: {**tag, **values[name]} for name, tag in usual.items() if isinstance(values.get(name), dict)}
+        return {**values, **given}
 
     @model_validator(mode="after")
     def _schema_holds(self) -> "RunConfig":
         schema = self.schema_
         if schema.history is not None and self.data.time is None:
             raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_trained(self) -> "RunConfig":
+        if isinstance(self.train, WholeCatalogueConfig):
+            if self.model.cosine:
+                raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
+            if self.model.kind != "fm":
+                raise ValueError(f"method 'whole-catalogue' trains model.kind 'fm', not {self.model.kind!r}")
         return self
 
     @property

@@ -23,7 +23,10 @@ from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int64, SparseRows
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.contract import Model
+from recall.models.cosine import CosineFM
+from recall.models.fm import FactorizationMachine
 from recall.proof import prove
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserStore
@@ -47,7 +50,7 @@ class ExportReport:
 
 
 def export(
-    model: FactorizationMachine,
+    model: Model,
     encoder: FeatureEncoder,
     dataset: Dataset,
     config: RunConfig,
@@ -103,8 +106,10 @@ def export(
     return ExportReport(published, Manifest.read(published), seconds)
 
 
-def tables_of(model: FactorizationMachine) -> FMTables:
+def tables_of(model: Model) -> FMTables:
     """The model's parameters as float32 arrays, copied where they are on another device or of another type."""
+    if not isinstance(model, FactorizationMachine) or isinstance(model, CosineFM):
+        raise ExportError(f"a {type(model).__name__} cannot be exported yet", where="model.kind")
     return FMTables(
         _array(model.user_factors),
         _array(model.user_weights),
@@ -115,7 +120,7 @@ def tables_of(model: FactorizationMachine) -> FMTables:
 
 
 def _prove(
-    model: FactorizationMachine,
+    model: Model,
     tables: FMTables,
     encoder: FeatureEncoder,
     dataset: Dataset,
@@ -134,7 +139,7 @@ def _prove(
         served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
     finally:
         users.close()
-    scores = _model_scores(model, contexts.features, item_rows.take(items))
+    scores = _model_scores(model, encoder, contexts.features, item_rows.take(items))
     proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
     return parity_of(proof, "model")
 
@@ -161,37 +166,16 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
     return rows
 
 
-def _model_scores(model: FactorizationMachine, users: SparseRows, items: SparseRows) -> Float64:
-    """The model's score of every pair, in float64: [users, items]."""
-    exact, users, items = _restricted(model, users, items)
-    item_batch = SparseBatch.of(items, torch.float64)
+def _model_scores(model: Model, encoder: FeatureEncoder, users: SparseRows, items: SparseRows) -> Float64:
+    """The model's score of every pair, in float64 from its definition: [users, items]."""
+    user_batch, user_features = SparseBatch.local(users, torch.float64, encoder.user_fields)
+    item_batch, item_features = SparseBatch.local(items, torch.float64, encoder.item_fields)
+    exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
     scores = np.empty((len(users), len(items)))
     with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
         for row in range(len(users)):
-            repeated = users.take(np.full(len(items), row))
-            scores[row] = exact.score(SparseBatch.of(repeated, torch.float64), item_batch).numpy()
+            scores[row] = exact.score(user_batch.repeated(row, len(items)), item_batch).numpy()
     return scores
-
-
-def _restricted(
-    model: FactorizationMachine, users: SparseRows, items: SparseRows
-) -> tuple[FactorizationMachine, SparseRows, SparseRows]:
-    """The model in float64 with only the features that these rows hold, and the rows in its terms: a table may be huge."""
-    user_features, user_indices = np.unique(users.indices, return_inverse=True)
-    item_features, item_indices = np.unique(items.indices, return_inverse=True)
-    small = FactorizationMachine(len(user_features), len(item_features), model.k).double()
-    with torch.no_grad():
-        for name, features in (("user", user_features), ("item", item_features)):
-            picked = torch.from_numpy(features.astype(np.int64))
-            for part in ("factors", "weights"):
-                table = getattr(model, f"{name}_{part}").detach().cpu()
-                getattr(small, f"{name}_{part}").copy_(table[picked])
-        small.bias.copy_(model.bias.detach())
-    return (
-        small,
-        SparseRows(users.indptr, user_indices.astype(np.int32), users.weights, len(user_features)),
-        SparseRows(items.indptr, item_indices.astype(np.int32), items.weights, len(item_features)),
-    )
 
 
 def _draw(dataset: Dataset, count: int, seed: int) -> Int64:

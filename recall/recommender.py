@@ -11,7 +11,7 @@ from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.errors import RequestError, nearest
 from recall.features.encoder import EncodedUser
-from recall.features.sparse import Float32, Int64
+from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.stores.sqlite import SqliteUsers
@@ -156,6 +156,10 @@ class Recommender:
             for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
                 answers[position] = self._answer(prepared[position], rows, scores)
         return [answers[position] for position in range(len(requests))]
+
+    def encode(self, requests: Sequence[Request]) -> SparseRows:
+        """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
+        return SparseRows.below([self._prepare(request).encoded.rows for request in requests])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""

@@ -61,12 +61,13 @@ def markdown() -> str:
         lines = [f"#### {title}", ""]
         if section.text:
             lines += [section.text, ""]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        if section.keys:
+            lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for key in section.keys:
             default = "required" if key.required else f"`{key.default}`" if key.default else "absent"
             cells = (f"`{key.name}`", key.type, default, key.text)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        blocks.append("\n".join(lines))
+        blocks.append("\n".join(lines).rstrip())
     return "\n\n".join(blocks) + "\n"
 
 

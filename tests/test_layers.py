@@ -34,9 +34,9 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
     },
     # tensors
-    "recall.models.fm": {"recall.features.sparse"},
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
-    "recall.models": set(),
+    "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
+    "recall.models": {"recall.features.sparse", "recall.features.fields"},
     "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
@@ -58,7 +58,8 @@ LAYERS: dict[str, set[str]] = {
 }
 """Longest prefix wins. A part may always import itself."""
 
-TORCH = ("recall.models.fm", "recall.training", "recall.export", "recall.cli")
+_MODELS = ("batch", "contract", "cosine", "family", "ffm", "fm", "fwfm")
+TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.cli")
 """The only parts that may import torch, or a part that does."""
 
 SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")

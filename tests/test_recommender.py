@@ -11,7 +11,8 @@ from recall.data.dataset import Dataset
 from recall.errors import RequestError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommendations, Recommender, Request
 from tests.conftest import ITEMS
 

@@ -63,6 +63,10 @@ class Judgements:
     user: Integers
     values: Mapping[str, Float64]
 
+    def take(self, rows: Integers) -> "Judgements":
+        """The requests at positions `rows` (integer [m]), in that order."""
+        return Judgements(self.user[rows], {name: values[rows] for name, values in self.values.items()})
+
 
 def estimate(judgements: Judgements, resamples: int, seed: int) -> dict[str, Estimate]:
     """Mean over requests of every metric, with its interval.

@@ -16,9 +16,12 @@ from recall.data.split import TEST
 from recall.errors import DataError
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.cold import ColdStart, start_cold
+from recall.evaluation.dial import Dial, turn
 from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.requests import requests
+from recall.evaluation.trial import Trial
 from recall.index.calibration import shares_found
 from recall.models.popularity import Popularity
 from recall.recommender import Recommender
@@ -68,6 +71,10 @@ class EvaluationReport(BaseModel):
     """The most frequent training items under the same masks, for everyone the same."""
     comparison: dict[str, Comparison]
     """Model against popularity, over the same users."""
+    dial: Dial | None
+    """The curve over the popularity dial; None when `evaluation.dial` is empty."""
+    cold: ColdStart
+    """What is left when ids are unknown."""
     seconds: float
 
 
@@ -100,6 +107,8 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
     popular = Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1])
     by_model, by_popularity = (_judge(held, lists, counts, at) for lists in (rows, popular))
     resamples, seed = config.evaluation.intervals, config.seed
+    drawn = held.drawn(config.evaluation.sample, seed)
+    trial = Trial.of(recommender, dataset, held.take(drawn))
     absent = recommender.bundle.item_ids.rows(catalogue.ids(held.relevant.items.astype(np.int64))) < 0
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
@@ -117,6 +126,8 @@ def evaluate(recommender: Recommender, dataset: Dataset, config: RunConfig, spli
         model=_figures(by_model, rows, len(catalogue), at, resamples, seed),
         popularity=_figures(by_popularity, popular, len(catalogue), at, resamples, seed),
         comparison=compare(by_model, by_popularity, resamples, seed),
+        dial=turn(trial, config.evaluation, seed),
+        cold=start_cold(trial, recommender.bundle, by_popularity.take(drawn), config.evaluation, seed),
         seconds=time.monotonic() - started,
     )
 

@@ -34,11 +34,15 @@ class HeldOut:
         """The requests at positions `rows` (integer [m]), in that order."""
         return HeldOut(self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows))
 
-    def sample(self, most: int, seed: int) -> "HeldOut":
-        """At most so many of the requests, drawn at random and kept in order."""
+    def drawn(self, most: int, seed: int) -> Int64:
+        """Positions of at most so many of the requests, drawn at random and rising; int64 [min(q, most)]."""
         if len(self) <= most:
-            return self
-        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+            return np.arange(len(self))
+        return np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
+
+    def sample(self, most: int, seed: int) -> "HeldOut":
+        """The requests that `drawn` picks."""
+        return self if len(self) <= most else self.take(self.drawn(most, seed))
 
     @property
     def hidden(self) -> Bool:

@@ -1,6 +1,7 @@
 """Exact top lists over the whole catalogue straight from vectors, in blocks that fit the cache."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,20 @@ Float32 = npt.NDArray[np.float32]
 _BLOCK = 1 << 22  # scores held at once: 16 MB
 
 
-def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int) -> Int64:
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Scores of some (query, item) pairs that are not the product of their vectors.
+
+    Attributes:
+        items: q lists of item rows.
+        scores: float32 [nnz], one for each of `items.items`.
+    """
+
+    items: ItemLists
+    scores: Float32
+
+
+def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Replaced | None = None) -> Int64:
     """The n items of the highest inner product for each query, ranked against every item that is not masked.
 
     Args:
@@ -22,6 +36,7 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int) -> Int64:
         psi: float32 [items, d].
         masked: q lists of item rows that cannot be returned.
         n: length of the lists.
+        replaced: pairs that score something else.
 
     Returns:
         int64 [q, min(n, items)], best first, equal scores by rising row; -1 where fewer items are eligible.
@@ -40,10 +55,29 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int) -> Int64:
     for first in range(0, len(phi) if n else 0, step):
         last = min(first + step, len(phi))
         scores = phi[first:last] @ psi.T  # [block, items]
+        if replaced is not None:
+            pairs, ends = replaced.items.between(first, last), replaced.items.indptr
+            scores[pairs.owners, pairs.items] = replaced.scores[ends[first] : ends[last]]
         left_out = masked.between(first, last)
         scores[left_out.owners, left_out.items] = -np.inf
         result[first:last] = _top(scores, n)
     return result
+
+
+def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
+    """The inner product of each query with the items of its list: float32 [nnz].
+
+    Args:
+        phi: float32 [q, d].
+        psi: float32 [items, d].
+        pairs: q lists of rows of `psi`.
+    """
+    scores = np.empty(len(pairs.items), dtype=np.float32)
+    owners, step = pairs.owners, max(1, _BLOCK // max(phi.shape[1], 1))
+    for first in range(0, len(scores), step):
+        part = slice(first, first + step)
+        scores[part] = np.einsum("ij,ij->i", phi[owners[part]], psi[pairs.items[part]])
+    return scores
 
 
 def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, float]:

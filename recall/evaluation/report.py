@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.cold import ColdStart
+from recall.evaluation.dial import Dial
 from recall.evaluation.evaluate import EvaluationReport
 
 
@@ -31,7 +33,39 @@ def render(report: EvaluationReport) -> RenderableType:
     ):
         for name, value in mine.items():
             table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
-    return Group(table, *(Text(line) for line in _notes(report)))
+    notes = [Text(line) for line in _notes(report)]
+    return Group(table, *notes, *(_dial(report.dial) if report.dial is not None else ()), *_cold(report.cold))
+
+
+def _dial(dial: Dial) -> Iterable[RenderableType]:
+    table = Table(title="\nthe popularity dial", title_justify="left")
+    for name in ("popularity", f"recall@{dial.k}", f"coverage@{dial.k}"):
+        table.add_column(name, justify="right")
+    for point in dial.points:
+        table.add_row(f"{point.popularity:g}", _interval(point.recall), f"{point.coverage:.4f}")
+    yield table
+    yield Text(f"Exact lists of {dial.requests:,} requests, straight from the vectors. {dial.seconds:.1f} s.")
+
+
+def _cold(cold: ColdStart) -> Iterable[RenderableType]:
+    table = Table(title="\ncold start: the same requests with ids unknown", title_justify="left")
+    table.add_column("metric")
+    parts = {"new items": cold.new_items, "new users": cold.new_users, "history only": cold.history_only}
+    shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items() if part is not None}
+    shown["popularity"] = cold.popularity
+    for name in shown:
+        table.add_column(name, justify="right")
+    for name in cold.whole:
+        table.add_row(name, *(_margin(figures[name]) for figures in shown.values()))
+    yield table
+    asked = f"{cold.requests:,} requests of {cold.users:,} users"
+    yield Text(f"Exact lists of {asked}, straight from the vectors; ± is half a 95 % interval. {cold.seconds:.1f} s.")
+    for name, part in parts.items():
+        if part is not None:
+            yield Text(f"{name}: masked are {', '.join(part.fields)}.")
+    for side, part in (("item", cold.new_items), ("user", cold.new_users)):
+        if part is None:
+            yield Text(f"No {side} field reads the id: a new {side} is scored as any other with the same features.")
 
 
 def _notes(report: EvaluationReport) -> Iterable[str]:
@@ -56,6 +90,12 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:{sign}.4f}"
     return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+
+def _margin(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} ± {(estimate.high - estimate.low) / 2:.4f}"
 
 
 def _ratio(comparison: Comparison) -> str:

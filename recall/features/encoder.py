@@ -16,6 +16,7 @@ import polars as pl
 
 from recall.errors import DataError, RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
+from recall.features.fields import Fields
 from recall.features.history import History, HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, restore_column
 from recall.features.sparse import SparseRows
@@ -110,6 +111,16 @@ class FeatureEncoder:
     def item_blocks(self) -> tuple[Block, ...]:
         """How the item feature space is divided, in order of the schema."""
         return self._blocks("item")
+
+    @cached_property
+    def user_fields(self) -> Fields:
+        """The user blocks as a model sees them."""
+        return Fields.of_sizes([(block.name, block.size) for block in self.user_blocks])
+
+    @cached_property
+    def item_fields(self) -> Fields:
+        """The item blocks as a model sees them."""
+        return Fields.of_sizes([(block.name, block.size) for block in self.item_blocks])
 
     @cached_property
     def users(self) -> FieldGroup:

@@ -5,14 +5,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-from recall.models.fm import FactorizationMachine
+from recall.models.contract import Model
 
 
 class Learner(Protocol):
     """Improves its model in place, sweep by sweep."""
 
     @property
-    def model(self) -> FactorizationMachine:
+    def model(self) -> Model:
         """The model that is learned."""
         ...
 

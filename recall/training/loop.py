@@ -10,11 +10,11 @@ from torch import Tensor
 
 from recall.config import StoppingConfig
 from recall.errors import RecallError, TrainingError
-from recall.models.fm import FactorizationMachine
+from recall.models.contract import Model, side_of
 from recall.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from recall.training.learner import Learner
 
-Validate = Callable[[FactorizationMachine], Mapping[str, float]]
+Validate = Callable[[Model], Mapping[str, float]]
 
 
 class TrainingInterruptedError(RecallError):
@@ -131,26 +131,23 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _tables(model: FactorizationMachine) -> dict[str, Tensor]:
+def _tables(model: Model) -> dict[str, Tensor]:
     return {name: table.detach().clone() for name, table in model.named_parameters()}
 
 
 @torch.no_grad()
-def _restore_tables(model: FactorizationMachine, tables: Mapping[str, Tensor]) -> None:
+def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
     for name, table in model.named_parameters():
         table.copy_(tables[name])
 
 
-def _refuse_non_finite(
-    model: FactorizationMachine, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]
-) -> None:
+def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> None:
     for name, table in model.named_parameters():
         finite = torch.isfinite(table.detach())
         if bool(finite.all()):
             continue
-        side = name.partition("_")[0]
-        row = int(torch.nonzero(~finite)[0, 0]) if table.dim() else 0
-        place = f"field {blocks[side](row)!r} of the {side} side" if side in blocks else name
+        side = side_of(name)
+        place = name if side is None else f"field {blocks[side](int(torch.nonzero(~finite)[0, 0]))!r} of the {side} side"
         raise TrainingError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
@@ -162,17 +159,16 @@ def _refuse_non_finite(
         )
 
 
-def _looked_at(
-    validate: Validate, model: FactorizationMachine, sweep: int, blocks: Mapping[str, Callable[[int], str]]
-) -> Mapping[str, float]:
+def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:
     """Metrics; when finite tables are so large that what is made of them is not, names the field that grew most."""
     try:
         return validate(model)
     except TrainingError as error:
-        tables = {"user": model.user_factors, "item": model.item_factors}
-        peaks = {side: table.detach().abs().amax(dim=1) for side, table in tables.items()}
-        side = max(peaks, key=lambda name: float(peaks[name].max()))
-        place = f"the largest are in field {blocks[side](int(peaks[side].argmax()))!r} of the {side} side"
+        tables = {name: table.detach() for name, table in model.named_parameters() if side_of(name) and table.numel()}
+        peaks = {name: table.reshape(len(table), -1).abs().amax(dim=1) for name, table in tables.items()}
+        name = max(peaks, key=lambda name: float(peaks[name].max()))
+        side = name.partition("_")[0]
+        place = f"the largest are in field {blocks[side](int(peaks[name].argmax()))!r} of the {side} side"
         raise TrainingError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
 
 

@@ -16,13 +16,12 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from recall.config import MiniBatchConfig
-from recall.features.sparse import SparseRows
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.contract import Model, side_of
 from recall.training.pairs import ObservedPairs
 from recall.training.rowwise import Adagrad, Adam, RowOptimiser
 
 _OPTIMISERS: dict[str, type[Adagrad] | type[Adam]] = {"adagrad": Adagrad, "adam": Adam}
-_SIDES = ("user", "item")
 
 
 class MiniBatchLearner:
@@ -32,7 +31,7 @@ class MiniBatchLearner:
         model: the model that is learned.
     """
 
-    def __init__(self, model: FactorizationMachine, pairs: ObservedPairs, config: MiniBatchConfig, seed: int) -> None:
+    def __init__(self, model: Model, pairs: ObservedPairs, config: MiniBatchConfig, seed: int) -> None:
         self.model = model
         self._pairs = pairs
         self._config = config
@@ -44,9 +43,8 @@ class MiniBatchLearner:
         self._cumulative = np.cumsum(np.maximum(counts, 1.0) ** config.popularity)
         optimiser = _OPTIMISERS[config.optimiser]
         self._optimisers: dict[str, RowOptimiser] = {
-            name: optimiser(table.data, config.learning_rate) for name, table in model.named_parameters() if table.dim()
+            name: optimiser(_as_rows(name, table.data), config.learning_rate) for name, table in model.named_parameters()
         }
-        self._bias: RowOptimiser = optimiser(model.bias.data[None], config.learning_rate)
 
     def sweep(self) -> float:
         """Go once over the observed pairs in a new order; returns the mean log loss of the pairs and their negatives."""
@@ -60,18 +58,17 @@ class MiniBatchLearner:
 
     def state(self) -> dict[str, Tensor]:
         """The optimisers' memories and the number of passes made."""
-        state = {f"{name}.{key}": value for name, optimiser in self._all() for key, value in optimiser.state().items()}
+        state = {
+            f"{name}.{key}": value for name, optimiser in self._optimisers.items() for key, value in optimiser.state().items()
+        }
         return {**state, "epoch": torch.tensor(self._epoch)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
-        for name, optimiser in self._all():
+        for name, optimiser in self._optimisers.items():
             prefix = f"{name}."
             optimiser.restore({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
         self._epoch = int(state["epoch"])
-
-    def _all(self) -> list[tuple[str, RowOptimiser]]:
-        return [*self._optimisers.items(), ("bias", self._bias)]
 
     def _step(self, chosen: npt.NDArray[np.integer], rng: np.random.Generator) -> float:
         """One step on pairs at positions `chosen` [B]; returns their summed loss."""
@@ -87,27 +84,26 @@ class MiniBatchLearner:
         labels = torch.zeros_like(weights)
         labels[:, 0] = 1.0
 
-        users, user_rows = _local(pairs.contexts.take(contexts))
-        catalogue, item_rows = _local(pairs.items.take(items.reshape(-1)))
-        rows = {"user": user_rows, "item": item_rows}
+        users, user_rows = SparseBatch.local(pairs.contexts.take(contexts), fields=pairs.user_fields)
+        catalogue, item_rows = SparseBatch.local(pairs.items.take(items.reshape(-1)), fields=pairs.item_fields)
+        rows = {"user": user_rows, "item": item_rows, None: torch.zeros(1, dtype=torch.int64)}
         local = {
-            name: table.data[rows[name.partition("_")[0]]].requires_grad_()
-            if table.dim()
-            else table.data.clone().requires_grad_()
+            name: (table.data.clone() if side_of(name) is None else table.data[rows[side_of(name)]]).requires_grad_()
             for name, table in self.model.named_parameters()
         }
         scores = functional_call(self.model, local, (users, catalogue))
         loss = (functional.binary_cross_entropy_with_logits(scores, labels, reduction="none") * weights).sum()
-        gradients = dict(zip(local, torch.autograd.grad(loss / len(chosen), list(local.values())), strict=True))
+        # a cosine makes no use of what only the user enters
+        slopes = torch.autograd.grad(loss / len(chosen), list(local.values()), materialize_grads=True)
+        gradients = dict(zip(local, slopes, strict=True))
         for name, optimiser in self._optimisers.items():
-            table = self.model.get_parameter(name).data
-            optimiser.step(table, rows[name.partition("_")[0]], gradients[name] + config.regularisation * local[name].detach())
-        self._bias.step(self.model.bias.data[None], torch.zeros(1, dtype=torch.int64), gradients["bias"][None])
+            side, table, gradient = side_of(name), self.model.get_parameter(name).data, gradients[name]
+            if side is not None:
+                gradient = gradient + config.regularisation * local[name].detach()
+            optimiser.step(_as_rows(name, table), rows[side], _as_rows(name, gradient))
         return float(loss.detach())
 
 
-def _local(rows: SparseRows) -> tuple[SparseBatch, Tensor]:
-    """The rows over the features that they use alone, and those features: int64 [m], rising."""
-    used, indices = np.unique(rows.indices, return_inverse=True)
-    batch = SparseBatch(torch.from_numpy(rows.indptr), torch.from_numpy(indices), torch.from_numpy(rows.weights))
-    return batch, torch.from_numpy(used.astype(np.int64))
+def _as_rows(name: str, table: Tensor) -> Tensor:
+    """A parameter that all features share is one row."""
+    return table[None] if side_of(name) is None else table

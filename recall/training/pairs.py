@@ -9,6 +9,7 @@ from recall.data.contexts import build_contexts, positives
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
+from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.vocabulary import MISSING, UNKNOWN
 
@@ -23,6 +24,7 @@ class ObservedPairs:
         indptr: int64 [C + 1]; context c was observed with `observed[indptr[c]:indptr[c + 1]]`.
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
+        user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
     """
 
     contexts: SparseRows
@@ -30,13 +32,23 @@ class ObservedPairs:
     indptr: npt.NDArray[np.int64]
     observed: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
+    user_fields: Fields | None = None
+    item_fields: Fields | None = None
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
         """The pairs among some interactions: positions int64 [m] in `dataset.events`. Raises DataError."""
         contexts = build_contexts(dataset, encoder, positions)
         items = positives(dataset, contexts, positions)
-        return ObservedPairs(contexts.features, encoder.encode_items(dataset.items), items.indptr, items.items, items.weights)
+        return ObservedPairs(
+            contexts.features,
+            encoder.encode_items(dataset.items),
+            items.indptr,
+            items.items,
+            items.weights,
+            encoder.user_fields,
+            encoder.item_fields,
+        )
 
     @property
     def owners(self) -> npt.NDArray[np.int64]:

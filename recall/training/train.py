@@ -3,19 +3,20 @@
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from recall.config import RunConfig, WholeCatalogueConfig
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
+from recall.models.contract import Model, Side, side_of
+from recall.models.family import new_model
 from recall.models.fm import FactorizationMachine
 from recall.training.learner import Learner
 from recall.training.loop import Checkpointing, SweepReport, run_sweeps
@@ -37,7 +38,7 @@ class TrainResult:
         seconds: spent in training, over all parts of a run that was resumed.
     """
 
-    model: FactorizationMachine
+    model: Model
     sweeps: int
     best_sweep: int
     metrics: dict[str, float]
@@ -70,12 +71,12 @@ def train(
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
-    model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, config.model.k)
+    model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
-    _clear(model.user_factors, pairs.contexts)
-    _clear(model.item_factors, pairs.items)
+    _clear(model, {"user": pairs.contexts, "item": pairs.items})
     learner: Learner
     if isinstance(config.train, WholeCatalogueConfig):
+        assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
         learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
     else:
         learner, sweeps = MiniBatchLearner(model, pairs, config.train, config.seed), config.train.epochs
@@ -94,9 +95,13 @@ def train(
 
 
 @torch.no_grad()
-def _clear(factors: Tensor, rows: SparseRows) -> None:
+def _clear(model: Model, rows: Mapping[Side, SparseRows]) -> None:
     """Start features that no row has at zero: nothing would ever move them from where chance put them."""
-    factors[torch.from_numpy(np.bincount(rows.indices, minlength=rows.n_features) == 0)] = 0.0
+    absent = {side: np.bincount(part.indices, minlength=part.n_features) == 0 for side, part in rows.items()}
+    for name, table in model.named_parameters():
+        side = side_of(name)
+        if side is not None:
+            table[torch.from_numpy(absent[side])] = 0.0
 
 
 def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:

@@ -13,7 +13,8 @@ from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import held_out
 from recall.evaluation.ranking import rank_metrics
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.contract import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,15 @@ class Validation:
         held = held_out(dataset, evaluation, valid, dataset.training).sample(stopping.requests, config.seed)
         contexts = build_contexts(dataset, encoder, held.event)
         return Validation(
-            SparseBatch.of(contexts.features.take(contexts.context)),
-            SparseBatch.of(encoder.encode_items(dataset.items)),
+            SparseBatch.of(contexts.features.take(contexts.context), fields=encoder.user_fields),
+            SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),
             held.relevant,
             held.masked,
             (stopping.at,),
         )
 
     @torch.no_grad()
-    def __call__(self, model: FactorizationMachine) -> Mapping[str, float]:
+    def __call__(self, model: Model) -> Mapping[str, float]:
         """Mean metrics of the model over the requests, each against the whole catalogue."""
         phi, psi = model.user_vectors(self.users), model.item_vectors(self.items)
         return rank_metrics(phi.numpy(), psi.numpy(), self.relevant, self.masked, self.at)

@@ -4,8 +4,22 @@ import pytest
 from rich.console import Console
 
 from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.cold import ColdStart, Masked
+from recall.evaluation.dial import Dial, DialPoint
 from recall.evaluation.evaluate import EvaluationReport, ListFigures
 from recall.evaluation.report import render
+
+BARE = {"recall@10": Estimate(value=0.5, low=0.45, high=0.6)}
+COLD = ColdStart(
+    requests=300,
+    users=200,
+    whole=BARE,
+    popularity={"recall@10": Estimate(value=0.25)},
+    new_items=None,
+    new_users=Masked(fields=("user_id", "user_by_hour"), metrics={"recall@10": Estimate(value=0.375)}, comparison={}),
+    history_only=None,
+    seconds=0.25,
+)
 
 
 def report_of(**changes):
@@ -37,6 +51,8 @@ def report_of(**changes):
                 difference=Estimate(value=0.367, low=0.35, high=0.38), ratio=Estimate(value=2.05, low=1.9, high=2.2)
             )
         },
+        "dial": None,
+        "cold": COLD,
         "seconds": 12.34,
     }
     return EvaluationReport.model_validate(values | changes)
@@ -51,7 +67,7 @@ def lines_of(report):
 def test_one_line_holds_a_metric_of_both_and_how_they_differ():
     lines = lines_of(report_of())
     assert lines[0].startswith("test part, bundle 000007-abcdef01")
-    (line,) = [line for line in lines if "recall@10" in line]
+    line = next(line for line in lines if "recall@10" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells == [
         "recall@10",
@@ -81,7 +97,7 @@ def test_what_is_odd_is_said_and_what_is_not_is_left_out():
 
 def test_without_resamples_and_beside_a_baseline_of_zero():
     bare = Estimate(value=0.5)
-    (line,) = [
+    line, *_ = [
         line
         for line in lines_of(
             report_of(
@@ -93,6 +109,25 @@ def test_without_resamples_and_beside_a_baseline_of_zero():
         if "recall@10" in line
     ]
     assert [cell.strip() for cell in line.strip("│").split("│")] == ["recall@10", "0.5000", "0.0000", "+0.5000", ""]
+
+
+def test_cold_start_stands_beside_the_model_and_popularity():
+    lines = lines_of(report_of())
+    head = next(row for row, line in enumerate(lines) if "cold start" in line)
+    assert [cell.strip() for cell in lines[head + 2].strip("┃").split("┃")] == ["metric", "model", "new users", "popularity"]
+    (line,) = [line for line in lines[head:] if "recall@10" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["recall@10", "0.5000 ± 0.0750", "0.3750", "0.2500"]
+    assert "new users: masked are user_id, user_by_hour." in lines
+    assert "No item field reads the id: a new item is scored as any other with the same features." in lines
+    assert not any("No user field" in line for line in lines)
+
+
+def test_the_dial_is_a_table_of_its_own_where_there_is_one():
+    point = DialPoint(popularity=0.5, recall=Estimate(value=0.25, low=0.2, high=0.3), coverage=0.125)
+    lines = lines_of(report_of(dial=Dial(k=20, requests=300, points=(point,), seconds=0.1)))
+    (line,) = [line for line in lines if "0.1250" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["0.5", "0.2500 [0.2000, 0.3000]", "0.1250"]
+    assert not any("dial" in line for line in lines_of(report_of()))
 
 
 @pytest.mark.parametrize("field", ["part", "mask", "request"])

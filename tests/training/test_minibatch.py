@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from recall.config import MiniBatchConfig
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.fm import FactorizationMachine
 from recall.training.minibatch import MiniBatchLearner
 from recall.training.rowwise import Adagrad, Adam
 from tests.training.worlds import random_pairs, two_blocks

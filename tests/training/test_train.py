@@ -7,7 +7,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import SparseBatch
+from recall.models.batch import SparseBatch
 from recall.training.train import train
 from recall.training.validation import Validation
 from tests.conftest import TINY
@@ -30,6 +30,24 @@ def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(method
     for first, second in zip(*(result.model.parameters() for result in results), strict=True):
         assert torch.isfinite(first).all()
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
+def test_every_kind_of_model_trains(kind, cosine, tiny_dataset, tiny_encoder):
+    values = {"model": {"kind": kind, "k": 4, "cosine": cosine}, "train": {"method": "minibatch", "epochs": 3, "batch": 32}}
+    config, reports = parse_config({**TINY, **values}), []
+    model = train(config, tiny_dataset, tiny_encoder, reports.append).model
+    assert reports[2].loss < reports[0].loss
+    assert all(torch.isfinite(table).all() for table in model.parameters())
+    if kind == "fwfm":
+        assert model.field_weights.triu().ne(torch.ones_like(model.field_weights).triu()).any()
+
+
+def test_without_factors_the_list_is_the_same_for_all(tiny_dataset, tiny_encoder):
+    values = {"model": {"kind": "lr"}, "train": {"method": "minibatch", "epochs": 3, "batch": 32}}
+    model = train(parse_config({**TINY, **values}), tiny_dataset, tiny_encoder, lambda report: None).model
+    assert model.dim == 1
 
 
 def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from recall.config import WholeCatalogueConfig
-from recall.models.fm import FactorizationMachine, SparseBatch
+from recall.models.batch import SparseBatch
+from recall.models.fm import FactorizationMachine
 from recall.training import whole_catalogue
 from recall.training.whole_catalogue import WholeCatalogueSolver
 from tests.training.worlds import dense, random_pairs, two_blocks

@@ -1,0 +1,33 @@
+"""Rows as they would be if some of their fields said less."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from recall.features.blocks import Block
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import SparseRows
+from recall.schema import Side
+
+
+def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:
+    """The same rows without any feature of these blocks, as a model without those fields would see them."""
+    kept = np.ones(rows.nnz, dtype=np.bool_)
+    for block in blocks:
+        kept &= (rows.indices < block.offset) | (rows.indices >= block.offset + block.size)
+    indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
+    return SparseRows(indptr, rows.indices[kept], rows.weights[kept], rows.n_features)
+
+
+def standing_in(rows: SparseRows, blocks: Sequence[Block], value: int) -> SparseRows:
+    """The same rows with one feature of weight 1 in each of these blocks: its row `value`, such as UNKNOWN or MISSING."""
+    singles = [SparseRows.single(np.full(len(rows), block.offset + value, dtype=np.int32), rows.n_features) for block in blocks]
+    return SparseRows.beside([without(rows, blocks), *singles])
+
+
+def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
+    """Blocks of the fields that read the id column of one side, crosses that take part of it included."""
+    column = encoder.schema.user_id if side == "user" else encoder.schema.item_id
+    blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
+    columns = encoder.columns
+    return tuple(block for block in blocks if block.field in columns and column in columns[block.field].columns)

@@ -1,0 +1,94 @@
+"""The field-aware factorization machine (Juan et al. 2016): a feature has another embedding for each field it meets."""
+
+import torch
+from torch import Tensor, nn
+
+from recall.models.batch import SparseBatch
+from recall.models.contract import Model
+
+
+class FieldAwareFM(Model):
+    """y(x) = w0 + sum_j w_j x_j + sum_{j<l} <v_{j, f(l)}, v_{l, f(j)}> x_j x_l.
+
+    Fields are numbered users first, then items. Pairs within one side, and within one field, are part of the score as
+    pairs across are. With S_ab the sum of v_{u,b} x_u over user field a, and T_ba that of v_{t,a} x_t over item field b,
+    a vector has one part for each pair of a user field and an item field.
+
+    Attributes:
+        user_factors, item_factors: v, float [n_user_features, fields, k] and [n_item_features, fields, k].
+        n_user_fields, n_item_fields: number of fields of each side.
+    """
+
+    def __init__(self, n_user_features: int, n_item_features: int, k: int, n_user_fields: int, n_item_fields: int) -> None:
+        super().__init__(n_user_features, n_item_features)
+        self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
+        n_fields = n_user_fields + n_item_fields
+        self.user_factors = nn.Parameter(torch.zeros(n_user_features, n_fields, k))
+        self.item_factors = nn.Parameter(torch.zeros(n_item_features, n_fields, k))
+
+    @property
+    def k(self) -> int:
+        """Number of factors of one embedding; a feature has one for each field."""
+        return self.user_factors.shape[2]
+
+    @property
+    def dim(self) -> int:
+        """n_user_fields n_item_fields k + 1."""
+        return self.n_user_fields * self.n_item_fields * self.k + 1
+
+    def resized(self, n_user_features: int, n_item_features: int) -> "FieldAwareFM":
+        """See Model."""
+        return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
+
+    @torch.no_grad()
+    def initialise(self, scale: float, generator: torch.Generator) -> None:
+        """See Model."""
+        for factors in (self.user_factors, self.item_factors):
+            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
+        for weights in (self.user_weights, self.item_weights, self.bias):
+            weights.zero_()
+
+    def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
+        """See Model; the form that sums over pairs of fields, not of features."""
+        of_users = _field_sums(users, self.user_factors, self.n_user_fields)
+        of_items = _field_sums(items, self.item_factors, self.n_item_fields)
+        sums = torch.cat([of_users, of_items], dim=1)  # [n, fields, fields, k]
+        squares = _squares(users, self.user_factors, 0, self.n_user_fields)
+        squares = squares + _squares(items, self.item_factors, self.n_user_fields, self.n_item_fields)
+        first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
+        return self.bias + first_order + _pairs(sums, squares)
+
+    def user_vectors(self, users: SparseBatch) -> Tensor:
+        """[1 ; S_ab for every user field a and item field b] for n rows -> [n, dim]."""
+        across = _field_sums(users, self.user_factors[:, self.n_user_fields :], self.n_user_fields)
+        return torch.cat([across.new_ones(len(across), 1), across.flatten(1)], dim=1)
+
+    def item_vectors(self, items: SparseBatch) -> Tensor:
+        """[the item's own first and second order ; T_ba for every user field a and item field b] for n rows -> [n, dim]."""
+        sums = _field_sums(items, self.item_factors, self.n_item_fields)  # [n, item fields, fields, k]
+        within, across = sums[:, :, self.n_user_fields :], sums[:, :, : self.n_user_fields]
+        squares = _squares(items, self.item_factors, self.n_user_fields, self.n_item_fields)
+        own = items.weighted_sum(self.item_weights) + _pairs(within, squares)
+        return torch.cat([own[:, None], across.transpose(1, 2).flatten(1)], dim=1)
+
+    def user_offset(self, users: SparseBatch) -> Tensor:
+        """See Model."""
+        within = _field_sums(users, self.user_factors[:, : self.n_user_fields], self.n_user_fields)
+        squares = _squares(users, self.user_factors, 0, self.n_user_fields)
+        return self.bias + users.weighted_sum(self.user_weights) + _pairs(within, squares)
+
+
+def _field_sums(rows: SparseBatch, factors: Tensor, n_fields: int) -> Tensor:
+    """sum_{j in f} v_{j,g} x_j for every row: factors [n_features, g, k] -> [n, n_fields, g, k]."""
+    return rows.by_field(n_fields).weighted_sum(factors).view(rows.n, n_fields, *factors.shape[1:])
+
+
+def _squares(rows: SparseBatch, factors: Tensor, first: int, n_fields: int) -> Tensor:
+    """sum_j x_j^2 |v_{j,f(j)}|^2 for every row of the side whose fields are `first` to `first + n_fields`: [n]."""
+    norms = factors[:, first : first + n_fields].square().sum(-1)  # [n_features, n_fields]
+    return _field_sums(rows.squared(), norms, n_fields).diagonal(dim1=1, dim2=2).sum(-1)
+
+
+def _pairs(sums: Tensor, squares: Tensor) -> Tensor:
+    """sum_{j<l} <v_{j,f(l)}, v_{l,f(j)}> x_j x_l within every row: sums [n, fields, fields, k], squares [n] -> [n]."""
+    return 0.5 * ((sums * sums.transpose(1, 2)).sum((-1, -2, -3)) - squares)

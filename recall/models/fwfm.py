@@ -1,0 +1,116 @@
+"""The field-weighted factorization machine (Pan et al. 2018): one weight for each pair of fields beside the factors."""
+
+import torch
+from torch import Tensor, nn
+
+from recall.models.batch import SparseBatch
+from recall.models.contract import Model
+
+
+class FieldWeightedFM(Model):
+    """y(x) = w0 + sum_j w_j x_j + sum_{j<l} r_{f(j) f(l)} <v_j, v_l> x_j x_l.
+
+    Fields are numbered users first, then items. Pairs within one field, as of two tags of one bag, have a weight too.
+    With P_a the sum of v_j x_j over a user field and Q_b over an item field, the vectors are spread over item fields:
+    the served ones are shorter (see `recall.vectors.fwfm`).
+
+    Attributes:
+        user_factors, item_factors: v, float [n_user_features, k] and [n_item_features, k].
+        field_weights: r, float [fields, fields]; the upper triangle and the diagonal are used.
+        n_user_fields, n_item_fields: number of fields of each side.
+    """
+
+    def __init__(self, n_user_features: int, n_item_features: int, k: int, n_user_fields: int, n_item_fields: int) -> None:
+        super().__init__(n_user_features, n_item_features)
+        self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
+        self.user_factors = nn.Parameter(torch.zeros(n_user_features, k))
+        self.item_factors = nn.Parameter(torch.zeros(n_item_features, k))
+        n_fields = n_user_fields + n_item_fields
+        self.field_weights = nn.Parameter(torch.ones(n_fields, n_fields).triu())
+
+    @property
+    def k(self) -> int:
+        """Number of factors."""
+        return self.user_factors.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """n_item_fields k + 1."""
+        return self.n_item_fields * self.k + 1
+
+    def resized(self, n_user_features: int, n_item_features: int) -> "FieldWeightedFM":
+        """See Model."""
+        return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
+
+    @torch.no_grad()
+    def initialise(self, scale: float, generator: torch.Generator) -> None:
+        """See Model; every pair of fields weighs 1, so that training starts from a factorization machine."""
+        for factors in (self.user_factors, self.item_factors):
+            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
+        for weights in (self.user_weights, self.item_weights, self.bias):
+            weights.zero_()
+        self.field_weights.copy_(torch.ones_like(self.field_weights).triu())
+
+    def symmetric_weights(self) -> Tensor:
+        """r with r_fg == r_gf: [fields, fields]."""
+        return self.field_weights.triu() + self.field_weights.triu(1).t()
+
+    def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
+        """See Model; the form that sums over pairs of fields, not of features."""
+        weights = self.symmetric_weights()
+        sums = torch.cat([self._user_sums(users), self._item_sums(items)], dim=1)  # [n, fields, k]
+        squares = torch.cat([self._user_squares(users), self._item_squares(items)], dim=1)  # [n, fields]
+        first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
+        return self.bias + first_order + _pairs(sums, squares, weights)
+
+    def user_vectors(self, users: SparseBatch) -> Tensor:
+        """[1 ; sum_a r_ab P_a for every item field b] for n rows -> [n, dim]."""
+        sums = self._user_sums(users)
+        across = self.symmetric_weights()[: self.n_user_fields, self.n_user_fields :]
+        spread = torch.einsum("nak,ab->nbk", sums, across)
+        return torch.cat([sums.new_ones(len(sums), 1), spread.flatten(1)], dim=1)
+
+    def item_vectors(self, items: SparseBatch) -> Tensor:
+        """[the item's own first and second order ; Q_b for every item field b] for n rows -> [n, dim]."""
+        sums = self._item_sums(items)
+        within = self.symmetric_weights()[self.n_user_fields :, self.n_user_fields :]
+        own = items.weighted_sum(self.item_weights) + _pairs(sums, self._item_squares(items), within)
+        return torch.cat([own[:, None], sums.flatten(1)], dim=1)
+
+    def user_offset(self, users: SparseBatch) -> Tensor:
+        """See Model."""
+        within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
+        pairs = _pairs(self._user_sums(users), self._user_squares(users), within)
+        return self.bias + users.weighted_sum(self.user_weights) + pairs
+
+    def _user_sums(self, users: SparseBatch) -> Tensor:
+        return _field_sums(users, self.user_factors, self.n_user_fields)
+
+    def _item_sums(self, items: SparseBatch) -> Tensor:
+        return _field_sums(items, self.item_factors, self.n_item_fields)
+
+    def _user_squares(self, users: SparseBatch) -> Tensor:
+        return _field_sums(users.squared(), self.user_factors.square().sum(-1), self.n_user_fields)
+
+    def _item_squares(self, items: SparseBatch) -> Tensor:
+        return _field_sums(items.squared(), self.item_factors.square().sum(-1), self.n_item_fields)
+
+
+def _field_sums(rows: SparseBatch, table: Tensor, n_fields: int) -> Tensor:
+    """sum_{j in f} x_j table[j] for every row and field: table [n_features, ...] -> [n, n_fields, ...]."""
+    return rows.by_field(n_fields).weighted_sum(table).view(rows.n, n_fields, *table.shape[1:])
+
+
+def _pairs(sums: Tensor, squares: Tensor, weights: Tensor) -> Tensor:
+    """sum_{j<l} r <v_j, v_l> x_j x_l within every row.
+
+    Args:
+        sums: of v_j x_j, [n, fields, k].
+        squares: sum of x_j^2 |v_j|^2, [n, fields].
+        weights: r, symmetric, [fields, fields].
+
+    Returns:
+        [n].
+    """
+    every = (torch.einsum("nfk,fg->ngk", sums, weights) * sums).sum((-1, -2))
+    return 0.5 * (every - squares @ weights.diagonal())

@@ -1,0 +1,73 @@
+"""A published random model with its held-out requests, with a history field and without."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from recall.config import RunConfig, parse_config
+from recall.data.dataset import Dataset, load_dataset
+from recall.data.split import TEST
+from recall.evaluation.protocol import HeldOut, held_out
+from recall.evaluation.trial import Trial
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.recommender import Recommender, Request
+from tests.conftest import TINY, random_model, write_tiny_tables
+
+
+@dataclass(frozen=True)
+class World:
+    config: RunConfig
+    dataset: Dataset
+    encoder: FeatureEncoder
+    recommender: Recommender
+    held: HeldOut
+    trial: Trial
+
+    @property
+    def ids(self) -> list[str]:
+        return self.recommender.bundle.item_ids.values.to_list()
+
+    def request(self, row: int, **changes) -> Request:
+        """The held-out request at that position, built by hand."""
+        event = int(self.held.event[row])
+        values = self.dataset.events.row(event, named=True)
+        earlier = [item for user, item in self.dataset.events.select("user", "item").rows()[:event] if user == values["user"]]
+        ids = self.dataset.items["item_id"]
+        asked = {
+            "user_id": self.dataset.users["user_id"][values["user"]],
+            "context": {name: values[name] for name in self.dataset.context_columns if values[name] is not None},
+            "history": [ids[item] for item in reversed(earlier)] if self.encoder.histories else None,
+            "exclude": ids.gather(self.held.masked[row]).to_list(),
+            "exclude_seen": False,
+            "n": 1000,
+        }
+        return Request(**asked | changes)
+
+
+def world_of(folder, **changes) -> World:
+    write_tiny_tables(folder)
+    config = parse_config({**TINY, "evaluation": {"mask": "context", "at": [1, 3], "intervals": 50}, **changes})
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    export(random_model(encoder), encoder, dataset, config, folder / "bundles")
+    recommender = Recommender.load(folder / "bundles")
+    known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
+    held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
+    return World(config, dataset, encoder, recommender, held, Trial.of(recommender, dataset, held))
+
+
+PLAIN = {
+    "data": {**TINY["data"], "split": {"by": "last", "test": 6, "valid": 1}},
+    "fields": {name: TINY["fields"][name] for name in ("user_id", "gender", "zip", "item_id", "category", "tags")},
+}
+"""Several relevant items a request, and no history."""
+
+
+@pytest.fixture(scope="module", params=["history", "plain"])
+def world(request, tmp_path_factory) -> Iterator[World]:
+    made = world_of(tmp_path_factory.mktemp("world"), **(PLAIN if request.param == "plain" else {}))
+    yield made
+    made.recommender.close()

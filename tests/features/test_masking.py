@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.features.blocks import Block
+from recall.features.masking import id_blocks, standing_in, without
+from recall.features.sparse import SparseRows
+from recall.vocabulary import MISSING, UNKNOWN
+from tests.features.rows import as_sets
+
+BLOCKS = (Block("a", "a", 0, 4), Block("b", "b", 4, 3), Block("c", "c", 7, 5))
+
+rows_of_features = st.lists(st.dictionaries(st.integers(0, 11), st.sampled_from([0.5, 1.0, 2.0])), min_size=1, max_size=6)
+some_blocks = st.sets(st.sampled_from(BLOCKS)).map(lambda chosen: sorted(chosen, key=lambda block: block.offset))
+
+
+def sparse(rows):
+    pairs = [(row, feature, weight) for row, entries in enumerate(rows) for feature, weight in entries.items()]
+    owners, features, weights = (np.array(part) for part in zip(*pairs, strict=True)) if pairs else (np.empty(0, int),) * 3
+    return SparseRows.gathered(owners.astype(np.int64), features.astype(np.int64), weights.astype(float), len(rows), 12)
+
+
+def inside(feature, blocks):
+    return any(block.offset <= feature < block.offset + block.size for block in blocks)
+
+
+@given(rows_of_features, some_blocks)
+def test_features_of_a_block_are_gone_and_no_others(rows, blocks):
+    kept = [{feature: weight for feature, weight in row.items() if not inside(feature, blocks)} for row in rows]
+    assert as_sets(without(sparse(rows), blocks)) == kept
+
+
+@given(rows_of_features, some_blocks, st.sampled_from([UNKNOWN, MISSING]))
+def test_one_row_stands_in_for_all_of_a_block(rows, blocks, value):
+    expected = [
+        {feature: weight for feature, weight in row.items() if not inside(feature, blocks)}
+        | {block.offset + value: 1.0 for block in blocks}
+        for row in rows
+    ]
+    assert as_sets(standing_in(sparse(rows), blocks, value)) == expected
+
+
+@pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])
+def test_ids_are_the_fields_that_read_the_id_column(tiny_encoder, side, fields):
+    assert [block.field for block in id_blocks(tiny_encoder, side)] == fields
