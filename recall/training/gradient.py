@@ -80,6 +80,7 @@ class GradientLearner(Generic[BatchT]):
         size, batch = self._objective.size, self._rule.batch
         order = rng.permutation(size)
         steps = ceil(size / batch)
+        self._objective.begin(self._epoch)
         loss = 0.0
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
@@ -136,8 +137,9 @@ class GradientLearner(Generic[BatchT]):
         return SparseBatch.local(drop(self._pairs.items.take(wanted), rng), fields=self._pairs.item_fields)
 
     def _move(self, name: str, table: Tensor, used: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        if side_of(name) is not None and self._rule.regularisation:
-            gradient = gradient.add(used, alpha=self._rule.regularisation)
+        penalty = self._rule.penalty(name)
+        if penalty:
+            gradient = gradient.add(used, alpha=penalty)
         self._optimisers[name].step(_as_rows(name, table), rows, _as_rows(name, gradient), rate)
 
 

@@ -34,6 +34,9 @@ class Negatives:
                 mend="Use objective 'square' or 'softmax', or leave these users out",
             )
 
+    def begin(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
     def observed(self, contexts: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Bool:
         """Whether each context was observed with each item beside it; the shapes broadcast."""
         keys = contexts.astype(np.int64) * self._items + items
@@ -41,8 +44,8 @@ class Negatives:
 
     def any(self, n: int, rng: np.random.Generator) -> Int64:
         """n draws from q, observed or not: int64 [n]."""
-        drawn = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
-        return np.minimum(drawn, self._items - 1)
+        drawn: Int64 = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
+        return drawn.clip(max=self._items - 1)
 
     def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
         """n draws for each context, none observed with it: int64 [len(contexts), n].

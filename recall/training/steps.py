@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from recall.config import GradientConfig
+from recall.config import PairwiseConfig, SoftmaxConfig
+from recall.models.contract import side_of
 from recall.training.optimisers.adagrad import Adagrad
 from recall.training.optimisers.adam import Adam
 from recall.training.optimisers.contract import RowOptimiser
@@ -19,17 +20,17 @@ _RULES: dict[str, type[Adagrad] | type[Adam] | type[SGD]] = {"adagrad": Adagrad,
 class StepRule:
     """The rule of one run."""
 
-    config: GradientConfig
+    config: SoftmaxConfig | PairwiseConfig
 
     @property
     def batch(self) -> int:
         """Contexts or pairs in one step."""
         return self.config.batch
 
-    @property
-    def regularisation(self) -> float:
-        """Weight of the squared size of what a step touches."""
-        return self.config.regularisation
+    def penalty(self, name: str) -> float:
+        """Weight of the squared size of a parameter's rows; FTRL has its own, and what all features share has none."""
+        own_rule = self.config.first_order is not None and name in _FIRST_ORDER
+        return 0.0 if own_rule or side_of(name) is None else self.config.regularisation
 
     def optimiser(self, name: str, table: Tensor) -> RowOptimiser:
         """The rule for a parameter of this name over its rows [n, ...]."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall.config import WholeCatalogueConfig
+from recall.config import SquareConfig
 from recall.models.fm import FactorizationMachine
 from recall.training.conjugate import conjugate_gradients
 from recall.training.pairs import ObservedPairs
@@ -46,7 +46,7 @@ class WholeCatalogueSolver:
         model: the model that is learned.
     """
 
-    def __init__(self, model: FactorizationMachine, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
+    def __init__(self, model: FactorizationMachine, pairs: ObservedPairs, config: SquareConfig) -> None:
         self.model = model
         self._steps = config.steps
         block_rows = max(256, _BLOCK_VALUES // model.k)
@@ -66,7 +66,7 @@ class WholeCatalogueSolver:
         self._item_of = torch.from_numpy(np.repeat(np.arange(n_items), np.diff(t_indptr)))
         self._weigh(pairs, config)
 
-    def _weigh(self, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
+    def _weigh(self, pairs: ObservedPairs, config: SquareConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
         of_context = torch.from_numpy(np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32))
         of_item = torch.from_numpy(np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32))

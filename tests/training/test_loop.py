@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 
-from recall.config import MiniBatchConfig, StoppingConfig, WholeCatalogueConfig
+from recall.config import MiniBatchConfig, StoppingConfig, SquareConfig
 from recall.errors import TrainingError
 from recall.models.fm import FactorizationMachine
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
@@ -37,7 +37,7 @@ def learner_of(kind, seed=0):
     model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, 4)
     model.initialise(0.2, torch.Generator().manual_seed(seed))
     if kind == "whole-catalogue":
-        return WholeCatalogueSolver(model, pairs, WholeCatalogueConfig(unobserved=3.0))
+        return WholeCatalogueSolver(model, pairs, SquareConfig(unobserved=3.0))
     return MiniBatchLearner(model, pairs, MiniBatchConfig(method="minibatch", batch=32, optimiser=kind), seed)
 
 

@@ -56,6 +56,10 @@ class Objective(Protocol[BatchT]):
         """Observed weight of one pass: the loss is told for each unit of it."""
         ...
 
+    def begin(self, epoch: int) -> None:
+        """Get ready for a pass over the data."""
+        ...
+
     def draw(self, chosen: Int64, rng: np.random.Generator) -> BatchT:
         """The batch of the contexts or pairs at positions `chosen`, int64 [m], with what is drawn to go with them."""
         ...

@@ -46,6 +46,9 @@ class InBatchSoftmax:
         self.size = len(pairs.observed)
         self.weight = float(pairs.weights.sum())
 
+    def begin(self, epoch: int) -> None:
+        """See Objective; every pass is alike."""
+
     def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:  # noqa: ARG002 - the batch is its own sample
         """See Objective."""
         contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)

@@ -1,11 +1,11 @@
 """Losses of each observed pair beside negatives of its own.
 
-    bpr       log(1 + exp(y_cj - y_ci)), averaged over the negatives j (Rendle et al. 2009)
-    warp      draws j until y_cj > y_ci - margin; on the n-th of at most m draws the rank of i among the J items not
-              observed is estimated as J / n, and the loss is L(J // n) (margin - y_ci + y_cj) with
-              L(r) = 1 + 1/2 + ... + 1/r (Weston, Bengio and Usunier 2011)
-    logistic  log(1 + exp(-y_ci)) + log(1 + exp(y_cj)), averaged over j; y with the user's offset, so that the logistic
-              function of a score is a probability
+bpr       log(1 + exp(y_cj - y_ci)), averaged over the negatives j (Rendle et al. 2009)
+warp      draws j until y_cj > y_ci - margin; on the n-th of at most m draws the rank of i among the J items not
+          observed is estimated as J / n, and the loss is L(J // n) (margin - y_ci + y_cj) with
+          L(r) = 1 + 1/2 + ... + 1/r (Weston, Bengio and Usunier 2011)
+logistic  log(1 + exp(-y_ci)) + log(1 + exp(y_cj)), averaged over j; y with the user's offset, so that the logistic
+          function of a score is a probability
 """
 
 from collections.abc import Callable
@@ -23,6 +23,10 @@ from recall.training.pairs import ObservedPairs
 
 class NegativeSource(Protocol):
     """Gives each context items that it was not observed with."""
+
+    def begin(self, epoch: int) -> None:
+        """Get ready for a pass over the data."""
+        ...
 
     def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
         """int64 [len(contexts), n]."""
@@ -62,6 +66,10 @@ class Pairwise:
         self._with_offset = with_offset
         self.size = len(pairs.observed)
         self.weight = float(pairs.weights.sum())
+
+    def begin(self, epoch: int) -> None:
+        """See Objective."""
+        self._source.begin(epoch)
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> RivalBatch:
         """See Objective."""

@@ -46,6 +46,9 @@ class SampledSoftmax:
         self.size = len(pairs.contexts)
         self.weight = self._weights.total
 
+    def begin(self, epoch: int) -> None:
+        """See Objective; every pass is alike."""
+
     def draw(self, chosen: Int64, rng: np.random.Generator) -> SharedBatch:
         """See Objective."""
         indptr, observed, weights = self._weights.batch(chosen)

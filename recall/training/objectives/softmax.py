@@ -66,6 +66,9 @@ class FullSoftmax:
         self.size = len(pairs.contexts)
         self.weight = self._weights.total
 
+    def begin(self, epoch: int) -> None:
+        """See Objective; every pass is alike."""
+
     def draw(self, chosen: Int64, rng: np.random.Generator) -> ContextBatch:  # noqa: ARG002 - nothing is left to chance
         """See Objective."""
         return ContextBatch(chosen, None, *self._weights.batch(chosen))
@@ -75,7 +78,7 @@ class FullSoftmax:
         queries = phi / self._temperature
         shift_needed = float(queries.norm(dim=1).max() * psi.norm(dim=1).max()) > _SAFE
         by_phi, by_psi = torch.empty_like(phi), torch.zeros_like(psi)
-        scratch = [torch.empty(_ROWS, len(part)) for part in psi.split(_COLUMNS)]
+        scratch = [torch.empty(_ROWS, len(part)) for part in _pieces(psi)]
         loss = 0.0
         for first in range(0, len(phi), _ROWS):
             rows = slice(first, min(first + _ROWS, len(phi)))
@@ -108,7 +111,7 @@ def _piece(
     """
     owner, observed, weights = entries
     tiles = [tile[: len(phi)] for tile in scratch]
-    pieces = psi.split(_COLUMNS)
+    pieces = _pieces(psi)
     shift = phi.new_zeros(len(phi), 1)
     if shift_needed:
         shift -= torch.inf
@@ -128,7 +131,7 @@ def _piece(
     share = (total / sums)[:, None]
     by_phi.mul_(share).index_add_(0, owner, liked * weights[:, None], alpha=-1)
     spread = phi * share
-    for tile, part in zip(tiles, by_psi.split(_COLUMNS), strict=True):
+    for tile, part in zip(tiles, _pieces(by_psi), strict=True):
         part.addmm_(tile.t(), spread)
     own = phi[owner]
     by_psi.index_add_(0, observed, own * weights[:, None], alpha=-1)
@@ -136,3 +139,5 @@ def _piece(
     return float((total * (sums.log() + shift[:, 0])).sum() - (weights * scores).sum())
 
 
+def _pieces(table: Tensor) -> list[Tensor]:
+    return [table[first : first + _COLUMNS] for first in range(0, len(table), _COLUMNS)]

@@ -1,0 +1,57 @@
+"""The learner that a configuration asks for."""
+
+from typing import Any
+
+from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig
+from recall.models.contract import Model
+from recall.models.fm import FactorizationMachine
+from recall.training.dropping import Dropping
+from recall.training.gradient import GradientLearner
+from recall.training.learner import Learner
+from recall.training.mining import MinedNegatives
+from recall.training.negatives import Negatives
+from recall.training.objectives.in_batch import InBatchSoftmax
+from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
+from recall.training.objectives.sampled_softmax import SampledSoftmax
+from recall.training.objectives.softmax import FullSoftmax
+from recall.training.pairs import ObservedPairs
+from recall.training.steps import StepRule
+from recall.training.whole_catalogue import WholeCatalogueSolver
+
+AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise
+
+
+def new_learner(
+    config: SquareConfig | SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int
+) -> Learner:
+    """A learner of a model over observed pairs, which for gradients must know their fields.
+
+    Raises:
+        TrainingError: an objective cannot be had on these pairs.
+    """
+    if isinstance(config, SquareConfig):
+        assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
+        return WholeCatalogueSolver(model, pairs, config)
+    assert pairs.user_fields is not None
+    assert pairs.item_fields is not None
+    dropping = (
+        Dropping.of(pairs.user_fields, pairs.contexts, config.dropout, config.drop),
+        Dropping.of(pairs.item_fields, pairs.items, 0.0, config.drop),
+    )
+    return GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
+
+
+def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:
+    """The objective of a configuration; `model` is looked at by hard negatives alone."""
+    if isinstance(config, SoftmaxConfig):
+        match config.candidates:
+            case "all":
+                return FullSoftmax(pairs, config.temperature, config.activity)
+            case "sampled":
+                return SampledSoftmax(pairs, config.temperature, config.activity, config.samples, config.popularity)
+            case "in-batch":
+                return InBatchSoftmax(pairs, config.temperature, config.correct)
+    drawn = Negatives(pairs, config.popularity)
+    source = MinedNegatives(model, pairs, drawn, config.hard, config.pool, seed) if config.hard else drawn
+    losses = {"bpr": bpr, "logistic": logistic, "warp": warp(config.margin)}
+    return Pairwise(pairs, source, config.negatives, losses[config.objective], config.objective == "logistic")
