@@ -1,6 +1,7 @@
 """`recall evaluate`."""
 
 import os
+from contextlib import ExitStack, closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +29,16 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as evaluation.mask=none.")
     ] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also judge the model without each of its fields.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Another bundle, to be asked the same and compared.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a published bundle by its answers to held-out interactions, popularity beside it.
+
+    A difference is called better or worse, and a field is said to help or to hurt, only where its interval leaves 0 out.
 
     Example: recall evaluate shop/recall.toml shop/bundles
     """
@@ -44,12 +51,13 @@ def evaluate(
     loaded = load_config(config, settings or ())
     with screen.stage("load the tables"):
         dataset = load_dataset(loaded, data if data is not None else config.parent)
-    recommender = Recommender.load(bundle, threads=os.cpu_count() or 1)
-    try:
+    threads = os.cpu_count() or 1
+    with ExitStack() as opened:
+        recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads)))
+        other = opened.enter_context(closing(Recommender.load(against, threads=threads))) if against is not None else None
         with screen.stage("ask and judge"):
-            report = judge(recommender, dataset, loaded, TEST if part is Part.TEST else VALID)
-    finally:
-        recommender.close()
+            split = TEST if part is Part.TEST else VALID
+            report = judge(recommender, dataset, loaded, split, ablated=ablate, against=other)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -6,10 +6,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from recall.evaluation.ablation import Ablation
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.cold import ColdStart
 from recall.evaluation.dial import Dial
-from recall.evaluation.evaluate import EvaluationReport
+from recall.evaluation.evaluate import EvaluationReport, Rival
+
+_WORTH = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
+_PLAIN = {"higher": "higher", "lower": "lower", "undecided": "not told apart"}
+_FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no difference that shows"}
 
 
 def render(report: EvaluationReport) -> RenderableType:
@@ -33,8 +38,54 @@ def render(report: EvaluationReport) -> RenderableType:
     ):
         for name, value in mine.items():
             table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
-    notes = [Text(line) for line in _notes(report)]
-    return Group(table, *notes, *(_dial(report.dial) if report.dial is not None else ()), *_cold(report.cold))
+    parts: list[RenderableType] = [table, *map(Text, _notes(report))]
+    if report.rival is not None:
+        parts += _rival(report, report.rival)
+    if report.dial is not None:
+        parts += _dial(report.dial)
+    parts += _cold(report.cold)
+    if report.ablation is not None:
+        parts += _ablation(report.ablation)
+    return Group(*parts)
+
+
+def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
+    table = Table(title=f"\nbundle {report.bundle} against {rival.bundle}", title_justify="left")
+    table.add_column("metric")
+    for name in (report.bundle, rival.bundle, "difference", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_column("this one is")
+    for name, compared in rival.comparison.items():
+        mine, theirs = _margin(report.model.metrics[name]), _margin(rival.model.metrics[name])
+        words = _PLAIN if name.startswith("novelty") else _WORTH
+        table.add_row(name, mine, theirs, _interval(compared.difference, "+"), _ratio(compared), words[compared.verdict])
+    yield table
+    if rival.unreachable != report.unreachable:
+        yield Text(f"{rival.unreachable:,} relevant items are masked or not in the catalogue of {rival.bundle}.")
+    if rival.strangers != report.strangers:
+        yield Text(f"{rival.strangers:,} requests are of users that {rival.bundle} does not hold.")
+
+
+def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
+    recall, ndcg = (next(one for one in reversed(ablation.whole) if one.startswith(name)) for name in ("recall", "ndcg"))
+    table = Table(title="\nwithout each field", title_justify="left")
+    for name in ("field", "side"):
+        table.add_column(name)
+    for name in (recall, "difference", ndcg, "difference"):
+        table.add_column(name, justify="right")
+    table.add_column("the field")
+    whole = (f"{ablation.whole[recall].value:.4f}", "", f"{ablation.whole[ndcg].value:.4f}", "")
+    table.add_row("(none)", "", *whole, "")
+    for worth in ablation.fields:
+        cells = [
+            cell
+            for name in (recall, ndcg)
+            for cell in (f"{worth.metrics[name].value:.4f}", _interval(worth.comparison[name].difference, "+"))
+        ]
+        table.add_row(worth.field, worth.side, *cells, _FIELD[worth.word])
+    yield table
+    asked = f"Exact lists of {ablation.requests:,} requests, straight from the vectors, of the model as it was trained"
+    yield Text(f"{asked}. {ablation.seconds:.1f} s.")
 
 
 def _dial(dial: Dial) -> Iterable[RenderableType]:

@@ -91,6 +91,17 @@ def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_
     assert "recall@10" in shown.out
 
 
+def test_evaluate_compares_bundles_and_leaves_fields_out(run, shop: Path, bundles: Path) -> None:
+    few = ("--set", "evaluation.intervals=20", "--set", "evaluation.at=[10]", "--set", "evaluation.dial=[]")
+    ended = run("evaluate", shop / "recall.toml", bundles, *few, "--ablate", "--against", bundles)
+    assert ended.code == 0
+    assert "without each field" in ended.out
+    version = resolve(bundles).name
+    assert f"bundle {version} against {version}" in ended.out
+    assert "popularity dial" not in ended.out
+    assert run("evaluate", shop / "recall.toml", bundles, "--against", shop).code == 65
+
+
 def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
     items = pl.read_parquet(shop / "items.parquet")
     new = items.head(1).with_columns(pl.lit("brand-new").alias("item_id"))

@@ -11,7 +11,8 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, DataError
-from recall.evaluation import evaluate as evaluation
+from recall.evaluation import served
+from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.protocol import held_out
 from recall.evaluation.report import render
@@ -35,6 +36,12 @@ def judged(request, tmp_path_factory):
     recommender = Recommender.load(folder / "bundles")
     yield config, dataset, encoder, model, recommender, evaluate(recommender, dataset, config)
     recommender.close()
+
+
+def text_of(report):
+    text = StringIO()
+    Console(file=text, width=160).print(render(report))
+    return text.getvalue()
 
 
 def test_recall_is_that_of_the_models_own_scores(judged):
@@ -92,12 +99,11 @@ def test_json_and_back(judged):
 
 def test_the_table_names_every_metric_and_the_protocol(judged):
     *_, report = judged
-    text = StringIO()
-    Console(file=text, width=160).print(render(report))
+    shown = text_of(report)
     for name in (*report.model.metrics, *report.model.coverage, *report.model.gini):
-        assert name in text.getvalue()
-    assert f"{report.model.metrics['ndcg@3'].value:.4f}" in text.getvalue()
-    assert "100.0000% of the exact lists" in text.getvalue()
+        assert name in shown
+    assert f"{report.model.metrics['ndcg@3'].value:.4f}" in shown
+    assert "100.0000% of the exact lists" in shown
 
 
 def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path):
@@ -167,9 +173,56 @@ def test_at_most_so_many_requests_are_asked_again(judged):
 
 def test_pieces_change_nothing(judged, monkeypatch):
     config, dataset, _, _, recommender, report = judged
-    monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
+    monkeypatch.setattr(served, "_AT_ONCE", 5)
     again = evaluate(recommender, dataset, config)
     assert timeless(again) == timeless(report)
+
+
+def test_a_bundle_against_itself_is_not_told_apart(judged):
+    config, dataset, _, _, recommender, report = judged
+    again = evaluate(recommender, dataset, config, against=recommender)
+    assert again.rival.model == report.model
+    assert (again.rival.unreachable, again.rival.strangers) == (report.unreachable, report.strangers)
+    for compared in again.rival.comparison.values():
+        assert compared.difference == Estimate(value=0, low=0, high=0)
+        assert compared.verdict == "undecided"
+    assert "better" not in text_of(again)
+    assert "not told apart" in text_of(again)
+    assert report.rival is None
+
+
+def test_another_bundle_is_asked_the_same(judged, tmp_path):
+    config, dataset, _, _, recommender, report = judged
+    few = {name: config.fields[name] for name in ("gender", "item_id")}
+    other_config = config.model_copy(update={"fields": few})
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    write_tiny_tables(folder)
+    smaller = load_dataset(other_config, folder)
+    fitted = FeatureEncoder.fit(smaller)
+    export(random_model(fitted, seed=9), fitted, smaller, other_config, tmp_path / "bundles")
+    other = Recommender.load(tmp_path / "bundles")
+    alone = evaluate(other, dataset, config)
+    compared = evaluate(recommender, dataset, config, against=other)
+    other.close()
+    assert compared.rival.bundle == alone.bundle
+    assert compared.rival.model == alone.model
+    for name, one in compared.rival.comparison.items():
+        difference = report.model.metrics[name].value - alone.model.metrics[name].value
+        assert one.difference.value == pytest.approx(difference)
+    assert timeless(compared.model_copy(update={"rival": None})) == timeless(report)
+
+
+def test_fields_are_left_out_where_that_is_asked_for(judged):
+    config, dataset, _, _, recommender, report = judged
+    asked = evaluate(recommender, dataset, config, ablated=True)
+    assert report.ablation is None
+    assert "without each field" not in text_of(report)
+    shown = text_of(asked)
+    for worth in asked.ablation.fields:
+        assert f"{worth.metrics['ndcg@3'].value:.4f}" in shown
+        assert asked.ablation.whole["recall@3"].value == pytest.approx(report.model.metrics["recall@3"].value)
+    assert EvaluationReport.model_validate_json(asked.model_dump_json()) == asked
 
 
 def test_how_it_was_asked_is_said_as_it_was(judged):

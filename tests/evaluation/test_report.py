@@ -6,8 +6,9 @@ from rich.console import Console
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.cold import ColdStart, Masked
 from recall.evaluation.dial import Dial, DialPoint
-from recall.evaluation.evaluate import EvaluationReport, ListFigures
+from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.report import render
+from recall.evaluation.served import ListFigures
 
 BARE = {"recall@10": Estimate(value=0.5, low=0.45, high=0.6)}
 COLD = ColdStart(
@@ -128,6 +129,32 @@ def test_the_dial_is_a_table_of_its_own_where_there_is_one():
     (line,) = [line for line in lines if "0.1250" in line]
     assert [cell.strip() for cell in line.strip("│").split("│")] == ["0.5", "0.2500 [0.2000, 0.3000]", "0.1250"]
     assert not any("dial" in line for line in lines_of(report_of()))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.01, 0.2, "not told apart"), (0, 1, "not told apart")],
+)
+def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word):
+    compared = Comparison(difference=Estimate(value=(low + high) / 2, low=low, high=high), ratio=None)
+    figures = {"recall@10": Estimate(value=0.6), "novelty@10": Estimate(value=5.0)}
+    model = ListFigures(metrics=figures, coverage={}, gini={})
+    rival = Rival(
+        bundle="000009-ffffffff",
+        unreachable=4,
+        strangers=0,
+        exact=True,
+        model=model,
+        comparison={"recall@10": compared, "novelty@10": compared},
+    )
+    base = ListFigures(metrics={**figures}, coverage={}, gini={})
+    comparison = {"recall@10": compared, "novelty@10": compared}
+    lines = lines_of(report_of(model=base, popularity=base, comparison=comparison, rival=rival))
+    head = next(row for row, line in enumerate(lines) if "against 000009-ffffffff" in line)
+    recall, novelty = [line.strip("│").split("│") for line in lines[head:] if line.startswith("│")][:2]
+    assert recall[-1].strip() == word
+    assert novelty[-1].strip() == {"better": "higher", "worse": "lower"}.get(word, word)
+    assert "4 relevant items are masked or not in the catalogue of 000009-ffffffff." in lines
 
 
 @pytest.mark.parametrize("field", ["part", "mask", "request"])

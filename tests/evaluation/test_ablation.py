@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from recall.data.contexts import build_contexts
+from recall.evaluation.ablation import _word, ablate
+from recall.models.batch import SparseBatch
+from tests.conftest import random_model
+from tests.evaluation import reference
+
+
+def ablation_of(world):
+    return ablate(world.trial, world.recommender.bundle, world.config.evaluation, 0)
+
+
+def test_every_field_of_both_sides_is_left_out_in_turn(world):
+    ablation = ablation_of(world)
+    assert [worth.field for worth in ablation.fields] == list(world.config.fields)
+    assert [worth.side for worth in ablation.fields] == [field.side for field in world.config.fields.values()]
+    assert ablation.requests == len(world.held)
+
+
+def test_without_a_field_is_with_its_parameters_at_zero(world):
+    """A model whose rows of one field are all zero scores as if the field were not there."""
+    encoder, dataset = world.encoder, world.dataset
+    contexts = build_contexts(dataset, encoder, world.held.event)
+    users, items = contexts.features.take(contexts.context), encoder.encode_items(dataset.items)
+    for worth in ablation_of(world).fields:
+        model = random_model(encoder).double()
+        with torch.no_grad():
+            for side, blocks in (("user", encoder.user_blocks), ("item", encoder.item_blocks)):
+                for block in (block for block in blocks if block.field == worth.field):
+                    for table in (f"{side}_factors", f"{side}_weights"):
+                        getattr(model, table)[block.offset : block.offset + block.size] = 0.0
+            found = []
+            for row in range(len(world.held)):
+                repeated = users.take(np.full(len(items), row))
+                scores = model.score(SparseBatch.of(repeated, torch.float64), SparseBatch.of(items, torch.float64)).tolist()
+                top = reference.top(scores, set(world.held.masked[row].tolist()), 3)
+                found.append(reference.ndcg(top, set(world.held.relevant[row].tolist()), 3))
+        assert worth.metrics["ndcg@3"].value == pytest.approx(np.mean(found)), worth.field
+
+
+def test_each_stands_beside_the_whole_model(world):
+    ablation = ablation_of(world)
+    assert set(ablation.whole) == {f"{name}@{k}" for name in ("recall", "ndcg") for k in (1, 3)}
+    for worth in ablation.fields:
+        for name, compared in worth.comparison.items():
+            assert compared.difference.value == pytest.approx(worth.metrics[name].value - ablation.whole[name].value)
+        assert worth.word == _word({worth.comparison[f"{name}@3"].verdict for name in ("recall", "ndcg")})
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        ({"higher"}, "hurts"),
+        ({"higher", "undecided"}, "hurts"),
+        ({"lower", "undecided"}, "helps"),
+        ({"lower"}, "helps"),
+        ({"undecided"}, "undecided"),
+        ({"lower", "higher"}, "mixed"),
+    ],
+)
+def test_a_word_is_said_only_where_an_interval_leaves_zero_out(verdicts, word):
+    assert _word(verdicts) == word
