@@ -87,6 +87,8 @@ class DataConfig(_Section):
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
     """Positive strength of an interaction; 1 for all when left out."""
+    half_life: float | None = Field(default=None, gt=0)
+    """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
@@ -332,6 +334,8 @@ class RunConfig(_Section):
         schema = self.schema_
         if schema.history is not None and self.data.time is None:
             raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        if self.data.half_life is not None and self.data.time is None:
+            raise ValueError("data.half_life needs data.time, the column that orders each user's interactions")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, RunConfig
+from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
 from recall.data.split import TRAIN, carve, column_parts, sorted_parts
@@ -103,14 +104,16 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     parts = carve(parts, data.carve, config.seed)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
-    weight = _weights(raw, data.weight, where)
+    weight = _weights(raw, data.weight, where).gather(order)
+    if data.half_life is not None:
+        weight = weight * pl.Series(decay(user[order], parts, data.half_life))
     context = [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context]
     del raw
     events = pl.DataFrame(
         [
             pl.Series("user", user[order]),
             pl.Series("item", item[order]),
-            weight.gather(order).alias("weight"),
+            weight.alias("weight"),
             pl.Series("split", parts),
             *(column.gather(order) for column in context),
         ]

@@ -115,13 +115,15 @@ class GradientLearner(Generic[BatchT]):
         phi, psi, offset = functional_call(self._vectors, given, (users, items))
         with torch.no_grad():
             found = objective.gradients(batch, phi.detach(), psi.detach(), offset.detach())
-        # with an offset, the bias and the user's weights have a gradient; without, they do not rank and stay at rest
-        outputs, by_output = [phi, psi], [found.phi, found.psi]
-        if found.offset is not None:
-            outputs, by_output = [*outputs, offset], [*by_output, found.offset]
+        # terms that do not rank have no gradient: without an offset the bias and the user's weights stay at rest
+        outputs = [(phi, found.phi), (psi, found.psi), (offset, found.offset)]
+        moving = [(output, by_output) for output, by_output in outputs if by_output is not None and output.requires_grad]
         scale = objective.size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
         gradients = torch.autograd.grad(
-            outputs, list(used.values()), [gradient * scale for gradient in by_output], allow_unused=True
+            [output for output, _ in moving],
+            list(used.values()),
+            [by_output * scale for _, by_output in moving],
+            allow_unused=True,
         )
         with torch.no_grad():
             for (name, table), gradient in zip(self.model.named_parameters(), gradients, strict=True):

@@ -1,13 +1,19 @@
 """Softmax of each observed pair against the items of the other pairs in its batch.
 
-An item stands in a batch as often as it is observed, which would push popular items down; taking the logarithm of its
-share of all pairs from its score mends that (Yi et al. 2019). Items of other pairs that the context was observed with
-too, and further copies of its own, are accidental hits and left out.
+An item stands in a batch as often as it is observed, which would push popular items down; dividing its term by its share
+q of all pairs mends that (Yi et al. 2019). Items of other pairs that the context was observed with too are accidental
+hits and left out. So, with B pairs in a batch and the pair's own item counted as it is,
+
+    Z_ci = exp(y_ci / t) + sum over other pairs' items j not in S_c of exp(y_cj / t) / ((B - 1) q_j)
+
+estimates the sum over the item itself and all that the context was not observed with, without bias.
 """
 
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,7 +30,7 @@ class PairBatch(Batch):
         place: int64 [B], the item of each pair as a place in `items`.
         weights: [B].
         hits: bool [B, B]; column c is left out of row r.
-        correction: [B], what is taken from the scores of each column.
+        correction: [B], what is taken from the scores of each column, but for the pair's own.
     """
 
     place: Int64
@@ -42,7 +48,7 @@ class InBatchSoftmax:
         self._negatives = Negatives(pairs, 0.0)
         self._temperature = temperature
         shares = np.bincount(pairs.observed, minlength=len(pairs.items)).clip(1) / len(pairs.observed)
-        self._log_q = np.log(shares) if correct else np.zeros(len(shares))
+        self._log_q = np.log(shares) if correct else None
         self.size = len(pairs.observed)
         self.weight = float(pairs.weights.sum())
 
@@ -61,14 +67,20 @@ class InBatchSoftmax:
             place,
             torch.from_numpy(self._pairs.weights[chosen]),
             torch.from_numpy(hits),
-            torch.from_numpy(self._log_q[observed].astype(np.float32)),
+            torch.from_numpy(self._correction(observed)),
         )
+
+    def _correction(self, observed: Int64) -> npt.NDArray[np.float32]:
+        if self._log_q is None:
+            return np.zeros(len(observed), dtype=np.float32)
+        return (self._log_q[observed] + log(max(len(observed) - 1, 1))).astype(np.float32)
 
     def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
         """See Objective."""
         queries, place = phi / self._temperature, torch.from_numpy(batch.place)
         items = psi[place]
-        logits = (queries @ items.t() - batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]
+        logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]
+        logits.diagonal().add_(batch.correction)
         shares = logits.log_softmax(1)
         loss = -float((batch.weights * shares.diagonal()).sum())
         by_logits = shares.exp_()

@@ -78,7 +78,7 @@ class FullSoftmax:
         queries = phi / self._temperature
         shift_needed = float(queries.norm(dim=1).max() * psi.norm(dim=1).max()) > _SAFE
         by_phi, by_psi = torch.empty_like(phi), torch.zeros_like(psi)
-        scratch = [torch.empty(_ROWS, len(part)) for part in _pieces(psi)]
+        scratch = [phi.new_empty(_ROWS, len(part)) for part in _pieces(psi)]
         loss = 0.0
         for first in range(0, len(phi), _ROWS):
             rows = slice(first, min(first + _ROWS, len(phi)))
