@@ -163,12 +163,11 @@ class StoppingConfig(_Section):
     """At most this many validation requests are looked at, drawn once."""
 
 
-class SquareConfig(_Section):
-    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+class OpeningConfig(_Section):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients, before another objective."""
 
-    objective: Literal["square"] = "square"
-    sweeps: int = Field(default=12, ge=1)
-    """Times that both sides are solved, at most."""
+    sweeps: int = Field(default=6, ge=1)
+    """Times that both sides are solved."""
     steps: int = Field(default=5, ge=1)
     """Conjugate-gradient steps on each side in each sweep."""
     unobserved: float = Field(default=20.0, gt=0)
@@ -185,7 +184,20 @@ class SquareConfig(_Section):
     """Share of contexts and items repeated with values dropped, which trains the unknown rows."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of a starting vector's length."""
+
+
+class SquareConfig(OpeningConfig):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+
+    objective: Literal["square"] = "square"
+    sweeps: int = Field(default=12, ge=1)
+    """Times that both sides are solved, at most."""
     stopping: StoppingConfig = StoppingConfig()
+
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length."""
+        return self.scale
 
 
 class FTRLConfig(_Section):
@@ -220,7 +232,19 @@ class GradientConfig(_Section):
     """Share of a batch's contexts and items of which about half of the fields are unknown, which trains the unknown rows."""
     scale: float = Field(default=1.0, gt=0)
     """Standard deviation of a starting vector's length."""
+    opening: OpeningConfig | None = None
+    """Sweeps of the square loss to begin with; from chance when left out."""
     stopping: StoppingConfig = StoppingConfig()
+
+    @property
+    def sweeps(self) -> int:
+        """Epochs, and the sweeps of an opening before them."""
+        return self.epochs + (self.opening.sweeps if self.opening is not None else 0)
+
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length, of the opening where there is one."""
+        return self.scale if self.opening is None else self.opening.scale
 
 
 class SoftmaxConfig(GradientConfig):
@@ -345,6 +369,8 @@ class RunConfig(_Section):
                 raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
             if self.model.kind != "fm":
                 raise ValueError(f"objective 'square' trains model.kind 'fm', not {self.model.kind!r}")
+        elif self.train.opening is not None and self.model.kind != "fm":
+            raise ValueError(f"the square loss of train.opening trains model.kind 'fm', not {self.model.kind!r}")
         return self
 
     @property

@@ -56,6 +56,8 @@ def export(
     config: RunConfig,
     root: Path,
     metrics: Mapping[str, JsonValue] | None = None,
+    parent: int | None = None,
+    expected: int | None = None,
 ) -> ExportReport:
     """Write, prove and publish a bundle.
 
@@ -70,6 +72,8 @@ def export(
         config: how to index and to prove; recorded whole.
         root: where versions are published.
         metrics: anything to record beside the model.
+        parent: sequence of the bundle that the model went on from.
+        expected: publish only if this sequence is still the live one; see `publish`.
 
     Raises:
         ExportError: the vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
@@ -95,14 +99,14 @@ def export(
         with _timed(seconds, "publish"):
             origin = Origin(
                 config.name,
-                None,
+                parent,
                 dataset.fingerprint(),
                 config.seed,
                 config.model_dump(mode="json", by_alias=True),
                 dict(metrics or {}),
             )
             seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index))
-            published = publish(folder, root)
+            published = publish(folder, root, expected)
     return ExportReport(published, Manifest.read(published), seconds)
 
 

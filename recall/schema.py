@@ -160,6 +160,23 @@ class Schema(_Base):
         fields = [field for field in self.fields.values() if isinstance(field, HistoryField)]
         return max(fields, key=lambda field: max(last for _, last in field.lags), default=None)
 
+    def difference(self, other: "Schema") -> str:
+        """The first thing that another schema has otherwise, in words; empty when their fingerprints are equal."""
+        for column in ("user_id", "item_id"):
+            mine, theirs = getattr(self, column), getattr(other, column)
+            if mine != theirs:
+                return f"the {column} column is {theirs!r} and not {mine!r}"
+        for name in dict.fromkeys([*self.fields, *other.fields]):
+            if name not in other.fields:
+                return f"field {name!r} is not there"
+            if name not in self.fields:
+                return f"field {name!r} is new"
+            before, after = (one.fields[name].model_dump(mode="json") for one in (self, other))
+            for key in dict.fromkeys([*before, *after]):
+                if before.get(key) != after.get(key):
+                    return f"field {name!r} has {key} {after.get(key)!r} and not {before.get(key)!r}"
+        return ""
+
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON form: equal fingerprints encode equally, given equal vocabularies."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -43,6 +43,16 @@ class FMTables:
     item_weights: Float32
     bias: float
 
+    def arrays(self) -> dict[str, Float32]:
+        """All parameters by name; those of user_ and item_ have a row for each feature, bias is float32 [1]."""
+        return {
+            "user_factors": self.user_factors,
+            "user_weights": self.user_weights,
+            "item_factors": self.item_factors,
+            "item_weights": self.item_weights,
+            "bias": np.array([self.bias], dtype=np.float32),
+        }
+
     @property
     def k(self) -> int:
         """Number of factors."""

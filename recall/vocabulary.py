@@ -22,7 +22,8 @@ class Vocabulary:
     """Value to row, two-way and fixed: value p of `values` has row `FIRST + p`.
 
     Attributes:
-        values: String [v], different and none of them null; commonest first, equally common ones in order of text.
+        values: String [v], different and none of them null; commonest first, equally common ones in order of text;
+            those that came by `grown` stand after those that were there before.
     """
 
     values: pl.Series
@@ -46,6 +47,10 @@ class Vocabulary:
             .sort("count", "value", descending=[True, False])
         )
         return Vocabulary(learnt["value"])
+
+    def grown(self, other: "Vocabulary") -> "Vocabulary":
+        """This vocabulary, every value in the row that it has, and then the values that only the other one has."""
+        return Vocabulary(pl.concat([self.values, other.values.filter(~other.values.is_in(self.values.implode()))]))
 
     def __len__(self) -> int:
         return len(self.values)

@@ -88,6 +88,44 @@ def write_tiny_tables(folder: Path) -> None:
     ).write_parquet(folder / "interactions.parquet")
 
 
+def write_tiny_additions(folder: Path) -> None:
+    """What came since: 40 events, among them those of a new user, of a user and an item that changed, and of new items."""
+    rng = np.random.default_rng(5)
+    pl.DataFrame(
+        {"user_id": ["u1", "new"], "gender": ["f", "z"], "age": [32.0, 50.0], "zip": ["00001", "77777"]}
+    ).write_parquet(folder / "users.parquet")
+    pl.DataFrame(
+        {
+            "item_id": ["i2", "fresh", "fresher"],
+            "category": ["c0", "c9", "c9"],
+            "tags": [["t1"], ["t1", "t9"], []],
+            "tag_weights": [[1.0], [2.0, 1.0], []],
+            "price": [4.5, 9.0, None],
+        },
+        schema_overrides={"tags": pl.List(pl.String), "tag_weights": pl.List(pl.Float64)},
+    ).write_parquet(folder / "items.parquet")
+    known = [f"u{number}" for number in range(4)]
+    pl.DataFrame(
+        {
+            "user_id": [*["new"] * 8, *rng.choice(known, 32)],
+            "item_id": rng.choice(["fresh", "fresher", "i0", "i1", "i2", "i4"], 40),
+            "time": rng.integers(60, 90, 40),
+            "strength": rng.choice([0.5, 1.0], 40),
+            "device": rng.choice(["phone", "watch"], 40),
+            "hour": rng.integers(0, 24, 40),
+        }
+    ).write_parquet(folder / "interactions.parquet")
+
+
+@pytest.fixture
+def tiny_additions(tmp_path: Path) -> Path:
+    """A folder with what was added to `tiny_folder`."""
+    folder = tmp_path / "additions"
+    folder.mkdir()
+    write_tiny_additions(folder)
+    return folder
+
+
 @pytest.fixture
 def tiny_folder(tmp_path: Path) -> Path:
     """A folder with the three tables of the small data set."""

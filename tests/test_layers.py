@@ -49,6 +49,10 @@ LAYERS: dict[str, set[str]] = {
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
         *("recall.recommender", "recall.stores", "recall.vectors"),
     },
+    "recall.growth": {
+        *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.stores", "recall.evaluation", "recall.models"),
+        "recall.training",
+    },
     "recall.evaluation": {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.models.popularity"),
         *("recall.recommender", "recall.vectors"),
@@ -60,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
 """Longest prefix wins. A part may always import itself."""
 
 _MODELS = ("batch", "contract", "cosine", "family", "ffm", "fm", "fwfm")
-TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.cli")
+TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.growth", "recall.cli")
 """The only parts that may import torch, or a part that does."""
 
 SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")

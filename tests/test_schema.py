@@ -96,3 +96,26 @@ def test_both_sides_need_a_field() -> None:
         Schema.model_validate({"fields": USER})
     with pytest.raises(ValidationError, match="no field of side 'user'"):
         Schema.model_validate({"fields": ITEM})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        ({"user_id": "customer"}, "the user_id column is 'customer' and not 'user_id'"),
+        ({"fields": {**USER, **ITEM, "x": {"side": "item", "kind": "bag"}}}, "field 'x' is new"),
+    ],
+)
+def test_the_first_difference_is_named(change: dict[str, Any], said: str) -> None:
+    values = {"fields": {**USER, **ITEM}}
+    other = Schema.model_validate(values | change)
+    mine = Schema.model_validate(values)
+    assert mine.difference(other) == said
+    assert (mine.difference(other) == "") == (mine.fingerprint() == other.fingerprint())
+
+
+def test_a_field_that_is_gone_or_of_another_kind_is_named() -> None:
+    full = Schema.model_validate({"fields": {**USER, **ITEM, "x": {"side": "item", "kind": "bag"}}})
+    assert full.difference(Schema.model_validate({"fields": {**USER, **ITEM}})) == "field 'x' is not there"
+    other = Schema.model_validate({"fields": {**USER, **ITEM, "x": {"side": "item", "kind": "bag", "norm": "mean"}}})
+    assert full.difference(other) == "field 'x' has norm 'mean' and not 'sqrt'"

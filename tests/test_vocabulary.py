@@ -49,3 +49,10 @@ def test_an_empty_vocabulary_knows_nothing() -> None:
     assert vocabulary.size == FIRST
     assert vocabulary.rows(pl.Series([1, None])).tolist() == [UNKNOWN, MISSING]
     assert vocabulary.rows(pl.Series([], dtype=pl.Int64)).tolist() == []
+
+
+def test_a_grown_vocabulary_keeps_every_row_and_adds_what_is_new() -> None:
+    before = Vocabulary(pl.Series("value", ["b", "a"]))
+    grown = before.grown(Vocabulary(pl.Series("value", ["c", "a", "d"])))
+    assert grown.values.to_list() == ["b", "a", "c", "d"]
+    assert before.grown(Vocabulary(pl.Series("value", [], dtype=pl.String))).values.to_list() == ["b", "a"]

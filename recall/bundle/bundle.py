@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import orjson
 import polars as pl
 from polars.exceptions import PolarsError
@@ -64,19 +63,12 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: FMTables, item
         PublishError: the file system refused.
     """
     values, vocabularies = encoder.state()
-    arrays = {
-        "user_factors": tables.user_factors,
-        "user_weights": tables.user_weights,
-        "item_factors": tables.item_factors,
-        "item_weights": tables.item_weights,
-        "bias": np.array([tables.bias], dtype=np.float32),
-    }
     try:
         (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
         vocabularies.write_parquet(folder / files.VOCABULARIES)
         items.write_parquet(folder / files.ITEMS)
         write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
-        write_tensors(folder / files.TABLES, arrays)
+        write_tensors(folder / files.TABLES, tables.arrays())
     except (OSError, PolarsError, SafetensorError) as error:
         raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 

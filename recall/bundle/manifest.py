@@ -75,7 +75,7 @@ class Manifest(_Part):
     sequence: int = Field(ge=0)
     """Number of the publication; 0 while the bundle is not published."""
     parent: int | None = None
-    """Sequence of the bundle that this one was rebuilt from."""
+    """Sequence of the bundle that this one was rebuilt or went on from."""
     created: str
     """UTC, ISO 8601."""
     schema_: Schema = Field(alias="schema")

@@ -1,59 +1,107 @@
 """`recall train`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recall.cli import screen
 
+if TYPE_CHECKING:
+    from recall.bundle.manifest import Manifest
+    from recall.cli.training import Run
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the tables; that of the configuration when left out. With --resume: the old tables."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to publish to; a new version appears beside the older ones.")] = Path(
         "bundles"
     ),
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run with the same settings.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Go on from a published bundle, with the tables in --new.")
+    ] = None,
+    new: Annotated[Path | None, typer.Option(metavar="DATA", help="With --resume: folder of the new tables.")] = None,
+    compare_full: Annotated[
+        bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and tell the difference.")
+    ] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model, prove its export, and publish it.
 
-    Example: recall train shop/recall.toml --out bundles --set model.k=32
+    Examples: recall train shop/recall.toml --out bundles --set model.k=32;
+    recall train shop/recall.toml --resume bundles --new today --data shop --out bundles
     """
+    if (resume is None) != (new is None):
+        raise typer.BadParameter("--resume BUNDLE and --new DATA belong together")
+    if compare_full and resume is None:
+        raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
-    from recall.cli.training import run
+    if resume is not None and new is not None:
+        from recall.cli.growing import grow
 
-    finished = run(loaded, data if data is not None else config.parent, out, resume)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full)
+    else:
+        from recall.cli.training import run
+
+        finished = run(loaded, data if data is not None else config.parent, out, go_on)
+    if as_json:
+        screen.show_json(_result(finished))
+    else:
+        screen.show(dict(_lines(finished)))
+
+
+def _result(finished: "Run") -> dict[str, object]:
+    trained, manifest = finished.trained, finished.exported.manifest
+    return {
+        "folder": str(finished.exported.folder),
+        "version": manifest.version,
+        "sweeps": trained.sweeps,
+        "best_sweep": trained.best_sweep,
+        "metrics": trained.metrics,
+        "training_seconds": trained.seconds,
+        "export_seconds": dict(finished.exported.seconds),
+        "parity": manifest.parity.model_dump(),
+        "index": manifest.index.model_dump(),
+        **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),
+    }
+
+
+def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     trained, manifest = finished.trained, finished.exported.manifest
     parity, index = manifest.parity, manifest.index
-    if as_json:
-        screen.show_json(
-            {
-                "folder": str(finished.exported.folder),
-                "version": manifest.version,
-                "sweeps": trained.sweeps,
-                "best_sweep": trained.best_sweep,
-                "metrics": trained.metrics,
-                "training_seconds": trained.seconds,
-                "export_seconds": dict(finished.exported.seconds),
-                "parity": parity.model_dump(),
-                "index": index.model_dump(),
-            }
-        )
-        return
-    screen.show(
-        {
-            "published": finished.exported.folder,
-            "model": f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s",
-            "proof": f"served scores differ from the model's by {parity.largest_error:.1e} at most "
-            f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
-            f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
-            "index": f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}",
-        }
+    yield "published", finished.exported.folder
+    yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
+    yield from _growth_lines(manifest)
+    yield (
+        "proof",
+        f"served scores differ from the model's by {parity.largest_error:.1e} at most "
+        f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
+        f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
+    yield "index", f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
+
+
+def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
+    """What a run that went on from a bundle came to, beside the bundle and beside a full retrain."""
+    growth = manifest.metrics.get("growth")
+    if not isinstance(growth, dict):
+        return
+    yield "went on from", f"{growth['from']}, with {growth['learnt from']}"
+    for name, label in (("before", "before"), ("after", "after"), ("full", "from scratch"), ("gap", "gap")):
+        figures = growth.get(name)
+        if isinstance(figures, dict):
+            sign = "+" if name == "gap" else ""
+            shown = [f"{key} {value:{sign}.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
+            seconds = {"after": growth["seconds"], "full": figures.get("seconds")}.get(name)
+            yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")

@@ -20,11 +20,12 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run."""
+    """A finished run; `full` is the retrain from scratch that stands beside one that went on from a bundle."""
 
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
+    full: TrainResult | None = None
 
 
 def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
@@ -40,19 +41,20 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
             dataset = load_dataset(config, data)
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
-        screen.note(_sizes(dataset, encoder))
+        screen.note(sizes(dataset, encoder))
         with screen.bar("train") as move:
-            trained = train(config, dataset, encoder, _reporter(move), checkpoint, resume)
+            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
         with screen.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)
     except KeyboardInterrupt:
-        raise _interrupted(checkpoint) from None
+        raise interrupted(checkpoint) from None
     checkpoint.unlink(missing_ok=True)
     return Run(dataset, trained, exported)
 
 
-def _reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
+def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
+    """Shows each sweep with a function that `screen.bar` gave."""
     return lambda report: move(report.sweep, report.sweeps, line(report))
 
 
@@ -65,7 +67,8 @@ def line(report: SweepReport) -> str:
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
 
 
-def _sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
+def sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
+    """How much there is to learn from, on one line."""
     return (
         f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; "
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
@@ -73,11 +76,12 @@ def _sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
     )
 
 
-def _interrupted(checkpoint: Path) -> TrainingInterruptedError:
+def interrupted(checkpoint: Path) -> TrainingInterruptedError:
+    """What to raise when the keyboard stops a run; says whether anything was kept."""
     if checkpoint.exists():
         return TrainingInterruptedError(
             "interrupted; nothing was published, and what was learned is kept",
             where=str(checkpoint),
-            mend="Add --resume to the same command to go on from there",
+            mend="Add --continue to the same command to go on from there",
         )
     return TrainingInterruptedError("interrupted before anything was learned", mend="Start it again")

@@ -14,7 +14,7 @@ from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
 from recall.data.split import TRAIN, carve, column_parts, sorted_parts
-from recall.data.tables import read_tables
+from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.schema import NumericField, Schema, Side
@@ -30,7 +30,7 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (TRAIN, VALID or TEST), then
+            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
             the context columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
@@ -79,8 +79,18 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
+    return dataset_of(config, read_tables(config.data, root))
+
+
+def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
+    """Join, sort and split a run's tables; errors as in `load_dataset`.
+
+    Args:
+        config: names the columns and fields.
+        tables: what they are in.
+        known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+    """
     schema, data = config.schema_, config.data
-    tables = read_tables(data, root)
     columns = find_columns(schema, tables)
     of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
     named = [data.user_id, data.item_id, data.time, data.weight, *columns.context]
@@ -101,7 +111,7 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
         parts = sorted_parts(starts, times.values.gather(order) if times else None, times.unit if times else 1, data.split)
-    parts = carve(parts, data.carve, config.seed)
+    parts = carve(parts, data.carve, config.seed, order >= known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
     weight = _weights(raw, data.weight, where).gather(order)

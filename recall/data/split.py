@@ -8,6 +8,8 @@ from recall.config import ColumnSplit, LastSplit, Split, TimeSplit
 from recall.errors import ConfigError, DataError
 from recall.values import canonical_series, examples
 
+REMEMBERED = -1
+"""Known from before: neither trains nor is judged."""
 TRAIN = 0
 VALID = 1
 TEST = 2
@@ -79,11 +81,18 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
     return parts
 
 
-def carve(parts: Parts, share: float, seed: int) -> Parts:
-    """Move a random share of the training interactions to validation; does nothing when some validate already."""
+def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
+    """Move a random share of the training interactions to validation; does nothing when some validate already.
+
+    Args:
+        parts: [n].
+        share: of them.
+        seed: draws them.
+        among: bool [n], those that may be drawn; all of them when left out.
+    """
     if share == 0 or (parts == VALID).any():
         return parts
-    train = np.flatnonzero(parts == TRAIN)
+    train = np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
     drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
     carved = parts.copy()
     carved[drawn] = VALID

@@ -1,6 +1,6 @@
 """How the rows of one side's feature space are divided among its fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -34,6 +34,27 @@ class Block:
     field: str
     offset: int
     size: int
+
+
+def sources(old: Sequence[Block], new: Sequence[Block]) -> npt.NDArray[np.int64]:
+    """Where each row of a grown feature space comes from.
+
+    Args:
+        old: the blocks before.
+        new: the same blocks in any order, none of them smaller.
+
+    Returns:
+        int64 [n_features]: the row of the old space that means the same, or the unknown row of its block for a value
+        that is new.
+    """
+    by_name = {block.name: block for block in old}
+    parts = []
+    for after in new:
+        before = by_name[after.name]
+        rows = np.full(after.size, before.offset + UNKNOWN, dtype=np.int64)
+        rows[: before.size] = before.offset + np.arange(before.size)
+        parts.append(rows)
+    return np.concatenate(parts)
 
 
 class ColumnEncoder(Protocol):

@@ -18,7 +18,7 @@ from recall.errors import DataError, RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
 from recall.features.fields import Fields
 from recall.features.history import History, HistoryEncoder, HistoryGroup
-from recall.features.kinds import fit_column, restore_column
+from recall.features.kinds import fit_column, grow_column, restore_column
 from recall.features.sparse import SparseRows
 from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.vocabulary import UNKNOWN, Vocabulary
@@ -79,28 +79,39 @@ class FeatureEncoder:
         Raises:
             DataError: a column does not hold what its field reads.
         """
-        schema, events = dataset.schema, dataset.events[dataset.training]
-        user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
-        item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
-        columns: dict[str, ColumnEncoder] = {}
-        histories: dict[str, HistoryEncoder] = {}
-        for name, field in _parts_first(schema):
-            if isinstance(field, HistoryField):
-                histories[name] = HistoryEncoder.fit(field, dataset.items[schema.item_id], item_counts)
-                continue
-            read = _columns(schema, name)
-            if any(column in dataset.context_columns for column in read):
-                frame = context_frame(read, events, dataset.users)
-                counts = np.ones(len(events), dtype=np.int64)
-            elif field.side == "user":
-                frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
-            else:
-                frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
-            try:
-                columns[name] = fit_column(field, read[0], columns, frame, counts)
-            except DataError as error:
-                raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, mend=error.mend) from None
-        return FeatureEncoder(schema, dataset.context_columns, columns, histories)
+        return _fitted(dataset, None)
+
+    def grown(self, dataset: TrainingData) -> "FeatureEncoder":
+        """This encoder, with the values that it has not learnt and the data's training part holds.
+
+        Every value that it has learnt keeps its row within its field. Scales, buckets and hashes stay as they are.
+
+        Args:
+            dataset: of the same schema.
+
+        Raises:
+            DataError: a column does not hold what its field reads, or comes from another table than before.
+        """
+        if dataset.schema != self.schema:
+            raise DataError("the data have other fields than the encoder")
+        moved = set(dataset.context_columns) ^ set(self.context_columns)
+        if moved:
+            table = "users" if min(moved) in self.context_columns else "interactions"
+            raise DataError(
+                f"column {min(moved)!r} comes from the {table} table",
+                why="the model has learnt it from the other one",
+                mend="Keep each column in the table that it was in",
+            )
+        return _fitted(dataset, self)
+
+    def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
+        """By field, how many values this encoder has learnt that the one it has grown from had not."""
+        before = dict(other._vocabularies())
+        return {
+            name: len(vocabulary) - len(known)
+            for name, vocabulary in self._vocabularies()
+            if vocabulary is not None and (known := before[name]) is not None
+        }
 
     @cached_property
     def user_blocks(self) -> tuple[Block, ...]:
@@ -146,6 +157,11 @@ class FeatureEncoder:
     def n_item_features(self) -> int:
         """Size of the item feature space."""
         return self.items.n_features
+
+    def reads_context(self, field: str) -> bool:
+        """Whether a field reads a column that comes with the request."""
+        columns = self.columns[field].columns if field in self.columns else ()
+        return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 
     def encode_users(self, frame: pl.DataFrame) -> SparseRows:
         """The part of the user features that is known of the user alone.
@@ -270,18 +286,43 @@ class FeatureEncoder:
         fields = [
             (block.offset, self.columns[block.field])
             for block in blocks
-            if block.field in self.columns and self._with_request(block.field) == context
+            if block.field in self.columns and self.reads_context(block.field) == context
         ]
         return FieldGroup(tuple(fields), blocks[-1].offset + blocks[-1].size)
-
-    def _with_request(self, name: str) -> bool:
-        read = self.columns[name].columns
-        return self.schema.fields[name].side == "user" and any(column in self.context_columns for column in read)
 
     @cached_property
     def _histories(self) -> tuple[tuple[int, HistoryEncoder], ...]:
         starts = {block.field: block.offset for block in reversed(self.user_blocks)}
         return tuple((starts[name], encoder) for name, encoder in self.histories.items())
+
+
+def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncoder:
+    """An encoder that learns from the training interactions, beside what one that is known has learnt."""
+    schema = dataset.schema if known is None else known.schema  # they may differ in the order of fields
+    events = dataset.events[dataset.training]
+    user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
+    item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+    columns: dict[str, ColumnEncoder] = {}
+    histories: dict[str, HistoryEncoder] = {}
+    for name, field in _parts_first(schema):
+        if isinstance(field, HistoryField):
+            history = HistoryEncoder.fit(field, dataset.items[schema.item_id], item_counts)
+            histories[name] = history if known is None else known.histories[name].grown(history)
+            continue
+        read = _columns(schema, name)
+        if any(column in dataset.context_columns for column in read):
+            frame = context_frame(read, events, dataset.users)
+            counts = np.ones(len(events), dtype=np.int64)
+        elif field.side == "user":
+            frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
+        else:
+            frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
+        try:
+            column = fit_column(field, read[0], columns, frame, counts)
+        except DataError as error:
+            raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, mend=error.mend) from None
+        columns[name] = column if known is None else grow_column(field, read[0], columns, known.columns[name], column)
+    return FeatureEncoder(schema, dataset.context_columns, columns, histories)
 
 
 def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:

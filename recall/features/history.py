@@ -44,6 +44,10 @@ class HistoryEncoder:
         """Learn the items; item r was interacted with `counts[r]` times in training."""
         return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
 
+    def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
+        """The same field with the items that another one has learnt too."""
+        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary))
+
     @property
     def size(self) -> int:
         """Number of the field's rows over all ranges."""

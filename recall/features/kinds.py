@@ -52,6 +52,15 @@ def fit_column(
             assert_never(field)
 
 
+def grow_column(
+    field: ReadingField, column: str, parts: Mapping[str, ColumnEncoder], known: ColumnEncoder, fresh: ColumnEncoder
+) -> ColumnEncoder:
+    """What is known of a field, with the values that only `fresh` has learnt; arguments as in `fit_column`."""
+    if known.vocabulary is None or fresh.vocabulary is None:
+        return known
+    return restore_column(field, column, parts, known.state(), known.vocabulary.grown(fresh.vocabulary))
+
+
 def restore_column(
     field: ReadingField,
     column: str,

@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -10,6 +11,8 @@ import orjson
 
 from recall.errors import BundleError
 from recall.stores.users import UserRecord
+
+_BATCH = 10_000
 
 
 class SqliteUsers:
@@ -37,6 +40,14 @@ class SqliteUsers:
         """As `UserStore.sample` promises."""
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
+
+    def records(self) -> Iterator[tuple[str, UserRecord]]:
+        """Every user's id and record, in the order that they were written in."""
+        for first in range(0, self._size, _BATCH):
+            statement = "SELECT user_id, features, history, seen FROM users WHERE number > ? ORDER BY number LIMIT ?"
+            for user_id, *parts in self._ask(statement, (first, _BATCH)):
+                features, history, seen = map(orjson.loads, parts)
+                yield user_id, UserRecord(features, tuple(history), tuple(seen))
 
     def close(self) -> None:
         """As `UserStore.close` promises; a connection that is lent out is closed when it comes back."""

@@ -55,16 +55,16 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
             position = Position(**json.loads(file.metadata()["position"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
-        raise TrainingError("there is no checkpoint to go on from", where=str(path), mend="Train without --resume") from None
+        raise TrainingError("there is no checkpoint to go on from", where=str(path), mend="Train without --continue") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            "the checkpoint is damaged", where=str(path), why=str(error), mend="Train without --resume"
+            "the checkpoint is damaged", where=str(path), why=str(error), mend="Train without --continue"
         ) from None
     if position.fingerprint != fingerprint:
         raise TrainingError(
             "the checkpoint belongs to another run",
             where=str(path),
             why="its configuration or its data differ from those given",
-            mend="Give the configuration and data it was made with, or train without --resume",
+            mend="Give the configuration and data it was made with, or train without --continue",
         )
     return position, tensors

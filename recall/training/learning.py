@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig
+import numpy as np
+
+from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.contract import Model
 from recall.models.fm import FactorizationMachine
 from recall.training.dropping import Dropping
@@ -14,6 +16,7 @@ from recall.training.objectives.in_batch import InBatchSoftmax
 from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
 from recall.training.objectives.sampled_softmax import SampledSoftmax
 from recall.training.objectives.softmax import FullSoftmax
+from recall.training.opening import Opened
 from recall.training.pairs import ObservedPairs
 from recall.training.steps import StepRule
 from recall.training.whole_catalogue import WholeCatalogueSolver
@@ -21,24 +24,37 @@ from recall.training.whole_catalogue import WholeCatalogueSolver
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise
 
 
-def new_learner(
-    config: SquareConfig | SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int
-) -> Learner:
-    """A learner of a model over observed pairs, which for gradients must know their fields.
+def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
+    """The learner of a model over observed pairs.
+
+    Args:
+        config: what to make small, and how.
+        model: initialised.
+        pairs: of the training part, with their fields.
+        seed: of every random choice.
+        warm: the model was learnt before, so that an opening would undo it.
 
     Raises:
         TrainingError: an objective cannot be had on these pairs.
     """
     if isinstance(config, SquareConfig):
-        assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
-        return WholeCatalogueSolver(model, pairs, config)
+        return _solver(config, model, pairs, seed)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
     dropping = (
         Dropping.of(pairs.user_fields, pairs.contexts, config.dropout, config.drop),
         Dropping.of(pairs.item_fields, pairs.items, 0.0, config.drop),
     )
-    return GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
+    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
+    if config.opening is None or warm:
+        return learner
+    return Opened(_solver(config.opening, model, pairs, seed), config.opening.sweeps, learner)
+
+
+def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
+    """Each row is met once in a sweep, and as a whole: copies of some train the unknown rows."""
+    assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
+    return WholeCatalogueSolver(model, pairs.with_dropped_values(config.drop, np.random.default_rng(seed)), config)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:

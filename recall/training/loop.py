@@ -62,6 +62,7 @@ def run_sweeps(
     report: Callable[[SweepReport], None],
     blocks: Mapping[str, Callable[[int], str]],
     checkpointing: Checkpointing | None = None,
+    beat: float | None = None,
 ) -> Position:
     """Train until the sweeps are done or the validation figure no longer rises; the learner's model ends as the best one.
 
@@ -73,13 +74,14 @@ def run_sweeps(
         report: told of every sweep.
         blocks: for "user" and "item", the name of the field that a feature row belongs to.
         checkpointing: where to keep the run after each sweep.
+        beat: the validation figure of the model as it is, where that is one to keep unless a sweep betters it.
 
     Raises:
         TrainingError: a number is not finite; names sweep and field.
         TrainingInterruptedError: the keyboard interrupted training; says how to go on.
     """
     model = learner.model
-    position, best = _start(learner, checkpointing)
+    position, best = _start(learner, checkpointing, beat)
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
@@ -111,11 +113,12 @@ def run_sweeps(
     return position
 
 
-def _start(learner: Learner, checkpointing: Checkpointing | None) -> tuple[Position, dict[str, Tensor] | None]:
-    if checkpointing is None:
-        return Position(""), None
-    if not checkpointing.resume:
-        return Position(checkpointing.fingerprint), None
+def _start(
+    learner: Learner, checkpointing: Checkpointing | None, beat: float | None
+) -> tuple[Position, dict[str, Tensor] | None]:
+    if checkpointing is None or not checkpointing.resume:
+        fingerprint = "" if checkpointing is None else checkpointing.fingerprint
+        return (Position(fingerprint), None) if beat is None else (Position(fingerprint, best=beat), _tables(learner.model))
     position, tensors = load_checkpoint(checkpointing.path, checkpointing.fingerprint)
     _restore_tables(learner.model, _part(tensors, "model."))
     learner.restore(_part(tensors, "learner."))
@@ -178,5 +181,5 @@ def _interrupted(position: Position, checkpointing: Checkpointing | None) -> Tra
     return TrainingInterruptedError(
         f"training was interrupted after sweep {position.sweep}, which is kept",
         where=str(checkpointing.path),
-        mend="Add --resume to the same command to go on from there",
+        mend="Add --continue to the same command to go on from there",
     )

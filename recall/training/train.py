@@ -4,13 +4,13 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recall.config import RunConfig, SquareConfig
+from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
@@ -21,6 +21,7 @@ from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, SweepReport, run_sweeps
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
+from recall.training.warm import Anchored, WarmStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,9 @@ class TrainResult:
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
         sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept.
+        best_sweep: the one whose model was kept; 0 when none was better than what a warm start began with.
         metrics: of that model on the validation part; empty when nothing was held out.
+        start: the same of the model that training began with, where it was learnt before.
         seconds: spent in training, over all parts of a run that was resumed.
     """
 
@@ -40,6 +42,7 @@ class TrainResult:
     best_sweep: int
     metrics: dict[str, float]
     seconds: float
+    start: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -49,6 +52,7 @@ def train(
     report: Callable[[SweepReport], None],
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: WarmStart | None = None,
 ) -> TrainResult:
     """Learn the model that the configuration describes from the training part of the data.
 
@@ -61,31 +65,36 @@ def train(
         report: told of every sweep.
         checkpoint: file that keeps the run after each sweep; nothing is kept when None.
         resume: go on from that file.
+        start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
 
     Raises:
         TrainingError: a number is not finite, or the checkpoint does not fit.
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
-    if isinstance(config.train, SquareConfig):  # each row is met once and as a whole; batches are thinned as they are drawn
-        pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
-    model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
-    _clear(model, {"user": pairs.contexts, "item": pairs.items})
-    learner = new_learner(config.train, model, pairs, config.seed)
-    sweeps = config.train.sweeps if isinstance(config.train, SquareConfig) else config.train.epochs
+    if start is None:
+        model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))
+        _clear(model, {"user": pairs.contexts, "item": pairs.items})
+    else:
+        start.give(model)
+    learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
+    learner = learner if start is None else Anchored(learner, start, pairs)
     validation = Validation.of(config, dataset, encoder)
+    began = dict(validation(model)) if validation is not None and start is not None else {}
     position = run_sweeps(
         learner,
-        sweeps,
+        config.train.sweeps,
         config.train.stopping,
         validation,
         report,
         {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset), resume),
+        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume),
+        began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
     )
     metrics = dict(validation(model)) if validation is not None else {}
-    return TrainResult(model, position.sweep, position.best_sweep or position.sweep, metrics, position.seconds)
+    kept = position.sweep if validation is None else position.best_sweep
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began)
 
 
 @torch.no_grad()
@@ -98,10 +107,11 @@ def _clear(model: Model, rows: Mapping[Side, SparseRows]) -> None:
             table[torch.from_numpy(absent[side])] = 0.0
 
 
-def run_fingerprint(config: RunConfig, dataset: Dataset) -> str:
-    """SHA-256 over the data and all of the configuration that training depends on."""
+def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None = None) -> str:
+    """SHA-256 over the data, all of the configuration that training depends on, and what training began with."""
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
-    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint()).encode()).hexdigest()
+    began = "" if start is None else f"{start.source} {start.shares is None}"
+    return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
 def _names(blocks: tuple[Block, ...]) -> Callable[[int], str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from recall.config import RunConfig
@@ -10,7 +11,7 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.protocol import held_out
+from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.ranking import rank_metrics
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
@@ -38,18 +39,16 @@ class Validation:
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> "Validation | None":
         """The validation requests, at most `stopping.requests` of them; None when no interaction validates."""
-        valid = dataset.select(VALID)
-        if len(valid) == 0:
+        held = validation_requests(config, dataset)
+        if held is None:
             return None
-        stopping, evaluation = config.train.stopping, config.evaluation
-        held = held_out(dataset, evaluation, valid, dataset.training).sample(stopping.requests, config.seed)
         contexts = build_contexts(dataset, encoder, held.event)
         return Validation(
             SparseBatch.of(contexts.features.take(contexts.context), fields=encoder.user_fields),
             SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),
             held.relevant,
             held.masked,
-            (stopping.at,),
+            (config.train.stopping.at,),
         )
 
     @torch.no_grad()
@@ -57,3 +56,15 @@ class Validation:
         """Mean metrics of the model over the requests, each against the whole catalogue."""
         phi, psi = model.user_vectors(self.users), model.item_vectors(self.items)
         return rank_metrics(phi.numpy(), psi.numpy(), self.relevant, self.masked, self.at)
+
+
+def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOut | None:
+    """What is asked of a model while it learns; None when no interaction validates.
+
+    Masked is what was known before: what trains, and what is remembered from before the data begin.
+    """
+    valid = dataset.select(VALID)
+    if len(valid) == 0:
+        return None
+    known = np.flatnonzero(dataset.events["split"].to_numpy() < VALID)
+    return held_out(dataset, config.evaluation, valid, known).sample(config.train.stopping.requests, config.seed)

@@ -67,16 +67,69 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path
     assert process.returncode == 130, err
     assert out == ""
     assert "stopped: training was interrupted after sweep" in err
-    assert "Add --resume to the same command" in err
+    assert "Add --continue to the same command" in err
     assert "Traceback" not in err
     assert checkpoint.exists()
-    other = run(*arguments, "--set", "model.k=3", "--resume")
+    other = run(*arguments, "--set", "model.k=3", "--continue")
     assert other.code == 1
     assert "the checkpoint belongs to another run" in other.err
-    resumed = run(*arguments, "--resume")
+    resumed = run(*arguments, "--continue")
     assert resumed.code == 0
     assert "sweep  1/" not in resumed.err
     assert not checkpoint.exists()
+
+
+@pytest.fixture(scope="module")
+def today(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with interactions that came since: a new customer bought what the first one did."""
+    folder = tmp_path_factory.mktemp("today")
+    interactions = pl.read_parquet(shop / "interactions.parquet")
+    first = interactions.filter(pl.col("user_id") == interactions["user_id"][0])
+    first.with_columns(pl.lit("newcomer").alias("user_id")).write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def test_a_bundle_goes_on_with_new_data(run, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
+    arguments = ["train", shop / "recall.toml", "--resume", bundles, "--new", today, "--data", shop, "--out", tmp_path]
+    ended = run(*arguments, "--set", "train.sweeps=2", "--compare-full", "--json")
+    assert ended.code == 0
+    growth = ended.json["growth"]
+    assert growth["new values"] == {"user_id": 1}
+    assert growth["learnt from"] == "old and new interactions"
+    assert growth["gap"]["ndcg@10"] == pytest.approx(growth["full"]["ndcg@10"] - growth["after"]["ndcg@10"])
+    assert growth["seconds"] > 0
+    assert growth["full"]["seconds"] > 0
+    assert "new values: 1 of user_id" in ended.err
+    recommender = Recommender.load(tmp_path)
+    assert recommender.recommend(Request(user_id="newcomer")).user == "known"
+    assert recommender.bundle.manifest.parent == 1
+    recommender.close()
+
+
+def test_without_the_old_tables_the_new_ones_are_learnt_from(
+    run, shop: Path, bundles: Path, today: Path, tmp_path: Path
+) -> None:
+    ended = run("train", shop / "recall.toml", "--resume", bundles, "--new", today, "--out", tmp_path)
+    assert ended.code == 0
+    assert "new interactions alone" in ended.out
+    assert "before" in ended.out
+    assert "from scratch" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA belong together"),
+        (["--compare-full"], 2, "--compare-full belongs to"),
+        (["--resume", "BUNDLES", "--new", "TODAY", "--set", "model.k=5"], 78, "--set model.k=32"),
+        (["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"], 78, "to compare on"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(run, options, code, said, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
+    places = {"BUNDLES": str(bundles), "TODAY": str(today)}
+    ended = run("train", shop / "recall.toml", "--out", tmp_path, *(places.get(option, option) for option in options))
+    assert ended.code == code
+    assert said in " ".join(ended.err.replace("\n", " ").replace("│", " ").split())
 
 
 def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_path: Path) -> None:

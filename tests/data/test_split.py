@@ -82,3 +82,11 @@ def test_a_share_is_carved_once_and_the_same_for_one_seed() -> None:
     assert (parts == VALID).sum() == 0
     assert carve(carved, 0.5, seed=4) is carved
     assert carve(parts, 0.0, seed=4) is parts
+
+
+def test_only_what_may_be_drawn_is_carved() -> None:
+    parts = np.zeros(40, dtype=np.int8)
+    among = np.arange(40) >= 30
+    carved = carve(parts, 0.5, 0, among)
+    assert (carved == VALID).sum() == 5
+    assert not (carved[:30] == VALID).any()

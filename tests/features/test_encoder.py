@@ -1,13 +1,17 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from recall.config import RunConfig
+from recall.data.additions import load_additions
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.errors import DataError, RequestError
+from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder, context_frame
 from tests.features.rows import as_sets
 
@@ -98,3 +102,48 @@ def test_a_context_frame_takes_users_columns_from_the_users(tiny_dataset: Datase
     frame = context_frame(["device", "weight"], tiny_dataset.events[[30, 2]], users)
     assert frame["weight"].to_list() == [10 * user for user in tiny_dataset.events["user"].gather([30, 2])]
     assert frame["device"].to_list() == tiny_dataset.events["device"].gather([30, 2]).to_list()
+
+
+@pytest.fixture
+def grown(tiny_folder: Path, tiny_additions: Path, tiny_encoder: FeatureEncoder, tiny_config: RunConfig) -> FeatureEncoder:
+    return tiny_encoder.grown(load_additions(tiny_config, tiny_additions, tiny_folder))
+
+
+def test_what_was_learnt_means_the_same_after_growing(
+    tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder
+) -> None:
+    """Every row of the old data is encoded as before, once the new rows are followed back to where they come from."""
+    for blocks, found, rows in (
+        ("user_blocks", build_contexts(tiny_dataset, grown, np.arange(len(tiny_dataset.events))).features, None),
+        ("item_blocks", grown.encode_items(tiny_dataset.items), tiny_encoder.encode_items(tiny_dataset.items)),
+    ):
+        before = rows or build_contexts(tiny_dataset, tiny_encoder, np.arange(len(tiny_dataset.events))).features
+        back = sources(getattr(tiny_encoder, blocks), getattr(grown, blocks))
+        assert len(back) == found.n_features > before.n_features
+        learnt = np.isin(before.indices, [block.offset for block in getattr(tiny_encoder, blocks)], invert=True)
+        assert (back[found.indices] == before.indices)[learnt].all()
+        assert np.array_equal(found.weights, before.weights)
+
+
+def test_new_values_have_rows_that_begin_as_unknown(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
+    back = sources(tiny_encoder.user_blocks, grown.user_blocks)
+    values = {"user_id": "new", "gender": "z", "device": "watch"}
+    before, after = tiny_encoder.encode_user(values), grown.encode_user(values)
+    assert set(before.unknown) == {"user_id", "gender", "device"}
+    assert after.unknown == ()
+    assert as_sets(replace(after.rows, indices=back[after.rows.indices])) == as_sets(before.rows)
+    assert grown.learnt_beyond(tiny_encoder)["device"] == 1
+
+
+def test_scales_and_buckets_do_not_grow(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
+    assert tiny_encoder.state()[0] == grown.state()[0]
+    again = FeatureEncoder.from_state(*grown.state())
+    assert again.user_blocks == grown.user_blocks
+
+
+def test_other_fields_do_not_grow_into_an_encoder(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+    other = tiny_dataset.schema.model_copy(update={"fields": dict(list(tiny_dataset.schema.fields.items())[1:])})
+    with pytest.raises(DataError, match="other fields"):
+        tiny_encoder.grown(replace(tiny_dataset, schema=other))
+    with pytest.raises(DataError, match="'hour' comes from the users table"):
+        tiny_encoder.grown(replace(tiny_dataset, context_columns=("device",)))

@@ -135,3 +135,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "empty").close()
     with pytest.raises(BundleError, match="no such table"):
         SqliteUsers(tmp_path / "empty")
+
+
+def test_all_records_come_in_the_order_of_writing(users: SqliteUsers, tiny_dataset: Dataset) -> None:
+    records = list(users.records())
+    assert [user_id for user_id, _ in records] == tiny_dataset.users["user_id"].to_list()
+    assert all(record == users.get(user_id) for user_id, record in records)

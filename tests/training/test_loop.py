@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(kind, tmp_path):
         if report.sweep == 3:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(TrainingInterruptedError, match=r"sweep 3.*--resume"):
+    with pytest.raises(TrainingInterruptedError, match=r"sweep 3.*--continue"):
         run_sweeps(learner_of(kind), 6, StoppingConfig(), None, interrupt, NAMES, Checkpointing(path, "a"))
     resumed, reports = learner_of(kind, seed=0), []
     run_sweeps(resumed, 6, StoppingConfig(), None, reports.append, NAMES, Checkpointing(path, "a", resume=True))

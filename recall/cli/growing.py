@@ -1,0 +1,71 @@
+"""A run that goes on from a published bundle, as the command shows it. Imports torch."""
+
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from recall.cli import screen
+from recall.cli.training import CHECKPOINT, Run, interrupted, reporter, sizes
+from recall.config import RunConfig
+from recall.errors import ConfigError
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
+from recall.growth import Ground, open_ground
+from recall.training.train import TrainResult, train
+
+
+def grow(
+    config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, resume: bool = False, compare: bool = False
+) -> Run:
+    """Go on from a bundle with new tables and publish to `root`, saying on stderr how far it is.
+
+    Args:
+        config: of the same fields and model as the bundle.
+        source: the bundle.
+        new: folder of the new tables.
+        old: folder of those that it was trained on, where they are at hand.
+        root: where to publish.
+        resume: go on from the checkpoint of the same run, which was interrupted.
+        compare: also train from scratch on the same data, and give the difference.
+
+    Raises:
+        RecallError: whatever stops the run; what was live in `root` stays live.
+        TrainingInterruptedError: the keyboard stopped it; says how to go on.
+    """
+    checkpoint = root / CHECKPOINT
+    try:
+        with screen.stage("open the bundle, load the tables"):
+            ground = open_ground(config, source, new, old, root)
+        if compare and not ground.before:
+            raise ConfigError(
+                "there is no validation part to compare on",
+                where="data",
+                mend="Set data.split or data.carve so that one is held out",
+            )
+        screen.note(sizes(ground.dataset, ground.encoder))
+        screen.note(new_values(ground))
+        with screen.bar("train") as move:
+            trained = train(config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start)
+        full = _full(config, ground) if compare else None
+        with screen.stage("export, prove, index, publish"):
+            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics["growth"] = ground.record(trained, full)
+            exported = export(
+                trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected
+            )
+    except KeyboardInterrupt:
+        raise interrupted(checkpoint) from None
+    checkpoint.unlink(missing_ok=True)
+    return Run(ground.dataset, trained, exported, full)
+
+
+def new_values(ground: Ground) -> str:
+    """How many values each field has learnt anew, on one line."""
+    named = ", ".join(f"{count:,} of {name}" for name, count in ground.values.items() if count)
+    return f"new values: {named or 'none'}"
+
+
+def _full(config: RunConfig, ground: Ground) -> TrainResult:
+    screen.note("from scratch, to compare:")
+    with screen.bar("train from scratch") as move:
+        return train(config, ground.dataset, FeatureEncoder.fit(ground.dataset), reporter(move))

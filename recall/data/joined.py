@@ -1,0 +1,77 @@
+"""Two tables as one: newer rows beside the older ones, or in their place."""
+
+from collections.abc import Callable
+
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.data.tables import Table
+from recall.errors import DataError
+from recall.values import canonical_series
+
+Turn = Callable[[pl.Expr], pl.Expr]
+
+
+def followed(older: Table, newer: Table) -> Table:
+    """The rows of one table and then those of another, in the columns that both have.
+
+    Raises:
+        DataError: a column holds bags in one of them and single values in the other.
+    """
+    frames = [_alike(one, other) for one, other in ((older, newer), (newer, older))]
+    return _table(newer, pl.concat(frames, how="vertical_relaxed"))
+
+
+def replaced(older: Table, newer: Table, key: str) -> Table:
+    """As `followed`, but a row of the older table whose id the newer one has too is left out.
+
+    Args:
+        older: the rows as they were.
+        newer: the rows that are new or have changed.
+        key: the id column, which both tables have; its values become text.
+
+    Raises:
+        DataError: as `followed`, or one of them has no id column.
+    """
+    for table in (older, newer):
+        if key not in table.types:
+            raise DataError(f"there is no column {key!r}", where=str(table.path), mend="Every row needs its id")
+    before, after = (_alike(one, other).with_columns(_written(pl.col(key))) for one, other in ((older, newer), (newer, older)))
+    kept = before.join(after.select(key), on=key, how="anti", maintain_order="left")
+    return _table(newer, pl.concat([kept, after], how="vertical_relaxed"))
+
+
+def _table(newer: Table, frame: pl.LazyFrame) -> Table:
+    return Table(newer.path, frame, frame.collect_schema())
+
+
+def _alike(table: Table, other: Table) -> pl.LazyFrame:
+    """The columns that the other table has too, in types that can stand under each other."""
+    shared = sorted(set(table.types) & set(other.types))
+    return table.frame.select(_turn(name, table, other)(pl.col(name)) for name in shared)
+
+
+def _turn(name: str, table: Table, other: Table) -> Turn:
+    mine, theirs = table.types[name], other.types[name]
+    if isinstance(mine, pl.List | pl.Array) != isinstance(theirs, pl.List | pl.Array) and pl.Null not in (mine, theirs):
+        raise DataError(
+            f"column {name!r} is of type {mine} here and {theirs} in {other.path}",
+            where=str(table.path),
+            mend="Write both tables in the same way",
+        )
+    return _same if mine == theirs or _kind(mine) == _kind(theirs) != "" else _written
+
+
+def _kind(dtype: DataType) -> str:
+    """What two types have in common that polars can bring to one; empty when only their written form is comparable."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return "list"
+    return "number" if dtype.is_numeric() and not dtype.is_decimal() else ""
+
+
+def _same(column: pl.Expr) -> pl.Expr:
+    return column
+
+
+def _written(column: pl.Expr) -> pl.Expr:
+    return column.map_batches(canonical_series, return_dtype=pl.String())

@@ -1,0 +1,170 @@
+"""A published model that goes on with new data: what it has learnt is kept, and new values are added to it.
+
+The bundle holds the model, the catalogue, and of each user the features, the latest items and all items seen. It does
+not hold the interactions that it was trained on: with them the run learns from old and new together, without them from
+the new ones alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import JsonValue
+
+from recall.bundle import files
+from recall.bundle.bundle import Bundle, load_bundle
+from recall.bundle.manifest import Manifest
+from recall.bundle.publish import CURRENT
+from recall.config import RunConfig
+from recall.data.additions import load_additions, load_additions_alone
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.data.remembered import with_remembered
+from recall.data.tables import Table, read_table
+from recall.errors import ConfigError
+from recall.evaluation.lists import ItemLists
+from recall.evaluation.ranking import rank_metrics
+from recall.features.blocks import sources
+from recall.features.encoder import FeatureEncoder
+from recall.features.sparse import Int64
+from recall.models.contract import Side
+from recall.stores.sqlite import SqliteUsers
+from recall.training.memory import shares
+from recall.training.train import TrainResult
+from recall.training.validation import validation_requests
+from recall.training.warm import WarmStart
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a run begins that goes on from a published bundle.
+
+    Attributes:
+        source: the bundle's manifest.
+        dataset: what to learn from, old interactions before new ones.
+        encoder: the bundle's, with the values that it had not learnt.
+        start: the bundle's parameters.
+        values: number of new values, by field, for the fields that learn values.
+        before: figures of the bundle as it is on the validation part; empty when nothing is held out.
+        expected: the sequence that must still be live when the new bundle is published; None for another root.
+    """
+
+    source: Manifest
+    dataset: Dataset
+    encoder: FeatureEncoder
+    start: WarmStart
+    values: Mapping[str, int]
+    before: Mapping[str, float]
+    expected: int | None
+
+    def record(self, trained: TrainResult, full: TrainResult | None) -> dict[str, JsonValue]:
+        """What the manifest says of a run that went on from here, beside a full retrain where one was made."""
+        said: dict[str, JsonValue] = {
+            "from": self.source.version,
+            "learnt from": "old and new interactions" if self.start.shares is None else "new interactions alone",
+            "new values": {name: count for name, count in self.values.items() if count},
+            "sweeps": trained.sweeps,
+            "best_sweep": trained.best_sweep,
+            "seconds": round(trained.seconds, 3),
+        }
+        if self.before:
+            said["before"] = dict(self.before)
+            said["after"] = dict(trained.metrics)
+        if full is not None:
+            said["full"] = {**full.metrics, "sweeps": full.sweeps, "seconds": round(full.seconds, 3)}
+            said["gap"] = {name: full.metrics[name] - value for name, value in trained.metrics.items()}
+        return said
+
+
+def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path) -> Ground:
+    """Open a bundle, join its data with what is new, and add the new values to its encoder.
+
+    Args:
+        config: of the same fields and the same model as the bundle's.
+        source: the bundle, or the root whose live version is taken.
+        new: folder of the new tables: interactions, and the users and items that are new or have changed.
+        old: folder of the tables that the bundle was trained on, where they are at hand.
+        root: where the result is to be published.
+
+    Raises:
+        BundleError: the source is missing or damaged.
+        ConfigError: its fields or its model are others than the configuration's.
+        DataError: a table does not hold what the configuration says.
+    """
+    bundle = load_bundle(source)
+    _check(config, bundle)
+    dataset = _remembering(config, new, bundle) if old is None else load_additions(config, new, old)
+    encoder = bundle.encoder.grown(dataset)
+    rows: dict[Side, Int64] = {
+        "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
+        "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
+    }
+    start = WarmStart.of(bundle.tables.arrays(), rows, bundle.manifest.checksum)
+    live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+    return Ground(
+        source=bundle.manifest,
+        dataset=dataset,
+        encoder=encoder,
+        start=start if old is not None else replace(start, shares=shares(dataset, encoder)),
+        values=encoder.learnt_beyond(bundle.encoder),
+        before=_figures(config, dataset, bundle),
+        expected=bundle.manifest.sequence if live else None,
+    )
+
+
+def _check(config: RunConfig, bundle: Bundle) -> None:
+    difference = bundle.encoder.schema.difference(config.schema_)
+    if difference:
+        raise ConfigError(
+            f"the fields are not those of the bundle: {difference}",
+            where="fields",
+            why=f"bundle {bundle.manifest.version} was trained with others",
+            mend="Go on with the fields that it has, or train anew",
+        )
+    learnt = bundle.manifest.config.get("model")
+    given = config.model.model_dump(mode="json")
+    for key, value in given.items():
+        if isinstance(learnt, dict) and key in learnt and learnt[key] != value:
+            raise ConfigError(
+                f"the bundle's model has {key} = {learnt[key]!r}, the configuration {value!r}",
+                where=f"model.{key}",
+                mend=f"Add --set model.{key}={learnt[key]}, or train anew",
+            )
+
+
+def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> Dataset:
+    """The new interactions over the users and the catalogue of a bundle, after what it remembers of its users."""
+    store = SqliteUsers(bundle.folder / files.USERS)
+    try:
+        users = _users(bundle, store)
+        dataset = load_additions_alone(config, new, users, read_table(bundle.folder / files.ITEMS))
+        return with_remembered(dataset, store.records())
+    finally:
+        store.close()
+
+
+def _users(bundle: Bundle, store: SqliteUsers) -> Table:
+    """All stored users with the columns that user fields read; what is missing of one is null."""
+    schema, encoder = bundle.encoder.schema, bundle.encoder
+    columns = [name for name in encoder.users.columns if name != schema.user_id]
+    columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
+    rows = [(user_id, *(record.features.get(name) for name in columns)) for user_id, record in store.records()]
+    frame = pl.DataFrame(rows, schema=[schema.user_id, *columns], orient="row", infer_schema_length=None, strict=False)
+    return Table(bundle.folder / files.USERS, frame.lazy(), frame.schema)
+
+
+def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, float]:
+    """Figures of a bundle as it is on the validation part; an item that it does not hold is missed."""
+    held = validation_requests(config, dataset)
+    if held is None:
+        return {}
+    contexts = build_contexts(dataset, bundle.encoder, held.event)
+    phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
+    rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
+    place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found
+    relevant = ItemLists.from_pairs(held.relevant.owners, place[held.relevant.items], len(held))
+    there = rows[held.masked.items] >= 0
+    masked = ItemLists.from_pairs(held.masked.owners[there], rows[held.masked.items[there]], len(held))
+    return rank_metrics(phi, np.asarray(bundle.item_vectors), relevant, masked, (config.train.stopping.at,))

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.data.joined import followed, replaced
+from recall.data.tables import Table
+from recall.errors import DataError
+
+IDS = st.lists(st.integers(0, 9), max_size=6, unique=True)
+
+
+def table(name: str, **columns: object) -> Table:
+    frame = pl.DataFrame(columns)
+    return Table(Path(name), frame.lazy(), frame.schema)
+
+
+def test_rows_follow_in_the_columns_that_both_have() -> None:
+    joined = followed(table("old", id=["a"], n=[1], only=[1]), table("new", n=[2.5], id=["b"]))
+    assert joined.path == Path("new")
+    assert joined.collect(["id", "n"]).to_dict(as_series=False) == {"id": ["a", "b"], "n": [1.0, 2.5]}
+    assert "only" not in joined.columns
+
+
+def test_numbers_and_their_text_are_one_value() -> None:
+    joined = followed(table("old", id=[7, 8]), table("new", id=["007", "9"]))
+    assert joined.collect(["id"])["id"].to_list() == ["7", "8", "007", "9"]
+
+
+@given(IDS, IDS)
+def test_a_newer_row_takes_the_place_of_an_older_one(before: list[int], after: list[int]) -> None:
+    older = table("old", id=pl.Series(before, dtype=pl.Int64), x=["old"] * len(before))
+    newer = table("new", id=pl.Series(map(str, after), dtype=pl.String), x=["new"] * len(after))
+    rows = dict(replaced(older, newer, "id").collect(["id", "x"]).iter_rows())
+    assert rows == {str(number): "old" for number in before} | {str(number): "new" for number in after}
+
+
+def test_bags_and_single_values_do_not_mix() -> None:
+    with pytest.raises(DataError, match=r"old: column 'tags' is of type List\(String\) here and String in new"):
+        followed(table("old", tags=[["a"]]), table("new", tags=["a|b"]))
+
+
+def test_a_table_without_ids_is_refused() -> None:
+    with pytest.raises(DataError, match="new: there is no column 'id'"):
+        replaced(table("old", id=["a"]), table("new", x=["a"]), "id")
