@@ -89,6 +89,8 @@ class DataConfig(_Section):
     """Positive strength of an interaction; 1 for all when left out."""
     half_life: float | None = Field(default=None, gt=0)
     """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
+    label: str | None = None
+    """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
