@@ -18,7 +18,7 @@ from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommendations, Recommender, Request, logistic
 from tests.conftest import ITEMS, TINY
 
-LOG_LOSS = {"method": "minibatch"}
+LOG_LOSS = {"objective": "logistic"}
 
 
 def ids_of(answer: Recommendations) -> list[str]:

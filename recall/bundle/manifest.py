@@ -146,9 +146,7 @@ class Manifest(_Part):
     def objective(self) -> str:
         """What the model was trained for, such as 'square' or 'logistic'; empty when the configuration does not say."""
         train = self.config.get("train")
-        if not isinstance(train, dict):
-            return ""
-        return "logistic" if train.get("method") == "minibatch" else str(train.get("objective", ""))
+        return str(train.get("objective", "")) if isinstance(train, dict) else ""
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""

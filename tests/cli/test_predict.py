@@ -10,7 +10,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.recommender import Recommender, Request
 from tests.conftest import TINY, random_model, write_tiny_tables
 
-LOG_LOSS = {"method": "minibatch"}
+LOG_LOSS = {"objective": "logistic"}
 PAIRS = "item_id,row,user_id,device,age\ni1,first,u1,web,\ni2,second,u1,web,\ni1,third,nobody,tv,33\ni1,fourth,,,\n"
 
 

@@ -14,7 +14,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.recommender import Recommender, Request, logistic
 from tests.conftest import TINY, random_model, write_tiny_tables
 
-LOG_LOSS = {"method": "minibatch", "popularity": 0.5}
+LOG_LOSS = {"objective": "logistic", "popularity": 0.5}
 
 
 def published(folder, labels, **changes):
