@@ -33,6 +33,30 @@ class Entries(NamedTuple):
         return self._replace(indptr=self.indptr[first : last + 1])
 
 
+class Rows(NamedTuple):
+    """The unknowns of `Kernels.solve` and the quadratic that they stand in.
+
+    Attributes:
+        owners: int32 [n], each once: rows of own and table.
+        own: float32 [F].
+        table: float32 [F, d].
+        penalty: float32 [F], positive.
+        share: float32 [n].
+        base, border, spectrum: float32 [d].
+        corner: nothing where the own parts are not solved for and stay as they are.
+    """
+
+    owners: Int32
+    own: Float32
+    table: Float32
+    penalty: Float32
+    share: Float32
+    base: Float32
+    border: Float32
+    spectrum: Float32
+    corner: float | None
+
+
 class Kernels(Protocol):
     """Sparse products on float32 tables that lie row after row. No call allocates what it returns."""
 
@@ -112,5 +136,24 @@ class Kernels(Protocol):
             rows: float32 [n, d].
             border: float32 [d], added to.
             out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
+        """
+        ...
+
+    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
+        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
+
+        Row r of the tables, u = own[owners[r]] and v = table[owners[r]], is moved towards the least
+
+            sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
+            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + penalty[owners[r]] (u^2 + <v, v>)
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            rows: what is solved for, changed in place.
+            others: the partners' own parts and vectors, float32 [m] and [m, d].
+            steps: of conjugate gradients.
+
+        Returns:
+            The sum of all of that after the steps.
         """
         ...

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recall.training.kernels.compiled import CompiledKernels
-from recall.training.kernels.contract import Entries
+from recall.training.kernels.contract import Entries, Rows
 from recall.training.kernels.portable import PortableKernels
 
 KERNELS = [CompiledKernels(), PortableKernels()]
@@ -92,6 +92,40 @@ def test_gram(kernels, d):
     kernels.gram(weights, rows, border, out)
     close(border, expected[0])
     close(np.tril(out), np.tril(expected[1]))
+
+
+@pytest.mark.parametrize("corner", [None, 3.0])
+def test_solve_ends_at_the_least(kernels, corner):
+    rng = np.random.default_rng(6)
+    n, m, d = 12, 15, 5
+    pairs, owners = entries(rng, n, m), rng.permutation(n + 2)[:n].astype(np.int32)
+    pairs = pairs._replace(weights=np.abs(pairs.weights) + np.float32(0.1))
+    others = normal(rng, m), normal(rng, m, d)
+    own = normal(rng, n + 2) if corner else np.zeros(n + 2, dtype=np.float32)
+    table, penalty, share = normal(rng, n + 2, d), np.abs(normal(rng, n + 2)) + 1, np.abs(normal(rng, n))
+    base, border, spectrum = normal(rng, d), normal(rng, d) * np.float32(0.3), np.abs(normal(rng, d)) + 1
+    if corner is None:
+        border[:] = 0
+    before = own.copy(), table.copy()
+    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, corner)
+    loss = kernels.solve(pairs, rows, others, 30)
+
+    x = np.concatenate([np.ones((m, 1)), others[1]], axis=1)  # [1 ; partner]
+    gram = np.diag(np.concatenate([[corner or 0.0], spectrum])).astype(np.float64)
+    gram[0, 1:] = gram[1:, 0] = border
+    w, total = dense(pairs, m), 0.0
+    for r, o in enumerate(owners):
+        matrix = x.T @ (w[r][:, None] * x) + share[r] * gram + penalty[o] * np.eye(d + 1)
+        target = x.T @ (w[r] * (1 - others[0])) - share[r] * np.concatenate([[0.0], base])
+        free = slice(0 if corner else 1, None)
+        least = np.zeros(d + 1)
+        least[free] = np.linalg.solve(matrix[free, free], target[free])
+        close(np.concatenate([own[o : o + 1], table[o]]), least)
+        total += (w[r] * (1 - others[0]) ** 2).sum() + least @ matrix @ least - 2 * least @ target
+    assert loss == pytest.approx(total, rel=1e-4)
+    untouched = np.setdiff1d(np.arange(n + 2), owners)
+    assert (own[untouched] == before[0][untouched]).all()
+    assert (table[untouched] == before[1][untouched]).all()
 
 
 def test_what_is_not_a_number_is_not_lost(kernels):
