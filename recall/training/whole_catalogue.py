@@ -32,7 +32,7 @@ from recall.training.kernels.choice import load_kernels
 from recall.training.kernels.contract import Entries, Float32, Kernels, Rows
 from recall.training.observed import Chunk, ItemRange, by_item, transposed
 from recall.training.pairs import ObservedPairs
-from recall.training.sparse import FeatureMatrix, Shard
+from recall.training.sparse import FeatureMatrix, Shard, squared_sums
 from recall.training.workers import Workers
 
 Float64 = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ class WholeCatalogueSolver:
         self._kernels = kernels or load_kernels()
         self._workers = Workers(self._kernels.threads)
         entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
-        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers)
+        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers, abridged=True)
         self._items = FeatureMatrix(pairs.items, np.diff(pairs.items.indptr), self._kernels, self._workers)
         self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
         self._users_apart = FeaturesApart.of(pairs.contexts, self._pairs, len(pairs.items))
@@ -93,8 +93,8 @@ class WholeCatalogueSolver:
         self._alpha_a, self._alpha_b = np.float32(alpha) * self._a, np.float32(alpha) * self._b
         self._of_item = of_item
         # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
-        self._user_sees = self._contexts.transposed_times(np.stack([of_context, self._alpha_a], axis=1), power=2)
-        self._item_sees = self._items.transposed_times(np.stack([of_item, self._alpha_b], axis=1), power=2)
+        self._user_sees = squared_sums(pairs.contexts, np.stack([of_context, self._alpha_a], axis=1))
+        self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
         self._user_penalty = _penalty(self._user_sees, total_b, config)
         self._item_penalty = _penalty(self._item_sees, total_a, config)
 
@@ -187,11 +187,12 @@ class WholeCatalogueSolver:
                 x = shard.x.rows(first, last)
                 pairs = self._pairs.rows(shard.first + first, shard.first + last)
                 scales = scale[shard.first + first : shard.first + last]
-                self._kernels.gather(x, shard.features, given, users[:n])
+                follows = shard.follows[first:last]
+                self._kernels.gather(x, follows, shard.features, given, users[:n])
                 self._kernels.shade(scales, *shades, users[:n], pulls[:n])
                 beside = np.zeros(n, dtype=np.float32)
                 self._kernels.fit(pairs, owners[:n], signs, (nothing[:n], users[:n]), items, (beside, pulls[:n]))
-                self._kernels.scatter(x, pulls[:n], part)
+                self._kernels.scatter(x, follows, pulls[:n], part)
             return part
 
         total = np.zeros(given.shape, dtype=np.float32)

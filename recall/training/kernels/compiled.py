@@ -12,14 +12,14 @@ import numba
 import numpy as np
 import torch
 
-from recall.training.kernels.contract import Entries, Float32, Int32, Rows
+from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Rows, UInt8
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",  # a division by zero gives what IEEE 754 says, and loops with one can be vectorised
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
-_I64, _I32, _F32, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "float32[:,::1]"
+_I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"
 
 
 class CompiledKernels:
@@ -28,8 +28,9 @@ class CompiledKernels:
     name = f"numba {numba.__version__}"
 
     def __init__(self) -> None:
-        self._gather = _compiled(_gather, f"void({_I64},{_I32},{_F32},{_I32},{_TABLE},{_TABLE})")
-        self._scatter = _compiled(_scatter, f"void({_I64},{_I32},{_F32},{_TABLE},{_TABLE})")
+        self._differences = _compiled(_differences, f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})")
+        self._gather = _compiled(_gather, f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})")
+        self._scatter = _compiled(_scatter, f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})")
         self._fit = _compiled(
             _fit,
             f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})",
@@ -47,13 +48,20 @@ class CompiledKernels:
         """As many as torch may use."""
         return torch.get_num_threads()
 
-    def gather(self, x: Entries, features: Int32, table: Float32, out: Float32) -> None:
-        """See `Kernels.gather`."""
-        self._gather(*x, features, table, out)
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
+        """See `Kernels.differences`."""
+        indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
+        indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)
+        self._differences(*x, np.full(columns, -1), np.empty(columns, dtype=np.float32), follows, indptr, indices, weights)
+        return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
 
-    def scatter(self, x: Entries, rows: Float32, out: Float32) -> None:
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
+        """See `Kernels.gather`."""
+        self._gather(*x, follows, features, table, out)
+
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
         """See `Kernels.scatter`."""
-        self._scatter(*x, rows, out)
+        self._scatter(*x, follows, rows, out)
 
     def fit(
         self,
@@ -90,12 +98,59 @@ def _compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any
         return numba.njit([signature], **_OPTIONS)(function)
 
 
-def _gather(indptr, indices, weights, features, table, out):  # type: ignore[no-untyped-def]
+def _differences(  # type: ignore[no-untyped-def]
+    indptr, indices, weights, met_by, met, follows, out_indptr, out_indices, out_weights
+):
+    filled = 0
+    for r in range(len(indptr) - 1):
+        start, first, last = filled, indptr[r], indptr[r + 1]
+        before = indptr[r - 1] if r % STRIDE else first
+        for e in range(before, first):
+            met_by[indices[e]] = r
+            met[indices[e]] = weights[e]
+        shorter = first > before
+        for e in range(first, last):
+            i = indices[e]
+            change = weights[e]
+            if met_by[i] == r:
+                met_by[i] = -1
+                change -= met[i]
+            if change != 0.0:
+                if filled == start + last - first:
+                    shorter = False
+                    break
+                out_indices[filled] = i
+                out_weights[filled] = change
+                filled += 1
+        for e in range(before, first):
+            if shorter and met_by[indices[e]] == r:
+                if filled + 1 >= start + last - first:
+                    shorter = False
+                    break
+                out_indices[filled] = indices[e]
+                out_weights[filled] = -weights[e]
+                filled += 1
+        if not shorter or filled - start >= last - first:
+            shorter = False
+            for e in range(first, last):
+                out_indices[start + e - first] = indices[e]
+                out_weights[start + e - first] = weights[e]
+            filled = start + last - first
+        follows[r] = shorter
+        out_indptr[r + 1] = filled
+
+
+def _gather(indptr, indices, weights, follows, features, table, out):  # type: ignore[no-untyped-def]
     d = table.shape[1]
     for r in range(len(indptr) - 1):
         row = out[r]
-        for j in range(d):
-            row[j] = 0.0
+        if follows[r]:
+            before = out[r - 1]
+            for j in range(d):
+                row[j] = before[j]
+        else:
+            for j in range(d):
+                row[j] = 0.0
         e, end = indptr[r], indptr[r + 1]
         while e + 4 <= end:
             x0, x1, x2, x3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
@@ -111,14 +166,18 @@ def _gather(indptr, indices, weights, features, table, out):  # type: ignore[no-
             e += 1
 
 
-def _scatter(indptr, indices, weights, rows, out):  # type: ignore[no-untyped-def]
+def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
-    for r in range(len(indptr) - 1):
+    for r in range(len(indptr) - 2, -1, -1):
         row = rows[r]
         for e in range(indptr[r], indptr[r + 1]):
             x, t = weights[e], out[indices[e]]
             for j in range(d):
                 t[j] += x * row[j]
+        if follows[r]:
+            before = rows[r - 1]
+            for j in range(d):
+                before[j] += row[j]
 
 
 @numba.njit(**_OPTIONS)

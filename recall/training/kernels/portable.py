@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recall.training.conjugate import conjugate_gradients
-from recall.training.kernels.contract import Entries, Float32, Int32, Rows
+from recall.training.kernels.contract import Entries, Float32, Int32, Rows, UInt8
 
 
 class PortableKernels:
@@ -16,12 +16,16 @@ class PortableKernels:
     name = f"torch {torch.__version__}"
     threads = 1
 
-    def gather(self, x: Entries, features: Int32, table: Float32, out: Float32) -> None:
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:  # noqa: ARG002
+        """See `Kernels.differences`; no row follows another."""
+        return x, np.zeros(x.n, dtype=np.uint8)
+
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:  # noqa: ARG002
         """See `Kernels.gather`."""
         used = torch.from_numpy(table)[torch.from_numpy(features).long()]
         torch.mm(_csr(x, len(features)), used, out=torch.from_numpy(out))
 
-    def scatter(self, x: Entries, rows: Float32, out: Float32) -> None:
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:  # noqa: ARG002
         """See `Kernels.scatter`."""
         total = torch.from_numpy(out)
         total += _csr(x, len(out)).t().to_sparse_csr() @ torch.from_numpy(rows)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from recall.training.kernels.compiled import CompiledKernels
-from recall.training.kernels.contract import Entries, Rows
+from recall.training.kernels.contract import STRIDE, Entries, Rows
 from recall.training.kernels.portable import PortableKernels
 
+ALONE = np.zeros(100, dtype=np.uint8)
 KERNELS = [CompiledKernels(), PortableKernels()]
 
 
@@ -49,7 +50,7 @@ def test_gather(kernels, d):
     x, table = entries(rng, 30, 12), normal(rng, 40, d)
     features = rng.choice(40, 12, replace=False).astype(np.int32)
     out = np.full((30, d), np.nan, dtype=np.float32)
-    kernels.gather(x, features, table, out)
+    kernels.gather(x, ALONE[:30], features, table, out)
     close(out, dense(x, 12) @ table[features].astype(np.float64))
 
 
@@ -57,8 +58,40 @@ def test_scatter(kernels, d):
     rng = np.random.default_rng(1)
     x, rows, out = entries(rng, 30, 12), normal(rng, 30, d), normal(rng, 12, d)
     expected = out + dense(x, 12).T @ rows.astype(np.float64)
-    kernels.scatter(x, rows, out)
+    kernels.scatter(x, ALONE[:30], rows, out)
     close(out, expected)
+
+
+def alike(rng, n, columns):
+    """Rows that often have most of the row before; some are empty."""
+    rows = [rng.choice(columns, 8, replace=False)]
+    for _ in range(n - 1):
+        kept = rng.permutation(rows[-1])[: rng.choice([0, 5, 8])]
+        rows.append(np.unique(np.concatenate([kept, rng.choice(columns, rng.integers(0, 3))])).astype(np.int64))
+    lengths = [len(row) for row in rows]
+    weights = rng.choice(np.float32([0.5, 1.0]), sum(lengths), p=[0.1, 0.9])
+    return Entries(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(rows).astype(np.int32), weights)
+
+
+def test_differences_stand_for_the_rows(kernels, d):
+    rng = np.random.default_rng(7)
+    x, table, rows = alike(rng, 200, 30), normal(rng, 30, d), normal(rng, 200, d)
+    short, follows = kernels.differences(x, 30)
+    assert not follows[::STRIDE].any()
+    assert len(short.indices) <= len(x.indices)
+    out, total = np.empty((200, d), dtype=np.float32), np.zeros((30, d), dtype=np.float32)
+    kernels.gather(short, follows, np.arange(30, dtype=np.int32), table, out)
+    close(out, dense(x, 30) @ table.astype(np.float64))
+    expected = dense(x, 30).T @ rows.astype(np.float64)
+    kernels.scatter(short, follows, rows, total)
+    np.testing.assert_allclose(total, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_rows_that_share_features_become_shorter():
+    x = alike(np.random.default_rng(8), 200, 30)
+    short, follows = CompiledKernels().differences(x, 30)
+    assert follows.any()
+    assert len(short.indices) < len(x.indices)
 
 
 @pytest.mark.parametrize("signs", [(1.0, -1.0), (0.0, 1.0)])
@@ -132,6 +165,6 @@ def test_what_is_not_a_number_is_not_lost(kernels):
     rng = np.random.default_rng(5)
     x, table, out = entries(rng, 30, 12), normal(rng, 12, 4), np.zeros((30, 4), dtype=np.float32)
     table[3, 2] = np.nan
-    kernels.gather(x, np.arange(12, dtype=np.int32), table, out)
+    kernels.gather(x, ALONE[:30], np.arange(12, dtype=np.int32), table, out)
     assert (np.isnan(out[:, 2]) == (dense(x, 12)[:, 3] != 0)).all()
     assert not np.isnan(np.delete(out, 2, axis=1)).any()
