@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall.config import WholeCatalogueConfig
+from recall.config import OpeningConfig
 from recall.models.fm import FactorizationMachine
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
@@ -53,7 +53,7 @@ class WholeCatalogueSolver:
         self,
         model: FactorizationMachine,
         pairs: ObservedPairs,
-        config: WholeCatalogueConfig,
+        config: OpeningConfig,
         kernels: Kernels | None = None,
     ) -> None:
         self.model = model
@@ -82,7 +82,7 @@ class WholeCatalogueSolver:
         """What does the work."""
         return f"inner loops by {self._kernels.name}"
 
-    def _weigh(self, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
+    def _weigh(self, pairs: ObservedPairs, config: OpeningConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
@@ -349,7 +349,7 @@ def _power(counts: Float32, power: float) -> Float32:
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
 
 
-def _penalty(sees: Float32, others: float, config: WholeCatalogueConfig) -> Tensor:
+def _penalty(sees: Float32, others: float, config: OpeningConfig) -> Tensor:
     """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows."""
     seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
     # a feature without data has no gradient either: any positive number keeps its row at zero

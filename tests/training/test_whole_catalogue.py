@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.config import WholeCatalogueConfig
+from recall.config import SquareConfig
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
@@ -49,8 +49,8 @@ def loss_by_definition(model, pairs, config):
 
 
 CONFIGS = [
-    WholeCatalogueConfig(unobserved=2.0, regularisation=0.05),
-    WholeCatalogueConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.5),
+    SquareConfig(unobserved=2.0, regularisation=0.05),
+    SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.5),
 ]
 
 
@@ -148,7 +148,7 @@ def test_compiled_and_portable_kernels_agree(world):
 
 def test_learns_what_is_known_to_be_right():
     pairs, seen, held_out = two_blocks(np.random.default_rng(5))
-    solver = WholeCatalogueSolver(fresh(pairs, k=2), pairs, WholeCatalogueConfig(unobserved=2.0, regularisation=0.02))
+    solver = WholeCatalogueSolver(fresh(pairs, k=2), pairs, SquareConfig(unobserved=2.0, regularisation=0.02))
     for _ in range(10):
         solver.sweep()
     found = scores(solver.model, pairs).numpy()
