@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from recall.explanation import Contribution, Explanation
-    from recall.recommender import Recommendations, Recommender, Request, ScoredItem
+    from recall.recommender import Prediction, Recommendations, Recommender, Request, ScoredItem
 
 __all__ = [
     "BundleError",
@@ -31,6 +31,7 @@ __all__ = [
     "Explanation",
     "ExportError",
     "IndexFileError",
+    "Prediction",
     "PublishBusyError",
     "PublishError",
     "RecallError",
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
     "recall.explanation": ("Contribution", "Explanation"),
-    "recall.recommender": ("Recommendations", "Recommender", "Request", "ScoredItem"),
+    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "Request", "ScoredItem"),
 }
 
 

@@ -75,7 +75,7 @@ KINDS = [
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: " ".join(map(str, model.values())))
 def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tmp_path: Path, model: dict[str, Any]) -> None:
-    encoder, values = trained.encoder, {**TINY, "model": model, "train": {"method": "minibatch"}}
+    encoder, values = trained.encoder, {**TINY, "model": model, "train": {"objective": "softmax"}}
     config = parse_config(values)
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
     report = replace(trained, model=random, config=config).export(tmp_path)
@@ -96,7 +96,7 @@ def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_
     encoder = trained.encoder
     errors = []
     for rank in (1, 2, 4):
-        config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3, "rank": rank}, "train": {"method": "minibatch"}})
+        config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3, "rank": rank}, "train": {"objective": "softmax"}})
         random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
         manifest = replace(trained, model=random, config=config).export(tmp_path).manifest
         fold = manifest.model.fold
@@ -111,7 +111,7 @@ def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_
 
 def test_field_weights_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
     encoder = trained.encoder
-    config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"method": "minibatch"}})
+    config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"objective": "softmax"}})
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
     random.get_parameter("field_weights").data[2, 5] = float("inf")
     with pytest.raises(ExportError, match="array 'field_weights' holds NaN or an infinity in 2 of 13 rows"):

@@ -19,6 +19,7 @@ PUBLIC = [
         "Explanation",
         "ExportError",
         "IndexFileError",
+        "Prediction",
         "PublishBusyError",
         "PublishError",
     ),
