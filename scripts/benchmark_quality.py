@@ -2,7 +2,7 @@
 
     python scripts/benchmark_quality.py examples/frappe.toml --data ../shared/data
     python scripts/benchmark_quality.py examples/ml-100k.toml --data ../shared/data/ml-100k --out result.json
-    python scripts/benchmark_quality.py examples/frappe.toml --against model.k=16 --against 'small FFM: model.kind=ffm; model.k=8'
+    python scripts/benchmark_quality.py examples/frappe.toml --against 'small FFM: model.kind=ffm; model.k=8'
     python scripts/benchmark_quality.py crossed.toml --against plain.toml --docs docs/benchmarks.md
 
 The data folder is the one that holds the tables, or a folder above it that holds one named as the configuration or
@@ -273,7 +273,7 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SETTINGS",
-        help="another TOML file, or settings KEY=VALUE with ; between them, after a name and a colon if wanted; may be given again",
+        help="another TOML file, or settings KEY=VALUE with ; between them, perhaps after a name and a colon; may be repeated",
     )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
     parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")
