@@ -92,8 +92,8 @@ class DataConfig(_Section):
     label: str | None = None
     """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
     split: Split = NoSplit()
-    carve: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
+    carve: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["last"] = 0.0
+    """Share of the training interactions drawn to validate on when the split leaves none, or "last": the last of each user."""
 
 
 class _Factors(_Section):

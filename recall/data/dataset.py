@@ -180,8 +180,10 @@ def _parts(
         parts = sorted_parts(starts, event_times, unit, data.split)
         places = Places(rows.user[rest], before, rest_times)
         rest_parts = negative_parts(places, starts, parts, event_times, unit, data.split)
-    carved = carve(parts, data.carve, config.seed, order >= known)
-    return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
+    carved = carve(parts, data.carve, config.seed, rows.user[order], order >= known)
+    if carved is parts or data.carve == "last":  # a user's last interaction says nothing of what was not taken
+        return carved, rest_parts
+    return carved, carve(rest_parts, data.carve, config.seed, rows.user[rest], rest >= known)
 
 
 def _numeric(schema: Schema, side: Side) -> set[str]:

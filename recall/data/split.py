@@ -1,6 +1,7 @@
 """Which interactions train, which validate, and which test."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -111,19 +112,31 @@ def negative_parts(
     return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
-def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
-    """Move a random share of the training interactions to validation; does nothing when some validate already.
+def carve(
+    parts: Parts,
+    share: float | Literal["last"],
+    seed: int,
+    user: npt.NDArray[np.integer],
+    among: npt.NDArray[np.bool_] | None = None,
+) -> Parts:
+    """Move some training interactions to validation; does nothing when some validate already.
 
     Args:
         parts: [n].
-        share: of them.
+        share: of them, at random, or the last one of every user who has others to train on.
         seed: draws them.
+        user: integer [n], never falling; interactions of one user are in order of time.
         among: bool [n], those that may be drawn; all of them when left out.
     """
     if share == 0 or (parts == VALID).any():
         return parts
     train = np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
-    drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
+    if share == "last":
+        of_user = user[train]
+        ends = np.flatnonzero(np.diff(of_user, append=-1))
+        drawn = train[ends[np.diff(ends, prepend=-1) > 1]]
+    else:
+        drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
     carved = parts.copy()
     carved[drawn] = VALID
     return carved
