@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.config", "recall.errors", "recall.recommender"},
+    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
@@ -30,8 +30,10 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
+        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
+        *("recall.stores.users", "recall.stores.sqlite"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
@@ -65,7 +67,14 @@ LAYERS: dict[str, set[str]] = {
 """Longest prefix wins. A part may always import itself."""
 
 _MODELS = ("batch", "contract", "cosine", "family", "ffm", "fm", "fwfm")
-TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.growth", "recall.cli")
+TORCH = (
+    *(f"recall.models.{name}" for name in _MODELS),
+    "recall.training",
+    "recall.tuning",
+    "recall.export",
+    "recall.growth",
+    "recall.cli",
+)
 """The only parts that may import torch, or a part that does."""
 
 SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")

@@ -16,6 +16,7 @@ from recall.cli.data import check_data, generate_data
 from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate
 from recall.cli.init import init
+from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
@@ -43,6 +44,7 @@ def application() -> typer.Typer:
     """All commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
     app.command("tune")(tune)
+    app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.callback()(_options)
     for name, text, commands in _groups():

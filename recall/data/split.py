@@ -1,7 +1,6 @@
 """Which interactions train, which validate, and which test."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -112,33 +111,48 @@ def negative_parts(
     return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
-def carve(
-    parts: Parts,
-    share: float | Literal["last"],
-    seed: int,
-    user: npt.NDArray[np.integer],
-    among: npt.NDArray[np.bool_] | None = None,
-) -> Parts:
-    """Move some training interactions to validation; does nothing when some validate already.
+def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
+    """Move a random share of the training interactions to validation; does nothing when some validate already.
 
     Args:
         parts: [n].
-        share: of them, at random, or the last one of every user who has others to train on.
+        share: of them.
         seed: draws them.
-        user: integer [n], never falling; interactions of one user are in order of time.
         among: bool [n], those that may be drawn; all of them when left out.
     """
     if share == 0 or (parts == VALID).any():
         return parts
-    train = np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
-    if share == "last":
-        of_user = user[train]
-        ends = np.flatnonzero(np.diff(of_user, append=-1))
-        drawn = train[ends[np.diff(ends, prepend=-1) > 1]]
-    else:
-        drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
+    train = _training(parts, among)
+    drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
+    return _moved(parts, drawn)
+
+
+def carve_last(parts: Parts, count: int, user: npt.NDArray[np.integer], among: npt.NDArray[np.bool_] | None = None) -> Parts:
+    """Move the last training interactions of each user to validation, but never all; nothing when some validate already.
+
+    Args:
+        parts: [n].
+        count: at most so many of each user.
+        user: integer [n], never falling; interactions of one user are in order of time.
+        among: bool [n], those that may be moved; all of them when left out.
+    """
+    if count == 0 or (parts == VALID).any():
+        return parts
+    train = _training(parts, among)
+    of_user = user[train]
+    first = np.searchsorted(of_user, of_user, side="left")
+    end = np.searchsorted(of_user, of_user, side="right")
+    place = np.arange(len(train))
+    return _moved(parts, train[(end - place <= count) & (place > first)])
+
+
+def _training(parts: Parts, among: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
+
+
+def _moved(parts: Parts, chosen: npt.NDArray[np.int64]) -> Parts:
     carved = parts.copy()
-    carved[drawn] = VALID
+    carved[chosen] = VALID
     return carved
 
 

@@ -207,8 +207,8 @@ def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[R
     """The configuration and data with a part to judge by."""
     if len(dataset.select(VALID)):
         return config, dataset
-    carve = "last" if config.data.time is not None else 0.1
-    carved = config.model_copy(update={"data": config.data.model_copy(update={"carve": carve})})
+    carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
+    carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
     dataset = load_dataset(carved, data)
     if len(dataset.select(VALID)) == 0:
         raise ConfigError("no training interaction can be spared to judge by", where="data.split", mend="Give more data")

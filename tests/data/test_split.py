@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config import ColumnSplit, LastSplit, NoSplit, TimeSplit
-from recall.data.split import TEST, TRAIN, VALID, carve, column_parts, sorted_parts
+from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_parts, sorted_parts
 from recall.errors import ConfigError, DataError
 
 
@@ -72,32 +72,31 @@ def test_without_a_rule_everything_trains() -> None:
     assert sorted_parts(np.array([0, 3]), None, 1, NoSplit()).tolist() == [TRAIN] * 3
 
 
-USERS = np.repeat(np.arange(10), 10)
-
-
 def test_a_share_is_carved_once_and_the_same_for_one_seed() -> None:
     parts = np.array([TRAIN] * 90 + [TEST] * 10, dtype=np.int8)
-    carved = carve(parts, 0.1, 4, USERS)
+    carved = carve(parts, 0.1, seed=4)
     assert np.bincount(carved).tolist() == [81, 9, 10]
     assert (carved[90:] == TEST).all()
-    assert (carve(parts, 0.1, 4, USERS) == carved).all()
-    assert (carve(parts, 0.1, 5, USERS) != carved).any()
+    assert (carve(parts, 0.1, seed=4) == carved).all()
+    assert (carve(parts, 0.1, seed=5) != carved).any()
     assert (parts == VALID).sum() == 0
-    assert carve(carved, 0.5, 4, USERS) is carved
-    assert carve(parts, 0.0, 4, USERS) is parts
+    assert carve(carved, 0.5, seed=4) is carved
+    assert carve(parts, 0.0, seed=4) is parts
 
 
 def test_the_last_of_every_user_who_has_others_is_carved() -> None:
     user = np.array([0, 0, 0, 1, 2, 2, 2])
     parts = np.array([TRAIN, TRAIN, TEST, TRAIN, TRAIN, TRAIN, TRAIN], dtype=np.int8)
-    assert carve(parts, "last", 0, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, VALID]
+    assert carve_last(parts, 1, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, VALID]
     among = np.array([True, True, True, True, True, False, False])
-    assert carve(parts, "last", 0, user, among).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
+    assert carve_last(parts, 1, user, among).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
+    assert carve_last(parts, 9, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, VALID, VALID]
+    assert carve_last(parts, 0, user) is parts
 
 
 def test_only_what_may_be_drawn_is_carved() -> None:
     parts = np.zeros(40, dtype=np.int8)
     among = np.arange(40) >= 30
-    carved = carve(parts, 0.5, 0, np.zeros(len(parts), dtype=np.int32), among)
+    carved = carve(parts, 0.5, 0, among)
     assert (carved == VALID).sum() == 5
     assert not (carved[:30] == VALID).any()
