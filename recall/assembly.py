@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.bundle import files
-from recall.bundle.manifest import IndexRecord, Manifest, Parity, Sizes
+from recall.bundle.manifest import FoldRecord, IndexRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.tensors import map_tensors
 from recall.config import IndexConfig
 from recall.errors import ExportError
@@ -20,7 +20,8 @@ from recall.features.sparse import Float32
 from recall.index.calibration import certify, spread
 from recall.index.opening import build_index, open_index
 from recall.proof import Proof
-from recall.vectors import FMTables
+from recall.vectors.contract import Tables
+from recall.vectors.family import Layout
 
 QUERIES = 2048
 """User vectors drawn to fit an index, and to measure it: half of them each."""
@@ -51,6 +52,18 @@ def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
             where="items " + ", ".join(repr(item_ids[int(row)]) for row in wrong[:5]),
             mend="Nothing was published. Look at the training metrics and at these items' features",
         )
+
+
+def check_tables(tables: Tables) -> None:
+    """Raise ExportError, naming the array and its first wrong row, unless every parameter is finite."""
+    for name, values in tables.arrays().items():
+        wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(wrong):
+            raise ExportError(
+                f"array {name!r} holds NaN or an infinity in {len(wrong)} of {len(values)} rows",
+                where=f"row {wrong[0]}",
+                mend="Nothing was published. Look at the training metrics: the model diverged",
+            )
 
 
 def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: IndexConfig, seed: int) -> IndexRecord:
@@ -94,9 +107,10 @@ def seal(
     folder: Path,
     origin: Origin,
     encoder: FeatureEncoder,
-    tables: FMTables,
+    tables: Tables,
     counts: tuple[int, int],
     proofs: tuple[Parity, IndexRecord],
+    fold: FoldRecord | None,
 ) -> Manifest:
     """Write the manifest of a folder that holds every other file.
 
@@ -107,6 +121,7 @@ def seal(
         tables: its parameters.
         counts: number of users and of items.
         proofs: what was shown about scores and about the index.
+        fold: what was lost where a field-weighted model was folded.
     """
     users, items = counts
     manifest = Manifest(
@@ -123,6 +138,13 @@ def seal(
             n_item_features=encoder.n_item_features,
             k=tables.k,
             dim=tables.dim,
+        ),
+        model=ModelRecord(
+            kind=tables.kind,
+            cosine=Layout.of(tables).cosine,
+            user_fields=encoder.user_fields.names,
+            item_fields=encoder.item_fields.names,
+            fold=fold,
         ),
         files=files.describe(folder),
         parity=proofs[0],

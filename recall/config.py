@@ -87,6 +87,8 @@ class DataConfig(_Section):
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
     """Positive strength of an interaction; 1 for all when left out."""
+    label: str | None = None
+    """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
+from recall.assembly import QUERIES, Origin, check_items, check_tables, parity_of, seal, write_index
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
-from recall.bundle.manifest import Manifest, Parity
+from recall.bundle.manifest import FoldRecord, Manifest, Parity
 from recall.bundle.publish import publish, staging
-from recall.config import RunConfig
+from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.history import previous_items
@@ -25,13 +25,15 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
-from recall.models.cosine import CosineFM
-from recall.models.fm import FactorizationMachine
-from recall.proof import prove
+from recall.models.fwfm import FieldWeightedFM
+from recall.proof import prove, relative_errors
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserStore
 from recall.stores.writing import write_user_store
-from recall.vectors import Float64, FMTables
+from recall.vectors.contract import Tables
+from recall.vectors.cosine import CosineTables
+from recall.vectors.fwfm import FwFMTables
+from recall.vectors.rows import Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,10 @@ def export(
         with _timed(seconds, "encode"):
             item_rows = encoder.encode_items(dataset.items)
         with _timed(seconds, "vectors"):
-            tables = tables_of(model)
+            tables = tables_of(model, encoder, config.model)
             item_vectors = tables.item_vectors(item_rows)
             check_items(item_vectors, dataset.items[dataset.schema.item_id])
+            check_tables(tables)
         with _timed(seconds, "write"):
             write_contents(folder, encoder, tables, item_vectors, dataset.items)
             write_user_store(folder / files.USERS, dataset)
@@ -95,7 +98,7 @@ def export(
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
             index = write_index(folder, item_vectors.shape, queries, config.index, config.seed)
         with _timed(seconds, "proof"):
-            parity = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
+            parity, fold = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
         with _timed(seconds, "publish"):
             origin = Origin(
                 config.name,
@@ -105,34 +108,35 @@ def export(
                 config.model_dump(mode="json", by_alias=True),
                 dict(metrics or {}),
             )
-            seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index))
+            seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index), fold)
             published = publish(folder, root, expected)
     return ExportReport(published, Manifest.read(published), seconds)
 
 
-def tables_of(model: Model) -> FMTables:
-    """The model's parameters as float32 arrays, copied where they are on another device or of another type."""
-    if not isinstance(model, FactorizationMachine) or isinstance(model, CosineFM):
-        raise ExportError(f"a {type(model).__name__} cannot be exported yet", where="model.kind")
-    return FMTables(
-        _array(model.user_factors),
-        _array(model.user_weights),
-        _array(model.item_factors),
-        _array(model.item_weights),
-        float(_array(model.bias)),
-    )
+def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Tables:
+    """The model's parameters as they are served: a field-weighted model's are folded as the configuration says.
+
+    Raises:
+        ExportError: a parameter of a model that is to be folded is not finite.
+    """
+    tables = model.tables(encoder.user_fields, encoder.item_fields)
+    if isinstance(tables, FwFMTables):
+        check_tables(tables)
+        chosen = config if isinstance(config, FwFMConfig) else FwFMConfig(kind="fwfm")
+        return tables.folded(chosen.rank, chosen.tolerance)
+    return tables
 
 
 def _prove(
     model: Model,
-    tables: FMTables,
+    tables: Tables,
     encoder: FeatureEncoder,
     dataset: Dataset,
     item_rows: SparseRows,
     item_vectors: Float32,
     folder: Path,
     config: RunConfig,
-) -> Parity:
+) -> tuple[Parity, FoldRecord | None]:
     rng = np.random.default_rng(config.seed)
     count = min(config.export.users, len(dataset.events))
     positions = np.sort(rng.choice(len(dataset.events), count, replace=False))
@@ -143,9 +147,18 @@ def _prove(
         served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
     finally:
         users.close()
-    scores = _model_scores(model, encoder, contexts.features, item_rows.take(items))
+    user_batch, user_features = SparseBatch.local(contexts.features, torch.float64, encoder.user_fields)
+    item_batch, item_features = SparseBatch.local(item_rows.take(items), torch.float64, encoder.item_fields)
+    exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
+    scores, fold = _scores(exact, user_batch, item_batch), None
+    plain = tables.of if isinstance(tables, CosineTables) else tables
+    if isinstance(plain, FwFMTables) and isinstance(exact, FieldWeightedFM):
+        exact.replace_across(torch.from_numpy(plain.across))
+        folded = _scores(exact, user_batch, item_batch)
+        fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
+        scores = folded
     proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
-    return parity_of(proof, "model")
+    return parity_of(proof, "model"), fold
 
 
 def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
@@ -170,15 +183,12 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
     return rows
 
 
-def _model_scores(model: Model, encoder: FeatureEncoder, users: SparseRows, items: SparseRows) -> Float64:
-    """The model's score of every pair, in float64 from its definition: [users, items]."""
-    user_batch, user_features = SparseBatch.local(users, torch.float64, encoder.user_fields)
-    item_batch, item_features = SparseBatch.local(items, torch.float64, encoder.item_fields)
-    exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
-    scores = np.empty((len(users), len(items)))
+def _scores(model: Model, users: SparseBatch, items: SparseBatch) -> Float64:
+    """A model's score of every pair, from its definition: float64 [users, items]."""
+    scores = np.empty((users.n, items.n))
     with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
-        for row in range(len(users)):
-            scores[row] = exact.score(user_batch.repeated(row, len(items)), item_batch).numpy()
+        for row in range(users.n):
+            scores[row] = model.score(users.repeated(row, items.n), items).numpy()
     return scores
 
 
@@ -187,10 +197,6 @@ def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
     held_out = np.flatnonzero(dataset.events["split"].to_numpy() != TRAIN)
     among = held_out if len(held_out) >= count else np.arange(len(dataset.events))
     return np.sort(np.random.default_rng(seed).choice(among, min(count, len(among)), replace=False))
-
-
-def _array(tensor: torch.Tensor) -> Float32:
-    return tensor.detach().to("cpu", torch.float32).numpy()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from recall.errors import ExportError
 from recall.features.sparse import Float32
-from recall.vectors import Float64
+from recall.vectors.rows import Float64
 
 TOP = 10
 """Length of the lists that are compared."""
@@ -49,8 +49,7 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
     served = (user_vectors @ item_vectors.T).astype(np.float64)
     if not (np.isfinite(served).all() and np.isfinite(scores).all()):
         raise ExportError("a score is not finite", where="proof", mend="Look at the training metrics: the model diverged")
-    scale = np.maximum(1.0, np.abs(scores).max(axis=1))
-    errors = np.abs(served + user_offset[:, None] - scores) / scale[:, None]
+    errors = relative_errors(served + user_offset[:, None], scores)
     user, item = np.unravel_index(int(errors.argmax()), errors.shape)
     if errors[user, item] > tolerance:
         raise ExportError(
@@ -60,7 +59,7 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
             mend="Nothing was published. Scores so large that float32 cannot hold them call for more regularisation",
         )
     top = min(TOP, scores.shape[1])
-    agree = _lists_agree(served, scores, top, tolerance * scale)
+    agree = _lists_agree(served, scores, top, tolerance * _scale(scores))
     if not agree.all():
         raise ExportError(
             f"the best {top} items differ for {int((~agree).sum())} of {len(agree)} users",
@@ -69,6 +68,15 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
         )
     users, items = scores.shape
     return Proof(users, items, float(errors.max()), tolerance, top, int(agree.sum()))
+
+
+def relative_errors(found: Float64, scores: Float64) -> Float64:
+    """Differences of scores, relative to the user's largest score, or to 1 where that is smaller: [u, i] twice -> [u, i]."""
+    return np.asarray(np.abs(found - scores) / _scale(scores)[:, None], dtype=np.float64)
+
+
+def _scale(scores: Float64) -> Float64:
+    return np.asarray(np.maximum(1.0, np.abs(scores).max(axis=1)), dtype=np.float64)
 
 
 def _lists_agree(served: Float64, scores: Float64, top: int, slack: Float64) -> npt.NDArray[np.bool_]:

@@ -130,7 +130,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     index = write_index(folder, vectors.shape, bundle.tables.user_vectors(users), config, before.seed)
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
-    seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index))
+    seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
 
 
 def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:

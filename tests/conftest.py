@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,11 +16,14 @@ from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
+from recall.models.contract import Model
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 settings.load_profile("unhurried")
+
+ModelOf = TypeVar("ModelOf", bound=Model)
 
 USERS, ITEMS, EVENTS = 12, 15, 160
 
@@ -181,8 +184,12 @@ def recommender(published: Path) -> Iterator[Recommender]:
 
 def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> FactorizationMachine:
     """A factorization machine whose every parameter is drawn at random."""
+    return drawn(FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k), seed)
+
+
+def drawn(model: ModelOf, seed: int = 0) -> ModelOf:
+    """The model, with every parameter drawn at random."""
     generator = torch.Generator().manual_seed(seed)
-    model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.5, generator=generator)

@@ -3,28 +3,31 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from recall.bundle.manifest import Manifest
+from recall.bundle.manifest import Manifest, ModelRecord
 from recall.bundle.publish import resolve, versions
 from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
 from recall.export import ExportReport, export
 from recall.features.encoder import EncodedUser, FeatureEncoder
+from recall.models.contract import Model
+from recall.models.family import new_model
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
-from tests.conftest import TINY, random_model
+from tests.conftest import TINY, drawn, random_model
 
 
 @dataclass(frozen=True)
 class Trained:
     """All that an export starts from."""
 
-    model: FactorizationMachine
+    model: Model
     encoder: FeatureEncoder
     dataset: Dataset
     config: RunConfig
@@ -62,6 +65,74 @@ def test_any_number_of_factors(trained: Trained, tmp_path: Path, k: int) -> None
     assert len(recommender.recommend(Request("u1", n=3)).items) == 3
     recommender.close()
     assert recommender.bundle.manifest.sizes.dim == k + 1
+
+
+KINDS = [
+    {"kind": "lr"},
+    *({"kind": kind, "k": 3, "cosine": cosine} for kind in ("fm", "fwfm", "ffm") for cosine in (False, True)),
+]
+
+
+@pytest.mark.parametrize("model", KINDS, ids=lambda model: " ".join(map(str, model.values())))
+def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tmp_path: Path, model: dict[str, Any]) -> None:
+    encoder, values = trained.encoder, {**TINY, "model": model, "train": {"method": "minibatch"}}
+    config = parse_config(values)
+    random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
+    report = replace(trained, model=random, config=config).export(tmp_path)
+    record = report.manifest.model
+    assert (record.kind, record.cosine) == (model["kind"], model.get("cosine", False))
+    assert record.user_fields == encoder.user_fields.names
+    assert record.item_fields == encoder.item_fields.names
+    assert 0 <= report.manifest.parity.largest_error < 1e-5
+    recommender = Recommender.load(tmp_path)
+    answer = recommender.recommend(Request(user_id="u1", context={"device": "tv"}, n=3))
+    assert len(answer.items) == 3
+    assert recommender.bundle.item_vectors.shape == (
+        len(trained.dataset.items),
+        random.dim if record.fold is None else folded_dim(record, 3),
+    )
+    recommender.close()
+
+
+def folded_dim(record: ModelRecord, k: int) -> int:
+    return record.fold.rank * k + 1 if record.fold is not None else 0
+
+
+def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_path: Path) -> None:
+    encoder = trained.encoder
+    errors = []
+    for rank in (1, 2, 4):
+        config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3, "rank": rank}, "train": {"method": "minibatch"}})
+        random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
+        manifest = replace(trained, model=random, config=config).export(tmp_path).manifest
+        fold = manifest.model.fold
+        assert fold is not None
+        assert (fold.rank, manifest.sizes.dim) == (rank, rank * 3 + 1)
+        assert manifest.parity.largest_error < 1e-5  # the proof is against the folded model
+        errors.append((fold.lost, fold.score_error))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[1][1] > 1e-3
+    assert errors[2] == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))  # there are four item fields
+
+
+def test_field_weights_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
+    encoder = trained.encoder
+    config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"method": "minibatch"}})
+    random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
+    random.get_parameter("field_weights").data[2, 5] = float("inf")
+    with pytest.raises(ExportError, match="array 'field_weights' holds NaN or an infinity in 2 of 13 rows"):
+        replace(trained, model=random, config=config).export(tmp_path)
+    assert versions(tmp_path) == []
+
+
+def test_a_user_feature_that_is_not_finite_is_found_though_no_user_of_the_proof_has_it(
+    trained: Trained, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        trained.model.user_factors[0, 1] = float("nan")  # the row of users that were not learnt
+    with pytest.raises(ExportError, match="array 'user_factors' holds NaN or an infinity in 1 of"):
+        trained.export(tmp_path)
+    assert versions(tmp_path) == []
 
 
 class Skewed(FactorizationMachine):
@@ -145,7 +216,7 @@ from recall.data.dataset import load_dataset
 from recall.errors import RecallError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from tests.conftest import TINY, random_model, write_tiny_tables
+from tests.conftest import TINY, drawn, random_model, write_tiny_tables
 
 folder = Path(sys.argv[1])
 write_tiny_tables(folder)

@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.features": BASICS - {"recall.config"},
     "recall.data": {*BASICS, "recall.features"},
     # vectors and nothing that they mean
-    "recall.vectors": {"recall.features.sparse"},
+    "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
     # arrays and files
@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
     "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
-    "recall.models": {"recall.features.sparse", "recall.features.fields"},
+    "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},

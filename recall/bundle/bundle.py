@@ -17,7 +17,8 @@ from recall.bundle.tensors import check_finite, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
-from recall.vectors import FMTables
+from recall.vectors.contract import Tables
+from recall.vectors.family import Layout
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
 """What reading an encoder's state may give rise to when something else wrote it."""
@@ -40,7 +41,7 @@ class Bundle:
     folder: Path
     manifest: Manifest
     encoder: FeatureEncoder
-    tables: FMTables
+    tables: Tables
     item_vectors: Float32
     item_ids: ItemIds
 
@@ -49,7 +50,7 @@ class Bundle:
         return _read_parquet(self.folder / files.ITEMS)
 
 
-def write_contents(folder: Path, encoder: FeatureEncoder, tables: FMTables, item_vectors: Float32, items: pl.DataFrame) -> None:
+def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame) -> None:
     """Write every file of a bundle but the users, the index and the manifest.
 
     Args:
@@ -96,27 +97,26 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     files.check_contents(folder, manifest.files, digests=verify)
     encoder = _read_encoder(folder)
     _check_encoder(folder, encoder, manifest)
-    sizes = manifest.sizes
-    shapes = {
-        "user_factors": (sizes.n_user_features, sizes.k),
-        "user_weights": (sizes.n_user_features,),
-        "item_factors": (sizes.n_item_features, sizes.k),
-        "item_weights": (sizes.n_item_features,),
-        "bias": (1,),
-    }
-    arrays = map_tensors(folder / files.TABLES, shapes)
-    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (sizes.items, sizes.dim)})
+    tables = _map_tables(folder, encoder, manifest)
+    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (manifest.sizes.items, tables.dim)})
     if verify:
-        check_finite(folder / files.TABLES, arrays)
+        check_finite(folder / files.TABLES, tables.arrays())
         check_finite(folder / files.ITEM_VECTORS, vectors)
-    tables = FMTables(
-        arrays["user_factors"],
-        arrays["user_weights"],
-        arrays["item_factors"],
-        arrays["item_weights"],
-        float(arrays["bias"][0]),
-    )
     return Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+
+
+def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Tables:
+    model, sizes = manifest.model, manifest.sizes
+    users, items = encoder.user_fields, encoder.item_fields
+    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)
+    arrays = map_tensors(folder / files.TABLES, layout.shapes(users, items))
+    tables = layout.tables(arrays, users, items)
+    if tables.dim != sizes.dim:
+        raise BundleError(
+            f"the manifest speaks of vectors of {sizes.dim} numbers, the model's have {tables.dim}",
+            where=str(folder / MANIFEST),
+        )
+    return tables
 
 
 def _read_encoder(folder: Path) -> FeatureEncoder:
@@ -148,6 +148,13 @@ def _check_encoder(folder: Path, encoder: FeatureEncoder, manifest: Manifest) ->
         raise BundleError(
             f"the encoder has {found[0]} user and {found[1]} item features, the manifest says {expected[0]} and {expected[1]}",
             where=str(folder / files.ENCODER),
+        )
+    names = (encoder.user_fields.names, encoder.item_fields.names)
+    if manifest.format_version > 1 and names != (manifest.model.user_fields, manifest.model.item_fields):
+        raise BundleError(
+            "the encoder's fields are not those that the manifest names",
+            where=str(folder / files.ENCODER),
+            why=f"found {names}, expected {(manifest.model.user_fields, manifest.model.item_fields)}",
         )
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from recall.errors import BundleError, PublishError
 from recall.schema import Schema
+from recall.vectors.contract import Kind
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST = "manifest.json"
 
 
@@ -39,6 +40,36 @@ class Sizes(_Part):
     n_item_features: int = Field(ge=1)
     k: int = Field(ge=0)
     dim: int = Field(ge=1)
+
+
+class FoldRecord(_Part):
+    """What became of a field-weighted model's weights between user and item fields when vectors were made of them."""
+
+    rank: int = Field(ge=1)
+    """Parts of k numbers in a vector."""
+    lost: float = Field(ge=0)
+    """Size of what was dropped beside the size of all those weights, by the Frobenius norm."""
+    score_error: float = Field(ge=0)
+    """Largest difference that dropping it made to a score of the sample of the proof, relative as errors are there."""
+
+
+class ModelRecord(_Part):
+    """What kind of model it is; k and the length of its vectors stand among the sizes."""
+
+    kind: Kind
+    cosine: bool = False
+    """Whether vectors are scaled to unit length."""
+    user_fields: tuple[str, ...]
+    """Names of the fields as the model numbers them; none are given in format 1."""
+    item_fields: tuple[str, ...]
+    fold: FoldRecord | None = None
+    """Only of a field-weighted model. The proof is against the folded model: what the fold itself changed stands here."""
+
+    @model_validator(mode="after")
+    def _only_field_weights_are_folded(self) -> "ModelRecord":
+        if (self.fold is not None) != (self.kind == "fwfm"):
+            raise ValueError(f"a model of kind {self.kind!r} {'has a fold' if self.fold else 'has no fold'}")
+        return self
 
 
 class Parity(_Part):
@@ -70,7 +101,7 @@ class IndexRecord(_Part):
 class Manifest(_Part):
     """Everything about a bundle but its arrays."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     name: str
     sequence: int = Field(ge=0)
     """Number of the publication; 0 while the bundle is not published."""
@@ -81,6 +112,7 @@ class Manifest(_Part):
     schema_: Schema = Field(alias="schema")
     schema_fingerprint: str
     sizes: Sizes
+    model: ModelRecord
     files: dict[str, FileEntry]
     parity: Parity
     index: IndexRecord
@@ -92,6 +124,13 @@ class Manifest(_Part):
     """Whatever training and evaluation had to say."""
     libraries: dict[str, str]
     """Versions of what wrote the bundle."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_1_knows_one_model(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("format_version") != 1 or "model" in values:
+            return values
+        return {**values, "model": {"kind": "fm", "user_fields": (), "item_fields": ()}}
 
     @property
     def checksum(self) -> str:
@@ -132,7 +171,7 @@ class Manifest(_Part):
             raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json", by_alias=True, exclude={"model"} if self.format_version == 1 else None)
 
 
 def _canonical(values: dict[str, Any]) -> bytes:

@@ -69,8 +69,9 @@ def line(report: SweepReport) -> str:
 
 def sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
     """How much there is to learn from, on one line."""
+    shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
-        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; "
+        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features"
     )

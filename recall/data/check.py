@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.columns import find_columns
-from recall.data.dataset import load_dataset
+from recall.data.dataset import labels, load_dataset
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables, read_tables
@@ -102,7 +102,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
 
 def _outcomes(data: DataConfig) -> set[str]:
     split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
-    return split | ({data.weight} if data.weight is not None else set())
+    return split | {name for name in (data.weight, data.label) if name is not None}
 
 
 def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
@@ -133,7 +133,12 @@ def _plain(ids: pl.Series) -> pl.Series:
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Interactions that are there twice, or out of order."""
     timed = [data.time] if data.time is not None else []
-    raw = tables.interactions.collect([data.user_id, data.item_id, *timed])
+    read = [data.user_id, data.item_id, *timed, *(name for name in [data.label] if name is not None)]
+    raw = tables.interactions.collect(read)
+    taken = np.ones(len(raw), dtype=np.bool_)
+    if data.label is not None:
+        taken = labels(raw[data.label], tables.interactions.where(data.label))
+        raw = raw.drop(data.label).filter(taken)
     again = len(raw) - len(Distinct.of(raw).first)
     if again:
         same = "user, item and time" if timed else "user and item"
@@ -150,7 +155,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield Finding("note", "interactions", data.time, message, len(raw))
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
-        parts = column_parts(table.collect([column])[column], data.split, table.where(column))
+        parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
         times = Times.of(raw[data.time], table.where(data.time)).values
         yield from _leaks(raw[data.user_id], times, parts == TRAIN, parts == TEST, data.time)
 

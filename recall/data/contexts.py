@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
+from recall.data.history import items_before
+from recall.errors import DataError
 from recall.features.encoder import FeatureEncoder, context_frame
 from recall.features.sparse import SparseRows
 from recall.values import Distinct
@@ -23,7 +25,8 @@ class Contexts:
         features: C rows in the user feature space.
         context: int32 [m], the context of each of the m interactions.
         user: int32 [C], the user of one of its interactions.
-        event: int64 [C], the position in `dataset.events` of that interaction, the first in order.
+        event: int64 [C], the position in `dataset.events` of that interaction, the first in order; in
+            `dataset.negatives` where the contexts are of those.
     """
 
     features: SparseRows
@@ -64,16 +67,42 @@ def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDA
     Raises:
         DataError: a column does not hold what its field reads.
     """
-    user = dataset.events["user"].to_numpy()
+    return _contexts(dataset, encoder, dataset.events, positions, positions)
+
+
+def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
+    """The contexts in which something was shown and not taken; as `build_contexts`, of positions in `dataset.negatives`.
+
+    A history holds what had been taken until then.
+
+    Raises:
+        DataError: there is no label column, or a column does not hold what its field reads.
+    """
+    if dataset.negatives is None:
+        raise DataError("there is no label column", where="data.label", mend="Name the column that tells 1 from 0")
+    before = dataset.negatives["before"].to_numpy()[positions]
+    return _contexts(dataset, encoder, dataset.negatives, positions, before)
+
+
+def _contexts(
+    dataset: Dataset,
+    encoder: FeatureEncoder,
+    rows: pl.DataFrame,
+    positions: npt.NDArray[np.int64],
+    before: npt.NDArray[np.int64],
+) -> Contexts:
+    """The contexts of the rows at `positions` [m]; `before` [m] is how many events come before each."""
     if encoder.histories:
-        event, context = positions, np.arange(len(positions), dtype=np.int32)
+        first, context = np.arange(len(positions)), np.arange(len(positions), dtype=np.int32)
     else:
         read = {*encoder.users.columns, *encoder.contexts.columns}
         keys = [name for name in dataset.context_columns if name in read]
         keys += ["user"] if read - set(keys) else []
-        distinct = Distinct.of(dataset.events.select(keys)[positions])
-        event, context = positions[distinct.first], distinct.codes
-    return Contexts(SparseRows.below(_encoded(dataset, encoder, event)), context, user[event], event)
+        distinct = Distinct.of(rows.select(keys)[positions])
+        first, context = distinct.first, distinct.codes
+    event = positions[first]
+    features = SparseRows.below(_encoded(dataset, encoder, rows, event, before[first]))
+    return Contexts(features, context, rows["user"].to_numpy()[event], event)
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
@@ -94,16 +123,22 @@ def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.in
     return Positives(pairs.indptr, pairs.indices, pairs.weights)
 
 
-def _encoded(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Iterator[SparseRows]:
-    """The user features of some interactions, a piece at a time so that little is held beside the result."""
+def _encoded(
+    dataset: Dataset,
+    encoder: FeatureEncoder,
+    rows: pl.DataFrame,
+    positions: npt.NDArray[np.int64],
+    before: npt.NDArray[np.int64],
+) -> Iterator[SparseRows]:
+    """The user features of some rows, a piece at a time so that little is held beside the result."""
     users = encoder.encode_users(dataset.users)
     histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
     piece = max(1, _AT_ONCE // max(histories.longest, 16))
     for first in range(0, max(len(positions), 1), piece):
-        event = positions[first : first + piece]
-        events = dataset.events[event]
-        history = histories.encode(previous_items(dataset, event, histories.longest))
-        parts = [users.take(events["user"].to_numpy()), history]
+        events = rows[positions[first : first + piece]]
+        user = events["user"].to_numpy()
+        history = histories.encode(items_before(dataset, user, before[first : first + piece], histories.longest))
+        parts = [users.take(user), history]
         if encoder.contexts.fields:
             parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
         yield SparseRows.beside(parts)

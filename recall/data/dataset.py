@@ -12,12 +12,14 @@ import polars as pl
 from recall.config import ColumnSplit, RunConfig
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
-from recall.data.split import TRAIN, carve, column_parts, sorted_parts
+from recall.data.split import TRAIN, Parts, Places, carve, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.schema import NumericField, Schema, Side
 from recall.values import numbers, refuse
+
+Int64 = npt.NDArray[np.int64]
 
 _HASHED_AT_ONCE = 1 << 20
 
@@ -37,6 +39,9 @@ class Dataset:
         context_columns: columns of `events` that user fields read.
         user_columns: columns of `users` that user fields read, the id aside.
         item_columns: columns of `items` that item fields read, the id aside.
+        negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
+            `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
+            mask or popularity knows of them. None when no label column is named.
     """
 
     schema: Schema
@@ -46,6 +51,7 @@ class Dataset:
     context_columns: tuple[str, ...]
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
+    negatives: pl.DataFrame | None = None
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -57,9 +63,9 @@ class Dataset:
         return self.select(TRAIN)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, types and values of all three tables."""
+        """SHA-256 over the names, types and values of all tables."""
         digest = hashlib.sha256()
-        for frame in (self.events, self.users, self.items):
+        for frame in (self.events, self.users, self.items, *([] if self.negatives is None else [self.negatives])):
             for column in frame.iter_columns():
                 digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
                 for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
@@ -92,7 +98,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
     of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
-    named = [data.user_id, data.item_id, data.time, data.weight, *columns.context]
+    named = [data.user_id, data.item_id, data.time, data.weight, data.label, *columns.context]
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
     if raw.is_empty():
@@ -104,28 +110,75 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     listed_items = listed(tables.items, data.item_id, columns.items, of_items)
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
-    order = _order(user, times)
-    if isinstance(data.split, ColumnSplit):
-        parts = column_parts(raw[data.split.column], data.split, where(data.split.column))[order]
-    else:
-        starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
-        parts = sorted_parts(starts, times.values.gather(order) if times else None, times.unit if times else 1, data.split)
-    parts = carve(parts, data.carve, config.seed, order >= known)
+    named_split = data.split if isinstance(data.split, ColumnSplit) else None
+    rows = _Rows(
+        user,
+        item,
+        _weights(raw, data.weight, where),
+        times,
+        column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
+        [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
+    )
+    taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
+    del raw
+    order, rest, before = _apart(_order(user, times), taken)
+    parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
-    weight = _weights(raw, data.weight, where)
-    context = [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context]
-    del raw
-    events = pl.DataFrame(
-        [
-            pl.Series("user", user[order]),
-            pl.Series("item", item[order]),
-            weight.gather(order).alias("weight"),
-            pl.Series("split", parts),
-            *(column.gather(order) for column in context),
-        ]
-    )
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items)
+    events = rows.take(order, parts)
+    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The interactions as they lie in the file, read: n of everything; `parts` only where a column names them."""
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    weight: pl.Series
+    times: Times | None
+    parts: Parts | None
+    context: list[pl.Series]
+
+    def take(self, at: Int64, parts: Parts) -> pl.DataFrame:
+        """The rows at positions `at` [m] with their parts [m], as the data set holds them."""
+        return pl.DataFrame(
+            [
+                pl.Series("user", self.user[at]),
+                pl.Series("item", self.item[at]),
+                self.weight.gather(at).alias("weight"),
+                pl.Series("split", parts),
+                *(column.gather(at) for column in self.context),
+            ]
+        )
+
+
+def _apart(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, Int64, Int64]:
+    """Positions of what was taken and of what was not, each in order, and how many of the first come before each second."""
+    if taken is None:
+        nothing = np.empty(0, dtype=np.int64)
+        return order, nothing, nothing
+    sorted_taken = taken[order]
+    return order[sorted_taken], order[~sorted_taken], np.cumsum(sorted_taken, dtype=np.int64)[~sorted_taken]
+
+
+def _parts(
+    rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig, known: int
+) -> tuple[Parts, Parts]:
+    """The parts of what was taken, and of what was not; `known` as for `dataset_of`."""
+    data = config.data
+    if rows.parts is not None:
+        parts, rest_parts = rows.parts[order], rows.parts[rest]
+    else:
+        starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user[order], minlength=n_users))])
+        times, unit = (rows.times.values, rows.times.unit) if rows.times is not None else (None, 1)
+        event_times, rest_times = (None, None) if times is None else (times.gather(order), times.gather(rest))
+        parts = sorted_parts(starts, event_times, unit, data.split)
+        places = Places(rows.user[rest], before, rest_times)
+        rest_parts = negative_parts(places, starts, parts, event_times, unit, data.split)
+    carved = carve(parts, data.carve, config.seed, order >= known)
+    return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
 
 
 def _numeric(schema: Schema, side: Side) -> set[str]:
@@ -148,6 +201,21 @@ def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str])
     mend = "Leave out rows that should not count, or name another weight column"
     refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
     return single
+
+
+def labels(values: pl.Series, where: str) -> npt.NDArray[np.bool_]:
+    """A column of 1 and 0 as truth values [n]. Raises DataError when a label is missing or another number."""
+    parsed = numbers(values, where)
+    if parsed.null_count():
+        raise DataError(
+            f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
+            where=where,
+            mend="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
+        )
+    refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
+    if not (parsed == 1.0).any():
+        raise DataError("no row has label 1", where=where, mend="There must be something to learn from")
+    return (parsed == 1.0).to_numpy()
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:

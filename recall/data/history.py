@@ -21,10 +21,25 @@ def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: 
     Returns:
         m histories.
     """
+    return items_before(dataset, dataset.events["user"].to_numpy()[positions], positions, longest)
+
+
+def items_before(dataset: Dataset, users: npt.NDArray[np.int32], before: npt.NDArray[np.int64], longest: int) -> History:
+    """The latest items of some users at some moments, most recent first.
+
+    Args:
+        dataset: its events are sorted by user and time.
+        users: int32 [m].
+        before: int64 [m], how many of all events come before the moment.
+        longest: at most this many items.
+
+    Returns:
+        m histories.
+    """
     user = dataset.events["user"].to_numpy()
     item = dataset.events["item"].to_numpy()
-    starts = np.searchsorted(user, user[positions])  # the user's first interaction: events are sorted by user
-    lengths = np.minimum(positions - starts, longest)
+    starts = np.searchsorted(user, users)  # the user's first interaction: events are sorted by user
+    lengths = np.minimum(before - starts, longest)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    source = np.repeat(positions - 1 + indptr[:-1], lengths) - np.arange(indptr[-1])
+    source = np.repeat(before - 1 + indptr[:-1], lengths) - np.arange(indptr[-1])
     return History(indptr, item[source])

@@ -1,5 +1,7 @@
 """Which interactions train, which validate, and which test."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -15,6 +17,21 @@ VALID = 1
 TEST = 2
 
 Parts = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where rows that are no interactions stand among those that are.
+
+    Attributes:
+        user: int32 [m].
+        before: int64 [m], how many of all interactions, sorted by user and time, come before the row.
+        times: number [m], where there are times.
+    """
+
+    user: npt.NDArray[np.int32]
+    before: npt.NDArray[np.int64]
+    times: pl.Series | None
 
 
 def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
@@ -67,18 +84,31 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
             parts[from_end <= rule.valid + rule.test] = VALID
             parts[from_end <= rule.test] = TEST
         case TimeSplit() if times is not None:
-            values = times.to_numpy()
-            test = _threshold(values, rule.test, unit)
-            valid = test if rule.valid is None else _threshold(values, rule.valid, unit)
-            if valid > test:
-                raise ConfigError(
-                    f"validation would start at {rule.valid}, after the test at {rule.test}",
-                    where="data.split.valid",
-                    mend="Give an earlier time or a smaller share",
-                )
-            parts[values >= valid] = VALID
-            parts[values >= test] = TEST
+            parts = _timed_parts(times.to_numpy(), times.to_numpy(), unit, rule)
     return parts
+
+
+def negative_parts(
+    negatives: Places, starts: npt.NDArray[np.int64], parts: Parts, times: pl.Series | None, unit: int, rule: Split
+) -> Parts:
+    """The part of each row that is no interaction, by its place among those that are, or by its time.
+
+    With a split by time the bounds are those of the interactions. Otherwise a row is of the part of its user's next
+    interaction, or of the last where none follows; rows of a user without any train.
+
+    Args:
+        negatives: the rows.
+        starts: as for `sorted_parts`.
+        parts: what `sorted_parts` gave.
+        times: number [n], of the interactions; needed by a split by time.
+        unit: as for `sorted_parts`.
+        rule: the same rule.
+    """
+    if isinstance(rule, TimeSplit) and times is not None and negatives.times is not None:
+        return _timed_parts(negatives.times.to_numpy(), times.to_numpy(), unit, rule)
+    first, end = starts[negatives.user], starts[negatives.user + 1]
+    near = np.clip(np.minimum(negatives.before, end - 1), 0, None)
+    return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
 def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
@@ -97,6 +127,22 @@ def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | 
     carved = parts.copy()
     carved[drawn] = VALID
     return carved
+
+
+def _timed_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.number], unit: int, rule: TimeSplit) -> Parts:
+    """Parts of `times` [m], by bounds that may be quantiles of the times of the interactions [n]."""
+    test = _threshold(interactions, rule.test, unit)
+    valid = test if rule.valid is None else _threshold(interactions, rule.valid, unit)
+    if valid > test:
+        raise ConfigError(
+            f"validation would start at {rule.valid}, after the test at {rule.test}",
+            where="data.split.valid",
+            mend="Give an earlier time or a smaller share",
+        )
+    parts = np.full(len(times), TRAIN, dtype=np.int8)
+    parts[times >= valid] = VALID
+    parts[times >= test] = TEST
+    return parts
 
 
 def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:

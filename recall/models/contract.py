@@ -6,8 +6,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from recall.features.sparse import Int64
+from recall.features.fields import Fields
+from recall.features.sparse import Float32, Int64
 from recall.models.batch import SparseBatch
+from recall.vectors.contract import Tables
 
 Side = Literal["user", "item"]
 
@@ -24,21 +26,25 @@ class Model(nn.Module, ABC):
     its tables alone (`SparseBatch.local`, `torch.func.functional_call`).
 
     Attributes:
-        user_weights: w, float [n_user_features].
-        item_weights: w, float [n_item_features].
+        user_factors, item_factors: v, the embeddings of each feature, float [n_user_features, ..., k] and
+            [n_item_features, ..., k].
+        user_weights, item_weights: w, float [n_user_features] and [n_item_features].
         bias: w0, float [].
     """
 
-    def __init__(self, n_user_features: int, n_item_features: int) -> None:
+    def __init__(self, n_user_features: int, n_item_features: int, embedding: tuple[int, ...]) -> None:
+        """All zero; `embedding` is the shape of what one feature has of v, and ends with k."""
         super().__init__()
+        self.user_factors = nn.Parameter(torch.zeros(n_user_features, *embedding))
+        self.item_factors = nn.Parameter(torch.zeros(n_item_features, *embedding))
         self.user_weights = nn.Parameter(torch.zeros(n_user_features))
         self.item_weights = nn.Parameter(torch.zeros(n_item_features))
         self.bias = nn.Parameter(torch.zeros(()))
 
     @property
-    @abstractmethod
     def k(self) -> int:
         """Number of factors of one embedding."""
+        return self.user_factors.shape[-1]
 
     @property
     @abstractmethod
@@ -49,9 +55,13 @@ class Model(nn.Module, ABC):
     def resized(self, n_user_features: int, n_item_features: int) -> Self:
         """A new model of the same kind, fields and k over other numbers of features, all of it as before training."""
 
-    @abstractmethod
+    @torch.no_grad()
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """Draw factors so that an embedding has expected squared length scale^2; weights and bias are zero."""
+        for factors in (self.user_factors, self.item_factors):
+            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
+        for weights in (self.user_weights, self.item_weights, self.bias):
+            weights.zero_()
 
     @abstractmethod
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
@@ -69,6 +79,14 @@ class Model(nn.Module, ABC):
     def user_offset(self, users: SparseBatch) -> Tensor:
         """The terms that are the same for every item, for n rows -> [n]."""
 
+    @abstractmethod
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """The parameters as float32 arrays, copied where they are on another device or of another type.
+
+        Args:
+            users, items: the fields of both sides.
+        """
+
     def forward(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """y of each user row against items of its own: n user rows, n * m item rows in their order -> [n, m]."""
         phi = self.user_vectors(users)
@@ -84,6 +102,12 @@ class Model(nn.Module, ABC):
                 side, whole = side_of(name), table.detach().cpu()
                 small.get_parameter(name).copy_(whole if side is None else whole[features[side]])
         return small
+
+
+def array(tensor: Tensor) -> Float32:
+    """A parameter as a float32 array, copied where it is on another device or of another type."""
+    values: Float32 = tensor.detach().to("cpu", torch.float32).numpy()
+    return values
 
 
 def side_of(name: str) -> Side | None:

@@ -5,14 +5,14 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from recall.features.fields import Fields
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.ffm import FieldAwareFM
 from recall.models.fm import FactorizationMachine
 from recall.models.fwfm import FieldWeightedFM
-
-SMALLEST = 1e-6
-"""Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""
+from recall.vectors.contract import Tables
+from recall.vectors.cosine import SMALLEST, CosineTables
 
 
 class Cosine(Model):
@@ -45,6 +45,10 @@ class Cosine(Model):
     def user_offset(self, users: SparseBatch) -> Tensor:
         """0 for n rows -> [n]."""
         return self.bias.new_zeros(users.n)
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model."""
+        return CosineTables(self.of.tables(self, users, items))
 
 
 class CosineFM(Cosine, FactorizationMachine):

@@ -1,10 +1,13 @@
 """The field-aware factorization machine (Juan et al. 2016): a feature has another embedding for each field it meets."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from recall.features.fields import Fields
 from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.contract import Model, array
+from recall.vectors.contract import Tables
+from recall.vectors.ffm import FFMTables
 
 
 class FieldAwareFM(Model):
@@ -20,16 +23,8 @@ class FieldAwareFM(Model):
     """
 
     def __init__(self, n_user_features: int, n_item_features: int, k: int, n_user_fields: int, n_item_fields: int) -> None:
-        super().__init__(n_user_features, n_item_features)
+        super().__init__(n_user_features, n_item_features, (n_user_fields + n_item_fields, k))
         self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
-        n_fields = n_user_fields + n_item_fields
-        self.user_factors = nn.Parameter(torch.zeros(n_user_features, n_fields, k))
-        self.item_factors = nn.Parameter(torch.zeros(n_item_features, n_fields, k))
-
-    @property
-    def k(self) -> int:
-        """Number of factors of one embedding; a feature has one for each field."""
-        return self.user_factors.shape[2]
 
     @property
     def dim(self) -> int:
@@ -39,14 +34,6 @@ class FieldAwareFM(Model):
     def resized(self, n_user_features: int, n_item_features: int) -> "FieldAwareFM":
         """See Model."""
         return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
-
-    @torch.no_grad()
-    def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """See Model."""
-        for factors in (self.user_factors, self.item_factors):
-            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
-        for weights in (self.user_weights, self.item_weights, self.bias):
-            weights.zero_()
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """See Model; the form that sums over pairs of fields, not of features."""
@@ -76,6 +63,18 @@ class FieldAwareFM(Model):
         within = _field_sums(users, self.user_factors[:, : self.n_user_fields], self.n_user_fields)
         squares = _squares(users, self.user_factors, 0, self.n_user_fields)
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(within, squares)
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model."""
+        return FFMTables(
+            users,
+            items,
+            array(self.user_factors),
+            array(self.user_weights),
+            array(self.item_factors),
+            array(self.item_weights),
+            float(array(self.bias)),
+        )
 
 
 def _field_sums(rows: SparseBatch, factors: Tensor, n_fields: int) -> Tensor:

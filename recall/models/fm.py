@@ -1,10 +1,13 @@
 """The factorization machine (Rendle 2010), written so that its score splits into a user offset and one inner product."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from recall.features.fields import Fields
 from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.contract import Model, array
+from recall.vectors.contract import Tables
+from recall.vectors.fm import FMTables
 
 
 class FactorizationMachine(Model):
@@ -17,14 +20,7 @@ class FactorizationMachine(Model):
     """
 
     def __init__(self, n_user_features: int, n_item_features: int, k: int) -> None:
-        super().__init__(n_user_features, n_item_features)
-        self.user_factors = nn.Parameter(torch.zeros(n_user_features, k))
-        self.item_factors = nn.Parameter(torch.zeros(n_item_features, k))
-
-    @property
-    def k(self) -> int:
-        """Number of factors."""
-        return self.user_factors.shape[1]
+        super().__init__(n_user_features, n_item_features, (k,))
 
     @property
     def dim(self) -> int:
@@ -34,14 +30,6 @@ class FactorizationMachine(Model):
     def resized(self, n_user_features: int, n_item_features: int) -> "FactorizationMachine":
         """See Model."""
         return type(self)(n_user_features, n_item_features, self.k)
-
-    @torch.no_grad()
-    def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """See Model."""
-        for factors in (self.user_factors, self.item_factors):
-            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
-        for weights in (self.user_weights, self.item_weights, self.bias):
-            weights.zero_()
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """See Model; the O(kn) form of the definition."""
@@ -65,6 +53,18 @@ class FactorizationMachine(Model):
         """See Model."""
         total = users.weighted_sum(self.user_factors)
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(users, self.user_factors, total)
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model."""
+        return FMTables(
+            users,
+            items,
+            array(self.user_factors),
+            array(self.user_weights),
+            array(self.item_factors),
+            array(self.item_weights),
+            float(array(self.bias)),
+        )
 
 
 def _pairs(rows: SparseBatch, factors: Tensor, total: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """The field-weighted factorization machine (Pan et al. 2018): one weight for each pair of fields beside the factors."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recall.features.fields import Fields
 from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.contract import Model, array
+from recall.vectors.contract import Tables
+from recall.vectors.fwfm import FwFMTables
 
 
 class FieldWeightedFM(Model):
@@ -21,17 +25,10 @@ class FieldWeightedFM(Model):
     """
 
     def __init__(self, n_user_features: int, n_item_features: int, k: int, n_user_fields: int, n_item_fields: int) -> None:
-        super().__init__(n_user_features, n_item_features)
+        super().__init__(n_user_features, n_item_features, (k,))
         self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
-        self.user_factors = nn.Parameter(torch.zeros(n_user_features, k))
-        self.item_factors = nn.Parameter(torch.zeros(n_item_features, k))
         n_fields = n_user_fields + n_item_fields
         self.field_weights = nn.Parameter(torch.ones(n_fields, n_fields).triu())
-
-    @property
-    def k(self) -> int:
-        """Number of factors."""
-        return self.user_factors.shape[1]
 
     @property
     def dim(self) -> int:
@@ -45,10 +42,7 @@ class FieldWeightedFM(Model):
     @torch.no_grad()
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """See Model; every pair of fields weighs 1, so that training starts from a factorization machine."""
-        for factors in (self.user_factors, self.item_factors):
-            factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
-        for weights in (self.user_weights, self.item_weights, self.bias):
-            weights.zero_()
+        super().initialise(scale, generator)
         self.field_weights.copy_(torch.ones_like(self.field_weights).triu())
 
     def symmetric_weights(self) -> Tensor:
@@ -82,6 +76,27 @@ class FieldWeightedFM(Model):
         within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
         pairs = _pairs(self._user_sums(users), self._user_squares(users), within)
         return self.bias + users.weighted_sum(self.user_weights) + pairs
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model; not folded."""
+        weights = self.symmetric_weights()
+        return FwFMTables(
+            users,
+            items,
+            array(self.user_factors),
+            array(self.user_weights),
+            array(self.item_factors),
+            array(self.item_weights),
+            float(array(self.bias)),
+            array(weights),
+            array(weights[: len(users), len(users) :]),
+            np.eye(len(items), dtype=np.float32),
+        )
+
+    @torch.no_grad()
+    def replace_across(self, weights: Tensor) -> None:
+        """Set r between user and item fields, [user fields, item fields]: such as to what a fold has kept of it."""
+        self.field_weights[: self.n_user_fields, self.n_user_fields :] = weights
 
     def _user_sums(self, users: SparseBatch) -> Tensor:
         return _field_sums(users, self.user_factors, self.n_user_fields)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def conjugate_gradients(operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int) -> Tensor:
+def conjugate_gradients(
+    operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int, apart: bool = False
+) -> tuple[Tensor, Tensor]:
     """Approximate A^-1 target for a symmetric positive definite A, from zero.
 
     Hestenes and Stiefel 1952, preconditioned by a diagonal.
@@ -16,24 +18,35 @@ def conjugate_gradients(operator: Callable[[Tensor], Tensor], target: Tensor, di
         target: [n, d].
         diagonal: the preconditioner's diagonal, positive, [n, d].
         steps: products with A; each shrinks the error further.
+        apart: A maps every row of D to that row alone. Each row is then a system with steps of its own length, which
+            is solved in far fewer of them.
 
     Returns:
-        [n, d].
+        The solution and the residual target - A solution, each [n, d].
     """
     solution = torch.zeros_like(target)
     residual = target.clone()
     scaled = residual / diagonal
     direction = scaled.clone()
-    energy = torch.sum(residual * scaled)
+    energy = _products(residual, scaled, apart)
     for _ in range(steps):
-        if energy <= 0:  # solved already, as for a table without data
-            break
         product = operator(direction)
-        length = energy / torch.sum(direction * product)
-        solution.add_(direction * length)
-        residual.sub_(product * length)
-        scaled = residual / diagonal
-        following = torch.sum(residual * scaled)
-        direction.mul_(following / energy).add_(scaled)
+        length = _ratio(energy, _products(direction, product, apart))
+        solution.addcmul_(direction, length)
+        residual.addcmul_(product, length, value=-1)
+        torch.div(residual, diagonal, out=scaled)
+        following = _products(residual, scaled, apart)
+        direction.mul_(_ratio(following, energy)).add_(scaled)
         energy = following
-    return solution
+    return solution, residual
+
+
+def _products(left: Tensor, right: Tensor, apart: bool) -> Tensor:
+    """Inner products float32 [n, 1] of rows, or [1, 1] of the whole: summed in an order that no number of threads changes."""
+    rows = (left * right).sum(dim=1, keepdim=True)
+    return rows if apart else torch.from_numpy(rows.double().numpy().sum(keepdims=True)).float()
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, and 0 where a system is solved already, as for a row without data; what is not finite stays so."""
+    return torch.where(below == 0, torch.zeros_like(above), above / below)

@@ -1,119 +1,116 @@
-"""Sparse matrices for the whole-catalogue solver, cut into blocks of rows.
+"""Feature matrices for the whole-catalogue solver, cut into shards of rows.
 
-Every product over contexts is a map over blocks followed by a sum. A block's temporary results are small enough for
-their memory to be reused, where products over the whole matrix would fault in hundreds of megabytes at every step.
+A shard keeps the features that its rows have and numbers its entries within them. Whatever a shard adds to a feature
+table it adds to a table of its own features first; the shards' tables are summed in their order. The cut depends on the
+data alone, so the result has the same bits on any number of threads.
 """
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from recall.features.sparse import SparseRows
+from recall.training.kernels.contract import Entries, Float32, Int32, Kernels
+from recall.training.workers import Workers
 
-
-def csr(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A torch CSR matrix with int32 indices, which is what MKL multiplies without a copy."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        matrix: Tensor = torch.sparse_csr_tensor(
-            torch.from_numpy(indptr.astype(np.int32)),
-            torch.from_numpy(indices.astype(np.int32, copy=False)),
-            values,
-            size=shape,
-            check_invariants=False,
-        )
-    return matrix
-
-
-def with_values(pattern: Tensor, values: Tensor) -> Tensor:
-    """The CSR matrix with the positions of `pattern` and other values [nnz]."""
-    matrix: Tensor = torch.sparse_csr_tensor(
-        pattern.crow_indices(), pattern.col_indices(), values, size=pattern.shape, check_invariants=False
-    )
-    return matrix
-
-
-def sampled_products(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """<left[r], right[c]> at every position (r, c) of a CSR pattern: left [rows, d], right [columns, d] -> [nnz]."""
-    zeros = with_values(pattern, left.new_zeros(pattern.values().shape))
-    products: Tensor = torch.sparse.sampled_addmm(zeros, left, right.t(), beta=0.0).values()
-    return products
-
-
-def transposed(
-    indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], values: npt.NDArray[np.float32], columns: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """CSR arrays of the transpose. A stable sort, so that equal input gives equal bits."""
-    order = np.argsort(indices, kind="stable")
-    rows = np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
-    counts = np.bincount(indices, minlength=columns)
-    return np.concatenate([[0], np.cumsum(counts)]), rows[order], values[order]
+_SHARDS = 16  # at least, so that there is something to share out
+_SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
+_BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureBlock:
-    """A block of consecutive rows of a feature matrix X, with its transpose.
+class Shard:
+    """Consecutive rows of a feature matrix X.
 
     Attributes:
         first, last: the rows are [first, last).
-        x: CSR [last - first, n_features].
-        xt: CSR [n_features, last - first].
+        x: their entries, numbered within `features`.
+        features: int32 [m], rising: the features that these rows have.
     """
 
     first: int
     last: int
-    x: Tensor
-    xt: Tensor
+    x: Entries
+    features: Int32
+
+    def blocks(self, d: int) -> Iterator[tuple[int, int]]:
+        """Ranges of the shard's own rows, counted from `first`, whose vectors of d components stay in the cache."""
+        rows = max(64, _BLOCK_VALUES // max(d, 1))
+        for first in range(0, self.x.n, rows):
+            yield first, min(first + rows, self.x.n)
 
 
 class FeatureMatrix:
-    """X of one side, [n, n_features], in blocks of rows. No row may hold a feature twice, or its square would be wrong."""
+    """X of one side, [n, n_features]. No row may hold a feature twice, or its square would be wrong.
 
-    def __init__(self, rows: SparseRows, block_rows: int) -> None:
+    Attributes:
+        shape: (n, n_features).
+        shards: its rows, in order.
+        single: whether no row has two features, so that features never meet.
+    """
+
+    def __init__(self, rows: SparseRows, work: npt.NDArray[np.integer], kernels: Kernels, workers: Workers) -> None:
+        """Cut `rows` where their `work` (integer [n], entries that pass through each) is shared out evenly."""
         self.shape = (len(rows), rows.n_features)
-        self.blocks: list[FeatureBlock] = []
-        for first in range(0, len(rows), block_rows):
-            last = min(first + block_rows, len(rows))
-            start, stop = rows.indptr[first], rows.indptr[last]
-            indptr, indices, weights = rows.indptr[first : last + 1] - start, rows.indices[start:stop], rows.weights[start:stop]
-            t_indptr, t_indices, t_weights = transposed(indptr, indices, weights, rows.n_features)
-            x = csr(indptr, indices, torch.from_numpy(weights), (last - first, rows.n_features))
-            xt = csr(t_indptr, t_indices, torch.from_numpy(t_weights), (rows.n_features, last - first))
-            self.blocks.append(FeatureBlock(first, last, x, xt))
+        self.shards = tuple(_cut(rows, work))
+        self.single = bool(np.diff(rows.indptr).max(initial=0) <= 1)
+        self._kernels = kernels
+        self._workers = workers
 
-    def __iter__(self) -> Iterator[FeatureBlock]:
-        return iter(self.blocks)
+    def times(self, table: Float32, power: int = 1) -> Float32:
+        """X table, the entries of X raised to a power: [n_features, d] -> [n, d]."""
+        out = np.empty((self.shape[0], table.shape[1]), dtype=np.float32)
+        self.fill(self.shards, table, out, power)
+        return out
 
-    def times(self, table: Tensor) -> Tensor:
-        """X table: [n_features, d] -> [n, d]."""
-        result = table.new_empty(self.shape[0], table.shape[1])
-        for block in self.blocks:
-            torch.mm(block.x, table, out=result[block.first : block.last])
-        return result
+    def fill(self, shards: Sequence[Shard], table: Float32, out: Float32, power: int = 1) -> None:
+        """X table for the rows of consecutive shards: [n_features, d] -> out [rows, d]."""
+        start = shards[0].first
 
-    def squared_times(self, table: Tensor) -> Tensor:
-        """(X o X) table: [n_features, d] -> [n, d]."""
-        return torch.cat([_squared(block.x) @ table for block in self.blocks])
+        def gathered(shard: Shard) -> None:
+            rows = out[shard.first - start : shard.last - start]
+            self._kernels.gather(_powered(shard.x, power), shard.features, table, rows)
 
-    def transposed_times(self, rows: Tensor) -> Tensor:
-        """X' rows: [n, d] -> [n_features, d]."""
-        total = rows.new_zeros(self.shape[1], rows.shape[1])
-        for block in self.blocks:
-            total += block.xt @ rows[block.first : block.last]
+        for _ in self._workers.map(gathered, shards):
+            pass
+
+    def transposed_times(self, rows: Float32, power: int = 1) -> Float32:
+        """X' rows, the entries of X raised to a power: [n, d] -> [n_features, d]."""
+
+        def scattered(shard: Shard) -> Float32:
+            part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
+            self._kernels.scatter(_powered(shard.x, power), rows[shard.first : shard.last], part)
+            return part
+
+        total = np.zeros((self.shape[1], rows.shape[1]), dtype=np.float32)
+        for shard, part in zip(self.shards, self._workers.map(scattered, self.shards), strict=True):
+            self.add(shard, part, total)
         return total
 
-    def squared_transposed_times(self, rows: Tensor) -> Tensor:
-        """(X o X)' rows: [n, d] -> [n_features, d]."""
-        total = rows.new_zeros(self.shape[1], rows.shape[1])
-        for block in self.blocks:
-            total += _squared(block.xt) @ rows[block.first : block.last]
-        return total
+    def add(self, shard: Shard, part: Float32, total: Float32) -> None:
+        """Add a table of the shard's own features [m, d] to one of all features [n_features, d]."""
+        m = len(shard.features)
+        home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
+        self._kernels.scatter(home, part, total)
 
 
-def _squared(matrix: Tensor) -> Tensor:
-    return with_values(matrix, matrix.values().square())
+def _cut(rows: SparseRows, work: npt.NDArray[np.integer]) -> Iterator[Shard]:
+    upto = np.cumsum(work)
+    total = int(upto[-1]) if len(upto) else 0
+    count = max(_SHARDS, total // _SHARD_WORK)
+    inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+    bounds = np.unique(np.concatenate([[0], inner, [len(rows)]]))
+    for first, last in pairwise(bounds):
+        start, stop = rows.indptr[first], rows.indptr[last]
+        indices = rows.indices[start:stop]
+        met = np.bincount(indices, minlength=rows.n_features) > 0
+        local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
+        x = Entries(rows.indptr[first : last + 1] - start, local, rows.weights[start:stop])
+        yield Shard(int(first), int(last), x, np.flatnonzero(met).astype(np.int32))
+
+
+def _powered(x: Entries, power: int) -> Entries:
+    return x if power == 1 else x._replace(weights=x.weights**power)

@@ -10,33 +10,35 @@ and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that 
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
 loss. Each feature is regularised in proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
 The terms that only the user enters do not rank and are left at zero.
+
+Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
+the axes of the other side's Gram matrix, so that its product with a vector is one of components, and a diagonal
+preconditioner sees all of it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recall.config import WholeCatalogueConfig
 from recall.models.fm import FactorizationMachine
 from recall.training.conjugate import conjugate_gradients
+from recall.training.gram import bordered_gram, principal_axes
+from recall.training.kernels.choice import load_kernels
+from recall.training.kernels.contract import Entries, Float32, Kernels
+from recall.training.observed import Chunk, ItemRange, by_item
 from recall.training.pairs import ObservedPairs
-from recall.training.sparse import FeatureMatrix, csr, sampled_products, transposed, with_values
+from recall.training.sparse import FeatureMatrix, Shard
+from recall.training.workers import Workers
 
-# A block of contexts holds about this many vector components, 16 MB: small enough that the allocator reuses its memory
-# instead of faulting it in anew, large enough that adding up the blocks' feature tables costs little.
-_BLOCK_VALUES = 1 << 22
+Float64 = npt.NDArray[np.float64]
+
 _HALVINGS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """Observed pairs as CSR over rows, with their weights [nnz]."""
-
-    pattern: Tensor
-    weights: Tensor
+_RESIDUAL = (1.0, -1.0)
+_SCORE = (0.0, 1.0)
 
 
 class WholeCatalogueSolver:
@@ -46,49 +48,52 @@ class WholeCatalogueSolver:
         model: the model that is learned.
     """
 
-    def __init__(self, model: FactorizationMachine, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
+    def __init__(
+        self,
+        model: FactorizationMachine,
+        pairs: ObservedPairs,
+        config: WholeCatalogueConfig,
+        kernels: Kernels | None = None,
+    ) -> None:
         self.model = model
         self._steps = config.steps
-        block_rows = max(256, _BLOCK_VALUES // model.k)
-        self._contexts = FeatureMatrix(pairs.contexts, block_rows)
-        self._items = FeatureMatrix(pairs.items, len(pairs.items))
-        n_contexts, n_items = self._contexts.shape[0], self._items.shape[0]
-        self._by_block = []
-        for block in self._contexts:
-            start, stop = pairs.indptr[block.first], pairs.indptr[block.last]
-            weights = torch.from_numpy(pairs.weights[start:stop])
-            indptr = pairs.indptr[block.first : block.last + 1] - start
-            pattern = csr(indptr, pairs.observed[start:stop], weights, (block.last - block.first, n_items))
-            self._by_block.append(_Observed(pattern, weights))
-        t_indptr, t_contexts, t_weights = transposed(pairs.indptr, pairs.observed, pairs.weights, n_items)
-        by_item = torch.from_numpy(t_weights)
-        self._by_item = _Observed(csr(t_indptr, t_contexts, by_item, (n_items, n_contexts)), by_item)
-        self._item_of = torch.from_numpy(np.repeat(np.arange(n_items), np.diff(t_indptr)))
+        self._kernels = kernels or load_kernels()
+        self._workers = Workers(self._kernels.threads)
+        entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
+        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers)
+        self._items = FeatureMatrix(pairs.items, np.diff(pairs.items.indptr), self._kernels, self._workers)
+        self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
+        self._chunks = tuple(by_item(pairs, self._contexts.shards, model.k))
         self._weigh(pairs, config)
+
+    @property
+    def note(self) -> str:
+        """What does the work."""
+        return f"inner loops by {self._kernels.name}"
 
     def _weigh(self, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
-        of_context = torch.from_numpy(np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32))
-        of_item = torch.from_numpy(np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32))
-        self._a = _power(of_context, config.activity)
-        self._b = _power(of_item, config.popularity)
-        total_a, total_b = self._a.sum(), self._b.sum()
-        alpha = config.unobserved * float(of_context.sum() / (total_a * total_b))
-        self._alpha_a, self._alpha_b = alpha * self._a, alpha * self._b
-        seen_by_user = self._contexts.squared_transposed_times((of_context + self._alpha_a * total_b)[:, None])
-        seen_by_item = self._items.squared_transposed_times((of_item + self._alpha_b * total_a)[:, None])
-        # a feature without data has no gradient either: any positive number keeps its row at zero
-        self._user_penalty = config.regularisation * seen_by_user.clamp_min(1e-6) ** config.nu
-        self._item_penalty = config.regularisation * seen_by_item.clamp_min(1e-6) ** config.nu
+        of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
+        of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
+        self._a, self._b = _power(of_context, config.activity), _power(of_item, config.popularity)
+        total_a, total_b = float(self._a.sum(dtype=np.float64)), float(self._b.sum(dtype=np.float64))
+        self._weight = float(of_context.sum(dtype=np.float64))
+        alpha = config.unobserved * self._weight / (total_a * total_b)
+        self._alpha_a, self._alpha_b = np.float32(alpha) * self._a, np.float32(alpha) * self._b
+        self._of_item = of_item
+        # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
+        self._user_sees = self._contexts.transposed_times(np.stack([of_context, self._alpha_a], axis=1), power=2)
+        self._item_sees = self._items.transposed_times(np.stack([of_item, self._alpha_b], axis=1), power=2)
+        self._user_penalty = _penalty(self._user_sees, total_b, config)
+        self._item_penalty = _penalty(self._item_sees, total_a, config)
 
     @torch.no_grad()
     def sweep(self) -> float:
         """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
         self._user_step()
-        users = self._contexts.times(self.model.user_factors)
-        loss = self._item_step(users)
+        loss = self._item_step()
         loss += float((self._user_penalty * self.model.user_factors.square()).sum())
-        return loss / float(self._by_item.weights.sum())
+        return loss / self._weight
 
     def state(self) -> dict[str, Tensor]:
         """Nothing beside the model: every sweep starts from its tables alone."""
@@ -99,101 +104,213 @@ class WholeCatalogueSolver:
 
     def _user_step(self) -> None:
         own, factors = self._item_side(self.model.item_weights, self.model.item_factors)
-        weighted = self._b[:, None] * factors
-        gram = factors.t() @ weighted
-        own_gram = own @ weighted
-        squares = factors.square()
+        gram = bordered_gram(self._b, factors.numpy(), self._kernels, self._workers)
+        spectrum, axes = principal_axes(gram[1:, 1:])
+        self._turn(axes)
+        factors = factors @ axes
         table = self.model.user_factors
-        target = -self._user_penalty * table
-        diagonal = self._user_penalty.expand_as(table).clone()
-        for block, seen in zip(self._contexts, self._by_block, strict=True):
-            users = block.x @ table
-            alpha = self._alpha_a[block.first : block.last, None]
-            scores = own[seen.pattern.col_indices()] + sampled_products(seen.pattern, users, factors)
-            rows = with_values(seen.pattern, seen.weights * (1 - scores)) @ factors - alpha * (own_gram + users @ gram)
-            target += block.xt @ rows
-            curvature = with_values(seen.pattern, seen.weights) @ squares + alpha * gram.diagonal()
-            diagonal += with_values(block.xt, block.xt.values().square()) @ curvature
+        base = torch.from_numpy(self._b) * own @ factors
+        target = self._user_pull(table, _RESIDUAL, -self._alpha_a, own, factors, base, spectrum)
+        target -= self._user_penalty * table
+        seen = torch.from_numpy(self._of_item)
+        of_pair = seen @ factors.square() / seen.sum()  # the mean of psi o psi over observed pairs
+        diagonal = torch.from_numpy(self._user_sees) @ torch.stack([of_pair, spectrum]) + self._user_penalty
+        nothing, zeros = torch.zeros_like(own), torch.zeros_like(base)
 
         def operator(change: Tensor) -> Tensor:
-            total = self._user_penalty * change
-            for block, seen in zip(self._contexts, self._by_block, strict=True):
-                users = block.x @ change
-                products = seen.weights * sampled_products(seen.pattern, users, factors)
-                rows = with_values(seen.pattern, products) @ factors
-                rows.addcmul_(self._alpha_a[block.first : block.last, None], users @ gram)
-                total += block.xt @ rows
-            return total
+            total = self._user_pull(change, _SCORE, self._alpha_a, nothing, factors, zeros, spectrum)
+            return total.addcmul_(self._user_penalty, change)
 
-        table.add_(conjugate_gradients(operator, target, diagonal, self._steps))
+        step, _ = conjugate_gradients(operator, target, diagonal, self._steps, self._contexts.single)
+        table.add_(step)
 
-    def _item_step(self, users: Tensor) -> float:
-        """One Gauss-Newton step of the item table against user vectors [C, k]; returns the loss without the user's penalty."""
-        model, pattern, weights = self.model, self._by_item.pattern, self._by_item.weights
-        phi = torch.cat([users.new_ones(len(users), 1), users], dim=1)
-        gram = phi.t() @ (self._a[:, None] * phi)
+    def _user_pull(
+        self,
+        table: Tensor,
+        signs: tuple[float, float],
+        scale: Float32,
+        own: Tensor,
+        factors: Tensor,
+        base: Tensor,
+        spectrum: Tensor,
+    ) -> Tensor:
+        """X' [what observed pairs pull at + scale_c (base + spectrum o phi_c)] with phi = X table: [n_user_features, k]."""
+        given, items = table.detach().numpy(), (own.numpy(), factors.numpy())
+        shades = base.numpy(), spectrum.numpy()
+        k = given.shape[1]
+
+        def pulled(shard: Shard) -> Float32:
+            part = np.zeros((len(shard.features), k), dtype=np.float32)
+            blocks = list(shard.blocks(k))
+            rows = max((last - first for first, last in blocks), default=0)
+            users, pulls = np.empty((rows, k), dtype=np.float32), np.empty((rows, k), dtype=np.float32)
+            nothing, owners = np.zeros(rows, dtype=np.float32), np.arange(rows, dtype=np.int32)
+            for first, last in blocks:
+                n = last - first
+                x = shard.x.rows(first, last)
+                pairs = self._pairs.rows(shard.first + first, shard.first + last)
+                scales = scale[shard.first + first : shard.first + last]
+                self._kernels.gather(x, shard.features, given, users[:n])
+                self._kernels.shade(scales, *shades, users[:n], pulls[:n])
+                beside = np.zeros(n, dtype=np.float32)
+                self._kernels.fit(pairs, owners[:n], signs, (nothing[:n], users[:n]), items, (beside, pulls[:n]))
+                self._kernels.scatter(x, pulls[:n], part)
+            return part
+
+        total = np.zeros(given.shape, dtype=np.float32)
+        shards = self._contexts.shards
+        for shard, part in zip(shards, self._workers.map(pulled, shards), strict=True):
+            self._contexts.add(shard, part, total)
+        return torch.from_numpy(total)
+
+    def _item_step(self) -> float:
+        """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
+        model = self.model
+        phi = _Phi(self._contexts, self._chunks, model.user_factors)
+        own, factors = self._item_side(model.item_weights, model.item_factors)
+        first = np.zeros((model.k + 1, model.k + 1))
+        residual, observed = self._item_pull(phi, _RESIDUAL, own, factors, first)
+        _, axes = principal_axes(first[1:, 1:])
+        turn = torch.eye(model.k + 1)
+        turn[1:, 1:] = axes
+        self._turn(axes)
+        phi = _Phi(self._contexts, self._chunks, model.user_factors)
+        gram = (turn.t().double() @ torch.from_numpy(first) @ turn.double()).float()
         own, factors = self._item_side(model.item_weights, model.item_factors)
         psi = torch.cat([own[:, None], factors], dim=1)
         table = torch.cat([model.item_weights[:, None], model.item_factors], dim=1)
-        scores = sampled_products(pattern, psi, phi)
-        before = self._loss_of(psi, scores, gram, table)
+        alpha_b = torch.from_numpy(self._alpha_b)[:, None]
+        before = observed + self._unobserved(psi, gram) + float((self._item_penalty * table.square()).sum())
 
         def pushed(change: Tensor) -> Tensor:
             """Jacobian of psi times a change of the table: [n_item_features, k + 1] -> [I, k + 1]."""
-            moved = self._items.times(change)
+            moved = self._items_times(change)
             inner = (model.item_factors * change[:, 1:]).sum(-1, keepdim=True)
-            moved[:, 0] += (factors * moved[:, 1:]).sum(-1) - self._items.squared_times(inner)[:, 0]
+            moved[:, 0] += (factors * moved[:, 1:]).sum(-1) - self._items_times(inner, power=2)[:, 0]
             return moved
 
         def pulled(rows: Tensor) -> Tensor:
             """Transposed Jacobian: [I, k + 1] -> [n_item_features, k + 1]."""
             own_part = rows[:, :1]
-            table_part = self._items.transposed_times(torch.cat([own_part, own_part * factors + rows[:, 1:]], dim=1))
-            table_part[:, 1:] -= self._items.squared_transposed_times(own_part) * model.item_factors
+            table_part = self._items_pull(torch.cat([own_part, own_part * factors + rows[:, 1:]], dim=1))
+            table_part[:, 1:] -= self._items_pull(own_part, power=2) * model.item_factors
             return table_part
 
         def operator(change: Tensor) -> Tensor:
             moved = pushed(change)
-            products = weights * sampled_products(pattern, moved, phi)
-            rows = with_values(pattern, products) @ phi + self._alpha_b[:, None] * (moved @ gram)
-            return pulled(rows) + self._item_penalty * change
+            rows, _ = self._item_pull(phi, _SCORE, moved[:, 0].contiguous(), moved[:, 1:].contiguous())
+            return pulled(rows.addcmul_(alpha_b, moved @ gram)).addcmul_(self._item_penalty, change)
 
-        residual = with_values(pattern, weights * (1 - scores)) @ phi - self._alpha_b[:, None] * (psi @ gram)
-        target = pulled(residual) - self._item_penalty * table
-        curvature = with_values(pattern, weights) @ phi.square() + self._alpha_b[:, None] * gram.diagonal()
-        curvature[:, 1:] += curvature[:, :1] * factors.square()
-        diagonal = self._items.squared_transposed_times(curvature) + self._item_penalty
-        step = conjugate_gradients(operator, target, diagonal, self._steps)
+        target = pulled(residual @ turn - alpha_b * (psi @ gram)) - self._item_penalty * table
+        diagonal = self._item_diagonal(factors, gram) + self._item_penalty
+        step, left = conjugate_gradients(operator, target, diagonal, self._steps, self._items.single)
+        if self._items.single:  # psi is linear in the table, the loss a parabola along the step
+            self._set_items(table + step)
+            return before - float((step * (target + left)).double().sum())
         return self._move_items(table, step, phi, gram, before)
 
-    def _move_items(self, table: Tensor, step: Tensor, phi: Tensor, gram: Tensor, before: float) -> float:
+    def _item_diagonal(self, factors: Tensor, gram: Tensor) -> Tensor:
+        """About the diagonal of the item side's operator, penalty apart: [n_item_features, k + 1]."""
+        seen, share = torch.from_numpy(self._of_item)[:, None], torch.from_numpy(self._alpha_b)[:, None]
+        # the mean of phi o phi over observed pairs is taken as that over contexts
+        mean = gram.diagonal() / gram[0, 0]
+        diagonal = torch.from_numpy(self._item_sees) @ torch.stack([mean, gram.diagonal()])
+        # the own part of an item moves by x (q - x v) with a factor v of one of its features, q = factors
+        through = seen * mean[0] + share * gram[0, 0]
+        v = self.model.item_factors
+        diagonal[:, 1:] += self._items_pull(through * factors.square(), power=2)
+        diagonal[:, 1:] -= 2 * v * self._items_pull(through * factors, power=3)
+        diagonal[:, 1:] += v.square() * self._items_pull(through, power=4)
+        return diagonal
+
+    def _item_pull(
+        self, phi: "_Phi", signs: tuple[float, float], own: Tensor, factors: Tensor, gram: Float64 | None = None
+    ) -> tuple[Tensor, float]:
+        """What observed pairs pull every item vector at, [I, k + 1], and their weighted squared errors.
+
+        Where `gram` is given, float64 [k + 1, k + 1], [1 ; phi]' diag(a) [1 ; phi] is added to it.
+        """
+        items = own.numpy(), factors.numpy()
+        out = np.zeros(len(own), dtype=np.float32), np.zeros(factors.shape, dtype=np.float32)
+        observed = 0.0
+        for chunk in self._chunks:
+            users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
+
+            def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
+                return self._kernels.fit(part.pairs, part.items, signs, items, users, out)
+
+            observed += sum(self._workers.map(fitted, chunk.ranges))
+            if gram is not None:
+                gram += bordered_gram(self._a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
+        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
+
+    def _move_items(self, table: Tensor, step: Tensor, phi: "_Phi", gram: Tensor, before: float) -> float:
         """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
             own, factors = self._item_side(moved[:, 0], moved[:, 1:])
+            _, observed = self._item_pull(phi, _RESIDUAL, own, factors)
             psi = torch.cat([own[:, None], factors], dim=1)
-            after = self._loss_of(psi, sampled_products(self._by_item.pattern, psi, phi), gram, moved)
+            after = observed + self._unobserved(psi, gram) + float((self._item_penalty * moved.square()).sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
-                self.model.item_weights.copy_(moved[:, 0])
-                self.model.item_factors.copy_(moved[:, 1:])
+                self._set_items(moved)
                 return after
             step = step / 2
         return before
 
-    def _loss_of(self, psi: Tensor, scores: Tensor, gram: Tensor, table: Tensor) -> float:
-        observed = (self._by_item.weights * (1 - scores).square()).sum()
-        everything = (self._alpha_b[:, None] * (psi @ gram) * psi).sum()
-        return float(observed + everything + (self._item_penalty * table.square()).sum())
+    def _set_items(self, table: Tensor) -> None:
+        self.model.item_weights.copy_(table[:, 0])
+        self.model.item_factors.copy_(table[:, 1:])
+
+    def _unobserved(self, psi: Tensor, gram: Tensor) -> float:
+        """The loss over all pairs, from item vectors [I, k + 1] and the contexts' Gram matrix."""
+        return float((torch.from_numpy(self._alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
+
+    def _turn(self, axes: Tensor) -> None:
+        """Turn all factors by an orthogonal matrix [k, k]."""
+        for factors in (self.model.user_factors, self.model.item_factors):
+            factors.copy_(factors @ axes)
 
     def _item_side(self, weights: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Own part [I] and vectors [I, k] of all items under a table."""
-        both = self._items.times(torch.cat([weights[:, None], factors], dim=1))
+        both = self._items_times(torch.cat([weights[:, None], factors], dim=1))
         vectors = both[:, 1:].contiguous()
-        squares = self._items.squared_times(factors.square().sum(-1, keepdim=True))[:, 0]
+        squares = self._items_times(factors.square().sum(-1, keepdim=True), power=2)[:, 0]
         return both[:, 0] + 0.5 * (vectors.square().sum(-1) - squares), vectors
 
+    def _items_times(self, table: Tensor, power: int = 1) -> Tensor:
+        return torch.from_numpy(self._items.times(table.detach().contiguous().numpy(), power))
 
-def _power(counts: Tensor, power: float) -> Tensor:
+    def _items_pull(self, rows: Tensor, power: int = 1) -> Tensor:
+        return torch.from_numpy(self._items.transposed_times(rows.contiguous().numpy(), power))
+
+
+class _Phi:
+    """Vectors of contexts, a chunk at a time; worked out again for each chunk unless there is only one."""
+
+    def __init__(self, contexts: FeatureMatrix, chunks: Sequence[Chunk], table: Tensor) -> None:
+        self._contexts = contexts
+        self._table = table.detach().numpy()
+        self._rows = np.empty((max(chunk.last - chunk.first for chunk in chunks), table.shape[1]), dtype=np.float32)
+        self._held: Chunk | None = None
+
+    def of(self, chunk: Chunk) -> Float32:
+        """float32 [last - first, k], good until the next call."""
+        rows = self._rows[: chunk.last - chunk.first]
+        if self._held is not chunk:
+            self._contexts.fill(chunk.shards, self._table, rows)
+            self._held = chunk
+        return rows
+
+
+def _power(counts: Float32, power: float) -> Float32:
     """counts^power [n], scaled to a mean of 1; a count of zero weighs as one observation."""
-    weights = counts.clamp_min(1.0) ** power
-    return weights / weights.mean()
+    weights = np.maximum(counts, np.float32(1)) ** np.float32(power)
+    return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
+
+
+def _penalty(sees: Float32, others: float, config: WholeCatalogueConfig) -> Tensor:
+    """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows."""
+    seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
+    # a feature without data has no gradient either: any positive number keeps its row at zero
+    return config.regularisation * seen.clamp_min(1e-6) ** config.nu

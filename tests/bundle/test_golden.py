@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.bundle import load_bundle
-from recall.bundle.manifest import FORMAT_VERSION
+from recall.bundle.manifest import FORMAT_VERSION, Manifest
 from recall.rebuild import rebuild
 from recall.recommender import Recommender, Request
 
@@ -15,8 +15,17 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("bundle_v") and path.is_dir())
 
 
-def test_there_is_one_of_every_format() -> None:
-    assert [path.name for path in BUNDLES] == [f"bundle_v{version}" for version in range(1, FORMAT_VERSION + 1)]
+def test_there_is_one_of_every_format_and_of_every_kind_of_the_newest() -> None:
+    manifests = [Manifest.read(folder) for folder in BUNDLES]
+    assert {manifest.format_version for manifest in manifests} == set(range(1, FORMAT_VERSION + 1))
+    newest = [manifest.model for manifest in manifests if manifest.format_version == FORMAT_VERSION]
+    assert {model.kind for model in newest} == {"fm", "fwfm", "ffm"}
+    assert {model.cosine for model in newest} == {False, True}
+
+
+def test_format_1_is_read_as_a_factorization_machine() -> None:
+    model = Manifest.read(GOLDEN / "bundle_v1").model
+    assert (model.kind, model.cosine, model.fold) == ("fm", False, None)
 
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)

@@ -108,3 +108,14 @@ def test_a_field_that_reads_the_outcome_is_reported(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,stars\na,x,5\nb,y,3\n")
     findings = check(config({"stars": {"side": "user", "kind": "numeric"}}, weight="stars"), tmp_path)
     assert one(findings, "known only once the interaction has happened").column == "stars"
+
+
+def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path: Path) -> None:
+    rows = "a,x,1,train,1\na,x,1,train,0\na,x,1,train,0\na,y,2,test,1\na,z,3,train,0\n"
+    write(tmp_path, e="user_id,item_id,t,split,y\n" + rows)
+    data = {"time": "t", "split": {"by": "column"}, "label": "y"}
+    findings = check(config(**data), tmp_path)
+    assert not [finding for finding in findings if "repeat" in finding.message or "later" in finding.message]
+    assert not [finding for finding in findings if finding.column == "y"]
+    reads = check(config({"y": {"side": "user", "kind": "categorical"}}, **data), tmp_path)
+    assert one(reads, "known only once the interaction has happened").column == "y"

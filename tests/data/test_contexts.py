@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from recall.config import parse_config
 from recall.data import contexts as module
-from recall.data.contexts import build_contexts, positives
+from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset, load_dataset
+from recall.errors import DataError
 from recall.features.encoder import FeatureEncoder
 from tests.features.rows import as_sets
 
@@ -115,3 +117,24 @@ def test_lists_as_context_are_compared_by_their_values(tmp_path: Path) -> None:
     dataset = load_dataset(parse_config({"fields": fields}), tmp_path)
     built = build_contexts(dataset, FeatureEncoder.fit(dataset), np.arange(4))
     assert built.context.tolist() == [0, 0, 1, 2]
+
+
+def test_what_was_not_taken_has_the_context_and_history_of_its_moment(tmp_path: Path) -> None:
+    rows = ["a,x,1,1,1", "a,y,2,2,0", "a,z,1,3,1", "a,x,2,4,0", "b,y,1,1,0"]
+    (tmp_path / "e.csv").write_text("user_id,item_id,hour,t,y\n" + "\n".join(rows) + "\n")
+    data = {"interactions": "e.csv", "time": "t", "label": "y"}
+    fields = {"user_id": field(), "hour": field(), "history": {"kind": "history", "lags": [[1, 1], [2, 2]], "norm": "none"}}
+    config = parse_config({"data": data, "fields": {**ITEM, **fields}})
+    dataset = load_dataset(config, tmp_path)
+    encoder = FeatureEncoder.fit(dataset)
+    built = negative_contexts(dataset, encoder, np.arange(3))
+    asked = [("a", "2", ["x"]), ("a", "2", ["z", "x"]), ("b", "1", [])]
+    expected = [encoder.encode_user({"user_id": user, "hour": hour}, history).rows for user, hour, history in asked]
+    assert as_sets(built.features) == [as_sets(rows)[0] for rows in expected]
+    assert built.event.tolist() == [0, 1, 2]
+    plain = parse_config({"data": data, "fields": {**ITEM, "user_id": field(), "hour": field()}})
+    again = load_dataset(plain, tmp_path)
+    shared = negative_contexts(again, FeatureEncoder.fit(again), np.arange(3))
+    assert shared.context.tolist() == [0, 0, 1]
+    with pytest.raises(DataError, match="label"):
+        negative_contexts(replace(again, negatives=None), FeatureEncoder.fit(again), np.arange(1))

@@ -225,3 +225,84 @@ def test_the_fingerprint_tells_types_and_borders_of_values_apart(tiny_dataset: D
     ]
     prints = {replace(tiny_dataset, items=column.to_frame()).fingerprint() for column in columns}
     assert len(prints) == len(columns)
+
+
+LABELLED = "user_id,item_id,t,hour,y\na,1,1,1,1\na,2,2,9,0\na,3,3,2,1\nb,9,1,8,0\na,4,4,3,1\na,5,4,7,0\nc,6,5,6,0\nb,7,7,5,1\n"
+
+
+def labelled(folder: Path, **data: Any) -> Dataset:
+    write_csv(folder, "e.csv", LABELLED)
+    fields = {"hour": {"side": "user", "kind": "numeric"}}
+    return load_dataset(config(fields, interactions="e.csv", time="t", label="y", **data), folder)
+
+
+def test_rows_of_label_0_are_no_interactions(tmp_path: Path) -> None:
+    dataset = labelled(tmp_path)
+    ids = dataset.items["item_id"]
+    assert ids.gather(dataset.events["item"]).to_list() == ["1", "3", "4", "7"]
+    assert dataset.events.columns == ["user", "item", "weight", "split", "hour"]
+    negatives = dataset.negatives
+    assert negatives is not None
+    assert ids.gather(negatives["item"]).to_list() == ["2", "5", "9", "6"]
+    assert dataset.users["user_id"].gather(negatives["user"]).to_list() == ["a", "a", "b", "c"]
+    assert negatives["hour"].to_list() == [9.0, 7.0, 8.0, 6.0]
+    assert negatives["before"].to_list() == [1, 3, 3, 4]
+    assert negatives.schema == {**dataset.events.schema, "before": pl.Int64}
+    write_csv(tmp_path, "plain.csv", "user_id,item_id\na,1\n")
+    assert load_dataset(config(interactions="plain.csv"), tmp_path).negatives is None
+
+
+def test_everything_else_is_as_if_they_were_not_there(tmp_path: Path) -> None:
+    dataset = labelled(tmp_path, split={"by": "last"})
+    kept = "\n".join(line for line in LABELLED.splitlines() if not line.endswith(",0"))
+    write_csv(tmp_path, "e.csv", kept)
+    fields = {"hour": {"side": "user", "kind": "numeric"}}
+    without = load_dataset(config(fields, interactions="e.csv", time="t", split={"by": "last"}), tmp_path)
+    names = ["weight", "split", "hour"]
+    assert dataset.events.select(names).equals(without.events.select(names))
+    for side in ("user", "item"):
+        table, other = getattr(dataset, f"{side}s"), getattr(without, f"{side}s")
+        ids, others = table[f"{side}_id"].gather(dataset.events[side]), other[f"{side}_id"].gather(without.events[side])
+        assert ids.equals(others)
+
+
+@pytest.mark.parametrize(
+    ("split", "parts"),
+    [
+        ({"by": "none"}, [TRAIN] * 4),
+        # a's 2 comes before what validates; a's 5 after all of theirs; b's 9 before what tests; c has nothing
+        ({"by": "last"}, [VALID, TEST, TEST, TRAIN]),
+        ({"by": "time", "test": 4, "valid": 2}, [VALID, TEST, TRAIN, TEST]),
+        (
+            {"by": "column", "column": "hour", "train": ["1", "2", "3", "5"], "valid": ["9"], "test": ["7", "8", "6"]},
+            [VALID, TEST, TEST, TEST],
+        ),
+    ],
+)
+def test_each_split_says_where_they_belong(tmp_path: Path, split: dict[str, Any], parts: list[int]) -> None:
+    negatives = labelled(tmp_path, split=split).negatives
+    assert negatives is not None
+    assert negatives["split"].to_list() == parts
+
+
+def test_carving_takes_its_share_of_both(tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 9},i{n},{n % 2}\n" for n in range(200))
+    write_csv(tmp_path, "e.csv", "user_id,item_id,y\n" + rows)
+    dataset = load_dataset(config(interactions="e.csv", label="y", carve=0.1), tmp_path)
+    assert dataset.negatives is not None
+    assert len(dataset.select(VALID)) == (dataset.negatives["split"] == VALID).sum() == 10
+
+
+def test_labels_change_the_fingerprint(tmp_path: Path) -> None:
+    before = labelled(tmp_path).fingerprint()
+    write_csv(tmp_path, "e.csv", LABELLED.replace("b,9,1,8,0", "b,9,1,9,0"))
+    fields = {"hour": {"side": "user", "kind": "numeric"}}
+    assert load_dataset(config(fields, interactions="e.csv", time="t", label="y"), tmp_path).fingerprint() != before
+
+
+@pytest.mark.parametrize(("y", "message"), [("2", "neither 0 nor 1"), ("", "no label"), ("yes", "no number"), ("0", "label 1")])
+def test_a_label_is_0_or_1(tmp_path: Path, y: str, message: str) -> None:
+    write_csv(tmp_path, "e.csv", f"user_id,item_id,y\na,1,{'0' if y == '0' else '1'}\na,2,{y}\n")
+    with pytest.raises(DataError, match=message) as raised:
+        load_dataset(config(interactions="e.csv", label="y"), tmp_path)
+    assert "column 'y'" in raised.value.where

@@ -1,6 +1,6 @@
-"""Made `bundle_v1`, and would make the bundle of a newer format: run it once when the format version rises.
+"""Made the bundles beside it, and would make those of a newer format: run it for each model when the format version rises.
 
-    PYTHONPATH=. python tests/golden/make_bundle.py tests/golden/bundle_v2
+    for model in fm fwfm ffm cosine; do PYTHONPATH=. python tests/golden/make_bundle.py $model; done
 
 A bundle that is committed is never made again: it stands for those that are out there.
 """
@@ -15,11 +15,12 @@ import orjson
 import polars as pl
 import torch
 
+from recall.bundle.manifest import FORMAT_VERSION
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine
+from recall.models.family import new_model
 from recall.recommender import Recommender, Request
 
 REQUESTS = {
@@ -35,15 +36,26 @@ REQUESTS = {
 }
 
 
+MODELS = {
+    "fm": {"kind": "fm", "k": 3},
+    "fwfm": {"kind": "fwfm", "k": 2, "rank": 2},
+    "ffm": {"kind": "ffm", "k": 2},
+    "cosine": {"kind": "fwfm", "k": 2, "cosine": True},
+}
+
+
 def main() -> None:
     """Write the bundle, and beside it what it answers."""
-    target = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    name = sys.argv[1]
+    target = Path(__file__).parent / f"bundle_v{FORMAT_VERSION}_{name}"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_tables(folder)
         config = parse_config(
             {
                 "name": "golden",
+                "model": MODELS[name],
+                "train": {"method": "minibatch"},
                 "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
                 "fields": {
                     "user_id": {"side": "user", "kind": "categorical"},
@@ -59,7 +71,7 @@ def main() -> None:
         )
         dataset = load_dataset(config, folder)
         encoder = FeatureEncoder.fit(dataset)
-        model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, 3)
+        model = new_model(config.model, encoder.user_fields, encoder.item_fields)
         rng = np.random.default_rng(1)
         with torch.no_grad():
             for parameter in model.parameters():

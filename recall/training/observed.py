@@ -1,0 +1,81 @@
+"""Observed pairs in the two orders in which the whole-catalogue solver walks over them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from recall.training.kernels.contract import Entries, Int32
+from recall.training.pairs import ObservedPairs
+from recall.training.sparse import Shard
+
+_CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB
+_RANGES = 16  # parts of a chunk that may be worked on at the same time; no two share an item
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRange:
+    """Pairs of some contexts and some items, item after item.
+
+    Attributes:
+        items: int32 [n], one for each row of `pairs`.
+        pairs: indices are contexts, counted from the first one of the chunk.
+    """
+
+    items: Int32
+    pairs: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The pairs of consecutive shards of contexts, item after item.
+
+    Attributes:
+        shards: of the contexts' feature matrix.
+        ranges: all pairs; no two ranges share an item.
+    """
+
+    shards: tuple[Shard, ...]
+    ranges: tuple[ItemRange, ...]
+
+    @property
+    def first(self) -> int:
+        """The first context."""
+        return self.shards[0].first
+
+    @property
+    def last(self) -> int:
+        """One past the last context."""
+        return self.shards[-1].last
+
+
+def by_item(pairs: ObservedPairs, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
+    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context."""
+    rows = max(1, _CHUNK_VALUES // max(k, 1))
+    taken: list[Shard] = []
+    for shard in shards:
+        if taken and shard.last - taken[0].first > rows:
+            yield _chunk(pairs, tuple(taken))
+            taken = []
+        taken.append(shard)
+    if taken:
+        yield _chunk(pairs, tuple(taken))
+
+
+def _chunk(pairs: ObservedPairs, shards: tuple[Shard, ...]) -> Chunk:
+    first, last = shards[0].first, shards[-1].last
+    start, stop = pairs.indptr[first], pairs.indptr[last]
+    observed = pairs.observed[start:stop]
+    order = np.argsort(observed, kind="stable")
+    owners = np.repeat(np.arange(last - first, dtype=np.int32), np.diff(pairs.indptr[first : last + 1]))[order]
+    weights = pairs.weights[start:stop][order]
+    counts = np.bincount(observed, minlength=len(pairs.items))
+    items = np.flatnonzero(counts).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(counts[items])])
+    inner = np.searchsorted(indptr, np.arange(1, _RANGES) * (len(observed) / _RANGES))
+    bounds = np.unique(np.concatenate([[0], inner, [len(items)]]))
+    ranges = tuple(
+        ItemRange(items[low:high], Entries(indptr[low : high + 1], owners, weights)) for low, high in pairwise(bounds)
+    )
+    return Chunk(shards, ranges)

@@ -1,0 +1,27 @@
+"""Threads that share out the parts of a sum."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Maps a function over parts, several at a time, and gives the results in the order of the parts.
+
+    How the work is cut never depends on the number of threads, so neither do the bits of what is added up from it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._ahead = 2 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
+
+    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """function(part) for every part, in their order."""
+        if self._pool is None:
+            yield from map(function, parts)
+            return
+        for first in range(0, len(parts), self._ahead):
+            yield from self._pool.map(function, parts[first : first + self._ahead])

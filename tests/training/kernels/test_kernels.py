@@ -1,0 +1,103 @@
+"""One suite over all kernels: each against the definition, in float64."""
+
+import numpy as np
+import pytest
+
+from recall.training.kernels.compiled import CompiledKernels
+from recall.training.kernels.contract import Entries
+from recall.training.kernels.portable import PortableKernels
+
+KERNELS = [CompiledKernels(), PortableKernels()]
+
+
+@pytest.fixture(params=KERNELS, ids=lambda kernels: type(kernels).__name__)
+def kernels(request):
+    return request.param
+
+
+@pytest.fixture(params=[1, 5, 64])
+def d(request):
+    return request.param
+
+
+def entries(rng, n, columns, longest=9):
+    """Rows of 0 to `longest` entries, given as rows of a longer array, so that indptr does not start at 0."""
+    lengths = rng.integers(0, longest + 1, n + 3)
+    indices = np.concatenate([rng.choice(columns, length, replace=False) for length in lengths]).astype(np.int32)
+    whole = Entries(np.concatenate([[0], np.cumsum(lengths)]), indices, normal(rng, lengths.sum()))
+    return whole.rows(3, n + 3)
+
+
+def normal(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def dense(x, columns):
+    result = np.zeros((x.n, columns))
+    for r in range(x.n):
+        for e in range(x.indptr[r], x.indptr[r + 1]):
+            result[r, x.indices[e]] += x.weights[e]
+    return result
+
+
+def close(left, right):
+    np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
+
+
+def test_gather(kernels, d):
+    rng = np.random.default_rng(0)
+    x, table = entries(rng, 30, 12), normal(rng, 40, d)
+    features = rng.choice(40, 12, replace=False).astype(np.int32)
+    out = np.full((30, d), np.nan, dtype=np.float32)
+    kernels.gather(x, features, table, out)
+    close(out, dense(x, 12) @ table[features].astype(np.float64))
+
+
+def test_scatter(kernels, d):
+    rng = np.random.default_rng(1)
+    x, rows, out = entries(rng, 30, 12), normal(rng, 30, d), normal(rng, 12, d)
+    expected = out + dense(x, 12).T @ rows.astype(np.float64)
+    kernels.scatter(x, rows, out)
+    close(out, expected)
+
+
+@pytest.mark.parametrize("signs", [(1.0, -1.0), (0.0, 1.0)])
+def test_fit(kernels, d, signs):
+    rng = np.random.default_rng(2)
+    pairs, owners = entries(rng, 20, 15), rng.permutation(20).astype(np.int32)
+    left, right = (normal(rng, 20), normal(rng, 20, d)), (normal(rng, 15), normal(rng, 15, d))
+    out = normal(rng, 20), normal(rng, 20, d)
+    w = np.zeros((20, 15))
+    w[owners] = dense(pairs, 15)
+    error = signs[0] + signs[1] * (left[0][:, None] + right[0] + left[1] @ right[1].T.astype(np.float64))
+    expected = out[0] + (w * error).sum(1), out[1] + (w * error) @ right[1]
+    energy = kernels.fit(pairs, owners, signs, left, right, out)
+    assert energy == pytest.approx((w * error**2).sum(), rel=1e-4)
+    close(out[0], expected[0])
+    close(out[1], expected[1])
+
+
+def test_shade(kernels, d):
+    rng = np.random.default_rng(3)
+    scale, base, spectrum, rows = normal(rng, 8), normal(rng, d), normal(rng, d), normal(rng, 8, d)
+    out = np.full((8, d), np.nan, dtype=np.float32)
+    kernels.shade(scale, base, spectrum, rows, out)
+    close(out, scale[:, None] * (base + spectrum * rows))
+
+
+def test_gram(kernels, d):
+    rng = np.random.default_rng(4)
+    weights, rows, border, out = normal(rng, 23), normal(rng, 23, d), normal(rng, d), normal(rng, d, d)
+    expected = border + weights @ rows, out + rows.T @ (weights[:, None] * rows.astype(np.float64))
+    kernels.gram(weights, rows, border, out)
+    close(border, expected[0])
+    close(np.tril(out), np.tril(expected[1]))
+
+
+def test_what_is_not_a_number_is_not_lost(kernels):
+    rng = np.random.default_rng(5)
+    x, table, out = entries(rng, 30, 12), normal(rng, 12, 4), np.zeros((30, 4), dtype=np.float32)
+    table[3, 2] = np.nan
+    kernels.gather(x, np.arange(12, dtype=np.int32), table, out)
+    assert (np.isnan(out[:, 2]) == (dense(x, 12)[:, 3] != 0)).all()
+    assert not np.isnan(np.delete(out, 2, axis=1)).any()
