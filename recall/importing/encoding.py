@@ -17,9 +17,7 @@ from recall.importing.foreign import Float64, ForeignModel, Side
 from recall.importing.mapping import Feature, Mapped
 from recall.schema import CrossField, HistoryField, Schema
 from recall.vectors.contract import Tables
-from recall.vectors.ffm import FFMTables
-from recall.vectors.fm import FMTables
-from recall.vectors.sums import SumTables
+from recall.vectors.family import Layout
 from recall.vocabulary import FIRST, Vocabulary
 
 
@@ -58,16 +56,16 @@ def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> T
     numbers = [mapped.fields[block.field][0].field_number for block in blocks] if model.kind == "ffm" else None
     user_factors, user_weights = _rows(model, mapped, "user", encoder.user_blocks, numbers)
     item_factors, item_weights = _rows(model, mapped, "item", encoder.item_blocks, numbers)
-    kind = {"fm": FMTables, "ffm": FFMTables, "sums": SumTables}[model.kind]
-    return kind(
-        encoder.user_fields,
-        encoder.item_fields,
-        user_factors.astype(np.float32),
-        user_weights.astype(np.float32),
-        item_factors.astype(np.float32),
-        item_weights.astype(np.float32),
-        model.bias,
-    )
+    arrays = {
+        "user_factors": user_factors,
+        "user_weights": user_weights,
+        "item_factors": item_factors,
+        "item_weights": item_weights,
+        "bias": np.array([model.bias]),
+    }
+    layout = Layout(model.kind, model.k, None, cosine=False)
+    single = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return layout.tables(single, encoder.user_fields, encoder.item_fields)
 
 
 def _rows(

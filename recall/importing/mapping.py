@@ -155,7 +155,7 @@ def _feature(values: Mapping[str, str | None], place: int, path: Path) -> Featur
         raise DataError(f"feature of field {field!r} has no value", where=where, mend="Only a numeric field needs none")
     return Feature(
         _number(values["feature"], "feature", where),
-        cast(Side, side),
+        side,
         field,
         value or "",
         cast(FieldKind, kind),
