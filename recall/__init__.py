@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         RequestError,
         TrainingError,
     )
-    from recall.recommender import Recommendations, Recommender, Request, ScoredItem
+    from recall.recommender import Prediction, Recommendations, Recommender, Request, ScoredItem
 
 __all__ = [
     "BundleError",
@@ -28,6 +28,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "IndexFileError",
+    "Prediction",
     "PublishBusyError",
     "PublishError",
     "RecallError",
@@ -43,7 +44,7 @@ __all__ = [
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
-    "recall.recommender": ("Recommendations", "Recommender", "Request", "ScoredItem"),
+    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "Request", "ScoredItem"),
 }
 
 

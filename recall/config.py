@@ -87,6 +87,8 @@ class DataConfig(_Section):
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
     """Positive strength of an interaction; 1 for all when left out."""
+    half_life: float | None = Field(default=None, gt=0)
+    """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
     label: str | None = None
     """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
     split: Split = NoSplit()
@@ -163,12 +165,11 @@ class StoppingConfig(_Section):
     """At most this many validation requests are looked at, drawn once."""
 
 
-class WholeCatalogueConfig(_Section):
-    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+class OpeningConfig(_Section):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients, before another objective."""
 
-    method: Literal["whole-catalogue"] = "whole-catalogue"
-    sweeps: int = Field(default=12, ge=1)
-    """Times that both sides are solved, at most."""
+    sweeps: int = Field(default=6, ge=1)
+    """Times that both sides are solved."""
     steps: int = Field(default=5, ge=1)
     """Conjugate-gradient steps on each side in each sweep."""
     unobserved: float = Field(default=20.0, gt=0)
@@ -185,35 +186,108 @@ class WholeCatalogueConfig(_Section):
     """Share of contexts and items repeated with values dropped, which trains the unknown rows."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of a starting vector's length."""
+
+
+class SquareConfig(OpeningConfig):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+
+    objective: Literal["square"] = "square"
+    sweeps: int = Field(default=12, ge=1)
+    """Times that both sides are solved, at most."""
     stopping: StoppingConfig = StoppingConfig()
 
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length."""
+        return self.scale
 
-class MiniBatchConfig(_Section):
-    """Logistic loss on observed pairs and sampled negatives, by stochastic gradients."""
 
-    method: Literal["minibatch"]
-    epochs: int = Field(default=10, ge=1)
-    """Passes over the training interactions, at most."""
-    optimiser: Literal["adam", "adagrad"] = "adagrad"
-    """Rule that turns gradients into steps."""
-    learning_rate: float = Field(default=0.05, gt=0)
+class FTRLConfig(_Section):
+    """FTRL-Proximal for the first-order weights, which makes many of them exactly zero."""
+
+    l1: float = Field(default=0.001, ge=0)
+    """Weight of the sum of absolute values; larger makes more weights zero."""
+    l2: float = Field(default=0.0, ge=0)
+    """Weight of the squared size."""
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Alpha of McMahan et al. 2013; beta is 1."""
+
+
+class GradientConfig(_Section):
+    """What all learning by stochastic gradients has in common."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training part, at most."""
+    optimiser: Literal["adam", "adagrad", "sgd"] = "adam"
+    """Rule that turns gradients into steps of the rows that a batch uses."""
+    learning_rate: float = Field(default=0.01, gt=0)
     """Size of a step."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Let the learning rate fall to 0 in a straight line over all epochs, or leave it."""
+    first_order: FTRLConfig | None = None
+    """A rule of their own for the first-order weights; that of the factors when left out."""
+    regularisation: float = Field(default=0.0, ge=0)
+    """Weight of the squared size of the parameters that a step touches."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a context's values left out of each batch, the others weighing more."""
+    drop: float = Field(default=0.02, ge=0, lt=1)
+    """Share of a batch's contexts and items of which about half of the fields are unknown, which trains the unknown rows."""
+    scale: float = Field(default=1.0, gt=0)
+    """Standard deviation of a starting vector's length."""
+    opening: OpeningConfig | None = None
+    """Sweeps of the square loss to begin with; from chance when left out."""
+    stopping: StoppingConfig = StoppingConfig()
+
+    @property
+    def sweeps(self) -> int:
+        """Epochs, and the sweeps of an opening before them."""
+        return self.epochs + (self.opening.sweeps if self.opening is not None else 0)
+
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length, of the opening where there is one."""
+        return self.scale if self.opening is None else self.opening.scale
+
+
+class SoftmaxConfig(GradientConfig):
+    """Softmax: an observed item against the whole catalogue, or a part of it."""
+
+    objective: Literal["softmax"]
+    candidates: Literal["all", "sampled", "in-batch"] = "all"
+    """Against every item, against draws that a batch shares, or against the items of the batch's other pairs."""
+    batch: int = Field(default=256, ge=1)
+    """Contexts in one step; observed pairs in one step with candidates "in-batch"."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Scores are divided by it; about 0.1 with model.cosine."""
+    activity: float = Field(default=1.0, ge=0, le=2)
+    """A context weighs as this power of its observed weight."""
+    samples: int = Field(default=1024, ge=1)
+    """Draws in one step with candidates "sampled"."""
+    popularity: float = Field(default=0.5, ge=0, le=2)
+    """Samples are drawn with this power of the item's observed count."""
+    correct: bool = True
+    """With candidates "in-batch": take the logarithm of an item's share of all pairs from its scores."""
+
+
+class PairwiseConfig(GradientConfig):
+    """An observed item against negatives of its own: BPR, WARP, or log loss, which gives probabilities."""
+
+    objective: Literal["bpr", "warp", "logistic"]
     batch: int = Field(default=4096, ge=1)
     """Observed pairs in one step."""
     negatives: int = Field(default=4, ge=1)
-    """Negatives drawn for each observed pair."""
+    """Negatives drawn for each observed pair; with "warp" at most this many, until one scores too high."""
     popularity: float = Field(default=0.5, ge=0, le=2)
     """Negatives are drawn with this power of the item's observed count."""
-    regularisation: float = Field(default=1e-6, ge=0)
-    """Weight of the squared size of the parameters that a step touches."""
-    drop: float = Field(default=0.05, ge=0, lt=1)
-    """Share of feature values dropped at random, which trains the unknown rows."""
-    scale: float = Field(default=0.1, gt=0)
-    """Standard deviation of a starting vector's length."""
-    stopping: StoppingConfig = StoppingConfig()
+    hard: float = Field(default=0.0, ge=0, le=1)
+    """Share of the negatives drawn from the items that the model, as it was at the start of the epoch, puts on top."""
+    pool: int = Field(default=100, ge=1, le=1000)
+    """Length of the list that hard negatives are drawn from."""
+    margin: float = Field(default=1.0, gt=0)
+    """With "warp": how far an observed item must score above a negative."""
 
 
-Train = Annotated[WholeCatalogueConfig | MiniBatchConfig, Field(discriminator="method")]
+Train = Annotated[SquareConfig | SoftmaxConfig | PairwiseConfig, Field(discriminator="objective")]
 
 
 class IndexConfig(_Section):
@@ -267,7 +341,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     fields: dict[str, AnyField]
     model: Annotated[ModelConfig, Field(discriminator="kind")] = FMConfig()
-    train: Train = WholeCatalogueConfig()
+    train: Train = SquareConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
@@ -277,7 +351,7 @@ class RunConfig(_Section):
     def _usual_kinds(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        usual = {"model": {"kind": "fm"}, "train": {"method": "whole-catalogue"}}
+        usual = {"model": {"kind": "fm"}, "train": {"objective": "square"}}
         given = {name: {**tag, **values[name]} for name, tag in usual.items() if isinstance(values.get(name), dict)}
         return {**values, **given}
 
@@ -286,15 +360,19 @@ class RunConfig(_Section):
         schema = self.schema_
         if schema.history is not None and self.data.time is None:
             raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        if self.data.half_life is not None and self.data.time is None:
+            raise ValueError("data.half_life needs data.time, the column that orders each user's interactions")
         return self
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> "RunConfig":
-        if isinstance(self.train, WholeCatalogueConfig):
+        if isinstance(self.train, SquareConfig):
             if self.model.cosine:
                 raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
             if self.model.kind != "fm":
-                raise ValueError(f"method 'whole-catalogue' trains model.kind 'fm', not {self.model.kind!r}")
+                raise ValueError(f"objective 'square' trains model.kind 'fm', not {self.model.kind!r}")
+        elif self.train.opening is not None and self.model.kind != "fm":
+            raise ValueError(f"the square loss of train.opening trains model.kind 'fm', not {self.model.kind!r}")
         return self
 
     @property
@@ -399,7 +477,7 @@ def _tags(member: Any) -> tuple[str, ...]:
         return ()
     return tuple(
         str(value)
-        for name in ("kind", "by", "method")
+        for name in ("kind", "by", "objective")
         if name in member.model_fields
         for value in get_args(member.model_fields[name].annotation)
     )

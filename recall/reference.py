@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from recall.config import RunConfig
 
-_TAGS = ("by", "kind", "method")
+_TAGS = ("by", "kind", "objective")
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 

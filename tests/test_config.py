@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recall.config import ColumnSplit, LastSplit, MiniBatchConfig, WholeCatalogueConfig, load_config, parse_config
+from recall.config import ColumnSplit, LastSplit, PairwiseConfig, SquareConfig, load_config, parse_config
 from recall.errors import ConfigError
 
 FIELDS = {
@@ -45,7 +45,7 @@ def test_one_file_says_everything(file: Path) -> None:
     config = load_config(file)
     assert (config.name, config.seed, config.model.k) == ("films", 3, 16)
     assert config.data.split == LastSplit(by="last", test=2)
-    assert config.train == WholeCatalogueConfig(sweeps=4)
+    assert config.train == SquareConfig(sweeps=4)
     assert list(config.schema_.fields) == ["user_id", "item_id", "past"]
     assert config.schema_.history is not None
     assert config.schema_.history.lags == ((1, 1), (2, 5))
@@ -65,12 +65,12 @@ def test_settings_are_overridden_by_their_path(file: Path) -> None:
         "index.kind=exact",
     ]
     config = load_config(file, overrides)
-    assert isinstance(config.train, WholeCatalogueConfig)
+    assert isinstance(config.train, SquareConfig)
     assert (config.train.sweeps, config.data.interactions, config.name) == (7, "other.parquet", "x y")
     assert config.data.split == ColumnSplit(by="column")
     assert config.index.kind == "exact"
-    method = load_config(file, ['train={method="minibatch", epochs=2}'])
-    assert method.train == MiniBatchConfig(method="minibatch", epochs=2)
+    other = load_config(file, ['train={objective="bpr", epochs=2}'])
+    assert other.train == PairwiseConfig(objective="bpr", epochs=2)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_override_that_says_nothing_is_refused(file: Path, override: str, mes
         ),
         ({"data": {"carve": 2}}, "data.carve: Input should be less than 1 (given: 2)"),
         ({"train": {"sweeps": "x"}}, "train.sweeps: Input should be a valid integer"),
-        ({"train": {"method": "minibatch", "epoch": 1}}, "train.epoch: this key is not known. Did you mean 'epochs'?"),
+        ({"train": {"objective": "softmax", "epoch": 1}}, "train.epoch: this key is not known. Did you mean 'epochs'?"),
         ({"train": {"stopping": {"patience": 0}}}, "train.stopping.patience: Input should be greater than or equal to 1"),
         ({"fields": {**FIELDS, "x": {"side": "user", "kind": "bag", "nrom": "sqrt"}}}, "fields.x.nrom: this key is not known"),
         ({"fields": {**FIELDS, "x": {"side": "user", "kind": "fancy"}}}, "fields.x: Input tag 'fancy'"),

@@ -38,6 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
+    "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
     "recall.export": {

@@ -17,6 +17,7 @@ from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate
 from recall.cli.importing import import_model
 from recall.cli.init import init
+from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def application() -> typer.Typer:
     """All commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
+    app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
     app.callback()(_options)

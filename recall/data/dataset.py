@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, RunConfig
+from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
 from recall.data.split import TRAIN, Parts, Places, carve, column_parts, negative_parts, sorted_parts
@@ -126,6 +127,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
     events = rows.take(order, parts)
+    if data.half_life is not None:
+        events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
     negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
     return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
 

@@ -14,6 +14,7 @@ from recall.evaluation.ablation import Ablation, ablate
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.cold import ColdStart, start_cold
 from recall.evaluation.dial import Dial, turn
+from recall.evaluation.discrimination import Discrimination, discriminate
 from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.requests import requests
@@ -72,6 +73,8 @@ class EvaluationReport(BaseModel):
     """The curve over the popularity dial; None when `evaluation.dial` is empty."""
     cold: ColdStart
     """What is left when ids are unknown."""
+    discrimination: Discrimination | None = None
+    """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
     """What each field is worth, where that was asked for."""
     rival: Rival | None = None
@@ -155,6 +158,7 @@ def evaluate(
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=turn(trial, config.evaluation, seed),
         cold=start_cold(trial, recommender.bundle, by_popularity.take(drawn), config.evaluation, seed),
+        discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
         ablation=ablate(trial, recommender.bundle, config.evaluation, seed) if ablated else None,
         rival=rival,
         seconds=time.monotonic() - started,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from recall.training.kernels.contract import Entries, Int32
+from recall.training.kernels.contract import Entries, Int32, Int64
 from recall.training.pairs import ObservedPairs
 from recall.training.sparse import Shard
 
@@ -65,17 +65,27 @@ def by_item(pairs: ObservedPairs, shards: Sequence[Shard], k: int) -> Iterator[C
 
 def _chunk(pairs: ObservedPairs, shards: tuple[Shard, ...]) -> Chunk:
     first, last = shards[0].first, shards[-1].last
-    start, stop = pairs.indptr[first], pairs.indptr[last]
-    observed = pairs.observed[start:stop]
-    order = np.argsort(observed, kind="stable")
-    owners = np.repeat(np.arange(last - first, dtype=np.int32), np.diff(pairs.indptr[first : last + 1]))[order]
-    weights = pairs.weights[start:stop][order]
-    counts = np.bincount(observed, minlength=len(pairs.items))
-    items = np.flatnonzero(counts).astype(np.int32)
-    indptr = np.concatenate([[0], np.cumsum(counts[items])])
-    inner = np.searchsorted(indptr, np.arange(1, _RANGES) * (len(observed) / _RANGES))
-    bounds = np.unique(np.concatenate([[0], inner, [len(items)]]))
+    by_context = Entries(pairs.indptr[first : last + 1], pairs.observed, pairs.weights)
+    turned = transposed(by_context, len(pairs.items))
+    items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
+    indptr = np.append(turned.indptr[items], turned.indptr[-1])
     ranges = tuple(
-        ItemRange(items[low:high], Entries(indptr[low : high + 1], owners, weights)) for low, high in pairwise(bounds)
+        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, _RANGES)
     )
     return Chunk(shards, ranges)
+
+
+def transposed(pairs: Entries, columns: int) -> Entries:
+    """The same pairs as one row for each column, its entries in the order of the rows they come from."""
+    start, stop = pairs.indptr[0], pairs.indptr[-1]
+    order = np.argsort(pairs.indices[start:stop], kind="stable")
+    rows = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))
+    counts = np.bincount(pairs.indices[start:stop], minlength=columns)
+    return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])
+
+
+def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
+    """Ranges of rows with about equally many entries each, at most `parts` of them."""
+    inner = np.searchsorted(indptr, indptr[0] + np.arange(1, parts) * ((indptr[-1] - indptr[0]) / parts))
+    bounds = np.unique(np.concatenate([[0], inner, [len(indptr) - 1]]))
+    return [(int(low), int(high)) for low, high in pairwise(bounds)]

@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 from recall.data.contexts import build_contexts, positives
 from recall.data.dataset import Dataset
-from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
-from recall.vocabulary import MISSING, UNKNOWN
+from recall.training.dropping import Dropping
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class ObservedPairs:
         """int64 [nnz], the context of each pair."""
         return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
 
-    def with_dropped_values(self, share: float, encoder: FeatureEncoder, rng: np.random.Generator) -> "ObservedPairs":
+    def with_dropped_values(self, share: float, rng: np.random.Generator) -> "ObservedPairs":
         """The same pairs beside copies of some rows in which values are unknown.
 
         A random `share` of contexts and of items is repeated, with their observations; in each copy about half of the
@@ -65,7 +64,6 @@ class ObservedPairs:
 
         Args:
             share: in [0, 1).
-            encoder: tells which features lie in one block.
             rng: draws the rows and blocks.
         """
         contexts = np.flatnonzero(rng.random(len(self.contexts)) < share)
@@ -76,12 +74,12 @@ class ObservedPairs:
         source = np.repeat(self.indptr[:-1][contexts] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         copied = replace(
             self,
-            contexts=SparseRows.below([self.contexts, _drop(self.contexts, contexts, encoder.user_blocks, rng)]),
+            contexts=SparseRows.below([self.contexts, _drop(self.contexts, contexts, self.user_fields, rng)]),
             indptr=np.concatenate([self.indptr, self.indptr[-1] + np.cumsum(lengths)]),
             observed=np.concatenate([self.observed, self.observed[source]]),
             weights=np.concatenate([self.weights, self.weights[source]]),
         )
-        return copied._with_item_copies(items, _drop(self.items, items, encoder.item_blocks, rng))
+        return copied._with_item_copies(items, _drop(self.items, items, self.item_fields, rng))
 
     def _with_item_copies(self, items: npt.NDArray[np.integer], rows: SparseRows) -> "ObservedPairs":
         copy_of = np.full(len(self.items), -1, dtype=np.int32)
@@ -99,18 +97,9 @@ class ObservedPairs:
         )
 
 
-def _drop(full: SparseRows, chosen: npt.NDArray[np.integer], blocks: tuple[Block, ...], rng: np.random.Generator) -> SparseRows:
-    """The rows at positions `chosen`; a coin for each row and block decides whether its features are replaced."""
-    rows = full.take(chosen)
-    row = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(rows.indptr))
-    offsets = np.array([block.offset for block in blocks], dtype=np.int32)
-    block = np.searchsorted(offsets, rows.indices, side="right") - 1
-    met = np.bincount(full.indices, minlength=full.n_features) > 0
-    tossed = rng.random((len(rows), len(blocks)))
-    stand_in = np.where((tossed < 0.25) & ~met[offsets + MISSING], offsets + MISSING, offsets + UNKNOWN)  # [rows, blocks]
-    indices = np.where(tossed[row, block] < 0.5, stand_in[row, block], rows.indices)
-    # several values of one bag fall to the same row: merge them, their weights added
-    key, position = np.unique(row * rows.n_features + indices, return_inverse=True)
-    weights = np.bincount(position, weights=rows.weights, minlength=len(key)).astype(np.float32)
-    indptr = np.searchsorted(key, np.arange(len(rows) + 1, dtype=np.int64) * rows.n_features)
-    return SparseRows(indptr.astype(np.int64), (key % rows.n_features).astype(np.int32), weights, rows.n_features)
+def _drop(full: SparseRows, chosen: npt.NDArray[np.integer], fields: Fields | None, rng: np.random.Generator) -> SparseRows:
+    """The rows at positions `chosen` with values replaced; a feature stands in each of them once."""
+    assert fields is not None  # pairs made from a data set have them
+    rows = Dropping.of(fields, full, dropout=0.0, unknown=1.0)(full.take(chosen), rng)
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    return SparseRows.gathered(owner, rows.indices, rows.weights, len(rows), rows.n_features)

@@ -6,18 +6,19 @@ data alone, so the result has the same bits on any number of threads.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import Entries, Float32, Int32, Kernels
+from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Kernels, UInt8
 from recall.training.workers import Workers
 
 _SHARDS = 16  # at least, so that there is something to share out
 _SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
+_ROWS = 1 << 16  # looked at together where memory would be filled otherwise
 _BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
 
 
@@ -27,18 +28,20 @@ class Shard:
 
     Attributes:
         first, last: the rows are [first, last).
-        x: their entries, numbered within `features`.
+        x: their entries, numbered within `features`; of a row that follows, what sets it apart from the row before.
+        follows: uint8 [last - first].
         features: int32 [m], rising: the features that these rows have.
     """
 
     first: int
     last: int
     x: Entries
+    follows: UInt8
     features: Int32
 
     def blocks(self, d: int) -> Iterator[tuple[int, int]]:
         """Ranges of the shard's own rows, counted from `first`, whose vectors of d components stay in the cache."""
-        rows = max(64, _BLOCK_VALUES // max(d, 1))
+        rows = max(1, _BLOCK_VALUES // max(d, 1) // STRIDE) * STRIDE
         for first in range(0, self.x.n, rows):
             yield first, min(first + rows, self.x.n)
 
@@ -52,10 +55,15 @@ class FeatureMatrix:
         single: whether no row has two features, so that features never meet.
     """
 
-    def __init__(self, rows: SparseRows, work: npt.NDArray[np.integer], kernels: Kernels, workers: Workers) -> None:
-        """Cut `rows` where their `work` (integer [n], entries that pass through each) is shared out evenly."""
+    def __init__(
+        self, rows: SparseRows, work: npt.NDArray[np.integer], kernels: Kernels, workers: Workers, abridged: bool = False
+    ) -> None:
+        """Cut `rows` where their `work` (integer [n], entries that pass through each) is shared out evenly.
+
+        With `abridged`, rows may be kept as differences from the row before; powers and transposes are then not at hand.
+        """
         self.shape = (len(rows), rows.n_features)
-        self.shards = tuple(_cut(rows, work))
+        self.shards = tuple(_abridged(shard, kernels) if abridged else shard for shard in _cut(rows, work))
         self.single = bool(np.diff(rows.indptr).max(initial=0) <= 1)
         self._kernels = kernels
         self._workers = workers
@@ -72,7 +80,7 @@ class FeatureMatrix:
 
         def gathered(shard: Shard) -> None:
             rows = out[shard.first - start : shard.last - start]
-            self._kernels.gather(_powered(shard.x, power), shard.features, table, rows)
+            self._kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
 
         for _ in self._workers.map(gathered, shards):
             pass
@@ -82,7 +90,7 @@ class FeatureMatrix:
 
         def scattered(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
-            self._kernels.scatter(_powered(shard.x, power), rows[shard.first : shard.last], part)
+            self._kernels.scatter(_powered(shard.x, power), shard.follows, rows[shard.first : shard.last], part)
             return part
 
         total = np.zeros((self.shape[1], rows.shape[1]), dtype=np.float32)
@@ -94,7 +102,7 @@ class FeatureMatrix:
         """Add a table of the shard's own features [m, d] to one of all features [n_features, d]."""
         m = len(shard.features)
         home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
-        self._kernels.scatter(home, part, total)
+        self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
 
 
 def _cut(rows: SparseRows, work: npt.NDArray[np.integer]) -> Iterator[Shard]:
@@ -109,7 +117,25 @@ def _cut(rows: SparseRows, work: npt.NDArray[np.integer]) -> Iterator[Shard]:
         met = np.bincount(indices, minlength=rows.n_features) > 0
         local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
         x = Entries(rows.indptr[first : last + 1] - start, local, rows.weights[start:stop])
-        yield Shard(int(first), int(last), x, np.flatnonzero(met).astype(np.int32))
+        yield Shard(int(first), int(last), x, np.zeros(x.n, dtype=np.uint8), np.flatnonzero(met).astype(np.int32))
+
+
+def _abridged(shard: Shard, kernels: Kernels) -> Shard:
+    x, follows = kernels.differences(shard.x, len(shard.features))
+    return replace(shard, x=x, follows=follows)
+
+
+def squared_sums(rows: SparseRows, values: Float32) -> Float32:
+    """(X o X)' values: [n, d] -> [n_features, d]."""
+    total = np.zeros((rows.n_features, values.shape[1]))
+    for first in range(0, len(rows), _ROWS):
+        last = min(first + _ROWS, len(rows))
+        entries = slice(rows.indptr[first], rows.indptr[last])
+        lengths = np.diff(rows.indptr[first : last + 1])
+        for column in range(values.shape[1]):
+            weights = rows.weights[entries] ** 2 * np.repeat(values[first:last, column], lengths)
+            total[:, column] += np.bincount(rows.indices[entries], weights, rows.n_features)
+    return total.astype(np.float32)
 
 
 def _powered(x: Entries, power: int) -> Entries:

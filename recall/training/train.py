@@ -10,21 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recall.config import RunConfig, WholeCatalogueConfig
+from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
 from recall.models.contract import Model, Side, side_of
 from recall.models.family import new_model
-from recall.models.fm import FactorizationMachine
-from recall.training.learner import Learner
+from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, SweepReport, run_sweeps
-from recall.training.minibatch import MiniBatchLearner
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
 from recall.training.warm import Anchored, WarmStart
-from recall.training.whole_catalogue import WholeCatalogueSolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +72,19 @@ def train(
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
-    pairs = pairs.with_dropped_values(config.train.drop, encoder, np.random.default_rng(config.seed))
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
-        model.initialise(config.train.scale, torch.Generator().manual_seed(config.seed))
+        model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))
         _clear(model, {"user": pairs.contexts, "item": pairs.items})
     else:
         start.give(model)
-    learner: Learner
-    if isinstance(config.train, WholeCatalogueConfig):
-        assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
-        learner, sweeps = WholeCatalogueSolver(model, pairs, config.train), config.train.sweeps
-    else:
-        learner, sweeps = MiniBatchLearner(model, pairs, config.train, config.seed), config.train.epochs
+    learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
     learner = learner if start is None else Anchored(learner, start, pairs)
     validation = Validation.of(config, dataset, encoder)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     position = run_sweeps(
         learner,
-        sweeps,
+        config.train.sweeps,
         config.train.stopping,
         validation,
         report,

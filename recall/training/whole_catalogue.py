@@ -23,15 +23,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall.config import WholeCatalogueConfig
+from recall.config import OpeningConfig
 from recall.models.fm import FactorizationMachine
+from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.gram import bordered_gram, principal_axes
 from recall.training.kernels.choice import load_kernels
-from recall.training.kernels.contract import Entries, Float32, Kernels
-from recall.training.observed import Chunk, ItemRange, by_item
+from recall.training.kernels.contract import Entries, Float32, Kernels, Rows
+from recall.training.observed import Chunk, ItemRange, by_item, transposed
 from recall.training.pairs import ObservedPairs
-from recall.training.sparse import FeatureMatrix, Shard
+from recall.training.sparse import FeatureMatrix, Shard, squared_sums
 from recall.training.workers import Workers
 
 Float64 = npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ class WholeCatalogueSolver:
         self,
         model: FactorizationMachine,
         pairs: ObservedPairs,
-        config: WholeCatalogueConfig,
+        config: OpeningConfig,
         kernels: Kernels | None = None,
     ) -> None:
         self.model = model
@@ -60,18 +61,28 @@ class WholeCatalogueSolver:
         self._kernels = kernels or load_kernels()
         self._workers = Workers(self._kernels.threads)
         entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
-        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers)
+        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers, abridged=True)
         self._items = FeatureMatrix(pairs.items, np.diff(pairs.items.indptr), self._kernels, self._workers)
         self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
-        self._chunks = tuple(by_item(pairs, self._contexts.shards, model.k))
+        self._users_apart = FeaturesApart.of(pairs.contexts, self._pairs, len(pairs.items))
+        self._items_apart = self._items_alone(pairs)
+        self._chunks = () if self._items_apart else tuple(by_item(pairs, self._contexts.shards, model.k))
         self._weigh(pairs, config)
+
+    def _items_alone(self, pairs: ObservedPairs) -> FeaturesApart | None:
+        """Item features with user features as their partners, where both sides have one a row: phi is then a table's row."""
+        if self._users_apart is None:
+            return None
+        of_item = transposed(self._pairs, len(pairs.items))
+        of_item = of_item._replace(indices=self._users_apart.feature_of[of_item.indices])
+        return FeaturesApart.of(pairs.items, of_item, pairs.contexts.n_features)
 
     @property
     def note(self) -> str:
         """What does the work."""
         return f"inner loops by {self._kernels.name}"
 
-    def _weigh(self, pairs: ObservedPairs, config: WholeCatalogueConfig) -> None:
+    def _weigh(self, pairs: ObservedPairs, config: OpeningConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
@@ -82,8 +93,8 @@ class WholeCatalogueSolver:
         self._alpha_a, self._alpha_b = np.float32(alpha) * self._a, np.float32(alpha) * self._b
         self._of_item = of_item
         # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
-        self._user_sees = self._contexts.transposed_times(np.stack([of_context, self._alpha_a], axis=1), power=2)
-        self._item_sees = self._items.transposed_times(np.stack([of_item, self._alpha_b], axis=1), power=2)
+        self._user_sees = squared_sums(pairs.contexts, np.stack([of_context, self._alpha_a], axis=1))
+        self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
         self._user_penalty = _penalty(self._user_sees, total_b, config)
         self._item_penalty = _penalty(self._item_sees, total_a, config)
 
@@ -110,6 +121,9 @@ class WholeCatalogueSolver:
         factors = factors @ axes
         table = self.model.user_factors
         base = torch.from_numpy(self._b) * own @ factors
+        if self._users_apart is not None:
+            self._users_one_by_one(self._users_apart, own, factors, base, spectrum)
+            return
         target = self._user_pull(table, _RESIDUAL, -self._alpha_a, own, factors, base, spectrum)
         target -= self._user_penalty * table
         seen = torch.from_numpy(self._of_item)
@@ -123,6 +137,29 @@ class WholeCatalogueSolver:
 
         step, _ = conjugate_gradients(operator, target, diagonal, self._steps, self._contexts.single)
         table.add_(step)
+
+    def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, factors: Tensor, base: Tensor, spectrum: Tensor) -> None:
+        table, still = self.model.user_factors.detach().numpy(), np.zeros(self._contexts.shape[1], dtype=np.float32)
+        share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
+        border = np.zeros(table.shape[1], dtype=np.float32)
+        rows = Rows(apart.features, still, table, penalty, share, base.numpy(), border, spectrum.numpy(), None)
+        apart.solve(rows, (own.numpy(), factors.numpy()), self._steps, self._kernels, self._workers)
+
+    def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
+        """Returns the loss without the user's penalty."""
+        model = self.model
+        a, none = users.summed(self._a), np.zeros(model.k, dtype=np.float32)
+        gram = bordered_gram(
+            a, model.user_factors.detach()[torch.from_numpy(users.features)].numpy(), self._kernels, self._workers
+        )
+        spectrum, axes = principal_axes(gram[1:, 1:])
+        self._turn(axes)
+        own, table, phi = (part.detach().numpy() for part in (model.item_weights, model.item_factors, model.user_factors))
+        border = (gram[0, 1:] @ axes.double().numpy()).astype(np.float32)
+        penalty, share = self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b)
+        rows = Rows(items.features, own, table, penalty, share, none, border, spectrum.numpy(), float(gram[0, 0]))
+        others = np.zeros(len(phi), dtype=np.float32), phi
+        return items.solve(rows, others, self._steps, self._kernels, self._workers)
 
     def _user_pull(
         self,
@@ -150,11 +187,12 @@ class WholeCatalogueSolver:
                 x = shard.x.rows(first, last)
                 pairs = self._pairs.rows(shard.first + first, shard.first + last)
                 scales = scale[shard.first + first : shard.first + last]
-                self._kernels.gather(x, shard.features, given, users[:n])
+                follows = shard.follows[first:last]
+                self._kernels.gather(x, follows, shard.features, given, users[:n])
                 self._kernels.shade(scales, *shades, users[:n], pulls[:n])
                 beside = np.zeros(n, dtype=np.float32)
                 self._kernels.fit(pairs, owners[:n], signs, (nothing[:n], users[:n]), items, (beside, pulls[:n]))
-                self._kernels.scatter(x, pulls[:n], part)
+                self._kernels.scatter(x, follows, pulls[:n], part)
             return part
 
         total = np.zeros(given.shape, dtype=np.float32)
@@ -165,6 +203,8 @@ class WholeCatalogueSolver:
 
     def _item_step(self) -> float:
         """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
+        if self._users_apart is not None and self._items_apart is not None:
+            return self._items_one_by_one(self._users_apart, self._items_apart)
         model = self.model
         phi = _Phi(self._contexts, self._chunks, model.user_factors)
         own, factors = self._item_side(model.item_weights, model.item_factors)
@@ -203,10 +243,10 @@ class WholeCatalogueSolver:
 
         target = pulled(residual @ turn - alpha_b * (psi @ gram)) - self._item_penalty * table
         diagonal = self._item_diagonal(factors, gram) + self._item_penalty
-        step, left = conjugate_gradients(operator, target, diagonal, self._steps, self._items.single)
+        step, decrease = conjugate_gradients(operator, target, diagonal, self._steps, self._items.single)
         if self._items.single:  # psi is linear in the table, the loss a parabola along the step
             self._set_items(table + step)
-            return before - float((step * (target + left)).double().sum())
+            return before - decrease
         return self._move_items(table, step, phi, gram, before)
 
     def _item_diagonal(self, factors: Tensor, gram: Tensor) -> Tensor:
@@ -309,7 +349,7 @@ def _power(counts: Float32, power: float) -> Float32:
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
 
 
-def _penalty(sees: Float32, others: float, config: WholeCatalogueConfig) -> Tensor:
+def _penalty(sees: Float32, others: float, config: OpeningConfig) -> Tensor:
     """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows."""
     seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
     # a feature without data has no gradient either: any positive number keeps its row at zero

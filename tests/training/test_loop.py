@@ -3,12 +3,11 @@ import signal
 import pytest
 import torch
 
-from recall.config import MiniBatchConfig, StoppingConfig, WholeCatalogueConfig
+from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
 from recall.models.fm import FactorizationMachine
+from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
-from recall.training.minibatch import MiniBatchLearner
-from recall.training.whole_catalogue import WholeCatalogueSolver
 from tests.training.worlds import random_pairs
 
 NAMES = {"user": lambda row: f"u{row}", "item": lambda row: f"i{row}"}
@@ -36,9 +35,13 @@ def learner_of(kind, seed=0):
     pairs = random_pairs(seed, contexts=80)
     model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, 4)
     model.initialise(0.2, torch.Generator().manual_seed(seed))
-    if kind == "whole-catalogue":
-        return WholeCatalogueSolver(model, pairs, WholeCatalogueConfig(unobserved=3.0))
-    return MiniBatchLearner(model, pairs, MiniBatchConfig(method="minibatch", batch=32, optimiser=kind), seed)
+    configs = {
+        "square": SquareConfig(unobserved=3.0),
+        "softmax": SoftmaxConfig(objective="softmax", batch=32),
+        "bpr": PairwiseConfig(objective="bpr", batch=32, hard=0.5),
+        "logistic": PairwiseConfig(objective="logistic", batch=32, optimiser="adagrad", first_order=FTRLConfig()),
+    }
+    return new_learner(configs[kind], model, pairs, seed)
 
 
 def test_stops_in_time_and_ends_with_the_best_model():
@@ -65,7 +68,7 @@ def test_without_validation_all_sweeps_are_made_and_the_last_model_is_kept():
     assert torch.all(learner.model.user_factors == 4)
 
 
-@pytest.mark.parametrize("kind", ["whole-catalogue", "adagrad", "adam"])
+@pytest.mark.parametrize("kind", ["square", "softmax", "bpr", "logistic"])
 def test_an_interrupted_run_goes_on_to_the_same_bits(kind, tmp_path):
     path = tmp_path / "run" / "checkpoint.safetensors"
     whole = learner_of(kind)

@@ -1,15 +1,11 @@
 import numpy as np
 
-from recall.features.blocks import Block
+from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.training.pairs import ObservedPairs
 
-
-class TwoBlocks:
-    """The part of an encoder that dropping reads: where blocks lie."""
-
-    user_blocks = (Block("a", "a", 0, 5), Block("b", "b", 5, 7))
-    item_blocks = (Block("c", "c", 0, 6),)
+USERS = Fields.of_sizes([("a", 5), ("b", 7)])
+ITEMS = Fields.of_sizes([("c", 6)])
 
 
 def pairs_of(rng, contexts=300, items=80):
@@ -23,7 +19,7 @@ def pairs_of(rng, contexts=300, items=80):
     lengths = rng.integers(1, 6, contexts)
     observed = np.concatenate([np.sort(rng.choice(items, length, replace=False)) for length in lengths]).astype(np.int32)
     weights = rng.random(len(observed)).astype(np.float32) + 0.1
-    return ObservedPairs(users, catalogue, np.concatenate([[0], np.cumsum(lengths)]), observed, weights)
+    return ObservedPairs(users, catalogue, np.concatenate([[0], np.cumsum(lengths)]), observed, weights, USERS, ITEMS)
 
 
 def as_triples(pairs, rows):
@@ -37,7 +33,7 @@ def as_triples(pairs, rows):
 
 def test_dropping_leaves_what_was_there_and_adds_copies_with_unknown_values():
     pairs = pairs_of(np.random.default_rng(0))
-    dropped = pairs.with_dropped_values(0.3, TwoBlocks(), np.random.default_rng(1))
+    dropped = pairs.with_dropped_values(0.3, np.random.default_rng(1))
     n, m = len(pairs.contexts), len(pairs.items)
     assert len(dropped.contexts) > n
     assert len(dropped.items) > m
@@ -57,7 +53,7 @@ def test_dropping_leaves_what_was_there_and_adds_copies_with_unknown_values():
 def test_a_missing_row_that_the_data_train_is_left_to_them():
     pairs = pairs_of(np.random.default_rng(6))
     pairs.contexts.indices[0] = 1
-    dropped = pairs.with_dropped_values(0.5, TwoBlocks(), np.random.default_rng(7))
+    dropped = pairs.with_dropped_values(0.5, np.random.default_rng(7))
     copies = dropped.contexts.take(np.arange(len(pairs.contexts), len(dropped.contexts)))
     assert (copies.indices == 1).sum() <= 1
     assert (copies.indices == 6).sum() > 10
@@ -65,7 +61,7 @@ def test_a_missing_row_that_the_data_train_is_left_to_them():
 
 def test_item_copies_are_observed_where_their_item_was():
     pairs = pairs_of(np.random.default_rng(2))
-    dropped = pairs.with_dropped_values(0.4, TwoBlocks(), np.random.default_rng(3))
+    dropped = pairs.with_dropped_values(0.4, np.random.default_rng(3))
     m = len(pairs.items)
     copied = np.flatnonzero(np.bincount(dropped.observed, minlength=len(dropped.items))[m:])
     assert len(copied) > 0
@@ -79,4 +75,4 @@ def test_item_copies_are_observed_where_their_item_was():
 
 def test_no_share_changes_nothing():
     pairs = pairs_of(np.random.default_rng(4))
-    assert pairs.with_dropped_values(0.0, TwoBlocks(), np.random.default_rng(5)) is pairs
+    assert pairs.with_dropped_values(0.0, np.random.default_rng(5)) is pairs

@@ -12,17 +12,27 @@ from recall.training.train import train
 from recall.training.validation import Validation
 from tests.conftest import TINY
 
-METHODS = [{"sweeps": 3, "unobserved": 5.0}, {"method": "minibatch", "epochs": 3, "batch": 32}]
+OBJECTIVES = [
+    {"sweeps": 3, "unobserved": 5.0},
+    {"objective": "softmax", "epochs": 3, "batch": 8},
+    {"objective": "softmax", "epochs": 3, "batch": 8, "candidates": "sampled", "samples": 16},
+    {"objective": "softmax", "epochs": 3, "batch": 32, "candidates": "in-batch"},
+    {"objective": "bpr", "epochs": 3, "batch": 32},
+    {"objective": "warp", "epochs": 3, "batch": 32},
+    {"objective": "logistic", "epochs": 3, "batch": 32},
+    {"objective": "bpr", "epochs": 3, "batch": 32, "hard": 0.5, "pool": 5, "optimiser": "adagrad"},
+]
+GRADIENTS = OBJECTIVES[1:]
 
 
 def config_with(train_section, **evaluation):
     return parse_config({**TINY, "model": {"k": 4}, "train": train_section, "evaluation": evaluation})
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(method, tiny_dataset, tiny_encoder):
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(objective, tiny_dataset, tiny_encoder):
     reports = []
-    results = [train(config_with(method), tiny_dataset, tiny_encoder, reports.append) for _ in range(2)]
+    results = [train(config_with(objective), tiny_dataset, tiny_encoder, reports.append) for _ in range(2)]
     assert len(reports) == 6
     assert reports[2].loss < reports[0].loss
     assert results[0].metrics == results[1].metrics
@@ -35,7 +45,7 @@ def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(method
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
 def test_every_kind_of_model_trains(kind, cosine, tiny_dataset, tiny_encoder):
-    values = {"model": {"kind": kind, "k": 4, "cosine": cosine}, "train": {"method": "minibatch", "epochs": 3, "batch": 32}}
+    values = {"model": {"kind": kind, "k": 4, "cosine": cosine}, "train": {"objective": "logistic", "epochs": 3, "batch": 32}}
     config, reports = parse_config({**TINY, **values}), []
     model = train(config, tiny_dataset, tiny_encoder, reports.append).model
     assert reports[2].loss < reports[0].loss
@@ -45,7 +55,7 @@ def test_every_kind_of_model_trains(kind, cosine, tiny_dataset, tiny_encoder):
 
 
 def test_without_factors_the_list_is_the_same_for_all(tiny_dataset, tiny_encoder):
-    values = {"model": {"kind": "lr"}, "train": {"method": "minibatch", "epochs": 3, "batch": 32}}
+    values = {"model": {"kind": "lr"}, "train": {"objective": "logistic", "epochs": 3, "batch": 32}}
     model = train(parse_config({**TINY, **values}), tiny_dataset, tiny_encoder, lambda report: None).model
     assert model.dim == 1
 
@@ -64,9 +74,9 @@ def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
     assert norms[1] > 1e-3
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_feature_that_no_row_has_stays_at_zero(method, tiny_dataset, tiny_encoder):
-    model = train(config_with({**method, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_feature_that_no_row_has_stays_at_zero(objective, tiny_dataset, tiny_encoder):
+    model = train(config_with({**objective, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
     users = tiny_encoder.user_blocks[0]
     assert users.name == "user_id"
     assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing in training

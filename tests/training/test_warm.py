@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.config import StoppingConfig, WholeCatalogueConfig
+from recall.config import SquareConfig, StoppingConfig
 from recall.features.sparse import SparseRows
 from recall.models.fm import FactorizationMachine
 from recall.training.loop import run_sweeps
@@ -44,7 +44,7 @@ def test_what_the_data_do_not_speak_of_stays_and_the_rest_learns():
     pairs = wider(random_pairs(0), 2)
     model = drawn(pairs)
     start = start_of(model)
-    learner = Anchored(WholeCatalogueSolver(model, pairs, WholeCatalogueConfig(regularisation=0.5)), start, pairs)
+    learner = Anchored(WholeCatalogueSolver(model, pairs, SquareConfig(regularisation=0.5)), start, pairs)
     learner.sweep()
     for name in ("user_factors", "item_factors", "item_weights"):
         table = model.get_parameter(name)
@@ -56,7 +56,7 @@ def test_what_the_data_do_not_speak_of_stays_and_the_rest_learns():
 def test_a_row_goes_its_share_of_the_way(share):
     pairs = random_pairs(1)
     free, bound = drawn(pairs), drawn(pairs)
-    config = WholeCatalogueConfig()
+    config = SquareConfig()
     WholeCatalogueSolver(free, pairs, config).sweep()
     start = start_of(bound, {"user": torch.full((12,), share), "item": torch.full((9,), share)})
     Anchored(WholeCatalogueSolver(bound, pairs, config), start, pairs).sweep()
@@ -71,7 +71,7 @@ def test_a_start_that_no_sweep_betters_stands():
     model = drawn(pairs)
     before = start_of(model).parameters
     figures = iter([0.4, 0.3, 0.2])
-    learner = WholeCatalogueSolver(model, pairs, WholeCatalogueConfig())
+    learner = WholeCatalogueSolver(model, pairs, SquareConfig())
     position = run_sweeps(
         learner, 9, StoppingConfig(), lambda _: {"ndcg@10": next(figures)}, lambda report: None, NAMES, beat=0.5
     )

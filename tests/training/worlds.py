@@ -2,8 +2,13 @@
 
 import numpy as np
 
+from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.training.pairs import ObservedPairs
+
+
+def one_field(name, n_features):
+    return Fields.of_sizes([(name, n_features)])
 
 
 def random_rows(rng, n, n_features, longest):
@@ -24,6 +29,8 @@ def random_pairs(seed, contexts=40, items=25, share=0.2):
         np.concatenate([[0], np.cumsum(seen.sum(1))]),
         np.nonzero(seen)[1].astype(np.int32),
         rng.uniform(0.5, 2.0, seen.sum()).astype(np.float32),
+        one_field("user", 12),
+        one_field("item", 9),
     )
 
 
@@ -46,6 +53,8 @@ def two_blocks(rng, users=60, items=40, each=12):
         np.concatenate([[0], np.cumsum(seen.sum(1))]),
         np.nonzero(seen)[1].astype(np.int32),
         np.ones(seen.sum(), dtype=np.float32),
+        one_field("user", users),
+        one_field("item", items),
     )
     return pairs, seen, held_out
 

@@ -12,10 +12,14 @@ import numba
 import numpy as np
 import torch
 
-from recall.training.kernels.contract import Entries, Float32, Int32
+from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Rows, UInt8
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
-_I64, _I32, _F32, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "float32[:,::1]"
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",  # a division by zero gives what IEEE 754 says, and loops with one can be vectorised
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
+_I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"
 
 
 class CompiledKernels:
@@ -24,13 +28,19 @@ class CompiledKernels:
     name = f"numba {numba.__version__}"
 
     def __init__(self) -> None:
-        self._gather = _compiled(_gather, f"void({_I64},{_I32},{_F32},{_I32},{_TABLE},{_TABLE})")
-        self._scatter = _compiled(_scatter, f"void({_I64},{_I32},{_F32},{_TABLE},{_TABLE})")
+        self._differences = _compiled(_differences, f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})")
+        self._gather = _compiled(_gather, f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})")
+        self._scatter = _compiled(_scatter, f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})")
         self._fit = _compiled(
             _fit,
             f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})",
         )
         self._shade = _compiled(_shade, f"void({_F32},{_F32},{_F32},{_TABLE},{_TABLE})")
+        self._solve = _compiled(
+            _solve,
+            f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},"
+            f"float32,boolean,{_F32},{_TABLE},int64)",
+        )
         self._gram = _compiled(_gram, f"void({_F32},{_TABLE},{_F32},{_TABLE})")
 
     @property
@@ -38,13 +48,20 @@ class CompiledKernels:
         """As many as torch may use."""
         return torch.get_num_threads()
 
-    def gather(self, x: Entries, features: Int32, table: Float32, out: Float32) -> None:
-        """See `Kernels.gather`."""
-        self._gather(*x, features, table, out)
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
+        """See `Kernels.differences`."""
+        indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
+        indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)
+        self._differences(*x, np.full(columns, -1), np.empty(columns, dtype=np.float32), follows, indptr, indices, weights)
+        return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
 
-    def scatter(self, x: Entries, rows: Float32, out: Float32) -> None:
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
+        """See `Kernels.gather`."""
+        self._gather(*x, follows, features, table, out)
+
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
         """See `Kernels.scatter`."""
-        self._scatter(*x, rows, out)
+        self._scatter(*x, follows, rows, out)
 
     def fit(
         self,
@@ -66,22 +83,74 @@ class CompiledKernels:
         """See `Kernels.gram`."""
         self._gram(weights, rows, border, out)
 
+    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
+        """See `Kernels.solve`."""
+        *arrays, corner = rows
+        return float(self._solve(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
+
 
 @cache
 def _compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
     """Machine code for one signature; kept on disk for the next run where a folder for it can be written."""
     try:
-        return numba.njit([signature], nogil=True, fastmath=_FAST, cache=True)(function)
+        return numba.njit([signature], cache=True, **_OPTIONS)(function)
     except RuntimeError:  # numba found no folder to keep it in
-        return numba.njit([signature], nogil=True, fastmath=_FAST)(function)
+        return numba.njit([signature], **_OPTIONS)(function)
 
 
-def _gather(indptr, indices, weights, features, table, out):  # type: ignore[no-untyped-def]
+def _differences(  # type: ignore[no-untyped-def]
+    indptr, indices, weights, met_by, met, follows, out_indptr, out_indices, out_weights
+):
+    filled = 0
+    for r in range(len(indptr) - 1):
+        start, first, last = filled, indptr[r], indptr[r + 1]
+        before = indptr[r - 1] if r % STRIDE else first
+        for e in range(before, first):
+            met_by[indices[e]] = r
+            met[indices[e]] = weights[e]
+        shorter = first > before
+        for e in range(first, last):
+            i = indices[e]
+            change = weights[e]
+            if met_by[i] == r:
+                met_by[i] = -1
+                change -= met[i]
+            if change != 0.0:
+                if filled == start + last - first:
+                    shorter = False
+                    break
+                out_indices[filled] = i
+                out_weights[filled] = change
+                filled += 1
+        for e in range(before, first):
+            if shorter and met_by[indices[e]] == r:
+                if filled + 1 >= start + last - first:
+                    shorter = False
+                    break
+                out_indices[filled] = indices[e]
+                out_weights[filled] = -weights[e]
+                filled += 1
+        if not shorter or filled - start >= last - first:
+            shorter = False
+            for e in range(first, last):
+                out_indices[start + e - first] = indices[e]
+                out_weights[start + e - first] = weights[e]
+            filled = start + last - first
+        follows[r] = shorter
+        out_indptr[r + 1] = filled
+
+
+def _gather(indptr, indices, weights, follows, features, table, out):  # type: ignore[no-untyped-def]
     d = table.shape[1]
     for r in range(len(indptr) - 1):
         row = out[r]
-        for j in range(d):
-            row[j] = 0.0
+        if follows[r]:
+            before = out[r - 1]
+            for j in range(d):
+                row[j] = before[j]
+        else:
+            for j in range(d):
+                row[j] = 0.0
         e, end = indptr[r], indptr[r + 1]
         while e + 4 <= end:
             x0, x1, x2, x3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
@@ -97,56 +166,138 @@ def _gather(indptr, indices, weights, features, table, out):  # type: ignore[no-
             e += 1
 
 
-def _scatter(indptr, indices, weights, rows, out):  # type: ignore[no-untyped-def]
+def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
-    for r in range(len(indptr) - 1):
+    for r in range(len(indptr) - 2, -1, -1):
         row = rows[r]
         for e in range(indptr[r], indptr[r + 1]):
             x, t = weights[e], out[indices[e]]
             for j in range(d):
                 t[j] += x * row[j]
+        if follows[r]:
+            before = rows[r - 1]
+            for j in range(d):
+                before[j] += row[j]
+
+
+@numba.njit(**_OPTIONS)
+def _pull(indices, weights, first, last, constant, slope, base, a, right_own, right, row):  # type: ignore[no-untyped-def]
+    """One row of `fit`: adds to row [d]; returns what the own part is pulled at, and the energy."""
+    d = len(a)
+    energy, pull = 0.0, np.float32(0.0)
+    e = first
+    while e + 4 <= last:
+        i0, i1, i2, i3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
+        b0, b1, b2, b3 = right[i0], right[i1], right[i2], right[i3]
+        s0, s1, s2, s3 = base + right_own[i0], base + right_own[i1], base + right_own[i2], base + right_own[i3]
+        for j in range(d):
+            s0 += a[j] * b0[j]
+            s1 += a[j] * b1[j]
+            s2 += a[j] * b2[j]
+            s3 += a[j] * b3[j]
+        e0, e1, e2, e3 = constant + slope * s0, constant + slope * s1, constant + slope * s2, constant + slope * s3
+        p0, p1, p2, p3 = weights[e] * e0, weights[e + 1] * e1, weights[e + 2] * e2, weights[e + 3] * e3
+        energy += p0 * e0 + p1 * e1 + p2 * e2 + p3 * e3
+        pull += p0 + p1 + p2 + p3
+        for j in range(d):
+            row[j] += p0 * b0[j] + p1 * b1[j] + p2 * b2[j] + p3 * b3[j]
+        e += 4
+    while e < last:
+        i = indices[e]
+        b, s = right[i], base + right_own[i]
+        for j in range(d):
+            s += a[j] * b[j]
+        error = constant + slope * s
+        p = weights[e] * error
+        energy += p * error
+        pull += p
+        for j in range(d):
+            row[j] += p * b[j]
+        e += 1
+    return pull, energy
 
 
 def _fit(  # type: ignore[no-untyped-def]
     indptr, indices, weights, owners, constant, slope, left_own, left, right_own, right, out_own, out
 ):
-    d = left.shape[1]
-    energy = 0.0
+    total = 0.0
     for r in range(len(indptr) - 1):
         o = owners[r]
-        a, row = left[o], out[o]
-        base, pull = left_own[o], np.float32(0.0)
-        e, end = indptr[r], indptr[r + 1]
-        while e + 4 <= end:
-            i0, i1, i2, i3 = indices[e], indices[e + 1], indices[e + 2], indices[e + 3]
-            b0, b1, b2, b3 = right[i0], right[i1], right[i2], right[i3]
-            s0, s1, s2, s3 = base + right_own[i0], base + right_own[i1], base + right_own[i2], base + right_own[i3]
-            for j in range(d):
-                s0 += a[j] * b0[j]
-                s1 += a[j] * b1[j]
-                s2 += a[j] * b2[j]
-                s3 += a[j] * b3[j]
-            e0, e1, e2, e3 = constant + slope * s0, constant + slope * s1, constant + slope * s2, constant + slope * s3
-            p0, p1, p2, p3 = weights[e] * e0, weights[e + 1] * e1, weights[e + 2] * e2, weights[e + 3] * e3
-            energy += p0 * e0 + p1 * e1 + p2 * e2 + p3 * e3
-            pull += p0 + p1 + p2 + p3
-            for j in range(d):
-                row[j] += p0 * b0[j] + p1 * b1[j] + p2 * b2[j] + p3 * b3[j]
-            e += 4
-        while e < end:
-            i = indices[e]
-            b, s = right[i], base + right_own[i]
-            for j in range(d):
-                s += a[j] * b[j]
-            error = constant + slope * s
-            p = weights[e] * error
-            energy += p * error
-            pull += p
-            for j in range(d):
-                row[j] += p * b[j]
-            e += 1
+        pull, energy = _pull(
+            indices, weights, indptr[r], indptr[r + 1], constant, slope, left_own[o], left[o], right_own, right, out[o]
+        )
         out_own[o] += pull
-    return energy
+        total += energy
+    return total
+
+
+def _solve(  # type: ignore[no-untyped-def]
+    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum,
+    corner, bordered, right_own, right, steps,
+):  # fmt: skip
+    d = table.shape[1]
+    one, zero = np.float32(1.0), np.float32(0.0)
+    nothing = np.zeros(len(right_own), dtype=np.float32)
+    residual, direction, product = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(d, np.float32)
+    diagonal = np.empty(d, np.float32)
+    total = 0.0
+    for r in range(len(indptr) - 1):
+        o, first, last = owners[r], indptr[r], indptr[r + 1]
+        u, v, c, p = own[o], table[o], share[r], penalty[o]
+        # the gradient's half, downhill; what the loss is; the diagonal
+        cross, energy = zero, 0.0
+        for j in range(d):
+            pulled = base[j] + spectrum[j] * v[j]
+            residual[j] = -c * (pulled + u * border[j]) - p * v[j]
+            energy += v[j] * (c * (pulled + base[j]) + p * v[j])
+            cross += border[j] * v[j]
+            diagonal[j] = c * spectrum[j] + p
+        pull, observed = _pull(indices, weights, first, last, one, -one, u, v, right_own, right, residual)
+        energy += observed + u * (c * (corner * u + 2 * cross) + p * u)
+        below = zero
+        for e in range(first, last):
+            b, w = right[indices[e]], weights[e]
+            below += w
+            for j in range(d):
+                diagonal[j] += w * b[j] * b[j]
+        below += c * corner + p
+        left = pull - c * (corner * u + cross) - p * u if bordered else zero
+        heading = left / below
+        moving = left * heading
+        for j in range(d):
+            direction[j] = residual[j] / diagonal[j]
+            moving += residual[j] * direction[j]
+        for _ in range(steps):
+            if not moving > 0.0:  # solved, or not a number: the table then shows it
+                break
+            cross = zero
+            for j in range(d):
+                cross += border[j] * direction[j]
+                product[j] = c * (spectrum[j] * direction[j] + heading * border[j]) + p * direction[j]
+            pull, observed = _pull(indices, weights, first, last, zero, one, heading, direction, nothing, right, product)
+            turn = pull + c * (corner * heading + cross) + p * heading if bordered else zero
+            along = heading * turn
+            for j in range(d):
+                along += direction[j] * product[j]
+            if not along > 0.0:
+                break
+            length = moving / along
+            u += length * heading
+            energy -= length * moving
+            left -= length * turn
+            following = left * left / below
+            for j in range(d):
+                v[j] += length * direction[j]
+                residual[j] -= length * product[j]
+                following += residual[j] * residual[j] / diagonal[j]
+            ratio = following / moving
+            heading = left / below + ratio * heading
+            for j in range(d):
+                direction[j] = residual[j] / diagonal[j] + ratio * direction[j]
+            moving = following
+        own[o] = u
+        total += energy
+    return total
 
 
 def _shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]

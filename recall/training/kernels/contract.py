@@ -8,6 +8,11 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+STRIDE = 64
+"""Sums over rows that follow one another are this long at most, so that rounding cannot add up."""
 
 
 class Entries(NamedTuple):
@@ -33,6 +38,30 @@ class Entries(NamedTuple):
         return self._replace(indptr=self.indptr[first : last + 1])
 
 
+class Rows(NamedTuple):
+    """The unknowns of `Kernels.solve` and the quadratic that they stand in.
+
+    Attributes:
+        owners: int32 [n], each once: rows of own and table.
+        own: float32 [F].
+        table: float32 [F, d].
+        penalty: float32 [F], positive.
+        share: float32 [n].
+        base, border, spectrum: float32 [d].
+        corner: nothing where the own parts are not solved for and stay as they are.
+    """
+
+    owners: Int32
+    own: Float32
+    table: Float32
+    penalty: Float32
+    share: Float32
+    base: Float32
+    border: Float32
+    spectrum: Float32
+    corner: float | None
+
+
 class Kernels(Protocol):
     """Sparse products on float32 tables that lie row after row. No call allocates what it returns."""
 
@@ -46,23 +75,39 @@ class Kernels(Protocol):
         """Calls that are worth making at the same time; 1 when a call uses several threads itself."""
         ...
 
-    def gather(self, x: Entries, features: Int32, table: Float32, out: Float32) -> None:
-        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]].
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
+        """The same rows, some as what sets them apart from the row before, where that is shorter.
+
+        Contexts of one user follow one another, and share most of their features.
+
+        Args:
+            x: n rows, indptr from 0, indices in [0, columns); no row holds an index twice.
+            columns: how many there may be.
+
+        Returns:
+            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
+        """
+        ...
+
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
+        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]], and out[r - 1] where r follows.
 
         Args:
             x: n rows, whose indices point into `features`.
+            follows: uint8 [n], as `differences` gives it; the first is 0.
             features: int32 [m], rows of the table.
             table: float32 [F, d].
             out: float32 [n, d], overwritten.
         """
         ...
 
-    def scatter(self, x: Entries, rows: Float32, out: Float32) -> None:
-        """out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
+        """The transpose of `gather`: out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
 
         Args:
             x: n rows, whose indices point into `out`.
-            rows: float32 [n, d].
+            follows: uint8 [n]; a row that follows first adds its own part of `rows` to that of the row before.
+            rows: float32 [n, d]; of rows that are followed, what is in it afterwards means nothing.
             out: float32 [m, d], added to.
         """
         ...
@@ -112,5 +157,24 @@ class Kernels(Protocol):
             rows: float32 [n, d].
             border: float32 [d], added to.
             out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
+        """
+        ...
+
+    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
+        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
+
+        Row r of the tables, u = own[owners[r]] and v = table[owners[r]], is moved towards the least
+
+            sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
+            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + penalty[owners[r]] (u^2 + <v, v>)
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            rows: what is solved for, changed in place.
+            others: the partners' own parts and vectors, float32 [m] and [m, d].
+            steps: of conjugate gradients.
+
+        Returns:
+            The sum of all of that after the steps.
         """
         ...

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall.training.kernels.contract import Entries, Float32, Int32
+from recall.training.conjugate import conjugate_gradients
+from recall.training.kernels.contract import Entries, Float32, Int32, Rows, UInt8
 
 
 class PortableKernels:
@@ -15,12 +16,16 @@ class PortableKernels:
     name = f"torch {torch.__version__}"
     threads = 1
 
-    def gather(self, x: Entries, features: Int32, table: Float32, out: Float32) -> None:
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:  # noqa: ARG002
+        """See `Kernels.differences`; no row follows another."""
+        return x, np.zeros(x.n, dtype=np.uint8)
+
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:  # noqa: ARG002
         """See `Kernels.gather`."""
         used = torch.from_numpy(table)[torch.from_numpy(features).long()]
         torch.mm(_csr(x, len(features)), used, out=torch.from_numpy(out))
 
-    def scatter(self, x: Entries, rows: Float32, out: Float32) -> None:
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:  # noqa: ARG002
         """See `Kernels.scatter`."""
         total = torch.from_numpy(out)
         total += _csr(x, len(out)).t().to_sparse_csr() @ torch.from_numpy(rows)
@@ -61,6 +66,40 @@ class PortableKernels:
         weighted = rows * weights[:, None]
         border += weighted.sum(axis=0)
         torch.from_numpy(out).addmm_(torch.from_numpy(weighted).t(), torch.from_numpy(rows))
+
+    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
+        """See `Kernels.solve`; all rows at once."""
+        chosen = torch.from_numpy(rows.owners).long()
+        own, table = torch.from_numpy(rows.own), torch.from_numpy(rows.table)
+        start = torch.cat([own[chosen, None], table[chosen]], dim=1)
+        share, penalty = torch.from_numpy(rows.share)[:, None], torch.from_numpy(rows.penalty)[chosen, None]
+        base = torch.from_numpy(np.append(np.float32(0), rows.base))
+        gram = torch.diag(torch.from_numpy(np.append(np.float32(rows.corner or 0), rows.spectrum)))
+        gram[0, 1:] = gram[1:, 0] = torch.from_numpy(rows.border)
+        moves = torch.ones(start.shape[1])
+        moves[0] = float(rows.corner is not None)
+        owners = np.arange(pairs.n, dtype=np.int32)
+
+        def pull(at: Tensor, signs: tuple[float, float], others_own: Float32) -> tuple[Tensor, float]:
+            left = at[:, 0].contiguous().numpy(), at[:, 1:].contiguous().numpy()
+            out = np.zeros(pairs.n, dtype=np.float32), np.zeros(left[1].shape, dtype=np.float32)
+            energy = self.fit(pairs, owners, signs, left, (others_own, others[1]), out)
+            return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), energy
+
+        def operator(change: Tensor) -> Tensor:
+            seen, _ = pull(change, (0.0, 1.0), np.zeros_like(others[0]))
+            return (seen + share * (change @ gram) + penalty * change) * moves
+
+        target, energy = pull(start, (1.0, -1.0), others[0])
+        target -= share * (base + start @ gram) + penalty * start
+        energy += float((start * (share * (2 * base + start @ gram) + penalty * start)).double().sum())
+        pattern = _csr(pairs, len(others[0]))
+        squares = torch.from_numpy(others[1]).square()
+        diagonal = pattern @ torch.cat([torch.ones(len(squares), 1), squares], dim=1) + share * gram.diagonal() + penalty
+        step, decrease = conjugate_gradients(operator, target * moves, diagonal, steps, apart=True)
+        own[chosen] += step[:, 0]
+        table[chosen] += step[:, 1:]
+        return energy - decrease
 
 
 def _csr(entries: Entries, columns: int) -> Tensor:

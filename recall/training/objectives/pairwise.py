@@ -1,0 +1,130 @@
+"""Losses of each observed pair beside negatives of its own.
+
+bpr       log(1 + exp(y_cj - y_ci)), averaged over the negatives j (Rendle et al. 2009)
+warp      draws j until y_cj > y_ci - margin; on the n-th of at most m draws the rank of i among the J items not
+          observed is estimated as J / n, and the loss is L(J // n) (margin - y_ci + y_cj) with
+          L(r) = 1 + 1/2 + ... + 1/r (Weston, Bengio and Usunier 2011)
+logistic  log(1 + exp(-y_ci)) + log(1 + exp(y_cj)), averaged over j; y with the user's offset, so that the logistic
+          function of a score is a probability
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recall.training.objectives.contract import Batch, Gradients, Int64
+from recall.training.pairs import ObservedPairs
+
+
+class NegativeSource(Protocol):
+    """Gives each context items that it was not observed with."""
+
+    def begin(self, epoch: int) -> None:
+        """Get ready for a pass over the data."""
+        ...
+
+    def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
+        """int64 [len(contexts), n]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RivalBatch(Batch):
+    """Observed pairs, each with negatives of its own. `contexts` holds no context twice.
+
+    Attributes:
+        owner: int64 [P], the context of each pair as a place in `contexts`.
+        place: int64 [P, 1 + n], the items of each pair as places in `items`, what was observed first.
+        weights: [P].
+        others: int64 [P], how many items each pair's context was not observed with.
+    """
+
+    owner: Tensor
+    place: Tensor
+    weights: Tensor
+    others: Tensor
+
+
+Loss = Callable[[Tensor, RivalBatch], Tensor]
+"""The loss of each pair [P] from its scores [P, 1 + n], before its weight."""
+
+
+class Pairwise:
+    """See the module; an `Objective` over pairs."""
+
+    def __init__(self, pairs: ObservedPairs, source: NegativeSource, negatives: int, loss: Loss, with_offset: bool) -> None:
+        self._pairs = pairs
+        self._owners = pairs.owners
+        self._source = source
+        self._negatives = negatives
+        self._loss = loss
+        self._with_offset = with_offset
+        self.size = len(pairs.observed)
+        self.weight = float(pairs.weights.sum())
+
+    def begin(self, epoch: int) -> None:
+        """See Objective."""
+        self._source.begin(epoch)
+
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> RivalBatch:
+        """See Objective."""
+        contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
+        negatives = self._source.draw(self._owners[chosen], self._negatives, rng)
+        items, place = np.unique(
+            np.concatenate([self._pairs.observed[chosen][:, None], negatives], axis=1), return_inverse=True
+        )
+        others = len(self._pairs.items) - np.diff(self._pairs.indptr)[contexts][owner]
+        return RivalBatch(
+            contexts,
+            items,
+            torch.from_numpy(owner),
+            torch.from_numpy(place),
+            torch.from_numpy(self._pairs.weights[chosen]),
+            torch.from_numpy(others),
+        )
+
+    def gradients(self, batch: RivalBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
+        """See Objective."""
+        users, items = phi[batch.owner], psi[batch.place]  # [P, dim] and [P, 1 + n, dim]
+        scores = torch.einsum("pd,pnd->pn", users, items)
+        if self._with_offset:
+            scores += offset[batch.owner][:, None]
+        scores.requires_grad_()
+        with torch.enable_grad():
+            loss = (self._loss(scores, batch) * batch.weights).sum()
+        (by_score,) = torch.autograd.grad(loss, scores)
+        by_phi = torch.zeros_like(phi).index_add_(0, batch.owner, torch.einsum("pn,pnd->pd", by_score, items))
+        by_items = (by_score[:, :, None] * users[:, None, :]).flatten(0, 1)
+        by_psi = torch.zeros_like(psi).index_add_(0, batch.place.flatten(), by_items)
+        by_offset = torch.zeros_like(offset).index_add_(0, batch.owner, by_score.sum(1)) if self._with_offset else None
+        return Gradients(float(loss.detach()), by_phi, by_psi, by_offset)
+
+
+def bpr(scores: Tensor, batch: RivalBatch) -> Tensor:  # noqa: ARG001 - one of several losses
+    """See the module."""
+    return functional.softplus(scores[:, 1:] - scores[:, :1]).mean(1)
+
+
+def logistic(scores: Tensor, batch: RivalBatch) -> Tensor:  # noqa: ARG001 - one of several losses
+    """See the module."""
+    return functional.softplus(-scores[:, 0]) + functional.softplus(scores[:, 1:]).mean(1)
+
+
+def warp(margin: float) -> Loss:
+    """See the module."""
+
+    def loss(scores: Tensor, batch: RivalBatch) -> Tensor:
+        hinges = margin - scores[:, :1] + scores[:, 1:]  # [P, n]
+        broken = hinges.detach() > 0
+        first = broken.to(torch.int8).argmax(1)  # the first that is; 0 when none is
+        rank = batch.others // (first + 1)
+        harmonic = torch.digamma(rank + 1.0) - torch.digamma(rank.new_ones((), dtype=torch.get_default_dtype()))
+        chosen = hinges.gather(1, first[:, None])[:, 0]
+        return torch.where(broken.any(1), harmonic * chosen, torch.zeros_like(chosen))
+
+    return loss
