@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         RequestError,
         TrainingError,
     )
+    from recall.explanation import Contribution, Explanation
     from recall.recommender import Prediction, Recommendations, Recommender, Request, ScoredItem
 
 __all__ = [
     "BundleError",
     "ConfigError",
+    "Contribution",
     "DataError",
+    "Explanation",
     "ExportError",
     "IndexFileError",
     "Prediction",
@@ -44,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
+    "recall.explanation": ("Contribution", "Explanation"),
     "recall.recommender": ("Prediction", "Recommendations", "Recommender", "Request", "ScoredItem"),
 }
 

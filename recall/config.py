@@ -108,6 +108,10 @@ class FMConfig(_Factors):
 
     kind: Literal["fm"] = "fm"
 
+    def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
+        """Length of a served vector of a model over so many fields of each side."""
+        return self.k + 1
+
 
 class FwFMConfig(_Factors):
     """The field-weighted factorization machine (Pan et al. 2018); vectors of rank k + 1 numbers."""
@@ -124,11 +128,20 @@ class FwFMConfig(_Factors):
             raise ValueError("a cosine is of whole vectors: leave rank out, or set cosine = false")
         return self
 
+    def dim(self, user_fields: int, item_fields: int) -> int:
+        """Largest length of a served vector of a model over so many fields of each side."""
+        rank = item_fields if self.cosine else min(user_fields, item_fields, self.rank or item_fields)
+        return rank * self.k + 1
+
 
 class FFMConfig(_Factors):
     """The field-aware factorization machine (Juan et al. 2016); vectors of (user fields) (item fields) k + 1 numbers."""
 
     kind: Literal["ffm"]
+
+    def dim(self, user_fields: int, item_fields: int) -> int:
+        """Length of a served vector of a model over so many fields of each side."""
+        return user_fields * item_fields * self.k + 1
 
 
 class LRConfig(_Section):
@@ -145,6 +158,10 @@ class LRConfig(_Section):
     def cosine(self) -> bool:
         """The cosine of two numbers is their sign, which ranks nothing."""
         return False
+
+    def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
+        """Length of a served vector."""
+        return 1
 
 
 ModelConfig = FMConfig | FwFMConfig | FFMConfig | LRConfig

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.errors import RequestError, nearest
+from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.contract import ItemIndex
@@ -172,6 +173,27 @@ class Recommender:
             for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
                 answers[position] = self._answer(prepared[position], rows, scores)
         return [answers[position] for position in range(len(requests))]
+
+    def explain(self, request: Request, item_id: str) -> Explanation:
+        """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
+
+        Raises:
+            RequestError: as `recommend`, or the catalogue lacks the item.
+        """
+        prepared = self._prepare(request)
+        _check_id(item_id, "/item_id")
+        row = int(self.bundle.item_ids.rows([item_id])[0])
+        if row < 0:
+            raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
+        bundle, encoder = self.bundle, self.bundle.encoder
+        parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(bundle.item(row)))
+        return Explanation(
+            item_id=item_id,
+            score=float(prepared.vector @ bundle.item_vectors[row]),
+            contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity),
+            user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            bundle=self._version,
+        )
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
         """Score items that are given, for ranking them or for their probabilities. Nothing is searched or left out.

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.config", "recall.errors", "recall.recommender"},
+    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
@@ -30,8 +30,10 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
+        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
+        *("recall.stores.users", "recall.stores.sqlite"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},

@@ -14,7 +14,9 @@ PUBLIC = [
     *(
         "BundleError",
         "ConfigError",
+        "Contribution",
         "DataError",
+        "Explanation",
         "ExportError",
         "IndexFileError",
         "Prediction",
