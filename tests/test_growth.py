@@ -141,7 +141,7 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, ro
 @pytest.mark.parametrize("kind", ["fwfm", "ffm"])
 def test_every_kind_of_model_goes_on(kind: str, tiny_folder: Path, tiny_additions: Path, tmp_path: Path) -> None:
     """Before training a model that goes on scores as the bundle does: field weights and field factors included."""
-    values = {"model": {"kind": kind, "k": 2}, "train": {"method": "minibatch", "epochs": 1, "batch": 64}}
+    values = {"model": {"kind": kind, "k": 2}, "train": {"objective": "softmax", "epochs": 1, "batch": 64}}
     config = parse_config({**TINY, **values})
     dataset = load_dataset(config, tiny_folder)
     encoder = FeatureEncoder.fit(dataset)

@@ -69,15 +69,8 @@ class Anchored:
         """
         self._learner = learner
         self._start = start.parameters
-        features = {side_of(name): len(table) for name, table in start.parameters.items()}
-        sides: tuple[tuple[Side, SparseRows | None], ...] = (
-            ("user", None if seen is None else seen.contexts),
-            ("item", None if seen is None else seen.items),
-        )
-        self._shares: dict[Side, Tensor] = {}
-        for side, rows in sides:
-            share = torch.ones(features[side]) if rows is None else _present(rows)
-            self._shares[side] = share if start.shares is None else share * start.shares[side]
+        users, items = (None, None) if seen is None else (seen.contexts, seen.items)
+        self._shares: dict[Side, Tensor] = {"user": _share(start, "user", users), "item": _share(start, "item", items)}
 
     @property
     def model(self) -> Model:
@@ -101,11 +94,11 @@ class Anchored:
 
     @torch.no_grad()
     def _draw_back(self) -> None:
-        tables = {name: table for name, table in self.model.named_parameters() if side_of(name) is not None}
-        turn = self._turn({name: table for name, table in tables.items() if table.dim() > 1})
-        for name, table in tables.items():
+        tables = [(name, table, self._shares[side]) for name, table in self.model.named_parameters() if (side := side_of(name))]
+        turn = self._turn({name: table for name, table, _ in tables if table.dim() > 1})
+        for name, table, share in tables:
             start = self._start[name] @ turn if table.dim() > 1 else self._start[name]
-            share = self._shares["user" if side_of(name) == "user" else "item"].view(-1, *[1] * (table.dim() - 1))
+            share = share.view(-1, *[1] * (table.dim() - 1))
             # a share of 1 leaves a row as it is, to the bit
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
@@ -116,9 +109,14 @@ class Anchored:
         for name, table in factors.items():
             moment += self._start[name].reshape(-1, k).double().t() @ table.reshape(-1, k).double()
         left, _, right = torch.linalg.svd(moment)
-        return (left @ right).to(torch.float32)
+        turn: Tensor = left @ right
+        return turn.float()
 
 
-def _present(rows: SparseRows) -> Tensor:
-    """1 for the features that some row has, 0 for the others: float32 [n_features]."""
-    return torch.from_numpy((np.bincount(rows.indices, minlength=rows.n_features) > 0).astype(np.float32))
+def _share(start: WarmStart, side: Side, rows: SparseRows | None) -> Tensor:
+    """How far each feature of a side may go, those that none of the rows has not at all: float32 [n_features]."""
+    allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
+    if rows is None:
+        return allowed
+    met = np.bincount(rows.indices, minlength=rows.n_features) > 0
+    return torch.where(torch.from_numpy(met), allowed, 0.0)
