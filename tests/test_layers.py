@@ -41,6 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
     "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
+    "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
     "recall.export": {
@@ -70,7 +71,14 @@ LAYERS: dict[str, set[str]] = {
 """Longest prefix wins. A part may always import itself."""
 
 _MODELS = ("batch", "contract", "cosine", "family", "ffm", "fm", "fwfm")
-TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.growth", "recall.cli")
+TORCH = (
+    *(f"recall.models.{name}" for name in _MODELS),
+    "recall.training",
+    "recall.tuning",
+    "recall.export",
+    "recall.growth",
+    "recall.cli",
+)
 """The only parts that may import torch, or a part that does."""
 
 SERVING = (

@@ -22,6 +22,7 @@ from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
 from recall.cli.train import train
+from recall.cli.tune import tune
 
 _ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def application() -> typer.Typer:
     """All commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
+    app.command("tune")(tune)
     app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
