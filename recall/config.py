@@ -94,6 +94,8 @@ class DataConfig(_Section):
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
+    carve_last: int = Field(default=0, ge=0)
+    """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
 
 
 class _Factors(_Section):
@@ -377,8 +379,9 @@ class RunConfig(_Section):
         schema = self.schema_
         if schema.history is not None and self.data.time is None:
             raise ValueError("a history field needs data.time, the column that orders each user's interactions")
-        if self.data.half_life is not None and self.data.time is None:
-            raise ValueError("data.half_life needs data.time, the column that orders each user's interactions")
+        for key, set_ in (("half_life", self.data.half_life is not None), ("carve_last", self.data.carve_last > 0)):
+            if set_ and self.data.time is None:
+                raise ValueError(f"data.{key} needs data.time, the column that orders each user's interactions")
         return self
 
     @model_validator(mode="after")

@@ -40,8 +40,8 @@ def render(report: EvaluationReport) -> RenderableType:
         for name, value in mine.items():
             table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
     parts: list[RenderableType] = [table, *map(Text, _notes(report))]
-    if report.rival is not None:
-        parts += _rival(report, report.rival)
+    for rival in report.rivals:
+        parts += _rival(report, rival)
     if report.dial is not None:
         parts += _dial(report.dial)
     parts += _cold(report.cold)

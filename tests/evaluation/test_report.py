@@ -150,7 +150,7 @@ def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word)
     )
     base = ListFigures(metrics={**figures}, coverage={}, gini={})
     comparison = {"recall@10": compared, "novelty@10": compared}
-    lines = lines_of(report_of(model=base, popularity=base, comparison=comparison, rival=rival))
+    lines = lines_of(report_of(model=base, popularity=base, comparison=comparison, rivals=(rival,)))
     head = next(row for row, line in enumerate(lines) if "against 000009-ffffffff" in line)
     recall, novelty = [line.strip("│").split("│") for line in lines[head:] if line.startswith("│")][:2]
     assert recall[-1].strip() == word
