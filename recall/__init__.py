@@ -20,14 +20,18 @@ if TYPE_CHECKING:
         RequestError,
         TrainingError,
     )
-    from recall.recommender import Recommendations, Recommender, Request, ScoredItem
+    from recall.explanation import Contribution, Explanation
+    from recall.recommender import Prediction, Recommendations, Recommender, Request, ScoredItem
 
 __all__ = [
     "BundleError",
     "ConfigError",
+    "Contribution",
     "DataError",
+    "Explanation",
     "ExportError",
     "IndexFileError",
+    "Prediction",
     "PublishBusyError",
     "PublishError",
     "RecallError",
@@ -43,7 +47,8 @@ __all__ = [
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
-    "recall.recommender": ("Recommendations", "Recommender", "Request", "ScoredItem"),
+    "recall.explanation": ("Contribution", "Explanation"),
+    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "Request", "ScoredItem"),
 }
 
 

@@ -94,6 +94,8 @@ class DataConfig(_Section):
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
+    carve_last: int = Field(default=0, ge=0)
+    """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
 
 
 class _Factors(_Section):
@@ -107,6 +109,10 @@ class FMConfig(_Factors):
     """The factorization machine (Rendle 2010); vectors of k + 1 numbers."""
 
     kind: Literal["fm"] = "fm"
+
+    def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
+        """Length of a served vector of a model over so many fields of each side."""
+        return self.k + 1
 
 
 class FwFMConfig(_Factors):
@@ -124,11 +130,20 @@ class FwFMConfig(_Factors):
             raise ValueError("a cosine is of whole vectors: leave rank out, or set cosine = false")
         return self
 
+    def dim(self, user_fields: int, item_fields: int) -> int:
+        """Largest length of a served vector of a model over so many fields of each side."""
+        rank = item_fields if self.cosine else min(user_fields, item_fields, self.rank or item_fields)
+        return rank * self.k + 1
+
 
 class FFMConfig(_Factors):
     """The field-aware factorization machine (Juan et al. 2016); vectors of (user fields) (item fields) k + 1 numbers."""
 
     kind: Literal["ffm"]
+
+    def dim(self, user_fields: int, item_fields: int) -> int:
+        """Length of a served vector of a model over so many fields of each side."""
+        return user_fields * item_fields * self.k + 1
 
 
 class LRConfig(_Section):
@@ -145,6 +160,10 @@ class LRConfig(_Section):
     def cosine(self) -> bool:
         """The cosine of two numbers is their sign, which ranks nothing."""
         return False
+
+    def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
+        """Length of a served vector."""
+        return 1
 
 
 ModelConfig = FMConfig | FwFMConfig | FFMConfig | LRConfig
@@ -360,8 +379,9 @@ class RunConfig(_Section):
         schema = self.schema_
         if schema.history is not None and self.data.time is None:
             raise ValueError("a history field needs data.time, the column that orders each user's interactions")
-        if self.data.half_life is not None and self.data.time is None:
-            raise ValueError("data.half_life needs data.time, the column that orders each user's interactions")
+        for key, set_ in (("half_life", self.data.half_life is not None), ("carve_last", self.data.carve_last > 0)):
+            if set_ and self.data.time is None:
+                raise ValueError(f"data.{key} needs data.time, the column that orders each user's interactions")
         return self
 
     @model_validator(mode="after")

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.errors import RequestError, nearest
+from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
+
+Float64 = npt.NDArray[np.float64]
 
 MOST = 1000
 """The largest n that a request may ask for."""
@@ -63,6 +67,19 @@ class ScoredItem(NamedTuple):
 
     item_id: str
     score: float
+
+
+class Prediction(NamedTuple):
+    """What the model says of one request and one item.
+
+    Attributes:
+        score: the model's own, the user's offset included.
+        probability: the logistic function of the score, that the item is taken; None unless the model was trained by log
+            loss. It speaks of data in which as much was not taken as in training.
+    """
+
+    score: float
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,61 @@ class Recommender:
                 answers[position] = self._answer(prepared[position], rows, scores)
         return [answers[position] for position in range(len(requests))]
 
+    def explain(self, request: Request, item_id: str) -> Explanation:
+        """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
+
+        Raises:
+            RequestError: as `recommend`, or the catalogue lacks the item.
+        """
+        prepared = self._prepare(request)
+        _check_id(item_id, "/item_id")
+        row = int(self.bundle.item_ids.rows([item_id])[0])
+        if row < 0:
+            raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
+        bundle, encoder = self.bundle, self.bundle.encoder
+        parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(bundle.item(row)))
+        return Explanation(
+            item_id=item_id,
+            score=float(prepared.vector @ bundle.item_vectors[row]),
+            contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity),
+            user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            bundle=self._version,
+        )
+
+    def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
+        """Score items that are given, for ranking them or for their probabilities. Nothing is searched or left out.
+
+        Args:
+            pairs: a request and an item's id each; a request that stands in many pairs is encoded once.
+
+        Raises:
+            RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.
+        """
+        items = self.bundle.item_ids.rows([item_id for _, item_id in pairs])
+        if (items < 0).any():
+            strangers = list(dict.fromkeys(pairs[at][1] for at in np.flatnonzero(items < 0).tolist()))
+            raise RequestError(
+                f"{len(strangers)} items are not in the catalogue: {_shown(strangers)}",
+                mend="Leave them out, or publish the bundle anew with them",
+            )
+        requests = {id(request): request for request, _ in pairs}
+        prepared = [self._prepare(request) for request in requests.values()]
+        if any(request.popularity != 1 for request in requests.values()):
+            raise RequestError(
+                "a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out"
+            )
+        if not prepared:
+            return []
+        place = {key: row for row, key in enumerate(requests)}
+        of = np.array([place[id(request)] for request, _ in pairs])
+        rows = SparseRows.below([one.encoded.rows for one in prepared])
+        tables = self.bundle.tables
+        products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], self.bundle.item_vectors[items])
+        scores = products + tables.user_offset(rows)[of]
+        if self.bundle.manifest.objective != "logistic":
+            return [Prediction(score, None) for score in scores.tolist()]
+        return list(map(Prediction, scores.tolist(), logistic(scores).tolist()))
+
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         return SparseRows.below([self._prepare(request).encoded.rows for request in requests])
@@ -216,6 +288,11 @@ class Recommender:
         )
 
 
+def logistic(scores: Float64) -> Float64:
+    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
+
+
 def _check(request: Request) -> None:
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
         raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
@@ -259,8 +336,11 @@ def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
         (history, "ids in the history are not known to the model"),
     ):
         if ids:
-            shown = ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-            yield f"{len(ids)} {fault}: {shown}"
+            yield f"{len(ids)} {fault}: {_shown(ids)}"
+
+
+def _shown(ids: Sequence[str]) -> str:
+    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
 def _pointer(part: str, name: str) -> str:

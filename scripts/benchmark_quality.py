@@ -1,32 +1,42 @@
-"""Train and evaluate one configuration, exactly as it would be served, and print what it came to.
+"""Train and evaluate a configuration, exactly as it would be served, and others beside it on the same requests.
 
     python scripts/benchmark_quality.py examples/frappe.toml --data ../shared/data
     python scripts/benchmark_quality.py examples/ml-100k.toml --data ../shared/data/ml-100k --out result.json
+    python scripts/benchmark_quality.py examples/frappe.toml --against 'small FFM: model.kind=ffm; model.k=8'
+    python scripts/benchmark_quality.py crossed.toml --against plain.toml --docs docs/benchmarks.md
 
 The data folder is the one that holds the tables, or a folder above it that holds one named as the configuration or
 its first words: `frappe`, or `ml-1m` for `ml-1m-history`. GroupLens' own files are prepared first, in a temporary
-folder. The model is trained on the training part, exported with proof, and the published bundle answers every test
-request; nothing is sampled. `--validate` judges on the validation part instead, for tuning.
+folder. Each model is trained on the training part, exported with proof, and the published bundle answers every test
+request; nothing is sampled. Each `--against` names another configuration, or settings that change the first one; their
+differences have intervals over the same users. `--validate` judges on the validation part instead, for tuning. `--docs`
+also writes the result into its section of a Markdown file.
 """
 
 import argparse
 import os
 import platform
 import resource
+import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from prepare_movielens import read_movielens, write_tables
 from pydantic import BaseModel
+from report_sections import replace_section
 from rich.console import Console
 
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
-from recall.errors import DataError, RecallError
+from recall.errors import ConfigError, DataError, RecallError
+from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.report import render
 from recall.export import export
@@ -40,16 +50,40 @@ def main() -> int:
     """Run from the command line; returns the exit code."""
     arguments = _arguments()
     try:
-        config = load_config(arguments.config, [f"seed={arguments.seed}", *arguments.set])
+        entrants = _entrants(arguments)
         with tempfile.TemporaryDirectory(prefix="benchmark-quality-") as scratch:
-            result = run(config, _data_folder(config, arguments.data, Path(scratch)), Path(scratch), arguments.validate)
+            data = _data_folder(entrants[0].config, arguments.data, Path(scratch))
+            result = run(entrants, data, Path(scratch), arguments.validate)
     except RecallError as error:
         print(f"benchmark_quality: {error}", file=sys.stderr)
         return error.exit_code
     _show(result)
     if arguments.out:
         arguments.out.write_text(result.model_dump_json(indent=2) + "\n")
+    if arguments.docs:
+        replace_section(arguments.docs, f"quality of {result.name}", "\n".join(_section(result, _command(arguments))))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A configuration, and what it is called beside the others."""
+
+    label: str
+    config: RunConfig
+
+
+class Trained(BaseModel):
+    """One model of a run."""
+
+    label: str
+    bundle: str
+    kind: str
+    k: int
+    dim: int
+    sweeps: int
+    seconds: dict[str, float]
+    largest_error: float
 
 
 class Result(BaseModel):
@@ -57,48 +91,94 @@ class Result(BaseModel):
 
     name: str
     split: str
-    k: int
     seed: int
-    sweeps: int
+    model: Trained
+    rivals: list[Trained]
     report: EvaluationReport
-    seconds: dict[str, float]
-    largest_error: float
+    evaluation_seconds: float
     peak_memory_mb: int
     machine: str
     torch: str
 
 
-def run(config: RunConfig, data: Path, scratch: Path, validate: bool) -> Result:
-    """Train, export, load and evaluate, as a user would."""
+def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) -> Result:
+    """Train, export, load and evaluate, as a user would; the first is compared with each of the others."""
+    first = entrants[0]
+    trained = [_publish(one, data, scratch / f"bundles-{number}") for number, one in enumerate(entrants)]
+    dataset = load_dataset(_joint([one.config for one in entrants]), data)
+    with ExitStack() as opened:
+        recommenders = [
+            opened.enter_context(closing(Recommender.load(scratch / f"bundles-{number}", threads=os.cpu_count() or 1)))
+            for number in range(len(entrants))
+        ]
+        started = time.monotonic()
+        report = evaluate(recommenders[0], dataset, first.config, VALID if validate else TEST, against=recommenders[1:])
+        evaluated = time.monotonic() - started
+    return Result(
+        name=first.config.name,
+        split=first.config.data.split.by,
+        seed=first.config.seed,
+        model=trained[0],
+        rivals=trained[1:],
+        report=report,
+        evaluation_seconds=evaluated,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        torch=torch.__version__,
+    )
+
+
+def _joint(configs: Sequence[RunConfig]) -> RunConfig:
+    """The first, reading all that any of the models reads of a request. Raises ConfigError when they read other data."""
+    times = {config.data.time for config in configs} - {None}
+    data = [config.data.model_copy(update={"time": None, "carve": 0.0}) for config in configs]
+    if len(times) > 1 or any(one != data[0] for one in data):
+        raise ConfigError(
+            "the configurations read different data", where="data", mend="Compare models of one table and one split"
+        )
+    return configs[0].model_copy(
+        update={
+            "data": configs[0].data.model_copy(update={"time": next(iter(times), None)}),
+            "fields": {name: field for config in reversed(configs) for name, field in config.fields.items()},
+        }
+    )
+
+
+def _publish(entrant: Entrant, data: Path, root: Path) -> Trained:
+    config = entrant.config
+    print(f"{config.name}, {entrant.label}", file=sys.stderr, flush=True)
     started = time.monotonic()
     dataset = load_dataset(config, data)
     encoder = FeatureEncoder.fit(dataset)
     loaded = time.monotonic() - started
     trained = train(config, dataset, encoder, _progress)
-    exported = export(trained.model, encoder, dataset, config, scratch / "bundles")
-    recommender = Recommender.load(exported.folder, threads=os.cpu_count() or 1)
-    started = time.monotonic()
-    report = evaluate(recommender, dataset, config, VALID if validate else TEST)
-    evaluated = time.monotonic() - started
-    recommender.close()
-    return Result(
-        name=config.name,
-        split=config.data.split.by,
-        k=config.model.k,
-        seed=config.seed,
+    manifest = export(trained.model, encoder, dataset, config, root).manifest
+    return Trained(
+        label=entrant.label,
+        bundle=manifest.version,
+        kind=config.model.kind,
+        k=manifest.sizes.k,
+        dim=manifest.sizes.dim,
         sweeps=trained.sweeps,
-        report=report,
-        seconds={
-            "load and encode": loaded,
-            "train": trained.seconds,
-            "export": sum(exported.seconds.values()),
-            "evaluate": evaluated,
-        },
-        largest_error=exported.manifest.parity.largest_error,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        torch=torch.__version__,
+        seconds={"load and encode": loaded, "train": trained.seconds},
+        largest_error=manifest.parity.largest_error,
     )
+
+
+def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
+    """The configuration, then the others; overrides of the command line hold for all of them."""
+    common = [f"seed={arguments.seed}", *arguments.set]
+    entrants = [Entrant("as configured", load_config(arguments.config, common))]
+    for against in arguments.against:
+        if against.endswith(".toml"):
+            entrants.append(Entrant(Path(against).stem, load_config(Path(against), common)))
+        else:
+            label, colon, settings = against.partition(":")
+            if not colon or "=" in label:
+                label, settings = against, against
+            changes = [setting.strip() for setting in settings.split(";")]
+            entrants.append(Entrant(label, load_config(arguments.config, [*common, *changes])))
+    return entrants
 
 
 def _data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
@@ -125,16 +205,58 @@ def _progress(report: SweepReport) -> None:
 
 
 def _show(result: Result) -> None:
-    """The evaluation as a table, then what it cost, a figure a line."""
-    report = result.report
-    run_of = f"k {result.k}, seed {result.seed}, {result.sweeps} sweeps"
-    print(f"{result.name}: split by {result.split}, judged on {report.part}, {run_of}")
-    Console(width=120).print(render(report))
-    for stage, seconds in result.seconds.items():
-        print(f"{stage:16} {seconds:8.1f} s")
-    print(f"{'peak memory':16} {result.peak_memory_mb:8,} MB")
-    print(f"{'largest error':16} {result.largest_error:8.1e} of the exported scores")
+    """The evaluation as tables, then what each model cost, a line each."""
+    print(f"{result.name}: split by {result.split}, judged on {result.report.part}, seed {result.seed}")
+    for one in (result.model, *result.rivals):
+        print(f"{one.bundle}: {one.label}; {_sizes(one)}")
+    Console(width=128).print(render(result.report))
+    for one in (result.model, *result.rivals):
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.seconds.items())
+        print(f"{one.bundle}: {stages}; largest error of an exported score {one.largest_error:.1e}")
+    print(f"evaluate {result.evaluation_seconds:.1f} s; peak memory of the whole run {result.peak_memory_mb:,} MB")
     print(f"machine: {result.machine}")
+
+
+def _sizes(one: Trained) -> str:
+    return f"{one.kind}, k {one.k}, vectors of {one.dim}, {one.sweeps} sweeps"
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command without the paths that are this machine's own."""
+    words = ["python", "scripts/benchmark_quality.py", str(arguments.config), "--data", "DATA"]
+    words += [word for name in ("set", "against") for value in getattr(arguments, name) for word in (f"--{name}", value)]
+    words += ["--seed", str(arguments.seed)] if arguments.seed else []
+    return shlex.join([*words, *(["--validate"] if arguments.validate else [])])
+
+
+def _section(result: Result, command: str) -> Iterator[str]:
+    """The result as Markdown: one column for each model, the first beside popularity and the others beside the first."""
+    report = result.report
+    yield f"### {result.name}\n"
+    yield f"    {command}\n"
+    asked = f"{report.requests:,} requests of {report.users:,} users over {report.items:,} items"
+    yield f"{report.part.capitalize()} part: {asked}. Seed {result.seed}; {result.machine};"
+    yield f"{result.peak_memory_mb:,} MB at most. Brackets hold 95 % intervals over users."
+    yield "A rival's difference is what the first model is above it.\n"
+    names = [name for name in report.model.metrics if name.startswith(("recall", "hit_rate", "ndcg"))]
+    yield (
+        "| | " + " | ".join([result.model.label, "popularity", *(f"{one.label} | difference" for one in result.rivals)]) + " |"
+    )
+    yield "|---" * (3 + 2 * len(result.rivals)) + "|"
+    for name in names:
+        cells = [_bracketed(report.model.metrics[name]), _bracketed(report.popularity.metrics[name])]
+        for rival in report.rivals:
+            difference = rival.comparison[name]
+            cells += [_bracketed(rival.model.metrics[name]), f"{_bracketed(difference.difference, '+')} {difference.verdict}"]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    for title, cell in (("model", _sizes), ("training", lambda one: f"{one.seconds['train']:.1f} s")):
+        yield f"| {title} | " + " | ".join([cell(result.model), "", *(f"{cell(one)} | " for one in result.rivals)]) + " |"
+
+
+def _bracketed(estimate: Estimate, sign: str = "") -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:{sign}.4f}"
+    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def _arguments() -> argparse.Namespace:
@@ -144,9 +266,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
     parser.add_argument("--out", type=Path, help="also write the result to this JSON file")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the configuration"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of every configuration"
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="SETTINGS",
+        help="another TOML file, or settings KEY=VALUE with ; between them, perhaps after a name and a colon; may be repeated",
     )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")
     return parser.parse_args()
 
 

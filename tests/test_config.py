@@ -123,6 +123,22 @@ def test_a_wrong_key_or_value_is_named_with_its_path(values: dict[str, Any], mes
     assert caught.value.where == "run.toml"
 
 
+@pytest.mark.parametrize(
+    ("model", "dim"),
+    [
+        ({}, 65),
+        ({"kind": "lr"}, 1),
+        ({"kind": "fwfm", "k": 4}, 13),
+        ({"kind": "fwfm", "k": 4, "rank": 2}, 9),
+        ({"kind": "fwfm", "k": 4, "cosine": True}, 13),
+        ({"kind": "ffm", "k": 4}, 61),
+    ],
+)
+def test_the_length_of_vectors_is_known_beforehand(model: dict[str, Any], dim: int) -> None:
+    config = parse_config({"fields": FIELDS, "model": model, "train": {"objective": "softmax"}})
+    assert config.model.dim(user_fields=5, item_fields=3) == dim
+
+
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"fields": FIELDS, "data": {"carve": 2, "splt": 1}, "seed": -1})

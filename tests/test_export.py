@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.bundle.manifest import Manifest, ModelRecord
+from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve, versions
 from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -75,7 +75,7 @@ KINDS = [
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: " ".join(map(str, model.values())))
 def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tmp_path: Path, model: dict[str, Any]) -> None:
-    encoder, values = trained.encoder, {**TINY, "model": model, "train": {"method": "minibatch"}}
+    encoder, values = trained.encoder, {**TINY, "model": model, "train": {"objective": "softmax"}}
     config = parse_config(values)
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
     report = replace(trained, model=random, config=config).export(tmp_path)
@@ -87,22 +87,16 @@ def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tm
     recommender = Recommender.load(tmp_path)
     answer = recommender.recommend(Request(user_id="u1", context={"device": "tv"}, n=3))
     assert len(answer.items) == 3
-    assert recommender.bundle.item_vectors.shape == (
-        len(trained.dataset.items),
-        random.dim if record.fold is None else folded_dim(record, 3),
-    )
+    dim = config.model.dim(len(encoder.user_fields), len(encoder.item_fields))
+    assert recommender.bundle.item_vectors.shape == (len(trained.dataset.items), dim)
     recommender.close()
-
-
-def folded_dim(record: ModelRecord, k: int) -> int:
-    return record.fold.rank * k + 1 if record.fold is not None else 0
 
 
 def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_path: Path) -> None:
     encoder = trained.encoder
     errors = []
     for rank in (1, 2, 4):
-        config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3, "rank": rank}, "train": {"method": "minibatch"}})
+        config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3, "rank": rank}, "train": {"objective": "softmax"}})
         random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
         manifest = replace(trained, model=random, config=config).export(tmp_path).manifest
         fold = manifest.model.fold
@@ -117,7 +111,7 @@ def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_
 
 def test_field_weights_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
     encoder = trained.encoder
-    config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"method": "minibatch"}})
+    config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"objective": "softmax"}})
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
     random.get_parameter("field_weights").data[2, 5] = float("inf")
     with pytest.raises(ExportError, match="array 'field_weights' holds NaN or an infinity in 2 of 13 rows"):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.config", "recall.errors", "recall.recommender"},
+    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
@@ -30,8 +30,10 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.errors", "recall.features", "recall.bundle", "recall.index", "recall.stores.users", "recall.stores.sqlite")
+        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
+        *("recall.stores.users", "recall.stores.sqlite"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
@@ -39,6 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
     "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
+    "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
     "recall.export": {
@@ -48,6 +51,10 @@ LAYERS: dict[str, set[str]] = {
     "recall.rebuild": {
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
         *("recall.recommender", "recall.stores", "recall.vectors"),
+    },
+    "recall.importing": {
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
+        "recall.vectors",
     },
     "recall.growth": {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.stores", "recall.evaluation", "recall.models"),
@@ -64,10 +71,24 @@ LAYERS: dict[str, set[str]] = {
 """Longest prefix wins. A part may always import itself."""
 
 _MODELS = ("batch", "contract", "cosine", "family", "ffm", "fm", "fwfm")
-TORCH = (*(f"recall.models.{name}" for name in _MODELS), "recall.training", "recall.export", "recall.growth", "recall.cli")
+TORCH = (
+    *(f"recall.models.{name}" for name in _MODELS),
+    "recall.training",
+    "recall.tuning",
+    "recall.export",
+    "recall.growth",
+    "recall.cli",
+)
 """The only parts that may import torch, or a part that does."""
 
-SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")
+SERVING = (
+    "recall.recommender",
+    "recall.rebuild",
+    "recall.importing.run",
+    "recall.stores.writing",
+    "recall.data.dataset",
+    "service.app",
+)
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -11,7 +11,18 @@ from recall import errors, recommender
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = [
-    *("BundleError", "ConfigError", "DataError", "ExportError", "IndexFileError", "PublishBusyError", "PublishError"),
+    *(
+        "BundleError",
+        "ConfigError",
+        "Contribution",
+        "DataError",
+        "Explanation",
+        "ExportError",
+        "IndexFileError",
+        "Prediction",
+        "PublishBusyError",
+        "PublishError",
+    ),
     *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig", "ScoredItem", "TrainingError"),
     "load_config",
 ]

@@ -5,16 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from recall.config import IndexConfig, RunConfig
+from recall.config import IndexConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset
 from recall.errors import RequestError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommendations, Recommender, Request
-from tests.conftest import ITEMS
+from recall.recommender import Recommendations, Recommender, Request, logistic
+from tests.conftest import ITEMS, TINY
+
+LOG_LOSS = {"objective": "logistic"}
 
 
 def ids_of(answer: Recommendations) -> list[str]:
@@ -176,6 +180,51 @@ def test_the_dial_has_bounds(recommender: Recommender, popularity: object) -> No
     with pytest.raises(RequestError, match="Give a number from 0 to 10") as raised:
         recommender.recommend(Request("u1", popularity=popularity))  # type: ignore[arg-type]
     assert raised.value.where == "/popularity"
+
+
+def test_a_prediction_is_the_models_own_score(
+    recommender: Recommender, tiny_model: FactorizationMachine, tiny_dataset: Dataset, tiny_encoder: FeatureEncoder
+) -> None:
+    first, second = Request("u1", context={"hour": 3}), Request("nobody", history=["i4"])
+    pairs = [(first, "i2"), (second, "i2"), (first, "never"), (first, "i2")]
+    predicted = recommender.predict(pairs)
+    for (request, item_id), one in zip(pairs, predicted, strict=True):
+        answer = recommender.recommend(replace(request, n=1000, exclude_seen=False))
+        score = next(item.score for item in answer.items if item.item_id == item_id)
+        assert one.score == pytest.approx(score + answer.user_offset, abs=1e-5)
+        assert one.probability is None  # the square loss gives none
+    assert predicted[0] == predicted[3]
+    assert recommender.predict([]) == []
+
+
+def test_log_loss_gives_probabilities(
+    tiny_model: FactorizationMachine, tiny_encoder: FeatureEncoder, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    config = parse_config({**TINY, "train": LOG_LOSS})
+    export(tiny_model, tiny_encoder, tiny_dataset, config, tmp_path)
+    recommender = Recommender.load(tmp_path)
+    assert recommender.bundle.manifest.objective == "logistic"
+    predicted = recommender.predict([(Request("u1"), one) for one in recommender.bundle.item_ids.values])
+    recommender.close()
+    for one in predicted:
+        assert one.probability == pytest.approx(1 / (1 + np.exp(-one.score)))
+
+
+@given(st.floats(-800, 800))
+def test_the_logistic_function_has_no_overflow(score: float) -> None:
+    (low,) = logistic(np.array([-abs(score)]))
+    (high,) = logistic(np.array([abs(score)]))
+    assert 0 <= low <= 0.5 <= high <= 1
+    assert low + high == pytest.approx(1)
+
+
+def test_pairs_that_cannot_be_predicted_are_named(recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="1 items are not in the catalogue: 'nothing'"):
+        recommender.predict([(Request("u1"), "i1"), (Request("u1"), "nothing"), (Request("u2"), "nothing")])
+    with pytest.raises(RequestError, match="without a dial"):
+        recommender.predict([(Request("u1", popularity=0.5), "i1")])
+    with pytest.raises(RequestError, match="no field reads"):
+        recommender.predict([(Request("u1", features={"gendre": "f"}), "i1")])
 
 
 def test_a_batch_equals_its_requests_one_by_one(recommender: Recommender) -> None:

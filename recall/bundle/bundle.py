@@ -49,6 +49,14 @@ class Bundle:
         """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
         return _read_parquet(self.folder / files.ITEMS)
 
+    def item(self, row: int) -> pl.DataFrame:
+        """One row of `items`, read alone. Raises BundleError."""
+        path = self.folder / files.ITEMS
+        try:
+            return pl.scan_parquet(path).slice(row, 1).collect()
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+
 
 def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame) -> None:
     """Write every file of a bundle but the users, the index and the manifest.

@@ -142,6 +142,12 @@ class Manifest(_Part):
         """Name of the published folder: the sequence and the first digits of the checksum."""
         return f"{self.sequence:06d}-{self.checksum[:8]}"
 
+    @property
+    def objective(self) -> str:
+        """What the model was trained for, such as 'square' or 'logistic'; empty when the configuration does not say."""
+        train = self.config.get("train")
+        return str(train.get("objective", "")) if isinstance(train, dict) else ""
+
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
         try:

@@ -15,11 +15,14 @@ from recall.cli.config import config_keys, config_schema, show_config
 from recall.cli.data import check_data, generate_data
 from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate
+from recall.cli.importing import import_model
 from recall.cli.init import init
+from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
 from recall.cli.train import train
+from recall.cli.tune import tune
 
 _ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
 
@@ -41,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def application() -> typer.Typer:
     """All commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
+    app.command("tune")(tune)
+    app.command("predict")(predict)
     app.command("rebuild")(rebuild)
+    app.command("import")(import_model)
     app.callback()(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)

@@ -1,11 +1,14 @@
 """`recall bundle`: what was published."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recall.cli import screen
+
+if TYPE_CHECKING:
+    from recall.bundle.manifest import Manifest
 
 BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -29,7 +32,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         "created": manifest.created,
         "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)",
         "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
-        "factors": sizes.k,
+        "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
         "index": f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}",
         "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
@@ -58,6 +61,15 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
             typer.echo(f"{manifest.version} is sound: {files} files, {size:,} bytes, {manifest.sizes.items:,} items")
     finally:
         recommender.close()
+
+
+def _model(manifest: "Manifest") -> str:
+    model, sizes = manifest.model, manifest.sizes
+    cosine = ", scaled to unit length" if model.cosine else ""
+    shown = f"{model.kind}, {sizes.k} factors, vectors of {sizes.dim:,} numbers{cosine}"
+    if model.fold is None or model.fold.lost < 1e-6:  # rounding
+        return shown
+    return f"{shown}; folding lost {model.fold.lost:.1e} of the field weights, {model.fold.score_error:.1e} of a score at most"
 
 
 def _figures(value: object) -> str:

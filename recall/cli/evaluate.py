@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="Also judge the model without each of its fields.")] = False,
     against: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Another bundle, to be asked the same and compared.")
+        list[Path] | None, typer.Option(metavar="BUNDLE", help="Another bundle, to be asked the same and compared.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -54,10 +54,10 @@ def evaluate(
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
         recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads)))
-        other = opened.enter_context(closing(Recommender.load(against, threads=threads))) if against is not None else None
+        others = [opened.enter_context(closing(Recommender.load(one, threads=threads))) for one in against or ()]
         with screen.stage("ask and judge"):
             split = TEST if part is Part.TEST else VALID
-            report = judge(recommender, dataset, loaded, split, ablated=ablate, against=other)
+            report = judge(recommender, dataset, loaded, split, ablated=ablate, against=others)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")

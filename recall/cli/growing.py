@@ -42,7 +42,7 @@ def grow(
                 where="data",
                 mend="Set data.split or data.carve so that one is held out",
             )
-        screen.note(sizes(ground.dataset, ground.encoder))
+        screen.note(sizes(ground.dataset, ground.encoder, config.model))
         screen.note(new_values(ground))
         with screen.bar("train") as move:
             trained = train(config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start)

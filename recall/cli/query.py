@@ -11,6 +11,7 @@ from recall.cli import screen
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
+    from recall.explanation import Explanation
     from recall.recommender import Recommendations, Recommender, Request
 
 _SHOWN = 4  # columns of an item
@@ -40,6 +41,9 @@ def query(
     request: Annotated[
         Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
     ] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="ITEM", help="Show instead how this item comes to its score, field by field.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Ask a bundle for the best items, without a server.
@@ -64,6 +68,9 @@ def query(
     )
     recommender = Recommender.load(bundle)
     try:
+        if explain is not None:
+            _show_explanation(recommender.explain(asked, explain), as_json)
+            return
         answer = recommender.recommend(asked)
         if as_json:
             screen.show_json(_plain(answer))
@@ -136,6 +143,18 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
         screen.note(f"values that the model has not met: {', '.join(answer.unknown)}")
     for warning in answer.warnings:
         screen.note(f"note: {warning}")
+
+
+def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        parts = [one._asdict() for one in explanation.contributions]
+        screen.show_json(asdict(explanation) | {"contributions": parts})
+        return
+    rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
+    screen.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
+    screen.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
 
 
 def _cell(value: object) -> str:

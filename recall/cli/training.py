@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from recall.cli import screen
-from recall.config import RunConfig
+from recall.config import ModelConfig, RunConfig
 from recall.data.dataset import Dataset, load_dataset
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
@@ -41,7 +41,7 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
             dataset = load_dataset(config, data)
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
-        screen.note(sizes(dataset, encoder))
+        screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
         with screen.stage("export, prove, index, publish"):
@@ -67,13 +67,15 @@ def line(report: SweepReport) -> str:
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
 
 
-def sizes(dataset: Dataset, encoder: FeatureEncoder) -> str:
-    """How much there is to learn from, on one line."""
+def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
+    """How much there is to learn from, and how large what comes of it will be, on one line."""
+    dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
         f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
-        f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features"
+        f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
+        f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"
     )
 
 

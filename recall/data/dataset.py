@@ -13,7 +13,7 @@ from recall.config import ColumnSplit, RunConfig
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_columns
-from recall.data.split import TRAIN, Parts, Places, carve, column_parts, negative_parts, sorted_parts
+from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
@@ -180,6 +180,7 @@ def _parts(
         parts = sorted_parts(starts, event_times, unit, data.split)
         places = Places(rows.user[rest], before, rest_times)
         rest_parts = negative_parts(places, starts, parts, event_times, unit, data.split)
+    parts = carve_last(parts, data.carve_last, rows.user[order], order >= known)
     carved = carve(parts, data.carve, config.seed, order >= known)
     return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
 

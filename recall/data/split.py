@@ -122,10 +122,37 @@ def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | 
     """
     if share == 0 or (parts == VALID).any():
         return parts
-    train = np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
+    train = _training(parts, among)
     drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
+    return _moved(parts, drawn)
+
+
+def carve_last(parts: Parts, count: int, user: npt.NDArray[np.integer], among: npt.NDArray[np.bool_] | None = None) -> Parts:
+    """Move the last training interactions of each user to validation, but never all; nothing when some validate already.
+
+    Args:
+        parts: [n].
+        count: at most so many of each user.
+        user: integer [n], never falling; interactions of one user are in order of time.
+        among: bool [n], those that may be moved; all of them when left out.
+    """
+    if count == 0 or (parts == VALID).any():
+        return parts
+    train = _training(parts, among)
+    of_user = user[train]
+    first = np.searchsorted(of_user, of_user, side="left")
+    end = np.searchsorted(of_user, of_user, side="right")
+    place = np.arange(len(train))
+    return _moved(parts, train[(end - place <= count) & (place > first)])
+
+
+def _training(parts: Parts, among: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
+
+
+def _moved(parts: Parts, chosen: npt.NDArray[np.int64]) -> Parts:
     carved = parts.copy()
-    carved[drawn] = VALID
+    carved[chosen] = VALID
     return carved
 
 

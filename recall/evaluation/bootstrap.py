@@ -5,7 +5,7 @@ are, with replacement, and each brings all of its requests along. The interval r
 of the resampled means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,6 +125,22 @@ def _stacked(judgements: Judgements) -> Float64:
     return np.stack(list(judgements.values.values()), axis=1)
 
 
+def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
+    """How often each user is drawn in each resample: float64 [lines, users], some resamples at a time, `resamples` in all."""
+    random = np.random.default_rng(seed)
+    step = max(1, _BLOCK // max(users, 1))
+    for first in range(0, resamples, step):
+        lines = min(step, resamples - first)
+        drawn = random.integers(0, users, size=(lines, users)) + np.arange(lines)[:, None] * users
+        times = np.bincount(drawn.reshape(-1), minlength=lines * users).reshape(lines, users)
+        yield times.astype(np.float64)
+
+
+def interval(value: float, drawn: Float64) -> Estimate:
+    """A figure with the interval of its resamples, float64 [resamples]; those that are not a number are left out."""
+    return _estimate(value, drawn[np.isfinite(drawn)])
+
+
 def _resampled_means(values: Float64, user: Integers, resamples: int, seed: int) -> Float64:
     """Means over requests in each resample of the users.
 
@@ -139,15 +155,9 @@ def _resampled_means(values: Float64, user: Integers, resamples: int, seed: int)
     """
     _, code, requests = np.unique(user, return_inverse=True, return_counts=True)
     users = len(requests)
-    if users < 2:
+    if users < 2 or not resamples:
         return np.zeros((0, values.shape[1]))
     sums = np.stack([np.bincount(code, weights=column, minlength=users) for column in values.T] + [requests], axis=1)
-    random = np.random.default_rng(seed)
-    totals = np.empty((resamples, sums.shape[1]))
-    step = max(1, _BLOCK // users)
-    for first in range(0, resamples, step):
-        lines = min(step, resamples - first)
-        drawn = random.integers(0, users, size=(lines, users)) + np.arange(lines)[:, None] * users
-        times = np.bincount(drawn.reshape(-1), minlength=lines * users).reshape(lines, users)
-        totals[first : first + lines] = times.astype(np.float64) @ sums
-    return totals[:, :-1] / totals[:, -1:]
+    totals: Float64 = np.concatenate([times @ sums for times in redrawn(users, resamples, seed)])
+    means: Float64 = totals[:, :-1] / totals[:, -1:]
+    return means

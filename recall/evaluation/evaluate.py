@@ -1,6 +1,7 @@
 """Judge a published model by its answers: the same recommender that serves, the whole catalogue, nothing sampled."""
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from recall.evaluation.ablation import Ablation, ablate
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.cold import ColdStart, start_cold
 from recall.evaluation.dial import Dial, turn
+from recall.evaluation.discrimination import Discrimination, discriminate
 from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.requests import requests
@@ -72,10 +74,12 @@ class EvaluationReport(BaseModel):
     """The curve over the popularity dial; None when `evaluation.dial` is empty."""
     cold: ColdStart
     """What is left when ids are unknown."""
+    discrimination: Discrimination | None = None
+    """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
     """What each field is worth, where that was asked for."""
-    rival: Rival | None = None
-    """Another bundle, where one was given."""
+    rivals: tuple[Rival, ...] = ()
+    """Other bundles, where any were given."""
     seconds: float
 
 
@@ -86,7 +90,7 @@ def evaluate(
     split: int = TEST,
     *,
     ablated: bool = False,
-    against: Recommender | None = None,
+    against: Sequence[Recommender] = (),
 ) -> EvaluationReport:
     """Ask the recommender what the held-out interactions ask, and judge its answers.
 
@@ -98,7 +102,7 @@ def evaluate(
         config: `evaluation` says how to ask and what to judge.
         split: the part to judge.
         ablated: also leave out every field in turn.
-        against: another published model, to be asked the same.
+        against: other published models, to be asked the same.
 
     Raises:
         DataError: the part is empty, or the data lack a context column or the history that a model reads.
@@ -111,8 +115,7 @@ def evaluate(
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
-    bundles = [one.bundle for one in (recommender, against) if one is not None]
-    catalogue = joint_catalogue(dataset, [bundle.item_ids for bundle in bundles])
+    catalogue = joint_catalogue(dataset, [one.bundle.item_ids for one in (recommender, *against)])
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
     resamples, seed = config.evaluation.intervals, config.seed
 
@@ -123,17 +126,19 @@ def evaluate(
     answered = answers(recommender, dataset, held, catalogue, at[-1])
     by_model, model = figures(answered.rows)
     by_popularity, popularity = figures(Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1]))
-    rival = None
-    if against is not None:
-        others = answers(against, dataset, held, catalogue, at[-1])
+    rivals = []
+    for other in against:
+        others = answers(other, dataset, held, catalogue, at[-1])
         by_rival, rival_model = figures(others.rows)
-        rival = Rival(
-            bundle=against.bundle.manifest.version,
-            unreachable=_unreachable(against, dataset, held),
-            strangers=others.strangers,
-            exact=against.index.exact,
-            model=rival_model,
-            comparison=compare(by_model, by_rival, resamples, seed),
+        rivals.append(
+            Rival(
+                bundle=other.bundle.manifest.version,
+                unreachable=_unreachable(other, dataset, held),
+                strangers=others.strangers,
+                exact=other.index.exact,
+                model=rival_model,
+                comparison=compare(by_model, by_rival, resamples, seed),
+            )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
     trial = Trial.of(recommender, dataset, held.take(drawn))
@@ -155,8 +160,9 @@ def evaluate(
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=turn(trial, config.evaluation, seed),
         cold=start_cold(trial, recommender.bundle, by_popularity.take(drawn), config.evaluation, seed),
+        discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
         ablation=ablate(trial, recommender.bundle, config.evaluation, seed) if ablated else None,
-        rival=rival,
+        rivals=tuple(rivals),
         seconds=time.monotonic() - started,
     )
 

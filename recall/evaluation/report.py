@@ -10,6 +10,7 @@ from recall.evaluation.ablation import Ablation
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.cold import ColdStart
 from recall.evaluation.dial import Dial
+from recall.evaluation.discrimination import Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
@@ -39,14 +40,40 @@ def render(report: EvaluationReport) -> RenderableType:
         for name, value in mine.items():
             table.add_row(name, f"{value:.4f}", f"{theirs[name]:.4f}", f"{value - theirs[name]:+.4f}", "")
     parts: list[RenderableType] = [table, *map(Text, _notes(report))]
-    if report.rival is not None:
-        parts += _rival(report, report.rival)
+    for rival in report.rivals:
+        parts += _rival(report, rival)
     if report.dial is not None:
         parts += _dial(report.dial)
     parts += _cold(report.cold)
+    if report.discrimination is not None:
+        parts += _discrimination(report.discrimination)
     if report.ablation is not None:
         parts += _ablation(report.ablation)
     return Group(*parts)
+
+
+def _discrimination(judged: Discrimination) -> Iterable[RenderableType]:
+    table = Table(title="\ntaken or not", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_row("AUC", _interval(judged.auc))
+    if judged.gauc is not None:
+        table.add_row("GAUC", _interval(judged.gauc))
+    if judged.calibration is not None:
+        table.add_row("log loss", _interval(judged.calibration.log_loss))
+        table.add_row("log loss of the mean rate", f"{judged.calibration.constant:.4f}")
+        table.add_row("calibration error", _interval(judged.calibration.error))
+        for one in judged.calibration.bins:
+            table.add_row(f"  of {one.rows:,} rows", f"predicted {one.predicted:.4f}, observed {one.observed:.4f}")
+    yield table
+    yield Text(f"{judged.rows:,} rows of {judged.users:,} users, {judged.taken:,} of them taken. {judged.seconds:.1f} s.")
+    if judged.source == "labels":
+        yield Text("Those that were not taken are the rows of label 0.")
+    else:
+        how = "uniformly" if judged.power == 0 else f"by their training count to the power {judged.power:g}"
+        yield Text(f"Those that were not taken are drawn, one for each interaction, {how} among items the user never took.")
+    if judged.left_out:
+        yield Text(f"{judged.left_out:,} rows could not be scored.")
 
 
 def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:

@@ -14,7 +14,17 @@ import numpy.typing as npt
 from recall.features.fields import Fields
 from recall.features.sparse import Float32, SparseRows
 from recall.vectors.contract import Kind, Parts, Tables, within
-from recall.vectors.rows import Float64, entry_sums, exact_field_sums, field_sums, filled, norms, row_sums, squares_of
+from recall.vectors.rows import (
+    Float64,
+    entry_norms,
+    entry_sums,
+    exact_field_sums,
+    field_sums,
+    filled,
+    norms,
+    row_sums,
+    squares_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,12 @@ class FFMTables(Tables):
     def item_vectors(self, rows: SparseRows) -> Float32:
         """[the item's own first and second order ; T_ba for every a and b] of n item rows: float32 [n, dim]."""
         n_user, n_fields = len(self.user_fields), len(self.user_fields) + len(self.item_fields)
-        squares = norms(_towards_own(self.item_factors, np.arange(len(self.item_factors)), self.item_fields, n_user))
+        squares = entry_norms(rows, lambda features: _towards_own(self.item_factors, features, self.item_fields, n_user))
 
         def fill(part: SparseRows, target: Float32) -> None:
             sums = field_sums(part, self.item_fields, self.item_factors)  # [n, item fields, fields, k]
             target[:, 1:] = sums[:, :, :n_user].swapaxes(1, 2).reshape(len(part), self.dim - 1)
-            target[:, 0] = _own_part(part, sums[:, :, n_user:], self.item_weights[part.indices], squares[part.indices])
+            target[:, 0] = _own_part(part, sums[:, :, n_user:], self.item_weights[part.indices], squares(part))
 
         return filled(rows, self.dim, len(self.item_fields) * n_fields * self.k, fill)
 

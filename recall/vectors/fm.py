@@ -15,7 +15,7 @@ import numpy.typing as npt
 from recall.features.fields import Fields
 from recall.features.sparse import Float32, SparseRows
 from recall.vectors.contract import Kind, Parts, Tables, within
-from recall.vectors.rows import Float64, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
+from recall.vectors.rows import Float64, entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class FMTables(Tables):
 
     def item_vectors(self, rows: SparseRows) -> Float32:
         """[the item's own first and second order ; sum_t v_t x_t] of n item rows: float32 [n, k + 1]."""
-        squares = norms(self.item_factors)
+        squares = entry_norms(rows, self.item_factors.__getitem__)
 
         def fill(part: SparseRows, target: Float32) -> None:
             target[:, 1:] = part.weighted_sum(self.item_factors)
-            target[:, 0] = _own_part(part, target[:, 1:], self.item_weights[part.indices], squares[part.indices])
+            target[:, 0] = _own_part(part, target[:, 1:], self.item_weights[part.indices], squares(part))
 
         return filled(rows, self.dim, self.k, fill)
 

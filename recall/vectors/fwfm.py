@@ -21,7 +21,17 @@ import numpy.typing as npt
 from recall.features.fields import Fields
 from recall.features.sparse import Float32, SparseRows
 from recall.vectors.contract import Kind, Parts, Tables, within
-from recall.vectors.rows import Float64, entry_sums, exact_field_sums, field_sums, filled, norms, row_sums, squares_of
+from recall.vectors.rows import (
+    Float64,
+    entry_norms,
+    entry_sums,
+    exact_field_sums,
+    field_sums,
+    filled,
+    norms,
+    row_sums,
+    squares_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +112,12 @@ class FwFMTables(Tables):
 
     def item_vectors(self, rows: SparseRows) -> Float32:
         """[the item's own first and second order ; sum_b B_br Q_b for every r] of n item rows: float32 [n, dim]."""
-        squares, pairs = norms(self.item_factors), self._within_items
+        squares, pairs = entry_norms(rows, self.item_factors.__getitem__), self._within_items
 
         def fill(part: SparseRows, target: Float32) -> None:
             sums = field_sums(part, self.item_fields, self.item_factors)
             target[:, 1:] = (self.fold_items.T @ sums).reshape(len(part), self.dim - 1)
-            entries = self.item_weights[part.indices], squares[part.indices]
+            entries = self.item_weights[part.indices], squares(part)
             target[:, 0] = _own_part(part, self.item_fields, sums, entries, pairs)
 
         return filled(rows, self.dim, (len(self.item_fields) + self.rank) * self.k, fill)

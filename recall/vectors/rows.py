@@ -11,6 +11,7 @@ from recall.features.fields import Fields
 from recall.features.sparse import Float32, SparseRows
 
 Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.integer]
 
 _CHUNK_ROWS = 1 << 16
 _CHUNK_VALUES = 1 << 22  # tens of MB of temporary memory
@@ -34,6 +35,9 @@ def filled(rows: SparseRows, dim: int, width: int, fill: Callable[[SparseRows, F
     def work(first: int) -> None:
         fill(_part(rows, first, chunk), vectors[first : first + chunk])
 
+    if len(rows) <= chunk:
+        fill(rows, vectors)
+        return vectors
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter while it gathers and adds
         for _ in pool.map(work, range(0, len(rows), chunk)):
             pass
@@ -75,6 +79,22 @@ def row_sums(rows: SparseRows, values: Float64) -> Float64:
 def norms(factors: npt.NDArray[np.floating]) -> Float64:
     """|v|^2 of every row in float64: float [m, k] -> [m]."""
     return np.asarray(np.einsum("ij,ij->i", factors, factors, dtype=np.float64), dtype=np.float64)
+
+
+def entry_norms(rows: SparseRows, factors: Callable[[Indices], Float32]) -> Callable[[SparseRows], Float64]:
+    """Gives |v|^2 of every entry of a part of some rows, from all features' at once where the rows use most of them.
+
+    Args:
+        rows: all rows that there will be parts of.
+        factors: v of some features, integer [m] -> float32 [m, k].
+
+    Returns:
+        Function of a part: float64 [nnz of the part].
+    """
+    if rows.nnz < rows.n_features:  # a single item, and a table that may hold millions of features
+        return lambda part: norms(factors(part.indices))
+    every = norms(factors(np.arange(rows.n_features)))
+    return lambda part: every[part.indices]
 
 
 def squares_of(rows: SparseRows, norms_of_entries: Float64) -> Float64:

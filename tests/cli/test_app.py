@@ -17,6 +17,7 @@ COMMANDS = (
         "evaluate",
         "query",
         "serve",
+        "predict",
         "rebuild",
         "data check",
         "data generate",

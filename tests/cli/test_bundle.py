@@ -8,9 +8,16 @@ def test_show_names_what_was_published(run, published: Path) -> None:
     ended = run("bundle", "show", published)
     assert ended.code == 0
     folder = resolve(published)
-    for part in (folder.name, "tiny", "gender (user categorical)", "history (user history)", "largest error"):
+    for part in (folder.name, "tiny", "gender (user categorical)", "history (user history)", "largest error", "fm, 4 factors"):
         assert part in ended.out
     assert run("bundle", "show", published, "--json").json["sizes"]["items"] == 15
+
+
+def test_show_says_what_folding_lost(run) -> None:
+    golden = Path(__file__).parents[1] / "golden"
+    shown = run("bundle", "show", golden / "bundle_v2_fwfm").out
+    assert "fwfm, 2 factors, vectors of 5 numbers; folding lost" in shown
+    assert "scaled to unit length" in run("bundle", "show", golden / "bundle_v2_cosine").out
 
 
 def test_verify_passes_a_sound_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ def test_people_see_a_table_with_the_items_features(run, published: Path) -> Non
     assert "1 excluded ids are not in the catalogue: 'nothing'" in ended.err
 
 
+def test_an_item_is_explained_field_by_field(run, published: Path, recommender: Recommender) -> None:
+    expected = recommender.explain(Request(user_id="u1"), "i4")
+    ended = run("query", published, "--user", "u1", "--explain", "i4", "--json")
+    assert ended.code == 0
+    assert ended.json["score"] == pytest.approx(expected.score)
+    assert ended.json["contributions"][0]["user_field"] == expected.contributions[0].user_field
+    lines = run("query", published, "--user", "u1", "--explain", "i4").out.splitlines()
+    assert lines[0].split() == ["user", "field", "item", "field", "part"]
+    assert lines[-1].split() == ["score", f"{expected.score:.4f}"]
+    assert run("query", published, "--user", "u1", "--explain", "nothing").code == 65
+
+
 def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text(json.dumps({"user_id": "u3", "context": {"device": "tv"}, "n": 2}))

@@ -43,6 +43,7 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     lines = ended.err.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith("sweep")] == [["sweep", "1/2"], ["sweep", "2/2"]]
     assert all("ndcg@10" in line and line.partition("loss")[2] for line in lines if line.startswith("sweep"))
+    assert "fm with vectors of 5 numbers, 0.0 MB for all items" in ended.err
     recommender = Recommender.load(tmp_path)
     assert len(recommender.recommend(Request(user_id="u0001", n=5)).items) == 5
     recommender.close()

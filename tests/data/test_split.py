@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config import ColumnSplit, LastSplit, NoSplit, TimeSplit
-from recall.data.split import TEST, TRAIN, VALID, carve, column_parts, sorted_parts
+from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_parts, sorted_parts
 from recall.errors import ConfigError, DataError
 
 
@@ -82,6 +82,16 @@ def test_a_share_is_carved_once_and_the_same_for_one_seed() -> None:
     assert (parts == VALID).sum() == 0
     assert carve(carved, 0.5, seed=4) is carved
     assert carve(parts, 0.0, seed=4) is parts
+
+
+def test_the_last_of_every_user_who_has_others_is_carved() -> None:
+    user = np.array([0, 0, 0, 1, 2, 2, 2])
+    parts = np.array([TRAIN, TRAIN, TEST, TRAIN, TRAIN, TRAIN, TRAIN], dtype=np.int8)
+    assert carve_last(parts, 1, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, VALID]
+    among = np.array([True, True, True, True, True, False, False])
+    assert carve_last(parts, 1, user, among).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
+    assert carve_last(parts, 9, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, VALID, VALID]
+    assert carve_last(parts, 0, user) is parts
 
 
 def test_only_what_may_be_drawn_is_carved() -> None:

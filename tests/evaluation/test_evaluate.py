@@ -180,15 +180,15 @@ def test_pieces_change_nothing(judged, monkeypatch):
 
 def test_a_bundle_against_itself_is_not_told_apart(judged):
     config, dataset, _, _, recommender, report = judged
-    again = evaluate(recommender, dataset, config, against=recommender)
-    assert again.rival.model == report.model
-    assert (again.rival.unreachable, again.rival.strangers) == (report.unreachable, report.strangers)
-    for compared in again.rival.comparison.values():
+    again = evaluate(recommender, dataset, config, against=[recommender])
+    assert again.rivals[0].model == report.model
+    assert (again.rivals[0].unreachable, again.rivals[0].strangers) == (report.unreachable, report.strangers)
+    for compared in again.rivals[0].comparison.values():
         assert compared.difference == Estimate(value=0, low=0, high=0)
         assert compared.verdict == "undecided"
     assert "better" not in text_of(again)
     assert "not told apart" in text_of(again)
-    assert report.rival is None
+    assert report.rivals == ()
 
 
 def test_another_bundle_is_asked_the_same(judged, tmp_path):
@@ -203,14 +203,14 @@ def test_another_bundle_is_asked_the_same(judged, tmp_path):
     export(random_model(fitted, seed=9), fitted, smaller, other_config, tmp_path / "bundles")
     other = Recommender.load(tmp_path / "bundles")
     alone = evaluate(other, dataset, config)
-    compared = evaluate(recommender, dataset, config, against=other)
+    compared = evaluate(recommender, dataset, config, against=[other])
     other.close()
-    assert compared.rival.bundle == alone.bundle
-    assert compared.rival.model == alone.model
-    for name, one in compared.rival.comparison.items():
+    assert compared.rivals[0].bundle == alone.bundle
+    assert compared.rivals[0].model == alone.model
+    for name, one in compared.rivals[0].comparison.items():
         difference = report.model.metrics[name].value - alone.model.metrics[name].value
         assert one.difference.value == pytest.approx(difference)
-    assert timeless(compared.model_copy(update={"rival": None})) == timeless(report)
+    assert timeless(compared.model_copy(update={"rivals": ()})) == timeless(report)
 
 
 def test_fields_are_left_out_where_that_is_asked_for(judged):

@@ -6,6 +6,7 @@ from rich.console import Console
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.cold import ColdStart, Masked
 from recall.evaluation.dial import Dial, DialPoint
+from recall.evaluation.discrimination import Bin, Calibration, Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.report import render
 from recall.evaluation.served import ListFigures
@@ -149,12 +150,43 @@ def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word)
     )
     base = ListFigures(metrics={**figures}, coverage={}, gini={})
     comparison = {"recall@10": compared, "novelty@10": compared}
-    lines = lines_of(report_of(model=base, popularity=base, comparison=comparison, rival=rival))
+    lines = lines_of(report_of(model=base, popularity=base, comparison=comparison, rivals=(rival,)))
     head = next(row for row, line in enumerate(lines) if "against 000009-ffffffff" in line)
     recall, novelty = [line.strip("│").split("│") for line in lines[head:] if line.startswith("│")][:2]
     assert recall[-1].strip() == word
     assert novelty[-1].strip() == {"better": "higher", "worse": "lower"}.get(word, word)
     assert "4 relevant items are masked or not in the catalogue of 000009-ffffffff." in lines
+
+
+@pytest.mark.parametrize("source", ["labels", "draws"])
+def test_taken_or_not_is_a_table_of_its_own_that_says_where_rows_come_from(source):
+    judged = Discrimination(
+        source=source,
+        power=None if source == "labels" else 0.5,
+        rows=200,
+        taken=120,
+        users=30,
+        left_out=7,
+        auc=Estimate(value=0.75, low=0.7, high=0.8),
+        gauc=None,
+        gauc_users=0,
+        calibration=Calibration(
+            log_loss=Estimate(value=0.5),
+            constant=0.673,
+            error=Estimate(value=0.02),
+            bins=(Bin(rows=20, predicted=0.1, observed=0.15),),
+        ),
+        seconds=0.1,
+    )
+    lines = lines_of(report_of(discrimination=judged))
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    assert ["AUC", "0.7500 [0.7000, 0.8000]"] in cells
+    assert ["log loss of the mean rate", "0.6730"] in cells
+    assert ["of 20 rows", "predicted 0.1000, observed 0.1500"] in cells
+    assert not any("GAUC" in line for line in lines)
+    assert ("Those that were not taken are the rows of label 0." in lines) == (source == "labels")
+    assert any("to the power 0.5" in line for line in lines) == (source == "draws")
+    assert "7 rows could not be scored." in lines
 
 
 @pytest.mark.parametrize("field", ["part", "mask", "request"])

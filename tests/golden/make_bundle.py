@@ -55,7 +55,7 @@ def main() -> None:
             {
                 "name": "golden",
                 "model": MODELS[name],
-                "train": {"method": "minibatch"},
+                "train": {"objective": "softmax"},
                 "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
                 "fields": {
                     "user_id": {"side": "user", "kind": "categorical"},

@@ -50,12 +50,41 @@ def test_finds_the_tables_and_prints_and_keeps_what_it_came_to(folder: str, conf
     done = run(str(config), "--data", str(tmp_path / "data"), "--seed", "3", "--out", str(tmp_path / "result.json"))
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
-    assert (result["split"], result["k"], result["seed"], result["report"]["part"]) == ("last", 4, 3, "test")
-    assert result["seconds"]["train"] > 0
+    assert (result["split"], result["model"]["k"], result["seed"], result["report"]["part"]) == ("last", 4, 3, "test")
+    assert result["model"]["seconds"]["train"] > 0
     assert result["peak_memory_mb"] > 10
-    assert result["largest_error"] < 1e-4
+    assert result["model"]["largest_error"] < 1e-4
+    assert result["rivals"] == []
     assert f"{result['report']['model']['metrics']['recall@3']['value']:.4f}" in done.stdout
     assert "sweep 2/2" in done.stderr
+
+
+def test_models_stand_side_by_side_on_the_same_requests(config: Path, tmp_path: Path) -> None:
+    write_tiny_tables(tmp_path)
+    crossed = tmp_path / "crossed.toml"
+    fields = (
+        'device = { side = "user", kind = "categorical" }\nboth = { side = "user", kind = "cross", of = ["user_id", "device"] }'
+    )
+    crossed.write_text(CONFIG.replace("[model]", f"{fields}\n[model]"))
+    docs = tmp_path / "docs.md"
+    rivals = ("--against", "small one: model.k=2; train.sweeps=1", "--against", str(crossed))
+    done = run(str(config), "--data", str(tmp_path), "--docs", str(docs), "--out", str(tmp_path / "result.json"), *rivals)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [(one["label"], one["k"], one["sweeps"]) for one in result["rivals"]] == [
+        ("small one", 2, 1),
+        ("crossed", 4, 2),
+    ]
+    compared = result["report"]["rivals"]
+    assert [one["bundle"] for one in compared] == [one["bundle"] for one in result["rivals"]]
+    for one in compared:
+        assert f"against {one['bundle']}" in done.stdout
+    page = docs.read_text()
+    assert page.startswith("<!-- section: quality of tiny-run -->")
+    head, rule, *rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert head.count("|") == rule.count("|") == 8
+    assert all(row.count("|") == 8 for row in rows)
+    assert f"{compared[1]['model']['metrics']['ndcg@3']['value']:.4f}" in page
 
 
 def test_says_where_it_looked(config: Path, tmp_path: Path) -> None:

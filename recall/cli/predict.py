@@ -1,0 +1,139 @@
+"""`recall predict`: scores or probabilities of pairs that a file holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+from recall.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recall.data.tables import Table
+    from recall.recommender import Prediction, Recommender
+
+_AT_ONCE = 10_000  # pairs predicted together
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    pairs: Annotated[
+        Path, typer.Option(help="One row for each pair of user and item, with what a request says: .parquet or .csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="The same rows with their predictions: .parquet or .csv.")],
+    scores: Annotated[bool, typer.Option("--scores", help="Write scores alone, whatever the model was trained for.")] = False,
+) -> None:
+    """Predict how likely each user is to take each item, with a model that was trained by log loss.
+
+    Columns that a field reads replace what is stored of the user, where they hold a value; histories are those that are
+    stored. All other columns pass through.
+
+    Example: recall predict bundles --pairs candidates.csv --out ranked.csv
+    """
+    import polars as pl
+
+    from recall.data.tables import read_table
+    from recall.recommender import Recommender
+
+    recommender = Recommender.load(bundle)
+    try:
+        objective = recommender.bundle.manifest.objective
+        if objective != "logistic" and not scores:
+            raise BundleError(
+                "the scores of this model are no probabilities",
+                where=str(recommender.bundle.folder),
+                why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
+                mend='Train with train.objective = "logistic", or ask for --scores',
+            )
+        table = read_table(pairs)
+        rows = table.collect(table.columns)
+        _check_columns(table, rows, recommender)
+        _check_out(out, rows)
+        asked = _asked(table, rows, recommender)
+        with screen.stage(f"predict {len(rows):,} pairs"):
+            pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
+            predicted = [one for piece in pieces for one in _predict(recommender, piece)]
+    finally:
+        recommender.close()
+    columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
+    if not scores:
+        columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
+    _write(rows.with_columns(columns), out)
+    screen.show({"written": out, "pairs": f"{len(rows):,}"})
+
+
+def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
+    encoder = recommender.bundle.encoder
+    ids = (encoder.schema.user_id, encoder.schema.item_id)
+    for name in ids:
+        if name not in rows.columns:
+            raise DataError(
+                f"there is no column {name!r}", where=str(table.path), mend="Name the user and the item of each pair"
+            )
+    for name in ("score", "probability"):
+        if name in rows.columns:
+            raise DataError(f"there is a column {name!r} already", where=str(table.path), mend="Rename it")
+    if rows[ids[1]].null_count():
+        raise DataError(f"{rows[ids[1]].null_count():,} rows name no item", where=table.where(ids[1]))
+    read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
+    strange = [name for name in rows.columns if name not in read]
+    if strange:
+        screen.note(f"note: no field reads {', '.join(map(repr, strange))}")
+
+
+def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> "pl.DataFrame":
+    """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
+    import polars as pl
+
+    from recall.schema import NumericField
+    from recall.values import as_requested, canonical_series, numbers
+
+    encoder = recommender.bundle.encoder
+    schema = encoder.schema
+    numeric = {
+        schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField) and field.side == "user"
+    }
+    read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
+    read.pop(schema.user_id, None)
+    return as_requested(
+        pl.DataFrame(
+            [
+                *(canonical_series(rows[name]) for name in (schema.user_id, schema.item_id)),
+                *(numbers(rows[name], table.where(name)) if name in numeric else rows[name] for name in read),
+            ]
+        )
+    )
+
+
+def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
+    """One prediction for each row; rows that ask the same share one request, which is encoded once."""
+    from recall.recommender import Request
+    from recall.values import Distinct
+
+    encoder = recommender.bundle.encoder
+    user_id, item_id = encoder.schema.user_id, encoder.schema.item_id
+    users = asked.drop(item_id)
+    distinct = Distinct.of(users)
+    requests = []
+    for values in users[distinct.first].iter_rows(named=True):
+        user = values.pop(user_id)
+        given = {name: value for name, value in values.items() if value is not None}
+        context = {name: given.pop(name) for name in encoder.context_columns if name in given}
+        requests.append(Request(user_id=user, features=given, context=context, exclude_seen=False))
+    return recommender.predict([(requests[code], item) for code, item in zip(distinct.codes, asked[item_id], strict=True)])
+
+
+def _check_out(out: Path, rows: "pl.DataFrame") -> None:
+    import polars as pl
+
+    if out.suffix not in (".parquet", ".csv"):
+        raise DataError("this is neither .parquet nor .csv", where=str(out), mend="Give the file one of the two endings")
+    if out.suffix == ".csv" and any(isinstance(dtype, pl.List) for dtype in rows.dtypes):
+        raise DataError("a CSV file holds no lists", where=str(out), mend="Write .parquet")
+
+
+def _write(rows: "pl.DataFrame", out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (rows.write_parquet if out.suffix == ".parquet" else rows.write_csv)(out)

@@ -1,0 +1,92 @@
+"""`recall tune`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+
+if TYPE_CHECKING:
+    from recall.tuning.study import TrialReport
+
+
+def tune(
+    config: Annotated[Path, typer.Argument(help="A TOML file; the search starts from it.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to search.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the best settings; NAME.tuned.toml beside the configuration when left out.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="Objective to try; several may be given. square and softmax when left out.")
+    ] = None,
+    most_k: Annotated[
+        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; that of the file when left out.")
+    ] = None,
+    trial_minutes: Annotated[
+        float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; a sixth of the search when left out.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for the search alone.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Look for better settings on a part of the training data; the test part is not looked at.
+
+    Finished trials are kept beside the result, as NAME.tuned.journal: the same command goes on with an interrupted
+    search, and may run several times at once.
+
+    Example: recall tune shop/recall.toml --minutes 20
+    """
+    from recall.config import load_config
+
+    loaded = load_config(config, settings or ())
+    from recall.tuning.space import OBJECTIVES
+    from recall.tuning.study import Limits, tune
+    from recall.tuning.writing import write_config
+
+    chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
+    _refuse_unknown(objective or [], OBJECTIVES)
+    target = out if out is not None else config.with_suffix(".tuned.toml")
+    limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or loaded.model.k or 1, chosen)
+    journal = target.with_suffix(".journal")
+    found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
+    write_config(config, found, target, minutes)
+    if as_json:
+        screen.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
+        return
+    before = "failed" if found.configured is None else f"{found.configured:.4f}"
+    screen.show(
+        {
+            "written": target,
+            "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes",
+            "configured": f"{before}",
+            "to go on": f"run the same command again; trials are kept in {journal}",
+        }
+    )
+
+
+def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
+    from recall.errors import ConfigError, nearest
+
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{name!r} is no objective", where="--objective", mend=nearest(name, known))
+
+
+def _show(report: "TrialReport") -> None:
+    from recall.reference import toml
+
+    if report.figure is None:
+        screen.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
+        return
+    train = report.values.get("train")
+    shown = "as configured"
+    if isinstance(train, dict):
+        model = report.values.get("model")
+        k = f"k={model.get('k')} " if isinstance(model, dict) else ""
+        shown = k + " ".join(f"{key}={toml(value)}" for key, value in train.items() if isinstance(value, str | int | float))
+    screen.note(
+        f"trial {report.number:>3}  {report.figure:.4f}{' *' if report.best else '  '} {report.seconds:6.1f} s  {shown}"
+    )

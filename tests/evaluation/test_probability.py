@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.evaluation.probability import BINS, auc, bins, calibration_error, log_losses, user_aucs
+
+ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2), st.booleans()), min_size=1, max_size=30)
+
+
+def columns(rows):
+    user, score, taken = zip(*rows, strict=True)
+    return np.array(user), np.array(score, dtype=np.float64), np.array(taken)
+
+
+def brute_auc(score, taken, weight):
+    won = total = 0.0
+    for s, t, w in zip(score, taken, weight, strict=True):
+        for other, other_taken, v in zip(score, taken, weight, strict=True):
+            if t and not other_taken:
+                total += w * v
+                won += w * v * (1.0 if s > other else 0.5 if s == other else 0.0)
+    return won / total if total else math.nan
+
+
+@given(ROWS, st.randoms(use_true_random=False))
+def test_auc_counts_pairs_and_a_tie_as_half(rows, random):
+    _, score, taken = columns(rows)
+    weight = np.array([random.choice([0.0, 1.0, 2.0]) for _ in rows])
+    assert auc(score, taken) == pytest.approx(brute_auc(score, taken, np.ones(len(rows))), nan_ok=True)
+    assert auc(score, taken, weight) == pytest.approx(brute_auc(score, taken, weight), nan_ok=True)
+
+
+@given(ROWS)
+def test_auc_is_the_same_under_any_rising_function_and_turns_with_the_sign(rows):
+    _, score, taken = columns(rows)
+    assert auc(np.exp(score), taken) == pytest.approx(auc(score, taken), nan_ok=True)
+    assert auc(-score, taken) == pytest.approx(1 - auc(score, taken), nan_ok=True)
+
+
+@given(ROWS)
+def test_each_user_is_judged_among_their_own_rows(rows):
+    user, score, taken = columns(rows)
+    found = user_aucs(user, score, taken)
+    expected = {
+        one: (brute_auc(score[user == one], taken[user == one], np.ones((user == one).sum())), (user == one).sum())
+        for one in np.unique(user)
+        if 0 < taken[user == one].sum() < (user == one).sum()
+    }
+    assert found.user.tolist() == list(expected)
+    np.testing.assert_allclose(found.auc, [value for value, _ in expected.values()])
+    assert found.rows.tolist() == [count for _, count in expected.values()]
+
+
+@given(st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=1, max_size=20))
+def test_log_loss_is_that_of_the_logistic_function(rows):
+    score, taken = (np.array(part) for part in zip(*rows, strict=True))
+    probability = 1 / (1 + np.exp(-score))
+    np.testing.assert_allclose(
+        log_losses(score, taken), -np.log(np.where(taken, probability, 1 - probability)), rtol=1e-3, atol=1e-12
+    )
+
+
+def test_log_loss_of_a_sure_and_wrong_score_is_finite():
+    assert log_losses(np.array([1000.0, -1000.0]), np.array([False, True])).tolist() == [1000.0, 1000.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=200))
+def test_bins_rise_with_the_probability_and_ties_share_one(values):
+    probability = np.array(values)
+    found = bins(probability)
+    assert ((found >= 0) & (found < BINS)).all()
+    order = np.argsort(probability)
+    assert (np.diff(found[order]) >= 0).all()
+    for value in values:
+        assert len(set(found[probability == value].tolist())) == 1
+
+
+@given(st.integers(1, 300))
+def test_bins_of_different_probabilities_are_as_large_as_each_other(n):
+    counts = np.bincount(bins(np.random.default_rng(0).permutation(n) / n), minlength=BINS)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_calibration_error_is_the_mean_gap():
+    predicted, happened, weight = np.array([1.0, 3.0]), np.array([2.0, 2.5]), np.array([4.0, 4.0])
+    assert calibration_error(predicted, happened, weight) == pytest.approx(0.5 * (1 / 4) + 0.5 * (0.5 / 4))

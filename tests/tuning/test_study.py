@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.split import VALID
+from recall.errors import TrainingError
+from recall.tuning.space import OBJECTIVES
+from recall.tuning.study import Limits, merged, tune
+from tests.conftest import TINY
+
+LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
+
+
+class Enough:
+    """Listens to trials and interrupts the search, as a keyboard would, after a number of them."""
+
+    def __init__(self, trials: int) -> None:
+        self.left = trials
+        self.reports = []
+
+    def __call__(self, report) -> None:
+        self.reports.append(report)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def quick(**data):
+    return parse_config({**TINY, "data": {**TINY["data"], **data}, "train": {"sweeps": 2}, "model": {"k": 4}})
+
+
+def test_the_best_trial_is_found_and_the_configured_settings_come_first(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(6)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
+    figures = [report.figure for report in listener.reports if report.figure is not None]
+    assert found.trials == len(figures) == 6
+    assert found.figure == max(figures)
+    assert found.configured == figures[0]
+    assert listener.reports[0].values == {}
+    assert all(report.values for report in listener.reports[1:])
+    assert [report.best for report in listener.reports] == [
+        figure > max(figures[:place], default=-1) for place, figure in enumerate(figures)
+    ]
+    merged(quick(), found.values)  # the best settings are settings
+
+
+def test_an_interrupted_search_goes_on_where_it_stopped(tiny_folder: Path, tmp_path: Path) -> None:
+    first, second = Enough(2), Enough(2)
+    tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, first)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, second)
+    assert [report.number for report in (*first.reports, *second.reports)] == [0, 1, 2, 3]
+    assert found.trials == 4
+    assert found.configured == first.reports[0].figure
+
+
+def test_other_data_are_another_search(tiny_folder: Path, tmp_path: Path) -> None:
+    tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, Enough(2))
+    table = pl.read_parquet(tiny_folder / "interactions.parquet")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in tiny_folder.glob("*.parquet"):
+        (other / file.name).write_bytes(file.read_bytes())
+    table[:-1].write_parquet(other / "interactions.parquet")
+    listener = Enough(1)
+    assert tune(quick(), other, tmp_path / "j.journal", LIMITS, listener).trials == 1
+    assert listener.reports[0].number == 0
+
+
+def test_the_test_part_plays_no_part(tiny_folder: Path, tmp_path: Path) -> None:
+    """Other items in the test rows change no figure: nothing of them reaches the search."""
+    whole = load_dataset(quick(), tiny_folder)
+    table = pl.read_parquet(tiny_folder / "interactions.parquet").with_row_index("at")
+    last = table.sort("user_id", "time", maintain_order=True).group_by("user_id", maintain_order=True).last()["at"]
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    for file in tiny_folder.glob("*.parquet"):
+        (changed / file.name).write_bytes(file.read_bytes())
+    items = np.where(table["at"].is_in(last.implode()), table["item_id"].reverse(), table["item_id"])
+    table.with_columns(pl.Series("item_id", items)).drop("at").write_parquet(changed / "interactions.parquet")
+    assert whole.events["item"].to_list() != load_dataset(quick(), changed).events["item"].to_list()
+    figures = [
+        tune(quick(), folder, tmp_path / f"{folder.name}.journal", LIMITS, Enough(1)).figure
+        for folder in (tiny_folder, changed)
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_without_a_validation_part_the_last_training_interactions_judge(tiny_folder: Path, tmp_path: Path) -> None:
+    config = quick(split={"by": "last", "test": 1, "valid": 0})
+    found = tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
+    assert len(load_dataset(config, tiny_folder).select(VALID)) == 0
+    assert 0 < found.validation <= 12
+
+
+def test_a_trial_that_fails_is_told_of_and_does_not_end_the_search(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(3)
+    config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
+    limits = Limits(600.0, 60.0, 8, ("square",))
+    found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
+    assert listener.reports[0].figure is None
+    assert "not finite" in listener.reports[0].fault
+    assert found.configured is None
+    assert found.trials == 2
+
+
+def test_nothing_found_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
+    config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
+    with pytest.raises(TrainingError, match="no trial was finished"):
+        tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
