@@ -386,13 +386,8 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> "RunConfig":
-        if isinstance(self.train, SquareConfig):
-            if self.model.cosine:
-                raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
-            if self.model.kind != "fm":
-                raise ValueError(f"objective 'square' trains model.kind 'fm', not {self.model.kind!r}")
-        elif self.train.opening is not None and self.model.kind != "fm":
-            raise ValueError(f"the square loss of train.opening trains model.kind 'fm', not {self.model.kind!r}")
+        if isinstance(self.train, SquareConfig) and self.model.cosine:
+            raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
         return self
 
     @property

@@ -101,7 +101,8 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
         "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
     }
-    start = WarmStart.of(bundle.tables.arrays(), rows, bundle.manifest.checksum)
+    learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
+    start = WarmStart.of(learnt, rows, bundle.manifest.checksum)
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
     return Ground(
         source=bundle.manifest,
@@ -123,14 +124,21 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             why=f"bundle {bundle.manifest.version} was trained with others",
             mend="Go on with the fields that it has, or train anew",
         )
-    learnt = bundle.manifest.config.get("model")
-    given = config.model.model_dump(mode="json")
-    for key, value in given.items():
-        if isinstance(learnt, dict) and key in learnt and learnt[key] != value:
+    model = bundle.manifest.model
+    if model.kind == "sums":
+        raise ConfigError(
+            "a model of sums of embeddings can be served, but not trained here",
+            where=f"bundle {bundle.manifest.version}",
+            mend="Train a model of another kind anew",
+        )
+    learnt = {"kind": model.kind, "k": bundle.manifest.sizes.k, "cosine": model.cosine}
+    for key, value in learnt.items():
+        given = getattr(config.model, key)
+        if given != value:
             raise ConfigError(
-                f"the bundle's model has {key} = {learnt[key]!r}, the configuration {value!r}",
+                f"the bundle's model has {key} = {value!r}, the configuration {given!r}",
                 where=f"model.{key}",
-                mend=f"Add --set model.{key}={learnt[key]}, or train anew",
+                mend=f"Add --set model.{key}={str(value).lower()}, or train anew",
             )
 
 

@@ -2,7 +2,7 @@
 
     python scripts/benchmark_quality.py examples/frappe.toml --data ../shared/data
     python scripts/benchmark_quality.py examples/ml-100k.toml --data ../shared/data/ml-100k --out result.json
-    python scripts/benchmark_quality.py examples/frappe.toml --against model.k=16 --against 'model.kind=ffm model.k=8'
+    python scripts/benchmark_quality.py examples/frappe.toml --against 'small FFM: model.kind=ffm; model.k=8'
     python scripts/benchmark_quality.py crossed.toml --against plain.toml --docs docs/benchmarks.md
 
 The data folder is the one that holds the tables, or a folder above it that holds one named as the configuration or
@@ -173,7 +173,11 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
         if against.endswith(".toml"):
             entrants.append(Entrant(Path(against).stem, load_config(Path(against), common)))
         else:
-            entrants.append(Entrant(against, load_config(arguments.config, [*common, *shlex.split(against)])))
+            label, colon, settings = against.partition(":")
+            if not colon or "=" in label:
+                label, settings = against, against
+            changes = [setting.strip() for setting in settings.split(";")]
+            entrants.append(Entrant(label, load_config(arguments.config, [*common, *changes])))
     return entrants
 
 
@@ -221,7 +225,8 @@ def _command(arguments: argparse.Namespace) -> str:
     """The command without the paths that are this machine's own."""
     words = ["python", "scripts/benchmark_quality.py", str(arguments.config), "--data", "DATA"]
     words += [word for name in ("set", "against") for value in getattr(arguments, name) for word in (f"--{name}", value)]
-    return shlex.join([*words, *(["--seed", str(arguments.seed)] if arguments.seed else [])])
+    words += ["--seed", str(arguments.seed)] if arguments.seed else []
+    return shlex.join([*words, *(["--validate"] if arguments.validate else [])])
 
 
 def _section(result: Result, command: str) -> Iterator[str]:
@@ -268,7 +273,7 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SETTINGS",
-        help="another TOML file, or settings KEY=VALUE with blanks between them; may be given again",
+        help="another TOML file, or settings KEY=VALUE with ; between them, perhaps after a name and a colon; may be repeated",
     )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
     parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")

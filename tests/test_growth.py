@@ -8,15 +8,18 @@ import torch
 
 from recall.bundle.bundle import load_bundle
 from recall.config import RunConfig, parse_config
+from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED
-from recall.errors import ConfigError
+from recall.errors import ConfigError, TrainingError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.growth import Ground, open_ground
 from recall.models.batch import SparseBatch
+from recall.models.family import new_model
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
+from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.memory import shares
 from recall.training.train import TrainResult, train
 from tests.conftest import TINY
@@ -123,6 +126,24 @@ def test_the_same_run_gives_the_same_bits(ground: Ground, config: RunConfig) -> 
         assert torch.equal(one, other)
 
 
+def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: RunConfig, tmp_path: Path) -> None:
+    whole = trained_from(ground, config)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def interrupt(report: SweepReport) -> None:
+        if report.sweep == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterruptedError):
+        train(config, ground.dataset, ground.encoder, interrupt, checkpoint, start=ground.start)
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        train(config, ground.dataset, ground.encoder, lambda report: None, checkpoint, resume=True)
+    resumed = train(config, ground.dataset, ground.encoder, lambda report: None, checkpoint, resume=True, start=ground.start)
+    assert (resumed.sweeps, resumed.best_sweep, resumed.metrics) == (whole.sweeps, whole.best_sweep, whole.metrics)
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, root: Path, tiny_additions: Path) -> None:
     ground = open_ground(config, root, tiny_additions, None, root)
     found = shares(ground.dataset, ground.encoder)
@@ -134,6 +155,33 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, ro
         old, new = int((mine == REMEMBERED).sum()), int((mine == 0).sum())
         if feature >= block.offset + 2:
             assert float(found["user"][feature]) == pytest.approx(new / (new + old) if new else 0.0)
+
+
+@pytest.mark.parametrize("kind", ["fwfm", "ffm"])
+def test_every_kind_of_model_goes_on(kind: str, tiny_folder: Path, tiny_additions: Path, tmp_path: Path) -> None:
+    """Before training a model that goes on scores as the bundle does: field weights and field factors included."""
+    values = {"model": {"kind": kind, "k": 2}, "train": {"objective": "softmax", "epochs": 1, "batch": 64}}
+    config = parse_config({**TINY, **values})
+    dataset = load_dataset(config, tiny_folder)
+    encoder = FeatureEncoder.fit(dataset)
+    trained = train(config, dataset, encoder, lambda report: None)
+    root = tmp_path / "bundles"
+    export(trained.model, encoder, dataset, config, root)
+    bundle = load_bundle(root)
+    ground = open_ground(config, root, tiny_additions, tiny_folder, root)
+    model = new_model(config.model, ground.encoder.user_fields, ground.encoder.item_fields)
+    ground.start.give(model)
+    tables = model.tables(ground.encoder.user_fields, ground.encoder.item_fields)
+    positions = np.arange(len(dataset.events))
+    before = bundle.tables.scores(
+        build_contexts(dataset, bundle.encoder, positions).features, bundle.encoder.encode_items(dataset.items)
+    )
+    after = tables.scores(
+        build_contexts(dataset, ground.encoder, positions).features, ground.encoder.encode_items(dataset.items)
+    )
+    assert np.allclose(before, after, atol=1e-4)
+    done = export(trained_from(ground, config).model, ground.encoder, ground.dataset, config, root)
+    assert done.manifest.sequence == 2
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ LAYERS: dict[str, set[str]] = {
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
         *("recall.recommender", "recall.stores", "recall.vectors"),
     },
+    "recall.importing": {
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
+        "recall.vectors",
+    },
     "recall.growth": {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.stores", "recall.evaluation", "recall.models"),
         "recall.training",
@@ -77,7 +81,14 @@ TORCH = (
 )
 """The only parts that may import torch, or a part that does."""
 
-SERVING = ("recall.recommender", "recall.rebuild", "recall.stores.writing", "recall.data.dataset", "service.app")
+SERVING = (
+    "recall.recommender",
+    "recall.rebuild",
+    "recall.importing.run",
+    "recall.stores.writing",
+    "recall.data.dataset",
+    "service.app",
+)
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -15,6 +15,7 @@ from recall.cli.config import config_keys, config_schema, show_config
 from recall.cli.data import check_data, generate_data
 from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate
+from recall.cli.importing import import_model
 from recall.cli.init import init
 from recall.cli.predict import predict
 from recall.cli.query import query
@@ -46,6 +47,7 @@ def application() -> typer.Typer:
     app.command("tune")(tune)
     app.command("predict")(predict)
     app.command("rebuild")(rebuild)
+    app.command("import")(import_model)
     app.callback()(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)

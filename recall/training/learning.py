@@ -6,7 +6,6 @@ import numpy as np
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.contract import Model
-from recall.models.fm import FactorizationMachine
 from recall.training.dropping import Dropping
 from recall.training.gradient import GradientLearner
 from recall.training.learner import Learner
@@ -54,7 +53,6 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
 
 def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
     """Each row is met once in a sweep, and as a whole: copies of some train the unknown rows."""
-    assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
     return WholeCatalogueSolver(model, pairs.with_dropped_values(config.drop, np.random.default_rng(seed)), config)
 
 

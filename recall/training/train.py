@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recall.config import RunConfig
+from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
@@ -81,7 +81,11 @@ def train(
     else:
         start.give(model)
     learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
-    learner = learner if start is None else Anchored(learner, start, pairs)
+    if start is not None:
+        # the solver draws what it never meets to zero; it repeats some rows with values dropped, by this very draw
+        square = isinstance(config.train, SquareConfig)
+        seen = pairs.with_dropped_values(config.train.drop, np.random.default_rng(config.seed)) if square else None
+        learner = Anchored(learner, start, seen)
     validation = Validation.of(config, dataset, encoder)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     position = run_sweeps(

@@ -53,16 +53,24 @@ class WarmStart:
 class Anchored:
     """A learner that leaves what the data do not speak of as it was at the start, and draws the rest back to its share.
 
-    After every sweep a row stands at start + share * (swept - start). A row that no row of the data has stays where it
-    began, whatever the learner's regularisation would draw it to.
+    After every sweep a row stands at start + share * (swept - start). Scores do not change when all factors are turned by
+    one orthogonal matrix, and a learner may turn them; so the start is first turned to where it is closest to the swept
+    factors (Schoenemann 1966).
     """
 
-    def __init__(self, learner: Learner, start: WarmStart, pairs: ObservedPairs) -> None:
+    def __init__(self, learner: Learner, start: WarmStart, seen: ObservedPairs | None) -> None:
+        """Wrap a learner whose model stands at the start.
+
+        Args:
+            learner: does the sweeps.
+            start: where its model begins.
+            seen: rows that the learner sees, where it draws features that none of them has to zero; None where it leaves
+                such features alone.
+        """
         self._learner = learner
         self._start = start.parameters
-        self._shares: dict[Side, Tensor] = {"user": _present(pairs.contexts), "item": _present(pairs.items)}
-        if start.shares is not None:
-            self._shares = {side: share * start.shares[side] for side, share in self._shares.items()}
+        users, items = (None, None) if seen is None else (seen.contexts, seen.items)
+        self._shares: dict[Side, Tensor] = {"user": _share(start, "user", users), "item": _share(start, "item", items)}
 
     @property
     def model(self) -> Model:
@@ -72,14 +80,8 @@ class Anchored:
     def sweep(self) -> float:
         """See Learner."""
         loss = self._learner.sweep()
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                side = side_of(name)
-                if side is not None:
-                    start = self._start[name]
-                    share = self._shares[side].view(-1, *[1] * (parameter.dim() - 1))
-                    # a share of 1 leaves a row as it is, to the bit
-                    parameter.copy_(torch.where(share == 1, parameter, torch.lerp(start, parameter, share)))
+        if any(bool((share < 1).any()) for share in self._shares.values()):
+            self._draw_back()
         return loss
 
     def state(self) -> dict[str, Tensor]:
@@ -90,7 +92,31 @@ class Anchored:
         """See Learner."""
         self._learner.restore(state)
 
+    @torch.no_grad()
+    def _draw_back(self) -> None:
+        tables = [(name, table, self._shares[side]) for name, table in self.model.named_parameters() if (side := side_of(name))]
+        turn = self._turn({name: table for name, table, _ in tables if table.dim() > 1})
+        for name, table, share in tables:
+            start = self._start[name] @ turn if table.dim() > 1 else self._start[name]
+            share = share.view(-1, *[1] * (table.dim() - 1))
+            # a share of 1 leaves a row as it is, to the bit
+            table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
-def _present(rows: SparseRows) -> Tensor:
-    """1 for the features that some row has, 0 for the others: float32 [n_features]."""
-    return torch.from_numpy((np.bincount(rows.indices, minlength=rows.n_features) > 0).astype(np.float32))
+    def _turn(self, factors: Mapping[str, Tensor]) -> Tensor:
+        """The orthogonal matrix that brings the start closest to the factors: [k, k]."""
+        k = self.model.k
+        moment = torch.zeros(k, k, dtype=torch.float64)
+        for name, table in factors.items():
+            moment += self._start[name].reshape(-1, k).double().t() @ table.reshape(-1, k).double()
+        left, _, right = torch.linalg.svd(moment)
+        turn: Tensor = left @ right
+        return turn.float()
+
+
+def _share(start: WarmStart, side: Side, rows: SparseRows | None) -> Tensor:
+    """How far each feature of a side may go, those that none of the rows has not at all: float32 [n_features]."""
+    allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
+    if rows is None:
+        return allowed
+    met = np.bincount(rows.indices, minlength=rows.n_features) > 0
+    return torch.where(torch.from_numpy(met), allowed, 0.0)

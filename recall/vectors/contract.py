@@ -17,7 +17,7 @@ import numpy as np
 from recall.features.sparse import Float32, SparseRows
 from recall.vectors.rows import Float64
 
-Kind = Literal["lr", "fm", "fwfm", "ffm"]
+Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 
 
 @dataclass(frozen=True, slots=True)

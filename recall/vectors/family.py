@@ -10,6 +10,7 @@ from recall.vectors.cosine import CosineTables
 from recall.vectors.ffm import FFMTables
 from recall.vectors.fm import FMTables
 from recall.vectors.fwfm import FwFMTables
+from recall.vectors.sums import SumTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +73,6 @@ class Layout:
                 tables = FwFMTables(*common, arrays["field_weights"], arrays["fold_users"], arrays["fold_items"])
             case "ffm":
                 tables = FFMTables(*common)
+            case "sums":
+                tables = SumTables(*common)
         return CosineTables(tables) if self.cosine else tables

@@ -67,12 +67,12 @@ def test_models_stand_side_by_side_on_the_same_requests(config: Path, tmp_path: 
     )
     crossed.write_text(CONFIG.replace("[model]", f"{fields}\n[model]"))
     docs = tmp_path / "docs.md"
-    rivals = ("--against", "model.k=2 train.sweeps=1", "--against", str(crossed))
+    rivals = ("--against", "small one: model.k=2; train.sweeps=1", "--against", str(crossed))
     done = run(str(config), "--data", str(tmp_path), "--docs", str(docs), "--out", str(tmp_path / "result.json"), *rivals)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert [(one["label"], one["k"], one["sweeps"]) for one in result["rivals"]] == [
-        ("model.k=2 train.sweeps=1", 2, 1),
+        ("small one", 2, 1),
         ("crossed", 4, 2),
     ]
     compared = result["report"]["rivals"]

@@ -1,0 +1,198 @@
+"""Hold our scores against those of other programs on equal weights.
+
+    pip install myfm lightfm deepctr-torch      # in an environment of their own; what is not there is skipped
+    python scripts/check_parity.py
+
+deepctr-torch    the second-order term of its FM layer, against the model's and the served one
+myfm             predictions of models that it has learnt, imported and served
+lightfm          predictions of a hybrid model that it has learnt, imported and served
+
+Each line gives the largest difference, relative to the largest score. Exit code 1: one is above the tolerance.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+TOLERANCE = 1e-4
+USERS, ITEMS, GENRES, FACTORS = 40, 60, 7, 8
+
+Float64 = npt.NDArray[np.float64]
+
+
+def main() -> int:
+    """Run every comparison whose package is installed; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    wrong = 0
+    checks: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
+        "deepctr_torch": check_deepctr,
+        "myfm": check_myfm,
+        "lightfm": check_lightfm,
+    }
+    for package, check in checks.items():
+        if find_spec(package) is None:
+            print(f"{package:14} skipped: not installed")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for name, error in check(Path(folder)):
+                wrong += error > TOLERANCE
+                print(f"{package:14} {name:44} {error:.1e}{'' if error <= TOLERANCE else '  ABOVE ' + str(TOLERANCE)}")
+    return 1 if wrong else 0
+
+
+def check_deepctr(folder: Path) -> Iterator[tuple[str, float]]:
+    """One feature in each of six fields, four of the user and two of the item: the layer sees their embeddings."""
+    del folder  # nothing is published
+    import torch
+
+    layer = _deepctr_layer()
+    rng = np.random.default_rng(0)
+    sizes = [5, 9, 3, 11, 8, 13]
+    factors = [rng.standard_normal((size, FACTORS)).astype(np.float32) for size in sizes]
+    chosen = np.stack([rng.integers(0, size, 200) for size in sizes], axis=1)
+    embedded = np.stack([table[chosen[:, field]] for field, table in enumerate(factors)], axis=1)
+    theirs = layer(torch.from_numpy(embedded)).numpy()[:, 0].astype(np.float64)
+
+    users, items = slice(0, 4), slice(4, 6)
+    tables = _tables(factors[users], factors[items])
+    rows = [_rows(chosen[:, part], sizes[part]) for part in (users, items)]
+    served = np.einsum("nd,nd->n", tables.user_vectors(rows[0]), tables.item_vectors(rows[1])) + tables.user_offset(rows[0])
+    yield "second order, served", _error(served, theirs)
+
+    from recall.models.batch import SparseBatch
+    from recall.models.fm import FactorizationMachine
+
+    model = FactorizationMachine(tables.user_fields.n_features, tables.item_fields.n_features, FACTORS)
+    with torch.no_grad():
+        model.user_factors.copy_(torch.from_numpy(tables.user_factors))
+        model.item_factors.copy_(torch.from_numpy(tables.item_factors))
+        scores = model.score(*(SparseBatch.of(part) for part in rows)).numpy()
+    yield "second order, the model", _error(scores, theirs)
+
+
+def check_myfm(folder: Path) -> Iterator[tuple[str, float]]:
+    """A regression on users, items and genres: every sample of the chain is a factorization machine."""
+    import myfm
+    from scipy import sparse
+
+    x, pairs, genres = _design()
+    rng = np.random.default_rng(1)
+    target = rng.standard_normal(len(pairs))
+    learner = myfm.MyFMRegressor(rank=FACTORS, random_seed=1)
+    learner.fit(sparse.csr_matrix(x), target, n_iter=12, n_kept_samples=2)
+    for number, sample in enumerate(learner.predictor_.samples):
+        theirs = np.asarray(sample.predict_score(sparse.csr_matrix(x), []), dtype=np.float64)
+        np.savez(folder / "fm.npz", w0=np.array(sample.w0), w=sample.w, V=sample.V)
+        yield f"predictions of sample {number}", _error(_served("arrays", folder, genres, pairs), theirs)
+
+
+def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
+    """A hybrid model with a row of genres, weighted to 1, beside each item's own feature."""
+    from lightfm import LightFM
+    from scipy import sparse
+
+    _, pairs, genres = _design()
+    rng = np.random.default_rng(2)
+    chosen = rng.random(len(pairs)) < 0.2
+    interactions = sparse.coo_matrix((np.ones(chosen.sum()), pairs[chosen].T), shape=(USERS, ITEMS))
+    features = np.hstack([np.eye(ITEMS), genres]).astype(np.float32)
+    features /= features.sum(axis=1, keepdims=True)
+    for loss in ("warp", "bpr", "logistic"):
+        model = LightFM(no_components=FACTORS, loss=loss, random_state=3)
+        model.fit(interactions, item_features=sparse.csr_matrix(features), epochs=5)
+        theirs = model.predict(pairs[:, 0], pairs[:, 1], item_features=sparse.csr_matrix(features)).astype(np.float64)
+        np.savez(
+            folder / "model.npz",
+            user_embeddings=model.user_embeddings,
+            user_biases=model.user_biases,
+            item_embeddings=model.item_embeddings,
+            item_biases=model.item_biases,
+            user_ids=np.array([f"u{user}" for user in range(USERS)]),
+            item_ids=np.array([f"i{item}" for item in range(ITEMS)]),
+            item_features=features,
+        )
+        yield f"predictions, loss {loss!r}", _error(_served("lightfm", folder, None, pairs), theirs)
+
+
+def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Every pair of a user and an item as rows of features: user, item, its genres; the pairs; the genres of the items."""
+    genres = np.random.default_rng(0).random((ITEMS, GENRES)) < 0.4
+    pairs = np.stack([part.reshape(-1) for part in np.meshgrid(np.arange(USERS), np.arange(ITEMS), indexing="ij")], axis=1)
+    x = np.hstack([np.eye(USERS)[pairs[:, 0]], np.eye(ITEMS)[pairs[:, 1]], genres[pairs[:, 1]].astype(np.float64)])
+    return x, pairs, genres
+
+
+def _served(kind: str, folder: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
+    """Import a model, ask the published bundle for the whole catalogue of every user, and give the scores of pairs."""
+    from recall.importing.run import run_import
+    from recall.recommender import Recommender, Request
+
+    mapping = items = None
+    if genres is not None:
+        mapping, items = folder / "mapping.parquet", folder / "items.parquet"
+        ids = [("user", "user_id", f"u{user}", "categorical") for user in range(USERS)]
+        ids += [("item", "item_id", f"i{item}", "categorical") for item in range(ITEMS)]
+        ids += [("item", "genre", f"g{genre}", "bag") for genre in range(GENRES)]
+        frame = pl.DataFrame(ids, schema=["side", "field", "value", "kind"], orient="row")
+        frame.with_row_index("feature").write_parquet(mapping)
+        bags = [[f"g{genre}" for genre in np.flatnonzero(row)] for row in genres]
+        pl.DataFrame({"item_id": [f"i{item}" for item in range(ITEMS)], "genre": bags}).write_parquet(items)
+    file = folder / ("model.npz" if kind == "lightfm" else "fm.npz")
+    run_import(kind, file, mapping, items, None, folder / "bundles", "parity")
+    recommender = Recommender.load(folder / "bundles")
+    try:
+        answers = recommender.recommend_batch([Request(f"u{user}", n=ITEMS) for user in range(USERS)])
+    finally:
+        recommender.close()
+    scores = [{item.item_id: item.score + answer.user_offset for item in answer.items} for answer in answers]
+    return np.array([scores[user][f"i{item}"] for user, item in pairs.tolist()])
+
+
+def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
+    from recall.features.fields import Fields
+    from recall.vectors.fm import FMTables
+
+    sides = [np.concatenate(part) for part in (users, items)]
+    fields = [Fields.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)]) for part in (users, items)]
+    nothing = [np.zeros(len(side), dtype=np.float32) for side in sides]
+    return FMTables(*fields, sides[0], nothing[0], sides[1], nothing[1], 0.0)
+
+
+def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # noqa: F821
+    from recall.features.sparse import SparseRows
+
+    n, fields = chosen.shape
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    indptr = np.arange(n + 1, dtype=np.int64) * fields
+    features = (chosen + offsets).astype(np.int32).reshape(-1)
+    return SparseRows(indptr, features, np.ones(n * fields, dtype=np.float32), int(sum(sizes)))
+
+
+def _deepctr_layer() -> "torch.nn.Module":  # noqa: F821
+    """Its FM layer alone: the package itself imports tensorflow, and asks the network for a newer version."""
+    spec = find_spec("deepctr_torch")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    package = ModuleType("deepctr_torch")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["deepctr_torch"] = package
+    from deepctr_torch.layers.interaction import FM
+
+    return FM()
+
+
+def _error(ours: npt.NDArray[np.floating], theirs: Float64) -> float:
+    return float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
