@@ -125,6 +125,12 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             mend="Go on with the fields that it has, or train anew",
         )
     model = bundle.manifest.model
+    if model.kind == "sums":
+        raise ConfigError(
+            "a model of sums of embeddings can be served, but not trained here",
+            where=f"bundle {bundle.manifest.version}",
+            mend="Train a model of another kind anew",
+        )
     learnt = {"kind": model.kind, "k": bundle.manifest.sizes.k, "cosine": model.cosine}
     for key, value in learnt.items():
         given = getattr(config.model, key)

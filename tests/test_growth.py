@@ -11,7 +11,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED
-from recall.errors import ConfigError
+from recall.errors import ConfigError, TrainingError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.growth import Ground, open_ground
@@ -19,6 +19,7 @@ from recall.models.batch import SparseBatch
 from recall.models.family import new_model
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
+from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.memory import shares
 from recall.training.train import TrainResult, train
 from tests.conftest import TINY
@@ -122,6 +123,24 @@ def test_figures_before_after_and_from_scratch_are_recorded(ground: Ground, conf
 def test_the_same_run_gives_the_same_bits(ground: Ground, config: RunConfig) -> None:
     first, second = (trained_from(ground, config).model for _ in range(2))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: RunConfig, tmp_path: Path) -> None:
+    whole = trained_from(ground, config)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def interrupt(report: SweepReport) -> None:
+        if report.sweep == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterruptedError):
+        train(config, ground.dataset, ground.encoder, interrupt, checkpoint, start=ground.start)
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        train(config, ground.dataset, ground.encoder, lambda report: None, checkpoint, resume=True)
+    resumed = train(config, ground.dataset, ground.encoder, lambda report: None, checkpoint, resume=True, start=ground.start)
+    assert (resumed.sweeps, resumed.best_sweep, resumed.metrics) == (whole.sweeps, whole.best_sweep, whole.metrics)
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

@@ -40,7 +40,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
     if manifest.parent is not None:
-        lines["rebuilt from"] = manifest.parent
+        lines["made from"] = manifest.parent
     if folder != bundle:
         lines["versions"] = ", ".join(version.name for version in versions(bundle))
     screen.show(lines)

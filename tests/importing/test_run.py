@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from recall.bundle.bundle import load_bundle
-from recall.errors import DataError, ExportError
+from recall.config import parse_config
+from recall.errors import ConfigError, DataError, ExportError
+from recall.growth import open_ground
 from recall.importing import publishing
 from recall.importing.foreign import ForeignModel
 from recall.importing.formats import read_model
@@ -145,6 +147,15 @@ def test_lightfm_is_served_with_its_own_matrices(form: str, tmp_path: Path) -> N
         found = {item.item_id: item.score + answer.user_offset for item in answer.items}
         assert found == pytest.approx({f"i{item}": scores[user, item] for item in range(5)}, abs=1e-5)
     recommender.close()
+
+
+def test_sums_of_embeddings_are_served_and_not_trained(tmp_path: Path, tiny_additions: Path) -> None:
+    np.savez(tmp_path / "model.npz", **lightfm_arrays())
+    run_import("lightfm", tmp_path / "model.npz", None, None, None, tmp_path / "root", "hybrid")
+    schema = load_bundle(tmp_path / "root").encoder.schema
+    config = parse_config({"fields": {name: field.model_dump() for name, field in schema.fields.items()}})
+    with pytest.raises(ConfigError, match="can be served, but not trained"):
+        open_ground(config, tmp_path / "root", tiny_additions, None, tmp_path / "root")
 
 
 def test_lightfm_without_matrices_has_a_feature_for_each_row(tmp_path: Path) -> None:

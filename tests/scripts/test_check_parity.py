@@ -1,0 +1,20 @@
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_is_installed_agrees_and_the_rest_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/check_parity.py"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for package in ("deepctr_torch", "myfm", "lightfm"):
+        assert any(line.startswith(package) for line in done.stdout.splitlines())
+    assert "ABOVE" not in done.stdout
