@@ -111,7 +111,6 @@ def test_an_override_that_says_nothing_is_refused(file: Path, override: str, mes
         ({"model": {"kind": "fwfm", "rank": 2, "cosine": True}}, "model: a cosine is of whole vectors"),
         ({"model": {"kind": "gbm"}}, "model: Input tag 'gbm'"),
         ({"model": {"cosine": True}}, "the square loss is of inner products"),
-        ({"model": {"kind": "ffm"}}, "trains model.kind 'fm', not 'ffm'"),
         ({"fields": {"user_id": FIELDS["user_id"]}}, "no field of side 'item'"),
         ({"fields": {**FIELDS, "past": {"kind": "history"}}}, "a history field needs data.time"),
     ],

@@ -1,9 +1,7 @@
-"""Gram matrices and their principal axes."""
+"""Gram matrices of many rows."""
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from recall.training.kernels.contract import Float32, Kernels
 from recall.training.workers import Workers
@@ -27,14 +25,3 @@ def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Wo
     gram[0, 0] = weights.sum(dtype=np.float64)
     below = np.tril(gram)
     return below + np.tril(gram, -1).T
-
-
-def principal_axes(gram: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [d] and orthonormal eigenvectors [d, d], one in each column, of a symmetric matrix; both float32.
-
-    A matrix with numbers that are not finite is left on its own axes, for the caller to report.
-    """
-    if not np.isfinite(gram).all():
-        return torch.from_numpy(gram.diagonal().astype(np.float32)), torch.eye(len(gram))
-    values, vectors = np.linalg.eigh(gram)
-    return torch.from_numpy(values.clip(0).astype(np.float32)), torch.from_numpy(vectors.astype(np.float32))

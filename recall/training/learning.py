@@ -6,13 +6,13 @@ import numpy as np
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.contract import Model
-from recall.models.fm import FactorizationMachine
 from recall.training.dropping import Dropping
 from recall.training.gradient import GradientLearner
 from recall.training.learner import Learner
 from recall.training.mining import MinedNegatives
 from recall.training.negatives import Negatives
 from recall.training.objectives.in_batch import InBatchSoftmax
+from recall.training.objectives.labelled import LabelledLogLoss
 from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
 from recall.training.objectives.sampled_softmax import SampledSoftmax
 from recall.training.objectives.softmax import FullSoftmax
@@ -21,7 +21,7 @@ from recall.training.pairs import ObservedPairs
 from recall.training.steps import StepRule
 from recall.training.whole_catalogue import WholeCatalogueSolver
 
-AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise
+AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
 
 def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
@@ -53,7 +53,6 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
 
 def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
     """Each row is met once in a sweep, and as a whole: copies of some train the unknown rows."""
-    assert isinstance(model, FactorizationMachine)  # the configuration refuses the others
     return WholeCatalogueSolver(model, pairs.with_dropped_values(config.drop, np.random.default_rng(seed)), config)
 
 
@@ -67,6 +66,8 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
                 return SampledSoftmax(pairs, config.temperature, config.activity, config.samples, config.popularity)
             case "in-batch":
                 return InBatchSoftmax(pairs, config.temperature, config.correct)
+    if pairs.shown is not None:
+        return LabelledLogLoss(pairs, pairs.shown)
     drawn = Negatives(pairs, config.popularity)
     source = MinedNegatives(model, pairs, drawn, config.hard, config.pool, seed) if config.hard else drawn
     losses = {"bpr": bpr, "logistic": logistic, "warp": warp(config.margin)}

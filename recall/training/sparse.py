@@ -5,8 +5,8 @@ table it adds to a table of its own features first; the shards' tables are summe
 data alone, so the result has the same bits on any number of threads.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -28,8 +28,10 @@ class Shard:
 
     Attributes:
         first, last: the rows are [first, last).
-        x: their entries, numbered within `features`; of a row that follows, what sets it apart from the row before.
-        follows: uint8 [last - first].
+        x: their entries, numbered within `features`, `groups` rows of them for each; of a row that follows another, what
+            sets it apart from the row before.
+        follows: uint8 [(last - first) groups].
+        groups: rows of x that stand for one row of X.
         features: int32 [m], rising: the features that these rows have.
     """
 
@@ -38,91 +40,105 @@ class Shard:
     x: Entries
     follows: UInt8
     features: Int32
+    groups: int
 
     def blocks(self, d: int) -> Iterator[tuple[int, int]]:
         """Ranges of the shard's own rows, counted from `first`, whose vectors of d components stay in the cache."""
         rows = max(1, _BLOCK_VALUES // max(d, 1) // STRIDE) * STRIDE
-        for first in range(0, self.x.n, rows):
-            yield first, min(first + rows, self.x.n)
+        for first in range(0, self.last - self.first, rows):
+            yield first, min(first + rows, self.last - self.first)
+
+    def rows(self, first: int, last: int) -> tuple[Entries, UInt8]:
+        """Entries and follows of the shard's own rows [first, last)."""
+        part = slice(first * self.groups, last * self.groups)
+        return self.x.rows(part.start, part.stop), self.follows[part]
 
 
 class FeatureMatrix:
     """X of one side, [n, n_features]. No row may hold a feature twice, or its square would be wrong.
 
+    The entries of a row may lie in groups, each of which is then summed by itself.
+
     Attributes:
-        shape: (n, n_features).
+        n, n_features, groups: rows, features and groups of a row.
         shards: its rows, in order.
-        single: whether no row has two features, so that features never meet.
     """
 
     def __init__(
-        self, rows: SparseRows, work: npt.NDArray[np.integer], kernels: Kernels, workers: Workers, abridged: bool = False
+        self,
+        rows: SparseRows,
+        groups: int,
+        work: npt.NDArray[np.integer],
+        kernels: Kernels,
+        workers: Workers,
+        abridged: bool = False,
     ) -> None:
-        """Cut `rows` where their `work` (integer [n], entries that pass through each) is shared out evenly.
+        """Cut rows where their `work` (integer [n], entries that pass through each) is shared out evenly.
 
-        With `abridged`, rows may be kept as differences from the row before; powers and transposes are then not at hand.
+        Args:
+            rows: n groups rows, those of one row of X after one another.
+            groups: how many.
+            work: see above.
+            kernels: do the sums.
+            workers: share them.
+            abridged: rows may be kept as differences from the row before; powers and transposes are then not at hand.
         """
-        self.shape = (len(rows), rows.n_features)
-        self.shards = tuple(_abridged(shard, kernels) if abridged else shard for shard in _cut(rows, work))
-        self.single = bool(np.diff(rows.indptr).max(initial=0) <= 1)
-        self._kernels = kernels
-        self._workers = workers
+        self.n, self.n_features, self.groups = len(work), rows.n_features, groups
+        self._kernels, self._workers = kernels, workers
+        self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
 
     def times(self, table: Float32, power: int = 1) -> Float32:
-        """X table, the entries of X raised to a power: [n_features, d] -> [n, d]."""
-        out = np.empty((self.shape[0], table.shape[1]), dtype=np.float32)
+        """X table, the entries of X raised to a power: [n_features, d] -> [n groups, d]."""
+        out = np.empty((self.n * self.groups, table.shape[1]), dtype=np.float32)
         self.fill(self.shards, table, out, power)
         return out
 
     def fill(self, shards: Sequence[Shard], table: Float32, out: Float32, power: int = 1) -> None:
-        """X table for the rows of consecutive shards: [n_features, d] -> out [rows, d]."""
+        """X table for the rows of consecutive shards: [n_features, d] -> out [rows groups, d]."""
         start = shards[0].first
 
         def gathered(shard: Shard) -> None:
-            rows = out[shard.first - start : shard.last - start]
+            rows = out[(shard.first - start) * self.groups : (shard.last - start) * self.groups]
             self._kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
 
         for _ in self._workers.map(gathered, shards):
             pass
 
     def transposed_times(self, rows: Float32, power: int = 1) -> Float32:
-        """X' rows, the entries of X raised to a power: [n, d] -> [n_features, d]."""
+        """X' rows, the entries of X raised to a power: [n groups, d] -> [n_features, d]."""
 
         def scattered(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
-            self._kernels.scatter(_powered(shard.x, power), shard.follows, rows[shard.first : shard.last], part)
+            own = rows[shard.first * self.groups : shard.last * self.groups]
+            self._kernels.scatter(_powered(shard.x, power), shard.follows, own, part)
             return part
 
-        total = np.zeros((self.shape[1], rows.shape[1]), dtype=np.float32)
-        for shard, part in zip(self.shards, self._workers.map(scattered, self.shards), strict=True):
-            self.add(shard, part, total)
+        return self.summed(scattered, rows.shape[1])
+
+    def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
+        """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
+        total = np.zeros((self.n_features, d), dtype=np.float32)
+        for shard, part in zip(self.shards, self._workers.map(function, self.shards), strict=True):
+            m = len(shard.features)
+            home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
+            self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
         return total
 
-    def add(self, shard: Shard, part: Float32, total: Float32) -> None:
-        """Add a table of the shard's own features [m, d] to one of all features [n_features, d]."""
-        m = len(shard.features)
-        home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
-        self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
-
-
-def _cut(rows: SparseRows, work: npt.NDArray[np.integer]) -> Iterator[Shard]:
-    upto = np.cumsum(work)
-    total = int(upto[-1]) if len(upto) else 0
-    count = max(_SHARDS, total // _SHARD_WORK)
-    inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
-    bounds = np.unique(np.concatenate([[0], inner, [len(rows)]]))
-    for first, last in pairwise(bounds):
-        start, stop = rows.indptr[first], rows.indptr[last]
-        indices = rows.indices[start:stop]
-        met = np.bincount(indices, minlength=rows.n_features) > 0
-        local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
-        x = Entries(rows.indptr[first : last + 1] - start, local, rows.weights[start:stop])
-        yield Shard(int(first), int(last), x, np.zeros(x.n, dtype=np.uint8), np.flatnonzero(met).astype(np.int32))
-
-
-def _abridged(shard: Shard, kernels: Kernels) -> Shard:
-    x, follows = kernels.differences(shard.x, len(shard.features))
-    return replace(shard, x=x, follows=follows)
+    def _cut(self, rows: SparseRows, work: npt.NDArray[np.integer], abridged: bool) -> Iterator[Shard]:
+        upto = np.cumsum(work)
+        total = int(upto[-1]) if len(upto) else 0
+        count = max(_SHARDS, total // _SHARD_WORK)
+        inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+        for first, last in pairwise(np.unique(np.concatenate([[0], inner, [self.n]])).tolist()):
+            indptr = rows.indptr[first * self.groups : last * self.groups + 1]
+            indices, weights = rows.indices[indptr[0] : indptr[-1]], rows.weights[indptr[0] : indptr[-1]]
+            met = np.bincount(indices, minlength=rows.n_features) > 0
+            local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
+            features = np.flatnonzero(met).astype(np.int32)
+            x, follows = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
+            if abridged:
+                x, follows = self._kernels.differences(x, len(features))
+            yield Shard(first, last, x, follows, features, self.groups)
 
 
 def squared_sums(rows: SparseRows, values: Float32) -> Float32:

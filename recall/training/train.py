@@ -72,6 +72,8 @@ def train(
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
+    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
+        pairs = pairs.with_shown(dataset, encoder)
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))

@@ -12,11 +12,11 @@ loss. Each feature is regularised in proportion to (what it observes + its share
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
-the axes of the other side's Gram matrix, so that its product with a vector is one of components, and a diagonal
-preconditioner sees all of it.
+the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
+its product with a vector is then one of components. They are turned back at the end of a sweep.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,22 @@ import torch
 from torch import Tensor
 
 from recall.config import OpeningConfig
-from recall.models.fm import FactorizationMachine
+from recall.features.sparse import SparseRows
+from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
-from recall.training.gram import bordered_gram, principal_axes
+from recall.training.forms.choice import form_of
+from recall.training.forms.contract import Float64
+from recall.training.forms.fm import FMForm
+from recall.training.gram import bordered_gram
+from recall.training.item_side import ItemSide
 from recall.training.kernels.choice import load_kernels
 from recall.training.kernels.contract import Entries, Float32, Kernels, Rows
-from recall.training.observed import Chunk, ItemRange, by_item, transposed
+from recall.training.observed import ItemRange, by_item, transposed
 from recall.training.pairs import ObservedPairs
-from recall.training.sparse import FeatureMatrix, Shard, squared_sums
+from recall.training.sparse import FeatureMatrix, squared_sums
+from recall.training.user_side import Everything, Phi, UserSide
 from recall.training.workers import Workers
-
-Float64 = npt.NDArray[np.float64]
 
 _HALVINGS = 6
 _RESIDUAL = (1.0, -1.0)
@@ -51,36 +55,50 @@ class WholeCatalogueSolver:
 
     def __init__(
         self,
-        model: FactorizationMachine,
+        model: Model,
         pairs: ObservedPairs,
         config: OpeningConfig,
         kernels: Kernels | None = None,
     ) -> None:
         self.model = model
         self._steps = config.steps
+        self._form = form_of(model, pairs.user_fields, pairs.item_fields)
         self._kernels = kernels or load_kernels()
         self._workers = Workers(self._kernels.threads)
-        entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
-        self._contexts = FeatureMatrix(pairs.contexts, entries, self._kernels, self._workers, abridged=True)
-        self._items = FeatureMatrix(pairs.items, np.diff(pairs.items.indptr), self._kernels, self._workers)
-        self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
-        self._users_apart = FeaturesApart.of(pairs.contexts, self._pairs, len(pairs.items))
-        self._items_apart = self._items_alone(pairs)
-        self._chunks = () if self._items_apart else tuple(by_item(pairs, self._contexts.shards, model.k))
         self._weigh(pairs, config)
-
-    def _items_alone(self, pairs: ObservedPairs) -> FeaturesApart | None:
-        """Item features with user features as their partners, where both sides have one a row: phi is then a table's row."""
-        if self._users_apart is None:
-            return None
-        of_item = transposed(self._pairs, len(pairs.items))
-        of_item = of_item._replace(indices=self._users_apart.feature_of[of_item.indices])
-        return FeaturesApart.of(pairs.items, of_item, pairs.contexts.n_features)
+        self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
+        self._users_apart = self._items_apart = None
+        if isinstance(self._form, FMForm):
+            self._users_apart = FeaturesApart.of(pairs.contexts, self._pairs, len(pairs.items))
+            self._items_apart = self._items_alone(pairs)
+        self._items = self._matrix(self._form.split_items(pairs.items), self._form.item_groups, np.diff(pairs.items.indptr))
+        entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
+        self._contexts = self._matrix(self._form.split_users(pairs.contexts), self._form.user_groups, entries, abridged=True)
+        self._chunks = () if self._items_apart else tuple(by_item(pairs, self._contexts.shards, self._form.dim))
+        self._linear = bool(np.diff(pairs.items.indptr).max(initial=0) <= 1)  # no item has a pair of features of its own
+        self._turned: Float64 | None = None
 
     @property
     def note(self) -> str:
         """What does the work."""
         return f"inner loops by {self._kernels.name}"
+
+    @torch.no_grad()
+    def sweep(self) -> float:
+        """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
+        if self._form.dim:
+            self._user_step()
+        loss = self._item_step()
+        loss += float((self._user_penalty * self._form.user_table().square()).double().sum())
+        self._turn_back()
+        return loss / self._weight
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing beside the model: every sweep starts from its tables alone."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave."""
 
     def _weigh(self, pairs: ObservedPairs, config: OpeningConfig) -> None:
         """Row and column weights, alpha, and the regularisation of every feature."""
@@ -91,187 +109,111 @@ class WholeCatalogueSolver:
         self._weight = float(of_context.sum(dtype=np.float64))
         alpha = config.unobserved * self._weight / (total_a * total_b)
         self._alpha_a, self._alpha_b = np.float32(alpha) * self._a, np.float32(alpha) * self._b
-        self._of_item = of_item
+        self._of_item = torch.from_numpy(of_item)
         # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
         self._user_sees = squared_sums(pairs.contexts, np.stack([of_context, self._alpha_a], axis=1))
         self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
         self._user_penalty = _penalty(self._user_sees, total_b, config)
         self._item_penalty = _penalty(self._item_sees, total_a, config)
 
-    @torch.no_grad()
-    def sweep(self) -> float:
-        """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
-        self._user_step()
-        loss = self._item_step()
-        loss += float((self._user_penalty * self.model.user_factors.square()).sum())
-        return loss / self._weight
+    def _matrix(self, rows: SparseRows, groups: int, work: npt.NDArray[np.integer], abridged: bool = False) -> FeatureMatrix:
+        return FeatureMatrix(rows, groups, work, self._kernels, self._workers, abridged)
 
-    def state(self) -> dict[str, Tensor]:
-        """Nothing beside the model: every sweep starts from its tables alone."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that `state` gave."""
+    def _items_alone(self, pairs: ObservedPairs) -> FeaturesApart | None:
+        """Item features with user features as their partners, where both sides have one a row: phi is then a table's row."""
+        if self._users_apart is None:
+            return None
+        of_item = transposed(self._pairs, len(pairs.items))
+        of_item = of_item._replace(indices=self._users_apart.feature_of[of_item.indices])
+        return FeaturesApart.of(pairs.items, of_item, pairs.contexts.n_features)
 
     def _user_step(self) -> None:
-        own, factors = self._item_side(self.model.item_weights, self.model.item_factors)
-        gram = bordered_gram(self._b, factors.numpy(), self._kernels, self._workers)
-        spectrum, axes = principal_axes(gram[1:, 1:])
-        self._turn(axes)
-        factors = factors @ axes
-        table = self.model.user_factors
-        base = torch.from_numpy(self._b) * own @ factors
+        form = self._form
+        vectors = self._psi()[:, 1:].contiguous()
+        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:]
+        psi = self._psi()
+        own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
+        base = torch.from_numpy(self._b) * own @ vectors
+        met = gram.diagonal().contiguous() if form.diagonal else gram.contiguous()
         if self._users_apart is not None:
-            self._users_one_by_one(self._users_apart, own, factors, base, spectrum)
+            self._users_one_by_one(self._users_apart, own, vectors, base, met)
             return
-        target = self._user_pull(table, _RESIDUAL, -self._alpha_a, own, factors, base, spectrum)
+        table = form.user_table()
+        side = UserSide(form, self._contexts, self._pairs, self._kernels)
+        target = side.pull(table, _RESIDUAL, Everything(-self._alpha_a, base, met), own, vectors)
         target -= self._user_penalty * table
-        seen = torch.from_numpy(self._of_item)
-        of_pair = seen @ factors.square() / seen.sum()  # the mean of psi o psi over observed pairs
-        diagonal = torch.from_numpy(self._user_sees) @ torch.stack([of_pair, spectrum]) + self._user_penalty
-        nothing, zeros = torch.zeros_like(own), torch.zeros_like(base)
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
+        spread = form.user_diagonal(torch.stack([of_pair, gram.diagonal()]))
+        diagonal = torch.einsum("fn,nfw->fw", torch.from_numpy(self._user_sees), spread.expand(2, len(table), -1))
+        still, everything = torch.zeros_like(own), Everything(self._alpha_a, torch.zeros_like(base), met)
 
         def operator(change: Tensor) -> Tensor:
-            total = self._user_pull(change, _SCORE, self._alpha_a, nothing, factors, zeros, spectrum)
+            total = side.pull(change, _SCORE, everything, still, vectors)
             return total.addcmul_(self._user_penalty, change)
 
-        step, _ = conjugate_gradients(operator, target, diagonal, self._steps, self._contexts.single)
-        table.add_(step)
+        step, _ = conjugate_gradients(operator, target, diagonal + self._user_penalty, self._steps)
+        form.set_user_table(table + step)
 
-    def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, factors: Tensor, base: Tensor, spectrum: Tensor) -> None:
-        table, still = self.model.user_factors.detach().numpy(), np.zeros(self._contexts.shape[1], dtype=np.float32)
+    def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor) -> None:
+        table = self._form.user_table()
+        still, border = np.zeros(len(table), dtype=np.float32), np.zeros(self._form.dim, dtype=np.float32)
         share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
-        border = np.zeros(table.shape[1], dtype=np.float32)
-        rows = Rows(apart.features, still, table, penalty, share, base.numpy(), border, spectrum.numpy(), None)
-        apart.solve(rows, (own.numpy(), factors.numpy()), self._steps, self._kernels, self._workers)
-
-    def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
-        """Returns the loss without the user's penalty."""
-        model = self.model
-        a, none = users.summed(self._a), np.zeros(model.k, dtype=np.float32)
-        gram = bordered_gram(
-            a, model.user_factors.detach()[torch.from_numpy(users.features)].numpy(), self._kernels, self._workers
-        )
-        spectrum, axes = principal_axes(gram[1:, 1:])
-        self._turn(axes)
-        own, table, phi = (part.detach().numpy() for part in (model.item_weights, model.item_factors, model.user_factors))
-        border = (gram[0, 1:] @ axes.double().numpy()).astype(np.float32)
-        penalty, share = self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b)
-        rows = Rows(items.features, own, table, penalty, share, none, border, spectrum.numpy(), float(gram[0, 0]))
-        others = np.zeros(len(phi), dtype=np.float32), phi
-        return items.solve(rows, others, self._steps, self._kernels, self._workers)
-
-    def _user_pull(
-        self,
-        table: Tensor,
-        signs: tuple[float, float],
-        scale: Float32,
-        own: Tensor,
-        factors: Tensor,
-        base: Tensor,
-        spectrum: Tensor,
-    ) -> Tensor:
-        """X' [what observed pairs pull at + scale_c (base + spectrum o phi_c)] with phi = X table: [n_user_features, k]."""
-        given, items = table.detach().numpy(), (own.numpy(), factors.numpy())
-        shades = base.numpy(), spectrum.numpy()
-        k = given.shape[1]
-
-        def pulled(shard: Shard) -> Float32:
-            part = np.zeros((len(shard.features), k), dtype=np.float32)
-            blocks = list(shard.blocks(k))
-            rows = max((last - first for first, last in blocks), default=0)
-            users, pulls = np.empty((rows, k), dtype=np.float32), np.empty((rows, k), dtype=np.float32)
-            nothing, owners = np.zeros(rows, dtype=np.float32), np.arange(rows, dtype=np.int32)
-            for first, last in blocks:
-                n = last - first
-                x = shard.x.rows(first, last)
-                pairs = self._pairs.rows(shard.first + first, shard.first + last)
-                scales = scale[shard.first + first : shard.first + last]
-                follows = shard.follows[first:last]
-                self._kernels.gather(x, follows, shard.features, given, users[:n])
-                self._kernels.shade(scales, *shades, users[:n], pulls[:n])
-                beside = np.zeros(n, dtype=np.float32)
-                self._kernels.fit(pairs, owners[:n], signs, (nothing[:n], users[:n]), items, (beside, pulls[:n]))
-                self._kernels.scatter(x, follows, pulls[:n], part)
-            return part
-
-        total = np.zeros(given.shape, dtype=np.float32)
-        shards = self._contexts.shards
-        for shard, part in zip(shards, self._workers.map(pulled, shards), strict=True):
-            self._contexts.add(shard, part, total)
-        return torch.from_numpy(total)
+        rows = Rows(apart.features, still, table.numpy(), penalty, share, base.numpy(), border, spectrum.numpy(), None)
+        apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
+        self._form.set_user_table(table)
 
     def _item_step(self) -> float:
         """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
         if self._users_apart is not None and self._items_apart is not None:
             return self._items_one_by_one(self._users_apart, self._items_apart)
-        model = self.model
-        phi = _Phi(self._contexts, self._chunks, model.user_factors)
-        own, factors = self._item_side(model.item_weights, model.item_factors)
-        first = np.zeros((model.k + 1, model.k + 1))
-        residual, observed = self._item_pull(phi, _RESIDUAL, own, factors, first)
-        _, axes = principal_axes(first[1:, 1:])
-        turn = torch.eye(model.k + 1)
-        turn[1:, 1:] = axes
-        self._turn(axes)
-        phi = _Phi(self._contexts, self._chunks, model.user_factors)
-        gram = (turn.t().double() @ torch.from_numpy(first) @ turn.double()).float()
-        own, factors = self._item_side(model.item_weights, model.item_factors)
-        psi = torch.cat([own[:, None], factors], dim=1)
-        table = torch.cat([model.item_weights[:, None], model.item_factors], dim=1)
-        alpha_b = torch.from_numpy(self._alpha_b)[:, None]
-        before = observed + self._unobserved(psi, gram) + float((self._item_penalty * table.square()).sum())
-
-        def pushed(change: Tensor) -> Tensor:
-            """Jacobian of psi times a change of the table: [n_item_features, k + 1] -> [I, k + 1]."""
-            moved = self._items_times(change)
-            inner = (model.item_factors * change[:, 1:]).sum(-1, keepdim=True)
-            moved[:, 0] += (factors * moved[:, 1:]).sum(-1) - self._items_times(inner, power=2)[:, 0]
-            return moved
-
-        def pulled(rows: Tensor) -> Tensor:
-            """Transposed Jacobian: [I, k + 1] -> [n_item_features, k + 1]."""
-            own_part = rows[:, :1]
-            table_part = self._items_pull(torch.cat([own_part, own_part * factors + rows[:, 1:]], dim=1))
-            table_part[:, 1:] -= self._items_pull(own_part, power=2) * model.item_factors
-            return table_part
+        phi = Phi(self._form, self._contexts, self._chunks, self._kernels)
+        found = np.zeros((self._form.dim + 1, self._form.dim + 1))
+        residual, observed = self._item_pull(phi, _RESIDUAL, self._psi(), found)
+        gram, whole = self._turn(found)
+        phi = Phi(self._form, self._contexts, self._chunks, self._kernels)
+        table = self._item_table()
+        side = ItemSide(self._form, self._items, table)
+        psi, alpha_b = side.vectors(), torch.from_numpy(self._alpha_b)[:, None]
+        before = observed + self._unobserved(psi, gram) + float((self._item_penalty * table.square()).double().sum())
+        target = side.pull(residual @ whole - alpha_b * (psi @ gram)) - self._item_penalty * table
 
         def operator(change: Tensor) -> Tensor:
-            moved = pushed(change)
-            rows, _ = self._item_pull(phi, _SCORE, moved[:, 0].contiguous(), moved[:, 1:].contiguous())
-            return pulled(rows.addcmul_(alpha_b, moved @ gram)).addcmul_(self._item_penalty, change)
+            moved = side.push(change)
+            rows, _ = self._item_pull(phi, _SCORE, moved)
+            return side.pull(rows.addcmul_(alpha_b, moved @ gram)).addcmul_(self._item_penalty, change)
 
-        target = pulled(residual @ turn - alpha_b * (psi @ gram)) - self._item_penalty * table
-        diagonal = self._item_diagonal(factors, gram) + self._item_penalty
-        step, decrease = conjugate_gradients(operator, target, diagonal, self._steps, self._items.single)
-        if self._items.single:  # psi is linear in the table, the loss a parabola along the step
-            self._set_items(table + step)
+        mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
+        through = self._of_item * mean[0] + alpha_b[:, 0] * gram[0, 0]
+        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(self._item_sees), through)
+        step, decrease = conjugate_gradients(operator, target, diagonal + self._item_penalty, self._steps)
+        if self._linear:  # the loss is a parabola along the step
+            self._set_item_table(table + step)
             return before - decrease
         return self._move_items(table, step, phi, gram, before)
 
-    def _item_diagonal(self, factors: Tensor, gram: Tensor) -> Tensor:
-        """About the diagonal of the item side's operator, penalty apart: [n_item_features, k + 1]."""
-        seen, share = torch.from_numpy(self._of_item)[:, None], torch.from_numpy(self._alpha_b)[:, None]
-        # the mean of phi o phi over observed pairs is taken as that over contexts
-        mean = gram.diagonal() / gram[0, 0]
-        diagonal = torch.from_numpy(self._item_sees) @ torch.stack([mean, gram.diagonal()])
-        # the own part of an item moves by x (q - x v) with a factor v of one of its features, q = factors
-        through = seen * mean[0] + share * gram[0, 0]
-        v = self.model.item_factors
-        diagonal[:, 1:] += self._items_pull(through * factors.square(), power=2)
-        diagonal[:, 1:] -= 2 * v * self._items_pull(through * factors, power=3)
-        diagonal[:, 1:] += v.square() * self._items_pull(through, power=4)
-        return diagonal
+    def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
+        """Returns the loss without the user's penalty."""
+        dim, a = self._form.dim, users.summed(self._a)
+        phi = self._form.user_table()[torch.from_numpy(users.features)]
+        gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
+        table, phi = self._form.item_table(), self._form.user_table()
+        penalty, share, none = self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b), np.zeros(dim, dtype=np.float32)
+        own, border, spectrum = self.model.item_weights.detach(), gram[0, 1:].copy(), gram.diagonal()[1:].copy()
+        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, none, border, spectrum, float(gram[0, 0]))
+        others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
+        loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
+        self._form.set_item_table(table)
+        return loss
 
     def _item_pull(
-        self, phi: "_Phi", signs: tuple[float, float], own: Tensor, factors: Tensor, gram: Float64 | None = None
+        self, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
     ) -> tuple[Tensor, float]:
-        """What observed pairs pull every item vector at, [I, k + 1], and their weighted squared errors.
+        """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
 
-        Where `gram` is given, float64 [k + 1, k + 1], [1 ; phi]' diag(a) [1 ; phi] is added to it.
+        Where `gram` is given, float64 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] is added to it.
         """
-        items = own.numpy(), factors.numpy()
-        out = np.zeros(len(own), dtype=np.float32), np.zeros(factors.shape, dtype=np.float32)
+        items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
+        out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
         observed = 0.0
         for chunk in self._chunks:
             users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
@@ -284,63 +226,51 @@ class WholeCatalogueSolver:
                 gram += bordered_gram(self._a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
 
-    def _move_items(self, table: Tensor, step: Tensor, phi: "_Phi", gram: Tensor, before: float) -> float:
+    def _move_items(self, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float) -> float:
         """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
-            own, factors = self._item_side(moved[:, 0], moved[:, 1:])
-            _, observed = self._item_pull(phi, _RESIDUAL, own, factors)
-            psi = torch.cat([own[:, None], factors], dim=1)
-            after = observed + self._unobserved(psi, gram) + float((self._item_penalty * moved.square()).sum())
+            psi = ItemSide(self._form, self._items, moved).vectors()
+            _, observed = self._item_pull(phi, _RESIDUAL, psi)
+            after = observed + self._unobserved(psi, gram) + float((self._item_penalty * moved.square()).double().sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
-                self._set_items(moved)
+                self._set_item_table(moved)
                 return after
             step = step / 2
         return before
 
-    def _set_items(self, table: Tensor) -> None:
-        self.model.item_weights.copy_(table[:, 0])
-        self.model.item_factors.copy_(table[:, 1:])
-
     def _unobserved(self, psi: Tensor, gram: Tensor) -> float:
-        """The loss over all pairs, from item vectors [I, k + 1] and the contexts' Gram matrix."""
+        """The loss over all pairs, from item vectors [I, 1 + dim] and the contexts' Gram matrix."""
         return float((torch.from_numpy(self._alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
 
-    def _turn(self, axes: Tensor) -> None:
-        """Turn all factors by an orthogonal matrix [k, k]."""
-        for factors in (self.model.user_factors, self.model.item_factors):
-            factors.copy_(factors @ axes)
+    def _psi(self) -> Tensor:
+        return ItemSide(self._form, self._items, self._item_table()).vectors()
 
-    def _item_side(self, weights: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Own part [I] and vectors [I, k] of all items under a table."""
-        both = self._items_times(torch.cat([weights[:, None], factors], dim=1))
-        vectors = both[:, 1:].contiguous()
-        squares = self._items_times(factors.square().sum(-1, keepdim=True), power=2)[:, 0]
-        return both[:, 0] + 0.5 * (vectors.square().sum(-1) - squares), vectors
+    def _item_table(self) -> Tensor:
+        return torch.cat([self.model.item_weights.detach()[:, None], self._form.item_table()], dim=1)
 
-    def _items_times(self, table: Tensor, power: int = 1) -> Tensor:
-        return torch.from_numpy(self._items.times(table.detach().contiguous().numpy(), power))
+    def _set_item_table(self, table: Tensor) -> None:
+        self.model.item_weights.copy_(table[:, 0])
+        self._form.set_item_table(table[:, 1:])
 
-    def _items_pull(self, rows: Tensor, power: int = 1) -> Tensor:
-        return torch.from_numpy(self._items.transposed_times(rows.contiguous().numpy(), power))
+    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
+        """Turn all factors to the axes of a Gram matrix of vectors; returns it as it is then, and what turns a vector.
 
+        Both are float32 [1 + dim, 1 + dim], as the matrix is.
+        """
+        whole = np.eye(len(gram))
+        axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
+        if axes is not None:
+            whole[1:, 1:] = axes
+            self._form.turn(torch.from_numpy(axes).float())
+            self._turned = axes if self._turned is None else self._turned @ axes
+        return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
 
-class _Phi:
-    """Vectors of contexts, a chunk at a time; worked out again for each chunk unless there is only one."""
-
-    def __init__(self, contexts: FeatureMatrix, chunks: Sequence[Chunk], table: Tensor) -> None:
-        self._contexts = contexts
-        self._table = table.detach().numpy()
-        self._rows = np.empty((max(chunk.last - chunk.first for chunk in chunks), table.shape[1]), dtype=np.float32)
-        self._held: Chunk | None = None
-
-    def of(self, chunk: Chunk) -> Float32:
-        """float32 [last - first, k], good until the next call."""
-        rows = self._rows[: chunk.last - chunk.first]
-        if self._held is not chunk:
-            self._contexts.fill(chunk.shards, self._table, rows)
-            self._held = chunk
-        return rows
+    def _turn_back(self) -> None:
+        """A table's rows mean the same after a sweep as before it."""
+        if self._turned is not None:
+            self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
+            self._turned = None
 
 
 def _power(counts: Float32, power: float) -> Float32:

@@ -1,10 +1,11 @@
-"""A published random model with its held-out requests, with a history field and without."""
+"""Published random models of every kind with their held-out requests, with a history field and without."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -13,8 +14,10 @@ from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.trial import Trial
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
+from recall.models.contract import Model
+from recall.models.family import new_model
 from recall.recommender import Recommender, Request
-from tests.conftest import TINY, random_model, write_tiny_tables
+from tests.conftest import TINY, write_tiny_tables
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,21 @@ def world_of(folder, **changes) -> World:
     config = parse_config({**TINY, "evaluation": {"mask": "context", "at": [1, 3], "intervals": 50}, **changes})
     dataset = load_dataset(config, folder)
     encoder = FeatureEncoder.fit(dataset)
-    export(random_model(encoder), encoder, dataset, config, folder / "bundles")
+    export(model_of(config, encoder), encoder, dataset, config, folder / "bundles")
     recommender = Recommender.load(folder / "bundles")
     known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
     held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
     return World(config, dataset, encoder, recommender, held, Trial.of(recommender, dataset, held))
+
+
+def model_of(config: RunConfig, encoder: FeatureEncoder) -> Model:
+    """A model of the configured kind whose every parameter is drawn at random, always the same way."""
+    generator = torch.Generator().manual_seed(0)
+    model = new_model(config.model, encoder.user_fields, encoder.item_fields)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    return model
 
 
 PLAIN = {
@@ -66,8 +79,17 @@ PLAIN = {
 """Several relevant items a request, and no history."""
 
 
-@pytest.fixture(scope="module", params=["history", "plain"])
+WORLDS = {
+    "history": {"model": {"k": 4}},
+    "plain": {**PLAIN, "model": {"k": 4}},
+    **{kind: {**PLAIN, "model": {"kind": kind, "k": 3}, "train": {"objective": "softmax"}} for kind in ("fwfm", "ffm")},
+    "cosine": {**PLAIN, "model": {"kind": "ffm", "k": 3, "cosine": True}, "train": {"objective": "softmax"}},
+    "lr": {**PLAIN, "model": {"kind": "lr"}, "train": {"objective": "softmax"}},
+}
+
+
+@pytest.fixture(scope="module", params=list(WORLDS))
 def world(request, tmp_path_factory) -> Iterator[World]:
-    made = world_of(tmp_path_factory.mktemp("world"), **(PLAIN if request.param == "plain" else {}))
+    made = world_of(tmp_path_factory.mktemp("world"), **WORLDS[request.param])
     yield made
     made.recommender.close()

@@ -5,12 +5,17 @@ import torch
 from recall.data.contexts import build_contexts
 from recall.evaluation.ablation import _word, ablate
 from recall.models.batch import SparseBatch
-from tests.conftest import random_model
+from recall.models.contract import side_of
 from tests.evaluation import reference
+from tests.evaluation.conftest import model_of
 
 
 def ablation_of(world):
     return ablate(world.trial, world.recommender.bundle, world.config.evaluation, 0)
+
+
+def batch(rows, fields):
+    return SparseBatch.of(rows, torch.float64, fields)
 
 
 def test_every_field_of_both_sides_is_left_out_in_turn(world):
@@ -26,16 +31,17 @@ def test_without_a_field_is_with_its_parameters_at_zero(world):
     contexts = build_contexts(dataset, encoder, world.held.event)
     users, items = contexts.features.take(contexts.context), encoder.encode_items(dataset.items)
     for worth in ablation_of(world).fields:
-        model = random_model(encoder).double()
+        model = model_of(world.config, encoder).double()
         with torch.no_grad():
             for side, blocks in (("user", encoder.user_blocks), ("item", encoder.item_blocks)):
                 for block in (block for block in blocks if block.field == worth.field):
-                    for table in (f"{side}_factors", f"{side}_weights"):
-                        getattr(model, table)[block.offset : block.offset + block.size] = 0.0
+                    for name, table in model.named_parameters():
+                        if side_of(name) == side:
+                            table[block.offset : block.offset + block.size] = 0.0
             found = []
             for row in range(len(world.held)):
                 repeated = users.take(np.full(len(items), row))
-                scores = model.score(SparseBatch.of(repeated, torch.float64), SparseBatch.of(items, torch.float64)).tolist()
+                scores = model.score(batch(repeated, encoder.user_fields), batch(items, encoder.item_fields)).tolist()
                 top = reference.top(scores, set(world.held.masked[row].tolist()), 3)
                 found.append(reference.ndcg(top, set(world.held.relevant[row].tolist()), 3))
         assert worth.metrics["ndcg@3"].value == pytest.approx(np.mean(found)), worth.field

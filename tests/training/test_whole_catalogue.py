@@ -1,3 +1,4 @@
+import copy
 import itertools
 from dataclasses import replace
 
@@ -8,44 +9,39 @@ import torch
 from recall.config import SquareConfig
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
-from recall.models.fm import FactorizationMachine
 from recall.training import sparse
 from recall.training.kernels.portable import PortableKernels
 from recall.training.whole_catalogue import WholeCatalogueSolver
+from tests.training.kinds import KINDS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
-
-
-def fresh(pairs, k=5, seed=0):
-    model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, k)
-    model.initialise(0.3, torch.Generator().manual_seed(seed))
-    return model
 
 
 @torch.no_grad()
 def scores(model, pairs):
-    return model.user_vectors(SparseBatch.of(pairs.contexts)) @ model.item_vectors(SparseBatch.of(pairs.items)).t()
+    phi = model.user_vectors(SparseBatch.of(pairs.contexts, fields=pairs.user_fields))
+    return phi @ model.item_vectors(SparseBatch.of(pairs.items, fields=pairs.item_fields)).t()
 
 
 def loss_by_definition(model, pairs, config):
     """The loss as the module's docstring writes it, pair by pair, in float64 and open to autograd."""
-    tables = {name: table.detach().double().requires_grad_() for name, table in model.named_parameters()}
+    model = copy.deepcopy(model).double()
+    phi = model.user_vectors(SparseBatch.of(pairs.contexts, torch.float64, pairs.user_fields))
+    psi = model.item_vectors(SparseBatch.of(pairs.items, torch.float64, pairs.item_fields))
+    y = phi @ psi.t()
     xu, xi = torch.from_numpy(dense(pairs.contexts)), torch.from_numpy(dense(pairs.items))
-    v, w = tables["user_factors"], tables["item_factors"]
-    q = xi @ w
-    own = xi @ tables["item_weights"] + 0.5 * (q.square().sum(1) - xi.square() @ w.square().sum(1))
-    scores = own[None] + (xu @ v) @ q.t()
-    s = torch.zeros_like(scores)
+    s = torch.zeros_like(y)
     s[pairs.owners, pairs.observed.astype(np.int64)] = torch.from_numpy(pairs.weights).double()
     a, b = (s.sum(axis).clamp_min(1) ** power for axis, power in ((1, config.activity), (0, config.popularity)))
     a, b = a / a.mean(), b / b.mean()
     alpha = config.unobserved * s.sum() / (a.sum() * b.sum())
-    loss = (s * (1 - scores).square()).sum() + alpha * (a[:, None] * b * scores.square()).sum()
+    loss = (s * (1 - y).square()).sum() + alpha * (a[:, None] * b * y.square()).sum()
     seen_u = xu.square().t() @ (s.sum(1) + alpha * a * b.sum())
     seen_i = xi.square().t() @ (s.sum(0) + alpha * b * a.sum())
     penalty_u = config.regularisation * seen_u.clamp_min(1e-6) ** config.nu
     penalty_i = config.regularisation * seen_i.clamp_min(1e-6) ** config.nu
+    v, w = model.user_factors.flatten(1), model.item_factors.flatten(1)
     loss = loss + (penalty_u[:, None] * v.square()).sum() + (penalty_i[:, None] * w.square()).sum()
-    return (loss + (penalty_i * tables["item_weights"].square()).sum()) / s.sum(), tables
+    return (loss + (penalty_i * model.item_weights.square()).sum()) / s.sum(), dict(model.named_parameters())
 
 
 CONFIGS = [
@@ -71,6 +67,26 @@ WORLDS = {
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
 def world(request):
     return request.param
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_goes_down_to_where_the_gradient_vanishes(kind):
+    pairs = with_fields(random_pairs(8))
+    solver = WholeCatalogueSolver(fresh(pairs, k=3, kind=kind), pairs, CONFIGS[0].model_copy(update={"steps": 10}))
+    start, start_tables = loss_by_definition(solver.model, pairs, CONFIGS[0])
+    losses = []
+    for _ in range(60):
+        losses.append(solver.sweep())
+        if len(losses) % 20 == 1:
+            assert losses[-1] == pytest.approx(float(loss_by_definition(solver.model, pairs, CONFIGS[0])[0].detach()), rel=1e-4)
+    assert losses[0] < float(start.detach())
+    assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(losses))
+    end, end_tables = loss_by_definition(solver.model, pairs, CONFIGS[0])
+    for name in ("user_factors", "item_factors", "item_weights"):
+        if end_tables[name].numel():
+            (before,) = torch.autograd.grad(start, start_tables[name], retain_graph=True)
+            (after,) = torch.autograd.grad(end, end_tables[name], retain_graph=True)
+            assert after.norm() < 0.02 * before.norm(), name
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -6,6 +6,7 @@ Sums may be reassociated, which lets them run in vector registers; numbers that 
 
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numba
@@ -20,28 +21,25 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
 _I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"
+_SIGNATURES = {
+    "_differences": f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})",
+    "_gather": f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})",
+    "_scatter": f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})",
+    "_fit": f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})",
+    "_shade": f"void({_F32},{_F32},{_F32},{_TABLE},{_TABLE})",
+    "_blend": f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})",
+    "_mix": f"void({_TABLE},{_TABLE},{_TABLE})",
+    "_gram": f"void({_F32},{_TABLE},{_F32},{_TABLE})",
+    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
+    f"{_F32},{_TABLE},int64)",
+}
+_compiling = Lock()
 
 
 class CompiledKernels:
     """Kernels that run on one thread each and leave Python to others meanwhile."""
 
     name = f"numba {numba.__version__}"
-
-    def __init__(self) -> None:
-        self._differences = _compiled(_differences, f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})")
-        self._gather = _compiled(_gather, f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})")
-        self._scatter = _compiled(_scatter, f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})")
-        self._fit = _compiled(
-            _fit,
-            f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})",
-        )
-        self._shade = _compiled(_shade, f"void({_F32},{_F32},{_F32},{_TABLE},{_TABLE})")
-        self._solve = _compiled(
-            _solve,
-            f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},"
-            f"float32,boolean,{_F32},{_TABLE},int64)",
-        )
-        self._gram = _compiled(_gram, f"void({_F32},{_TABLE},{_F32},{_TABLE})")
 
     @property
     def threads(self) -> int:
@@ -52,16 +50,18 @@ class CompiledKernels:
         """See `Kernels.differences`."""
         indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
         indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)
-        self._differences(*x, np.full(columns, -1), np.empty(columns, dtype=np.float32), follows, indptr, indices, weights)
+        _compiled(_differences)(
+            *x, np.full(columns, -1), np.empty(columns, dtype=np.float32), follows, indptr, indices, weights
+        )
         return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
 
     def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
         """See `Kernels.gather`."""
-        self._gather(*x, follows, features, table, out)
+        _compiled(_gather)(*x, follows, features, table, out)
 
     def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
         """See `Kernels.scatter`."""
-        self._scatter(*x, follows, rows, out)
+        _compiled(_scatter)(*x, follows, rows, out)
 
     def fit(
         self,
@@ -73,29 +73,39 @@ class CompiledKernels:
         out: tuple[Float32, Float32],
     ) -> float:
         """See `Kernels.fit`."""
-        return float(self._fit(*pairs, owners, *signs, *left, *right, *out))
+        return float(_compiled(_fit)(*pairs, owners, *signs, *left, *right, *out))
 
     def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
         """See `Kernels.shade`."""
-        self._shade(scale, base, spectrum, rows, out)
+        _compiled(_shade)(scale, base, spectrum, rows, out)
+
+    def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
+        """See `Kernels.blend`."""
+        _compiled(_blend)(scale, base, gram, rows, out)
+
+    def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
+        """See `Kernels.mix`."""
+        _compiled(_mix)(weights, rows, out)
 
     def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
         """See `Kernels.gram`."""
-        self._gram(weights, rows, border, out)
+        _compiled(_gram)(weights, rows, border, out)
 
     def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
         """See `Kernels.solve`."""
         *arrays, corner = rows
-        return float(self._solve(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
+        return float(_compiled(_solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
 
 
 @cache
-def _compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
-    """Machine code for one signature; kept on disk for the next run where a folder for it can be written."""
-    try:
-        return numba.njit([signature], cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # numba found no folder to keep it in
-        return numba.njit([signature], **_OPTIONS)(function)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Machine code for the one signature of a loop; kept on disk for the next run where a folder for it can be written."""
+    signature = _SIGNATURES[function.__name__]
+    with _compiling:
+        try:
+            return numba.njit([signature], cache=True, **_OPTIONS)(function)
+        except RuntimeError:  # numba found no folder to keep it in
+            return numba.njit([signature], **_OPTIONS)(function)
 
 
 def _differences(  # type: ignore[no-untyped-def]
@@ -328,3 +338,37 @@ def _gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
             for i in range(j + 1):
                 row[i] += x * a[i]
         r += 1
+
+
+def _blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
+    d = rows.shape[1]
+    for r in range(len(scale)):
+        s, row, target = scale[r], rows[r], out[r]
+        for j in range(d):
+            target[j] = s * base[j]
+        i = 0
+        while i + 4 <= d:
+            x0, x1, x2, x3 = s * row[i], s * row[i + 1], s * row[i + 2], s * row[i + 3]
+            g0, g1, g2, g3 = gram[i], gram[i + 1], gram[i + 2], gram[i + 3]
+            for j in range(d):
+                target[j] += x0 * g0[j] + x1 * g1[j] + x2 * g2[j] + x3 * g3[j]
+            i += 4
+        while i < d:
+            x, g = s * row[i], gram[i]
+            for j in range(d):
+                target[j] += x * g[j]
+            i += 1
+
+
+def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
+    a, b = weights.shape
+    d = rows.shape[1]
+    for r in range(len(rows) // a):
+        for j in range(b):
+            target = out[r * b + j]
+            for m in range(d):
+                target[m] = 0.0
+            for i in range(a):
+                w, row = weights[i, j], rows[r * a + i]
+                for m in range(d):
+                    target[m] += w * row[m]

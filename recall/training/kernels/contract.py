@@ -149,6 +149,28 @@ class Kernels(Protocol):
         """
         ...
 
+    def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
+        """out[r] = scale[r] (base + gram rows[r]).
+
+        Args:
+            scale: float32 [n].
+            base: float32 [d].
+            gram: float32 [d, d], symmetric.
+            rows: float32 [n, d].
+            out: float32 [n, d], overwritten.
+        """
+        ...
+
+    def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
+        """out[r b + j] = sum_i weights[i, j] rows[r a + i].
+
+        Args:
+            weights: float32 [a, b].
+            rows: float32 [n a, d].
+            out: float32 [n b, d], overwritten.
+        """
+        ...
+
     def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
         """border += sum_r weights[r] rows[r];  out += sum_r weights[r] rows[r] rows[r]'.
 

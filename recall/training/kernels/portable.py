@@ -61,6 +61,17 @@ class PortableKernels:
         out += base
         out *= scale[:, None]
 
+    def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
+        """See `Kernels.blend`."""
+        torch.addmm(torch.from_numpy(base), torch.from_numpy(rows), torch.from_numpy(gram), out=torch.from_numpy(out))
+        out *= scale[:, None]
+
+    def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
+        """See `Kernels.mix`."""
+        before, after = weights.shape
+        given = torch.from_numpy(rows).view(-1, before, rows.shape[1])
+        torch.from_numpy(out).view(-1, after, rows.shape[1]).copy_(torch.from_numpy(weights).t() @ given)
+
     def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
         """See `Kernels.gram`."""
         weighted = rows * weights[:, None]
