@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import screen
+from recall.cli.bundle import ROUNDING
 
 if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest
@@ -32,6 +33,9 @@ def train(
     compare_full: Annotated[
         bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and tell the difference.")
     ] = False,
+    remember: Annotated[
+        float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
+    ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -50,7 +54,7 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
     else:
         from recall.cli.training import run
 
@@ -68,6 +72,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "version": manifest.version,
         "sweeps": trained.sweeps,
         "best_sweep": trained.best_sweep,
+        "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "training_seconds": trained.seconds,
         "zero_weights": trained.zeros,
@@ -94,6 +99,9 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
         f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
+    fold = manifest.model.fold
+    if fold is not None and fold.lost >= ROUNDING:
+        yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
     yield "index", f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
 
 
