@@ -295,7 +295,8 @@ class PairwiseConfig(GradientConfig):
     batch: int = Field(default=4096, ge=1)
     """Observed pairs in one step."""
     negatives: int = Field(default=4, ge=1)
-    """Negatives drawn for each observed pair; with "warp" at most this many, until one scores too high."""
+    """Negatives drawn for each observed pair; with "warp" at most this many, until one scores too high. With data.label and
+    "logistic" none are drawn: rows of label 0 take their place."""
     popularity: float = Field(default=0.5, ge=0, le=2)
     """Negatives are drawn with this power of the item's observed count."""
     hard: float = Field(default=0.0, ge=0, le=1)

@@ -1,6 +1,6 @@
 """What a learner of log loss is given beside the observed pairs where the data tell what was shown and not taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ from recall.data.contexts import negative_contexts
 from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
+from recall.training.pairs import ObservedPairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,15 @@ class LabelledNegatives:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def beside(self, pairs: ObservedPairs) -> ObservedPairs:
+        """The same pairs with these contexts after theirs, none of them observed with anything."""
+        nothing = np.full(len(self.contexts), pairs.indptr[-1])
+        return replace(
+            pairs,
+            contexts=SparseRows.below([pairs.contexts, self.contexts]),
+            indptr=np.concatenate([pairs.indptr, nothing]),
+        )
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, split: int) -> "LabelledNegatives | None":
