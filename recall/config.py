@@ -259,8 +259,8 @@ class GradientConfig(_Section):
 
     @property
     def sweeps(self) -> int:
-        """Epochs, and the sweeps of an opening before them."""
-        return self.epochs + (self.opening.sweeps if self.opening is not None else 0)
+        """Epochs, and an opening, which counts as one, before them."""
+        return self.epochs + (self.opening is not None)
 
     @property
     def starting_scale(self) -> float:
@@ -295,8 +295,7 @@ class PairwiseConfig(GradientConfig):
     batch: int = Field(default=4096, ge=1)
     """Observed pairs in one step."""
     negatives: int = Field(default=4, ge=1)
-    """Negatives drawn for each observed pair; with "warp" at most this many, until one scores too high. With data.label and
-    "logistic" none are drawn: rows of label 0 take their place."""
+    """Negatives drawn for a pair; "warp" stops at the first that scores too high; with `data.label` "logistic" draws none."""
     popularity: float = Field(default=0.5, ge=0, le=2)
     """Negatives are drawn with this power of the item's observed count."""
     hard: float = Field(default=0.0, ge=0, le=1)

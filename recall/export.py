@@ -25,6 +25,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
+from recall.models.fm import FactorizationMachine
 from recall.models.fwfm import FieldWeightedFM
 from recall.proof import prove, relative_errors
 from recall.stores.sqlite import SqliteUsers
@@ -34,6 +35,8 @@ from recall.vectors.contract import Tables
 from recall.vectors.cosine import CosineTables
 from recall.vectors.fwfm import FwFMTables
 from recall.vectors.rows import Float64
+
+_DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +153,11 @@ def _prove(
     user_batch, user_features = SparseBatch.local(contexts.features, torch.float64, encoder.user_fields)
     item_batch, item_features = SparseBatch.local(item_rows.take(items), torch.float64, encoder.item_fields)
     exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
-    scores, fold = _scores(exact, user_batch, item_batch), None
+    scores, fold = _scores(exact, user_batch, item_batch, config.seed), None
     plain = tables.of if isinstance(tables, CosineTables) else tables
     if isinstance(plain, FwFMTables) and isinstance(exact, FieldWeightedFM):
         exact.replace_across(torch.from_numpy(plain.across))
-        folded = _scores(exact, user_batch, item_batch)
+        folded = _scores(exact, user_batch, item_batch, config.seed)
         fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
         scores = folded
     proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
@@ -183,12 +186,21 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
     return rows
 
 
-def _scores(model: Model, users: SparseBatch, items: SparseBatch) -> Float64:
-    """A model's score of every pair, from its definition: float64 [users, items]."""
-    scores = np.empty((users.n, items.n))
+def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> Float64:
+    """A model's score of every pair in float64: [users, items].
+
+    By the definition over the whole of x. Where that takes a sum for each field or pair of fields, it is asked for some
+    items of every user, drawn at random, and the others are scored by the split, in float64 too.
+    """
+    plain = isinstance(model, FactorizationMachine)
+    rng = np.random.default_rng(seed)
     with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
+        split = model.user_offset(users)[:, None] + model.user_vectors(users) @ model.item_vectors(items).t()
+        scores = split.numpy()
         for row in range(users.n):
-            scores[row] = model.score(users.repeated(row, items.n), items).numpy()
+            drawn = np.arange(items.n) if plain else rng.choice(items.n, min(_DEFINED, items.n), replace=False)
+            some = items if plain else items.take(torch.from_numpy(drawn))
+            scores[row, drawn] = model.score(users.repeated(row, some.n), some).numpy()
     return scores
 
 

@@ -16,8 +16,10 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
 from recall.export import ExportReport, export
 from recall.features.encoder import EncodedUser, FeatureEncoder
+from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.family import new_model
+from recall.models.ffm import FieldAwareFM
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
 from tests.conftest import TINY, drawn, random_model
@@ -132,8 +134,15 @@ def test_a_user_feature_that_is_not_finite_is_found_though_no_user_of_the_proof_
 class Skewed(FactorizationMachine):
     """A model whose score is not what its tables say."""
 
-    def score(self, users: object, items: object) -> torch.Tensor:
-        return super().score(users, items) + 0.01  # type: ignore[arg-type]
+    def score(self, users: SparseBatch, items: SparseBatch) -> torch.Tensor:
+        return super().score(users, items) + 0.01
+
+
+class SkewedFields(FieldAwareFM):
+    """One with fields: its definition is asked for some items of every user."""
+
+    def score(self, users: SparseBatch, items: SparseBatch) -> torch.Tensor:
+        return super().score(users, items) + 0.01
 
 
 class Forgetful(FeatureEncoder):
@@ -149,11 +158,12 @@ def check_nothing_more_was_published(root: Path) -> None:
     assert list((root / "staging").iterdir()) == []
 
 
-def test_a_model_that_is_not_reproduced_is_not_published(trained: Trained, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", [Skewed, SkewedFields])
+def test_a_model_that_is_not_reproduced_is_not_published(trained: Trained, tmp_path: Path, made: type[Model]) -> None:
     trained.export(tmp_path)
-    encoder = trained.encoder
-    skewed = Skewed(encoder.n_user_features, encoder.n_item_features, trained.model.k)
-    skewed.load_state_dict(trained.model.state_dict())
+    users, items = trained.encoder.user_fields, trained.encoder.item_fields
+    fields = (len(users), len(items)) if made is SkewedFields else ()
+    skewed = drawn(made(users.n_features, items.n_features, 4, *fields))
     with pytest.raises(ExportError, match="Nothing was published"):
         replace(trained, model=skewed).export(tmp_path)
     check_nothing_more_was_published(tmp_path)

@@ -69,19 +69,25 @@ class SparseBatch(NamedTuple):
         )
         return bags.view(shape)
 
+    def take(self, rows: Tensor) -> "SparseBatch":
+        """The rows at positions `rows`, int64 [m], in that order; a position may repeat."""
+        lengths = self.indptr.diff()[rows]
+        indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        source = torch.repeat_interleave(self.indptr[:-1][rows] - indptr[:-1], lengths) + torch.arange(int(indptr[-1]))
+        fields = None if self.fields is None else self.fields[source]
+        return SparseBatch(indptr, self.indices[source], self.weights[source], fields)
+
     def repeated(self, row: int, n: int) -> "SparseBatch":
         """One row, n times."""
-        entries = slice(int(self.indptr[row]), int(self.indptr[row + 1]))
-        return SparseBatch(
-            torch.arange(n + 1) * (entries.stop - entries.start),
-            self.indices[entries].repeat(n),
-            self.weights[entries].repeat(n),
-            None if self.fields is None else self.fields[entries].repeat(n),
-        )
+        return self.take(torch.full((n,), row))
 
     def squared(self) -> "SparseBatch":
         """The same rows with every weight squared."""
         return self._replace(weights=self.weights.square())
+
+    def field_sums(self, table: Tensor, n_fields: int) -> Tensor:
+        """sum_{j in f} x_j table[j] for every row and field: table [n_features, ...] -> [n, n_fields, ...]."""
+        return self.by_field(n_fields).weighted_sum(table).view(self.n, n_fields, *table.shape[1:])
 
     def by_field(self, n_fields: int) -> "SparseBatch":
         """The entries of every row apart by field: n rows -> n n_fields rows, row r's field f at r n_fields + f.
@@ -93,7 +99,9 @@ class SparseBatch(NamedTuple):
             raise ValueError("a model with field weights or field factors needs a batch that was made with fields")
         row = torch.repeat_interleave(torch.arange(self.n, device=self.indptr.device), self.indptr.diff())
         place = row * n_fields + self.fields
-        order = torch.argsort(place, stable=True)
         lengths = torch.bincount(place, minlength=self.n * n_fields)
-        indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return SparseBatch(indptr, self.indices[order], self.weights[order], self.fields[order])
+        apart = self._replace(indptr=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+        if bool((place.diff() >= 0).all()):  # as encoders write items
+            return apart
+        order = torch.argsort(place, stable=True)
+        return apart._replace(indices=self.indices[order], weights=self.weights[order], fields=self.fields[order])

@@ -37,32 +37,39 @@ class FieldAwareFM(Model):
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """See Model; the form that sums over pairs of fields, not of features."""
-        of_users = _field_sums(users, self.user_factors, self.n_user_fields)
-        of_items = _field_sums(items, self.item_factors, self.n_item_fields)
+        of_users = users.field_sums(self.user_factors, self.n_user_fields)
+        of_items = items.field_sums(self.item_factors, self.n_item_fields)
         sums = torch.cat([of_users, of_items], dim=1)  # [n, fields, fields, k]
-        squares = _squares(users, self.user_factors, 0, self.n_user_fields)
-        squares = squares + _squares(items, self.item_factors, self.n_user_fields, self.n_item_fields)
+        squares = _squares(users, self._own_user_factors()) + _squares(items, self._own_item_factors())
         first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
         return self.bias + first_order + _pairs(sums, squares)
 
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; S_ab for every user field a and item field b] for n rows -> [n, dim]."""
-        across = _field_sums(users, self.user_factors[:, self.n_user_fields :], self.n_user_fields)
+        across = users.field_sums(self.user_factors[:, self.n_user_fields :], self.n_user_fields)
         return torch.cat([across.new_ones(len(across), 1), across.flatten(1)], dim=1)
 
     def item_vectors(self, items: SparseBatch) -> Tensor:
         """[the item's own first and second order ; T_ba for every user field a and item field b] for n rows -> [n, dim]."""
-        sums = _field_sums(items, self.item_factors, self.n_item_fields)  # [n, item fields, fields, k]
+        sums = items.field_sums(self.item_factors, self.n_item_fields)  # [n, item fields, fields, k]
         within, across = sums[:, :, self.n_user_fields :], sums[:, :, : self.n_user_fields]
-        squares = _squares(items, self.item_factors, self.n_user_fields, self.n_item_fields)
-        own = items.weighted_sum(self.item_weights) + _pairs(within, squares)
+        pairs = _pairs(within, _squares(items, self._own_item_factors()))
+        own = items.weighted_sum(self.item_weights) + pairs
         return torch.cat([own[:, None], across.transpose(1, 2).flatten(1)], dim=1)
 
     def user_offset(self, users: SparseBatch) -> Tensor:
         """See Model."""
-        within = _field_sums(users, self.user_factors[:, : self.n_user_fields], self.n_user_fields)
-        squares = _squares(users, self.user_factors, 0, self.n_user_fields)
-        return self.bias + users.weighted_sum(self.user_weights) + _pairs(within, squares)
+        within = users.field_sums(self._own_user_factors(), self.n_user_fields)
+        pairs = _pairs(within, _squares(users, self._own_user_factors()))
+        return self.bias + users.weighted_sum(self.user_weights) + pairs
+
+    def _own_user_factors(self) -> Tensor:
+        """What user features have for user fields."""
+        return self.user_factors[:, : self.n_user_fields]
+
+    def _own_item_factors(self) -> Tensor:
+        """What item features have for item fields."""
+        return self.item_factors[:, self.n_user_fields :]
 
     def tables(self, users: Fields, items: Fields) -> Tables:
         """See Model."""
@@ -77,15 +84,10 @@ class FieldAwareFM(Model):
         )
 
 
-def _field_sums(rows: SparseBatch, factors: Tensor, n_fields: int) -> Tensor:
-    """sum_{j in f} v_{j,g} x_j for every row: factors [n_features, g, k] -> [n, n_fields, g, k]."""
-    return rows.by_field(n_fields).weighted_sum(factors).view(rows.n, n_fields, *factors.shape[1:])
-
-
-def _squares(rows: SparseBatch, factors: Tensor, first: int, n_fields: int) -> Tensor:
-    """sum_j x_j^2 |v_{j,f(j)}|^2 for every row of the side whose fields are `first` to `first + n_fields`: [n]."""
-    norms = factors[:, first : first + n_fields].square().sum(-1)  # [n_features, n_fields]
-    return _field_sums(rows.squared(), norms, n_fields).diagonal(dim1=1, dim2=2).sum(-1)
+def _squares(rows: SparseBatch, factors: Tensor) -> Tensor:
+    """sum_j x_j^2 |v_{j,f(j)}|^2 for every row: factors for the fields of the rows' own side, [n_features, f, k] -> [n]."""
+    norms = factors.square().sum(-1)  # [n_features, f]
+    return rows.squared().field_sums(norms, norms.shape[1]).diagonal(dim1=1, dim2=2).sum(-1)
 
 
 def _pairs(sums: Tensor, squares: Tensor) -> Tensor:

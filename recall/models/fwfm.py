@@ -51,31 +51,31 @@ class FieldWeightedFM(Model):
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """See Model; the form that sums over pairs of fields, not of features."""
-        weights = self.symmetric_weights()
-        sums = torch.cat([self._user_sums(users), self._item_sums(items)], dim=1)  # [n, fields, k]
-        squares = torch.cat([self._user_squares(users), self._item_squares(items)], dim=1)  # [n, fields]
+        of_users, user_squares = _sums(users, self.user_factors, self.n_user_fields)
+        of_items, item_squares = _sums(items, self.item_factors, self.n_item_fields)
+        sums, squares = torch.cat([of_users, of_items], dim=1), torch.cat([user_squares, item_squares], dim=1)
         first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
-        return self.bias + first_order + _pairs(sums, squares, weights)
+        return self.bias + first_order + _pairs(sums, squares, self.symmetric_weights())
 
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; sum_a r_ab P_a for every item field b] for n rows -> [n, dim]."""
-        sums = self._user_sums(users)
+        sums = users.field_sums(self.user_factors, self.n_user_fields)
         across = self.symmetric_weights()[: self.n_user_fields, self.n_user_fields :]
         spread = torch.einsum("nak,ab->nbk", sums, across)
         return torch.cat([sums.new_ones(len(sums), 1), spread.flatten(1)], dim=1)
 
     def item_vectors(self, items: SparseBatch) -> Tensor:
         """[the item's own first and second order ; Q_b for every item field b] for n rows -> [n, dim]."""
-        sums = self._item_sums(items)
+        sums, squares = _sums(items, self.item_factors, self.n_item_fields)
         within = self.symmetric_weights()[self.n_user_fields :, self.n_user_fields :]
-        own = items.weighted_sum(self.item_weights) + _pairs(sums, self._item_squares(items), within)
+        own = items.weighted_sum(self.item_weights) + _pairs(sums, squares, within)
         return torch.cat([own[:, None], sums.flatten(1)], dim=1)
 
     def user_offset(self, users: SparseBatch) -> Tensor:
         """See Model."""
+        sums, squares = _sums(users, self.user_factors, self.n_user_fields)
         within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
-        pairs = _pairs(self._user_sums(users), self._user_squares(users), within)
-        return self.bias + users.weighted_sum(self.user_weights) + pairs
+        return self.bias + users.weighted_sum(self.user_weights) + _pairs(sums, squares, within)
 
     def tables(self, users: Fields, items: Fields) -> Tables:
         """See Model; not folded."""
@@ -98,22 +98,13 @@ class FieldWeightedFM(Model):
         """Set r between user and item fields, [user fields, item fields]: such as to what a fold has kept of it."""
         self.field_weights[: self.n_user_fields, self.n_user_fields :] = weights
 
-    def _user_sums(self, users: SparseBatch) -> Tensor:
-        return _field_sums(users, self.user_factors, self.n_user_fields)
 
-    def _item_sums(self, items: SparseBatch) -> Tensor:
-        return _field_sums(items, self.item_factors, self.n_item_fields)
-
-    def _user_squares(self, users: SparseBatch) -> Tensor:
-        return _field_sums(users.squared(), self.user_factors.square().sum(-1), self.n_user_fields)
-
-    def _item_squares(self, items: SparseBatch) -> Tensor:
-        return _field_sums(items.squared(), self.item_factors.square().sum(-1), self.n_item_fields)
-
-
-def _field_sums(rows: SparseBatch, table: Tensor, n_fields: int) -> Tensor:
-    """sum_{j in f} x_j table[j] for every row and field: table [n_features, ...] -> [n, n_fields, ...]."""
-    return rows.by_field(n_fields).weighted_sum(table).view(rows.n, n_fields, *table.shape[1:])
+def _sums(rows: SparseBatch, factors: Tensor, n_fields: int) -> tuple[Tensor, Tensor]:
+    """Of every row and field, sum_j v_j x_j [n, n_fields, k] and sum_j x_j^2 |v_j|^2 [n, n_fields]."""
+    apart = rows.by_field(n_fields)
+    sums = apart.weighted_sum(factors).view(rows.n, n_fields, factors.shape[1])
+    squares = apart.squared().weighted_sum(factors.square().sum(-1)).view(rows.n, n_fields)
+    return sums, squares
 
 
 def _pairs(sums: Tensor, squares: Tensor, weights: Tensor) -> Tensor:

@@ -8,12 +8,11 @@ from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareCo
 from recall.models.contract import Model
 from recall.training.dropping import Dropping
 from recall.training.gradient import GradientLearner
-from recall.training.labelled import LabelledNegatives
 from recall.training.learner import Learner
 from recall.training.mining import MinedNegatives
 from recall.training.negatives import Negatives
 from recall.training.objectives.in_batch import InBatchSoftmax
-from recall.training.objectives.labelled import LabelledLogistic
+from recall.training.objectives.labelled import LabelledLogLoss
 from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
 from recall.training.objectives.sampled_softmax import SampledSoftmax
 from recall.training.objectives.softmax import FullSoftmax
@@ -22,17 +21,10 @@ from recall.training.pairs import ObservedPairs
 from recall.training.steps import StepRule
 from recall.training.whole_catalogue import WholeCatalogueSolver
 
-AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogistic
+AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
 
-def new_learner(
-    config: Train,
-    model: Model,
-    pairs: ObservedPairs,
-    seed: int,
-    warm: bool = False,
-    negatives: LabelledNegatives | None = None,
-) -> Learner:
+def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
     """The learner of a model over observed pairs.
 
     Args:
@@ -41,8 +33,6 @@ def new_learner(
         pairs: of the training part, with their fields.
         seed: of every random choice.
         warm: the model was learnt before, so that an opening would undo it.
-        negatives: rows of label 0 of the training part; log loss learns from them in place of draws, and others do not
-            look at them.
 
     Raises:
         TrainingError: an objective cannot be had on these pairs.
@@ -51,17 +41,11 @@ def new_learner(
         return _solver(config, model, pairs, seed)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
-    objective: AnyObjective
-    if negatives is not None and config.objective == "logistic":
-        both = negatives.beside(pairs)
-        objective = LabelledLogistic(both, negatives)
-    else:
-        both, objective = pairs, new_objective(config, model, pairs, seed)
     dropping = (
-        Dropping.of(pairs.user_fields, both.contexts, config.dropout, config.drop),
-        Dropping.of(pairs.item_fields, both.items, 0.0, config.drop),
+        Dropping.of(pairs.user_fields, pairs.contexts, config.dropout, config.drop),
+        Dropping.of(pairs.item_fields, pairs.items, 0.0, config.drop),
     )
-    learner = GradientLearner[Any](model, both, objective, StepRule(config), dropping, seed)
+    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:
         return learner
     return Opened(_solver(config.opening, model, pairs, seed), config.opening.sweeps, learner)
@@ -82,6 +66,8 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
                 return SampledSoftmax(pairs, config.temperature, config.activity, config.samples, config.popularity)
             case "in-batch":
                 return InBatchSoftmax(pairs, config.temperature, config.correct)
+    if pairs.shown is not None:
+        return LabelledLogLoss(pairs, pairs.shown)
     drawn = Negatives(pairs, config.popularity)
     source = MinedNegatives(model, pairs, drawn, config.hard, config.pool, seed) if config.hard else drawn
     losses = {"bpr": bpr, "logistic": logistic, "warp": warp(config.margin)}

@@ -14,13 +14,13 @@ from recall.training.learner import Learner
 
 
 class Opened:
-    """A learner whose first sweeps are those of another learner of the same model."""
+    """A learner whose first sweep is several sweeps of another learner of the same model."""
 
     def __init__(self, opening: Learner, sweeps: int, then: Learner) -> None:
         self._opening = opening
         self._sweeps = sweeps
         self._then = then
-        self._made = 0
+        self._opened = False
 
     @property
     def model(self) -> Model:
@@ -28,15 +28,17 @@ class Opened:
         return self._then.model
 
     def sweep(self) -> float:
-        """One sweep of the learner whose turn it is; returns that one's loss."""
-        self._made += 1
-        return self._opening.sweep() if self._made <= self._sweeps else self._then.sweep()
+        """All of the opening, or one sweep of what follows; returns the last sweep's loss."""
+        if self._opened:
+            return self._then.sweep()
+        self._opened = True
+        return [self._opening.sweep() for _ in range(self._sweeps)][-1]
 
     def state(self) -> dict[str, Tensor]:
         """See Learner."""
-        return {**self._then.state(), "opened": torch.tensor(self._made)}
+        return {**self._then.state(), "opened": torch.tensor(self._opened)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """See Learner."""
-        self._made = int(state["opened"])
+        self._opened = bool(state["opened"])
         self._then.restore({name: value for name, value in state.items() if name != "opened"})

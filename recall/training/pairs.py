@@ -5,12 +5,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from recall.data.contexts import build_contexts, positives
+from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
+from recall.data.split import TRAIN
 from recall.features.encoder import FeatureEncoder
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.training.dropping import Dropping
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPairs:
+    """What was shown and not taken.
+
+    Attributes:
+        contexts: int64 [n], rows of the contexts.
+        items: int32 [n], rows of the catalogue.
+        weights: float32 [n], positive.
+    """
+
+    contexts: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,7 @@ class ObservedPairs:
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
+        shown: what the data say was shown and not taken; None where they say nothing of it, or nobody asks.
     """
 
     contexts: SparseRows
@@ -33,6 +50,7 @@ class ObservedPairs:
     weights: npt.NDArray[np.float32]
     user_fields: Fields | None = None
     item_fields: Fields | None = None
+    shown: ShownPairs | None = None
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
@@ -47,6 +65,28 @@ class ObservedPairs:
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
+        )
+
+    def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":
+        """The same pairs beside the training rows that the label column marks as not taken, in contexts of their own.
+
+        Without a label column, or where it marks none of the training rows, nothing changes. Raises DataError.
+        """
+        negatives = dataset.negatives
+        training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
+        if negatives is None or len(training) == 0:
+            return self
+        contexts = negative_contexts(dataset, encoder, training)
+        shown = ShownPairs(
+            contexts.context.astype(np.int64) + len(self.contexts),
+            negatives["item"].to_numpy()[training],
+            negatives["weight"].to_numpy()[training],
+        )
+        return replace(
+            self,
+            contexts=SparseRows.below([self.contexts, contexts.features]),
+            indptr=np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])]),
+            shown=shown,
         )
 
     @property

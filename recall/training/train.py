@@ -12,13 +12,11 @@ import torch
 
 from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
-from recall.data.split import TRAIN
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
 from recall.models.contract import Model, Side, side_of
 from recall.models.family import new_model
-from recall.training.labelled import LabelledNegatives
 from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, SweepReport, run_sweeps
 from recall.training.pairs import ObservedPairs
@@ -74,15 +72,15 @@ def train(
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
-    negatives = LabelledNegatives.of(dataset, encoder, TRAIN) if config.train.objective == "logistic" else None
+    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
+        pairs = pairs.with_shown(dataset, encoder)
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))
-        met = pairs if negatives is None else negatives.beside(pairs)
-        _clear(model, {"user": met.contexts, "item": met.items})
+        _clear(model, {"user": pairs.contexts, "item": pairs.items})
     else:
         start.give(model)
-    learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None, negatives=negatives)
+    learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
     if start is not None:
         # the solver draws what it never meets to zero; it repeats some rows with values dropped, by this very draw
         square = isinstance(config.train, SquareConfig)

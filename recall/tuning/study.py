@@ -265,8 +265,7 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
     if train["objective"] == "square":
         train["sweeps"] = sweeps
     else:
-        opening = cast(Values, train.get("opening") or {})
-        train["epochs"] = max(1, sweeps - cast(int, opening.get("sweeps", 0)))
+        train["epochs"] = max(1, sweeps - ("opening" in train))
     train["stopping"] = {key: value for key, value in cast(Values, train["stopping"]).items() if key != "every"}
     if not train["stopping"]:
         del train["stopping"]

@@ -1,8 +1,9 @@
-"""Log loss of rows that the data label: taken, or shown and not taken. Nothing is drawn.
+"""Log loss on what was shown: taken or not, by the data's own labels.
 
-    sum over rows r of s_r log(1 + exp(-y_r)) where it was taken, and of s_r log(1 + exp(y_r)) where it was not
+    s log(1 + exp(-y)) for a row that was taken,  s log(1 + exp(y)) for one that was not
 
-y is with the user's offset, so that the logistic function of a score is a probability.
+No negative is drawn, so that the logistic function of a score, with the user's offset, is the probability that an item
+is taken when it is shown.
 """
 
 from dataclasses import dataclass
@@ -12,69 +13,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recall.training.labelled import LabelledNegatives
 from recall.training.objectives.contract import Batch, Gradients, Int64
-from recall.training.pairs import ObservedPairs
+from recall.training.pairs import ObservedPairs, ShownPairs
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledBatch(Batch):
-    """Rows of both kinds. `contexts` holds no context twice.
+    """Rows that were shown. `contexts` holds no context twice.
 
     Attributes:
         owner: int64 [R], the context of each row as a place in `contexts`.
         place: int64 [R], its item as a place in `items`.
-        signs: [R], 1 where it was taken and -1 where it was not.
+        taken: [R], 1 or 0.
         weights: [R].
     """
 
     owner: Tensor
     place: Tensor
-    signs: Tensor
+    taken: Tensor
     weights: Tensor
 
 
-class LabelledLogistic:
-    """See the module; an `Objective` over rows."""
+class LabelledLogLoss:
+    """See the module; an `Objective` over rows, those that were taken first."""
 
-    def __init__(self, pairs: ObservedPairs, negatives: LabelledNegatives) -> None:
-        """Join both kinds.
-
-        Args:
-            pairs: from `negatives.beside`, so that its last contexts are those of the negatives.
-            negatives: rows of label 0.
-        """
-        first = len(pairs.contexts) - len(negatives.contexts)
-        self._owners = np.concatenate([pairs.owners, first + negatives.owners.astype(np.int64)])
-        self._items = np.concatenate([pairs.observed, negatives.items])
-        self._weights = np.concatenate([pairs.weights, negatives.weights])
-        self._signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), [len(pairs.observed), len(negatives)])
+    def __init__(self, pairs: ObservedPairs, shown: ShownPairs) -> None:
+        self._owners = np.concatenate([pairs.owners, shown.contexts])
+        self._items = np.concatenate([pairs.observed, shown.items]).astype(np.int64)
+        self._weights = np.concatenate([pairs.weights, shown.weights])
+        self._taken = np.repeat([1.0, 0.0], [len(pairs.observed), len(shown.items)]).astype(np.float32)
         self.size = len(self._items)
-        self.weight = float(self._weights.sum())
+        self.weight = float(self._weights.sum(dtype=np.float64))
 
     def begin(self, epoch: int) -> None:
-        """See Objective."""
+        """See Objective; every pass is alike."""
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> LabelledBatch:  # noqa: ARG002 - nothing is drawn
         """See Objective."""
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
-        items, place = np.unique(self._items[chosen].astype(np.int64), return_inverse=True)
+        items, place = np.unique(self._items[chosen], return_inverse=True)
         return LabelledBatch(
             contexts,
             items,
             torch.from_numpy(owner),
             torch.from_numpy(place),
-            torch.from_numpy(self._signs[chosen]),
+            torch.from_numpy(self._taken[chosen]),
             torch.from_numpy(self._weights[chosen]),
         )
 
     def gradients(self, batch: LabelledBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         """See Objective."""
         users, items = phi[batch.owner], psi[batch.place]
-        margins = batch.signs * ((users * items).sum(1) + offset[batch.owner])
-        by_score = -batch.signs * batch.weights * torch.sigmoid(-margins)
+        scores = (users * items).sum(1) + offset[batch.owner]
+        loss = functional.binary_cross_entropy_with_logits(scores, batch.taken, batch.weights, reduction="sum")
+        by_score = (scores.sigmoid() - batch.taken) * batch.weights
         return Gradients(
-            float((functional.softplus(-margins) * batch.weights).sum()),
+            float(loss),
             torch.zeros_like(phi).index_add_(0, batch.owner, by_score[:, None] * items),
             torch.zeros_like(psi).index_add_(0, batch.place, by_score[:, None] * users),
             torch.zeros_like(offset).index_add_(0, batch.owner, by_score),

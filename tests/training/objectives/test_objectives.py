@@ -7,9 +7,11 @@ from torch.nn import functional
 
 from recall.training.negatives import Negatives
 from recall.training.objectives.in_batch import InBatchSoftmax
+from recall.training.objectives.labelled import LabelledLogLoss
 from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
 from recall.training.objectives.sampled_softmax import SampledSoftmax
 from recall.training.objectives.softmax import FullSoftmax
+from recall.training.pairs import ShownPairs
 from tests.training.worlds import random_pairs
 
 TEMPERATURE, ACTIVITY = 0.7, 0.6
@@ -268,3 +270,24 @@ def _near(drawn, exact):
     values = np.stack(drawn).astype(np.float64)
     error = values.std(0) / np.sqrt(len(values))
     assert np.all(np.abs(values.mean(0) - exact) < 5 * error + 1e-5)
+
+
+def test_labelled_log_loss_is_its_definition():
+    pairs, phi, psi, offset = world(10)
+    shown = ShownPairs(np.array([2, 2, 7]), np.array([0, 5, 5], dtype=np.int32), np.array([1.0, 0.5, 2.0], dtype=np.float32))
+    objective = LabelledLogLoss(pairs, shown)
+    contexts = np.concatenate([pairs.owners, shown.contexts])
+    items = np.concatenate([pairs.observed, shown.items]).astype(np.int64)
+    weights = torch.from_numpy(np.concatenate([pairs.weights, shown.weights]))
+    signs = torch.tensor([-1.0] * len(pairs.observed) + [1.0] * 3)
+    given = [value.clone().requires_grad_() for value in (phi, psi, offset)]
+    scores = (given[0][contexts] * given[1][items]).sum(1) + given[2][contexts]
+    loss = (weights * functional.softplus(signs * scores)).sum()
+    expected = torch.autograd.grad(loss, given)
+    batch = objective.draw(np.random.default_rng(0).permutation(objective.size), np.random.default_rng(0))
+    found = ask(objective, batch, phi, psi, offset)
+    assert objective.weight == pytest.approx(float(weights.sum()), rel=1e-6)
+    assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(found.phi, expected[0][batch.contexts], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.psi, expected[1][batch.items], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.offset, expected[2][batch.contexts], rtol=1e-4, atol=1e-5)
