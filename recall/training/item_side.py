@@ -11,19 +11,22 @@ class ItemSide:
     """psi = [own ; vectors] for all items, around one table.
 
     A table here is [n_item_features, 1 + width]: the first-order weight of a feature, then its factors.
+
+    Attributes:
+        sums: of the factors of every item, [I, groups, width].
     """
 
     def __init__(self, form: Form, items: FeatureMatrix, table: Tensor) -> None:
         self._form, self._items = form, items
         self._table = table
-        self._sums, self._first_order = self._summed(table)
-        self._met = form.within(self._sums)
+        self.sums, self._first_order = self._summed(table)
+        self._met = form.within(self.sums)
         self._self = form.alone(table[:, 1:])
 
     def vectors(self) -> Tensor:
         """psi, [I, 1 + dim]."""
-        pairs = (self._sums * self._met).sum((1, 2)) - self._squares(self._table[:, 1:])
-        return torch.cat([(self._first_order + 0.5 * pairs)[:, None], self._form.item_vectors(self._sums)], dim=1)
+        pairs = (self.sums * self._met).sum((1, 2)) - self._squares(self._table[:, 1:])
+        return torch.cat([(self._first_order + 0.5 * pairs)[:, None], self._form.item_vectors(self.sums)], dim=1)
 
     def push(self, change: Tensor) -> Tensor:
         """The Jacobian of psi times a change of the table: [n_item_features, 1 + width] -> [I, 1 + dim]."""
@@ -60,6 +63,11 @@ class ItemSide:
         found -= 2 * self._self * self._transposed(weighted * self._met, power=3)
         found += self._self.square() * self._transposed(weighted.expand(-1, groups, 1), power=4)
         return torch.cat([sees @ own, found + self._form.item_diagonal(sees, by_group)], dim=1)
+
+    def squares(self) -> Tensor:
+        """sum over the features j of a group of |x_j v_j|^2: [I, groups]."""
+        norms = self._table[:, 1:].square().sum(1, keepdim=True)
+        return torch.from_numpy(self._items.times(norms.numpy(), power=2)).view(self._items.n, self._items.groups)
 
     def _summed(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Sums [I, groups, width] of the factors of a table, and of its weights [I]."""

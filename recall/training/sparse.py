@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from recall.features.sparse import SparseRows
 from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Kernels, UInt8
-from recall.training.workers import Workers
+from recall.training.workers import Result, Workers
 
 _SHARDS = 16  # at least, so that there is something to share out
 _SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
@@ -118,11 +118,15 @@ class FeatureMatrix:
     def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
         """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
         total = np.zeros((self.n_features, d), dtype=np.float32)
-        for shard, part in zip(self.shards, self._workers.map(function, self.shards), strict=True):
+        for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
             self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
         return total
+
+    def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
+        """function(shard) for every shard, in their order."""
+        return self._workers.map(function, self.shards)
 
     def _cut(self, rows: SparseRows, work: npt.NDArray[np.integer], abridged: bool) -> Iterator[Shard]:
         upto = np.cumsum(work)

@@ -8,7 +8,8 @@ psi = item_vectors, the loss is
 and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that it costs no more than the observed ones
 (Bayer, He, Kanagal and Rendle 2017; Chen et al. 2020). phi is linear in the user table. psi is quadratic in the item
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
-loss. Each feature is regularised in proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
+loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
+proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
@@ -28,9 +29,11 @@ from recall.features.sparse import SparseRows
 from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
+from recall.training.field_weights import solve_across, solve_among_items
 from recall.training.forms.choice import form_of
 from recall.training.forms.contract import Float64
 from recall.training.forms.fm import FMForm
+from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
 from recall.training.kernels.choice import load_kernels
@@ -90,6 +93,8 @@ class WholeCatalogueSolver:
             self._user_step()
         loss = self._item_step()
         loss += float((self._user_penalty * self._form.user_table().square()).double().sum())
+        if isinstance(self._form, FwFMForm):
+            loss += self._weights_penalty * float((self._form.across - 1).square().sum())
         self._turn_back()
         return loss / self._weight
 
@@ -115,6 +120,8 @@ class WholeCatalogueSolver:
         self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
         self._user_penalty = _penalty(self._user_sees, total_b, config)
         self._item_penalty = _penalty(self._item_sees, total_a, config)
+        # a weight of two fields sees everything
+        self._weights_penalty: float = config.regularisation * (self._weight * (1 + config.unobserved)) ** config.nu
 
     def _matrix(self, rows: SparseRows, groups: int, work: npt.NDArray[np.integer], abridged: bool = False) -> FeatureMatrix:
         return FeatureMatrix(rows, groups, work, self._kernels, self._workers, abridged)
@@ -138,21 +145,28 @@ class WholeCatalogueSolver:
         if self._users_apart is not None:
             self._users_one_by_one(self._users_apart, own, vectors, base, met)
             return
+        still, nothing = torch.zeros_like(own), torch.zeros_like(base)
+        residual = (_RESIDUAL, Everything(-self._alpha_a, base, met), (own, vectors))
+        score = (_SCORE, Everything(self._alpha_a, nothing, met), (still, vectors))
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
+        curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(self._user_sees)
         table = form.user_table()
         side = UserSide(form, self._contexts, self._pairs, self._kernels)
-        target = side.pull(table, _RESIDUAL, Everything(-self._alpha_a, base, met), own, vectors)
-        target -= self._user_penalty * table
-        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
-        spread = form.user_diagonal(torch.stack([of_pair, gram.diagonal()]))
-        diagonal = torch.einsum("fn,nfw->fw", torch.from_numpy(self._user_sees), spread.expand(2, len(table), -1))
-        still, everything = torch.zeros_like(own), Everything(self._alpha_a, torch.zeros_like(base), met)
+        target = side.pull(table, *residual) - self._user_penalty * table
+        spread = form.user_diagonal(curvature).expand(2, len(table), -1)
+        diagonal = torch.einsum("fn,nfw->fw", sees, spread) + self._user_penalty
 
         def operator(change: Tensor) -> Tensor:
-            total = side.pull(change, _SCORE, everything, still, vectors)
-            return total.addcmul_(self._user_penalty, change)
+            return side.pull(change, *score).addcmul_(self._user_penalty, change)
 
-        step, _ = conjugate_gradients(operator, target, diagonal + self._user_penalty, self._steps)
+        step, _ = conjugate_gradients(operator, target, diagonal, self._steps)
         form.set_user_table(table + step)
+        if isinstance(form, FwFMForm):
+
+            def pull(weights: Tensor, change: bool) -> Tensor:
+                return side.pull_weights(weights, *(score if change else residual))
+
+            solve_across(form, pull, sees, curvature, self._weights_penalty, self._steps)
 
     def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor) -> None:
         table = self._form.user_table()
@@ -188,8 +202,21 @@ class WholeCatalogueSolver:
         step, decrease = conjugate_gradients(operator, target, diagonal + self._item_penalty, self._steps)
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
-            return before - decrease
-        return self._move_items(table, step, phi, gram, before)
+            after = before - decrease
+        else:
+            after = self._move_items(table, step, phi, gram, before)
+        return after + (self._among_items(self._form, phi, gram) if isinstance(self._form, FwFMForm) else 0.0)
+
+    def _among_items(self, form: FwFMForm, phi: Phi, gram: Tensor) -> float:
+        """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
+        side = ItemSide(form, self._items, self._item_table())
+        psi, alpha_b = side.vectors(), torch.from_numpy(self._alpha_b)
+        residual, _ = self._item_pull(phi, _RESIDUAL, psi)
+        pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
+        before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
+        curvature = self._of_item + alpha_b * gram[0, 0]
+        fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
+        return before - fall
 
     def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
         """Returns the loss without the user's penalty."""

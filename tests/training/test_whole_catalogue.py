@@ -9,10 +9,11 @@ import torch
 from recall.config import SquareConfig
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
+from recall.models.fwfm import FieldWeightedFM
 from recall.training import sparse
 from recall.training.kernels.portable import PortableKernels
 from recall.training.whole_catalogue import WholeCatalogueSolver
-from tests.training.kinds import KINDS, fresh, with_fields
+from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 
 
@@ -41,6 +42,9 @@ def loss_by_definition(model, pairs, config):
     penalty_i = config.regularisation * seen_i.clamp_min(1e-6) ** config.nu
     v, w = model.user_factors.flatten(1), model.item_factors.flatten(1)
     loss = loss + (penalty_u[:, None] * v.square()).sum() + (penalty_i[:, None] * w.square()).sum()
+    if isinstance(model, FieldWeightedFM):
+        off = (model.field_weights - 1)[:, len(USERS) :].triu(-len(USERS))  # pairs with an item field
+        loss = loss + config.regularisation * (s.sum() * (1 + config.unobserved)) ** config.nu * off.square().sum()
     return (loss + (penalty_i * model.item_weights.square()).sum()) / s.sum(), dict(model.named_parameters())
 
 
@@ -82,8 +86,8 @@ def test_every_kind_of_model_goes_down_to_where_the_gradient_vanishes(kind):
     assert losses[0] < float(start.detach())
     assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(losses))
     end, end_tables = loss_by_definition(solver.model, pairs, CONFIGS[0])
-    for name in ("user_factors", "item_factors", "item_weights"):
-        if end_tables[name].numel():
+    for name in ("user_factors", "item_factors", "item_weights", "field_weights"):
+        if name in end_tables and end_tables[name].numel():
             (before,) = torch.autograd.grad(start, start_tables[name], retain_graph=True)
             (after,) = torch.autograd.grad(end, end_tables[name], retain_graph=True)
             assert after.norm() < 0.02 * before.norm(), name

@@ -120,3 +120,11 @@ def apart_by_field(rows: SparseRows, fields: Fields) -> SparseRows:
     indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(fields)))])
     order = np.argsort(place, kind="stable")
     return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)
+
+
+def mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
+    """rows float32 [n a, k], weights [a, b] -> [n b, k]."""
+    before, after = weights.shape
+    out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
+    kernels.mix(weights.contiguous().numpy(), rows, out)
+    return out

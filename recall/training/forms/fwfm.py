@@ -7,7 +7,7 @@ from torch import Tensor
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.models.fwfm import FieldWeightedFM
-from recall.training.forms.contract import Float64, Form, apart_by_field, field_of
+from recall.training.forms.contract import Float64, Form, apart_by_field, field_of, mixed
 from recall.training.kernels.contract import Float32, Kernels
 
 
@@ -46,6 +46,18 @@ class FwFMForm(Form):
         """The weights between item fields, symmetric, float32 [item fields, item fields]."""
         return self._model.symmetric_weights().detach()[self.user_groups :, self.user_groups :]
 
+    def user_fields(self) -> Tensor:
+        """The field of every user feature: int64 [n_user_features]."""
+        return field_of(self._users)
+
+    def set_across(self, weights: Tensor) -> None:
+        """Write the weights between user and item fields, [user fields, item fields]."""
+        self._model.replace_across(weights)
+
+    def set_among_items(self, weights: Tensor) -> None:
+        """Write the weights between item fields, symmetric, [item fields, item fields]."""
+        self._model.field_weights[self.user_groups :, self.user_groups :] = weights
+
     def split_users(self, rows: SparseRows) -> SparseRows:
         """See Form."""
         return apart_by_field(rows, self._users)
@@ -56,11 +68,11 @@ class FwFMForm(Form):
 
     def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:
         """See Form."""
-        return _mixed(sums, self.across, kernels).reshape(-1, self.dim)
+        return mixed(sums, self.across, kernels).reshape(-1, self.dim)
 
     def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:
         """See Form."""
-        return _mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
+        return mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
 
     def user_diagonal(self, diagonal: Tensor) -> Tensor:
         """See Form."""
@@ -90,11 +102,3 @@ class FwFMForm(Form):
         k = self._model.k
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes[:k, :k].contiguous()))
-
-
-def _mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
-    """rows float32 [n a, k], weights [a, b] -> [n b, k]."""
-    before, after = weights.shape
-    out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
-    kernels.mix(weights.contiguous().numpy(), rows, out)
-    return out
