@@ -78,7 +78,7 @@ class Ground:
         return said
 
 
-def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path) -> Ground:
+def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0) -> Ground:
     """Open a bundle, join its data with what is new, and add the new values to its encoder.
 
     Args:
@@ -87,6 +87,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         new: folder of the new tables: interactions, and the users and items that are new or have changed.
         old: folder of the tables that the bundle was trained on, where they are at hand.
         root: where the result is to be published.
+        remember: without `old`, what an observation that the bundle has learnt from counts beside a new one.
 
     Raises:
         BundleError: the source is missing or damaged.
@@ -102,13 +103,13 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
     }
     learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
-    start = WarmStart.of(learnt, rows, bundle.manifest.checksum)
+    start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
     return Ground(
         source=bundle.manifest,
         dataset=dataset,
         encoder=encoder,
-        start=start if old is not None else replace(start, shares=shares(dataset, encoder)),
+        start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
         values=encoder.learnt_beyond(bundle.encoder),
         before=_figures(config, dataset, bundle),
         expected=bundle.manifest.sequence if live else None,

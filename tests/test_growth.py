@@ -144,9 +144,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: Run
         assert torch.equal(one, other)
 
 
-def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, root: Path, tiny_additions: Path) -> None:
+@pytest.mark.parametrize("remember", [1.0, 0.25, 0.0])
+def test_the_share_that_gives_way_is_the_share_that_is_new(
+    remember: float, config: RunConfig, root: Path, tiny_additions: Path
+) -> None:
     ground = open_ground(config, root, tiny_additions, None, root)
-    found = shares(ground.dataset, ground.encoder)
+    found = shares(ground.dataset, ground.encoder, remember)
     block = ground.encoder.user_blocks[0]
     events = ground.dataset.events
     for row, user_id in enumerate(ground.dataset.users["user_id"]):
@@ -154,7 +157,7 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, ro
         mine = events.filter(events["user"] == row)["split"]
         old, new = int((mine == REMEMBERED).sum()), int((mine == 0).sum())
         if feature >= block.offset + 2:
-            assert float(found["user"][feature]) == pytest.approx(new / (new + old) if new else 0.0)
+            assert float(found["user"][feature]) == pytest.approx(new / (new + remember * old) if new else 0.0)
 
 
 @pytest.mark.parametrize("kind", ["fwfm", "ffm"])

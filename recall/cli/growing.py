@@ -15,7 +15,14 @@ from recall.training.train import TrainResult, train
 
 
 def grow(
-    config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, resume: bool = False, compare: bool = False
+    config: RunConfig,
+    source: Path,
+    new: Path,
+    old: Path | None,
+    root: Path,
+    resume: bool = False,
+    compare: bool = False,
+    remember: float = 1.0,
 ) -> Run:
     """Go on from a bundle with new tables and publish to `root`, saying on stderr how far it is.
 
@@ -26,6 +33,7 @@ def grow(
         old: folder of those that it was trained on, where they are at hand.
         root: where to publish.
         resume: go on from the checkpoint of the same run, which was interrupted.
+        remember: without `old`, what an old observation counts beside a new one.
         compare: also train from scratch on the same data, and give the difference.
 
     Raises:
@@ -35,7 +43,7 @@ def grow(
     checkpoint = root / CHECKPOINT
     try:
         with screen.stage("open the bundle, load the tables"):
-            ground = open_ground(config, source, new, old, root)
+            ground = open_ground(config, source, new, old, root, remember)
         if compare and not ground.before:
             raise ConfigError(
                 "there is no validation part to compare on",

@@ -32,6 +32,9 @@ def train(
     compare_full: Annotated[
         bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and tell the difference.")
     ] = False,
+    remember: Annotated[
+        float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
+    ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -50,7 +53,7 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
     else:
         from recall.cli.training import run
 
