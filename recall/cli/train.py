@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import screen
+from recall.cli.bundle import ROUNDING
 
 if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest
@@ -71,6 +72,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "version": manifest.version,
         "sweeps": trained.sweeps,
         "best_sweep": trained.best_sweep,
+        "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "training_seconds": trained.seconds,
         "export_seconds": dict(finished.exported.seconds),
@@ -92,6 +94,9 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
         f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
+    fold = manifest.model.fold
+    if fold is not None and fold.lost >= ROUNDING:
+        yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
     yield "index", f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
 
 

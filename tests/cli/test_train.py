@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.recommender import Recommender, Request
@@ -47,6 +48,16 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender = Recommender.load(tmp_path)
     assert len(recommender.recommend(Request(user_id="u0001", n=5)).items) == 5
     recommender.close()
+
+
+def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) -> None:
+    model = "model={kind='fwfm', k=4, rank=1}"
+    train = "train={objective='softmax', epochs=1}"
+    ended = run("train", shop / "recall.toml", "--out", tmp_path, "--set", model, "--set", train)
+    assert ended.code == 0
+    assert "fwfm with vectors of 5 numbers" in ended.err
+    fold = Manifest.read(resolve(tmp_path)).model.fold
+    assert f"rank 1 lost {fold.lost:.1e} of the field weights" in ended.out
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path) -> None:
