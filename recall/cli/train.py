@@ -77,6 +77,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "training_seconds": trained.seconds,
+        "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
@@ -90,6 +91,10 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     yield "published", finished.exported.folder
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
     yield from _growth_lines(manifest)
+    kept = manifest.model.kept
+    if any(0 < share < 1 for share in trained.zeros.values()):
+        shares = ", ".join(f"{share:.1%} of the {side} features" for side, share in trained.zeros.items())
+        yield "zero weights", f"{shares}; {len(kept)} arrays were stored without their zero rows"
     yield (
         "proof",
         f"served scores differ from the model's by {parity.largest_error:.1e} at most "

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve
 from recall.data.synthetic import SyntheticConfig, generate
@@ -176,3 +177,21 @@ def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: 
     assert ended.json["added"] == ["brand-new"]
     assert len(ended.json["removed"]) == 1
     assert "1 added, 1 removed" in run("rebuild", bundles, tmp_path / "items.parquet", "--out", tmp_path / "out").out
+
+
+def test_weights_that_are_exactly_zero_are_told_and_leave_the_bundle(run, tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(
+        'name = "tiny"\n[data]\nusers = "users.parquet"\nitems = "items.parquet"\ntime = "time"\n'
+        'split = { by = "last", test = 1, valid = 0 }\n'
+        '[fields]\nuser_id = { side = "user", kind = "categorical" }\nitem_id = { side = "item", kind = "categorical" }\n'
+        'tags = { side = "item", kind = "bag" }\n[model]\nkind = "lr"\n'
+        '[train]\nobjective = "logistic"\nepochs = 3\nbatch = 32\nfirst_order = { l1 = 0.5 }\n'
+    )
+    ended = run("train", file, "--data", tiny_folder, "--out", tmp_path / "out", "--json")
+    assert ended.code == 0, ended.err
+    zeros = ended.json["zero_weights"]
+    assert zeros["item"] > 0.5
+    kept = load_bundle(tmp_path / "out").manifest.model.kept
+    tables = load_bundle(tmp_path / "out").tables
+    assert kept["item_weights"] == round((1 - zeros["item"]) * len(tables.arrays()["item_weights"]))
