@@ -82,7 +82,14 @@ def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
 
 
 def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, float]:
-    """Mean metrics of the exact lists, for watching a model while it learns.
+    """Mean over requests of `rank_values`, which has the same arguments and errors."""
+    return {name: float(value.mean()) for name, value in rank_values(phi, psi, relevant, masked, at).items()}
+
+
+def rank_values(
+    phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of the exact list of each request, for watching a model while it learns.
 
     Args:
         phi: float32 [q, d] one query for each request.
@@ -96,15 +103,14 @@ def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLi
         TrainingError: a vector holds a number that is not finite.
 
     Returns:
-        The mean over requests under the names of `metrics.per_request`, such as `ndcg@10`.
+        float64 [q] under the names of `metrics.per_request`, such as `ndcg@10`.
     """
     if not len(relevant):
         raise DataError(
             "there is no request to judge by", mend="Set data.split or data.carve so that some interactions are held out"
         )
     rows = top_rows(phi, psi, masked, max(at))
-    values = per_request(relevant.contains(rows), relevant.lengths, at)
-    return {name: float(value.mean()) for name, value in values.items()}
+    return per_request(relevant.contains(rows), relevant.lengths, at)
 
 
 def _top(scores: Float32, n: int) -> Int64:
