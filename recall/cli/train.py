@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,8 @@ from recall.cli import screen
 from recall.cli.bundle import ROUNDING
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from recall.bundle.manifest import Manifest
     from recall.cli.training import Run
 
@@ -111,10 +113,25 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
     if not isinstance(growth, dict):
         return
     yield "went on from", f"{growth['from']}, with {growth['learnt from']}"
-    for name, label in (("before", "before"), ("after", "after"), ("full", "from scratch"), ("gap", "gap")):
-        figures = growth.get(name)
-        if isinstance(figures, dict):
-            sign = "+" if name == "gap" else ""
-            shown = [f"{key} {value:{sign}.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
-            seconds = {"after": growth["seconds"], "full": figures.get("seconds")}.get(name)
+    for name, label, seconds in (
+        ("before", "before", None),
+        ("after", "after", growth["seconds"]),
+        ("full", "from scratch", _part(growth, "full").get("seconds")),
+    ):
+        figures = _part(growth, name)
+        if figures:
+            shown = [f"{key} {value:.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
             yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")
+    if gap := _part(growth, "gap"):
+        yield "gap", ", ".join(f"{key} {_signed(gap[key])}" for key in gap if key.startswith(("ndcg", "recall")))
+
+
+def _part(growth: "dict[str, JsonValue]", name: str) -> dict[str, Any]:
+    part = growth.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _signed(estimate: "dict[str, float | None]") -> str:
+    """A difference, with its interval where it has one."""
+    value, low, high = (estimate[part] for part in ("value", "low", "high"))
+    return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -109,7 +109,7 @@ def test_a_bundle_goes_on_with_new_data(run, shop: Path, bundles: Path, today: P
     growth = ended.json["growth"]
     assert growth["new values"] == {"user_id": 1}
     assert growth["learnt from"] == "old and new interactions"
-    assert growth["gap"]["ndcg@10"] == pytest.approx(growth["full"]["ndcg@10"] - growth["after"]["ndcg@10"])
+    assert growth["gap"]["ndcg@10"]["value"] == pytest.approx(growth["full"]["ndcg@10"] - growth["after"]["ndcg@10"])
     assert growth["seconds"] > 0
     assert growth["full"]["seconds"] > 0
     assert "new values: 1 of user_id" in ended.err
