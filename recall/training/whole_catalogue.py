@@ -142,13 +142,13 @@ class WholeCatalogueSolver:
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         base = torch.from_numpy(self._b) * own @ vectors
         met = gram.diagonal().contiguous() if form.diagonal else gram.contiguous()
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
         if self._users_apart is not None:
-            self._users_one_by_one(self._users_apart, own, vectors, base, met)
+            self._users_one_by_one(self._users_apart, own, vectors, base, met, of_pair)
             return
         still, nothing = torch.zeros_like(own), torch.zeros_like(base)
         residual = (_RESIDUAL, Everything(-self._alpha_a, base, met), (own, vectors))
         score = (_SCORE, Everything(self._alpha_a, nothing, met), (still, vectors))
-        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
         curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(self._user_sees)
         table = form.user_table()
         side = UserSide(form, self._contexts, self._pairs, self._kernels)
@@ -168,11 +168,14 @@ class WholeCatalogueSolver:
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._steps)
 
-    def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor) -> None:
+    def _users_one_by_one(
+        self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor, mean: Tensor
+    ) -> None:
         table = self._form.user_table()
-        still, border = np.zeros(len(table), dtype=np.float32), np.zeros(self._form.dim, dtype=np.float32)
+        none = torch.zeros(self._form.dim)
+        axes = [each.numpy() for each in (base, none, spectrum, mean)]
         share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
-        rows = Rows(apart.features, still, table.numpy(), penalty, share, base.numpy(), border, spectrum.numpy(), None)
+        rows = Rows(apart.features, np.zeros_like(penalty), table.numpy(), penalty, share, *axes, corner=None)
         apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
         self._form.set_user_table(table)
 
@@ -220,13 +223,13 @@ class WholeCatalogueSolver:
 
     def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
         """Returns the loss without the user's penalty."""
-        dim, a = self._form.dim, users.summed(self._a)
-        phi = self._form.user_table()[torch.from_numpy(users.features)]
+        a, phi = users.summed(self._a), self._form.user_table()[torch.from_numpy(users.features)]
         gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
-        penalty, share, none = self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b), np.zeros(dim, dtype=np.float32)
-        own, border, spectrum = self.model.item_weights.detach(), gram[0, 1:].copy(), gram.diagonal()[1:].copy()
-        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, none, border, spectrum, float(gram[0, 0]))
+        border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
+        axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
+        own, penalty, share = self.model.item_weights.detach(), self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b)
+        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, *axes, corner=float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
         self._form.set_item_table(table)

@@ -30,7 +30,7 @@ _SIGNATURES = {
     "_blend": f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})",
     "_mix": f"void({_TABLE},{_TABLE},{_TABLE})",
     "_gram": f"void({_F32},{_TABLE},{_F32},{_TABLE})",
-    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
+    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
     f"{_F32},{_TABLE},int64)",
 }
 _compiling = Lock()
@@ -242,7 +242,7 @@ def _fit(  # type: ignore[no-untyped-def]
 
 
 def _solve(  # type: ignore[no-untyped-def]
-    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum,
+    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum, mean,
     corner, bordered, right_own, right, steps,
 ):  # fmt: skip
     d = table.shape[1]
@@ -266,10 +266,9 @@ def _solve(  # type: ignore[no-untyped-def]
         energy += observed + u * (c * (corner * u + 2 * cross) + p * u)
         below = zero
         for e in range(first, last):
-            b, w = right[indices[e]], weights[e]
-            below += w
-            for j in range(d):
-                diagonal[j] += w * b[j] * b[j]
+            below += weights[e]
+        for j in range(d):
+            diagonal[j] += below * mean[j]
         below += c * corner + p
         left = pull - c * (corner * u + cross) - p * u if bordered else zero
         heading = left / below

@@ -48,6 +48,7 @@ class Rows(NamedTuple):
         penalty: float32 [F], positive.
         share: float32 [n].
         base, border, spectrum: float32 [d].
+        mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
         corner: nothing where the own parts are not solved for and stay as they are.
     """
 
@@ -59,6 +60,7 @@ class Rows(NamedTuple):
     base: Float32
     border: Float32
     spectrum: Float32
+    mean: Float32
     corner: float | None
 
 

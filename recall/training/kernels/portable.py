@@ -104,9 +104,9 @@ class PortableKernels:
         target, energy = pull(start, (1.0, -1.0), others[0])
         target -= share * (base + start @ gram) + penalty * start
         energy += float((start * (share * (2 * base + start @ gram) + penalty * start)).double().sum())
-        pattern = _csr(pairs, len(others[0]))
-        squares = torch.from_numpy(others[1]).square()
-        diagonal = pattern @ torch.cat([torch.ones(len(squares), 1), squares], dim=1) + share * gram.diagonal() + penalty
+        seen = _csr(pairs, len(others[0])) @ torch.ones(len(others[0]), 1)
+        mean = torch.from_numpy(np.append(np.float32(1), rows.mean))
+        diagonal = seen * mean + share * gram.diagonal() + penalty
         step, decrease = conjugate_gradients(operator, target * moves, diagonal, steps, apart=True)
         own[chosen] += step[:, 0]
         table[chosen] += step[:, 1:]

@@ -140,7 +140,7 @@ def test_solve_ends_at_the_least(kernels, corner):
     if corner is None:
         border[:] = 0
     before = own.copy(), table.copy()
-    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, corner)
+    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, np.ones(d, dtype=np.float32), corner)
     loss = kernels.solve(pairs, rows, others, 30)
 
     x = np.concatenate([np.ones((m, 1)), others[1]], axis=1)  # [1 ; partner]
