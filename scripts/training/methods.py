@@ -22,16 +22,16 @@ TITLES = {"solver": "this solver", "als": "implicit ALS", "bpr": "implicit BPR",
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "solver": {
-        "unobserved": [10, 20],
-        "popularity": [0.0, 0.25],
+        "unobserved": [10, 20, 40],
+        "popularity": [0.0, 0.25, 0.4],
         "activity": [0.5],
         "regularisation": [0.002, 0.004],
         "nu": [1.0],
-        "cg_steps": [1, 2],
+        "cg_steps": [1],
     },
-    "als": {"regularization": [0.01, 1.0, 10.0, 30.0], "alpha": [1.0, 3.0, 10.0]},
-    "bpr": {"learning_rate": [0.03, 0.1], "regularization": [0.003, 0.01, 0.03]},
-    "warp": {"learning_rate": [0.03, 0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]},
+    "als": {"regularization": [0.1, 3.0, 10.0, 30.0], "alpha": [1.0, 3.0, 10.0]},
+    "bpr": {"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]},
+    "warp": {"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]},
 }
 """What --tune tries, on a validation part of the training pairs."""
 

@@ -30,6 +30,9 @@ _SIGNATURES = {
     "_blend": f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})",
     "_mix": f"void({_TABLE},{_TABLE},{_TABLE})",
     "_gram": f"void({_F32},{_TABLE},{_F32},{_TABLE})",
+    "_dot": f"float64({_TABLE},{_TABLE})",
+    "_advance": f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)",
+    "_redirect": f"void({_TABLE},{_TABLE},{_TABLE},float32)",
     "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
     f"{_F32},{_TABLE},int64)",
 }
@@ -95,6 +98,20 @@ class CompiledKernels:
         """See `Kernels.solve`."""
         *arrays, corner = rows
         return float(_compiled(_solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """See `Kernels.dot`."""
+        return float(_compiled(_dot)(left, right))
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """See `Kernels.advance`."""
+        return float(_compiled(_advance)(solution, residual, direction, product, diagonal, length))
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """See `Kernels.redirect`."""
+        _compiled(_redirect)(direction, residual, diagonal, ratio)
 
 
 @cache
@@ -371,3 +388,38 @@ def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
                 w, row = weights[i, j], rows[r * a + i]
                 for m in range(d):
                     target[m] += w * row[m]
+
+
+def _dot(left, right):  # type: ignore[no-untyped-def]
+    n, d = left.shape
+    total = 0.0
+    for r in range(n):
+        a, b = left[r], right[r]
+        row = np.float32(0.0)
+        for j in range(d):
+            row += a[j] * b[j]
+        total += float(row)
+    return total
+
+
+def _advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
+    n, d = solution.shape
+    total = 0.0
+    for r in range(n):
+        x, left, along, moved, below = solution[r], residual[r], direction[r], product[r], diagonal[r]
+        row = np.float32(0.0)
+        for j in range(d):
+            x[j] += length * along[j]
+            remains = left[j] - length * moved[j]
+            left[j] = remains
+            row += remains * remains / below[j]
+        total += float(row)
+    return total
+
+
+def _redirect(direction, residual, diagonal, ratio):  # type: ignore[no-untyped-def]
+    n, d = direction.shape
+    for r in range(n):
+        along, left, below = direction[r], residual[r], diagonal[r]
+        for j in range(d):
+            along[j] = left[j] / below[j] + ratio * along[j]

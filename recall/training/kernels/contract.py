@@ -202,3 +202,26 @@ class Kernels(Protocol):
             The sum of all of that after the steps.
         """
         ...
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """The sum of all products of two tables, float32 [n, d] each."""
+        ...
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """solution += length direction;  residual -= length product.
+
+        Args:
+            solution, residual: float32 [n, d], changed in place.
+            direction, product, diagonal: float32 [n, d].
+            length: of the step.
+
+        Returns:
+            The sum of residual^2 / diagonal after it.
+        """
+        ...
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
+        ...

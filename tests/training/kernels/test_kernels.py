@@ -161,6 +161,21 @@ def test_solve_ends_at_the_least(kernels, corner):
     assert (table[untouched] == before[1][untouched]).all()
 
 
+def test_steps_of_conjugate_gradients(kernels, d):
+    rng = np.random.default_rng(9)
+    solution, residual, direction, product = (normal(rng, 20, d) for _ in range(4))
+    diagonal = np.abs(normal(rng, 20, d)) + np.float32(0.5)
+    assert kernels.dot(direction, product) == pytest.approx((direction.astype(np.float64) * product).sum(), abs=1e-3)
+    expected = solution + 0.7 * direction, residual - 0.7 * product
+    energy = kernels.advance(solution, residual, direction, product, diagonal, 0.7)
+    close(solution, expected[0])
+    close(residual, expected[1])
+    assert energy == pytest.approx((expected[1] ** 2 / diagonal).sum(), rel=1e-4)
+    turned = residual / diagonal + 0.3 * direction
+    kernels.redirect(direction, residual, diagonal, 0.3)
+    close(direction, turned)
+
+
 def test_what_is_not_a_number_is_not_lost(kernels):
     rng = np.random.default_rng(5)
     x, table, out = entries(rng, 30, 12), normal(rng, 12, 4), np.zeros((30, 4), dtype=np.float32)
