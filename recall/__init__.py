@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from recall.explanation import Contribution, Explanation
-    from recall.recommender import Prediction, Recommendations, Recommender, Request, ScoredItem
+    from recall.recommender import Prediction, Recommendations, Recommender, ScoredItem
+    from recall.request import Request
 
 __all__ = [
     "BundleError",
@@ -48,7 +49,8 @@ __all__ = [
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
     "recall.explanation": ("Contribution", "Explanation"),
-    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "Request", "ScoredItem"),
+    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "ScoredItem"),
+    "recall.request": ("Request",),
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, IndexRecord, Manifest, ModelRecord, Parity, Sizes
+from recall.bundle.packing import kept_rows
 from recall.bundle.tensors import map_tensors
 from recall.config import IndexConfig
 from recall.errors import ExportError
@@ -144,6 +145,7 @@ def seal(
             cosine=Layout.of(tables).cosine,
             user_fields=encoder.user_fields.names,
             item_fields=encoder.item_fields.names,
+            kept={name: len(rows) for name, rows in kept_rows(tables.arrays()).items()},
             fold=fold,
         ),
         files=files.describe(folder),

@@ -5,7 +5,7 @@ not hold the interactions that it was trained on: with them the run learns from 
 the new ones alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from recall.data.dataset import Dataset
 from recall.data.remembered import with_remembered
 from recall.data.tables import Table, read_table
 from recall.errors import ConfigError
+from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
@@ -31,9 +32,10 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Int64
 from recall.models.contract import Side
 from recall.stores.sqlite import SqliteUsers
+from recall.training.loop import SweepReport
 from recall.training.memory import shares
-from recall.training.train import TrainResult
-from recall.training.validation import validation_requests
+from recall.training.train import TrainResult, train
+from recall.training.validation import Validation, validation_requests
 from recall.training.warm import WarmStart
 
 
@@ -59,7 +61,16 @@ class Ground:
     before: Mapping[str, float]
     expected: int | None
 
-    def record(self, trained: TrainResult, full: TrainResult | None) -> dict[str, JsonValue]:
+    def require_validation(self) -> None:
+        """Raise ConfigError unless some interactions validate, which a comparison needs."""
+        if not self.before:
+            raise ConfigError(
+                "there is no validation part to compare on",
+                where="data",
+                mend="Set data.split or data.carve so that one is held out",
+            )
+
+    def record(self, trained: TrainResult, retrained: "Retrained | None" = None) -> dict[str, JsonValue]:
         """What the manifest says of a run that went on from here, beside a full retrain where one was made."""
         said: dict[str, JsonValue] = {
             "from": self.source.version,
@@ -72,13 +83,51 @@ class Ground:
         if self.before:
             said["before"] = dict(self.before)
             said["after"] = dict(trained.metrics)
-        if full is not None:
+        if retrained is not None:
+            full = retrained.trained
             said["full"] = {**full.metrics, "sweeps": full.sweeps, "seconds": round(full.seconds, 3)}
-            said["gap"] = {name: full.metrics[name] - value for name, value in trained.metrics.items()}
+            said["gap"] = {name: one.difference.model_dump() for name, one in retrained.gap.items()}
         return said
 
 
-def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path) -> Ground:
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """A run from scratch on the data of one that went on from a bundle.
+
+    Attributes:
+        trained: what it came to.
+        gap: by metric, its figures on the validation part beside those of the run that went on: higher where it is better.
+    """
+
+    trained: TrainResult
+    gap: Mapping[str, Comparison]
+
+
+def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Callable[[SweepReport], None]) -> Retrained:
+    """Train from scratch on the data of a run that went on from a bundle, to see what going on has cost.
+
+    Args:
+        config: of both runs.
+        ground: where the other began.
+        trained: what it came to.
+        report: told of every sweep.
+
+    Raises:
+        ConfigError: no interaction validates.
+        TrainingError, TrainingInterruptedError: as `train`.
+    """
+    ground.require_validation()
+    encoder = FeatureEncoder.fit(ground.dataset)
+    full = train(config, ground.dataset, encoder, report)
+    judged = [
+        validation.judge(one.model)
+        for one, known in ((full, encoder), (trained, ground.encoder))
+        if (validation := Validation.of(config, ground.dataset, known)) is not None
+    ]
+    return Retrained(full, compare(judged[0], judged[1], config.evaluation.intervals, config.seed))
+
+
+def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0) -> Ground:
     """Open a bundle, join its data with what is new, and add the new values to its encoder.
 
     Args:
@@ -87,6 +136,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         new: folder of the new tables: interactions, and the users and items that are new or have changed.
         old: folder of the tables that the bundle was trained on, where they are at hand.
         root: where the result is to be published.
+        remember: without `old`, what an observation that the bundle has learnt from counts beside a new one.
 
     Raises:
         BundleError: the source is missing or damaged.
@@ -102,13 +152,13 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
     }
     learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
-    start = WarmStart.of(learnt, rows, bundle.manifest.checksum)
+    start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
     return Ground(
         source=bundle.manifest,
         dataset=dataset,
         encoder=encoder,
-        start=start if old is not None else replace(start, shares=shares(dataset, encoder)),
+        start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
         values=encoder.learnt_beyond(bundle.encoder),
         before=_figures(config, dataset, bundle),
         expected=bundle.manifest.sequence if live else None,

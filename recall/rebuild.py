@@ -25,7 +25,8 @@ from recall.errors import DataError, PublishError, nearest
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, SparseRows
 from recall.proof import prove
-from recall.recommender import Recommender, Request
+from recall.recommender import Recommender
+from recall.request import Request
 from recall.schema import NumericField
 from recall.stores.users import UserStore
 

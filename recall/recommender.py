@@ -1,7 +1,7 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,47 +16,13 @@ from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
+from recall.request import Request, check_id, check_ids, check_request, pointer
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
 
 Float64 = npt.NDArray[np.float64]
 
-MOST = 1000
-"""The largest n that a request may ask for."""
-
-LARGEST_POPULARITY = 10.0
-"""The largest weight that a request may give to what items score for everyone."""
-
 _SHOWN = 5  # ids named in one warning
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one caller asks.
-
-    Attributes:
-        user_id: external id; None when nobody is named.
-        features: values by column of the users table; each replaces what is stored of the user.
-        context: values by context column, such as the hour.
-        history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
-            model has not learnt give a warning.
-        n: results wanted, 1 to 1000.
-        exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
-        exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
-        popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
-            which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
-            as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
-            not exact was calibrated at 1, and may find less away from it.
-    """
-
-    user_id: str | None = None
-    features: Mapping[str, object] = field(default_factory=dict)
-    context: Mapping[str, object] = field(default_factory=dict)
-    history: Sequence[str] | None = None
-    n: int = 10
-    exclude_seen: bool = True
-    exclude: Sequence[str] = ()
-    popularity: float = 1.0
 
 
 class ScoredItem(NamedTuple):
@@ -181,7 +147,7 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         prepared = self._prepare(request)
-        _check_id(item_id, "/item_id")
+        check_id(item_id, "/item_id")
         row = int(self.bundle.item_ids.rows([item_id])[0])
         if row < 0:
             raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
@@ -204,9 +170,11 @@ class Recommender:
         Raises:
             RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.
         """
-        items = self.bundle.item_ids.rows([item_id for _, item_id in pairs])
+        ids = [item_id for _, item_id in pairs]
+        check_ids(ids, "/item_id")
+        items = self.bundle.item_ids.rows(ids)
         if (items < 0).any():
-            strangers = list(dict.fromkeys(pairs[at][1] for at in np.flatnonzero(items < 0).tolist()))
+            strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
                 f"{len(strangers)} items are not in the catalogue: {_shown(strangers)}",
                 mend="Leave them out, or publish the bundle anew with them",
@@ -238,7 +206,7 @@ class Recommender:
         return np.stack([self._prepare(request).vector for request in requests])
 
     def _prepare(self, request: Request) -> _Prepared:
-        _check(request)
+        check_request(request)
         record = None if request.user_id is None else self.users.get(request.user_id)
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded = self._encode(request, record, history)
@@ -263,15 +231,13 @@ class Recommender:
         for part, given in (("features", request.features), ("context", request.context)):
             for name in given:
                 if name not in self._columns:
-                    raise RequestError(
-                        f"no field reads {name!r}", where=_pointer(part, name), mend=nearest(name, self._columns)
-                    )
+                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
         try:
             return self.bundle.encoder.encode_user(values, history)
         except RequestError as error:
             for name in request.context:
-                if error.where == _pointer("features", name):  # the encoder cannot tell the two apart
-                    raise RequestError(error.what, where=_pointer("context", name), why=error.why, mend=error.mend) from None
+                if error.where == pointer("features", name):  # the encoder cannot tell the two apart
+                    raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
             raise
 
     def _answer(self, prepared: _Prepared, rows: Int64, scores: Float32) -> Recommendations:
@@ -293,39 +259,6 @@ def logistic(scores: Float64) -> Float64:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
 
 
-def _check(request: Request) -> None:
-    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
-        raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
-    _check_popularity(request.popularity)
-    if request.user_id is not None:
-        _check_id(request.user_id, "/user_id")
-    for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
-        if isinstance(ids, str):
-            raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
-        try:
-            "".join(ids).encode()  # thousands of ids are looked at in one go, and one by one only to name the odd one
-        except (TypeError, UnicodeEncodeError):
-            for position, one in enumerate(ids):
-                _check_id(one, f"/{name}/{position}")
-
-
-def _check_popularity(value: object) -> None:
-    # NaN lies within no bounds
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
-        raise RequestError(
-            f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
-        )
-
-
-def _check_id(value: object, where: str) -> None:
-    if not isinstance(value, str):
-        raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
-
-
 def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
@@ -341,7 +274,3 @@ def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
 
 def _shown(ids: Sequence[str]) -> str:
     return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-
-
-def _pointer(part: str, name: str) -> str:
-    return f"/{part}/" + name.replace("~", "~0").replace("/", "~1")

@@ -1,16 +1,20 @@
 """Hold our scores against those of other programs on equal weights.
 
     pip install myfm lightfm deepctr-torch      # in an environment of their own; what is not there is skipped
-    python scripts/check_parity.py
+    python scripts/check_parity.py              # xLearn: its two programs, built by cmake from the sources that pip downloads
 
 deepctr-torch    the second-order term of its FM layer, against the model's and the served one
 myfm             predictions of models that it has learnt, imported and served
 lightfm          predictions of a hybrid model that it has learnt, imported and served
+xlearn           predictions of the linear model, the FM and the FFM that xlearn_train has written as text, the same
 
 Each line gives the largest difference, relative to the largest score. Exit code 1: one is above the tolerance.
 """
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,9 +41,10 @@ def main() -> int:
         "deepctr_torch": check_deepctr,
         "myfm": check_myfm,
         "lightfm": check_lightfm,
+        "xlearn": check_xlearn,
     }
     for package, check in checks.items():
-        if find_spec(package) is None:
+        if not (find_spec(package) or shutil.which(f"{package}_train")):
             print(f"{package:14} skipped: not installed")
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +97,7 @@ def check_myfm(folder: Path) -> Iterator[tuple[str, float]]:
     for number, sample in enumerate(learner.predictor_.samples):
         theirs = np.asarray(sample.predict_score(sparse.csr_matrix(x), []), dtype=np.float64)
         np.savez(folder / "fm.npz", w0=np.array(sample.w0), w=sample.w, V=sample.V)
-        yield f"predictions of sample {number}", _error(_served("arrays", folder, genres, pairs), theirs)
+        yield f"predictions of sample {number}", _error(_served("arrays", folder / "fm.npz", genres, pairs), theirs)
 
 
 def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
@@ -120,7 +125,31 @@ def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
             item_ids=np.array([f"i{item}" for item in range(ITEMS)]),
             item_features=features,
         )
-        yield f"predictions, loss {loss!r}", _error(_served("lightfm", folder, None, pairs), theirs)
+        yield f"predictions, loss {loss!r}", _error(_served("lightfm", folder / "model.npz", None, pairs), theirs)
+
+
+def check_xlearn(folder: Path) -> Iterator[tuple[str, float]]:
+    """Rows of a user, an item and its genres, without normalisation of instances. Its text has six digits."""
+    x, pairs, genres = _design()
+    fields = np.repeat([0, 1, 2], [USERS, ITEMS, GENRES])
+    rng = np.random.default_rng(4)
+    for number, name in enumerate(("linear model", "FM", "FFM")):
+        rows = [
+            " ".join(f"{fields[feature]}:{feature}:1" if name == "FFM" else f"{feature}:1" for feature in np.flatnonzero(row))
+            for row in x
+        ]
+        lines = [f"{label} {row}\n" for label, row in zip(rng.integers(0, 2, len(x)), rows, strict=True)]
+        (folder / "train.txt").write_text("".join(lines), encoding="ascii")
+        options = ["-s", str(number), "-k", "4", "-e", "3", "--no-norm", "-t", "model.txt", "-m", "model.bin"]
+        _run(folder, "xlearn_train", "train.txt", *options)
+        _run(folder, "xlearn_predict", "train.txt", "model.bin", "-o", "out.txt", "--no-norm")
+        theirs = np.loadtxt(folder / "out.txt")
+        yield f"predictions of the {name}", _error(_served("xlearn", folder / "model.txt", genres, pairs), theirs)
+
+
+def _run(folder: Path, *command: str) -> None:
+    environment = {**os.environ, "USER": "xlearn"}  # it names its log after the user, and ends when there is none
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
 
 
 def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -131,23 +160,22 @@ def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     return x, pairs, genres
 
 
-def _served(kind: str, folder: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
+def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
     """Import a model, ask the published bundle for the whole catalogue of every user, and give the scores of pairs."""
     from recall.importing.run import run_import
     from recall.recommender import Recommender, Request
 
-    mapping = items = None
+    folder, mapping, items = file.parent, None, None
     if genres is not None:
         mapping, items = folder / "mapping.parquet", folder / "items.parquet"
-        ids = [("user", "user_id", f"u{user}", "categorical") for user in range(USERS)]
-        ids += [("item", "item_id", f"i{item}", "categorical") for item in range(ITEMS)]
-        ids += [("item", "genre", f"g{genre}", "bag") for genre in range(GENRES)]
-        frame = pl.DataFrame(ids, schema=["side", "field", "value", "kind"], orient="row")
+        ids = [("user", "user_id", f"u{user}", "categorical", 0) for user in range(USERS)]
+        ids += [("item", "item_id", f"i{item}", "categorical", 1) for item in range(ITEMS)]
+        ids += [("item", "genre", f"g{genre}", "bag", 2) for genre in range(GENRES)]
+        frame = pl.DataFrame(ids, schema=["side", "field", "value", "kind", "field_number"], orient="row")
         frame.with_row_index("feature").write_parquet(mapping)
         bags = [[f"g{genre}" for genre in np.flatnonzero(row)] for row in genres]
         pl.DataFrame({"item_id": [f"i{item}" for item in range(ITEMS)], "genre": bags}).write_parquet(items)
-    file = folder / ("model.npz" if kind == "lightfm" else "fm.npz")
-    run_import(kind, file, mapping, items, None, folder / "bundles", "parity")
+    run_import(kind, file, mapping, items, None, folder / "bundles", "parity", plain=True)
     recommender = Recommender.load(folder / "bundles")
     try:
         answers = recommender.recommend_batch([Request(f"u{user}", n=ITEMS) for user in range(USERS)])

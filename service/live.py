@@ -18,7 +18,8 @@ from statistics import median
 
 from recall.bundle.publish import resolve
 from recall.errors import RecallError
-from recall.recommender import Recommendations, Recommender, Request
+from recall.recommender import Recommendations, Recommender
+from recall.request import Request
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from recall.errors import nearest
-from recall.recommender import LARGEST_POPULARITY, Recommendations, Request
+from recall.recommender import Recommendations
+from recall.request import LARGEST_POPULARITY, Request
 from service.problems import Fault, Kind, ProblemError, pointer
 
 MOST_RESULTS = 1000

@@ -14,7 +14,7 @@ from recall.data.split import REMEMBERED
 from recall.errors import ConfigError, TrainingError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.growth import Ground, open_ground
+from recall.growth import Ground, open_ground, retrain
 from recall.models.batch import SparseBatch
 from recall.models.family import new_model
 from recall.models.fm import FactorizationMachine
@@ -111,12 +111,16 @@ def test_users_are_remembered_without_the_old_interactions(
 
 def test_figures_before_after_and_from_scratch_are_recorded(ground: Ground, config: RunConfig) -> None:
     trained = trained_from(ground, config)
+    retrained = retrain(config, ground, trained, lambda report: None)
     full = train(config, ground.dataset, FeatureEncoder.fit(ground.dataset), lambda report: None)
-    record = ground.record(trained, full)
+    assert retrained.trained.metrics == full.metrics
+    record = ground.record(trained, retrained)
     assert set(record["before"]) == set(record["after"]) == set(record["gap"])
-    assert record["gap"]["ndcg@10"] == full.metrics["ndcg@10"] - trained.metrics["ndcg@10"]
+    gap = record["gap"]["ndcg@10"]
+    assert gap["value"] == pytest.approx(full.metrics["ndcg@10"] - trained.metrics["ndcg@10"])
+    assert gap["low"] <= gap["value"] <= gap["high"]
     assert trained.metrics["ndcg@10"] >= trained.start["ndcg@10"]
-    assert record["full"]["seconds"] == round(full.seconds, 3)
+    assert record["full"]["seconds"] == round(retrained.trained.seconds, 3)
     assert record["new values"]["device"] == 1
 
 
@@ -144,9 +148,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: Run
         assert torch.equal(one, other)
 
 
-def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, root: Path, tiny_additions: Path) -> None:
+@pytest.mark.parametrize("remember", [1.0, 0.25, 0.0])
+def test_the_share_that_gives_way_is_the_share_that_is_new(
+    remember: float, config: RunConfig, root: Path, tiny_additions: Path
+) -> None:
     ground = open_ground(config, root, tiny_additions, None, root)
-    found = shares(ground.dataset, ground.encoder)
+    found = shares(ground.dataset, ground.encoder, remember)
     block = ground.encoder.user_blocks[0]
     events = ground.dataset.events
     for row, user_id in enumerate(ground.dataset.users["user_id"]):
@@ -154,7 +161,7 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(config: RunConfig, ro
         mine = events.filter(events["user"] == row)["split"]
         old, new = int((mine == REMEMBERED).sum()), int((mine == 0).sum())
         if feature >= block.offset + 2:
-            assert float(found["user"][feature]) == pytest.approx(new / (new + old) if new else 0.0)
+            assert float(found["user"][feature]) == pytest.approx(new / (new + remember * old) if new else 0.0)
 
 
 @pytest.mark.parametrize("kind", ["fwfm", "ffm"])

@@ -12,9 +12,10 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender"},
+    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
+    "recall.request": {"recall.errors"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.draft": {"recall.errors", "recall.data.tables"},
@@ -32,6 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
+        "recall.request",
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite"),
     },
@@ -50,7 +52,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.rebuild": {
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
-        *("recall.recommender", "recall.stores", "recall.vectors"),
+        *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
     "recall.importing": {
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
@@ -62,11 +64,11 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.evaluation": {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.models.popularity"),
-        *("recall.recommender", "recall.vectors"),
+        *("recall.recommender", "recall.request", "recall.vectors"),
     },
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
-    "service": {"recall.errors", "recall.recommender", "recall.bundle"},
+    "service": {"recall.errors", "recall.recommender", "recall.request", "recall.bundle"},
 }
 """Longest prefix wins. A part may always import itself."""
 

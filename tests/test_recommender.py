@@ -221,6 +221,8 @@ def test_the_logistic_function_has_no_overflow(score: float) -> None:
 def test_pairs_that_cannot_be_predicted_are_named(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="1 items are not in the catalogue: 'nothing'"):
         recommender.predict([(Request("u1"), "i1"), (Request("u1"), "nothing"), (Request("u2"), "nothing")])
+    with pytest.raises(RequestError, match="Ids are text"):
+        recommender.predict([(Request("u1"), 3)])  # type: ignore[list-item]
     with pytest.raises(RequestError, match="without a dial"):
         recommender.predict([(Request("u1", popularity=0.5), "i1")])
     with pytest.raises(RequestError, match="no field reads"):

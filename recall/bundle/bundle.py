@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from recall.bundle import files
 from recall.bundle.ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
 from recall.bundle.publish import resolve
-from recall.bundle.tensors import check_finite, map_tensors, write_tensors
+from recall.bundle.tensors import check_finite, map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
@@ -77,7 +78,7 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         vocabularies.write_parquet(folder / files.VOCABULARIES)
         items.write_parquet(folder / files.ITEMS)
         write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
-        write_tensors(folder / files.TABLES, tables.arrays())
+        write_tensors(folder / files.TABLES, packed(tables.arrays()))
     except (OSError, PolarsError, SafetensorError) as error:
         raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
@@ -117,7 +118,10 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Ta
     model, sizes = manifest.model, manifest.sizes
     users, items = encoder.user_fields, encoder.item_fields
     layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)
-    arrays = map_tensors(folder / files.TABLES, layout.shapes(users, items))
+    shapes = layout.shapes(users, items)
+    stored, rows = kept_shapes(shapes, model.kept), {name + SUFFIX: (count,) for name, count in model.kept.items()}
+    positions = map_positions(folder / files.TABLES, rows, stored)
+    arrays = unpacked(map_tensors(folder / files.TABLES, stored, rows), positions, shapes)
     tables = layout.tables(arrays, users, items)
     if tables.dim != sizes.dim:
         raise BundleError(

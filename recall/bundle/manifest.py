@@ -62,6 +62,8 @@ class ModelRecord(_Part):
     user_fields: tuple[str, ...]
     """Names of the fields as the model numbers them; none are given in format 1."""
     item_fields: tuple[str, ...]
+    kept: dict[str, int] = {}
+    """Rows kept of the arrays that were stored without those that are zero, by name."""
     fold: FoldRecord | None = None
     """Only of a field-weighted model. The proof is against the folded model: what the fold itself changed stands here."""
 

@@ -2,48 +2,68 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recall.errors import BundleError
-from recall.features.sparse import Float32
+from recall.features.sparse import Float32, Int32
 
 _PREFIX = 8  # bytes that hold the length of the header, little-endian
 _ROWS = 1 << 16  # looked at together
 
-
-def write_tensors(path: Path, arrays: Mapping[str, Float32]) -> None:
-    """Write float32 arrays to a new file."""
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}, path)
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of arrays by name."""
 
 
-def map_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float32]:
+def write_tensors(path: Path, arrays: Mapping[str, Float32 | Int32]) -> None:
+    """Write float32 and int32 arrays to a new file."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def map_tensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], beside: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, Float32]:
     """Map float32 arrays into memory, read-only.
 
     Args:
         path: a safetensors file.
-        shapes: name and shape of every array that the file must hold, and no other.
+        shapes: name and shape of every float32 array that the file must hold.
+        beside: of every int32 array; it may hold no other.
 
     Raises:
         BundleError: the file is no safetensors file, or holds other names, types or shapes.
     """
+    offsets = _offsets(path, {"F32": shapes, "I32": beside or {}})
+    return {name: np.asarray(_map(path, offsets[name], shape, "<f4")) for name, shape in shapes.items()}
+
+
+def map_positions(path: Path, shapes: Shapes, beside: Shapes) -> dict[str, Int32]:
+    """Map int32 arrays; `shapes` are theirs, and `beside` those of the float32 arrays in the file. Raises BundleError."""
+    offsets = _offsets(path, {"F32": beside, "I32": shapes})
+    return {name: np.asarray(_map(path, offsets[name], shape, "<i4")) for name, shape in shapes.items()}
+
+
+def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:
+    """Where each array begins in a file that holds just the arrays of these types, names and shapes."""
     try:
         with safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
-            found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-            types = {name: opened.get_slice(name).get_dtype() for name in found}
+            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            found = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            types = {name: part.get_dtype() for name, part in parts.items()}
     except (SafetensorError, OSError) as error:
         raise BundleError("the arrays cannot be read", where=str(path), why=str(error)) from None
-    if found != dict(shapes):
-        raise BundleError(
-            "the arrays are not those of the manifest", where=str(path), why=f"found {found}, expected {dict(shapes)}"
-        )
-    if set(types.values()) - {"F32"}:
-        raise BundleError("the arrays are not all float32", where=str(path), why=f"found {types}")
+    shapes = {name: shape for part in expected.values() for name, shape in part.items()}
+    if found != shapes:
+        raise BundleError("the arrays are not those of the manifest", where=str(path), why=f"found {found}, expected {shapes}")
+    if types != {name: kind for kind, part in expected.items() for name in part}:
+        raise BundleError("the arrays are not all of the types expected", where=str(path), why=f"found {types}")
     start, header = _header(path)
-    return {name: _map(path, start + header[name]["data_offsets"][0], shape) for name, shape in found.items()}
+    return {name: start + header[name]["data_offsets"][0] for name in found}
 
 
 def check_finite(path: Path, arrays: Mapping[str, Float32]) -> None:
@@ -62,7 +82,7 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
         return _PREFIX + length, orjson.loads(file.read(length))
 
 
-def _map(path: Path, offset: int, shape: tuple[int, ...]) -> Float32:
+def _map(path: Path, offset: int, shape: tuple[int, ...], kind: str) -> npt.NDArray[Any]:
     if 0 in shape:  # an empty range cannot be mapped
-        return np.empty(shape, dtype=np.float32)
-    return np.asarray(np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape))
+        return np.empty(shape, dtype=kind)
+    return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=shape)

@@ -10,6 +10,9 @@ from recall.cli import screen
 if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest
 
+ROUNDING = 1e-6
+"""A fold that lost less has lost nothing but digits of float32."""
+
 BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -67,7 +70,7 @@ def _model(manifest: "Manifest") -> str:
     model, sizes = manifest.model, manifest.sizes
     cosine = ", scaled to unit length" if model.cosine else ""
     shown = f"{model.kind}, {sizes.k} factors, vectors of {sizes.dim:,} numbers{cosine}"
-    if model.fold is None or model.fold.lost < 1e-6:  # rounding
+    if model.fold is None or model.fold.lost < ROUNDING:
         return shown
     return f"{shown}; folding lost {model.fold.lost:.1e} of the field weights, {model.fold.score_error:.1e} of a score at most"
 

@@ -7,15 +7,20 @@ from pydantic import JsonValue
 from recall.cli import screen
 from recall.cli.training import CHECKPOINT, Run, interrupted, reporter, sizes
 from recall.config import RunConfig
-from recall.errors import ConfigError
 from recall.export import export
-from recall.features.encoder import FeatureEncoder
-from recall.growth import Ground, open_ground
+from recall.growth import Ground, Retrained, open_ground, retrain
 from recall.training.train import TrainResult, train
 
 
 def grow(
-    config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, resume: bool = False, compare: bool = False
+    config: RunConfig,
+    source: Path,
+    new: Path,
+    old: Path | None,
+    root: Path,
+    resume: bool = False,
+    compare: bool = False,
+    remember: float = 1.0,
 ) -> Run:
     """Go on from a bundle with new tables and publish to `root`, saying on stderr how far it is.
 
@@ -26,6 +31,7 @@ def grow(
         old: folder of those that it was trained on, where they are at hand.
         root: where to publish.
         resume: go on from the checkpoint of the same run, which was interrupted.
+        remember: without `old`, what an old observation counts beside a new one.
         compare: also train from scratch on the same data, and give the difference.
 
     Raises:
@@ -35,28 +41,24 @@ def grow(
     checkpoint = root / CHECKPOINT
     try:
         with screen.stage("open the bundle, load the tables"):
-            ground = open_ground(config, source, new, old, root)
-        if compare and not ground.before:
-            raise ConfigError(
-                "there is no validation part to compare on",
-                where="data",
-                mend="Set data.split or data.carve so that one is held out",
-            )
+            ground = open_ground(config, source, new, old, root, remember)
+        if compare:
+            ground.require_validation()
         screen.note(sizes(ground.dataset, ground.encoder, config.model))
         screen.note(new_values(ground))
         with screen.bar("train") as move:
             trained = train(config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start)
-        full = _full(config, ground) if compare else None
+        retrained = _retrained(config, ground, trained) if compare else None
         with screen.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
-            metrics["growth"] = ground.record(trained, full)
+            metrics["growth"] = ground.record(trained, retrained)
             exported = export(
                 trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected
             )
     except KeyboardInterrupt:
         raise interrupted(checkpoint) from None
     checkpoint.unlink(missing_ok=True)
-    return Run(ground.dataset, trained, exported, full)
+    return Run(ground.dataset, trained, exported)
 
 
 def new_values(ground: Ground) -> str:
@@ -65,7 +67,7 @@ def new_values(ground: Ground) -> str:
     return f"new values: {named or 'none'}"
 
 
-def _full(config: RunConfig, ground: Ground) -> TrainResult:
+def _retrained(config: RunConfig, ground: Ground, trained: TrainResult) -> Retrained:
     screen.note("from scratch, to compare:")
     with screen.bar("train from scratch") as move:
-        return train(config, ground.dataset, FeatureEncoder.fit(ground.dataset), reporter(move))
+        return retrain(config, ground, trained, reporter(move))

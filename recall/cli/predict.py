@@ -109,7 +109,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """One prediction for each row; rows that ask the same share one request, which is encoded once."""
-    from recall.recommender import Request
+    from recall.request import Request
     from recall.values import Distinct
 
     encoder = recommender.bundle.encoder

@@ -12,7 +12,8 @@ from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
     from recall.explanation import Explanation
-    from recall.recommender import Recommendations, Recommender, Request
+    from recall.recommender import Recommendations, Recommender
+    from recall.request import Request
 
 _SHOWN = 4  # columns of an item
 _WIDTH = 28  # characters of one of their values
@@ -50,7 +51,8 @@ def query(
 
     Example: recall query bundles --user u0042 --context device=phone -n 5
     """
-    from recall.recommender import Recommender, Request
+    from recall.recommender import Recommender
+    from recall.request import Request
 
     asked = (
         _read(request)
@@ -100,7 +102,7 @@ def _read(path: Path) -> "Request":
 
     import orjson
 
-    from recall.recommender import Request
+    from recall.request import Request
 
     raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     try:

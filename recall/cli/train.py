@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recall.cli import screen
+from recall.cli.bundle import ROUNDING
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from recall.bundle.manifest import Manifest
     from recall.cli.training import Run
 
@@ -32,6 +35,9 @@ def train(
     compare_full: Annotated[
         bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and tell the difference.")
     ] = False,
+    remember: Annotated[
+        float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
+    ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -50,7 +56,7 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
     else:
         from recall.cli.training import run
 
@@ -68,8 +74,10 @@ def _result(finished: "Run") -> dict[str, object]:
         "version": manifest.version,
         "sweeps": trained.sweeps,
         "best_sweep": trained.best_sweep,
+        "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "training_seconds": trained.seconds,
+        "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
@@ -83,12 +91,19 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     yield "published", finished.exported.folder
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
     yield from _growth_lines(manifest)
+    kept = manifest.model.kept
+    if any(0 < share < 1 for share in trained.zeros.values()):
+        shares = ", ".join(f"{share:.1%} of the {side} features" for side, share in trained.zeros.items())
+        yield "zero weights", f"{shares}; {len(kept)} arrays were stored without their zero rows"
     yield (
         "proof",
         f"served scores differ from the model's by {parity.largest_error:.1e} at most "
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
         f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
+    fold = manifest.model.fold
+    if fold is not None and fold.lost >= ROUNDING:
+        yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
     yield "index", f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
 
 
@@ -98,10 +113,25 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
     if not isinstance(growth, dict):
         return
     yield "went on from", f"{growth['from']}, with {growth['learnt from']}"
-    for name, label in (("before", "before"), ("after", "after"), ("full", "from scratch"), ("gap", "gap")):
-        figures = growth.get(name)
-        if isinstance(figures, dict):
-            sign = "+" if name == "gap" else ""
-            shown = [f"{key} {value:{sign}.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
-            seconds = {"after": growth["seconds"], "full": figures.get("seconds")}.get(name)
+    for name, label, seconds in (
+        ("before", "before", None),
+        ("after", "after", growth["seconds"]),
+        ("full", "from scratch", _part(growth, "full").get("seconds")),
+    ):
+        figures = _part(growth, name)
+        if figures:
+            shown = [f"{key} {value:.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
             yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")
+    if gap := _part(growth, "gap"):
+        yield "gap", ", ".join(f"{key} {_signed(gap[key])}" for key in gap if key.startswith(("ndcg", "recall")))
+
+
+def _part(growth: "dict[str, JsonValue]", name: str) -> dict[str, Any]:
+    part = growth.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _signed(estimate: "dict[str, float | None]") -> str:
+    """A difference, with its interval where it has one."""
+    value, low, high = (estimate[part] for part in ("value", "low", "high"))
+    return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -20,12 +20,11 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run; `full` is the retrain from scratch that stands beside one that went on from a bundle."""
+    """A finished run."""
 
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
-    full: TrainResult | None = None
 
 
 def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:

@@ -9,6 +9,7 @@ from recall.config import DataConfig, RunConfig
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.joined import followed, replaced
 from recall.data.tables import Table, Tables, read_tables
+from recall.errors import DataError
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
@@ -25,6 +26,8 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     Raises:
         DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
     """
+    if new.resolve() == old.resolve():
+        raise DataError("the new tables are the old ones", where=str(new), mend="Give the folder of what came since")
     before = read_tables(config.data, old)
     after = _read(config.data, new, before.users, before.items)
     joined = _joined(config.data, after, before.users, before.items)

@@ -53,7 +53,9 @@ def _alike(table: Table, other: Table) -> pl.LazyFrame:
 
 def _turn(name: str, table: Table, other: Table) -> Turn:
     mine, theirs = table.types[name], other.types[name]
-    if isinstance(mine, pl.List | pl.Array) != isinstance(theirs, pl.List | pl.Array) and pl.Null not in (mine, theirs):
+    if pl.Null in (mine, theirs):
+        return _same  # nothing but missing values, which any type has
+    if isinstance(mine, pl.List | pl.Array) != isinstance(theirs, pl.List | pl.Array):
         raise DataError(
             f"column {name!r} is of type {mine} here and {theirs} in {other.path}",
             where=str(table.path),

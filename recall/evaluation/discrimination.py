@@ -31,7 +31,11 @@ class Bin(BaseModel):
 
 
 class Calibration(BaseModel):
-    """How well the logistic function of the score says how often a row is taken."""
+    """How well the logistic function of the score says how often a row is taken.
+
+    A model that also learned from hard negatives, or from other labels than these, answers another question than is asked
+    here, and its error says so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -125,10 +125,11 @@ def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -
 
 
 def _power(bundle: Bundle) -> float:
-    """The power of an item's count with which negatives were drawn in training."""
-    train = bundle.manifest.config.get("train")
-    power = train.get("popularity", 0.0) if isinstance(train, dict) and bundle.manifest.objective == "logistic" else 0.0
-    return float(power) if isinstance(power, int | float) else 0.0
+    """The power of an item's count with which negatives were drawn in training; 0 when none were."""
+    train, data = bundle.manifest.config.get("train"), bundle.manifest.config.get("data")
+    by_label = isinstance(data, dict) and data.get("label") is not None
+    power = train.get("popularity") if isinstance(train, dict) and bundle.manifest.objective == "logistic" else None
+    return float(power) if isinstance(power, int | float) and not by_label else 0.0
 
 
 def _scores(

@@ -13,6 +13,7 @@ from recall.evaluation.metrics import per_request
 Float32 = npt.NDArray[np.float32]
 
 _BLOCK = 1 << 22  # scores held at once: 16 MB
+_CROWDED = 16  # times n candidates for a place in a list of n
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,14 @@ def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
 
 
 def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, float]:
-    """Mean metrics of the exact lists, for watching a model while it learns.
+    """Mean over requests of `rank_values`, which has the same arguments and errors."""
+    return {name: float(value.mean()) for name, value in rank_values(phi, psi, relevant, masked, at).items()}
+
+
+def rank_values(
+    phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of the exact list of each request, for watching a model while it learns.
 
     Args:
         phi: float32 [q, d] one query for each request.
@@ -95,15 +103,14 @@ def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLi
         TrainingError: a vector holds a number that is not finite.
 
     Returns:
-        The mean over requests under the names of `metrics.per_request`, such as `ndcg@10`.
+        float64 [q] under the names of `metrics.per_request`, such as `ndcg@10`.
     """
     if not len(relevant):
         raise DataError(
             "there is no request to judge by", mend="Set data.split or data.carve so that some interactions are held out"
         )
     rows = top_rows(phi, psi, masked, max(at))
-    values = per_request(relevant.contains(rows), relevant.lengths, at)
-    return {name: float(value.mean()) for name, value in values.items()}
+    return per_request(relevant.contains(rows), relevant.lengths, at)
 
 
 def _top(scores: Float32, n: int) -> Int64:
@@ -113,13 +120,28 @@ def _top(scores: Float32, n: int) -> Int64:
     bound = np.maximum(_lower_bound(scores, n), np.finfo(np.float32).min)
     place = np.flatnonzero(scores >= bound[:, None])  # several times faster than two-dimensional nonzero
     line, row = np.divmod(place, items)
+    result = np.full((len(scores), n), -1, dtype=np.int64)
+    crowded = np.bincount(line, minlength=len(scores)) > _CROWDED * n
+    if crowded.any():  # most items score the same, and to sort them all would take a thousand times longer
+        for one in np.flatnonzero(crowded):
+            rows = _top_of_line(scores[one], n)
+            result[one, : len(rows)] = rows
+        few = ~crowded[line]
+        place, line, row = place[few], line[few], row[few]
     order = np.lexsort((row, -scores.reshape(-1)[place], line))
     line, row = line[order], row[order]
     rank = np.arange(len(line)) - np.searchsorted(line, line)
     kept = rank < n
-    result = np.full((len(scores), n), -1, dtype=np.int64)
     result[line[kept], rank[kept]] = row[kept]
     return result
+
+
+def _top_of_line(scores: Float32, n: int) -> Int64:
+    """The same of one line, float32 [items], with one pass over the items that score as the n-th does: int64 [at most n]."""
+    level = np.partition(scores, len(scores) - n)[len(scores) - n]
+    better = np.flatnonzero(scores > level)
+    as_good = np.flatnonzero(scores == level)[: n - len(better)] if level > -np.inf else better[:0]
+    return np.concatenate([better[np.lexsort((better, -scores[better]))], as_good])
 
 
 def _lower_bound(scores: Float32, n: int) -> Float32:

@@ -8,7 +8,7 @@ from recall.data.history import previous_items
 from recall.errors import DataError
 from recall.evaluation.protocol import HeldOut
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Request
+from recall.request import Request
 from recall.values import as_requested
 
 _MEND = "Evaluate with the fields that the model was trained with"

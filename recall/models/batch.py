@@ -73,13 +73,14 @@ class SparseBatch(NamedTuple):
         """The rows at positions `rows`, int64 [m], in that order; a position may repeat."""
         lengths = self.indptr.diff()[rows]
         indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        source = torch.repeat_interleave(self.indptr[:-1][rows] - indptr[:-1], lengths) + torch.arange(int(indptr[-1]))
+        every = torch.arange(int(indptr[-1]), device=rows.device)
+        source = torch.repeat_interleave(self.indptr[:-1][rows] - indptr[:-1], lengths) + every
         fields = None if self.fields is None else self.fields[source]
         return SparseBatch(indptr, self.indices[source], self.weights[source], fields)
 
     def repeated(self, row: int, n: int) -> "SparseBatch":
         """One row, n times."""
-        return self.take(torch.full((n,), row))
+        return self.take(torch.full((n,), row, device=self.indptr.device))
 
     def squared(self) -> "SparseBatch":
         """The same rows with every weight squared."""

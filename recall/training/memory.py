@@ -16,8 +16,8 @@ from recall.vocabulary import FIRST
 Counts = npt.NDArray[np.float64]
 
 
-def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[Side, Tensor]:
-    """For each feature, new / (new + old): its share of observations that are new.
+def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> dict[Side, Tensor]:
+    """For each feature, new / (new + remember * old): its share of observations that are new.
 
     So two means are joined into the mean of all that they are the means of. What a feature saw before is counted over
     the remembered interactions. In what context those were is forgotten, and rows for unknown and missing values stand
@@ -26,14 +26,15 @@ def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[Side, Tensor]:
     Args:
         dataset: with remembered interactions.
         encoder: gives the features.
+        remember: what an old observation counts beside a new one, at least 0.
 
     Returns:
         For "user" and "item" float32 [n_features], each in [0, 1].
     """
     old, new = dataset.select(REMEMBERED), dataset.training
-    whole = len(new) / (len(new) + len(old))
-    users = _share(_of_users(dataset, encoder, new), _of_users(dataset, encoder, old))
-    items = _share(_of_items(dataset, encoder, new), _of_items(dataset, encoder, old))
+    whole = len(new) / (len(new) + remember * len(old))
+    users = _share(_of_users(dataset, encoder, new), remember * _of_users(dataset, encoder, old))
+    items = _share(_of_items(dataset, encoder, new), remember * _of_items(dataset, encoder, old))
     for share, blocks in ((users, encoder.user_blocks), (items, encoder.item_blocks)):
         for block in blocks:
             forgotten = block.size if encoder.reads_context(block.field) else FIRST
@@ -42,7 +43,7 @@ def shares(dataset: Dataset, encoder: FeatureEncoder) -> dict[Side, Tensor]:
 
 
 def _share(new: Counts, old: Counts) -> Float32:
-    return (new / np.maximum(new + old, 1.0)).astype(np.float32)
+    return (new / np.where(new > 0, new + old, 1.0)).astype(np.float32)
 
 
 def _of_users(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:

@@ -44,6 +44,12 @@ class TrainResult:
     seconds: float
     start: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def zeros(self) -> dict[str, float]:
+        """For "user" and "item", the share of first-order weights that are exactly zero: FTRL makes them so."""
+        weights = {"user": self.model.user_weights, "item": self.model.item_weights}
+        return {side: float((table == 0).float().mean()) for side, table in weights.items()}
+
 
 def train(
     config: RunConfig,

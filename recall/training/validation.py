@@ -10,9 +10,10 @@ from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.lists import Int64, ItemLists
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.ranking import rank_metrics
+from recall.evaluation.ranking import rank_values
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
@@ -25,6 +26,7 @@ class Validation:
     Attributes:
         users: one row in the user feature space for each request.
         items: one row in the item feature space for each item of the catalogue.
+        asker: int64 [q], the user of each request.
         relevant: what each request should find.
         masked: what is left out of each answer.
         at: lengths to judge at.
@@ -32,6 +34,7 @@ class Validation:
 
     users: SparseBatch
     items: SparseBatch
+    asker: Int64
     relevant: ItemLists
     masked: ItemLists
     at: tuple[int, ...]
@@ -46,16 +49,21 @@ class Validation:
         return Validation(
             SparseBatch.of(contexts.features.take(contexts.context), fields=encoder.user_fields),
             SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),
+            held.user,
             held.relevant,
             held.masked,
             (config.train.stopping.at,),
         )
 
-    @torch.no_grad()
     def __call__(self, model: Model) -> Mapping[str, float]:
         """Mean metrics of the model over the requests, each against the whole catalogue."""
+        return {name: float(values.mean()) for name, values in self.judge(model).values.items()}
+
+    @torch.no_grad()
+    def judge(self, model: Model) -> Judgements:
+        """Metrics of the model's answer to each request."""
         phi, psi = model.user_vectors(self.users), model.item_vectors(self.items)
-        return rank_metrics(phi.numpy(), psi.numpy(), self.relevant, self.masked, self.at)
+        return Judgements(self.asker, rank_values(phi.numpy(), psi.numpy(), self.relevant, self.masked, self.at))
 
 
 def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOut | None:

@@ -61,7 +61,7 @@ def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_
             train |= {"sweeps": 20, **_square(trial, "square")}
         case "softmax":
             train |= _gradients(trial) | _softmax(trial, model, pairs)
-            if config.model.kind == "fm" and trial.suggest_categorical("opening", ["yes", "no"]) == "yes":
+            if config.model.kind != "lr" and trial.suggest_categorical("opening", ["yes", "no"]) == "yes":
                 train["opening"] = {"sweeps": 5, **_square(trial, "opening")}
         case _:
             train |= _gradients(trial) | _pairwise(trial, objective)

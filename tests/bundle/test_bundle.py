@@ -232,7 +232,7 @@ def test_arrays_of_other_shapes_names_or_types_are_refused(folder: Path) -> None
     for arrays, message in (
         ({"item_vectors": vectors[:-1]}, r"\(14, 5\).*expected .*\(15, 5\)"),
         ({"vectors": vectors}, "found {'vectors'"),
-        ({"item_vectors": vectors.astype(np.float64)}, "not all float32"),
+        ({"item_vectors": vectors.astype(np.float64)}, "not all of the types expected"),
     ):
         save_file(arrays, path)
         reseal(folder)

@@ -7,6 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recall.bundle.bundle import load_bundle
+from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.recommender import Recommender, Request
@@ -47,6 +49,16 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender = Recommender.load(tmp_path)
     assert len(recommender.recommend(Request(user_id="u0001", n=5)).items) == 5
     recommender.close()
+
+
+def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) -> None:
+    model = "model={kind='fwfm', k=4, rank=1}"
+    train = "train={objective='softmax', epochs=1}"
+    ended = run("train", shop / "recall.toml", "--out", tmp_path, "--set", model, "--set", train)
+    assert ended.code == 0
+    assert "fwfm with vectors of 5 numbers" in ended.err
+    fold = Manifest.read(resolve(tmp_path)).model.fold
+    assert f"rank 1 lost {fold.lost:.1e} of the field weights" in ended.out
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path) -> None:
@@ -97,7 +109,7 @@ def test_a_bundle_goes_on_with_new_data(run, shop: Path, bundles: Path, today: P
     growth = ended.json["growth"]
     assert growth["new values"] == {"user_id": 1}
     assert growth["learnt from"] == "old and new interactions"
-    assert growth["gap"]["ndcg@10"] == pytest.approx(growth["full"]["ndcg@10"] - growth["after"]["ndcg@10"])
+    assert growth["gap"]["ndcg@10"]["value"] == pytest.approx(growth["full"]["ndcg@10"] - growth["after"]["ndcg@10"])
     assert growth["seconds"] > 0
     assert growth["full"]["seconds"] > 0
     assert "new values: 1 of user_id" in ended.err
@@ -165,3 +177,21 @@ def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: 
     assert ended.json["added"] == ["brand-new"]
     assert len(ended.json["removed"]) == 1
     assert "1 added, 1 removed" in run("rebuild", bundles, tmp_path / "items.parquet", "--out", tmp_path / "out").out
+
+
+def test_weights_that_are_exactly_zero_are_told_and_leave_the_bundle(run, tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(
+        'name = "tiny"\n[data]\nusers = "users.parquet"\nitems = "items.parquet"\ntime = "time"\n'
+        'split = { by = "last", test = 1, valid = 0 }\n'
+        '[fields]\nuser_id = { side = "user", kind = "categorical" }\nitem_id = { side = "item", kind = "categorical" }\n'
+        'tags = { side = "item", kind = "bag" }\n[model]\nkind = "lr"\n'
+        '[train]\nobjective = "logistic"\nepochs = 3\nbatch = 32\nfirst_order = { l1 = 0.5 }\n'
+    )
+    ended = run("train", file, "--data", tiny_folder, "--out", tmp_path / "out", "--json")
+    assert ended.code == 0, ended.err
+    zeros = ended.json["zero_weights"]
+    assert zeros["item"] > 0.5
+    kept = load_bundle(tmp_path / "out").manifest.model.kept
+    tables = load_bundle(tmp_path / "out").tables
+    assert kept["item_weights"] == round((1 - zeros["item"]) * len(tables.arrays()["item_weights"]))

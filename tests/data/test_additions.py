@@ -7,6 +7,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
+from recall.errors import DataError
 from tests.conftest import EVENTS, TINY
 
 
@@ -52,3 +53,8 @@ def test_validation_is_carved_from_the_new_interactions(tiny_folder: Path, tiny_
     valid = dataset.events.filter(pl.col("split") == VALID)
     assert len(valid) == 20
     assert set(dataset.users["user_id"].gather(valid["user"])) <= {"new", "u0", "u1", "u2", "u3"}
+
+
+def test_the_old_tables_are_not_new(tiny_folder: Path, tiny_config: RunConfig) -> None:
+    with pytest.raises(DataError, match="the new tables are the old ones"):
+        load_additions(tiny_config, tiny_folder, tiny_folder)

@@ -1,3 +1,4 @@
+import datetime
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +28,23 @@ def test_rows_follow_in_the_columns_that_both_have() -> None:
 def test_numbers_and_their_text_are_one_value() -> None:
     joined = followed(table("old", id=[7, 8]), table("new", id=["007", "9"]))
     assert joined.collect(["id"])["id"].to_list() == ["7", "8", "007", "9"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "both"),
+    [
+        ([None], [["a"]], [None, ["a"]]),
+        ([["a"]], [None], [["a"], None]),
+        ([[]], [["a"]], [[], ["a"]]),
+        ([None], [1.5], [None, 1.5]),
+        ([datetime.date(2025, 1, 2)], ["2025-01-03"], ["2025-01-02", "2025-01-03"]),
+        ([True], [False], [True, False]),
+        ([1], [2.5], [1.0, 2.5]),
+    ],
+)
+def test_values_of_many_types_stand_under_each_other(before: list[object], after: list[object], both: list[object]) -> None:
+    joined = followed(table("old", x=before), table("new", x=after))
+    assert joined.collect(["x"])["x"].to_list() == both
 
 
 @given(IDS, IDS)

@@ -26,6 +26,21 @@ def test_top_rows_agree_with_a_full_sort_ties_by_row(data):
         assert rows[q].tolist() == expected + [-1] * (min(n, items) - len(expected))
 
 
+@pytest.mark.parametrize("scored", [0, 1, 5, 9])
+@pytest.mark.parametrize("masked", [0, 30, 195, 200])
+def test_where_most_items_tie_the_first_rows_are_taken(scored, masked):
+    items, n = 200, 6
+    random = np.random.default_rng(scored)
+    psi = np.zeros((items, 1), dtype=np.float32)
+    psi[random.choice(items, scored, replace=False), 0] = random.choice([1.0, 2.0], scored)
+    mask = np.sort(random.choice(items, masked, replace=False))
+    left_out = ItemLists.from_pairs(np.ones(masked, dtype=np.int64), mask, 2)  # the second of two queries
+    rows = top_rows(np.ones((2, 1), dtype=np.float32), psi, left_out, n)
+    for row, hidden in zip(rows, (set(), set(mask.tolist())), strict=True):
+        expected = reference.top(psi[:, 0].tolist(), hidden, n)
+        assert row.tolist() == expected + [-1] * (n - len(expected))
+
+
 def test_blocks_change_nothing(monkeypatch):
     random = np.random.default_rng(0)
     phi, psi = random.normal(size=(50, 4)).astype(np.float32), random.normal(size=(30, 4)).astype(np.float32)

@@ -15,6 +15,6 @@ def test_what_is_installed_agrees_and_the_rest_is_named() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for package in ("deepctr_torch", "myfm", "lightfm"):
+    for package in ("deepctr_torch", "myfm", "lightfm", "xlearn"):
         assert any(line.startswith(package) for line in done.stdout.splitlines())
     assert "ABOVE" not in done.stdout

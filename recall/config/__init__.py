@@ -1,0 +1,48 @@
+"""One TOML file says everything about a run: where the data are, what the fields mean, how to learn, index and evaluate.
+
+Every value is frozen once read; a key that is not known is refused with the nearest name that is. A setting may be
+overridden by its dotted path, such as `train.sweeps=4`.
+"""
+
+from recall.config.data import ColumnSplit, DataConfig, LastSplit, NoSplit, Split, TimeSplit
+from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
+from recall.config.reading import load_config, parse_config
+from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.training import (
+    FTRLConfig,
+    GradientConfig,
+    OpeningConfig,
+    PairwiseConfig,
+    SoftmaxConfig,
+    SquareConfig,
+    StoppingConfig,
+    Train,
+)
+
+__all__ = [
+    "ColumnSplit",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "FFMConfig",
+    "FMConfig",
+    "FTRLConfig",
+    "FwFMConfig",
+    "GradientConfig",
+    "IndexConfig",
+    "LRConfig",
+    "LastSplit",
+    "ModelConfig",
+    "NoSplit",
+    "OpeningConfig",
+    "PairwiseConfig",
+    "RunConfig",
+    "SoftmaxConfig",
+    "Split",
+    "SquareConfig",
+    "StoppingConfig",
+    "TimeSplit",
+    "Train",
+    "load_config",
+    "parse_config",
+]

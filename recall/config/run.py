@@ -1,0 +1,98 @@
+"""A whole run: everything that one file says."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from recall.config.data import DataConfig
+from recall.config.model import FMConfig, ModelConfig
+from recall.config.section import Section
+from recall.config.training import SquareConfig, Train
+from recall.schema import AnyField, Schema
+
+
+class IndexConfig(Section):
+    """How item vectors are searched."""
+
+    kind: Literal["auto", "exact", "ivf"] = "auto"
+    """Exact search, IVF with 16-bit vectors, or whichever fits the number of items."""
+    exact_up_to: int = Field(default=50_000, ge=0)
+    """With kind 'auto': exact search up to this many items, IVF above."""
+    target: float = Field(default=0.99, gt=0, le=1)
+    """Share of the exact top n that IVF must find on held-out user vectors; nprobe is set by it."""
+    n: int = Field(default=100, ge=1)
+    """Length of the lists that the target speaks of."""
+
+
+class EvaluationConfig(Section):
+    """What is asked of the finished model, and how the answers are judged."""
+
+    at: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(5, 10, 20), min_length=1)
+    """Lengths of list that the metrics are given for, each 1 to 1000, the longest that an answer may be."""
+    mask: Literal["none", "context", "user"] = "user"
+    """Leave out of a list: nothing, what exactly this context has in train, or all that the user has in train."""
+    request: Literal["row", "context"] = "context"
+    """One request for each test row, or one for all test rows that share their user and context."""
+    intervals: int = Field(default=1000, ge=0)
+    """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
+    sample: int = Field(default=10_000, ge=1)
+    """At most this many requests, drawn once, for the dial, for cold start and for what each field is worth."""
+    dial: tuple[Annotated[float, Field(ge=0, le=10)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+    """Settings of a request's `popularity` for the curve of recall and coverage; an empty list leaves it out."""
+
+
+class ExportConfig(Section):
+    """How the exported vectors are proved."""
+
+    users: int = Field(default=256, ge=1)
+    """Users drawn for the proof."""
+    items: int = Field(default=1024, ge=1)
+    """Items drawn for the proof."""
+    tolerance: float = Field(default=1e-4, gt=0)
+    """Largest relative difference between a served score and the model's at which a bundle is still published."""
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    name: str = "run"
+    """Name of the bundle."""
+    seed: int = Field(default=0, ge=0)
+    """Fixes every random choice of the run."""
+    data: DataConfig = DataConfig()
+    fields: dict[str, AnyField]
+    model: Annotated[ModelConfig, Field(discriminator="kind")] = FMConfig()
+    train: Train = SquareConfig()
+    index: IndexConfig = IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_kinds(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        usual = {"model": {"kind": "fm"}, "train": {"objective": "square"}}
+        given = {name: {**tag, **values[name]} for name, tag in usual.items() if isinstance(values.get(name), dict)}
+        return {**values, **given}
+
+    @model_validator(mode="after")
+    def _schema_holds(self) -> "RunConfig":
+        schema = self.schema_
+        if schema.history is not None and self.data.time is None:
+            raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        for key, set_ in (("half_life", self.data.half_life is not None), ("carve_last", self.data.carve_last > 0)):
+            if set_ and self.data.time is None:
+                raise ValueError(f"data.{key} needs data.time, the column that orders each user's interactions")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_trained(self) -> "RunConfig":
+        if isinstance(self.train, SquareConfig) and self.model.cosine:
+            raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
+        return self
+
+    @property
+    def schema_(self) -> Schema:
+        """The fields and id columns as the schema that travels with the model."""
+        return Schema(user_id=self.data.user_id, item_id=self.data.item_id, fields=self.fields)

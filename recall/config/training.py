@@ -1,0 +1,147 @@
+"""What learning makes small, and how."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recall.config.section import Section
+
+
+class StoppingConfig(Section):
+    """When to look at the validation part, and when to stop."""
+
+    every: int = Field(default=1, ge=1)
+    """Sweeps or epochs between two looks."""
+    patience: int = Field(default=3, ge=1)
+    """Looks without a better figure before training stops; the best model is kept."""
+    metric: Literal["ndcg", "recall"] = "ndcg"
+    """The figure that must get better."""
+    at: int = Field(default=10, ge=1)
+    """Length of the list that the figure speaks of."""
+    requests: int = Field(default=10_000, ge=1)
+    """At most this many validation requests are looked at, drawn once."""
+
+
+class OpeningConfig(Section):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients, before another objective."""
+
+    sweeps: int = Field(default=6, ge=1)
+    """Times that both sides are solved."""
+    steps: int = Field(default=5, ge=1)
+    """Conjugate-gradient steps on each side in each sweep."""
+    unobserved: float = Field(default=20.0, gt=0)
+    """Weight of all pairs together, whose score is drawn to 0, for each unit of observed weight, drawn to 1."""
+    popularity: float = Field(default=0.25, ge=0, le=2)
+    """Items share that weight as this power of their observed count."""
+    activity: float = Field(default=0.5, ge=0, le=2)
+    """Contexts share that weight as this power of their observed count."""
+    regularisation: float = Field(default=0.001, ge=0)
+    """Weight of the squared size of the parameters, beside what each of them sees of the data."""
+    nu: float = Field(default=1.0, ge=0, le=2)
+    """Regularisation of a feature grows with this power of how much data it sees."""
+    drop: float = Field(default=0.05, ge=0, lt=1)
+    """Share of contexts and items repeated with values dropped, which trains the unknown rows."""
+    scale: float = Field(default=0.1, gt=0)
+    """Standard deviation of a starting vector's length."""
+
+
+class SquareConfig(OpeningConfig):
+    """Square loss over every (context, item) pair, by alternating conjugate gradients."""
+
+    objective: Literal["square"] = "square"
+    sweeps: int = Field(default=12, ge=1)
+    """Times that both sides are solved, at most."""
+    stopping: StoppingConfig = StoppingConfig()
+
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length."""
+        return self.scale
+
+
+class FTRLConfig(Section):
+    """FTRL-Proximal for the first-order weights, which makes many of them exactly zero."""
+
+    l1: float = Field(default=0.001, ge=0)
+    """Weight of the sum of absolute values; larger makes more weights zero."""
+    l2: float = Field(default=0.0, ge=0)
+    """Weight of the squared size."""
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Alpha of McMahan et al. 2013; beta is 1."""
+
+
+class GradientConfig(Section):
+    """What all learning by stochastic gradients has in common."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training part, at most."""
+    optimiser: Literal["adam", "adagrad", "sgd"] = "adam"
+    """Rule that turns gradients into steps of the rows that a batch uses."""
+    learning_rate: float = Field(default=0.01, gt=0)
+    """Size of a step."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Let the learning rate fall to 0 in a straight line over all epochs, or leave it."""
+    first_order: FTRLConfig | None = None
+    """A rule of their own for the first-order weights; that of the factors when left out."""
+    regularisation: float = Field(default=0.0, ge=0)
+    """Weight of the squared size of the parameters that a step touches."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a context's values left out of each batch, the others weighing more."""
+    drop: float = Field(default=0.02, ge=0, lt=1)
+    """Share of a batch's contexts and items of which about half of the fields are unknown, which trains the unknown rows."""
+    scale: float = Field(default=1.0, gt=0)
+    """Standard deviation of a starting vector's length."""
+    opening: OpeningConfig | None = None
+    """Sweeps of the square loss to begin with; from chance when left out."""
+    stopping: StoppingConfig = StoppingConfig()
+
+    @property
+    def sweeps(self) -> int:
+        """Epochs, and an opening, which counts as one, before them."""
+        return self.epochs + (self.opening is not None)
+
+    @property
+    def starting_scale(self) -> float:
+        """Standard deviation of a starting vector's length, of the opening where there is one."""
+        return self.scale if self.opening is None else self.opening.scale
+
+
+class SoftmaxConfig(GradientConfig):
+    """Softmax: an observed item against the whole catalogue, or a part of it."""
+
+    objective: Literal["softmax"]
+    candidates: Literal["all", "sampled", "in-batch"] = "all"
+    """Against every item, against draws that a batch shares, or against the items of the batch's other pairs."""
+    batch: int = Field(default=256, ge=1)
+    """Contexts in one step; observed pairs in one step with candidates "in-batch"."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Scores are divided by it; about 0.1 with model.cosine."""
+    activity: float = Field(default=1.0, ge=0, le=2)
+    """A context weighs as this power of its observed weight."""
+    samples: int = Field(default=1024, ge=1)
+    """Draws in one step with candidates "sampled"."""
+    popularity: float = Field(default=0.5, ge=0, le=2)
+    """Samples are drawn with this power of the item's observed count."""
+    correct: bool = True
+    """With candidates "in-batch": take the logarithm of an item's share of all pairs from its scores."""
+
+
+class PairwiseConfig(GradientConfig):
+    """An observed item against negatives of its own: BPR, WARP, or log loss, which gives probabilities."""
+
+    objective: Literal["bpr", "warp", "logistic"]
+    batch: int = Field(default=4096, ge=1)
+    """Observed pairs in one step."""
+    negatives: int = Field(default=4, ge=1)
+    """Negatives drawn for a pair; "warp" stops at the first that scores too high; with `data.label` "logistic" draws none."""
+    popularity: float = Field(default=0.5, ge=0, le=2)
+    """Negatives are drawn with this power of the item's observed count."""
+    hard: float = Field(default=0.0, ge=0, le=1)
+    """Share of the negatives drawn from the items that the model, as it was at the start of the epoch, puts on top."""
+    pool: int = Field(default=100, ge=1, le=1000)
+    """Length of the list that hard negatives are drawn from."""
+    margin: float = Field(default=1.0, gt=0)
+    """With "warp": how far an observed item must score above a negative."""
+
+
+Train = Annotated[SquareConfig | SoftmaxConfig | PairwiseConfig, Field(discriminator="objective")]

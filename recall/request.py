@@ -1,0 +1,86 @@
+"""What one caller asks, and the checks that need no bundle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from recall.errors import RequestError
+
+MOST = 1000
+"""The largest n that a request may ask for."""
+
+LARGEST_POPULARITY = 10.0
+"""The largest weight that a request may give to what items score for everyone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one caller asks.
+
+    Attributes:
+        user_id: external id; None when nobody is named.
+        features: values by column of the users table; each replaces what is stored of the user.
+        context: values by context column, such as the hour.
+        history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
+            model has not learnt give a warning.
+        n: results wanted, 1 to 1000.
+        exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
+        exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
+        popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
+            which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
+            as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
+            not exact was calibrated at 1, and may find less away from it.
+    """
+
+    user_id: str | None = None
+    features: Mapping[str, object] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
+    history: Sequence[str] | None = None
+    n: int = 10
+    exclude_seen: bool = True
+    exclude: Sequence[str] = ()
+    popularity: float = 1.0
+
+
+def check_request(request: Request) -> None:
+    """Raise RequestError when a part of the request cannot be what it says."""
+    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
+        raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
+    _check_popularity(request.popularity)
+    if request.user_id is not None:
+        check_id(request.user_id, "/user_id")
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
+        if isinstance(ids, str):
+            raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
+        check_ids(ids, f"/{name}")
+
+
+def check_ids(ids: Sequence[str], where: str) -> None:
+    """Raise RequestError unless all are ids; `where` is the JSON pointer of the list."""
+    try:
+        "".join(ids).encode()  # thousands of ids are looked at in one go, and one by one only to name the odd one
+    except (TypeError, UnicodeEncodeError):
+        for position, one in enumerate(ids):
+            check_id(one, f"{where}/{position}")
+
+
+def _check_popularity(value: object) -> None:
+    # NaN lies within no bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
+        raise RequestError(
+            f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
+
+
+def check_id(value: object, where: str) -> None:
+    """Raise RequestError unless this is an id."""
+    if not isinstance(value, str):
+        raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
+
+
+def pointer(part: str, name: str) -> str:
+    """JSON pointer (RFC 6901) of a column in one part of a request."""
+    return f"/{part}/" + name.replace("~", "~0").replace("/", "~1")
