@@ -127,7 +127,7 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
         "sweep": float(np.median(seconds[1:])),
         "bytes": (_memory("VmHWM") - before) / counted,
         "wall": sum(seconds[1:]),
-        "kernels": {name: spent for name, spent in kernels.spent.items()},
+        "kernels": dict(kernels.spent),
         **probe(threads),
         "name": kernels.name,
     }

@@ -35,6 +35,22 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 """What --tune tries, on a validation part of the training pairs."""
 
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "ml-1m": {
+        "solver": {"unobserved": 10, "popularity": 0.0, "activity": 0.5, "regularisation": 0.002, "nu": 1.0, "cg_steps": 1},
+        "als": {"regularization": 10.0, "alpha": 1.0},
+        "bpr": {"learning_rate": 0.03, "regularization": 0.01},
+        "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+    },
+    "gowalla": {
+        "solver": {"unobserved": 40, "popularity": 0.4, "activity": 0.5, "regularisation": 0.002, "nu": 1.0, "cg_steps": 1},
+        "als": {"regularization": 10.0, "alpha": 3.0},
+        "bpr": {"learning_rate": 0.03, "regularization": 0.01},
+        "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+    },
+}
+"""What --tune found best, without the test part."""
+
 LENGTHS = {"solver": (12, 1), "als": (15, 1), "bpr": (20, 8), "warp": (15, 3)}
 """Steps that are kept, and epochs in each."""
 
