@@ -1,6 +1,6 @@
 """What a bundle that goes on with new data comes to, beside training anew.
 
-    python scripts/benchmark_growth.py examples/ml-1m.toml --data ../shared/data/ml-1m --docs docs/benchmarks.md
+    python scripts/benchmark_growth.py examples/ml-100k.toml --data prepared --docs docs/benchmarks.md
 
 The folder holds the tables of the configuration, in Parquet and with times. New are the last of each user's interactions
 (`--share` of them are old) and all of every twentieth user's; users and items that are met in none of the old ones are
@@ -144,7 +144,7 @@ _SHARE = 0.85
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="TOML file, such as examples/ml-1m.toml")
+    parser.add_argument("config", type=Path, help="TOML file, such as examples/ml-100k.toml")
     parser.add_argument("--data", type=Path, required=True, help="folder of its tables")
     parser.add_argument("--share", type=float, default=_SHARE, help=f"of each user's interactions that are old ({_SHARE})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")

@@ -5,9 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from recall.training.kernels.contract import Float32, Kernels
+from recall.training.workers import Workers
+
+_RANGES = 64  # of rows; the cut, and so the sum, is the same for any number of threads
+_ROWS = 512  # or fewer ranges of at least this many rows
+
 
 def conjugate_gradients(
-    operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int, apart: bool = False
+    operator: Callable[[Tensor], Tensor],
+    target: Tensor,
+    diagonal: Tensor,
+    steps: int,
+    kernels: Kernels,
+    workers: Workers,
 ) -> tuple[Tensor, float]:
     """Approximate A^-1 target for a symmetric positive definite A, from zero.
 
@@ -15,40 +26,43 @@ def conjugate_gradients(
 
     Args:
         operator: D -> A D, both shaped as target.
-        target: [n, d].
+        target: [n, d]; is used up.
         diagonal: the preconditioner's diagonal, positive, [n, d].
         steps: products with A; each shrinks the error further.
-        apart: A maps every row of D to that row alone. Each row is then a system with steps of its own length, which
-            is solved in far fewer of them.
+        kernels: do the sums over tables.
+        workers: share them.
 
     Returns:
         The solution D [n, d], and by how much it is lower than nothing on <D, A D> - 2 <D, target>.
     """
-    solution = torch.zeros_like(target)
-    residual = target.clone()
-    scaled = residual / diagonal
-    direction = scaled.clone()
-    energy = _products(residual, scaled, apart)
+    solution, residual = torch.zeros_like(target), target
+    direction, below = residual / diagonal, diagonal.contiguous().numpy()
+    x, left, along = solution.numpy(), residual.numpy(), direction.numpy()
+    size = max(_ROWS, -(-len(target) // _RANGES))
+    parts = [slice(first, first + size) for first in range(0, len(target), size)]
+    energy = sum(workers.map(lambda part: kernels.dot(left[part], along[part]), parts))
     decrease = 0.0
     for _ in range(steps):
-        product = operator(direction)
-        length = _ratio(energy, _products(direction, product, apart))
-        solution.addcmul_(direction, length)
-        decrease += float((length * energy).double().sum())
-        residual.addcmul_(product, length, value=-1)
-        torch.div(residual, diagonal, out=scaled)
-        following = _products(residual, scaled, apart)
-        direction.mul_(_ratio(following, energy)).add_(scaled)
+        product = operator(direction).contiguous().numpy()
+
+        def curved(part: slice, product: Float32 = product) -> float:
+            return kernels.dot(along[part], product[part])
+
+        curvature = sum(workers.map(curved, parts))
+        if curvature == 0:  # solved already, as for a table without data; what is not a number goes on, to be reported
+            break
+        length = energy / curvature
+
+        def advanced(part: slice, product: Float32 = product, length: float = length) -> float:
+            return kernels.advance(x[part], left[part], along[part], product[part], below[part], length)
+
+        decrease += length * energy
+        following = sum(workers.map(advanced, parts))
+        ratio = following / energy if energy else 0.0
+
+        def redirected(part: slice, ratio: float = ratio) -> None:
+            kernels.redirect(along[part], left[part], below[part], ratio)
+
+        workers.run(redirected, parts)
         energy = following
     return solution, decrease
-
-
-def _products(left: Tensor, right: Tensor, apart: bool) -> Tensor:
-    """Inner products float32 [n, 1] of rows, or [1, 1] of the whole: summed in an order that no number of threads changes."""
-    rows = (left * right).sum(dim=1, keepdim=True)
-    return rows if apart else torch.from_numpy(rows.double().numpy().sum(keepdims=True)).float()
-
-
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, and 0 where a system is solved already, as for a row without data; what is not finite stays so."""
-    return torch.where(below == 0, torch.zeros_like(above), above / below)

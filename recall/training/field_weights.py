@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recall.training.conjugate import conjugate_gradients
 from recall.training.forms.fwfm import FwFMForm
+
+Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], tuple[Tensor, float]]
 
 
 def solve_across(
@@ -20,7 +21,7 @@ def solve_across(
     sees: Tensor,
     curvature: Tensor,
     penalty: float,
-    steps: int,
+    descend: Descend,
 ) -> None:
     """Some steps of the weights between user and item fields.
 
@@ -31,13 +32,13 @@ def solve_across(
         sees: what each user feature sees, [n_user_features, 2].
         curvature: of the loss by a vector for what `sees` counts, [2, dim].
         penalty: of the squared distance from 1.
-        steps: of conjugate gradients.
+        descend: some steps of conjugate gradients from an operator, a target and a diagonal.
     """
     weights = form.across
     spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), sees, curvature.view(2, form.item_groups, -1))
     diagonal = torch.zeros_like(weights).index_add_(0, form.user_fields(), spread) + penalty
     target = pull(weights, False) - penalty * (weights - 1)
-    step, _ = conjugate_gradients(lambda change: pull(change, True) + penalty * change, target, diagonal, steps)
+    step, _ = descend(lambda change: pull(change, True) + penalty * change, target, diagonal)
     form.set_across(weights + step)
 
 

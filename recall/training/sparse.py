@@ -101,8 +101,7 @@ class FeatureMatrix:
             rows = out[(shard.first - start) * self.groups : (shard.last - start) * self.groups]
             self._kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
 
-        for _ in self._workers.map(gathered, shards):
-            pass
+        self._workers.run(gathered, shards)
 
     def transposed_times(self, rows: Float32, power: int = 1) -> Float32:
         """X' rows, the entries of X raised to a power: [n groups, d] -> [n_features, d]."""

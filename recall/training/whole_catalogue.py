@@ -17,7 +17,8 @@ the axes of the other side's Gram matrix, so that a diagonal preconditioner sees
 its product with a vector is then one of components. They are turned back at the end of a sweep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -89,13 +90,15 @@ class WholeCatalogueSolver:
     @torch.no_grad()
     def sweep(self) -> float:
         """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
-        if self._form.dim:
-            self._user_step()
-        loss = self._item_step()
-        loss += float((self._user_penalty * self._form.user_table().square()).double().sum())
-        if isinstance(self._form, FwFMForm):
-            loss += self._weights_penalty * float((self._form.across - 1).square().sum())
-        self._turn_back()
+        with _one_thread(self._kernels.threads > 1):
+            if self._form.dim:
+                self._user_step()
+            loss = self._item_step()
+            norms = self._form.user_table().square().sum(1)
+            loss += float((self._user_penalty[:, 0] * norms).double().sum())
+            if isinstance(self._form, FwFMForm):
+                loss += self._weights_penalty * float((self._form.across - 1).square().sum())
+            self._turn_back()
         return loss / self._weight
 
     def state(self) -> dict[str, Tensor]:
@@ -142,37 +145,39 @@ class WholeCatalogueSolver:
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         base = torch.from_numpy(self._b) * own @ vectors
         met = gram.diagonal().contiguous() if form.diagonal else gram.contiguous()
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
         if self._users_apart is not None:
-            self._users_one_by_one(self._users_apart, own, vectors, base, met)
+            self._users_one_by_one(self._users_apart, own, vectors, base, met, of_pair)
             return
         still, nothing = torch.zeros_like(own), torch.zeros_like(base)
         residual = (_RESIDUAL, Everything(-self._alpha_a, base, met), (own, vectors))
         score = (_SCORE, Everything(self._alpha_a, nothing, met), (still, vectors))
-        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
         curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(self._user_sees)
         table = form.user_table()
         side = UserSide(form, self._contexts, self._pairs, self._kernels)
         target = side.pull(table, *residual) - self._user_penalty * table
-        spread = form.user_diagonal(curvature).expand(2, len(table), -1)
-        diagonal = torch.einsum("fn,nfw->fw", sees, spread) + self._user_penalty
+        diagonal = form.user_diagonal(sees, curvature).add_(self._user_penalty)
 
         def operator(change: Tensor) -> Tensor:
             return side.pull(change, *score).addcmul_(self._user_penalty, change)
 
-        step, _ = conjugate_gradients(operator, target, diagonal, self._steps)
-        form.set_user_table(table + step)
+        step, _ = self._descend(operator, target, diagonal)
+        form.set_user_table(step.add_(table))
         if isinstance(form, FwFMForm):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
                 return side.pull_weights(weights, *(score if change else residual))
 
-            solve_across(form, pull, sees, curvature, self._weights_penalty, self._steps)
+            solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
-    def _users_one_by_one(self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor) -> None:
+    def _users_one_by_one(
+        self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor, mean: Tensor
+    ) -> None:
         table = self._form.user_table()
-        still, border = np.zeros(len(table), dtype=np.float32), np.zeros(self._form.dim, dtype=np.float32)
+        none = torch.zeros(self._form.dim)
+        axes = (base.numpy(), none.numpy(), spectrum.numpy(), mean.numpy())
         share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
-        rows = Rows(apart.features, still, table.numpy(), penalty, share, base.numpy(), border, spectrum.numpy(), None)
+        rows = Rows(apart.features, np.zeros_like(penalty), table.numpy(), penalty, share, *axes, None)
         apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
         self._form.set_user_table(table)
 
@@ -199,7 +204,7 @@ class WholeCatalogueSolver:
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = self._of_item * mean[0] + alpha_b[:, 0] * gram[0, 0]
         diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(self._item_sees), through)
-        step, decrease = conjugate_gradients(operator, target, diagonal + self._item_penalty, self._steps)
+        step, decrease = self._descend(operator, target, diagonal.add_(self._item_penalty))
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
@@ -220,13 +225,13 @@ class WholeCatalogueSolver:
 
     def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
         """Returns the loss without the user's penalty."""
-        dim, a = self._form.dim, users.summed(self._a)
-        phi = self._form.user_table()[torch.from_numpy(users.features)]
+        a, phi = users.summed(self._a), self._form.user_table()[torch.from_numpy(users.features)]
         gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
-        penalty, share, none = self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b), np.zeros(dim, dtype=np.float32)
-        own, border, spectrum = self.model.item_weights.detach(), gram[0, 1:].copy(), gram.diagonal()[1:].copy()
-        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, none, border, spectrum, float(gram[0, 0]))
+        border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
+        axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
+        own, penalty, share = self.model.item_weights.detach(), self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b)
+        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
         self._form.set_item_table(table)
@@ -270,6 +275,9 @@ class WholeCatalogueSolver:
         """The loss over all pairs, from item vectors [I, 1 + dim] and the contexts' Gram matrix."""
         return float((torch.from_numpy(self._alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
 
+    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._kernels, self._workers)
+
     def _psi(self) -> Tensor:
         return ItemSide(self._form, self._items, self._item_table()).vectors()
 
@@ -298,6 +306,18 @@ class WholeCatalogueSolver:
         if self._turned is not None:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
             self._turned = None
+
+
+@contextmanager
+def _one_thread(where: bool) -> Iterator[None]:
+    """Leave torch one thread while the loops have their own: sums then have the same bits, and none waits for another."""
+    threads = torch.get_num_threads()
+    try:
+        if where:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _power(counts: Float32, power: float) -> Float32:

@@ -25,3 +25,8 @@ class Workers:
             return
         for first in range(0, len(parts), self._ahead):
             yield from self._pool.map(function, parts[first : first + self._ahead])
+
+    def run(self, function: Callable[[Part], None], parts: Sequence[Part]) -> None:
+        """function(part) for every part."""
+        for _ in self.map(function, parts):
+            pass

@@ -69,9 +69,17 @@ class Form(ABC):
         """The transpose of `user_vectors`: [n, dim] -> [n user_groups, width]."""
         return vectors.reshape(len(vectors) * self.user_groups, self.dim // self.user_groups)
 
-    @abstractmethod
-    def user_diagonal(self, diagonal: Tensor) -> Tensor:
-        """The diagonal of T' diag(diagonal) T where T is `user_vectors`: [2, dim] -> [2, n_user_features or 1, width]."""
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """About the diagonal of the user side's operator.
+
+        Args:
+            sees: what each feature sees, [n_user_features, 2].
+            diagonal: curvature of the loss by a vector for what `sees` counts, [2, dim].
+
+        Returns:
+            [n_user_features, width].
+        """
+        return sees @ diagonal
 
     def item_vectors(self, sums: Tensor) -> Tensor:
         """[n, item_groups, width] -> [n, dim]."""

@@ -51,9 +51,10 @@ class FFMForm(Form):
         """See Form."""
         return apart_by_field(rows, self._items)
 
-    def user_diagonal(self, diagonal: Tensor) -> Tensor:
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         """See Form."""
-        return diagonal.view(2, self.user_groups, -1)[:, field_of(self._users)]
+        of_field = diagonal.view(2, self.user_groups, -1)
+        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
 
     def item_vectors(self, sums: Tensor) -> Tensor:
         """See Form."""

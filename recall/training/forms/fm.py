@@ -34,10 +34,6 @@ class FMForm(Form):
         """See Form."""
         self._model.item_factors.copy_(table)
 
-    def user_diagonal(self, diagonal: Tensor) -> Tensor:
-        """See Form."""
-        return diagonal[:, None, :]
-
     def axes(self, gram: Float64) -> Float64:
         """The principal axes of the Gram matrix."""
         return np.linalg.eigh(gram)[1]

@@ -74,10 +74,10 @@ class FwFMForm(Form):
         """See Form."""
         return mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
 
-    def user_diagonal(self, diagonal: Tensor) -> Tensor:
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         """See Form."""
         of_field = torch.einsum("nbk,ab->nak", diagonal.view(2, self.item_groups, -1), self.across.square())
-        return of_field[:, field_of(self._users)]
+        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
 
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         """See Form."""

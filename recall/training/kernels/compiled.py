@@ -30,7 +30,10 @@ _SIGNATURES = {
     "_blend": f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})",
     "_mix": f"void({_TABLE},{_TABLE},{_TABLE})",
     "_gram": f"void({_F32},{_TABLE},{_F32},{_TABLE})",
-    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
+    "_dot": f"float64({_TABLE},{_TABLE})",
+    "_advance": f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)",
+    "_redirect": f"void({_TABLE},{_TABLE},{_TABLE},float32)",
+    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
     f"{_F32},{_TABLE},int64)",
 }
 _compiling = Lock()
@@ -95,6 +98,20 @@ class CompiledKernels:
         """See `Kernels.solve`."""
         *arrays, corner = rows
         return float(_compiled(_solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """See `Kernels.dot`."""
+        return float(_compiled(_dot)(left, right))
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """See `Kernels.advance`."""
+        return float(_compiled(_advance)(solution, residual, direction, product, diagonal, length))
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """See `Kernels.redirect`."""
+        _compiled(_redirect)(direction, residual, diagonal, ratio)
 
 
 @cache
@@ -242,7 +259,7 @@ def _fit(  # type: ignore[no-untyped-def]
 
 
 def _solve(  # type: ignore[no-untyped-def]
-    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum,
+    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum, mean,
     corner, bordered, right_own, right, steps,
 ):  # fmt: skip
     d = table.shape[1]
@@ -266,10 +283,9 @@ def _solve(  # type: ignore[no-untyped-def]
         energy += observed + u * (c * (corner * u + 2 * cross) + p * u)
         below = zero
         for e in range(first, last):
-            b, w = right[indices[e]], weights[e]
-            below += w
-            for j in range(d):
-                diagonal[j] += w * b[j] * b[j]
+            below += weights[e]
+        for j in range(d):
+            diagonal[j] += below * mean[j]
         below += c * corner + p
         left = pull - c * (corner * u + cross) - p * u if bordered else zero
         heading = left / below
@@ -372,3 +388,38 @@ def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
                 w, row = weights[i, j], rows[r * a + i]
                 for m in range(d):
                     target[m] += w * row[m]
+
+
+def _dot(left, right):  # type: ignore[no-untyped-def]
+    n, d = left.shape
+    total = 0.0
+    for r in range(n):
+        a, b = left[r], right[r]
+        row = np.float32(0.0)
+        for j in range(d):
+            row += a[j] * b[j]
+        total += float(row)
+    return total
+
+
+def _advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
+    n, d = solution.shape
+    total = 0.0
+    for r in range(n):
+        x, left, along, moved, below = solution[r], residual[r], direction[r], product[r], diagonal[r]
+        row = np.float32(0.0)
+        for j in range(d):
+            x[j] += length * along[j]
+            remains = left[j] - length * moved[j]
+            left[j] = remains
+            row += remains * remains / below[j]
+        total += float(row)
+    return total
+
+
+def _redirect(direction, residual, diagonal, ratio):  # type: ignore[no-untyped-def]
+    n, d = direction.shape
+    for r in range(n):
+        along, left, below = direction[r], residual[r], diagonal[r]
+        for j in range(d):
+            along[j] = left[j] / below[j] + ratio * along[j]

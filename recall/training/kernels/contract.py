@@ -48,6 +48,7 @@ class Rows(NamedTuple):
         penalty: float32 [F], positive.
         share: float32 [n].
         base, border, spectrum: float32 [d].
+        mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
         corner: nothing where the own parts are not solved for and stay as they are.
     """
 
@@ -59,6 +60,7 @@ class Rows(NamedTuple):
     base: Float32
     border: Float32
     spectrum: Float32
+    mean: Float32
     corner: float | None
 
 
@@ -199,4 +201,27 @@ class Kernels(Protocol):
         Returns:
             The sum of all of that after the steps.
         """
+        ...
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """The sum of all products of two tables, float32 [n, d] each."""
+        ...
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """solution += length direction;  residual -= length product.
+
+        Args:
+            solution, residual: float32 [n, d], changed in place.
+            direction, product, diagonal: float32 [n, d].
+            length: of the step.
+
+        Returns:
+            The sum of residual^2 / diagonal after it.
+        """
+        ...
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
         ...

@@ -1,12 +1,12 @@
 """The inner loops from torch's own sparse products, several times slower than compiled ones."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recall.training.conjugate import conjugate_gradients
 from recall.training.kernels.contract import Entries, Float32, Int32, Rows, UInt8
 
 
@@ -104,13 +104,51 @@ class PortableKernels:
         target, energy = pull(start, (1.0, -1.0), others[0])
         target -= share * (base + start @ gram) + penalty * start
         energy += float((start * (share * (2 * base + start @ gram) + penalty * start)).double().sum())
-        pattern = _csr(pairs, len(others[0]))
-        squares = torch.from_numpy(others[1]).square()
-        diagonal = pattern @ torch.cat([torch.ones(len(squares), 1), squares], dim=1) + share * gram.diagonal() + penalty
-        step, decrease = conjugate_gradients(operator, target * moves, diagonal, steps, apart=True)
+        seen = _csr(pairs, len(others[0])) @ torch.ones(len(others[0]), 1)
+        mean = torch.from_numpy(np.append(np.float32(1), rows.mean))
+        diagonal = seen * mean + share * gram.diagonal() + penalty
+        step, decrease = _row_by_row(operator, target * moves, diagonal, steps)
         own[chosen] += step[:, 0]
         table[chosen] += step[:, 1:]
         return energy - decrease
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """See `Kernels.dot`."""
+        return float(np.einsum("nd,nd->n", left, right).sum(dtype=np.float64))
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """See `Kernels.advance`."""
+        torch.from_numpy(solution).add_(torch.from_numpy(direction), alpha=length)
+        torch.from_numpy(residual).sub_(torch.from_numpy(product), alpha=length)
+        return self.dot(residual, residual / diagonal)
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """See `Kernels.redirect`."""
+        torch.from_numpy(direction).mul_(ratio).addcdiv_(torch.from_numpy(residual), torch.from_numpy(diagonal))
+
+
+def _row_by_row(operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int) -> tuple[Tensor, float]:
+    """Conjugate gradients for rows that are systems of their own, with steps of their own: see `conjugate_gradients`."""
+    solution, residual, decrease = torch.zeros_like(target), target, 0.0
+    direction = residual / diagonal
+    energy = (residual * direction).sum(1, keepdim=True)
+    for _ in range(steps):
+        product = operator(direction)
+        length = _ratio(energy, (direction * product).sum(1, keepdim=True))
+        solution.addcmul_(direction, length)
+        residual = residual - product * length
+        decrease += float((length * energy).double().sum())
+        following = (residual * residual / diagonal).sum(1, keepdim=True)
+        direction.mul_(_ratio(following, energy)).addcdiv_(residual, diagonal)
+        energy = following
+    return solution, decrease
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, and 0 where a system is solved already; what is not finite stays so."""
+    return torch.where(below == 0, torch.zeros_like(above), above / below)
 
 
 def _csr(entries: Entries, columns: int) -> Tensor:

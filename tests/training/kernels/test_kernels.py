@@ -140,7 +140,7 @@ def test_solve_ends_at_the_least(kernels, corner):
     if corner is None:
         border[:] = 0
     before = own.copy(), table.copy()
-    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, corner)
+    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, np.ones(d, dtype=np.float32), corner)
     loss = kernels.solve(pairs, rows, others, 30)
 
     x = np.concatenate([np.ones((m, 1)), others[1]], axis=1)  # [1 ; partner]
@@ -159,6 +159,21 @@ def test_solve_ends_at_the_least(kernels, corner):
     untouched = np.setdiff1d(np.arange(n + 2), owners)
     assert (own[untouched] == before[0][untouched]).all()
     assert (table[untouched] == before[1][untouched]).all()
+
+
+def test_steps_of_conjugate_gradients(kernels, d):
+    rng = np.random.default_rng(9)
+    solution, residual, direction, product = (normal(rng, 20, d) for _ in range(4))
+    diagonal = np.abs(normal(rng, 20, d)) + np.float32(0.5)
+    assert kernels.dot(direction, product) == pytest.approx((direction.astype(np.float64) * product).sum(), abs=1e-3)
+    expected = solution + 0.7 * direction, residual - 0.7 * product
+    energy = kernels.advance(solution, residual, direction, product, diagonal, 0.7)
+    close(solution, expected[0])
+    close(residual, expected[1])
+    assert energy == pytest.approx((expected[1] ** 2 / diagonal).sum(), rel=1e-4)
+    turned = residual / diagonal + 0.3 * direction
+    kernels.redirect(direction, residual, diagonal, 0.3)
+    close(direction, turned)
 
 
 def test_what_is_not_a_number_is_not_lost(kernels):

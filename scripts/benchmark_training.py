@@ -1,0 +1,250 @@
+"""Train on ids side by side with other programs, then on more and more data, and say where the time goes.
+
+    python scripts/benchmark_training.py --data ../shared/data --peers ../peers
+    python scripts/benchmark_training.py --quick --check
+
+On ml-1m (last item of each user, NDCG@10) and gowalla (its own split, NDCG@20) this solver, implicit's ALS and BPR and
+LightFM's WARP train in turn, each in a process of its own, with equal k and threads; after every step its vectors are
+kept, and all are judged by one evaluation over the whole catalogue. Each peer is looked for in PEERS/implicit and
+PEERS/lightfm, environments made by `python -m venv`, and in the Python that runs this; what is not there is skipped with
+a word. Settings were chosen with `--tune`, which tries a grid for each method on a part of the training pairs.
+
+Results go to docs/benchmarks.md. `--check` exits with 1 and names each figure that is missed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from report_sections import replace_section
+from training.methods import SETTINGS, TITLES, Run, candidates, python_of, run
+from training.splits import AT, Split
+
+ROOT = Path(__file__).resolve().parents[1]
+GROWTH = Path(__file__).parent / "training" / "growth.py"
+BARS = {"als": 0.5, "warp": 0.1}
+"""The solver reaches a peer's best NDCG in at most this share of its seconds."""
+FLAT = 1.5  # of the smallest, what seconds and bytes an interaction may be at any size
+SAME = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured number and the bar that it must not be above (or below, where it is to be large)."""
+
+    name: str
+    value: float
+    bar: float
+    large: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the number is on the right side of its bar."""
+        return self.value >= self.bar if self.large else self.value <= self.bar
+
+    def __str__(self) -> str:
+        bound = "at least" if self.large else "at most"
+        return f"{'met   ' if self.met else 'MISSED'}  {self.name}: {self.value:.3f}, {bound} {self.bar:g}"
+
+
+def main() -> int:
+    """Run from the command line; returns the exit code."""
+    given = _arguments()
+    if given.tune:
+        return tune(given)
+    text, figures = [], []
+    for name in AT:
+        folder = given.data / name
+        if not (folder / "interactions.parquet").is_file():
+            print(f"{name}: skipped, {folder} holds no interactions.parquet")
+            continue
+        part, found = side_by_side(name, folder, given)
+        text.append(part)
+        figures += found
+    part, found = growth(given)
+    text.append(part)
+    figures += found
+    text.append("\n".join(str(figure) for figure in figures).join(("```\n", "\n```")))
+    text.append(f"Machine: {_machine()}. Command: `{_command()}`.")
+    whole = "## Training\n\n" + "\n\n".join(text)
+    replace_section(given.report, "training", whole)
+    print(f"\n{whole}\n\nwritten to {given.report}")
+    missed = [figure for figure in figures if not figure.met]
+    for figure in missed:
+        print(f"missed: {figure.name}", file=sys.stderr)
+    return 1 if given.check and missed else 0
+
+
+def side_by_side(name: str, folder: Path, given: argparse.Namespace) -> tuple[str, list[Figure]]:
+    """All methods on one data set, in turn and again."""
+    split = Split.read(name, folder, tuning=False, requests=given.requests)
+    runs: dict[str, list[Run]] = {}
+    pythons = {method: python_of(method, given.peers) for method in TITLES}
+    skipped = [TITLES[method] for method, python in pythons.items() if python is None]
+    for count in range(given.rounds):
+        for method, python in pythons.items():
+            if python is not None:
+                found = run(method, python, split, SETTINGS[name][method], given.k, given.threads, given.quick)
+                runs.setdefault(method, []).append(found)
+                reached = f"NDCG@{AT[name]} {found.best:.4f} after {found.reached(found.best):.1f} s"
+                print(f"{name} {count + 1}/{given.rounds} {TITLES[method]:14} {reached}, {found.seconds[-1]:.1f} s in all")
+    figures = []
+    head = f"NDCG@{AT[name]}"
+    lines = [
+        f"### {name}, ids only, k = {given.k}, {given.threads} threads",
+        "",
+        f"| method | best {head} | seconds to it | this solver's seconds to that {head} | share | peak memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, own in runs.items():
+        best = statistics.median(one.best for one in own)
+        seconds = statistics.median(one.reached(one.best) or 0.0 for one in own)
+        ours, share = _share(runs["solver"], own)
+        memory = f"{statistics.median(one.peak for one in own) / 1e6:.0f}"
+        memory += f" ({statistics.median(one.peak - one.before for one in own) / 1e6:.0f} for training)"
+        told = ("", "") if method == "solver" else ("never", "-") if ours is None else (f"{ours:.2f}", f"{share:.3f}")
+        lines.append(f"| {TITLES[method]} | {best:.4f} | {seconds:.2f} | {told[0]} | {told[1]} | {memory} |")
+        if method in BARS:
+            value = float("inf") if ours is None else share
+            figures.append(Figure(f"{name}: share of {TITLES[method]}'s seconds to its best", value, BARS[method]))
+    loading = statistics.median(one.loading for one in runs["solver"])
+    lines += ["", f"Medians of {given.rounds} rounds. Before it trains, this solver loads compiled code in {loading:.1f} s."]
+    if skipped:
+        lines[-1] += f" Not installed, and so skipped: {', '.join(skipped)}."
+    return "\n".join(lines), figures
+
+
+def _share(ours: list[Run], theirs: list[Run]) -> tuple[float | None, float]:
+    """Median seconds until our runs reached the best of theirs, and their share of the seconds that theirs took."""
+    seconds, shares = [], []
+    for own, other in zip(ours, theirs, strict=True):
+        mine, its = own.reached(other.best), other.reached(other.best)
+        if mine is None or its is None:
+            return None, 0.0
+        seconds.append(mine)
+        shares.append(mine / its)
+    return statistics.median(seconds), statistics.median(shares)
+
+
+def growth(given: argparse.Namespace) -> tuple[str, list[Figure]]:
+    """Made-up data of several sizes, what the machine is used for, and lists at 1 and 2 threads."""
+    results = []
+    for size in given.sizes:
+        results.append(_measured("sweep", size, given.k, given.threads))
+        last = results[-1]
+        print(f"{last['interactions']:,} interactions: {last['sweep']:.2f} s a sweep, {last['bytes']:.0f} bytes an interaction")
+    each = [1e9 * one["sweep"] / one["interactions"] for one in results]
+    lines = [
+        f"### Growth, two fields beside the ids of both sides, k = {given.k}, {given.threads} threads",
+        "",
+        "| interactions | seconds to open | seconds a sweep | ns an interaction | peak bytes an interaction |",
+        "|---|---|---|---|---|",
+    ]
+    for one, nanoseconds in zip(results, each, strict=True):
+        row = (f"{one['interactions']:,}", f"{one['opening']:.2f}", f"{one['sweep']:.2f}", f"{nanoseconds:.0f}")
+        lines.append(f"| {' | '.join(row)} | {one['bytes']:.0f} |")
+    largest = results[-1]
+    lines += [
+        "",
+        f"Where a sweep over {largest['interactions']:,} interactions goes ({largest['name']}):",
+        "",
+        *_profile(largest, given),
+    ]
+    same = _measured("agree", given.sizes[0], given.k)["agree"]
+    lines += ["", f"Top-20 lists at 1 and 2 threads from one seed are the same in {100 * same:.2f} % of places."]
+    bytes_each = [one["bytes"] for one in results]
+    return "\n".join(lines), [
+        Figure("seconds an interaction, largest of all sizes to the first", max(each) / each[0], FLAT),
+        Figure("bytes an interaction, largest of all sizes to the first", max(bytes_each) / bytes_each[0], FLAT),
+        Figure("top-20 lists at 1 and 2 threads, same places", same, SAME, large=True),
+    ]
+
+
+def _profile(one: dict[str, Any], given: argparse.Namespace) -> list[str]:
+    available = one["wall"] * given.threads
+    lines = ["| loop | share of thread time | GFLOP/s a thread | GB/s a thread |", "|---|---|---|---|"]
+    seconds = flops = moved = 0.0
+    for name, spent in sorted(one["kernels"].items(), key=lambda item: -item[1][0]):
+        lines.append(
+            f"| {name} | {spent[0] / available:.1%} | {spent[1] / spent[0] / 1e9:.1f} | {spent[2] / spent[0] / 1e9:.1f} |"
+        )
+        seconds, flops, moved = seconds + spent[0], flops + spent[1], moved + spent[2]
+    lines.append(f"| tables of conjugate gradients, sums of shards, waiting | {1 - seconds / available:.1%} | | |")
+    rates = flops / seconds * given.threads, moved / seconds * given.threads
+    text = (
+        f"While they run, the loops do {rates[0] / 1e9:.0f} GFLOP/s, {rates[0] / one['peak_flops']:.0%} of the"
+        f" {one['peak_flops'] / 1e9:.0f} of a product of large matrices, and go through rows at {rates[1] / 1e9:.0f} GB/s,"
+        f" {rates[1] / one['peak_bytes']:.0%} of the {one['peak_bytes'] / 1e9:.0f} at which memory is copied (most rows lie in"
+        " caches)."
+    )
+    return [*lines, "", text]
+
+
+def _measured(what: str, *numbers: int) -> dict[str, Any]:
+    command = [sys.executable, str(GROWTH), what, *(str(number) for number in numbers)]
+    places = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=places)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def tune(given: argparse.Namespace) -> int:
+    """Try every method's grid on a part of the training pairs; prints all that was found, best first."""
+    for name in AT:
+        split = Split.read(name, given.data / name, tuning=True, requests=given.requests)
+        for method in TITLES:
+            python = python_of(method, given.peers)
+            if python is None:
+                print(f"{name} {TITLES[method]}: skipped, not installed")
+                continue
+            found = [
+                (run(method, python, split, settings, given.k, given.threads, given.quick).best, json.dumps(settings))
+                for settings in candidates(method)
+            ]
+            for best, settings in sorted(found, reverse=True):
+                print(f"{name} {TITLES[method]}: {best:.4f} {settings}", flush=True)
+    return 0
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _command() -> str:
+    return " ".join(["python", "scripts/benchmark_training.py", *sys.argv[1:]])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(os.environ.get("RECALL_DATA", "../shared/data"))
+    parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
+    parser.add_argument("--peers", type=Path, help="folder of the peers' environments")
+    parser.add_argument("--quick", action="store_true", help="one round, half the steps, two sizes: under ten minutes")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a figure is missed")
+    parser.add_argument("--tune", action="store_true", help="look for settings instead, without the test part")
+    parser.add_argument("--k", type=int, default=64, help="factors (default 64)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of every method (default all)")
+    parser.add_argument("--rounds", type=int, help="times that each method is run (default 3, with --quick 1)")
+    parser.add_argument("--requests", type=int, default=6100, help="users that are asked for at most (default 6100)")
+    parser.add_argument("--sizes", type=int, nargs="+", help="interactions made up (default 1, 3, 10 and 30 million)")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks.md", help="where the results go")
+    given = parser.parse_args()
+    given.rounds = given.rounds or (1 if given.quick else 3)
+    given.sizes = given.sizes or [1_000_000, 3_000_000, *(() if given.quick else (10_000_000, 30_000_000))]
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""How the solver grows with the data, how well it uses the machine, and whether threads change its lists.
+
+    python scripts/training/growth.py sweep INTERACTIONS K THREADS      one line of JSON
+    python scripts/training/growth.py agree INTERACTIONS K
+
+The data are made up: users and items with an id and two more fields each, popularity as a power of the rank.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from recall.config import SquareConfig
+from recall.evaluation.lists import ItemLists
+from recall.evaluation.ranking import top_rows
+from recall.features.sparse import SparseRows
+from recall.models.batch import SparseBatch
+from recall.models.fm import FactorizationMachine
+from recall.training.kernels.choice import load_kernels
+from recall.training.kernels.contract import Kernels
+from recall.training.pairs import ObservedPairs
+from recall.training.whole_catalogue import WholeCatalogueSolver
+
+CONFIG = SquareConfig(steps=3, unobserved=20, popularity=0.25, regularisation=0.002)
+SWEEPS = 4  # the first one is not counted: it touches memory for the first time
+TOP = 20
+
+
+def generated(interactions: int) -> ObservedPairs:
+    """About so many pairs: 50 to a user, 300 to an item."""
+    rng = np.random.default_rng(0)
+    users, items = interactions // 50, interactions // 300
+    cumulative = np.cumsum(1.0 / (10 + np.arange(items)) ** 0.7)
+    drawn = rng.random(interactions, dtype=np.float32) * np.float32(cumulative[-1])
+    chosen = np.minimum(np.searchsorted(cumulative.astype(np.float32), drawn), items - 1)
+    pairs = ItemLists.from_pairs(rng.integers(0, users, interactions), rng.permutation(items)[chosen], users)
+    weights = np.ones(len(pairs.items), dtype=np.float32)
+    return ObservedPairs(_rows(rng, users, 100, 12), _rows(rng, items, 300, 40), pairs.indptr, pairs.items, weights)
+
+
+def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
+    """An id and a value of each further field."""
+    columns = [np.arange(n)]
+    for size in sizes:
+        columns.append(rng.integers(0, size, n) + columns[0].max() + 1 + sum(sizes[: len(columns) - 1]))
+    indices = np.stack(columns, axis=1).astype(np.int32).reshape(-1)
+    indptr = np.arange(n + 1, dtype=np.int64) * len(columns)
+    return SparseRows(indptr, indices, np.ones(len(indices), dtype=np.float32), n + sum(sizes))
+
+
+class WatchedKernels:
+    """Kernels that count their seconds, their arithmetic and the bytes of the rows that they go through."""
+
+    def __init__(self) -> None:
+        self._kernels: Kernels = load_kernels()
+        self._lock = Lock()
+        self.name, self.threads = self._kernels.name, self._kernels.threads
+        self.spent: dict[str, list[float]] = {}
+
+    def clear(self) -> None:
+        """Begin to count."""
+        self.spent.clear()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        kernel = getattr(self._kernels, name)
+
+        def watched(*given: Any) -> Any:
+            began = time.perf_counter()
+            result = kernel(*given)
+            seconds = time.perf_counter() - began
+            with self._lock:
+                spent = self.spent.setdefault(name, [0.0, 0.0, 0.0])
+                for place, amount in enumerate((seconds, *_work(name, given))):
+                    spent[place] += amount
+            return result
+
+        return watched
+
+
+def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
+    """Floating-point operations of a call, and bytes of the rows that it reads and writes."""
+    if name in ("gather", "scatter"):
+        entries, d = _entries(given[0]), given[3 if name == "gather" else 2].shape[1]
+        return 2.0 * entries * d, 4.0 * d * (entries * (1 if name == "gather" else 2) + given[0].n)
+    if name == "fit":
+        entries, d = _entries(given[0]), given[3][1].shape[1]
+        return 4.0 * entries * d, 4.0 * d * (entries + 3 * given[0].n)
+    if name == "shade":
+        return 3.0 * given[3].size, 8.0 * given[3].size
+    if name == "gram":
+        return float(given[1].size * (given[1].shape[1] + 1)), 4.0 * given[1].size
+    return 0.0, 0.0
+
+
+def _entries(x: Any) -> int:
+    return int(x.indptr[-1] - x.indptr[0])
+
+
+def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
+    """Seconds a sweep, memory, and what the loops made of the machine."""
+    torch.set_num_threads(threads)
+    _solver(generated(3000), k, load_kernels()).sweep()  # loads compiled code, which is no part of what the data need
+    before = _memory("VmRSS")
+    pairs = generated(interactions)
+    _forget_peak()
+    kernels = WatchedKernels()
+    began = time.perf_counter()
+    solver = _solver(pairs, k, kernels)
+    opened, seconds = time.perf_counter() - began, []
+    for count in range(SWEEPS):
+        if count == 1:
+            kernels.clear()
+        began = time.perf_counter()
+        solver.sweep()
+        seconds.append(time.perf_counter() - began)
+    counted = len(pairs.observed)
+    return {
+        "interactions": counted,
+        "opening": opened,
+        "sweep": float(np.median(seconds[1:])),
+        "bytes": (_memory("VmHWM") - before) / counted,
+        "wall": sum(seconds[1:]),
+        "kernels": dict(kernels.spent),
+        **probe(threads),
+        "name": kernels.name,
+    }
+
+
+def probe(threads: int) -> dict[str, float]:
+    """What the machine can do: a product of matrices, FLOP/s, and a copy of a large array, bytes read and written a second."""
+    torch.set_num_threads(threads)
+    square, large = torch.rand(2048, 2048), torch.rand(1 << 26)
+    target = torch.empty_like(large)
+    product = min(_timed(lambda: torch.mm(square, square)) for _ in range(5))
+    copy = min(_timed(lambda: target.copy_(large)) for _ in range(5))
+    return {"peak_flops": 2 * 2048**3 / product, "peak_bytes": 2 * 4 * len(large) / copy}
+
+
+def _solver(pairs: ObservedPairs, k: int, kernels: Kernels) -> WholeCatalogueSolver:
+    model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, k)
+    model.initialise(0.1, torch.Generator().manual_seed(0))
+    return WholeCatalogueSolver(model, pairs, CONFIG, kernels)
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def agree(interactions: int, k: int) -> dict[str, float]:
+    """The share of places of the users' top lists that are the same at 1 and 2 threads from one seed."""
+    pairs = generated(interactions)
+    asked = np.arange(min(2000, len(pairs.contexts)))
+    lists = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        solver = _solver(pairs, k, load_kernels())
+        for _ in range(6):
+            solver.sweep()
+        with torch.no_grad():
+            phi = solver.model.user_vectors(SparseBatch.of(pairs.contexts.take(asked))).numpy()
+            psi = solver.model.item_vectors(SparseBatch.of(pairs.items)).numpy()
+        lists.append(top_rows(phi, psi, ItemLists(pairs.indptr, pairs.observed).take(asked), TOP))
+    return {"agree": float((lists[0] == lists[1]).mean())}
+
+
+def _memory(name: str) -> int:
+    """A figure of this process in bytes, as Linux tells it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+
+
+def _forget_peak() -> None:
+    """Let the peak of memory be counted from now on: making up the data is not training."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    what, *numbers = sys.argv[1:]
+    print(json.dumps({"sweep": sweep, "agree": agree}[what](*(int(number) for number in numbers))))

@@ -1,0 +1,142 @@
+"""The methods that are compared, their settings, and how one is run in an environment of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.splits import Split
+
+RUNNER = Path(__file__).parent / "runner.py"
+PACKAGES = {"als": "implicit", "bpr": "implicit", "warp": "lightfm"}
+TITLES = {"solver": "this solver", "als": "implicit ALS", "bpr": "implicit BPR", "warp": "LightFM WARP"}
+
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "solver": {
+        "unobserved": [10, 20, 40],
+        "popularity": [0.0, 0.25, 0.4],
+        "activity": [0.5],
+        "regularisation": [0.002, 0.004],
+        "nu": [1.0],
+        "cg_steps": [1],
+    },
+    "als": {"regularization": [0.1, 3.0, 10.0, 30.0], "alpha": [1.0, 3.0, 10.0]},
+    "bpr": {"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]},
+    "warp": {"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]},
+}
+"""What --tune tries, on a validation part of the training pairs."""
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "ml-1m": {
+        "solver": {"unobserved": 10, "popularity": 0.0, "activity": 0.5, "regularisation": 0.002, "nu": 1.0, "cg_steps": 1},
+        "als": {"regularization": 10.0, "alpha": 1.0},
+        "bpr": {"learning_rate": 0.03, "regularization": 0.01},
+        "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+    },
+    "gowalla": {
+        "solver": {"unobserved": 40, "popularity": 0.4, "activity": 0.5, "regularisation": 0.002, "nu": 1.0, "cg_steps": 1},
+        "als": {"regularization": 10.0, "alpha": 3.0},
+        "bpr": {"learning_rate": 0.03, "regularization": 0.01},
+        "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+    },
+}
+"""What --tune found best, without the test part."""
+
+LENGTHS = {"solver": (12, 1), "als": (15, 1), "bpr": (20, 8), "warp": (15, 3)}
+"""Steps that are kept, and epochs in each."""
+
+
+@dataclass
+class Run:
+    """What one run of a method came to.
+
+    Attributes:
+        seconds, ndcg: of each step.
+        loading: seconds to load the compiled code, before training.
+        peak, before: memory in bytes at its peak and when training began.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    ndcg: list[float] = field(default_factory=list)
+    loading: float = 0.0
+    peak: int = 0
+    before: int = 0
+
+    @property
+    def best(self) -> float:
+        """The best NDCG of all steps."""
+        return max(self.ndcg)
+
+    def reached(self, ndcg: float) -> float | None:
+        """Seconds of training until NDCG was at least this; None when it never was."""
+        return next((seconds for seconds, found in zip(self.seconds, self.ndcg, strict=True) if found >= ndcg), None)
+
+
+def python_of(method: str, peers: Path | None) -> str | None:
+    """The Python that has the method's package: ours, one in the folder of environments, or none."""
+    if method == "solver":
+        return sys.executable
+    package = PACKAGES[method]
+    found = None if peers is None else shutil.which(str(peers / package / "bin" / "python"))
+    for candidate in (found, sys.executable):
+        if (
+            candidate
+            and subprocess.run([candidate, "-c", f"import {package}"], capture_output=True, check=False).returncode == 0
+        ):
+            return candidate
+    return None
+
+
+def run(method: str, python: str, split: Split, settings: dict[str, Any], k: int, threads: int, quick: bool) -> Run:
+    """Train in a process of its own and judge every step.
+
+    Raises:
+        RuntimeError: the runner failed; says how.
+    """
+    steps, every = LENGTHS[method]
+    given = {**settings, "k": k, "threads": threads, "steps": steps // (2 if quick else 1), "every": every}
+    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") if method != "solver" else {}
+    root = RUNNER.parents[2]
+    places = {**os.environ, **one, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
+    result = Run()
+    with tempfile.TemporaryDirectory() as scratch:
+        split.write(Path(scratch) / "pairs.npz")
+        command = [python, str(RUNNER), method, str(Path(scratch) / "pairs.npz"), scratch, json.dumps(given)]
+        with (
+            open(Path(scratch) / "errors", "w+") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=places, cwd=root) as process,
+        ):
+            assert process.stdout is not None
+            lines = process.stdout.readlines()  # judged when training is over, so that nothing runs beside it
+            if process.wait():
+                errors.seek(0)
+                raise RuntimeError(f"{TITLES[method]}: {errors.read()[-2000:]}")
+        for line in lines:
+            _take(result, json.loads(line), split, Path(scratch))
+    return result
+
+
+def _take(result: Run, told: dict[str, Any], split: Split, folder: Path) -> None:
+    if "step" in told:
+        kept = np.load(folder / f"{told['step']}.npz")
+        result.seconds.append(told["seconds"])
+        result.ndcg.append(split.ndcg(kept["users"], kept["items"]))
+    else:
+        for name, value in told.items():
+            setattr(result, name, value)
+
+
+def candidates(method: str) -> Iterator[dict[str, Any]]:
+    """All settings of the method's grid."""
+    grid = GRIDS[method]
+    for values in product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))

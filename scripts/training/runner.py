@@ -1,0 +1,150 @@
+"""Train one method on pairs of ids and keep its vectors as it goes; run by the Python that has the method's package.
+
+    python scripts/training/runner.py METHOD PAIRS.npz OUT SETTINGS
+
+PAIRS.npz holds the training pairs as CSR (`indptr`, `indices`, `items`). OUT is a folder: step S leaves `S.npz` there,
+vectors whose inner product is the score, and a line of JSON on standard output with the seconds of training until then;
+keeping the vectors is not counted. The last line has the peak of memory, and what it was when training began. SETTINGS
+is JSON: `k`, `threads`, `steps`, `every` (epochs in a step) and what the method itself takes.
+
+Nothing outside numpy, scipy and the method's own package is imported, so that the script runs in any environment.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Vectors = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+class Clock:
+    """Seconds of training, with the time that is taken to keep vectors left out."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._step = 0
+        self.memory = _peak()
+        self._began = time.perf_counter()
+
+    def keep(self, vectors: Vectors) -> None:
+        """Stop, keep the vectors, say so and go on."""
+        stopped = time.perf_counter()
+        self._step += 1
+        users, items = vectors()
+        np.savez(self._out / f"{self._step}.npz", users=users.astype(np.float32), items=items.astype(np.float32))
+        print(json.dumps({"step": self._step, "seconds": stopped - self._began}), flush=True)
+        self._began += time.perf_counter() - stopped
+
+
+def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """The whole-catalogue solver over ids."""
+    import torch
+
+    from recall.config import SquareConfig
+    from recall.features.sparse import SparseRows
+    from recall.models.fm import FactorizationMachine
+    from recall.training.pairs import ObservedPairs
+    from recall.training.whole_catalogue import WholeCatalogueSolver
+
+    torch.set_num_threads(settings["threads"])
+    own = {name: settings[name] for name in ("unobserved", "popularity", "activity", "regularisation", "nu")}
+    config = SquareConfig(steps=settings["cg_steps"], **own)
+    users, items = len(data["indptr"]) - 1, int(data["items"])
+
+    def learner(indptr: np.ndarray, indices: np.ndarray, n: int) -> WholeCatalogueSolver:
+        ids = [SparseRows.single(np.arange(count, dtype=np.int32), count) for count in (n, items)]
+        pairs = ObservedPairs(*ids, indptr, indices, np.ones(len(indices), dtype=np.float32))
+        model = FactorizationMachine(n, items, settings["k"])
+        model.initialise(0.1, torch.Generator().manual_seed(0))
+        return WholeCatalogueSolver(model, pairs, config)
+
+    loading = time.perf_counter()
+    learner(np.array([0, 1]), data["indices"][:1], 1).sweep()
+    print(json.dumps({"loading": time.perf_counter() - loading}), flush=True)  # compiled code, from disk after the first time
+    clock = Clock(out)
+    one = learner(data["indptr"], data["indices"], users)
+    model = one.model
+
+    def vectors() -> tuple[np.ndarray, np.ndarray]:
+        factors, first = model.item_factors.detach().numpy(), model.item_weights.detach().numpy()[:, None]
+        phi = model.user_factors.detach().numpy()
+        return np.hstack([np.ones((users, 1), dtype=np.float32), phi]), np.hstack([first, factors])
+
+    for _ in range(settings["steps"]):
+        one.sweep()
+        clock.keep(vectors)
+    return clock
+
+
+def als(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """Alternating least squares of implicit."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    own = {name: settings[name] for name in ("regularization", "alpha")}
+    steps, threads = settings["steps"], settings["threads"]
+    model = AlternatingLeastSquares(settings["k"], iterations=steps, num_threads=threads, random_state=0, **own)
+    pairs, clock = _matrix(data), Clock(out)
+    model.fit(pairs, show_progress=False, callback=lambda *_: clock.keep(lambda: (model.user_factors, model.item_factors)))
+    return clock
+
+
+def bpr(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """BPR of implicit; its factors hold the item's bias."""
+    from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+    own = {name: settings[name] for name in ("learning_rate", "regularization")}
+    epochs, threads = settings["steps"] * settings["every"], settings["threads"]
+    model = BayesianPersonalizedRanking(settings["k"], iterations=epochs, num_threads=threads, random_state=0, **own)
+    pairs, clock = _matrix(data), Clock(out)
+
+    def keep(epoch: int, *_: Any) -> None:
+        if (epoch + 1) % settings["every"] == 0:
+            clock.keep(lambda: (model.user_factors, model.item_factors))
+
+    model.fit(pairs, show_progress=False, callback=keep)
+    return clock
+
+
+def warp(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """WARP of LightFM, its item biases as one more component."""
+    from lightfm import LightFM
+
+    own = {name: settings[name] for name in ("learning_rate", "item_alpha", "user_alpha", "max_sampled")}
+    model = LightFM(no_components=settings["k"], loss="warp", random_state=0, **own)
+    pairs, clock = _matrix(data).tocoo(), Clock(out)
+
+    def vectors() -> tuple[np.ndarray, np.ndarray]:
+        (item_bias, items), (_, users) = model.get_item_representations(), model.get_user_representations()
+        return np.hstack([np.ones((len(users), 1)), users]), np.hstack([item_bias[:, None], items])
+
+    for _ in range(settings["steps"]):
+        model.fit_partial(pairs, epochs=settings["every"], num_threads=settings["threads"])
+        clock.keep(vectors)
+    return clock
+
+
+METHODS = {"solver": solver, "als": als, "bpr": bpr, "warp": warp}
+
+
+def _matrix(data: Any) -> Any:
+    from scipy.sparse import csr_matrix
+
+    shape = (len(data["indptr"]) - 1, int(data["items"]))
+    return csr_matrix((np.ones(len(data["indices"]), dtype=np.float32), data["indices"], data["indptr"]), shape=shape)
+
+
+def _peak() -> int:
+    """Peak of resident memory in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    method, pairs, folder, given = sys.argv[1:]
+    watched = METHODS[method](np.load(pairs), json.loads(given), Path(folder))
+    print(json.dumps({"peak": _peak(), "before": watched.memory}), flush=True)
