@@ -78,6 +78,11 @@ class Anchored:
         """See Learner."""
         return self._learner.model
 
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return self._learner.note
+
     def sweep(self) -> float:
         """See Learner."""
         loss = self._learner.sweep()

@@ -84,8 +84,8 @@ class WholeCatalogueSolver:
 
     @property
     def note(self) -> str:
-        """What does the work."""
-        return f"inner loops by {self._kernels.name}"
+        """See Learner."""
+        return f"square loss with inner loops by {self._kernels.name}"
 
     @torch.no_grad()
     def sweep(self) -> float:
