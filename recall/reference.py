@@ -133,7 +133,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _variant(model: type[BaseModel]) -> str:
     for tag in _TAGS:
         if tag in model.model_fields:
-            return f"{tag} = {toml(get_args(model.model_fields[tag].annotation)[0])}"
+            return f"{tag} = {' or '.join(map(toml, get_args(model.model_fields[tag].annotation)))}"
     raise TypeError(f"{model.__name__} is one of several kinds of section but has none of the keys {_TAGS}")
 
 

@@ -131,7 +131,7 @@ def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) 
 def _joint(configs: Sequence[RunConfig]) -> RunConfig:
     """The first, reading all that any of the models reads of a request. Raises ConfigError when they read other data."""
     times = {config.data.time for config in configs} - {None}
-    data = [config.data.model_copy(update={"time": None, "carve": 0.0}) for config in configs]
+    data = [config.data.model_copy(update={"time": None, "carve": 0.0, "half_life": None}) for config in configs]
     if len(times) > 1 or any(one != data[0] for one in data):
         raise ConfigError(
             "the configurations read different data", where="data", mend="Compare models of one table and one split"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recall.data.dataset import Dataset
@@ -52,7 +54,16 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Da
             *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
         )
     )
-    return replace(dataset, events=pl.concat([events, dataset.events]).sort("user", maintain_order=True))
+    together = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
+    return replace(dataset, events=together, negatives=_moved(dataset, events["user"].to_numpy()))
+
+
+def _moved(dataset: Dataset, user: npt.NDArray[np.integer]) -> pl.DataFrame | None:
+    """The negatives, each after the earlier interactions of its user too; user integer [m], whose those are."""
+    if dataset.negatives is None:
+        return None
+    earlier = np.cumsum(np.bincount(user, minlength=len(dataset.users)))
+    return dataset.negatives.with_columns(before=pl.col("before") + pl.Series(earlier[dataset.negatives["user"].to_numpy()]))
 
 
 def _oldest_first(record: Record) -> list[str]:

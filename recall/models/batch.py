@@ -54,6 +54,11 @@ class SparseBatch(NamedTuple):
         """Number of rows."""
         return len(self.indptr) - 1
 
+    @property
+    def single(self) -> bool:
+        """Whether no row holds more than one entry."""
+        return self.n == 0 or int(self.indptr.diff().max()) <= 1
+
     def weighted_sum(self, table: Tensor) -> Tensor:
         """sum_j x_j table[j] for every row: table [n_features, ...] -> [n, ...]."""
         shape = (self.n, *table.shape[1:])

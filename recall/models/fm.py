@@ -69,6 +69,8 @@ class FactorizationMachine(Model):
 
 def _pairs(rows: SparseBatch, factors: Tensor, total: Tensor) -> Tensor:
     """sum_{j<l} <v_j, v_l> x_j x_l within every row, given its sum of v_j x_j [n, k]: [n]."""
+    if rows.single:  # ids alone: nothing to pair, and a whole catalogue of squares saved at every step
+        return total.new_zeros(len(total))
     return 0.5 * (total.square().sum(-1) - _squares(rows, factors))
 
 

@@ -26,13 +26,15 @@ from recall.training.steps import StepRule
 class _Vectors(nn.Module):
     """What an objective sees of a model, as one call."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, with_offset: bool) -> None:
         super().__init__()
         self.model = model
+        self._with_offset = with_offset
 
     def forward(self, users: SparseBatch, items: SparseBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """User vectors, item vectors and user offsets."""
-        return self.model.user_vectors(users), self.model.item_vectors(items), self.model.user_offset(users)
+        """User vectors, item vectors and user offsets, which are 0 where nobody looks at them."""
+        offset = self.model.user_offset(users) if self._with_offset else users.weights.new_zeros(users.n)
+        return self.model.user_vectors(users), self.model.item_vectors(items), offset
 
 
 class GradientLearner(Generic[BatchT]):
@@ -62,7 +64,7 @@ class GradientLearner(Generic[BatchT]):
             seed: of order and draws.
         """
         self.model = model
-        self._vectors = _Vectors(model)
+        self._vectors = _Vectors(model, objective.with_offset)
         self._pairs = pairs
         self._objective = objective
         self._rule = rule

@@ -11,10 +11,10 @@ EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.tom
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_show_prints_every_setting_as_toml_that_means_the_same(run, path: Path) -> None:
-    ended = run("config", "show", path, "--set", "train.sweeps=3")
+    ended = run("config", "show", path, "--set", "evaluation.intervals=3")
     assert ended.code == 0
     again = RunConfig.model_validate(tomllib.loads(ended.out))
-    assert again == load_config(path, ["train.sweeps=3"])
+    assert again == load_config(path, ["evaluation.intervals=3"])
 
 
 def test_show_prints_json_too(run) -> None:
@@ -22,9 +22,9 @@ def test_show_prints_json_too(run) -> None:
 
 
 def test_a_wrong_key_is_refused_with_the_nearest_one(run) -> None:
-    ended = run("config", "show", EXAMPLES[0], "--set", "train.sweps=3")
+    ended = run("config", "show", EXAMPLES[0], "--set", "evaluation.interval=3")
     assert ended.code == 78
-    assert "Did you mean 'sweeps'?" in ended.err
+    assert "Did you mean 'intervals'?" in ended.err
 
 
 def test_the_schema_is_the_model_s(run) -> None:

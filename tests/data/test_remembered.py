@@ -1,12 +1,15 @@
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from recall.data.dataset import Dataset
+from recall.config import parse_config
+from recall.data.dataset import Dataset, load_dataset
 from recall.data.history import previous_items
 from recall.data.remembered import with_remembered
 from recall.data.split import REMEMBERED
+from tests.conftest import TINY
 
 
 @dataclass
@@ -33,3 +36,22 @@ def test_what_is_remembered_comes_first_and_does_not_train(tiny_dataset: Dataset
 
 def test_nothing_to_remember_changes_nothing(tiny_dataset: Dataset) -> None:
     assert with_remembered(tiny_dataset, []).events.equals(tiny_dataset.events)
+
+
+def test_what_was_shown_and_not_taken_keeps_its_place(tiny_folder: Path) -> None:
+    """A negative comes after the same interactions as before, and after all that is remembered of its user."""
+    interactions = pl.read_parquet(tiny_folder / "interactions.parquet")
+    labelled = interactions.with_columns(
+        pl.Series("taken", np.random.default_rng(0).random(len(interactions)) < 0.7).cast(pl.Int8)
+    )
+    labelled.write_parquet(tiny_folder / "interactions.parquet")
+    data = {**TINY["data"], "label": "taken", "split": {"by": "none"}}
+    dataset = load_dataset(parse_config({**TINY, "data": data}), tiny_folder)
+    remembered = with_remembered(dataset, [("u1", Known(("i2", "i1"), ("i2", "i1"))), ("u4", Known(("i3",), ("i3",)))])
+    assert dataset.negatives is not None
+    assert remembered.negatives is not None
+    for old, new in zip(dataset.negatives.iter_rows(named=True), remembered.negatives.iter_rows(named=True), strict=True):
+        before = dataset.events[: old["before"]].filter(pl.col("user") == old["user"])
+        after = remembered.events[: new["before"]].filter(pl.col("user") == old["user"])
+        assert after.filter(pl.col("split") != REMEMBERED).equals(before)
+        assert (remembered.events[new["before"] :].filter(pl.col("user") == old["user"])["split"] != REMEMBERED).all()

@@ -52,6 +52,11 @@ class Objective(Protocol[BatchT]):
         ...
 
     @property
+    def with_offset(self) -> bool:
+        """Whether user offsets have a part in the loss; they have none where only the order of items counts."""
+        ...
+
+    @property
     def weight(self) -> float:
         """Observed weight of one pass: the loss is told for each unit of it."""
         ...

@@ -49,6 +49,7 @@ class InBatchSoftmax:
         self._temperature = temperature
         shares = np.bincount(pairs.observed, minlength=len(pairs.items)).clip(1) / len(pairs.observed)
         self._log_q = np.log(shares) if correct else None
+        self.with_offset = False
         self.size = len(pairs.observed)
         self.weight = float(pairs.weights.sum())
 

@@ -42,6 +42,7 @@ class LabelledLogLoss:
         self._items = np.concatenate([pairs.observed, shown.items]).astype(np.int64)
         self._weights = np.concatenate([pairs.weights, shown.weights])
         self._taken = np.repeat([1.0, 0.0], [len(pairs.observed), len(shown.items)]).astype(np.float32)
+        self.with_offset = True
         self.size = len(self._items)
         self.weight = float(self._weights.sum(dtype=np.float64))
 

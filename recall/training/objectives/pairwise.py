@@ -63,7 +63,7 @@ class Pairwise:
         self._source = source
         self._negatives = negatives
         self._loss = loss
-        self._with_offset = with_offset
+        self.with_offset = with_offset
         self.size = len(pairs.observed)
         self.weight = float(pairs.weights.sum())
 
@@ -92,7 +92,7 @@ class Pairwise:
         """See Objective."""
         users, items = phi[batch.owner], psi[batch.place]  # [P, dim] and [P, 1 + n, dim]
         scores = torch.einsum("pd,pnd->pn", users, items)
-        if self._with_offset:
+        if self.with_offset:
             scores += offset[batch.owner][:, None]
         scores.requires_grad_()
         with torch.enable_grad():
@@ -101,7 +101,7 @@ class Pairwise:
         by_phi = torch.zeros_like(phi).index_add_(0, batch.owner, torch.einsum("pn,pnd->pd", by_score, items))
         by_items = (by_score[:, :, None] * users[:, None, :]).flatten(0, 1)
         by_psi = torch.zeros_like(psi).index_add_(0, batch.place.flatten(), by_items)
-        by_offset = torch.zeros_like(offset).index_add_(0, batch.owner, by_score.sum(1)) if self._with_offset else None
+        by_offset = torch.zeros_like(offset).index_add_(0, batch.owner, by_score.sum(1)) if self.with_offset else None
         return Gradients(float(loss.detach()), by_phi, by_psi, by_offset)
 
 

@@ -43,6 +43,7 @@ class SampledSoftmax:
         self._negatives = Negatives(pairs, popularity)
         self._temperature = temperature
         self._samples = samples
+        self.with_offset = False
         self.size = len(pairs.contexts)
         self.weight = self._weights.total
 

@@ -63,6 +63,7 @@ class FullSoftmax:
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float) -> None:
         self._weights = ContextWeights(pairs, activity)
         self._temperature = temperature
+        self.with_offset = False
         self.size = len(pairs.contexts)
         self.weight = self._weights.total
 
