@@ -38,7 +38,7 @@ def test_the_solver_is_judged_step_by_step(scripts, folder):
     split = Split.read("ml-1m", folder, tuning=False, requests=50)
     assert len(split.users) == len(split.relevant) == 50
     found = run("solver", python_of("solver", None), split, SETTINGS["ml-1m"]["solver"], k=4, threads=1, quick=True)
-    assert len(found.seconds) == len(found.ndcg) == LENGTHS["solver"][0] // 2
+    assert len(found.seconds) == len(found.ndcg) == LENGTHS["solver"][0]
     assert found.seconds == sorted(found.seconds)
     assert found.reached(found.best) in found.seconds
     assert found.reached(1.1) is None
