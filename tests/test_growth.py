@@ -164,10 +164,17 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(
             assert float(found["user"][feature]) == pytest.approx(new / (new + remember * old) if new else 0.0)
 
 
-@pytest.mark.parametrize("kind", ["fwfm", "ffm"])
-def test_every_kind_of_model_goes_on(kind: str, tiny_folder: Path, tiny_additions: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [{"kind": "fwfm", "k": 2}, {"kind": "ffm", "k": 2}, {"kind": "fm", "k": 2, "cosine": True}, {"kind": "lr"}],
+    ids=lambda model: model["kind"],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_every_kind_of_model_goes_on(
+    alone: bool, model: dict[str, object], tiny_folder: Path, tiny_additions: Path, tmp_path: Path
+) -> None:
     """Before training a model that goes on scores as the bundle does: field weights and field factors included."""
-    values = {"model": {"kind": kind, "k": 2}, "train": {"objective": "softmax", "epochs": 1, "batch": 64}}
+    values = {"model": model, "train": {"objective": "softmax", "epochs": 1, "batch": 64}}
     config = parse_config({**TINY, **values})
     dataset = load_dataset(config, tiny_folder)
     encoder = FeatureEncoder.fit(dataset)
@@ -175,10 +182,10 @@ def test_every_kind_of_model_goes_on(kind: str, tiny_folder: Path, tiny_addition
     root = tmp_path / "bundles"
     export(trained.model, encoder, dataset, config, root)
     bundle = load_bundle(root)
-    ground = open_ground(config, root, tiny_additions, tiny_folder, root)
-    model = new_model(config.model, ground.encoder.user_fields, ground.encoder.item_fields)
-    ground.start.give(model)
-    tables = model.tables(ground.encoder.user_fields, ground.encoder.item_fields)
+    ground = open_ground(config, root, tiny_additions, None if alone else tiny_folder, root)
+    started = new_model(config.model, ground.encoder.user_fields, ground.encoder.item_fields)
+    ground.start.give(started)
+    tables = started.tables(ground.encoder.user_fields, ground.encoder.item_fields)
     positions = np.arange(len(dataset.events))
     before = bundle.tables.scores(
         build_contexts(dataset, bundle.encoder, positions).features, bundle.encoder.encode_items(dataset.items)

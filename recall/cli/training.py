@@ -43,6 +43,7 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
         screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
+        screen.note(trained.note)
         with screen.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)

@@ -39,6 +39,8 @@ class OpeningConfig(Section):
     """Weight of the squared size of the parameters, beside what each of them sees of the data."""
     nu: float = Field(default=1.0, ge=0, le=2)
     """Regularisation of a feature grows with this power of how much data it sees."""
+    first_order: float = Field(default=1.0, gt=0)
+    """Regularisation of first-order weights, as a multiple of that of factors."""
     drop: float = Field(default=0.05, ge=0, lt=1)
     """Share of contexts and items repeated with values dropped, which trains the unknown rows."""
     scale: float = Field(default=0.1, gt=0)

@@ -76,6 +76,11 @@ class GradientLearner(Generic[BatchT]):
             name: rule.optimiser(name, _as_rows(name, table.data)) for name, table in model.named_parameters()
         }
 
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return f"gradients by torch {torch.__version__}"
+
     def sweep(self) -> float:
         """Go once over the data in a new order; returns the loss for each unit of observed weight."""
         rng = np.random.default_rng([self._seed, self._epoch])

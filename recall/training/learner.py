@@ -16,6 +16,11 @@ class Learner(Protocol):
         """The model that is learned."""
         ...
 
+    @property
+    def note(self) -> str:
+        """What does the work, for whoever reads the report of a run."""
+        ...
+
     def sweep(self) -> float:
         """Go once over the data; returns the loss, for each unit of observed weight."""
         ...

@@ -27,6 +27,11 @@ class Opened:
         """See Learner."""
         return self._then.model
 
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return f"{self._opening.note}, then {self._then.note}"
+
     def sweep(self) -> float:
         """All of the opening, or one sweep of what follows; returns the last sweep's loss."""
         if self._opened:

@@ -35,6 +35,7 @@ class TrainResult:
         metrics: of that model on the validation part; empty when nothing was held out.
         start: the same of the model that training began with, where it was learnt before.
         seconds: spent in training, over all parts of a run that was resumed.
+        note: what did the work.
     """
 
     model: Model
@@ -43,6 +44,7 @@ class TrainResult:
     metrics: dict[str, float]
     seconds: float
     start: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -106,7 +108,7 @@ def train(
     )
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began)
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note)
 
 
 @torch.no_grad()

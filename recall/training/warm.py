@@ -78,6 +78,11 @@ class Anchored:
         """See Learner."""
         return self._learner.model
 
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return self._learner.note
+
     def sweep(self) -> float:
         """See Learner."""
         loss = self._learner.sweep()
@@ -108,7 +113,8 @@ class Anchored:
         k = self.model.k
         moment = torch.zeros(k, k, dtype=torch.float64)
         for name, table in factors.items():
-            moment += self._start[name].reshape(-1, k).double().t() @ table.reshape(-1, k).double()
+            start = self._start[name].flatten(0, -2).double()  # of a field-aware model one row for each feature and field
+            moment += start.t() @ table.flatten(0, -2).double()
         left, _, right = torch.linalg.svd(moment)
         turn: Tensor = left @ right
         return turn.float()

@@ -84,8 +84,8 @@ class WholeCatalogueSolver:
 
     @property
     def note(self) -> str:
-        """What does the work."""
-        return f"inner loops by {self._kernels.name}"
+        """See Learner."""
+        return f"square loss with inner loops by {self._kernels.name}"
 
     @torch.no_grad()
     def sweep(self) -> float:
@@ -122,7 +122,9 @@ class WholeCatalogueSolver:
         self._user_sees = squared_sums(pairs.contexts, np.stack([of_context, self._alpha_a], axis=1))
         self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
         self._user_penalty = _penalty(self._user_sees, total_b, config)
-        self._item_penalty = _penalty(self._item_sees, total_a, config)
+        width = 1 + self._form.item_table().shape[1]
+        self._item_penalty = _penalty(self._item_sees, total_a, config).repeat(1, width)
+        self._item_penalty[:, 0] *= config.first_order
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (self._weight * (1 + config.unobserved)) ** config.nu
 
@@ -177,7 +179,7 @@ class WholeCatalogueSolver:
         none = torch.zeros(self._form.dim)
         axes = (base.numpy(), none.numpy(), spectrum.numpy(), mean.numpy())
         share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
-        rows = Rows(apart.features, np.zeros_like(penalty), table.numpy(), penalty, share, *axes, None)
+        rows = Rows(apart.features, np.zeros_like(penalty), table.numpy(), penalty, penalty, share, *axes, None)
         apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
         self._form.set_user_table(table)
 
@@ -230,8 +232,9 @@ class WholeCatalogueSolver:
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
-        own, penalty, share = self.model.item_weights.detach(), self._item_penalty[:, 0].numpy(), items.summed(self._alpha_b)
-        rows = Rows(items.features, own.numpy(), table.numpy(), penalty, share, *axes, float(gram[0, 0]))
+        own, share = self.model.item_weights.detach(), items.summed(self._alpha_b)
+        own_penalty, penalty = (self._item_penalty[:, column].contiguous().numpy() for column in (0, -1))
+        rows = Rows(items.features, own.numpy(), table.numpy(), own_penalty, penalty, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
         self._form.set_item_table(table)

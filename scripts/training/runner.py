@@ -53,7 +53,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     from recall.training.whole_catalogue import WholeCatalogueSolver
 
     torch.set_num_threads(settings["threads"])
-    own = {name: settings[name] for name in ("unobserved", "popularity", "activity", "regularisation", "nu")}
+    own = {name: settings[name] for name in ("unobserved", "popularity", "activity", "regularisation", "nu", "first_order")}
     config = SquareConfig(steps=settings["cg_steps"], **own)
     users, items = len(data["indptr"]) - 1, int(data["items"])
 

@@ -45,12 +45,14 @@ def loss_by_definition(model, pairs, config):
     if isinstance(model, FieldWeightedFM):
         off = (model.field_weights - 1)[:, len(USERS) :].triu(-len(USERS))  # pairs with an item field
         loss = loss + config.regularisation * (s.sum() * (1 + config.unobserved)) ** config.nu * off.square().sum()
-    return (loss + (penalty_i * model.item_weights.square()).sum()) / s.sum(), dict(model.named_parameters())
+    return (loss + (config.first_order * penalty_i * model.item_weights.square()).sum()) / s.sum(), dict(
+        model.named_parameters()
+    )
 
 
 CONFIGS = [
     SquareConfig(unobserved=2.0, regularisation=0.05),
-    SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.5),
+    SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.5, first_order=3.0),
 ]
 
 

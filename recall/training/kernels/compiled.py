@@ -33,8 +33,8 @@ _SIGNATURES = {
     "_dot": f"float64({_TABLE},{_TABLE})",
     "_advance": f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)",
     "_redirect": f"void({_TABLE},{_TABLE},{_TABLE},float32)",
-    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,boolean,"
-    f"{_F32},{_TABLE},int64)",
+    "_solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,"
+    f"boolean,{_F32},{_TABLE},int64)",
 }
 _compiling = Lock()
 
@@ -259,7 +259,7 @@ def _fit(  # type: ignore[no-untyped-def]
 
 
 def _solve(  # type: ignore[no-untyped-def]
-    indptr, indices, weights, owners, own, table, penalty, share, base, border, spectrum, mean,
+    indptr, indices, weights, owners, own, table, own_penalty, penalty, share, base, border, spectrum, mean,
     corner, bordered, right_own, right, steps,
 ):  # fmt: skip
     d = table.shape[1]
@@ -270,7 +270,7 @@ def _solve(  # type: ignore[no-untyped-def]
     total = 0.0
     for r in range(len(indptr) - 1):
         o, first, last = owners[r], indptr[r], indptr[r + 1]
-        u, v, c, p = own[o], table[o], share[r], penalty[o]
+        u, v, c, q, p = own[o], table[o], share[r], own_penalty[o], penalty[o]
         # the gradient's half, downhill; what the loss is; the diagonal
         cross, energy = zero, 0.0
         for j in range(d):
@@ -280,14 +280,14 @@ def _solve(  # type: ignore[no-untyped-def]
             cross += border[j] * v[j]
             diagonal[j] = c * spectrum[j] + p
         pull, observed = _pull(indices, weights, first, last, one, -one, u, v, right_own, right, residual)
-        energy += observed + u * (c * (corner * u + 2 * cross) + p * u)
+        energy += observed + u * (c * (corner * u + 2 * cross) + q * u)
         below = zero
         for e in range(first, last):
             below += weights[e]
         for j in range(d):
             diagonal[j] += below * mean[j]
-        below += c * corner + p
-        left = pull - c * (corner * u + cross) - p * u if bordered else zero
+        below += c * corner + q
+        left = pull - c * (corner * u + cross) - q * u if bordered else zero
         heading = left / below
         moving = left * heading
         for j in range(d):
@@ -301,7 +301,7 @@ def _solve(  # type: ignore[no-untyped-def]
                 cross += border[j] * direction[j]
                 product[j] = c * (spectrum[j] * direction[j] + heading * border[j]) + p * direction[j]
             pull, observed = _pull(indices, weights, first, last, zero, one, heading, direction, nothing, right, product)
-            turn = pull + c * (corner * heading + cross) + p * heading if bordered else zero
+            turn = pull + c * (corner * heading + cross) + q * heading if bordered else zero
             along = heading * turn
             for j in range(d):
                 along += direction[j] * product[j]

@@ -45,7 +45,7 @@ class Rows(NamedTuple):
         owners: int32 [n], each once: rows of own and table.
         own: float32 [F].
         table: float32 [F, d].
-        penalty: float32 [F], positive.
+        own_penalty, penalty: float32 [F], positive.
         share: float32 [n].
         base, border, spectrum: float32 [d].
         mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
@@ -55,6 +55,7 @@ class Rows(NamedTuple):
     owners: Int32
     own: Float32
     table: Float32
+    own_penalty: Float32
     penalty: Float32
     share: Float32
     base: Float32
@@ -187,10 +188,10 @@ class Kernels(Protocol):
     def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
         """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
 
-        Row r of the tables, u = own[owners[r]] and v = table[owners[r]], is moved towards the least
+        Row r of the tables, o = owners[r] with u = own[o] and v = table[o], is moved towards the least
 
             sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
-            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + penalty[owners[r]] (u^2 + <v, v>)
+            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
 
         Args:
             pairs: n rows of pairs; indices are partners.

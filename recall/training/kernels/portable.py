@@ -83,7 +83,9 @@ class PortableKernels:
         chosen = torch.from_numpy(rows.owners).long()
         own, table = torch.from_numpy(rows.own), torch.from_numpy(rows.table)
         start = torch.cat([own[chosen, None], table[chosen]], dim=1)
-        share, penalty = torch.from_numpy(rows.share)[:, None], torch.from_numpy(rows.penalty)[chosen, None]
+        share = torch.from_numpy(rows.share)[:, None]
+        penalty = torch.from_numpy(rows.penalty)[chosen, None].repeat(1, start.shape[1])
+        penalty[:, 0] = torch.from_numpy(rows.own_penalty)[chosen]
         base = torch.from_numpy(np.append(np.float32(0), rows.base))
         gram = torch.diag(torch.from_numpy(np.append(np.float32(rows.corner or 0), rows.spectrum)))
         gram[0, 1:] = gram[1:, 0] = torch.from_numpy(rows.border)

@@ -135,12 +135,13 @@ def test_solve_ends_at_the_least(kernels, corner):
     pairs = pairs._replace(weights=np.abs(pairs.weights) + np.float32(0.1))
     others = normal(rng, m), normal(rng, m, d)
     own = normal(rng, n + 2) if corner else np.zeros(n + 2, dtype=np.float32)
-    table, penalty, share = normal(rng, n + 2, d), np.abs(normal(rng, n + 2)) + 1, np.abs(normal(rng, n))
+    table, share = normal(rng, n + 2, d), np.abs(normal(rng, n))
+    own_penalty, penalty = np.abs(normal(rng, 2, n + 2)) + 1
     base, border, spectrum = normal(rng, d), normal(rng, d) * np.float32(0.3), np.abs(normal(rng, d)) + 1
     if corner is None:
         border[:] = 0
     before = own.copy(), table.copy()
-    rows = Rows(owners, own, table, penalty, share, base, border, spectrum, np.ones(d, dtype=np.float32), corner)
+    rows = Rows(owners, own, table, own_penalty, penalty, share, base, border, spectrum, np.ones(d, dtype=np.float32), corner)
     loss = kernels.solve(pairs, rows, others, 30)
 
     x = np.concatenate([np.ones((m, 1)), others[1]], axis=1)  # [1 ; partner]
@@ -148,7 +149,7 @@ def test_solve_ends_at_the_least(kernels, corner):
     gram[0, 1:] = gram[1:, 0] = border
     w, total = dense(pairs, m), 0.0
     for r, o in enumerate(owners):
-        matrix = x.T @ (w[r][:, None] * x) + share[r] * gram + penalty[o] * np.eye(d + 1)
+        matrix = x.T @ (w[r][:, None] * x) + share[r] * gram + np.diag(np.append(own_penalty[o], np.full(d, penalty[o])))
         target = x.T @ (w[r] * (1 - others[0])) - share[r] * np.concatenate([[0.0], base])
         free = slice(0 if corner else 1, None)
         least = np.zeros(d + 1)
