@@ -38,6 +38,8 @@ class FeaturesApart:
         """
         if len(rows) == 0 or (np.diff(rows.indptr) != 1).any() or (rows.weights != 1).any():
             return None
+        if (np.diff(rows.indices) > 0).all():  # a row for each feature, in their order
+            return FeaturesApart(rows.indices, pairs, rows.indices)
         features, row = np.unique(rows.indices, return_inverse=True)
         owners = np.repeat(row, np.diff(pairs.indptr))
         # a pair that several rows of a feature have is one pair with their weights added

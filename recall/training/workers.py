@@ -1,7 +1,8 @@
 """Threads that share out the parts of a sum."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Part = TypeVar("Part")
@@ -15,7 +16,7 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self._ahead = 2 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
+        self._ahead = 4 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
@@ -23,8 +24,13 @@ class Workers:
         if self._pool is None:
             yield from map(function, parts)
             return
-        for first in range(0, len(parts), self._ahead):
-            yield from self._pool.map(function, parts[first : first + self._ahead])
+        waiting: deque[Future[Result]] = deque()
+        for part in parts:
+            if len(waiting) == self._ahead:
+                yield waiting.popleft().result()
+            waiting.append(self._pool.submit(function, part))
+        while waiting:
+            yield waiting.popleft().result()
 
     def run(self, function: Callable[[Part], None], parts: Sequence[Part]) -> None:
         """function(part) for every part."""

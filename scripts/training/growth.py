@@ -96,6 +96,9 @@ def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
         return 3.0 * given[3].size, 8.0 * given[3].size
     if name == "gram":
         return float(given[1].size * (given[1].shape[1] + 1)), 4.0 * given[1].size
+    if name in ("dot", "advance", "redirect"):
+        flops, tables = {"dot": (2, 2), "advance": (7, 7), "redirect": (3, 4)}[name]
+        return float(flops * given[0].size), 4.0 * tables * given[0].size
     return 0.0, 0.0
 
 

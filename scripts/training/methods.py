@@ -41,7 +41,7 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
             "cg_steps": [1],
         },
     ],
-    "als": [{"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 3.0, 10.0, 30.0]}],
+    "als": [{"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 3.0, 10.0, 30.0, 60.0]}],
     "bpr": [{"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]}],
     "warp": [{"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]}],
 }
@@ -72,7 +72,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "first_order": 1.0,
             "cg_steps": 1,
         },
-        "als": {"regularization": 10.0, "alpha": 3.0},
+        "als": {"regularization": 10.0, "alpha": 60.0},
         "bpr": {"learning_rate": 0.03, "regularization": 0.01},
         "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
     },

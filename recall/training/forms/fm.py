@@ -1,6 +1,5 @@
 """The factorization machine as linear maps; with k = 0 only the item weights are left."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +35,8 @@ class FMForm(Form):
 
     def axes(self, gram: Float64) -> Float64:
         """The principal axes of the Gram matrix."""
-        return np.linalg.eigh(gram)[1]
+        axes: Float64 = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
+        return axes
 
     def turn(self, axes: Tensor) -> None:
         """See Form."""

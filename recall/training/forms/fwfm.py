@@ -95,7 +95,7 @@ class FwFMForm(Form):
         """The principal axes of the parts of all item fields together; every field is turned alike."""
         k = self._model.k
         parts = gram.reshape(self.item_groups, k, self.item_groups, k)
-        return np.kron(np.eye(self.item_groups), np.linalg.eigh(np.einsum("bkbl->kl", parts))[1])
+        return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
 
     def turn(self, axes: Tensor) -> None:
         """See Form."""
