@@ -7,7 +7,7 @@ On ml-1m (last item of each user, NDCG@10) and gowalla (its own split, NDCG@20) 
 LightFM's WARP train in turn, each in a process of its own, with equal k and threads; after every step its vectors are
 kept, and all are judged by one evaluation over the whole catalogue. Each peer is looked for in PEERS/implicit and
 PEERS/lightfm, environments made by `python -m venv`, and in the Python that runs this; what is not there is skipped with
-a word. Settings were chosen with `--tune`, which tries a grid for each method on a part of the training pairs.
+a word. Settings were chosen on a part of the training pairs, by hand and by parts of the grids that `--tune` tries.
 
 Results go to docs/benchmarks.md. `--check` exits with 1 and names each figure that is missed.
 """
