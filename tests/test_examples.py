@@ -24,7 +24,7 @@ def test_every_example_is_a_valid_configuration_named_as_its_file(path):
 def test_frappe_learns_from_real_data(real_data):
     config = load_config(
         EXAMPLES[[path.stem for path in EXAMPLES].index("frappe")],
-        ["model.k=16", "train.sweeps=2", "data.carve=0.05", "train.stopping.requests=1000"],
+        ["model.k=16", "train.epochs=2", "data.carve=0.05", "train.stopping.requests=1000"],
     )
     dataset = load_dataset(config, real_data / "frappe")
     encoder = FeatureEncoder.fit(dataset)
@@ -32,6 +32,6 @@ def test_frappe_learns_from_real_data(real_data):
     assert (len(dataset.users), len(dataset.items)) == (957, 4082)
     reports = []
     result = train(config, dataset, encoder, reports.append)
-    # popularity reaches .35 on the public test rows; two small sweeps are past it
+    # popularity reaches .35 on the public test rows; two small epochs after the opening are past it
     assert result.metrics["hit_rate@10"] > 0.45
     assert np.isfinite([report.loss for report in reports]).all()
