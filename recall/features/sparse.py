@@ -13,6 +13,19 @@ Float32 = npt.NDArray[np.float32]
 _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
 
 
+def stable_order(keys: npt.NDArray[np.integer], bound: int) -> Int64:
+    """Positions that sort integers of [0, bound), equal ones in the order they stand in: integer [n] -> int64 [n].
+
+    numpy sorts 16-bit integers by radix, several times faster than wider ones; wider ones are sorted half by half.
+    """
+    if bound <= 1 << 16:
+        return np.argsort(keys.astype(np.uint16), kind="stable")
+    if bound > 1 << 32:
+        return np.argsort(keys, kind="stable")
+    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    return np.asarray(order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")])
+
+
 @dataclass(frozen=True, slots=True)
 class SparseRows:
     """n rows of weighted features in compressed sparse row form.
@@ -104,11 +117,13 @@ class SparseRows:
             weights: float [entries].
         """
         keys = rows.astype(np.int64) * n_features + features
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
+        if (keys[1:] < keys[:-1]).any():
+            order = stable_order(features, n_features)
+            order = order[stable_order(rows[order], n)]
+            keys, weights = keys[order], weights[order]
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
         keys = keys[starts]
-        summed = np.add.reduceat(weights[order], starts) if len(starts) else weights
+        summed = np.add.reduceat(weights, starts) if len(starts) else weights
         indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
         return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from recall.features.sparse import stable_order
 from recall.training.kernels.contract import Entries, Int32, Int64
 from recall.training.pairs import ObservedPairs
 from recall.training.sparse import Shard
@@ -78,7 +79,7 @@ def _chunk(pairs: ObservedPairs, shards: tuple[Shard, ...]) -> Chunk:
 def transposed(pairs: Entries, columns: int) -> Entries:
     """The same pairs as one row for each column, its entries in the order of the rows they come from."""
     start, stop = pairs.indptr[0], pairs.indptr[-1]
-    order = np.argsort(pairs.indices[start:stop], kind="stable")
+    order = stable_order(pairs.indices[start:stop], columns)
     rows = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))
     counts = np.bincount(pairs.indices[start:stop], minlength=columns)
     return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.sparse import SparseRows
+from recall.features.sparse import SparseRows, stable_order
 
 N_FEATURES = 7
 
@@ -73,3 +73,12 @@ def test_take_gathers_rows(rows: SparseRows, data: st.DataObject) -> None:
 def test_beside_and_below_join(rows: SparseRows) -> None:
     np.testing.assert_allclose(dense(SparseRows.beside([rows, rows])), 2 * dense(rows))
     np.testing.assert_array_equal(dense(SparseRows.below([rows, rows])), np.concatenate([dense(rows), dense(rows)]))
+
+
+@pytest.mark.parametrize("bound", [5, 1 << 16, (1 << 16) + 1, 1 << 31, 1 << 40])
+def test_integers_are_sorted_stably_whatever_their_width(bound):
+    rng = np.random.default_rng(bound)
+    keys = np.concatenate([rng.integers(0, bound, 3000), rng.integers(max(0, bound - 7), bound, 3000), [0, bound - 1, 0]])
+    assert np.array_equal(stable_order(keys, bound), np.argsort(keys, kind="stable"))
+    narrow = keys.astype(np.int32) if bound <= 1 << 31 else keys
+    assert np.array_equal(stable_order(narrow, bound), np.argsort(keys, kind="stable"))
