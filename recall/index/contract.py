@@ -13,6 +13,7 @@ import numpy as np
 
 from recall.errors import ExportError, RequestError
 from recall.features.sparse import Float32, Int64
+from recall.index.selection import Mask, Selection
 
 Params = Mapping[str, int | float]
 """The numbers that an index needs beside its file in order to be opened again."""
@@ -25,10 +26,12 @@ class Hits:
     Attributes:
         rows: int64 [q, n]; -1 where fewer than n rows were eligible.
         scores: float32 [q, n], inner products; -inf beside a row of -1.
+        exact: bool [q], whether these are surely the best of the eligible rows.
     """
 
     rows: Int64
     scores: Float32
+    exact: Mask
 
 
 class ItemIndex(Protocol):
@@ -54,19 +57,30 @@ class ItemIndex(Protocol):
     def params(self) -> Params:
         """What `open_index` needs to know beside the file."""
 
-    def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
+    def search(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[Selection | None] | None = None,
+        *,
+        surely: bool = False,
+    ) -> Hits:
         """The n rows with the largest inner product with each query.
 
         Args:
             queries: float32 [q, dim], finite.
             n: rows wanted, at least 1; it may exceed `size`.
             exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
+                Meant for the hundreds of items that one user has seen; what holds for many requests is a selection.
+            within: the rows that may be returned, one selection or None (all rows) for each query.
+            surely: find the best rows with certainty, whatever the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.
 
         Raises:
-            RequestError: n is below 1, or a query is of another length or not finite.
+            RequestError: n is below 1, a query is of another length or not finite, or a selection is of other rows.
         """
 
     def write(self, path: Path) -> None:
@@ -91,8 +105,30 @@ def check_vectors(vectors: Float32) -> None:
         )
 
 
-def check_queries(queries: Float32, n: int, dim: int, exclude: Sequence[Int64] | None) -> Sequence[Int64]:
-    """Raise RequestError unless `search` can answer; gives the excluded rows of each query, rising and without repeats."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query, checked.
+
+    Attributes:
+        vector: float32 [dim].
+        excluded: int64 [m], rising and without repeats.
+        within: the rows that may be returned; None for all.
+    """
+
+    vector: Float32
+    excluded: Int64
+    within: Selection | None
+
+
+def check_asked(
+    queries: Float32,
+    n: int,
+    shape: tuple[int, int],
+    exclude: Sequence[Int64] | None,
+    within: Sequence[Selection | None] | None,
+) -> list[Asked]:
+    """The queries of a `search` over vectors of `shape` one by one. Raises RequestError unless it can be answered."""
+    size, dim = shape
     if n < 1:
         raise RequestError(f"{n} results were asked for", where="/n", mend="Ask for at least 1")
     if queries.ndim != 2 or queries.shape[1] != dim:
@@ -100,8 +136,14 @@ def check_queries(queries: Float32, n: int, dim: int, exclude: Sequence[Int64] |
     if not np.isfinite(queries).all():
         row = int(np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
         raise RequestError(f"user vector {row} holds NaN or an infinity", where="user vector")
-    if exclude is None:
-        return [np.empty(0, dtype=np.int64)] * len(queries)
-    if len(exclude) != len(queries):
-        raise RequestError(f"{len(exclude)} lists of excluded rows for {len(queries)} user vectors", where="/exclude")
-    return [np.unique(rows) if len(rows) > 1 else rows for rows in exclude]
+    for name, given in (("exclude", exclude), ("within", within)):
+        if given is not None and len(given) != len(queries):
+            raise RequestError(f"{len(given)} entries of {name} for {len(queries)} user vectors", where=f"/{name}")
+    for selection in within or ():
+        if selection is not None and selection.size != size:
+            raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
+    excluded = [_NONE] * len(queries) if exclude is None else [np.unique(rows) if len(rows) > 1 else rows for rows in exclude]
+    return list(map(Asked, queries, excluded, within if within is not None else [None] * len(queries)))
+
+
+_NONE: Int64 = np.empty(0, dtype=np.int64)

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import faiss
 import numpy as np
 
 from recall.errors import IndexFileError
 from recall.features.sparse import Float32, Int64
+from recall.index.selection import Selection
 
 _BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
 _READING = Lock()  # the limit set in read_faiss belongs to the whole process
@@ -39,6 +41,13 @@ def brute_force(vectors: Float32, queries: Float32, n: int) -> tuple[Float32, In
     """The n largest inner products of each query with any vector, and their rows, by a scan: [q, n] both."""
     with faiss_threads(1):  # one matrix product at a time is fast; a second thread mostly waits for the first
         return faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(vectors), n, metric=faiss.METRIC_INNER_PRODUCT)
+
+
+def selector(within: Selection | None) -> Any:
+    """What faiss takes as `sel` of its search parameters, which hold no reference to the bits: keep the selection alive."""
+    if within is None:
+        return None
+    return faiss.IDSelectorBitmap(within.size, faiss.swig_ptr(within.bits))
 
 
 def write_faiss(index: faiss.Index, path: Path) -> None:

@@ -1,19 +1,21 @@
 """Exact search: faiss scans every item."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import faiss
 import numpy as np
 
 from recall.features.sparse import Float32, Int64
-from recall.index.contract import Hits, Params, check_queries, check_vectors
-from recall.index.engine import faiss_threads, write_faiss
+from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.engine import faiss_threads, selector, write_faiss
 from recall.index.ranking import Ranked, gather, longest_of, pad, rank, rounding
+from recall.index.selection import Selection
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
 _BATCH = 512  # queries given to faiss at once
+_FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone beats a scan that skips the others
 
 
 class ExactIndex:
@@ -57,39 +59,59 @@ class ExactIndex:
         """`longest`, which bounds how far rounding can move a score."""
         return {"longest": self._longest}
 
-    def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
+    def search(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[Selection | None] | None = None,
+        *,
+        surely: bool = False,  # noqa: ARG002
+    ) -> Hits:
         """As `ItemIndex.search` promises."""
-        excluded = check_queries(queries, n, self.dim, exclude)
+        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
         padded = pad(queries)
         slack = rounding(padded, self._longest)
         ranked: dict[int, Ranked] = {}
-        pending = {position: n + len(rows) + _SPARE for position, rows in enumerate(excluded)}
+        pending = {position: n + len(one.excluded) + _SPARE for position, one in enumerate(asked)}
         while pending:
-            by_width = defaultdict(list)
-            for position, width in pending.items():
-                by_width[min(width, self.size)].append(position)
-            pending = {}
-            for width, positions in by_width.items():
-                for first in range(0, len(positions), _BATCH):
-                    members = positions[first : first + _BATCH]
-                    for position, candidates, floor in self._candidates(padded, members, width):
-                        found = rank(self._vectors, padded[position], candidates, excluded[position], n)
-                        short = len(found.rows) < n  # numbers beyond float32 make faiss lose rows
-                        if width < self.size and (short or found.scores[-1] <= floor + slack[position]):
-                            pending[position] = 4 * width
-                        else:
-                            ranked[position] = found
+            found, pending = self._round(asked, padded, pending, n, slack), {}
+            for position, one, width in found:
+                if one is None:
+                    pending[position] = 4 * width
+                else:
+                    ranked[position] = one
         return gather([ranked[position] for position in range(len(queries))], n)
 
     def write(self, path: Path) -> None:
         """As `ItemIndex.write` promises."""
         write_faiss(self._flat, path)
 
-    def _candidates(self, padded: Float32, members: list[int], width: int) -> list[tuple[int, Int64, float]]:
-        """For each member: its position, `width` rows, and the score that no other row exceeds by more than rounding."""
-        if width >= self.size:
-            everything = np.arange(self.size)
-            return [(position, everything, -np.inf) for position in members]
+    def _round(
+        self, asked: list[Asked], padded: Float32, widths: dict[int, int], n: int, slack: Float32
+    ) -> Iterator[tuple[int, Ranked | None, int]]:
+        """For each position in `widths`: its list, or None when ties may go on beyond that width."""
+        by_search = defaultdict(list)
+        for position, width in widths.items():
+            within = asked[position].within
+            most = self.size if within is None else within.count
+            if width >= most or most <= _FEW * self.size:
+                rows = np.arange(self.size) if within is None else within.rows
+                yield position, rank(self._vectors, padded[position], rows, asked[position].excluded, n, exact=True), width
+            else:
+                by_search[width, id(within)].append(position)
+        for (width, _), positions in by_search.items():
+            for first in range(0, len(positions), _BATCH):
+                members = positions[first : first + _BATCH]
+                scores, rows = self._flat_search(padded[members], width, asked[members[0]].within)
+                for at, position in enumerate(members):
+                    found = rank(self._vectors, padded[position], rows[at], asked[position].excluded, n, exact=True)
+                    short = len(found.rows) < n  # numbers beyond float32 make faiss lose rows
+                    tied = short or found.scores[-1] <= scores[at, -1] + slack[position]
+                    yield position, None if tied else found, width
+
+    def _flat_search(self, padded: Float32, width: int, within: Selection | None) -> tuple[Float32, Int64]:
+        params = faiss.SearchParameters()
+        params.sel = selector(within)
         with faiss_threads(self._threads):
-            scores, rows = self._flat.search(padded[members], width)
-        return [(position, rows[at], float(scores[at, -1])) for at, position in enumerate(members)]
+            return self._flat.search(padded, width, params=params)

@@ -15,11 +15,13 @@ import numpy as np
 
 from recall.features.sparse import Float32, Int64
 from recall.index.cells import POINTS, Cells
-from recall.index.contract import Hits, Params, check_queries, check_vectors
-from recall.index.engine import faiss_threads, write_faiss
+from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.engine import faiss_threads, selector, write_faiss
 from recall.index.ranking import Ranked, gather, pad, rank
+from recall.index.selection import Selection
 
 _CHUNK = 1 << 16  # vectors padded and added at once
+_FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone is cheaper, and exact
 _LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
 
 
@@ -124,26 +126,42 @@ class IvfIndex:
         places = np.argsort(order, axis=1)  # the inverse of each permutation
         return np.take_along_axis(places, lists[rows], axis=1)
 
-    def search(self, queries: Float32, n: int, exclude: Sequence[Int64] | None = None) -> Hits:
+    def search(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[Selection | None] | None = None,
+        *,
+        surely: bool = False,
+    ) -> Hits:
         """As `ItemIndex.search` promises."""
-        excluded = check_queries(queries, n, self.dim, exclude)
+        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
         padded = pad(queries)
         # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
         with faiss_threads(self._threads):
-            return gather([self._search_one(queries[row], padded[row], n, excluded[row]) for row in range(len(queries))], n)
+            return gather([self._search_one(one, padded[row], n, surely) for row, one in enumerate(asked)], n)
 
     def write(self, path: Path) -> None:
         """As `ItemIndex.write` promises."""
         write_faiss(self._inverted, path)
 
-    def _search_one(self, query: Float32, padded: Float32, n: int, excluded: Int64) -> Ranked:
-        width = min(self.size, n + len(excluded) + max(n // 4, 16))  # spare ones, for float16 may swap neighbours
-        nprobe = min(self.effort.at(n + len(excluded)), self.nlist)
+    def _search_one(self, asked: Asked, padded: Float32, n: int, surely: bool) -> Ranked:
+        within, excluded = asked.within, asked.excluded
+        eligible = self.size if within is None else within.count
+        if surely or eligible <= _FEW * self.size:
+            rows = np.arange(self.size) if within is None else within.rows
+            return rank(self._vectors, asked.vector, rows, excluded, n, exact=True)
+        width = min(eligible, n + len(excluded) + max(n // 4, 16))  # spare ones, for float16 may swap neighbours
+        # the lists that hold the best n of one row in ten are those that hold the best 10 n of all
+        nprobe = min(self.effort.at(math.ceil((n + len(excluded)) * self.size / eligible)), self.nlist)
+        chosen = selector(within)
         while True:
             lists = faiss.SearchParametersIVF()
             lists.nprobe = nprobe
+            lists.sel = chosen
             _, rows = self._inverted.search(padded[None], width, params=lists)
-            found = rank(self._vectors, query, rows[0], excluded, n)
+            found = rank(self._vectors, asked.vector, rows[0], excluded, n)
             if len(found.rows) == n or nprobe >= self.nlist:  # all lists together hold every row
                 return found
             nprobe = min(4 * nprobe, self.nlist)

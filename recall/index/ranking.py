@@ -17,13 +17,14 @@ LANES = 8
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]."""
+    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]; `exact` when they are surely the best."""
 
     rows: Int64
     scores: Float32
+    exact: bool
 
 
-def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n: int) -> Ranked:
+def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n: int, *, exact: bool = False) -> Ranked:
     """The best n of the candidates that are not excluded, by falling score and then by row.
 
     Args:
@@ -32,6 +33,7 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
         candidates: distinct rows; -1 stands for none.
         excluded: rows to leave out, rising.
         n: at most this many are returned.
+        exact: what to say of the result.
     """
     rows = candidates[candidates >= 0]
     if len(excluded):
@@ -40,7 +42,7 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
     # einsum adds each row's products in the order of the components, whatever stands above and below it
     scores = np.einsum("ij,j->i", vectors[rows], query)
     order = np.lexsort((rows, -scores))[:n]
-    return Ranked(rows[order], scores[order])
+    return Ranked(rows[order], scores[order], exact)
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
@@ -50,7 +52,7 @@ def gather(ranked: list[Ranked], n: int) -> Hits:
     for position, one in enumerate(ranked):
         rows[position, : len(one.rows)] = one.rows
         scores[position, : len(one.rows)] = one.scores
-    return Hits(rows, scores)
+    return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
 
 
 def pad(vectors: Float32) -> Float32:

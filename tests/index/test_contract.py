@@ -13,6 +13,7 @@ from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.contract import ItemIndex
 from recall.index.opening import build_index, open_index
+from recall.index.selection import Selection
 
 KINDS = ("exact", "ivf")
 SIZE, DIM = 3000, 17
@@ -118,6 +119,48 @@ def test_when_nearly_all_is_excluded_the_rest_is_found(index: ItemIndex, left: i
         assert (scores[left:] == -np.inf).all()
 
 
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
+def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) -> None:
+    rng = np.random.default_rng(9)
+    selection = Selection.of_mask(rng.random(SIZE) < share)
+    queries = QUERIES[:20]
+    seen = [rng.choice(SIZE, 50, replace=False) for _ in queries]
+    hits = index.search(queries, 20, seen, [selection] * len(queries))
+    shares = []
+    for query, rows, left_out in zip(queries, hits.rows, seen, strict=True):
+        ineligible = np.union1d(np.flatnonzero(~selection.mask), left_out)
+        expected = brute_force(VECTORS, query, 20, ineligible)
+        found = rows[rows >= 0]
+        assert len(found) == len(set(found)) == len(expected)
+        assert not set(found) & set(ineligible)
+        shares.append(len(set(found) & set(expected)) / len(expected) if len(expected) else 1.0)
+    assert np.mean(shares) >= (1.0 if index.exact or share <= 0.01 else 0.9)
+
+
+def test_queries_with_different_selections_go_together(index: ItemIndex) -> None:
+    halves = [Selection.of_mask(np.arange(SIZE) % 2 == one) for one in (0, 1)]
+    within = [None, halves[0], halves[1], halves[0]]
+    together = index.search(QUERIES[:4], 15, None, within)
+    for position, one in enumerate(within):
+        alone = index.search(QUERIES[position : position + 1], 15, None, [one])
+        np.testing.assert_array_equal(alone.rows[0], together.rows[position])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[position])
+    assert (together.rows[1] % 2 == 0).all()
+    assert (together.rows[2] % 2 == 1).all()
+
+
+def test_surely_is_exact_whatever_the_kind(index: ItemIndex) -> None:
+    hits = index.search(QUERIES, 20, surely=True)
+    assert hits.exact.all()
+    for query, rows in zip(QUERIES, hits.rows, strict=True):
+        np.testing.assert_array_equal(rows, brute_force(VECTORS, query, 20))
+
+
+def test_nothing_eligible_gives_nothing(index: ItemIndex) -> None:
+    nothing = Selection.of_rows(np.empty(0, dtype=np.int64), SIZE)
+    assert (index.search(QUERIES[:2], 5, None, [nothing, nothing]).rows == -1).all()
+
+
 def test_repeats_among_the_excluded_change_nothing(index: ItemIndex) -> None:
     once = np.arange(0, SIZE, 2)
     many = np.concatenate([once, once[::-1], once])
@@ -218,8 +261,10 @@ def test_wrong_questions_are_refused(index: ItemIndex) -> None:
         index.search(QUERIES, 0)
     with pytest.raises(RequestError, match=r"\(40, 16\) do not fit items of 17"):
         index.search(QUERIES[:, :-1], 10)
-    with pytest.raises(RequestError, match="1 lists of excluded rows for 40"):
+    with pytest.raises(RequestError, match="1 entries of exclude for 40"):
         index.search(QUERIES, 10, [np.empty(0, dtype=np.int64)])
+    with pytest.raises(RequestError, match="among 7 rows in an index of 3000"):
+        index.search(QUERIES[:1], 10, None, [Selection.everything(7)])
 
 
 def test_no_query_gives_no_list(index: ItemIndex) -> None:
