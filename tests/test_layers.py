@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     # vectors and nothing that they mean
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
-    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
