@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.live": {"recall.errors"},
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         "recall.request",
