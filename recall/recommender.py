@@ -14,6 +14,7 @@ from recall.errors import RequestError, nearest
 from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
+from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.request import Request, check_id, check_ids, check_request, pointer
@@ -105,11 +106,14 @@ class Recommender:
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
-            IndexFileError: the index does not fit the vectors.
+            IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
         """
         bundle = load_bundle(Path(path), verify=verify)
         record = bundle.manifest.index
         index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
+        checks = bundle.checks()
+        if checks is not None and record.checks is not None:
+            recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
         return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS))
 
     def close(self) -> None:
