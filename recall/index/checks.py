@@ -41,14 +41,14 @@ class Checks:
         An exact index is asked to choose among these rows and a thousand others, all of which it keeps itself; an
         approximate one is asked as it is in service.
         """
-        count, n = self.rows.shape
+        n = self.rows.shape[1]
         within = None
         if index.exact:
             others: Int64 = np.linspace(0, index.size - 1, min(_OTHERS, index.size)).astype(np.int64)
             within = [Selection.of_rows(np.concatenate([rows.astype(np.int64), others]), index.size) for rows in self.rows]
         hits = index.search(self.queries, n, None, within)
         pairs = zip(hits.rows, self.rows, strict=True)
-        return sum(int(np.isin(expected, rows).sum()) for rows, expected in pairs) / (count * n)
+        return sum(int(np.isin(expected, rows).sum()) for rows, expected in pairs) / self.rows.size
 
 
 def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None:
