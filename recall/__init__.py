@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from recall.answer import Prediction, Recommendations, ScoredItem
     from recall.config import RunConfig, load_config
     from recall.errors import (
         BundleError,
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
         DataError,
         ExportError,
         IndexFileError,
+        JournalBusyError,
+        JournalError,
+        JournalFullError,
         PublishBusyError,
         PublishError,
         RecallError,
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from recall.explanation import Contribution, Explanation
-    from recall.recommender import Prediction, Recommendations, Recommender, ScoredItem
+    from recall.recommender import Recommender
     from recall.request import Request
 
 __all__ = [
@@ -32,6 +36,9 @@ __all__ = [
     "Explanation",
     "ExportError",
     "IndexFileError",
+    "JournalBusyError",
+    "JournalError",
+    "JournalFullError",
     "Prediction",
     "PublishBusyError",
     "PublishError",
@@ -49,7 +56,8 @@ __all__ = [
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
     "recall.explanation": ("Contribution", "Explanation"),
-    "recall.recommender": ("Prediction", "Recommendations", "Recommender", "ScoredItem"),
+    "recall.answer": ("Prediction", "Recommendations", "ScoredItem"),
+    "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
 }
 

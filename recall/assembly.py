@@ -11,14 +11,16 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.bundle import files
-from recall.bundle.manifest import FoldRecord, IndexRecord, Manifest, ModelRecord, Parity, Sizes
+from recall.bundle.index_record import ChecksRecord, IndexRecord
+from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
-from recall.bundle.tensors import map_tensors
+from recall.bundle.tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
 from recall.index.calibration import certify, spread
+from recall.index.checks import CHECKS, Checks
 from recall.index.opening import build_index, open_index
 from recall.proof import Proof
 from recall.vectors.contract import Tables
@@ -89,6 +91,8 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
     found = certify(opened, vectors, spread(others, _MEASURING), config.n)
     if opened.exact and found.recall < 1.0:
         raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where=files.INDEX, mend=_FAULT)
+    checks = Checks.of(vectors, spread(others, CHECKS), config.n)
+    write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
     return IndexRecord(
         kind=opened.kind,
         params=dict(opened.params),
@@ -96,6 +100,7 @@ def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: 
         n=found.n,
         recall=found.recall,
         lowest=found.lowest,
+        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=checks.found(opened)),
     )
 
 

@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from recall.answer import Prediction, Recommendations, ScoredItem
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.errors import RequestError, nearest
 from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
+from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.request import Request, check_id, check_ids, check_request, pointer
@@ -23,52 +25,6 @@ from recall.stores.users import UserRecord, UserStore
 Float64 = npt.NDArray[np.float64]
 
 _SHOWN = 5  # ids named in one warning
-
-
-class ScoredItem(NamedTuple):
-    """One result: the inner product of the request's vector and the item's.
-
-    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`.
-    """
-
-    item_id: str
-    score: float
-
-
-class Prediction(NamedTuple):
-    """What the model says of one request and one item.
-
-    Attributes:
-        score: the model's own, the user's offset included.
-        probability: the logistic function of the score, that the item is taken; None unless the model was trained by log
-            loss. It speaks of data in which as much was not taken as in training.
-    """
-
-    score: float
-    probability: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendations:
-    """The answer to one request.
-
-    Attributes:
-        items: best first; fewer than asked only when fewer are eligible.
-        user: whether the named user is stored, is not, or nobody was named.
-        unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
-        warnings: what was odd about the request, in sentences.
-        exact: whether the index always finds the best items, or only most of them.
-        bundle: version of the bundle that answered.
-        user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
-    """
-
-    items: tuple[ScoredItem, ...]
-    user: Literal["known", "unknown", "anonymous"]
-    unknown: tuple[str, ...]
-    warnings: tuple[str, ...]
-    exact: bool
-    bundle: str
-    user_offset: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +61,14 @@ class Recommender:
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
-            IndexFileError: the index does not fit the vectors.
+            IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
         """
         bundle = load_bundle(Path(path), verify=verify)
         record = bundle.manifest.index
         index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
+        checks = bundle.checks()
+        if checks is not None and record.checks is not None:
+            recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
         return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS))
 
     def close(self) -> None:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from recall.answer import Recommendations
 from recall.bundle.publish import resolve
 from recall.errors import RecallError
-from recall.recommender import Recommendations, Recommender
+from recall.recommender import Recommender
 from recall.request import Request
 from service.problems import Kind, ProblemError
 from service.settings import Settings

@@ -7,8 +7,8 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
+from recall.answer import Recommendations
 from recall.errors import nearest
-from recall.recommender import Recommendations
 from recall.request import LARGEST_POPULARITY, Request
 from service.problems import Fault, Kind, ProblemError, pointer
 

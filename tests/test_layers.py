@@ -12,10 +12,11 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
+    "recall": {"recall.answer", "recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.request": {"recall.errors"},
+    "recall.answer": set(),
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.draft": {"recall.errors", "recall.data.tables"},
@@ -27,13 +28,15 @@ LAYERS: dict[str, set[str]] = {
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
+    "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.live": {"recall.errors"},
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        "recall.request",
+        *("recall.answer", "recall.request"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite"),
     },
@@ -68,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
-    "service": {"recall.errors", "recall.recommender", "recall.request", "recall.bundle"},
+    "service": {"recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"},
 }
 """Longest prefix wins. A part may always import itself."""
 

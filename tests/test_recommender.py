@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.answer import Recommendations
 from recall.config import IndexConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset
 from recall.errors import RequestError
@@ -15,7 +16,8 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommendations, Recommender, Request, logistic
+from recall.recommender import Recommender, logistic
+from recall.request import Request
 from tests.conftest import ITEMS, TINY
 
 LOG_LOSS = {"objective": "logistic"}

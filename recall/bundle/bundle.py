@@ -17,7 +17,7 @@ from recall.bundle.publish import resolve
 from recall.bundle.tensors import check_finite, map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32
+from recall.features.sparse import Float32, Int32
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
 
@@ -49,6 +49,18 @@ class Bundle:
     def items(self) -> pl.DataFrame:
         """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
         return _read_parquet(self.folder / files.ITEMS)
+
+    def checks(self) -> tuple[Float32, Int32] | None:
+        """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
+
+        None of a bundle of format 1 or 2. Raises BundleError.
+        """
+        record = self.manifest.index.checks
+        if record is None:
+            return None
+        path = self.folder / files.CHECKS
+        queries, rows = {"queries": (record.queries, self.tables.dim)}, {"rows": (record.queries, record.n)}
+        return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
 
     def item(self, row: int) -> pl.DataFrame:
         """One row of `items`, read alone. Raises BundleError."""
@@ -102,7 +114,7 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
             where=str(folder / MANIFEST),
             mend="The manifest belongs to another bundle; publish again",
         )
-    files.check_names(folder, manifest.files)
+    files.check_names(folder, manifest.files, manifest.format_version)
     files.check_contents(folder, manifest.files, digests=verify)
     encoder = _read_encoder(folder)
     _check_encoder(folder, encoder, manifest)

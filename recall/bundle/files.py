@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from recall.bundle.manifest import MANIFEST, FileEntry
+from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, FileEntry
 from recall.errors import BundleError
 
 TABLES = "tables.safetensors"
@@ -16,15 +16,22 @@ ENCODER = "encoder.json"
 VOCABULARIES = "vocabularies.parquet"
 USERS = "users.sqlite"
 INDEX = "index.faiss"
-NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX})
+CHECKS = "checks.safetensors"
+NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS})
+"""The files of a bundle as it is written now."""
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
 
 
-def describe(folder: Path) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file of a finished bundle but the manifest."""
-    names = sorted(NAMES)
+def names_of(version: int) -> frozenset[str]:
+    """The files of a bundle of this format, but the manifest."""
+    return NAMES if version > 2 else NAMES - {CHECKS}
+
+
+def describe(folder: Path, among: Iterable[str] = NAMES) -> dict[str, FileEntry]:
+    """Size and SHA-256 of every file, or of those named, of a finished bundle but the manifest."""
+    names = sorted(among)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
         digests = pool.map(_sha256, (folder / name for name in names))
         return {
@@ -33,8 +40,13 @@ def describe(folder: Path) -> dict[str, FileEntry]:
         }
 
 
-def check_names(folder: Path, listed: Iterable[str]) -> None:
+def check_names(folder: Path, listed: Iterable[str], version: int = FORMAT_VERSION) -> None:
     """Refuse a folder that holds more, less or other than the manifest lists.
+
+    Args:
+        folder: the bundle.
+        listed: names that its manifest lists.
+        version: its format.
 
     Raises:
         BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
@@ -44,11 +56,12 @@ def check_names(folder: Path, listed: Iterable[str]) -> None:
     for name in sorted(names):
         if not _PLAIN.match(name):
             raise BundleError(f"the manifest lists {name[:80]!r}, which is no plain file name", where=str(folder / MANIFEST))
-    if names != NAMES:
+    expected = names_of(version)
+    if names != expected:
         raise BundleError(
             "the manifest does not list the files of its format",
             where=str(folder / MANIFEST),
-            why=f"lists {_shown(names)}; expected {_shown(NAMES)}",
+            why=f"lists {_shown(names)}; expected {_shown(expected)}",
         )
     found = {entry.name: entry for entry in folder.iterdir()}
     for name, entry in sorted(found.items()):
@@ -76,7 +89,7 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
             )
     if not digests:
         return
-    for name, found in describe(folder).items():
+    for name, found in describe(folder, files).items():
         if found.sha256 != files[name].sha256:
             raise BundleError(
                 "the file was changed after it was written",

@@ -12,12 +12,15 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from recall.bundle.index_record import IndexRecord
 from recall.errors import BundleError, PublishError
 from recall.schema import Schema
 from recall.vectors.contract import Kind
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 MANIFEST = "manifest.json"
+_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "checks"}}
+"""What formats 1 and 2 do not know, and their checksums do not cover."""
 
 
 class _Part(BaseModel):
@@ -89,26 +92,17 @@ class Parity(_Part):
     """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
 
 
-class IndexRecord(_Part):
-    """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
-
-    kind: str
-    params: dict[str, int | float]
-    queries: int
-    n: int
-    recall: float
-    lowest: float
-
-
 class Manifest(_Part):
     """Everything about a bundle but its arrays."""
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     name: str
     sequence: int = Field(ge=0)
     """Number of the publication; 0 while the bundle is not published."""
     parent: int | None = None
     """Sequence of the bundle that this one was rebuilt or went on from."""
+    folded: int = Field(default=0, ge=0)
+    """Live changes up to this sequence of the journal are among the items already; 0 where there were none."""
     created: str
     """UTC, ISO 8601."""
     schema_: Schema = Field(alias="schema")
@@ -133,6 +127,12 @@ class Manifest(_Part):
         if not isinstance(values, dict) or values.get("format_version") != 1 or "model" in values:
             return values
         return {**values, "model": {"kind": "fm", "user_fields": (), "item_fields": ()}}
+
+    @model_validator(mode="after")
+    def _checks_came_with_format_3(self) -> "Manifest":
+        if (self.index.checks is None) != (self.format_version < 3):
+            raise ValueError(f"format {self.format_version} {'needs' if self.format_version > 2 else 'has no'} index.checks")
+        return self
 
     @property
     def checksum(self) -> str:
@@ -179,7 +179,8 @@ class Manifest(_Part):
             raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True, exclude={"model"} if self.format_version == 1 else None)
+        unknown: dict[str, Any] = {1: {"model": True, **_SINCE_3}, 2: _SINCE_3}.get(self.format_version, {})
+        return self.model_dump(mode="json", by_alias=True, exclude=unknown)
 
 
 def _canonical(values: dict[str, Any]) -> bytes:

@@ -11,8 +11,9 @@ from recall.errors import BundleError, DataError
 if TYPE_CHECKING:
     import polars as pl
 
+    from recall.answer import Prediction
     from recall.data.tables import Table
-    from recall.recommender import Prediction, Recommender
+    from recall.recommender import Recommender
 
 _AT_ONCE = 10_000  # pairs predicted together
 

@@ -11,8 +11,9 @@ from recall.cli import screen
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
+    from recall.answer import Recommendations
     from recall.explanation import Explanation
-    from recall.recommender import Recommendations, Recommender
+    from recall.recommender import Recommender
     from recall.request import Request
 
 _SHOWN = 4  # columns of an item

@@ -28,7 +28,8 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def reseal(folder: Path, **changes: object) -> None:
     """Make the manifest fit the files again, as whoever wants to be believed would."""
-    Manifest.read(folder).model_copy(update={"files": files.describe(folder), **changes}).write(folder)
+    manifest = Manifest.read(folder)
+    manifest.model_copy(update={"files": files.describe(folder, manifest.files), **changes}).write(folder)
 
 
 @pytest.mark.parametrize("name", TABLES)

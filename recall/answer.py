@@ -1,0 +1,50 @@
+"""What a request is answered with."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+class ScoredItem(NamedTuple):
+    """One result: the inner product of the request's vector and the item's.
+
+    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`.
+    """
+
+    item_id: str
+    score: float
+
+
+class Prediction(NamedTuple):
+    """What the model says of one request and one item.
+
+    Attributes:
+        score: the model's own, the user's offset included.
+        probability: the logistic function of the score, that the item is taken; None unless the model was trained by log
+            loss. It speaks of data in which as much was not taken as in training.
+    """
+
+    score: float
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """The answer to one request.
+
+    Attributes:
+        items: best first; fewer than asked only when fewer are eligible.
+        user: whether the named user is stored, is not, or nobody was named.
+        unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
+        warnings: what was odd about the request, in sentences.
+        exact: whether the index always finds the best items, or only most of them.
+        bundle: version of the bundle that answered.
+        user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
+    """
+
+    items: tuple[ScoredItem, ...]
+    user: Literal["known", "unknown", "anonymous"]
+    unknown: tuple[str, ...]
+    warnings: tuple[str, ...]
+    exact: bool
+    bundle: str
+    user_offset: float
