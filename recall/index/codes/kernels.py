@@ -332,7 +332,7 @@ def search(
                 more = 2 * len(lower)
                 lower, upper, places = grown(lower, count, more), grown(upper, count, more), grown(places, count, more)
                 spare = np.empty(more, np.float32)
-        if count >= n and turn <= _ORDERED:
+        if turn <= _ORDERED and count >= n + (n >> 1 if least > -np.inf else 0):
             count, least = keep(lower, upper, places, count, n, spare)
     count, least = keep(lower, upper, places, count, n, spare)
     candidates = np.empty(count, dtype=np.int64)
