@@ -1,5 +1,6 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from recall.errors import RequestError, nearest
 from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
+from recall.filters.attributes import Attributes, forms_of
+from recall.filters.eligibility import eligible
 from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
@@ -34,6 +37,7 @@ class _Prepared:
     vector: Float32
     encoded: EncodedUser
     excluded: Int64
+    allowed: Int64 | None
     user: Literal["known", "unknown", "anonymous"]
     warnings: tuple[str, ...]
 
@@ -49,6 +53,8 @@ class Recommender:
         encoder = bundle.encoder
         self._columns = (*encoder.users.columns, *encoder.contexts.columns)
         self._version = bundle.manifest.version
+        forms = forms_of(bundle.item_types(), encoder.schema)
+        self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True, threads: int = 1) -> "Recommender":
@@ -79,7 +85,8 @@ class Recommender:
         """Answer one request.
 
         Raises:
-            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+            RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
+                none or does not fit the catalogue.
         """
         return self.recommend_batch([request])[0]
 
@@ -89,14 +96,19 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        prepared = [self._prepare(request) for request in requests]
+        now = datetime.datetime.now(datetime.UTC)
+        prepared, limits = [], []
+        for request in requests:
+            prepared.append(one := self._prepare(request))
+            limits.append(eligible(self.attributes, request.filter, one.allowed, one.excluded, now))
         answers: dict[int, Recommendations] = {}
         for n in sorted({request.n for request in requests}):
             members = [position for position, request in enumerate(requests) if request.n == n]
             vectors = np.stack([prepared[position].vector for position in members])
-            hits = self.index.search(vectors, n, [prepared[position].excluded for position in members])
-            for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
-                answers[position] = self._answer(prepared[position], rows, scores)
+            within, excluded = zip(*(limits[position] for position in members), strict=True)
+            hits = self.index.search(vectors, n, excluded, within)
+            for position, rows, scores, exact in zip(members, hits.rows, hits.scores, hits.exact.tolist(), strict=True):
+                answers[position] = self._answer(prepared[position], rows, scores, exact)
         return [answers[position] for position in range(len(requests))]
 
     def explain(self, request: Request, item_id: str) -> Explanation:
@@ -171,15 +183,22 @@ class Recommender:
         encoded = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
-        strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
+        allowed = None if request.allow is None else self.bundle.item_ids.rows(request.allow)
         vector = self.bundle.tables.user_vectors(encoded.rows)[0]
         vector[0] *= request.popularity
         return _Prepared(
             vector,
             encoded,
             excluded[excluded >= 0],
+            None if allowed is None else allowed[allowed >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            tuple(_warnings(strangers, self.bundle.encoder.not_learnt(request.history or ()))),
+            tuple(
+                _warnings(
+                    _strangers(request.exclude, excluded),
+                    _strangers(request.allow or (), allowed),
+                    self.bundle.encoder.not_learnt(request.history or ()),
+                )
+            ),
         )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
@@ -199,7 +218,7 @@ class Recommender:
                     raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
             raise
 
-    def _answer(self, prepared: _Prepared, rows: Int64, scores: Float32) -> Recommendations:
+    def _answer(self, prepared: _Prepared, rows: Int64, scores: Float32, exact: bool) -> Recommendations:
         found = rows >= 0
         ids = self.bundle.item_ids.ids(rows[found])
         return Recommendations(
@@ -207,7 +226,7 @@ class Recommender:
             user=prepared.user,
             unknown=prepared.encoded.unknown,
             warnings=prepared.warnings,
-            exact=self.index.exact,
+            exact=exact,
             bundle=self._version,
             user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
         )
@@ -222,9 +241,15 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
 
-def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
+    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
+
+
+def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str]) -> Iterator[str]:
     for ids, fault in (
         (excluded, "excluded ids are not in the catalogue"),
+        (allowed, "allowed ids are not in the catalogue"),
         (history, "ids in the history are not known to the model"),
     ):
         if ids:

@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         *("recall.answer", "recall.request"),
-        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
+        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.filters", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite"),
     },
     # tensors

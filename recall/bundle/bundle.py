@@ -47,8 +47,23 @@ class Bundle:
     item_ids: ItemIds
 
     def items(self) -> pl.DataFrame:
-        """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
+        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+
+        Raises BundleError.
+        """
         return _read_parquet(self.folder / files.ITEMS)
+
+    def item_types(self) -> pl.Schema:
+        """Names and types of the columns of `items`. Raises BundleError."""
+        path = self.folder / files.ITEMS
+        try:
+            return pl.Schema(pl.read_parquet_schema(path))
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def checks(self) -> tuple[Float32, Int32] | None:
         """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
@@ -79,7 +94,8 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         encoder: what the tables' features mean.
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
-        items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
+            of the vectors.
 
     Raises:
         PublishError: the file system refused.
