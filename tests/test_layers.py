@@ -32,7 +32,10 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
-    "recall.live": {"recall.errors"},
+    "recall.live": {
+        *("recall.errors", "recall.request", "recall.schema", "recall.values"),
+        *("recall.features", "recall.bundle", "recall.index"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         *("recall.answer", "recall.request"),
