@@ -28,6 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
