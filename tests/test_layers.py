@@ -41,7 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.recommender": {
         *("recall.answer", "recall.request"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
-        *("recall.stores.users", "recall.stores.sqlite"),
+        *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
