@@ -28,6 +28,9 @@ LAYERS: dict[str, set[str]] = {
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    # lists that were found
+    "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
+    "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
     "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
