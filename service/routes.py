@@ -53,7 +53,7 @@ async def info(request: Request) -> Info:
             features=[name for name in columns if name not in encoder.context_columns],
             context=[name for name in columns if name in encoder.context_columns],
             history=manifest.schema_.history is not None,
-            filter=list(recommender.attributes.names),
+            filter=list(recommender.eligibility.attributes.names),
         ),
     )
 
