@@ -8,8 +8,11 @@
     |-- ExportError      the exported vectors do not reproduce the model
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
     |-- BundleError      a bundle is missing, damaged, or of a newer format
-    `-- PublishError     a bundle could not be put in place
-        `-- PublishBusyError  another process is publishing to the same place
+    |-- PublishError     a bundle could not be put in place
+    |   `-- PublishBusyError  another process is publishing to the same place
+    `-- JournalError     a live change was not written, or those that were cannot be read
+        |-- JournalBusyError  another process is writing
+        `-- JournalFullError  the disk is full
 
 An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
 and the HTTP service can each show them in their own form.
@@ -86,6 +89,24 @@ class PublishBusyError(PublishError):
     """Another process is publishing to the same place; trying again later is right."""
 
     exit_code = 75
+
+
+class JournalError(RecallError):
+    """A live change could not be written, or those that were cannot be read; nothing that failed was acknowledged."""
+
+    exit_code = 74
+
+
+class JournalBusyError(JournalError):
+    """Another process is writing to the journal; trying again later is right."""
+
+    exit_code = 75
+
+
+class JournalFullError(JournalError):
+    """There is no room on the disk for the journal."""
+
+    exit_code = 73
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -28,10 +28,15 @@ LAYERS: dict[str, set[str]] = {
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    # lists that were found
+    "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
+    "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
+    "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
+    "recall.live": {"recall.errors"},
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         *("recall.answer", "recall.request"),

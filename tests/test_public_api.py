@@ -19,10 +19,8 @@ PUBLIC = [
         "Explanation",
         "ExportError",
         "IndexFileError",
-        "Prediction",
-        "PublishBusyError",
-        "PublishError",
     ),
+    *("JournalBusyError", "JournalError", "JournalFullError", "Prediction", "PublishBusyError", "PublishError"),
     *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig", "ScoredItem", "TrainingError"),
     "load_config",
 ]

@@ -1,0 +1,124 @@
+"""What the items of a catalogue are filtered by: their columns, opened when a filter first names them."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from threading import Lock
+
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.errors import RequestError, nearest
+from recall.filters.binding import bound
+from recall.filters.cache import SelectionCache
+from recall.filters.clauses import Clause, Rows, evaluate
+from recall.filters.columns import Column
+from recall.filters.predicates import Predicate
+from recall.filters.values import Form, Kind
+from recall.index.selection import Selection
+from recall.schema import BagField, Schema
+
+
+class Attributes:
+    """The columns of one catalogue, which never change. Threads share it."""
+
+    def __init__(
+        self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], cache: SelectionCache | None = None
+    ) -> None:
+        """Columns that are read when they are needed; `of` takes a table that is there.
+
+        Args:
+            size: rows of the catalogue.
+            forms: how each column is read, by its name; None for one that nothing can be compared with.
+            read: gives a column, [size].
+            cache: for its selections; None gives it one of its own.
+        """
+        self.size = size
+        self._forms = forms
+        self._read = read
+        self._cache = cache if cache is not None else SelectionCache()
+        self._columns: dict[tuple[str, Kind], Column] = {}
+        self._opening = Lock()
+
+    @staticmethod
+    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "Attributes":
+        """The columns of a table [size]; text that a bag field of the schema reads is cut into bags."""
+        return Attributes(len(frame), forms_of(frame.schema, schema), frame.get_column)
+
+    def over(self, frame: pl.DataFrame) -> "Attributes":
+        """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
+
+        Columns are opened at once, for whoever adds items to learn of values that are not of their column's kind.
+
+        Raises:
+            DataError: such a value, by its column.
+        """
+
+        def read(name: str) -> pl.Series:
+            return frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.String)
+
+        others = Attributes(len(frame), self._forms, read)
+        for name, form in self._forms.items():
+            if form is not None:
+                others.column(name, form.kind)
+        return others
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that a filter may name, in order."""
+        return tuple(name for name, form in self._forms.items() if form is not None)
+
+    def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> Selection:
+        """The rows that a predicate matches; the same object again for as long as it is cached.
+
+        Args:
+            predicate: from `parse`.
+            now: the present, for windows that ask for it; with a zone. The clock is read when it is left out.
+
+        Raises:
+            RequestError: it names a column that is not there, or compares one with what it cannot hold.
+        """
+        clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
+        found = self._cache.get(clause)
+        return found if found is not None else self._cache.keep(clause, self._selected(clause))
+
+    def form(self, name: str, where: str) -> Form:
+        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        if name not in self._forms:
+            raise RequestError("items have no such column", where=where, mend=nearest(name[:256], self.names))
+        form = self._forms[name]
+        if form is None:
+            raise RequestError(f"column {name!r} is of a type that cannot be filtered by", where=where)
+        return form
+
+    def column(self, name: str, kind: Kind) -> Column:
+        """A column with its values as a kind. Raises DataError when they are not of it."""
+        found = self._columns.get((name, kind))
+        if found is None:
+            with self._opening:
+                found = self._columns.get((name, kind))
+                if found is None:
+                    form = self._forms[name]
+                    assert form is not None  # `form` has refused it
+                    found = self._columns[name, kind] = Column.of(self._read(name), form, kind)
+        return found
+
+    def _selected(self, clause: Clause) -> Selection:
+        if not isinstance(clause, Rows):
+            return evaluate(clause, self.size, self._part)
+        return self.column(clause.column, clause.kind).select(clause.ranges)
+
+    def _part(self, clause: Clause) -> Selection:
+        """A part of a clause: conditions are kept for other filters that share them."""
+        if not isinstance(clause, Rows):
+            return self._selected(clause)
+        found = self._cache.get(clause)
+        return found if found is not None else self._cache.keep(clause, self._selected(clause))
+
+
+def forms_of(types: Mapping[str, DataType], schema: Schema | None = None) -> dict[str, Form | None]:
+    """How columns of these types are read, by name; see `Attributes.of`."""
+    separators: dict[str, str] = {}
+    for name, field in (schema.fields if schema is not None else {}).items():
+        if isinstance(field, BagField) and field.side == "item":
+            separators |= {field.column or name: field.separator} | ({field.weights: field.separator} if field.weights else {})
+    return {name: Form.of(dtype, separators.get(name, "")) for name, dtype in types.items()}
