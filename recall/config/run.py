@@ -14,9 +14,9 @@ from recall.schema import AnyField, Schema
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "exact", "ivf", "ivf_int8", "pq"] = "auto"
-    """Exact search; an inverted file with codes of 16 bits, of 8, or of 4 for every two components; or the fastest of all
-    that are shown to reach the target."""
+    kind: Literal["auto", "cells", "exact", "ivf", "ivf_int8", "pq"] = "auto"
+    """Codes of 8 bits in cells, each looked into as its spread promises; exact search by faiss; an inverted file with codes
+    of 16 bits, of 8, or of 4 for every two components; or the fastest of all that are shown to reach the target."""
     exact_up_to: int = Field(default=50_000, ge=0)
     """With kind 'auto': exact search up to this many items, and no other is tried."""
     target: float = Field(default=0.99, gt=0, le=1)

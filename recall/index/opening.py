@@ -12,6 +12,7 @@ from recall.config import IndexConfig
 from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
+from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex, Params
 from recall.index.effort import Effort
 from recall.index.engine import prepare_faiss, read_faiss
@@ -39,7 +40,9 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    if config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_up_to):
+    if config.kind == "cells" or (config.kind == "auto" and len(vectors) <= config.exact_up_to):
+        return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
+    if config.kind == "exact":
         return ExactIndex.build(vectors)
     lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
     index = IvfIndex.build(lists, "ivf" if config.kind == "auto" else config.kind)
@@ -80,7 +83,12 @@ def _open_ivf(kind: str, path: Path, params: Params, vectors: Float32, threads: 
     return IvfIndex(kind, lists, vectors, effort, params.get("refine"), threads)
 
 
+def _open_cells(path: Path, params: Params, vectors: Float32, _threads: int) -> ItemIndex:
+    return CellIndex.open(path, params, vectors)
+
+
 _OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
+    "cells": _open_cells,
     "exact": _open_exact,
     **{kind: partial(_open_ivf, kind) for kind in REFINE},
 }
