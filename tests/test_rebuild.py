@@ -68,6 +68,11 @@ def test_what_changed_is_told(root: Path, items: pl.DataFrame, tmp_path: Path) -
     assert after.keys() - before.keys() == {"fresh"}
     assert before.keys() - after.keys() == {"i7"}
     assert {one for one in after if one != "fresh" and after[one] != before[one]} == {"i2"}
+    counted, carried = old.bundle.counts(), recommender.bundle.counts()
+    assert counted is not None
+    assert carried is not None
+    known = dict(zip(items["item_id"], counted.tolist(), strict=True))
+    assert carried.tolist() == [known.get(one, 0) for one in new[::-1]["item_id"]]
     old.close()
     recommender.close()
 
