@@ -15,7 +15,7 @@ import polars as pl
 
 from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
 from recall.bundle import files
-from recall.bundle.bundle import write_contents
+from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, staging
 from recall.config import ExportConfig, IndexConfig
@@ -23,7 +23,7 @@ from recall.data.catalogue import listed
 from recall.data.tables import read_table
 from recall.errors import DataError, PublishError, nearest
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, SparseRows
+from recall.features.sparse import Float32, Int32, SparseRows
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
@@ -64,7 +64,8 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
 
     Args:
         source: a bundle, or the root whose live version is taken.
-        table: all items, with the id column and every column that an item field reads: `.parquet` or `.csv`.
+        table: all items, with the id column, every column that an item field reads and every attribute that the source's
+            configuration names: `.parquet` or `.csv`.
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
 
@@ -76,7 +77,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     """
     old = Recommender.load(source)
     try:
-        items = _read_items(table, old.bundle.encoder, ignore)
+        items = _read_items(table, old.bundle.encoder, old.bundle.manifest.attributes, ignore)
         with staging(root) as folder:
             _assemble(old, items, folder)
             new = Recommender.load(folder)
@@ -92,10 +93,10 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
         old.close()
 
 
-def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> pl.DataFrame:
+def _read_items(path: Path, encoder: FeatureEncoder, attributes: Sequence[str], ignore: Sequence[str]) -> pl.DataFrame:
     schema = encoder.schema
     table = read_table(path)
-    wanted = tuple(name for name in encoder.items.columns if name != schema.item_id)
+    wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
             raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
@@ -121,7 +122,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     rows = bundle.encoder.encode_items(items)
     vectors = bundle.tables.item_vectors(rows)
     check_items(vectors, items[bundle.encoder.schema.item_id])
-    write_contents(folder, bundle.encoder, bundle.tables, vectors, items)
+    write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     try:
         shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
     except OSError as error:
@@ -132,6 +133,15 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
+    """How many training interactions each of these items has, int32 [items]; one that the bundle does not know has none."""
+    rows = bundle.item_ids.rows(items[bundle.encoder.schema.item_id].to_list())
+    before, counts = bundle.counts(), np.zeros(len(items), dtype=np.int32)
+    if before is not None:
+        counts[rows >= 0] = before[rows[rows >= 0]]
+    return counts
 
 
 def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:

@@ -1,11 +1,13 @@
 """A bundle in memory: arrays are mapped from their files, the rest is read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import polars as pl
+from polars.datatypes import DataType
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
@@ -47,8 +49,23 @@ class Bundle:
     item_ids: ItemIds
 
     def items(self) -> pl.DataFrame:
-        """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
+        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+
+        Raises BundleError.
+        """
         return _read_parquet(self.folder / files.ITEMS)
+
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
+
+    def counts(self) -> Int32 | None:
+        """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
+        was imported. None of a bundle of format 1 or 2. Raises BundleError.
+        """
+        if self.manifest.format_version < 3:
+            return None
+        return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
 
     def checks(self) -> tuple[Float32, Int32] | None:
         """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
@@ -62,6 +79,14 @@ class Bundle:
         queries, rows = {"queries": (record.queries, self.tables.dim)}, {"rows": (record.queries, record.n)}
         return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
 
+    def item_types(self) -> Mapping[str, DataType]:
+        """The columns of `items` and their types, in order, read without the rows. Raises BundleError."""
+        path = self.folder / files.ITEMS
+        try:
+            return pl.read_parquet_schema(path)
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+
     def item(self, row: int) -> pl.DataFrame:
         """One row of `items`, read alone. Raises BundleError."""
         path = self.folder / files.ITEMS
@@ -71,7 +96,9 @@ class Bundle:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
 
-def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame) -> None:
+def write_contents(
+    folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame, counts: Int32
+) -> None:
     """Write every file of a bundle but the users, the index and the manifest.
 
     Args:
@@ -79,7 +106,9 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         encoder: what the tables' features mean.
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
-        items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
+            of the vectors.
+        counts: int32 [items], training interactions of each; zeros where nothing is known of any.
 
     Raises:
         PublishError: the file system refused.
@@ -90,6 +119,7 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         vocabularies.write_parquet(folder / files.VOCABULARIES)
         items.write_parquet(folder / files.ITEMS)
         write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+        write_tensors(folder / files.COUNTS, {"counts": counts})
         write_tensors(folder / files.TABLES, packed(tables.arrays()))
     except (OSError, PolarsError, SafetensorError) as error:
         raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
@@ -123,7 +153,9 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     if verify:
         check_finite(folder / files.TABLES, tables.arrays())
         check_finite(folder / files.ITEM_VECTORS, vectors)
-    return Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+    bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+    bundle.counts()  # read when a request asks for them, and refused now
+    return bundle
 
 
 def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Tables:

@@ -19,7 +19,7 @@ from recall.vectors.contract import Kind
 
 FORMAT_VERSION: Final = 3
 MANIFEST = "manifest.json"
-_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "checks"}}
+_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "why", "checks"}}
 """What formats 1 and 2 do not know, and their checksums do not cover."""
 
 
@@ -149,6 +149,13 @@ class Manifest(_Part):
         """What the model was trained for, such as 'square' or 'logistic'; empty when the configuration does not say."""
         train = self.config.get("train")
         return str(train.get("objective", "")) if isinstance(train, dict) else ""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Columns of the items table that items are only filtered by; some of them may be read by a field, too."""
+        data = self.config.get("data")
+        named = data.get("attributes") if isinstance(data, dict) else None
+        return tuple(map(str, named)) if isinstance(named, list) else ()
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""

@@ -46,6 +46,7 @@ def test_answers_are_those_of_the_recommender(server: Server, recommender: Recom
         "items": [{"item_id": item.item_id, "score": item.score} for item in expected.items],
         "user": expected.user,
         "bundle": expected.bundle,
+        "sequence": expected.sequence,
         "exact": expected.exact,
         "unknown": list(expected.unknown),
         "warnings": list(expected.warnings),
@@ -143,5 +144,5 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
         "index": "exact",
-        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True},
+        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True, "filter": ["item_id", "genre"]},
     }
