@@ -18,6 +18,7 @@ from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, mak
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
 
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
+_SOON = 8  # blocks ahead, whose rows are asked for where rows decide
 _AHEAD = 8192  # bytes of the next cell that are asked for
 
 
@@ -30,7 +31,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     given = None if signature is None else [signature]
     try:
-        return numba.njit(given, cache=True, forceinline=given is None, **options)(function)
+        return numba.njit(given, cache=True, **options)(function)
     except RuntimeError:  # numba found no folder to keep it in
         return numba.njit(given, **options)(function)
 
@@ -162,7 +163,11 @@ def scan(
     room = len(lower) - _PAIR
     of_block, at_codes, at_scales = 4 * LANES * groups, codes.ctypes.data, scales.ctypes.data
     at_words, at_out = words.ctypes.data, out.ctypes.data
+    chosen = len(bits) > 0 or len(excluded) > 0
     for number in range(first, last, 2):
+        if chosen:
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON, last))
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON + 1, last))
         mask = pair(
             at_codes + number * of_block, at_words, groups, shift, factor, slack, at_scales + 4 * LANES * number, least, at_out
         )
@@ -172,13 +177,16 @@ def scan(
             lane = lowest_bit(mask)
             mask &= mask - 1
             place = LANES * number + lane
-            row = rows[place]
-            if row < 0 or (len(bits) and not bits[row >> 3] >> (row & 7) & 1):
+            if scales[place] == 0.0:  # a block that is not full
                 continue
-            if len(excluded):
-                at = np.searchsorted(excluded, row)
-                if at < len(excluded) and excluded[at] == row:
+            if chosen:  # rows lie apart: looked up only where they decide
+                row = rows[place]
+                if len(bits) and not bits[row >> 3] >> (row & 7) & 1:
                     continue
+                if len(excluded):
+                    at = np.searchsorted(excluded, row)
+                    if at < len(excluded) and excluded[at] == row:
+                        continue
             margin = slack * scales[place]
             lower[count], upper[count], places[count] = out[lane] - margin, out[lane] + margin, place
             count += 1
