@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recall.features.sparse import Float32
-from recall.index.codes.index import CellIndex, cells_for
+from recall.index.codes.index import CERTAIN, CellIndex, cells_for
+from recall.index.contract import Params
 from recall.index.effort import TunableIndex
-from recall.index.ivf import IvfIndex
+from recall.index.ivf import REFINE, IvfIndex
 from recall.index.lists import Lists, lists_for
 
 REFINES = (3.0, 6.0, 12.0)
@@ -50,9 +51,10 @@ class CellCodes:
 
 @dataclass(frozen=True, slots=True)
 class InvertedFile:
-    """This many lists, with codes of every sort."""
+    """This many lists, with codes of these kinds."""
 
     count: int
+    kinds: tuple[str, ...] = ("ivf", "ivf_int8", "pq")
 
     @property
     def name(self) -> str:
@@ -62,11 +64,13 @@ class InvertedFile:
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
         """As `Candidate` promises."""
         lists = Lists.build(vectors, queries, self.count, seed, threads)
-        for kind in ("ivf", "ivf_int8"):
-            yield f"{kind} {self.count}", IvfIndex.build(lists, kind)
-        coded = IvfIndex.build(lists, "pq")
-        for refine in REFINES:
-            yield f"pq {self.count} x{refine:.0f}", coded.with_refine(refine)
+        for kind in self.kinds:
+            coded = IvfIndex.build(lists, kind)
+            if kind != "pq":
+                yield f"{kind} {self.count}", coded
+                continue
+            for refine in REFINES:
+                yield f"pq {self.count} x{refine:.0f}", coded.with_refine(refine)
 
 
 def candidates(size: int) -> list[Candidate]:
@@ -76,3 +80,10 @@ def candidates(size: int) -> list[Candidate]:
     found: list[Candidate] = [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
     found += [InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)]
     return list(dict.fromkeys(found))
+
+
+def like(kind: str, params: Params) -> list[Candidate]:
+    """What makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
+    if kind == "cells" and float(params["effort"]) < CERTAIN:
+        return [CellCodes(int(params["cells"]))]
+    return [InvertedFile(int(params["nlist"]), (kind,))] if kind in REFINE else []
