@@ -101,7 +101,7 @@ def _tuned(
     threads = os.cpu_count() or 1
     alike = like(before.kind, before.params) if before is not None else []
     if alike:
-        tuned = tune(vectors, users, config, users.seed, threads, alike, tell)
+        tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
         if not tuned.index.exact:
             return tuned
     return tune(vectors, users, config, users.seed, threads, tell=tell)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from recall.bundle import files
-from recall.bundle.bundle import Bundle
+from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from recall.bundle.publish import CURRENT, publish, staging
@@ -18,7 +18,7 @@ from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.trials import Trial
-from recall.rebuild import STORED, user_rows
+from recall.rebuild import STORED, carried_counts, user_rows
 from recall.recommender import Recommender
 
 
@@ -68,13 +68,16 @@ def reindex(
         users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
         asked = Asked(users, STORED, manifest.seed)
         if root is None:
-            with tempfile.TemporaryDirectory() as folder:
-                index = _write(bundle, Path(folder), asked, config, tell)
+            with tempfile.TemporaryDirectory() as temporary:
+                _copy(bundle, Path(temporary), files.ITEM_VECTORS)
+                index = write_index(Path(temporary), bundle.item_vectors.shape, asked, config, tell=tell, always=True)
             return ReindexReport(manifest.index, index, None, manifest.version)
         with staging(root) as folder:
-            for name in sorted(files.NAMES - {files.INDEX, files.CHECKS, files.ITEM_VECTORS}):
-                _copy(bundle, folder, name)
-            index = _write(bundle, folder, asked, config, tell)
+            items = bundle.items()
+            counts = carried_counts(bundle, items)
+            write_contents(folder, bundle.encoder, bundle.tables, bundle.item_vectors, items, counts)
+            _copy(bundle, folder, files.USERS)
+            index = write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
             _seal(bundle, folder, index, config)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
             published = publish(folder, root, expected=manifest.sequence if live else None)
@@ -91,11 +94,6 @@ def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
-
-
-def _write(bundle: Bundle, folder: Path, asked: Asked, config: IndexConfig, tell: Callable[[Trial], None]) -> IndexRecord:
-    _copy(bundle, folder, files.ITEM_VECTORS)
-    return write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
 
 
 def _copy(bundle: Bundle, folder: Path, name: str) -> None:
