@@ -36,8 +36,9 @@ class Recommendations:
         user: whether the named user is stored, is not, or nobody was named.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
-        exact: whether the index always finds the best items, or only most of them.
+        exact: whether these are surely the best items, or an approximate search found them.
         bundle: version of the bundle that answered.
+        sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
     """
 
@@ -47,4 +48,5 @@ class Recommendations:
     warnings: tuple[str, ...]
     exact: bool
     bundle: str
+    sequence: int
     user_offset: float

@@ -16,8 +16,11 @@ from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.checks import Checks, recheck
-from recall.index.contract import ItemIndex
+from recall.index.contract import Hits, ItemIndex
 from recall.index.opening import open_index
+from recall.live.catalogue import Catalogue
+from recall.live.following import PAUSE, LiveCatalogue
+from recall.live.journal import JOURNAL, Journal
 from recall.request import Request, check_id, check_ids, check_request, pointer
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
@@ -39,29 +42,50 @@ class _Prepared:
 
 
 class Recommender:
-    """One bundle, its index and its users. Safe to share among threads; nothing in it changes."""
+    """One bundle, its index, its users, and the live changes of its items. Safe to share among threads.
 
-    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore) -> None:
+    Attributes:
+        bundle: what was published; it never changes.
+        index: over the vectors of its items.
+        users: the known users.
+        items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
+    """
+
+    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore, items: LiveCatalogue | None = None) -> None:
         """Join the parts of one bundle; `Recommender.load` does so from its folder."""
         self.bundle = bundle
         self.index = index
         self.users = users
+        self.items = items if items is not None else LiveCatalogue(bundle, index)
         encoder = bundle.encoder
         self._columns = (*encoder.users.columns, *encoder.contexts.columns)
         self._version = bundle.manifest.version
 
     @classmethod
-    def load(cls, path: Path | str, *, verify: bool = True, threads: int = 1) -> "Recommender":
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        verify: bool = True,
+        threads: int = 1,
+        root: Path | None = None,
+        pause: float | None = PAUSE,
+    ) -> "Recommender":
         """Open a bundle and everything in it.
 
         Args:
-            path: the folder of a bundle, or the root that holds published versions.
+            path: the folder of a bundle, or the root that holds published versions. Live changes to a root's items are
+                followed: `items.upsert` and `items.delete` make them, and those of other processes are seen.
             verify: check every file's SHA-256 and every number; see `load_bundle`.
             threads: threads that one search may use. One is right for a server that answers many requests at once.
+            root: the root whose live changes are followed, when `path` is the folder of one of its versions.
+            pause: requests look for changes of other processes when so many seconds have passed since the last look; None
+                leaves looking to `items.refresh`.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
             IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
+            JournalError: the live changes cannot be read.
         """
         bundle = load_bundle(Path(path), verify=verify)
         record = bundle.manifest.index
@@ -69,11 +93,15 @@ class Recommender:
         checks = bundle.checks()
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
-        return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS))
+        followed = root if root is not None else None if bundle.folder == Path(path) else Path(path)
+        journal = None if followed is None else Journal(followed / JOURNAL)
+        items = LiveCatalogue(bundle, index, journal, pause)
+        return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS), items)
 
     def close(self) -> None:
-        """Free the connections to the stored users; the recommender answers no more."""
+        """Free the connections to the stored users and to the journal; the recommender answers no more."""
         self.users.close()
+        self.items.close()
 
     def recommend(self, request: Request) -> Recommendations:
         """Answer one request.
@@ -89,14 +117,15 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        prepared = [self._prepare(request) for request in requests]
+        catalogue = self.items.current()
+        prepared = [self._prepare(request, catalogue) for request in requests]
         answers: dict[int, Recommendations] = {}
         for n in sorted({request.n for request in requests}):
             members = [position for position, request in enumerate(requests) if request.n == n]
             vectors = np.stack([prepared[position].vector for position in members])
-            hits = self.index.search(vectors, n, [prepared[position].excluded for position in members])
-            for position, rows, scores in zip(members, hits.rows, hits.scores, strict=True):
-                answers[position] = self._answer(prepared[position], rows, scores)
+            hits = catalogue.search(vectors, n, [prepared[position].excluded for position in members])
+            for place, position in enumerate(members):
+                answers[position] = self._answer(prepared[position], catalogue, hits, place)
         return [answers[position] for position in range(len(requests))]
 
     def explain(self, request: Request, item_id: str) -> Explanation:
@@ -105,16 +134,17 @@ class Recommender:
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
-        prepared = self._prepare(request)
+        catalogue = self.items.current()
+        prepared = self._prepare(request, catalogue)
         check_id(item_id, "/item_id")
-        row = int(self.bundle.item_ids.rows([item_id])[0])
+        row = int(catalogue.rows([item_id])[0])
         if row < 0:
             raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
         bundle, encoder = self.bundle, self.bundle.encoder
-        parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(bundle.item(row)))
+        parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(catalogue.item(row)))
         return Explanation(
             item_id=item_id,
-            score=float(prepared.vector @ bundle.item_vectors[row]),
+            score=float(prepared.vector @ catalogue.vectors(np.array([row]))[0]),
             contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity),
             user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
             bundle=self._version,
@@ -131,15 +161,16 @@ class Recommender:
         """
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
-        items = self.bundle.item_ids.rows(ids)
+        catalogue = self.items.current()
+        items = catalogue.rows(ids)
         if (items < 0).any():
             strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
                 f"{len(strangers)} items are not in the catalogue: {_shown(strangers)}",
-                mend="Leave them out, or publish the bundle anew with them",
+                mend="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
-        prepared = [self._prepare(request) for request in requests.values()]
+        prepared = [self._prepare(request, catalogue) for request in requests.values()]
         if any(request.popularity != 1 for request in requests.values()):
             raise RequestError(
                 "a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out"
@@ -150,7 +181,7 @@ class Recommender:
         of = np.array([place[id(request)] for request, _ in pairs])
         rows = SparseRows.below([one.encoded.rows for one in prepared])
         tables = self.bundle.tables
-        products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], self.bundle.item_vectors[items])
+        products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
         scores = products + tables.user_offset(rows)[of]
         if self.bundle.manifest.objective != "logistic":
             return [Prediction(score, None) for score in scores.tolist()]
@@ -158,19 +189,21 @@ class Recommender:
 
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
-        return SparseRows.below([self._prepare(request).encoded.rows for request in requests])
+        catalogue = self.items.current()
+        return SparseRows.below([self._prepare(request, catalogue).encoded.rows for request in requests])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
-        return np.stack([self._prepare(request).vector for request in requests])
+        catalogue = self.items.current()
+        return np.stack([self._prepare(request, catalogue).vector for request in requests])
 
-    def _prepare(self, request: Request) -> _Prepared:
+    def _prepare(self, request: Request, catalogue: Catalogue) -> _Prepared:
         check_request(request)
         record = None if request.user_id is None else self.users.get(request.user_id)
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
-        excluded = self.bundle.item_ids.rows([*request.exclude, *seen])
+        excluded = catalogue.rows([*request.exclude, *seen])
         strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
         vector = self.bundle.tables.user_vectors(encoded.rows)[0]
         vector[0] *= request.popularity
@@ -199,16 +232,18 @@ class Recommender:
                     raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
             raise
 
-    def _answer(self, prepared: _Prepared, rows: Int64, scores: Float32) -> Recommendations:
-        found = rows >= 0
-        ids = self.bundle.item_ids.ids(rows[found])
+    def _answer(self, prepared: _Prepared, catalogue: Catalogue, hits: Hits, place: int) -> Recommendations:
+        found = hits.rows[place] >= 0
+        ids = catalogue.ids(hits.rows[place][found])
+        behind = (f"later changes of items are not known: {catalogue.trouble}",) if catalogue.trouble else ()
         return Recommendations(
-            items=tuple(map(ScoredItem._make, zip(ids, scores[found].tolist(), strict=True))),
+            items=tuple(map(ScoredItem._make, zip(ids, hits.scores[place][found].tolist(), strict=True))),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings,
-            exact=self.index.exact,
+            warnings=prepared.warnings + behind,
+            exact=bool(hits.exact[place]),
             bundle=self._version,
+            sequence=catalogue.sequence,
             user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
         )
 

@@ -101,6 +101,7 @@ class RecommendResponse(BaseModel):
         "An unknown user is answered from the rest of the request."
     )
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
     exact: bool = Field(description="Whether these are surely the best items, or an approximate search found them.")
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
@@ -190,6 +191,7 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
             "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items],
             "user": answer.user,
             "bundle": answer.bundle,
+            "sequence": answer.sequence,
             "exact": answer.exact,
             "unknown": answer.unknown,
             "warnings": answer.warnings,

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     # vectors and nothing that they mean
     "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
-    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse"},
+    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
     # lists that were found
     "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
@@ -36,12 +36,15 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
-    "recall.live": {"recall.errors"},
+    "recall.live": {
+        *("recall.errors", "recall.request", "recall.schema", "recall.values"),
+        *("recall.features", "recall.bundle", "recall.index"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         *("recall.answer", "recall.request"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
-        *("recall.stores.users", "recall.stores.sqlite"),
+        *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},

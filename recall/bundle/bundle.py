@@ -1,11 +1,13 @@
 """A bundle in memory: arrays are mapped from their files, the rest is read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import polars as pl
+from polars.datatypes import DataType
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
@@ -69,6 +71,14 @@ class Bundle:
         path = self.folder / files.CHECKS
         queries, rows = {"queries": (record.queries, self.tables.dim)}, {"rows": (record.queries, record.n)}
         return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
+
+    def item_types(self) -> Mapping[str, DataType]:
+        """The columns of `items` and their types, in order, read without the rows. Raises BundleError."""
+        path = self.folder / files.ITEMS
+        try:
+            return pl.read_parquet_schema(path)
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
     def item(self, row: int) -> pl.DataFrame:
         """One row of `items`, read alone. Raises BundleError."""

@@ -14,7 +14,7 @@ from recall.schema import AnyField, Schema
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "exact", "ivf"] = "auto"
+    kind: Literal["auto", "cells", "exact", "ivf"] = "auto"
     """Exact search, IVF with 16-bit vectors, or whichever fits the number of items."""
     exact_up_to: int = Field(default=50_000, ge=0)
     """With kind 'auto': exact search up to this many items, IVF above."""

@@ -143,7 +143,8 @@ def check_asked(
         if selection is not None and selection.size != size:
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
     excluded = [_NONE] * len(queries) if exclude is None else [np.unique(rows) if len(rows) > 1 else rows for rows in exclude]
-    return list(map(Asked, queries, excluded, within if within is not None else [None] * len(queries)))
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    return list(map(Asked, vectors, excluded, within if within is not None else [None] * len(queries)))
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)

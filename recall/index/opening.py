@@ -11,6 +11,7 @@ from recall.config import IndexConfig
 from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
+from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex, Params
 from recall.index.engine import prepare_faiss, read_faiss
 from recall.index.exact import ExactIndex
@@ -36,8 +37,9 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    exact = config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_up_to)
-    if exact:
+    if config.kind == "cells" or (config.kind == "auto" and len(vectors) <= config.exact_up_to):
+        return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
+    if config.kind == "exact":
         return ExactIndex.build(vectors)
     index = IvfIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
     return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
@@ -76,7 +78,15 @@ def _open_ivf(path: Path, params: Params, vectors: Float32, threads: int) -> Ite
     return IvfIndex(_read(path, faiss.IndexIVF, vectors), vectors, effort, threads)
 
 
-_OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {"exact": _open_exact, "ivf": _open_ivf}
+def _open_cells(path: Path, params: Params, vectors: Float32, _threads: int) -> ItemIndex:
+    return CellIndex.open(path, params, vectors)
+
+
+_OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
+    "cells": _open_cells,
+    "exact": _open_exact,
+    "ivf": _open_ivf,
+}
 
 
 def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:

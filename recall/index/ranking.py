@@ -39,10 +39,11 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
     if len(excluded):
         places = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
         rows = rows[excluded[places] != rows]
-    # einsum adds each row's products in the order of the components, whatever stands above and below it
-    scores = np.einsum("ij,j->i", vectors[rows], query)
-    order = np.lexsort((rows, -scores))[:n]
-    return Ranked(rows[order], scores[order], exact)
+    # imported here, for numba takes half a second
+    from recall.index.codes.kernels import best_of
+
+    found, scores = best_of(vectors, query, rows, n)
+    return Ranked(found, scores, exact)
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:

@@ -14,18 +14,18 @@ VECTORS = vectors_like_a_model(200, 9, 0)
 QUERIES = users_like_a_model(10, 9, 1)
 
 
-@pytest.mark.parametrize(("exact_up_to", "kind"), [(200, "exact"), (199, "ivf"), (0, "ivf")])
+@pytest.mark.parametrize(("exact_up_to", "kind"), [(200, "cells"), (199, "ivf"), (0, "ivf")])
 def test_large_catalogues_are_searched_approximately(exact_up_to: int, kind: str) -> None:
     assert build_index(VECTORS, QUERIES, IndexConfig(exact_up_to=exact_up_to), seed=0).kind == kind
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf"])
+@pytest.mark.parametrize("kind", ["cells", "exact", "ivf"])
 def test_a_kind_may_be_asked_for(kind: str) -> None:
     assert build_index(VECTORS, QUERIES, IndexConfig.model_validate({"kind": kind}), seed=0).kind == kind
 
 
 def test_a_kind_that_is_not_known_is_named(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match=r"no index of kind 'hnsw'.* Known names: exact, ivf"):
+    with pytest.raises(IndexFileError, match=r"no index of kind 'hnsw'.* Known names: cells, exact, ivf"):
         open_index(tmp_path / "index.faiss", "hnsw", {}, VECTORS)
 
 

@@ -46,6 +46,7 @@ def test_answers_are_those_of_the_recommender(server: Server, recommender: Recom
         "items": [{"item_id": item.item_id, "score": item.score} for item in expected.items],
         "user": expected.user,
         "bundle": expected.bundle,
+        "sequence": expected.sequence,
         "exact": expected.exact,
         "unknown": list(expected.unknown),
         "warnings": list(expected.warnings),

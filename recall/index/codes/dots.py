@@ -1,0 +1,160 @@
+# mypy: allow-untyped-calls, allow-untyped-defs
+"""Inner products in vector registers: what numba cannot be told in Python, written as LLVM instructions.
+
+Codes lie in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill one
+AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
+component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside the 16 bits that AVX2 adds in.
+
+The instructions are chosen when the code is compiled, for the processor that compiles it; numba keeps machine code apart
+by processor. Whoever changes this file must also touch kernels.py, by which numba tells whether what it kept is old.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from llvmlite import binding, ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+Tier = Literal["vnni", "avx2", "plain"]
+
+LANES = 16
+_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_BYTES, _INTS, _FLOATS = ir.VectorType(_I8, 64), ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+
+
+def host_tier() -> Tier:
+    """What this machine's processor can do."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512vnni") and features.get("avx512bw"):
+        return "vnni"
+    return "avx2" if features.get("avx2") else "plain"
+
+
+def make_block(tier: Tier) -> Any:
+    """An intrinsic that scores sixteen items.
+
+    `block(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of uint8 [groups, 16, 4]
+    codes, of int8 [groups, 2, 4] high and low bytes of the query, of float32 [16] scales and of float32 [16] where scores go.
+    With d = factor * (64 high + low products - shift), it writes d * scale and gives a mask of the items for which
+    (d + slack) * scale >= least.
+    """
+
+    @intrinsic
+    def block(_, codes, words, groups, shift, factor, slack, scales, least, out):
+        whole, real, address = types.int32, types.float32, types.intp
+        return address(address, address, address, whole, real, real, address, real, address), generate
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
+        codes, words, groups, shift, factor, slack, scales, least, out = args
+        high, low = _products(builder, codes, words, groups, tier)
+        exact = builder.add(builder.shl(high, _all(_INTS, 6)), low)
+        dots = builder.sitofp(builder.sub(exact, _splat(builder, shift, _INTS)), _FLOATS)
+        dots = builder.fmul(dots, _splat(builder, factor, _FLOATS))
+        scale = builder.load(builder.inttoptr(scales, _FLOATS.as_pointer()), align=4)
+        builder.store(builder.fmul(dots, scale), builder.inttoptr(out, _FLOATS.as_pointer()), align=4)
+        above = builder.fmul(builder.fadd(dots, _splat(builder, slack, _FLOATS)), scale)
+        mask = builder.fcmp_ordered(">=", above, _splat(builder, least, _FLOATS))
+        return builder.zext(builder.bitcast(mask, _I16), _I64)
+
+    return block
+
+
+@intrinsic
+def lowest_bit(_, mask):
+    """Number of the lowest bit that is set in an intp that is not 0."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def lane_sums(_, one, other, blocks, sums):
+    """Products of two float32 [16 * blocks], added up in sixteen lanes, into float32 [16]; arguments are addresses.
+
+    Multiplied and added apart, in order: every machine gets the same bits.
+    """
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
+        one, other, blocks, sums = args
+        first, second = (builder.inttoptr(address, _FLOATS.as_pointer()) for address in (one, other))
+        total = builder.inttoptr(sums, _FLOATS.as_pointer())
+        builder.store(_all(_FLOATS, 0.0), total, align=4)
+        with cgutils.for_range(builder, blocks) as loop:
+            loaded = [builder.load(builder.gep(start, [loop.index]), align=4) for start in (first, second)]
+            builder.store(builder.fadd(builder.load(total, align=4), builder.fmul(*loaded)), total, align=4)
+        return ir.Constant(_I64, 0)
+
+    return types.intp(types.intp, types.intp, types.intp, types.intp), generate
+
+
+def _products(builder: Any, codes: Any, words: Any, groups: Any, tier: Tier) -> tuple[Any, Any]:
+    """Products of sixteen codes with the query's high and with its low bytes, int32 each."""
+    items = builder.inttoptr(codes, _BYTES.as_pointer())
+    query = builder.inttoptr(words, _I32.as_pointer())
+    before, loop, after = builder.block, builder.append_basic_block("group"), builder.append_basic_block("groups.end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    group, high, low = builder.phi(_I64), builder.phi(_INTS), builder.phi(_INTS)
+    group.add_incoming(ir.Constant(_I64, 0), before)
+    high.add_incoming(_all(_INTS, 0), before)
+    low.add_incoming(_all(_INTS, 0), before)
+    loaded = builder.load(builder.gep(items, [group]), align=1)
+    twice = builder.shl(group, ir.Constant(_I64, 1))
+    of_high = builder.load(builder.gep(query, [twice]), align=4)
+    of_low = builder.load(builder.gep(query, [builder.add(twice, ir.Constant(_I64, 1))]), align=4)
+    more_high, more_low = _DOTS[tier](builder, high, loaded, of_high), _DOTS[tier](builder, low, loaded, of_low)
+    following = builder.add(group, ir.Constant(_I64, 1))
+    group.add_incoming(following, builder.block)
+    high.add_incoming(more_high, builder.block)
+    low.add_incoming(more_low, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
+    builder.position_at_end(after)
+    return more_high, more_low
+
+
+def _dot_vnni(builder: Any, total: Any, items: Any, query: Any) -> Any:
+    kind = ir.FunctionType(_INTS, [_INTS, _INTS, _INTS])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    return builder.call(call, [total, builder.bitcast(items, _INTS), _splat(builder, query, _INTS)])
+
+
+def _dot_avx2(builder: Any, total: Any, items: Any, query: Any) -> Any:
+    bytes_, shorts, ints = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16), ir.VectorType(_I32, 8)
+    module = builder.module
+    pairs = cgutils.get_or_insert_function(module, ir.FunctionType(shorts, [bytes_, bytes_]), "llvm.x86.avx2.pmadd.ub.sw")
+    fours = cgutils.get_or_insert_function(module, ir.FunctionType(ints, [shorts, shorts]), "llvm.x86.avx2.pmadd.wd")
+    spread = builder.bitcast(_splat(builder, query, ints), bytes_)
+    halves = []
+    for start in (0, 32):
+        half = _shuffled(builder, items, items, range(start, start + 32))
+        halves.append(builder.call(fours, [builder.call(pairs, [half, spread]), _all(shorts, 1)]))
+    return builder.add(total, _shuffled(builder, halves[0], halves[1], range(LANES)))
+
+
+def _dot_plain(builder: Any, total: Any, items: Any, query: Any) -> Any:
+    wide = ir.VectorType(_I32, 64)
+    spread = builder.bitcast(_splat(builder, query, _INTS), _BYTES)
+    products = builder.mul(builder.zext(items, wide), builder.sext(spread, wide))
+    for place in range(4):
+        total = builder.add(total, _shuffled(builder, products, products, range(place, 64, 4)))
+    return total
+
+
+_DOTS = {"vnni": _dot_vnni, "avx2": _dot_avx2, "plain": _dot_plain}
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    return _shuffled(builder, one, one, [0] * kind.count)
+
+
+def _shuffled(builder: Any, one: Any, other: Any, places: Sequence[int]) -> Any:
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, len(places)), list(places)))
+
+
+def _all(kind: Any, value: float) -> Any:
+    return ir.Constant(kind, [value] * kind.count)

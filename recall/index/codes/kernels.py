@@ -1,0 +1,417 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+"""The compiled loops of a search over codes.
+
+What a code says of a score is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
+`least` is the n-th largest lower bound met so far: an item whose upper bound stays below it cannot be among the n best, and
+a cell whose bound stays below it need not be looked into. What is left at the end is scored once more in float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import float32, int32, int64, types, uint8
+
+from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_block
+
+_ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Machine code, kept on disk for the next process where a folder for it can be written.
+
+    What Python calls has a signature, of arrays that are only read: one for what is in memory and what is mapped.
+    """
+    signature = _CALLED.get(function.__name__)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    given = None if signature is None else [signature]
+    try:
+        return numba.njit(given, cache=True, **options)(function)
+    except RuntimeError:  # numba found no folder to keep it in
+        return numba.njit(given, **options)(function)
+
+
+def _read(kind: Any, dimensions: int) -> Any:
+    return types.Array(kind, dimensions, "C", readonly=True)
+
+
+_REALS, _TABLE, _INTS, _ROWS = _read(float32, 1), _read(float32, 2), _read(int32, 1), _read(int64, 1)
+_BLOCKS, _BITS, _LIMITS = _read(int32, 3), _read(uint8, 1), types.UniTuple(float32, 3)
+_CALLED = {
+    "best_of": (_TABLE, _REALS, _ROWS, int64),
+    "search": (
+        *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
+        *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
+    ),
+    "search_together": (_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64),
+    "narrowed": (_BLOCKS, _REALS, _INTS, _BITS, int64),
+}
+
+
+block = make_block(host_tier())
+
+# Everything below is typed by numba at its first call. Arrays, as in `Codes`:
+#   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
+#   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
+
+
+@_compiled
+def encode(query, basis, words):
+    """Turn a query, scale it to length 1, and cut it into bytes.
+
+    Returns (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of what
+    the bytes leave out.
+    """
+    dim, turned = basis.shape
+    rotated = np.zeros(turned, dtype=np.float64)
+    largest = 0.0
+    for i in range(dim):
+        largest = max(largest, abs(np.float64(query[i])))
+    if largest == 0.0:
+        words[:] = 0
+        return np.int32(0), np.float32(0.0), np.float32(0.0)
+    for i in range(dim):
+        value = np.float64(query[i]) / largest
+        for j in range(turned):
+            rotated[j] += value * np.float64(basis[i, j])
+    length = np.sqrt(np.sum(rotated * rotated))
+    rotated /= length
+    factor = np.max(np.abs(rotated)) / 4032.0  # 64 * 63: high bytes stay within [-63, 63]
+    parts = words.view(np.int8)
+    total = 0
+    error = 0.0
+    for j in range(turned):
+        whole = np.int64(np.rint(rotated[j] / factor))
+        high = (whole + 32) >> 6
+        place = 8 * (j >> 2) + (j & 3)
+        parts[place] = high
+        parts[place + 4] = whole - (high << 6)
+        total += whole
+        error += (rotated[j] - whole * factor) ** 2
+    return np.int32(128 * total), np.float32(factor), np.float32(np.sqrt(error))
+
+
+@_compiled
+def nth_largest(values, count, n):
+    """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
+    low, high, wanted = 0, count - 1, n - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return values[wanted]
+
+
+@_compiled
+def keep(lower, upper, places, count, n, spare):
+    """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
+    if count < n:
+        return count, np.float32(-np.inf)
+    spare[:count] = lower[:count]
+    least = nth_largest(spare, count, n)
+    kept = 0
+    for at in range(count):
+        if upper[at] >= least:
+            lower[kept], upper[kept], places[kept] = lower[at], upper[at], places[at]
+            kept += 1
+    return kept, least
+
+
+@_compiled
+def scan(
+    first,
+    last,
+    codes,
+    scales,
+    rows,
+    words,
+    of_query,
+    bits,
+    excluded,
+    n,
+    lower,
+    upper,
+    places,
+    spare,
+    count,
+    least,
+    out,
+):
+    """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full."""
+    shift, factor, slack = of_query
+    groups = codes.shape[1]
+    room = len(lower) - LANES
+    of_block, at_codes, at_scales = 4 * LANES * groups, codes.ctypes.data, scales.ctypes.data
+    at_words, at_out = words.ctypes.data, out.ctypes.data
+    for number in range(first, last):
+        mask = block(
+            at_codes + number * of_block, at_words, groups, shift, factor, slack, at_scales + 4 * LANES * number, least, at_out
+        )
+        while mask:
+            lane = lowest_bit(mask)
+            mask &= mask - 1
+            place = LANES * number + lane
+            row = rows[place]
+            if row < 0 or (len(bits) and not bits[row >> 3] >> (row & 7) & 1):
+                continue
+            if len(excluded):
+                at = np.searchsorted(excluded, row)
+                if at < len(excluded) and excluded[at] == row:
+                    continue
+            margin = slack * scales[place]
+            lower[count], upper[count], places[count] = out[lane] - margin, out[lane] + margin, place
+            count += 1
+        if count > room:
+            count, least = keep(lower, upper, places, count, n, spare)
+            if count > room - (room >> 2):
+                return number + 1, count, least
+    return last, count, least
+
+
+@_compiled
+def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
+    """What the best item of each cell is taken to score at most: float32 [16 blocks of centres]."""
+    shift, factor, slack = of_query
+    groups = codes.shape[1]
+    for number in range(len(codes)):
+        start = LANES * number
+        block(
+            codes.ctypes.data + 4 * start * groups,
+            words.ctypes.data,
+            groups,
+            shift,
+            factor,
+            slack,
+            scales.ctypes.data + 4 * start,
+            np.float32(0.0),
+            bounds.ctypes.data + 4 * start,
+        )
+        for at in range(start, start + LANES):
+            bounds[at] += slack * scales[at] + min(effort * spreads[at], radii[at])
+
+
+@_compiled
+def pop_best(bounds, peaks):
+    """The cell with the largest bound, and the bound; it is marked as taken. `peaks` are the largest of every sixteen."""
+    block_ = 0
+    for number in range(1, len(peaks)):
+        if peaks[number] > peaks[block_]:
+            block_ = number
+    best, peak = LANES * block_, np.float32(-np.inf)
+    for at in range(LANES * block_, LANES * block_ + LANES):
+        if bounds[at] > bounds[best]:
+            best = at
+    bound = bounds[best]
+    bounds[best] = -np.inf
+    for at in range(LANES * block_, LANES * block_ + LANES):
+        peak = max(peak, bounds[at])
+    peaks[block_] = peak
+    return best, bound
+
+
+@_compiled
+def score(vectors, row, query, sums):
+    """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
+    dim = len(query)
+    full = dim // LANES
+    start = vectors.ctypes.data + 4 * row * vectors.shape[1]
+    lane_sums(start, query.ctypes.data, full, sums.ctypes.data)
+    for at in range(LANES * full, dim):
+        sums[at - LANES * full] += vectors[row, at] * query[at]
+    for step in (8, 4, 2, 1):
+        for at in range(step):
+            sums[at] += sums[at + step]
+    return sums[0]
+
+
+@_compiled
+def best_of(vectors, query, candidates, n):
+    """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
+    keys = np.empty(len(candidates), dtype=np.int64)
+    sums = np.empty(LANES, dtype=np.float32)
+    one = np.empty(1, dtype=np.float32)
+    as_bits = one.view(np.int32)
+    for at in range(len(candidates)):
+        one[0] = score(vectors, candidates[at], query, sums) + np.float32(0.0)  # so that -0 is 0
+        bits = np.int64(as_bits[0])
+        rising = bits if bits >= 0 else np.int64(-2147483648) - bits
+        keys[at] = (-rising << 32) | candidates[at]
+    keys.sort()
+    count = min(n, len(keys))
+    rows, scores = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
+    for at in range(count):
+        rows[at] = keys[at] & 0xFFFFFFFF
+        rising = -(keys[at] >> 32)
+        as_bits[0] = rising if rising >= 0 else np.int64(-2147483648) - rising
+        scores[at] = one[0]
+    return rows, scores
+
+
+@_compiled
+def grown(values, count, size):
+    """The first `count` values in an array of another size."""
+    larger = np.empty(size, dtype=values.dtype)
+    larger[:count] = values[:count]
+    return larger
+
+
+@_compiled
+def search(
+    query,
+    n,
+    basis,
+    codes,
+    scales,
+    rows,
+    starts,
+    centres,
+    centre_scales,
+    spreads,
+    radii,
+    vectors,
+    bits,
+    excluded,
+    effort,
+    limits,
+):
+    """The n best rows of one query: (rows int64 [m], scores float32 [m], cells looked into, items looked at)."""
+    rho, reach, rounding = limits
+    groups = codes.shape[1]
+    words = np.zeros(2 * groups, dtype=np.int32)
+    shift, factor, error = encode(query, basis, words)
+    of_query = (shift, factor, np.float32(rho + error * reach + rounding))
+    room = max(4 * n, 256) + LANES
+    lower, upper, spare = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    places = np.empty(room, np.int64)
+    out = np.empty(LANES, np.float32)
+    count, least = 0, np.float32(-np.inf)
+    bounds = np.empty(LANES * len(centres), dtype=np.float32)
+    bounds_of(words, of_query, centres, centre_scales, spreads, radii, effort, bounds)
+    peaks = np.empty(len(centres), dtype=np.float32)
+    for number in range(len(peaks)):
+        peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
+    cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
+    while True:
+        if turn < _ORDERED:
+            cell, bound = pop_best(bounds, peaks)
+            turn += 1
+            if bound < least or bound == -np.inf:
+                break
+        else:
+            cell = turn - _ORDERED
+            if cell >= cells_total:
+                break
+            bound = bounds[cell]
+            turn += 1
+            if bound < least or bound == -np.inf:
+                continue
+        first, last = starts[cell], starts[cell + 1]
+        cells += 1
+        items += last - first
+        while first < last:
+            first, count, least = scan(
+                first, last, codes, scales, rows, words, of_query, bits, excluded, n,
+                lower, upper, places, spare, count, least, out,
+            )  # fmt: skip
+            if 2 * count > len(lower):
+                more = 2 * len(lower)
+                lower, upper, places = grown(lower, count, more), grown(upper, count, more), grown(places, count, more)
+                spare = np.empty(more, np.float32)
+        if turn <= _ORDERED and count >= n + (n >> 1 if least > -np.inf else 0):
+            count, least = keep(lower, upper, places, count, n, spare)
+    count, least = keep(lower, upper, places, count, n, spare)
+    candidates = np.empty(count, dtype=np.int64)
+    for at in range(count):
+        candidates[at] = rows[places[at]]
+    found, scores = best_of(vectors, query, candidates, n)
+    return found, scores, cells, LANES * items
+
+
+@_compiled
+def search_together(
+    queries,
+    n,
+    basis,
+    codes,
+    scales,
+    rows,
+    vectors,
+    excluded,
+    ends,
+    limits,
+    chunk,
+):
+    """The n best rows of many queries, every block looked at for all of them while it lies in the cache.
+
+    `excluded` int64 [ends[-1]] holds the rows of query i in [ends[i], ends[i + 1]), rising.
+    Returns (rows int64 [q, n], scores float32 [q, n], done bool [q]): a query whose ties fill its buffers is not done.
+    """
+    rho, reach, rounding = limits
+    total, blocks, groups = len(queries), len(codes), codes.shape[1]
+    room = max(4 * n, 256) + LANES
+    words = np.zeros((total, 2 * groups), dtype=np.int32)
+    shifts, factors, slacks = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(total, np.float32)
+    for at in range(total):
+        shifts[at], factors[at], error = encode(queries[at], basis, words[at])
+        slacks[at] = rho + error * reach + rounding
+    lower, upper = np.empty((total, room), np.float32), np.empty((total, room), np.float32)
+    places = np.empty((total, room), np.int64)
+    spare, out = np.empty(room, np.float32), np.empty(LANES, np.float32)
+    counts, least = np.zeros(total, np.int64), np.full(total, np.float32(-np.inf), np.float32)
+    done = np.ones(total, np.bool_)
+    everything = np.empty(0, dtype=np.uint8)
+    for start in range(0, blocks, chunk):
+        end = min(start + chunk, blocks)
+        for at in range(total):
+            went = start
+            while went < end and done[at]:
+                went, counts[at], least[at] = scan(
+                    went, end, codes, scales, rows, words[at], (shifts[at], factors[at], slacks[at]), everything,
+                    excluded[ends[at] : ends[at + 1]], n, lower[at], upper[at], places[at], spare, counts[at], least[at], out,
+                )  # fmt: skip
+                done[at] = counts[at] <= room - (room >> 2)
+    found, scores = np.full((total, n), -1, np.int64), np.full((total, n), np.float32(-np.inf), np.float32)
+    for at in range(total):
+        if not done[at]:
+            continue
+        count, _ = keep(lower[at], upper[at], places[at], counts[at], n, spare)
+        candidates = np.empty(count, dtype=np.int64)
+        for one in range(count):
+            candidates[one] = rows[places[at, one]]
+        best, best_scores = best_of(vectors, queries[at], candidates, n)
+        found[at, : len(best)] = best
+        scores[at, : len(best)] = best_scores
+    return found, scores, done
+
+
+@_compiled
+def narrowed(codes, scales, rows, bits, count):
+    """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
+    groups = codes.shape[1]
+    blocks = (count + LANES - 1) // LANES
+    of_codes = np.zeros((blocks, groups, LANES), dtype=np.int32)
+    of_scales, of_rows = np.zeros(LANES * blocks, dtype=np.float32), np.full(LANES * blocks, -1, dtype=np.int32)
+    to = 0
+    for place in range(len(rows)):
+        row = rows[place]
+        if row >= 0 and bits[row >> 3] >> (row & 7) & 1:
+            for group in range(groups):
+                of_codes[to // LANES, group, to % LANES] = codes[place // LANES, group, place % LANES]
+            of_scales[to], of_rows[to] = scales[place], row
+            to += 1
+    return of_codes, of_scales, of_rows

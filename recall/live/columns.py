@@ -1,0 +1,219 @@
+"""The values of a changed item, read as the columns of the catalogue hold them.
+
+What a request gives is JSON, and what a CSV file gives is text; a catalogue's columns have types. A value that its column
+cannot hold is refused, for the item would otherwise be another one after the next compaction than it is now.
+"""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+import numpy as np
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.errors import RequestError, nearest
+from recall.schema import BagField, Schema
+from recall.values import canonical
+
+Read = Callable[[object], object]
+"""Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""
+
+
+class ItemColumns:
+    """The columns of a catalogue but the id."""
+
+    def __init__(self, types: Mapping[str, DataType], schema: Schema) -> None:
+        """The columns that a bundle's items have, the id among them, and what its fields read."""
+        self.id_column = schema.item_id
+        self._types = pl.Schema(types)
+        separators = _separators(schema)
+        self._read = {name: _reader(dtype, separators.get(name)) for name, dtype in types.items() if name != schema.item_id}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that an item may have values in."""
+        return tuple(self._read)
+
+    def read(self, item_id: str, features: Mapping[str, object], where: str) -> dict[str, object]:
+        """The values of one item as the columns hold them; what is missing is left out.
+
+        Args:
+            item_id: named in errors.
+            features: values by column.
+            where: JSON pointer of `features`, for errors.
+
+        Raises:
+            RequestError: a column is not known, or cannot hold its value. Values are not repeated: they may be secret.
+        """
+        values = {}
+        for name, value in features.items():
+            place = f"{where}/" + str(name).replace("~", "~0").replace("/", "~1")
+            read = self._read.get(name)
+            if read is None:
+                raise RequestError(
+                    f"item {item_id!r}: items have no column {name!r}", where=place, mend=nearest(name, self._read)
+                )
+            if value is None:
+                continue
+            try:
+                values[name] = read(value)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise RequestError(f"item {item_id!r}: the value of column {name!r} is {error}", where=place) from None
+        return values
+
+    def frame(self, ids: Sequence[str], values: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+        """Items from `read` as a table [len(ids)], with the columns and types of the catalogue."""
+        columns = [
+            pl.Series(name, ids, dtype=pl.String)
+            if name == self.id_column
+            else _series(name, dtype, [one.get(name) for one in values])
+            for name, dtype in self._types.items()
+        ]
+        return pl.DataFrame(columns)
+
+
+def _separators(schema: Schema) -> dict[str, str]:
+    """What cuts the text of a column into values, of columns that bag fields of items read."""
+    found = {}
+    for name, field in schema.fields.items():
+        if isinstance(field, BagField) and field.side == "item":
+            found[schema.column(name)] = field.separator
+            if field.weights is not None:
+                found[field.weights] = field.separator
+    return found
+
+
+def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        utc = pl.Series(name, values, dtype=pl.Datetime(dtype.time_unit, "UTC"))
+        return utc.dt.convert_time_zone(dtype.time_zone)
+    return pl.Series(name, values, dtype=dtype)
+
+
+def _reader(dtype: DataType, separator: str | None) -> Read:
+    if isinstance(dtype, pl.List | pl.Array):
+        return _list_reader(_reader(dtype.inner, None), separator)  # type: ignore[arg-type]
+    if dtype == pl.String:
+        return _text if separator is None else _joined(separator)
+    if dtype.is_integer():
+        return _integer_reader(dtype)
+    if dtype.is_float():
+        return _number
+    if dtype == pl.Boolean:
+        return _truth
+    if dtype == pl.Date:
+        return _date
+    if isinstance(dtype, pl.Datetime):
+        return _moment_reader(zoned=dtype.time_zone is not None)
+    if dtype == pl.Time:
+        return _clock
+    return _nothing
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("not a finite number")
+    try:
+        text = canonical(value)
+    except TypeError:
+        raise ValueError("no single value") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("no valid Unicode") from None
+    return text
+
+
+def _joined(separator: str) -> Read:
+    def read(value: object) -> str:
+        if not isinstance(value, list | tuple):
+            return _text(value)
+        parts = ["" if part is None else _text(part) for part in value]
+        if any(separator in part for part in parts):
+            raise ValueError(f"a list with {separator!r} inside a part, at which the column's text is cut")
+        return separator.join(parts)
+
+    return read
+
+
+def _list_reader(read: Read, separator: str | None) -> Read:
+    def read_list(value: object) -> list[object]:
+        if isinstance(value, str) and separator is not None:
+            value = value.split(separator)
+        if not isinstance(value, list | tuple):
+            raise ValueError("no list")
+        return [None if part is None else read(part) for part in value]
+
+    return read_list
+
+
+def _number(value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, int | float | str) else float("nan")
+    except (ValueError, OverflowError):
+        number = float("nan")
+    if not isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _integer_reader(dtype: DataType) -> Read:
+    bounds = np.iinfo(str(dtype).lower() if str(dtype) not in ("Int128", "UInt128") else "int64")
+
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() else value
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, bool) or not isinstance(number, int) or not bounds.min <= number <= bounds.max:
+            raise ValueError(f"not an integer from {bounds.min} to {bounds.max}")
+        return number
+
+    return read
+
+
+def _truth(value: object) -> bool:
+    found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("neither true nor false")
+    return found
+
+
+def _date(value: object) -> datetime.date:
+    try:
+        if isinstance(value, str):
+            return datetime.date.fromisoformat(value)
+    except ValueError:
+        pass
+    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+        raise ValueError("no date, such as 2026-01-31")
+    return value
+
+
+def _moment_reader(*, zoned: bool) -> Read:
+    example = "2026-01-31T18:00:00Z" if zoned else "2026-01-31T18:00:00"
+
+    def read(value: object) -> datetime.datetime:
+        try:
+            moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            moment = None
+        if not isinstance(moment, datetime.datetime) or (moment.tzinfo is not None) != zoned:
+            raise ValueError(f"no time with{'' if zoned else 'out'} a zone, such as {example}")
+        return moment.astimezone(datetime.UTC) if zoned else moment
+
+    return read
+
+
+def _clock(value: object) -> datetime.time:
+    try:
+        clock = datetime.time.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        clock = None
+    if not isinstance(clock, datetime.time) or clock.tzinfo is not None:
+        raise ValueError("no time of day, such as 18:30")
+    return clock
+
+
+def _nothing(_value: object) -> object:
+    raise ValueError("in a column of a type that cannot be given")
