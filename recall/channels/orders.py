@@ -25,16 +25,15 @@ class Order:
     scores: Float64
 
     @classmethod
-    def of(cls, scores: Float64, *, last_first: bool = False) -> "Order":
-        """The rows of float64 [items] by falling score, those without one (NaN) left out; equal ones by rising row.
-
-        Args:
-            scores: of every item.
-            last_first: equal ones by falling row.
-        """
+    def of(cls, scores: Float64) -> "Order":
+        """The rows of float64 [items] by falling score, those without one (NaN) left out; equal ones by rising row."""
         rows = np.flatnonzero(~np.isnan(scores))
-        order = rows[np.lexsort((-rows if last_first else rows, -scores[rows]))]
+        order = rows[np.argsort(-scores[rows], kind="stable")]
         return cls(order, scores[order])
+
+    def below(self, count: int) -> "Order":
+        """The same rows, counted from `count`."""
+        return Order(self.rows + count, self.scores)
 
     def first(self, count: int, eligible: Callable[[Int64], Mask]) -> tuple[Int64, Float64]:
         """The first eligible rows, `count` of them where there are so many, and their scores."""

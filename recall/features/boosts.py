@@ -14,7 +14,7 @@ import polars as pl
 
 from recall.errors import DataError, RequestError, nearest
 from recall.features.sparse import Float32, Int64
-from recall.schema import BagField, Schema
+from recall.schema import Schema
 from recall.values import canonical_series, numbers
 
 LARGEST_WEIGHT = 1e6
@@ -34,7 +34,9 @@ class Boosts:
     values: Float32
 
     @classmethod
-    def of(cls, names: Sequence[str], columns: Sequence[str], read: Callable[[str], pl.Series], size: int, schema: Schema) -> "Boosts":
+    def of(
+        cls, names: Sequence[str], columns: Sequence[str], read: Callable[[str], pl.Series], size: int, schema: Schema
+    ) -> "Boosts":
         """Read coordinates from the columns of items.
 
         Args:
@@ -55,7 +57,7 @@ class Boosts:
             if column not in columns:
                 raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
             found = read(column)
-            values[row] = _numbers(found, where) if value is None else _holds(found, value, _separator(schema, column), where)
+            values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
         return cls(tuple(names), values)
 
     def weights(self, given: Mapping[str, float]) -> Float32:
@@ -77,11 +79,16 @@ class Boosts:
                 )
             if name not in self.names:
                 raise RequestError(
-                    "this is no boost", where=where, why="index.boosts of the configuration names them", mend=nearest(name, self.names)
+                    "this is no boost",
+                    where=where,
+                    why="index.boosts of the configuration names them",
+                    mend=nearest(name, self.names),
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool) and isfinite(weight)
             if not number or abs(weight) > LARGEST_WEIGHT:
-                raise RequestError(f"a weight of {weight!r}", where=where, mend=f"Give a number from -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
+                raise RequestError(
+                    f"a weight of {weight!r}", where=where, mend=f"Give a number from -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                )
             weights[self.names.index(name)] = weight
         return weights
 
@@ -103,13 +110,6 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     """The column of a boost, and the value that it asks for; None where the column's numbers are meant."""
     column, equals, value = name.partition("=")
     return (column, value) if equals and name not in columns else (name, None)
-
-
-def _separator(schema: Schema, column: str) -> str | None:
-    for name, field in schema.fields.items():
-        if isinstance(field, BagField) and field.side == "item" and schema.column(name) == column:
-            return field.separator
-    return None
 
 
 def _numbers(values: pl.Series, where: str) -> Float32:
