@@ -44,7 +44,7 @@ def test_the_same_items_give_the_same_vectors(root: Path, items: pl.DataFrame, t
     assert after.manifest.parent == before.manifest.sequence == 1
     assert after.manifest.parity.reference == "tables"
     assert 0 < after.manifest.parity.largest_error < 1e-5
-    for name in (files.ENCODER, files.VOCABULARIES, files.TABLES, files.ITEM_VECTORS, files.USERS, files.INDEX):
+    for name in (files.ENCODER, files.VOCABULARIES, files.TABLES, files.ITEM_VECTORS, files.USERS):
         assert after.manifest.files[name] == before.manifest.files[name], name
     for name in ("name", "schema_", "data_hash", "seed", "config", "metrics"):
         assert getattr(after.manifest, name) == getattr(before.manifest, name), name
