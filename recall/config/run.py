@@ -27,6 +27,9 @@ class IndexConfig(Section):
     """Probability with which the lower bound on that share holds; with kind 'auto' the bound must reach the target."""
     seconds: float = Field(default=600, gt=0)
     """With kind 'auto': after this time no other candidate is begun."""
+    boosts: tuple[str, ...] = ()
+    """What requests may give weights to beside the model: columns of items that hold numbers, or `column=value` for 1 where
+    an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
 
 
 class EvaluationConfig(Section):

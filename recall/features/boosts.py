@@ -7,7 +7,6 @@ directions in which users differ, and rounds to the largest component, which a p
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import polars as pl
@@ -84,10 +83,10 @@ class Boosts:
                     why="index.boosts of the configuration names them",
                     mend=nearest(name, self.names),
                 )
-            number = isinstance(weight, int | float) and not isinstance(weight, bool) and isfinite(weight)
-            if not number or abs(weight) > LARGEST_WEIGHT:
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not abs(weight) <= LARGEST_WEIGHT:  # NaN is no less than anything
                 raise RequestError(
-                    f"a weight of {weight!r}", where=where, mend=f"Give a number from -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                    f"a weight of {weight!r}", where=where, mend=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
                 )
             weights[self.names.index(name)] = weight
         return weights
