@@ -64,7 +64,8 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
 
     Args:
         source: a bundle, or the root whose live version is taken.
-        table: all items, with the id column and every column that an item field reads: `.parquet` or `.csv`.
+        table: all items, with the id column, every column that an item field reads and every attribute that the source's
+            configuration names: `.parquet` or `.csv`.
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
 
@@ -76,7 +77,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     """
     old = Recommender.load(source)
     try:
-        items = _read_items(table, old.bundle.encoder, ignore)
+        items = _read_items(table, old.bundle.encoder, old.bundle.manifest.attributes, ignore)
         with staging(root) as folder:
             _assemble(old, items, folder)
             new = Recommender.load(folder)
@@ -92,10 +93,10 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
         old.close()
 
 
-def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> pl.DataFrame:
+def _read_items(path: Path, encoder: FeatureEncoder, attributes: Sequence[str], ignore: Sequence[str]) -> pl.DataFrame:
     schema = encoder.schema
     table = read_table(path)
-    wanted = tuple(name for name in encoder.items.columns if name != schema.item_id)
+    wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
             raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))

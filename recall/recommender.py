@@ -1,5 +1,6 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from recall.answer import Prediction, Recommendations, ScoredItem
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
+from recall.eligibility import Eligibility
 from recall.errors import RequestError, nearest
 from recall.explanation import Explanation, contributions
 from recall.features.encoder import EncodedUser
@@ -37,6 +39,7 @@ class _Prepared:
     vector: Float32
     encoded: EncodedUser
     excluded: Int64
+    allowed: Int64 | None
     user: Literal["known", "unknown", "anonymous"]
     warnings: tuple[str, ...]
 
@@ -49,6 +52,7 @@ class Recommender:
         index: over the vectors of its items.
         users: the known users.
         items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
+        eligibility: what requests may filter by.
     """
 
     def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore, items: LiveCatalogue | None = None) -> None:
@@ -57,6 +61,7 @@ class Recommender:
         self.index = index
         self.users = users
         self.items = items if items is not None else LiveCatalogue(bundle, index)
+        self.eligibility = Eligibility(bundle)
         encoder = bundle.encoder
         self._columns = (*encoder.users.columns, *encoder.contexts.columns)
         self._version = bundle.manifest.version
@@ -107,7 +112,8 @@ class Recommender:
         """Answer one request.
 
         Raises:
-            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+            RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
+                none or does not fit the catalogue.
         """
         return self.recommend_batch([request])[0]
 
@@ -117,13 +123,17 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        catalogue = self.items.current()
-        prepared = [self._prepare(request, catalogue) for request in requests]
+        catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
+        prepared, limits = [], []
+        for request in requests:
+            prepared.append(one := self._prepare(request, catalogue))
+            limits.append(self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now))
         answers: dict[int, Recommendations] = {}
         for n in sorted({request.n for request in requests}):
             members = [position for position, request in enumerate(requests) if request.n == n]
             vectors = np.stack([prepared[position].vector for position in members])
-            hits = catalogue.search(vectors, n, [prepared[position].excluded for position in members])
+            within, excluded = zip(*(limits[position] for position in members), strict=True)
+            hits = catalogue.search(vectors, n, excluded, within)
             for place, position in enumerate(members):
                 answers[position] = self._answer(prepared[position], catalogue, hits, place)
         return [answers[position] for position in range(len(requests))]
@@ -204,15 +214,22 @@ class Recommender:
         encoded = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = catalogue.rows([*request.exclude, *seen])
-        strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
+        allowed = None if request.allow is None else catalogue.rows(request.allow)
         vector = self.bundle.tables.user_vectors(encoded.rows)[0]
         vector[0] *= request.popularity
         return _Prepared(
             vector,
             encoded,
             excluded[excluded >= 0],
+            None if allowed is None else allowed[allowed >= 0],
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            tuple(_warnings(strangers, self.bundle.encoder.not_learnt(request.history or ()))),
+            tuple(
+                _warnings(
+                    _strangers(request.exclude, excluded),
+                    _strangers(request.allow or (), allowed),
+                    self.bundle.encoder.not_learnt(request.history or ()),
+                )
+            ),
         )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
@@ -257,9 +274,15 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
 
-def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
+    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
+
+
+def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str]) -> Iterator[str]:
     for ids, fault in (
         (excluded, "excluded ids are not in the catalogue"),
+        (allowed, "allowed ids are not in the catalogue"),
         (history, "ids in the history are not known to the model"),
     ):
         if ids:

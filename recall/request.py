@@ -29,6 +29,10 @@ class Request:
             which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
             as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
             not exact was calibrated at 1, and may find less away from it.
+        filter: what the items' columns must say, in the form that `recall.filters.parsing` describes; None lets every item
+            in. The answer holds the best of the items that match, as many as there are up to n.
+        allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
+            allows nothing. None allows all.
     """
 
     user_id: str | None = None
@@ -39,6 +43,8 @@ class Request:
     exclude_seen: bool = True
     exclude: Sequence[str] = ()
     popularity: float = 1.0
+    filter: Mapping[str, object] | None = None
+    allow: Sequence[str] | None = None
 
 
 def check_request(request: Request) -> None:
@@ -48,7 +54,7 @@ def check_request(request: Request) -> None:
     _check_popularity(request.popularity)
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
-    for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
         if isinstance(ids, str):
             raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
         check_ids(ids, f"/{name}")

@@ -40,9 +40,13 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.features", "recall.bundle", "recall.index"),
     },
+    "recall.eligibility": {
+        *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
+        *("recall.index.selection", "recall.live"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.answer", "recall.request"),
+        *("recall.answer", "recall.eligibility", "recall.request"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },

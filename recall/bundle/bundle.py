@@ -49,7 +49,10 @@ class Bundle:
     item_ids: ItemIds
 
     def items(self) -> pl.DataFrame:
-        """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
+        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+
+        Raises BundleError.
+        """
         return _read_parquet(self.folder / files.ITEMS)
 
     def counts(self) -> Int32 | None:
@@ -59,6 +62,10 @@ class Bundle:
         if self.manifest.format_version < 3:
             return None
         return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
+
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def checks(self) -> tuple[Float32, Int32] | None:
         """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
@@ -99,7 +106,8 @@ def write_contents(
         encoder: what the tables' features mean.
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
-        items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
+            of the vectors.
         counts: int32 [items], training interactions of each; zeros where nothing is known of any.
 
     Raises:
