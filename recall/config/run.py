@@ -8,6 +8,7 @@ from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
 from recall.config.section import Section
 from recall.config.training import SquareConfig, Train
+from recall.errors import nearest
 from recall.schema import AnyField, Schema
 
 
@@ -98,6 +99,19 @@ class RunConfig(Section):
     def _model_can_be_trained(self) -> "RunConfig":
         if isinstance(self.train, SquareConfig) and self.model.cosine:
             raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
+        return self
+
+    @model_validator(mode="after")
+    def _boosts_are_columns_of_items(self) -> "RunConfig":
+        schema = self.schema_
+        known = {schema.item_id, *self.data.attributes}
+        known |= {
+            schema.column(name) for name, field in schema.fields.items() if field.side == "item" and field.kind != "cross"
+        }
+        for name in self.index.boosts:
+            if name not in known and name.partition("=")[0] not in known:
+                near = nearest(name.partition("=")[0], known)
+                raise ValueError(f"index.boosts names {name!r}, but no item field and no attribute reads such a column. {near}")
         return self
 
     @property

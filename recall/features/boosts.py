@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from polars.datatypes import DataType
 
 from recall.errors import DataError, RequestError, nearest
 from recall.features.sparse import Float32, Int64
@@ -111,7 +112,21 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     return (column, value) if equals and name not in columns else (name, None)
 
 
+def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
+    """Columns of text that are to be read as numbers: those of boosts that no field reads.
+
+    Args:
+        names: as in `Boosts.of`.
+        attributes: columns of items that no field reads.
+        types: of the columns in their file.
+    """
+    return {name for name in names if name in attributes and types.get(name) == pl.String}
+
+
 def _numbers(values: pl.Series, where: str) -> Float32:
+    if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+        mend = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
+        raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, mend=mend)
     found = numbers(values, where).fill_null(0.0).to_numpy()
     if np.abs(found).max(initial=0.0) > _LARGEST:
         raise DataError(f"a number is larger than {_LARGEST:g}", where=where, mend="Scale the column")

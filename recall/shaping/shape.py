@@ -36,8 +36,8 @@ class Shaped:
     rows: Int64
     scores: Scores
     exact: bool
-    sources: list[tuple[Source, ...]] | None
-    warnings: tuple[str, ...]
+    sources: list[tuple[Source, ...]] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def is_shaped(request: Request) -> bool:
@@ -80,6 +80,17 @@ def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | 
     main, given = facets.boosts(catalogue)
     weights = main.weights(request.boosts)
     return Gains(main.added(weights), given.added(weights))
+
+
+def gains_by_name(request: Request, catalogue: Catalogue, facets: Facets, row: int) -> dict[str, float]:
+    """What each of a request's boosts adds to the score of one row. Raises RequestError."""
+    if not request.boosts:
+        return {}
+    main, given = facets.boosts(catalogue)
+    size = catalogue.index.size
+    return (
+        main.parts(main.weights(request.boosts), row) if row < size else given.parts(given.weights(request.boosts), row - size)
+    )
 
 
 class _Pool:
@@ -169,7 +180,7 @@ class _Pool:
             places = self.merged.places(rows)
             return np.asarray(np.append(self.merged.scores, 0.0)[places])  # -1 is last
         products = np.einsum("ij,j->i", self.vectors(rows), self._vector)
-        return products if self._gains is None else products + self._gains.of(rows)
+        return products if self._gains is None else np.asarray(products + self._gains.of(rows))
 
     def vectors(self, rows: Int64) -> Float32:
         return self._catalogue.vectors(rows)
