@@ -49,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.shaping": {
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
-        *("recall.channels", "recall.rules"),
+        *("recall.channels", "recall.filters.values", "recall.rules"),
     },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {

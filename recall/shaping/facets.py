@@ -1,7 +1,7 @@
 """What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,11 +12,13 @@ from recall.bundle.bundle import Bundle
 from recall.channels.orders import Order
 from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts
+from recall.filters.values import microseconds_of
 from recall.index.ranking import longest_of
 from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
 from recall.rules.groups import Groups
 
+Float64 = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
 
 
@@ -78,13 +80,10 @@ class Facets:
             places = np.arange(size, size + len(overlay.ids), dtype=np.float64)
             return (order, Order.of(places).below(size)) if overlay.ids else (order,)
         self._check(column, where)
-        dtype = self._bundle.item_types()[column] if ("latest", column) not in self._kept else None
-        if dtype is not None and not (dtype.is_numeric() or dtype.is_temporal()):
-            raise RequestError(f"column {column!r} holds neither numbers nor times", where=where)
-        order = self._base(("latest", column), lambda: Order.of(_moments(self._bundle.item_column(column))))
+        order, read = self._base(("latest", column), lambda: _newest(self._bundle.item_column(column), where))
         if not overlay.ids:
             return (order,)
-        return order, self._given(overlay, ("latest", column), lambda: Order.of(_moments(overlay.items[column])).below(size))
+        return order, self._given(overlay, ("latest", column), lambda: Order.of(read(overlay.items[column])).below(size))
 
     def boosts(self, catalogue: Catalogue) -> tuple[Boosts, Boosts]:
         """The coordinates of the bundle's items, and of the overlay's. Raises DataError when a column holds no numbers."""
@@ -135,6 +134,33 @@ class Facets:
         return kept
 
 
-def _moments(values: pl.Series) -> npt.NDArray[np.float64]:
+def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series], Float64]]:
+    """The order of a column, and what reads further values of it. Raises RequestError at `where`."""
+    if values.dtype.is_numeric() or values.dtype.is_temporal():
+        return Order.of(_physical(values)), _physical
+    texts = values.drop_nulls().unique() if values.dtype == pl.String else pl.Series([values.name])
+    for parse in (float, microseconds_of):
+        read = partial(_parsed, parse)
+        if not np.isnan(read(texts)).any():
+            return Order.of(read(values)), read
+    raise RequestError(f"column {values.name!r} holds neither numbers nor times", where=where, mend="Times are ISO 8601")
+
+
+def _physical(values: pl.Series) -> Float64:
     """Numbers or times as float64, NaN where there is none."""
     return values.to_physical().cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _parsed(parse: Callable[[str], float], values: pl.Series) -> Float64:
+    """Texts as what they say, NaN where they say nothing of it."""
+    distinct = values.drop_nulls().unique()
+    found = [_number(parse, text) for text in distinct.to_list()]
+    read = values.replace_strict(distinct, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64)
+    return read.fill_null(float("nan")).to_numpy()
+
+
+def _number(parse: Callable[[str], float], text: str) -> float:
+    try:
+        return float(parse(text))
+    except ValueError:
+        return float("nan")

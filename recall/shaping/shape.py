@@ -74,11 +74,13 @@ def shape(
 
 
 def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:
-    """What a request's boosts add to the score of every row; None without boosts. Raises RequestError."""
+    """What a request's boosts add to the score of every row; None where that is nothing. Raises RequestError."""
     if not request.boosts:
         return None
     main, given = facets.boosts(catalogue)
     weights = main.weights(request.boosts)
+    if not weights.any():
+        return None
     return Gains(main.added(weights), given.added(weights))
 
 
