@@ -55,6 +55,10 @@ class Bundle:
         """
         return _read_parquet(self.folder / files.ITEMS)
 
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
+
     def counts(self) -> Int32 | None:
         """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
         was imported. None of a bundle of format 1 or 2. Raises BundleError.
@@ -62,10 +66,6 @@ class Bundle:
         if self.manifest.format_version < 3:
             return None
         return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
-
-    def item_column(self, name: str) -> pl.Series:
-        """One column of `items`, read alone. Raises BundleError."""
-        return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def checks(self) -> tuple[Float32, Int32] | None:
         """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
