@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
+from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, staging
+from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.tables import read_table
@@ -34,6 +35,8 @@ SAMPLE = 200
 """Stored users whose lists before and after are compared."""
 TOP = 10
 """Length of those lists."""
+STORED = "stored users, as they ask without a context"
+"""Whose vectors the index is set up and judged with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,10 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
         shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
     except OSError as error:
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
-    users = _user_rows(bundle.encoder, old.users, QUERIES, before.seed)
+    users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
-    index = write_index(folder, vectors.shape, bundle.tables.user_vectors(users), config, before.seed)
+    asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
+    index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
@@ -144,7 +148,7 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
     return counts
 
 
-def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
+def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
     """Rows of stored users as requests without context would have them, or of nobody when none is stored."""
     rows = []
     for user_id in store.sample(count, seed):

@@ -59,16 +59,36 @@ LAYERS: dict[str, set[str]] = {
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
+        "recall.certificate",
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
         *("recall.proof", "recall.stores", "recall.vectors"),
     },
     "recall.rebuild": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.index",
+            "recall.proof",
+        ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
     "recall.importing": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.proof",
+            "recall.stores",
+        ),
         "recall.vectors",
     },
     "recall.growth": {
