@@ -15,17 +15,21 @@ from hypothesis import strategies as st
 from recall import eligibility
 from recall.answer import Recommendations
 from recall.config import RunConfig, parse_config
+from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
-from recall.errors import RequestError
+from recall.errors import DataError, RequestError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
+from recall.filters.attributes import Attributes
+from recall.filters.parsing import parse
 from recall.index.contract import Hits, ItemIndex
+from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request
 from tests.conftest import random_model
 from tests.filters.reference import UTC, selected
 
-ITEMS, USERS = 2_000, 12
+ITEMS, USERS, ASKING = 2_000, 600, 12  # an approximate index is fitted to what users ask
 KINDS = ("exact", "ivf", "cells")
 CONFIG: dict[str, Any] = {
     "name": "filtered",
@@ -38,6 +42,8 @@ CONFIG: dict[str, Any] = {
     },
     "export": {"users": 20, "items": 200},
 }
+
+TYPES = {"from": pl.Datetime("us"), "until": pl.Datetime("us")}
 
 
 def write_tables(folder: Path) -> None:
@@ -54,14 +60,14 @@ def write_tables(folder: Path) -> None:
             "from": [moments[one] for one in rng.integers(0, 3, ITEMS)],
             "until": [moments[one] for one in rng.integers(0, 3, ITEMS)],
         },
-        schema_overrides={"from": pl.Datetime("us"), "until": pl.Datetime("us")},
+        schema_overrides=TYPES,
     ).write_parquet(folder / "items.parquet")
     users = [f"u{number}" for number in range(USERS)]
     pl.DataFrame(
         {
-            "user_id": [*users, *rng.choice(users, 1_500)],
-            "item_id": rng.choice(ids, USERS + 1_500),
-            "time": rng.integers(0, 100, USERS + 1_500),
+            "user_id": [*users, *rng.choice(users, 3_000)],
+            "item_id": rng.choice(ids, USERS + 3_000),
+            "time": rng.integers(0, 100, USERS + 3_000),
         }
     ).write_parquet(folder / "interactions.parquet")
 
@@ -132,7 +138,7 @@ def as_values(request: Request) -> dict[str, Any]:
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
 def test_the_best_eligible_items_are_found_at_every_share(recommender: Recommender, share: float) -> None:
     filter_ = {"rank": {"lt": share * ITEMS}}
-    requests = [Request(f"u{user}", n=50, filter=filter_) for user in range(USERS)]
+    requests = [Request(f"u{user}", n=50, filter=filter_) for user in range(ASKING)]
     found = [check(recommender, *pair) for pair in zip(requests, recommender.recommend_batch(requests), strict=True)]
     # how much an approximate index finds within a selection is the index's own promise, which its tests measure
     assert np.mean(found) >= (1.0 if recommender.index.exact or share <= 0.01 else 0.85)
@@ -285,3 +291,29 @@ def test_attributes_are_kept_and_change_no_vector(folder: Path, tmp_path: Path) 
     assert math.isclose(with_.recommend(Request("u1")).items[0].score, without.recommend(Request("u1")).items[0].score)
     with_.close()
     without.close()
+
+
+def test_a_rebuild_reads_and_keeps_the_attributes(folder: Path, tmp_path: Path) -> None:
+    root = published(folder, tmp_path / "root")
+    items = pl.read_parquet(folder / "items.parquet").with_columns(labels=pl.lit(["rebuilt"])).head(500)
+    items.write_parquet(tmp_path / "items.parquet")
+    rebuild(root, tmp_path / "items.parquet", root)
+    recommender = Recommender.load(root)
+    answer = recommender.recommend(Request(n=1000, filter={"labels": {"any": ["rebuilt"]}, "rank": {"exists": True}}))
+    recommender.close()
+    assert len(answer.items) == 500
+    items.drop("rank").write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="no column 'rank'"):
+        rebuild(root, tmp_path / "items.parquet", root)
+
+
+def test_new_data_bring_their_attributes(folder: Path, tmp_path: Path) -> None:
+    run = parse_config(CONFIG)
+    fresh = {"item_id": ["fresh", "i3"], "genre": ["noir", "noir"], "price": [1.0, 2.0], "rank": [5_000, 5_001]}
+    times = [datetime.datetime(2020, 1, 1), None]
+    more = pl.DataFrame({**fresh, "labels": [["new"], []], "from": times, "until": times}, schema_overrides=TYPES)
+    more.write_parquet(tmp_path / "items.parquet")
+    pl.DataFrame({"user_id": ["u1"], "item_id": ["fresh"], "time": [500]}).write_parquet(tmp_path / "interactions.parquet")
+    attributes = Attributes.of(load_additions(run, tmp_path, folder).items)
+    assert attributes.select(parse({"rank": {"gte": 5_000}})).count == 2
+    assert attributes.size == ITEMS + 1
