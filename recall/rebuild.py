@@ -23,6 +23,7 @@ from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.tables import read_table
 from recall.errors import DataError, PublishError, nearest
+from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, SparseRows
 from recall.proof import prove
@@ -80,7 +81,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     """
     old = Recommender.load(source)
     try:
-        items = _read_items(table, old.bundle.encoder, old.bundle.manifest.attributes, ignore)
+        items = _read_items(table, old.bundle, ignore)
         with staging(root) as folder:
             _assemble(old, items, folder)
             new = Recommender.load(folder)
@@ -96,8 +97,9 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
         old.close()
 
 
-def _read_items(path: Path, encoder: FeatureEncoder, attributes: Sequence[str], ignore: Sequence[str]) -> pl.DataFrame:
-    schema = encoder.schema
+def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
+    encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
+    attributes = bundle.manifest.attributes
     table = read_table(path)
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
@@ -113,9 +115,11 @@ def _read_items(path: Path, encoder: FeatureEncoder, attributes: Sequence[str], 
             f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = listed(table, schema.item_id, wanted, numeric)
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
+    Boosts.of(boosts, items.columns, items.get_column, len(items), schema)  # refused now, or by every request
     return items
 
 

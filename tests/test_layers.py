@@ -15,8 +15,8 @@ LAYERS: dict[str, set[str]] = {
     "recall": {"recall.answer", "recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
-    "recall.request": {"recall.errors"},
-    "recall.answer": set(),
+    "recall.request": {"recall.errors", "recall.channels.kinds", "recall.rules.kinds"},
+    "recall.answer": {"recall.channels.merging"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.draft": {"recall.errors", "recall.data.tables"},
@@ -44,9 +44,16 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
         *("recall.index.selection", "recall.live"),
     },
+    "recall.preparation": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
+    },
+    "recall.shaping": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
+        *("recall.channels", "recall.filters.values", "recall.rules"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.answer", "recall.eligibility", "recall.request"),
+        *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },
