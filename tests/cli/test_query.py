@@ -31,7 +31,8 @@ def test_filters_and_allowed_items_go_along(run, published: Path, recommender: R
     expected = recommender.recommend(Request(user_id="u1", filter=filter_, exclude_seen=False))
     assert 0 < len(expected.items) < 10
     ended = run("query", published, "--user", "u1", "--seen", "--filter", json.dumps(filter_), "--json")
-    assert [(item["item_id"], item["score"]) for item in ended.json["items"]] == list(expected.items)
+    found = [(item["item_id"], item["score"]) for item in ended.json["items"]]
+    assert found == [(item.item_id, item.score) for item in expected.items]
     ended = run("query", published, "--allow", "i1", "--allow", "i4", "--json")
     assert sorted(item["item_id"] for item in ended.json["items"]) == ["i1", "i4"]
 

@@ -189,6 +189,6 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "bundle": resolve(shop.root).name,
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
-        "index": "exact",
+        "index": "cells",
         "columns": {"features": ["age", "likes"], "context": ["device"], "history": True, "filter": ["item_id", "genre"]},
     }
