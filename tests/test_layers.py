@@ -85,6 +85,15 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.reindex": {
+        "recall.certificate",
+        "recall.config",
+        "recall.errors",
+        "recall.bundle",
+        "recall.index",
+        "recall.rebuild",
+        "recall.recommender",
+    },
     "recall.importing": {
         *(
             *BASICS,

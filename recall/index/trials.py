@@ -130,7 +130,7 @@ class Bench:
         return trial
 
     def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
-        """Find the least effort that promises the target and `slack` more on fresh users; says why there is none."""
+        """Find the least effort whose promise is the target and `slack` more; says why there is none."""
         running = self.running[name]
         tunable = running.tunable
         assert tunable is not None  # the exact index is never asked for more
@@ -146,7 +146,7 @@ class Bench:
             if microseconds > limit:
                 note = "given up: slower than others by far"
                 return None
-            if self._promises(shares, slack):
+            if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
                 return True
             if _NEAR * self.config.target < shares.mean() < min(below + _FLAT, self.config.target):
                 note = "its codes are too coarse"
@@ -182,14 +182,11 @@ class Bench:
             for one in self.trials
         )
 
-    def _promises(self, shares: Float64, slack: float) -> bool:
-        """Whether fresh users are likely to show the target: their bound if they are like these, less what chance may do."""
-        confidence = share_of_error(self.config.confidence, 1)
-        if shares.mean() < self.config.target:
-            return False
+    def promise(self, shares: Float64) -> float:
+        """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
-        return bool(lower_bound(alike, confidence, shares) - chance >= self.config.target + slack)
+        return float(lower_bound(alike, share_of_error(self.config.confidence, 1), shares) - chance)
 
 
 def _bytes(index: ItemIndex) -> int:
