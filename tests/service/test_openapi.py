@@ -85,7 +85,13 @@ def test_examples_fit_their_schemas(document: dict) -> None:
 def test_the_request_schema_says_what_is_refused(document: dict) -> None:
     root = {"$ref": "#/components/schemas/RecommendRequest", "components": document["components"]}
     validator = jsonschema_rs.validator_for(root)
-    for good in ({}, {"user_id": 42}, {"n": 1000, "features": {"a": [1, "b", None]}, "history": None}, SHAPED):
+    for good in (
+        {},
+        {"user_id": 42},
+        {"n": 1000, "features": {"a": [1, "b", None]}, "history": None},
+        {"filter": {"a": {"in": [1]}}, "allow": [1]},
+        SHAPED,
+    ):
         assert validator.is_valid(good)
     for bad in (
         [],
@@ -102,6 +108,8 @@ def test_the_request_schema_says_what_is_refused(document: dict) -> None:
         {"channels": {"lists": []}},
         {"channels": {"lists": [{"kind": "model", "weight": 0}]}},
         {"boosts": {"year": "1"}},
+        {"allow": "1"},
+        {"filter": []},
     ):
         assert not validator.is_valid(bad), bad
 
