@@ -190,5 +190,11 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
         "index": "cells",
-        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True, "filter": ["item_id", "genre"]},
+        "columns": {
+            "features": ["age", "likes"],
+            "context": ["device"],
+            "history": True,
+            "filter": ["item_id", "genre", "year"],
+            "boosts": ["year", "genre=noir"],
+        },
     }
