@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recall.channels.kinds import Channels
 from recall.errors import RequestError
+from recall.rules.kinds import AnyRule
 
 MOST = 1000
 """The largest n that a request may ask for."""
@@ -33,6 +35,11 @@ class Request:
             in. The answer holds the best of the items that match, as many as there are up to n.
         allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
             allows nothing. None allows all.
+        rules: quotas, duplicates, diversity and pins, one after another in this order; see `recall.rules`. The answer holds
+            what the rules leave of the whole ranking, up to n.
+        channels: lists that are merged with the model's, before any rule; None asks the model alone.
+        boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
+            item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
     """
 
     user_id: str | None = None
@@ -45,6 +52,14 @@ class Request:
     popularity: float = 1.0
     filter: Mapping[str, object] | None = None
     allow: Sequence[str] | None = None
+    rules: Sequence[AnyRule] = ()
+    channels: Channels | None = None
+    boosts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it asks for more than the best items by the model's score."""
+        return bool(self.rules or self.boosts) or self.channels is not None
 
 
 def check_request(request: Request) -> None:
@@ -58,6 +73,15 @@ def check_request(request: Request) -> None:
         if isinstance(ids, str):
             raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
         check_ids(ids, f"/{name}")
+
+
+def check_unchanged(request: Request) -> None:
+    """Raise RequestError when a request asks for other scores or lists than the model's own."""
+    if request.popularity != 1:
+        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out")
+    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
+        if asked:
+            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", mend=f"Leave {name} out")
 
 
 def check_ids(ids: Sequence[str], where: str) -> None:

@@ -12,11 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.answer", "recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
+    "recall": {
+        *("recall.answer", "recall.channels", "recall.config", "recall.errors", "recall.explanation"),
+        *("recall.recommender", "recall.request", "recall.rules"),
+    },
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
-    "recall.request": {"recall.errors"},
-    "recall.answer": set(),
+    "recall.request": {"recall.errors", "recall.channels.kinds", "recall.rules.kinds"},
+    "recall.answer": {"recall.channels.merging"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.draft": {"recall.errors", "recall.data.tables"},
@@ -44,9 +47,16 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
         *("recall.index.selection", "recall.live"),
     },
+    "recall.preparation": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
+    },
+    "recall.shaping": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
+        *("recall.channels", "recall.filters.values", "recall.rules"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.answer", "recall.eligibility", "recall.request"),
+        *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },
@@ -59,16 +69,45 @@ LAYERS: dict[str, set[str]] = {
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
+        "recall.certificate",
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
         *("recall.proof", "recall.stores", "recall.vectors"),
     },
     "recall.rebuild": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.index",
+            "recall.proof",
+        ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.reindex": {
+        "recall.certificate",
+        "recall.config",
+        "recall.errors",
+        "recall.bundle",
+        "recall.index",
+        "recall.rebuild",
+        "recall.recommender",
+    },
     "recall.importing": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.proof",
+            "recall.stores",
+        ),
         "recall.vectors",
     },
     "recall.growth": {
@@ -81,7 +120,10 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
-    "service": {"recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"},
+    "service": {
+        *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
+        *("recall.channels.kinds", "recall.rules.kinds"),
+    },
 }
 """Longest prefix wins. A part may always import itself."""
 

@@ -157,6 +157,13 @@ class Manifest(_Part):
         named = data.get("attributes") if isinstance(data, dict) else None
         return tuple(map(str, named)) if isinstance(named, list) else ()
 
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        """Further coordinates of items that requests may give weights to, as the configuration names them."""
+        index = self.config.get("index")
+        named = index.get("boosts") if isinstance(index, dict) else None
+        return tuple(map(str, named)) if isinstance(named, list) else ()
+
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
         try:

@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from recall.errors import RequestError
 from recall.rules.kinds import refused
 
+
+def _text_of(value: object) -> object:
+    """An id; an integer is taken as the text that tables with integer ids are read to."""
+    return str(value) if type(value) is int else value
+
+
 _CHECKED = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
 
 Weight = Annotated[float, Field(gt=0, le=1e6, strict=True, description="How much the channel counts.", examples=[0.5])]
-Id = Annotated[str, Field(min_length=1, max_length=1024)]
+Id = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,10 @@ class LatestChannel:
     """The newest items first.
 
     Attributes:
-        column: of numbers or times, the largest being the newest; items without a value are not in the channel. Where it is
-            left out, the last item of the catalogue is the newest: a catalogue lists the items of its table in their order,
-            and then those met in interactions only as they first appeared.
+        column: of numbers or times, or of texts that all are numbers or times in ISO 8601; the largest is the newest, and
+            items without a value are not in the channel. Where it is left out, the last item of the catalogue is the newest: a
+            catalogue lists the items of its table in their order, then those met in interactions only as they first appeared,
+            and then those that were added or changed live.
         weight: how much the channel counts.
     """
 

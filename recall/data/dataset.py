@@ -17,6 +17,7 @@ from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_pa
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
+from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
 from recall.values import numbers, refuse
 
@@ -109,8 +110,10 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     listed_users = listed(tables.users, data.user_id, columns.users, of_users)
     users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
     attributes = find_attributes(data, columns, tables)
+    of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
     listed_items = listed(tables.items, data.item_id, (*columns.items, *attributes), of_items)
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     named_split = data.split if isinstance(data.split, ColumnSplit) else None
     rows = _Rows(
