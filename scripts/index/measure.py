@@ -7,6 +7,7 @@ does. Contenders take turns, so what slows the machine down slows all of them.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -52,11 +53,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Point:
-    """A contender at one setting: recall on the users it was chosen with."""
+    """A contender at one setting: recall on the users it was chosen with, and whether that is the target."""
 
     contender: Contender
     setting: Any
     recall: float
+    reached: bool
 
 
 def recall_of(contender: Contender, setting: Any, truth: Truth, users: int) -> float:
@@ -64,28 +66,34 @@ def recall_of(contender: Contender, setting: Any, truth: Truth, users: int) -> f
     return float(truth.shares([contender.search(user, truth.n, setting) for user in truth.users[:users]]).mean())
 
 
-def cheapest(contender: Contender, truth: Truth, target: float) -> Point | None:
-    """The cheapest setting that reaches a target, or None. A grid with two widths is gone through; a line is bisected."""
+def cheapest(contender: Contender, truth: Truth, target: float) -> Point:
+    """The cheapest setting that reaches a target, or the one that finds most where none does.
+
+    A line of settings is bisected; a grid with two widths is gone through, and those that reach the target are timed.
+    """
     settings = contender.settings
+
+    def point(setting: Any) -> Point:
+        recall = recall_of(contender, setting, truth, len(truth.users))
+        return Point(contender, setting, recall, recall >= target)
+
     if isinstance(settings[0], tuple):
-        best: tuple[float, Point] | None = None
-        for setting in settings:
-            recall = recall_of(contender, setting, truth, 150)
-            if recall >= target and recall_of(contender, setting, truth, len(truth.users)) >= target:
-                seconds = seconds_of(lambda user, s=setting: contender.search(user, truth.n, s), truth.users[:150])
-                if best is None or seconds < best[0]:
-                    best = seconds, Point(contender, setting, recall_of(contender, setting, truth, len(truth.users)))
-        return best[1] if best else None
+        tried = [point(setting) for setting in settings if recall_of(contender, setting, truth, 60) >= target - 0.02]
+        reached = [one for one in tried if one.reached]
+        if not reached:
+            return max(map(point, settings[-4:]), key=lambda one: one.recall)
+        return min(reached, key=lambda one: seconds_of(partial(_search, one, truth.n), truth.users[:100]))
     low, high = 0, len(settings) - 1
-    if recall_of(contender, settings[high], truth, len(truth.users)) < target:
-        return None
+    if not (dearest := point(settings[high])).reached:
+        return dearest
     while low < high:
         middle = (low + high) // 2
-        if recall_of(contender, settings[middle], truth, len(truth.users)) >= target:
-            high = middle
-        else:
-            low = middle + 1
-    return Point(contender, settings[low], recall_of(contender, settings[low], truth, len(truth.users)))
+        low, high = (low, middle) if point(settings[middle]).reached else (middle + 1, high)
+    return point(settings[low])
+
+
+def _search(point: Point, n: int, user: Float32) -> Int64:
+    return point.contender.search(user, n, point.setting)
 
 
 def seconds_of(search: Callable[[Float32], object], users: Float32) -> float:
