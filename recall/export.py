@@ -22,7 +22,7 @@ from recall.data.history import previous_items
 from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall.features.sparse import Float32, Int32, Int64, SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.fm import FactorizationMachine
@@ -94,7 +94,7 @@ def export(
             check_items(item_vectors, dataset.items[dataset.schema.item_id])
             check_tables(tables)
         with _timed(seconds, "write"):
-            write_contents(folder, encoder, tables, item_vectors, dataset.items)
+            write_contents(folder, encoder, tables, item_vectors, dataset.items, _counts(dataset))
             write_user_store(folder / files.USERS, dataset)
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
@@ -128,6 +128,12 @@ def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Tab
         chosen = config if isinstance(config, FwFMConfig) else FwFMConfig(kind="fwfm")
         return tables.folded(chosen.rank, chosen.tolerance)
     return tables
+
+
+def _counts(dataset: Dataset) -> Int32:
+    """How many training interactions each item has: int32 [items]."""
+    items = dataset.events["item"].to_numpy()[dataset.training]
+    return np.bincount(items, minlength=len(dataset.items)).astype(np.int32)
 
 
 def _prove(

@@ -15,7 +15,7 @@ import polars as pl
 
 from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
 from recall.bundle import files
-from recall.bundle.bundle import write_contents
+from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, staging
 from recall.config import ExportConfig, IndexConfig
@@ -23,7 +23,7 @@ from recall.data.catalogue import listed
 from recall.data.tables import read_table
 from recall.errors import DataError, PublishError, nearest
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, SparseRows
+from recall.features.sparse import Float32, Int32, SparseRows
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
@@ -121,7 +121,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     rows = bundle.encoder.encode_items(items)
     vectors = bundle.tables.item_vectors(rows)
     check_items(vectors, items[bundle.encoder.schema.item_id])
-    write_contents(folder, bundle.encoder, bundle.tables, vectors, items)
+    write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     try:
         shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
     except OSError as error:
@@ -132,6 +132,15 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
+    """How many training interactions each of these items has, int32 [items]; one that the bundle does not know has none."""
+    rows = bundle.item_ids.rows(items[bundle.encoder.schema.item_id].to_list())
+    before, counts = bundle.counts(), np.zeros(len(items), dtype=np.int32)
+    if before is not None:
+        counts[rows >= 0] = before[rows[rows >= 0]]
+    return counts
 
 
 def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:

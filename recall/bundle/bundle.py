@@ -52,6 +52,14 @@ class Bundle:
         """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
         return _read_parquet(self.folder / files.ITEMS)
 
+    def counts(self) -> Int32 | None:
+        """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
+        was imported. None of a bundle of format 1 or 2. Raises BundleError.
+        """
+        if self.manifest.format_version < 3:
+            return None
+        return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
+
     def checks(self) -> tuple[Float32, Int32] | None:
         """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
 
@@ -81,7 +89,9 @@ class Bundle:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
 
-def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame) -> None:
+def write_contents(
+    folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame, counts: Int32
+) -> None:
     """Write every file of a bundle but the users, the index and the manifest.
 
     Args:
@@ -90,6 +100,7 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
         items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+        counts: int32 [items], training interactions of each; zeros where nothing is known of any.
 
     Raises:
         PublishError: the file system refused.
@@ -100,6 +111,7 @@ def write_contents(folder: Path, encoder: FeatureEncoder, tables: Tables, item_v
         vocabularies.write_parquet(folder / files.VOCABULARIES)
         items.write_parquet(folder / files.ITEMS)
         write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+        write_tensors(folder / files.COUNTS, {"counts": counts})
         write_tensors(folder / files.TABLES, packed(tables.arrays()))
     except (OSError, PolarsError, SafetensorError) as error:
         raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
@@ -133,7 +145,9 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     if verify:
         check_finite(folder / files.TABLES, tables.arrays())
         check_finite(folder / files.ITEM_VECTORS, vectors)
-    return Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+    bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+    bundle.counts()  # read when a request asks for them, and refused now
+    return bundle
 
 
 def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Tables:

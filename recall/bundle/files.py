@@ -17,7 +17,8 @@ VOCABULARIES = "vocabularies.parquet"
 USERS = "users.sqlite"
 INDEX = "index.faiss"
 CHECKS = "checks.safetensors"
-NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS})
+COUNTS = "counts.safetensors"
+NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS, COUNTS})
 """The files of a bundle as it is written now."""
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -26,7 +27,7 @@ _OTHER = "Copy the bundle again, or export it again; a published folder is never
 
 def names_of(version: int) -> frozenset[str]:
     """The files of a bundle of this format, but the manifest."""
-    return NAMES if version > 2 else NAMES - {CHECKS}
+    return NAMES if version > 2 else NAMES - {CHECKS, COUNTS}
 
 
 def describe(folder: Path, among: Iterable[str] = NAMES) -> dict[str, FileEntry]:

@@ -92,5 +92,7 @@ class IndexRecord(_Part):
     candidates: tuple[CandidateRecord, ...] = ()
     """All that were tried, the chosen one among them; none where nothing was tuned."""
     provenance: ProvenanceRecord | None = None
+    why: str = ""
+    """Why it is of this kind, in a sentence; empty where the kind was prescribed."""
     checks: ChecksRecord | None = None
     """None in formats 1 and 2 alone."""

@@ -19,7 +19,7 @@ from recall.vectors.contract import Kind
 
 FORMAT_VERSION: Final = 3
 MANIFEST = "manifest.json"
-_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "checks"}}
+_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "why", "checks"}}
 """What formats 1 and 2 do not know, and their checksums do not cover."""
 
 

@@ -14,14 +14,19 @@ from recall.schema import AnyField, Schema
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "cells", "exact", "ivf"] = "auto"
-    """Exact search, IVF with 16-bit vectors, or whichever fits the number of items."""
+    kind: Literal["auto", "cells", "exact", "ivf", "ivf_int8", "pq"] = "auto"
+    """Codes of 8 bits in cells, each looked into as its spread promises; exact search by faiss; an inverted file with codes
+    of 16 bits, of 8, or of 4 for every two components; or the fastest of all that are shown to reach the target."""
     exact_up_to: int = Field(default=50_000, ge=0)
-    """With kind 'auto': exact search up to this many items, IVF above."""
+    """With kind 'auto': exact search up to this many items, and no other is tried."""
     target: float = Field(default=0.99, gt=0, le=1)
-    """Share of the exact top n that IVF must find on held-out user vectors; nprobe is set by it."""
+    """Share of the exact top n that an approximate index must find, in the mean over users."""
     n: int = Field(default=100, ge=1)
     """Length of the lists that the target speaks of."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """Probability with which the lower bound on that share holds; with kind 'auto' the bound must reach the target."""
+    seconds: float = Field(default=600, gt=0)
+    """With kind 'auto': after this time no other candidate is begun."""
 
 
 class EvaluationConfig(Section):

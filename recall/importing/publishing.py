@@ -95,7 +95,7 @@ def import_model(
     with staging(root) as folder:
         vectors = tables.item_vectors(rows)
         check_items(vectors, dataset.items[catalogue.item_id])
-        write_contents(folder, encoder, tables, vectors, dataset.items)
+        write_contents(folder, encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
         write_user_store(folder / files.USERS, dataset)
         asked = _requests(folder / files.USERS, encoder, mapped, _QUERIES)
         users = SparseRows.below(encoder.encode_user(values).rows for values in asked)

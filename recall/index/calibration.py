@@ -1,16 +1,22 @@
-"""How much of the exact answer an index finds, and the smallest effort at which it finds enough."""
+"""How much of the exact answer an index finds, and the least effort at which it finds enough."""
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Float32, Int64
+from recall.features.sparse import Float32
 from recall.index.contract import ItemIndex
+from recall.index.effort import Effort, TunableIndex
 from recall.index.engine import brute_force
-from recall.index.ivf import Effort, IvfIndex
 from recall.index.ranking import longest_of, rounding
+
+Float64 = npt.NDArray[np.float64]
+
+_FOR_LONGER = 64  # queries that show how effort grows with the length of a list: it is no promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,42 @@ class Certificate:
     lowest: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What the exact answers to some queries are.
+
+    Attributes:
+        queries: float32 [q, dim].
+        n: length of the lists.
+        worst: float32 [q], what a row must score to be among the n best, less what rounding may take.
+    """
+
+    queries: Float32
+    n: int
+    worst: Float32
+
+    @classmethod
+    def of(cls, vectors: Float32, queries: Float32, n: int) -> "Truth":
+        """By brute force over float32 vectors [size, dim]; n is cut to their number."""
+        n = min(n, len(vectors))
+        scores, _ = brute_force(vectors, queries, n)
+        return cls(queries, n, scores[:, -1] - rounding(queries, longest_of(vectors)))
+
+    def shares(self, index: ItemIndex) -> Float64:
+        """Share of the exact list of each query that the index returns: float64 [q]."""
+        return np.asarray((index.search(self.queries, self.n).scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
+
+    def timed(self, index: ItemIndex) -> tuple[Float64, float]:
+        """The shares, and the microseconds of processor time that this thread took for one query, asked one by one."""
+        scores = np.empty((len(self.queries), self.n), dtype=np.float32)
+        began = time.thread_time()
+        for position in range(len(self.queries)):
+            scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
+        spent = time.thread_time() - began
+        shares = np.asarray((scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
+        return shares, 1e6 * spent / len(self.queries)
+
+
 def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Certificate:
     """Measure an index.
 
@@ -43,57 +85,82 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
     return Certificate(len(queries), min(n, index.size), float(shares.mean()), float(shares.min()))
 
 
-def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> npt.NDArray[np.float64]:
+def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
     """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
-    n = min(n, index.size)
-    # what a row must score to be among the n best, less what rounding may take
-    worst = brute_force(vectors, queries, n)[0][:, -1] - rounding(queries, longest_of(vectors))
-    return _shares_above(index, queries, n, worst)
+    return Truth.of(vectors, queries, n).shares(index)
 
 
-def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
-    """The index with the least effort that reaches `target` over `queries`.
-
-    A row of the exact list is found when its inverted list is among those looked into, so the place that a query gives to
-    the list of each such row says what any number of lists would find: recall never falls with that number, and the least
-    one is bisected, for lists of n results and for ten times as many. What lies between and beyond follows a power of the
-    length. Codes are rounded, so the number for n is then raised until a real search finds enough.
+def calibrate(index: TunableIndex, vectors: Float32, queries: Float32, n: int, target: float) -> TunableIndex:
+    """The index with the least effort that reaches `target` over `queries`, or with all effort where none does.
 
     Args:
-        index: an inverted file over `vectors`.
+        index: an index over `vectors`.
         vectors: float32 [size, dim].
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
         target: mean share of the exact list to find.
     """
-    n = min(n, index.size)
-    longer = min(10 * n, index.size)
-    scores, rows = brute_force(vectors, queries, longer)
-    places = index.places(queries, rows)
-    growth = 1.0
-    nprobe = _fewest(places[:, :n], target)
-    if longer >= 2 * n:
-        growth = math.log(_fewest(places, target) / nprobe) / math.log(longer / n)
-    worst = scores[:, n - 1] - rounding(queries, longest_of(vectors))
-    while True:
-        effort = Effort(nprobe, max(growth, 0.0), n)
-        index = index.with_effort(effort)
-        if nprobe >= index.nlist or _shares_above(index, queries, n, worst).mean() >= target:
-            return index
-        nprobe = min(nprobe + max(nprobe // 16, 1), index.nlist)
+    truth = Truth.of(vectors, queries, n)
+    least = bisect(index, lambda effort: bool(truth.shares(at(index, effort, truth.n)).mean() >= target))
+    return with_growth(index, least or index.efforts[-1], vectors, truth, target)
+
+
+def at(index: TunableIndex, effort: int, n: int) -> TunableIndex:
+    """The index with one of its efforts for lists of n."""
+    return index.with_effort(Effort(effort, 0.0, n))
+
+
+def bisect(index: TunableIndex, enough: Callable[[int], bool | None], first: int = 0) -> int | None:
+    """The least effort that is enough, where more is never too little.
+
+    Efforts are doubled until one is enough, and then halved between; so few of them are tried, and mostly small ones.
+
+    Args:
+        index: has the efforts.
+        enough: says whether an effort is; None gives up.
+        first: position among the efforts to begin at.
+
+    Returns:
+        The effort; None when the largest is not enough, or when `enough` gave up.
+    """
+    efforts = index.efforts
+    low, high = first - 1, first
+    while not (answer := enough(efforts[high])):
+        if answer is None or high == len(efforts) - 1:
+            return None
+        low, high = high, min(2 * (high + 1) - 1, len(efforts) - 1)
+    while high - low > max(1, high // 32):  # closer than a cell in thirty is closer than users agree
+        middle = (low + high) // 2
+        if enough(efforts[middle]):
+            high = middle
+        else:
+            low = middle
+    return efforts[high]
+
+
+def with_growth(index: TunableIndex, effort: int, vectors: Float32, truth: Truth, target: float) -> TunableIndex:
+    """The index with an effort for lists of `truth.n`, and what ten times as long ones take: a power of the length.
+
+    Args:
+        index: an index over `vectors`.
+        effort: one of its efforts, set for `target` over `truth`.
+        vectors: float32 [size, dim].
+        truth: some of its queries are asked again for the longer lists.
+        target: mean share of the exact list to find.
+    """
+    longer = min(10 * truth.n, len(vectors))
+    if longer < 2 * truth.n:
+        return index.with_effort(Effort(effort, 1.0, truth.n))
+    more = Truth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
+    # what these few queries take for short lists, so that like is compared with like
+    few = Truth(more.queries, truth.n, Truth.of(vectors, more.queries, truth.n).worst)
+    goal = min(float(few.shares(at(index, effort, few.n)).mean()), target)
+    start = index.efforts.index(effort)
+    most = bisect(index, lambda one: bool(more.shares(at(index, one, longer)).mean() >= goal), start) or index.efforts[-1]
+    growth = math.log(most / effort) / math.log(longer / truth.n)
+    return index.with_effort(Effort(effort, growth, truth.n))
 
 
 def spread(queries: Float32, count: int) -> Float32:
     """At most `count` of the queries, evenly spread over all."""
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
-
-
-def _fewest(places: Int64, target: float) -> int:
-    """The least number of lists in which the rows found are a share `target` of all; places int64 [q, n] count from 0."""
-    ordered = np.sort(places, axis=None)
-    return int(ordered[math.ceil(target * len(ordered)) - 1]) + 1
-
-
-def _shares_above(index: ItemIndex, queries: Float32, n: int, worst: Float32) -> npt.NDArray[np.float64]:
-    """Share of each query's n results that score at least `worst`: [q]."""
-    return np.asarray((index.search(queries, n).scores >= worst[:, None]).mean(axis=1), dtype=np.float64)

@@ -29,10 +29,13 @@ class Cells:
 
     Attributes:
         centroids: float32 [cells, dim], the mean of each cell's members in the sample.
+        metric: float32 [dim, dim], L with S = L L': distances between rows of v L are those of S.
+        inverse: float32 [dim, dim], of L.
     """
 
     centroids: Float32
-    _metric: Float32  # L with S = L L': distances between rows of v L are those of S
+    metric: Float32
+    inverse: Float32
     _nearest: faiss.IndexFlatL2  # over centroids L
 
     @classmethod
@@ -55,12 +58,12 @@ class Cells:
         with faiss_threads(1):
             clustering.train(np.ascontiguousarray(sample @ metric), nearest)
         found = faiss.vector_to_array(clustering.centroids).reshape(count, -1)
-        return cls(np.asarray(found @ inverse, dtype=np.float32), metric, nearest)
+        return cls(np.asarray(found @ inverse, dtype=np.float32), metric, inverse, nearest)
 
     def assign(self, vectors: Float32) -> Int64:
         """The cell of each vector, float32 [n, dim] -> int64 [n]; several threads may ask at once."""
         with faiss_threads(1):
-            return np.ascontiguousarray(self._nearest.assign(np.ascontiguousarray(vectors @ self._metric), 1)[:, 0])
+            return np.ascontiguousarray(self._nearest.assign(np.ascontiguousarray(vectors @ self.metric), 1)[:, 0])
 
 
 def _roots(queries: Float32) -> tuple[Float32, Float32]:

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from recall.errors import IndexFileError
-from recall.features.sparse import Float32, Int32, Int64
+from recall.features.sparse import Float32, Int32
 from recall.index.contract import ItemIndex
 from recall.index.engine import brute_force
-from recall.index.selection import Selection
 
 CHECKS = 8
 """Questions: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
-_OTHERS = 1024  # rows beside those expected that an exact index chooses among: a scan of all would read the whole file
 _SLACK = 0.02  # of all rows: processors add up in other orders, which moves a few rows at the end of a list
 
 
@@ -36,19 +34,12 @@ class Checks:
         return cls(some, brute_force(vectors, some, min(n, len(vectors)))[1].astype(np.int32))
 
     def found(self, index: ItemIndex) -> float:
-        """Share of the rows expected that the index finds.
-
-        An exact index is asked to choose among these rows and a thousand others, all of which it keeps itself; an
-        approximate one is asked as it is in service.
-        """
-        n = self.rows.shape[1]
-        within = None
-        if index.exact:
-            others: Int64 = np.linspace(0, index.size - 1, min(_OTHERS, index.size)).astype(np.int64)
-            within = [Selection.of_rows(np.concatenate([rows.astype(np.int64), others]), index.size) for rows in self.rows]
-        hits = index.search(self.queries, n, None, within)
-        pairs = zip(hits.rows, self.rows, strict=True)
-        return sum(int(np.isin(expected, rows).sum()) for rows, expected in pairs) / self.rows.size
+        """Share of the rows expected that the index finds; an exact index is asked one of the queries, for it reads all."""
+        count = 1 if index.exact else len(self.queries)
+        rows = self.rows[:count]
+        hits = index.search(self.queries[:count], rows.shape[1])
+        pairs = zip(hits.rows, rows, strict=True)
+        return sum(int(np.isin(expected, found).sum()) for found, expected in pairs) / rows.size
 
 
 def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None:

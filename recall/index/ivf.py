@@ -1,102 +1,75 @@
-"""Approximate search: an inverted file of cells, half-precision codes, and scores in single precision at the end.
+"""Approximate search: an inverted file of cells, short codes, and scores in single precision at the end.
 
 Vectors are cut into `nlist` cells; a query looks into the lists of the `nprobe` cells whose centroids it likes best. Codes
-are float16, so candidates are scored once more from the float32 vectors.
+are rounded, so more candidates than were asked for are scored once more from the float32 vectors: the coarser the codes,
+the more.
 """
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 
 from recall.features.sparse import Float32, Int64
-from recall.index.cells import POINTS, Cells
-from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.contract import Asked, Hits, Params, check_asked
+from recall.index.effort import Effort
 from recall.index.engine import faiss_threads, selector, write_faiss
+from recall.index.lists import Lists
+from recall.index.product import product_lists
 from recall.index.ranking import Ranked, gather, pad, rank
+from recall.index.scalar import TYPES, scalar_lists
 from recall.index.selection import Selection
 
-_CHUNK = 1 << 16  # vectors padded and added at once
+REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
+"""Kinds, and how many times the results asked for are scored again, as long as nobody says otherwise."""
+
+_SPARE = 16  # scored again at least beyond those asked for, for codes may swap neighbours
 _FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone is cheaper, and exact
-_LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How many lists a query looks into: more for longer results, for they lie in more lists.
-
-    Attributes:
-        nprobe: lists for up to `n` results.
-        growth: lists grow as this power of the number of results beyond `n`.
-        n: number of results that `nprobe` was set for.
-    """
-
-    nprobe: int
-    growth: float
-    n: int
-
-    def at(self, results: int) -> int:
-        """Lists for this many results, excluded ones counted in."""
-        return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
 
 
 class IvfIndex:
     """Most of the best rows at a fraction of the cost of a scan; lists cut short by exclusions are filled by looking wider."""
 
-    kind = "ivf"
     exact = False
 
-    def __init__(self, inverted: faiss.IndexIVF, vectors: Float32, effort: Effort, threads: int = 1) -> None:
+    def __init__(
+        self, kind: str, lists: faiss.Index, vectors: Float32, effort: Effort, refine: float | None = None, threads: int = 1
+    ) -> None:
         """Wrap an inverted file.
 
         Args:
-            inverted: faiss index over the padded vectors, in the same order.
+            kind: of the codes, one of `REFINE`.
+            lists: faiss index over the vectors, padded or behind a linear map, in the same order.
             vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
             effort: how many lists a query looks into.
+            refine: how many times the results asked for are scored again; as `REFINE` says when left out.
             threads: threads that faiss may use for one call of `search`.
         """
+        self.kind = kind
         self.size, self.dim = vectors.shape
         self.effort = effort
-        self._inverted = inverted
+        self.refine = REFINE[kind] if refine is None else refine
+        self._lists = lists
+        self._inverted, self._turn = _unwrapped(lists)
         self._vectors = vectors
         self._threads = threads
 
     @classmethod
-    def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1) -> "IvfIndex":
-        """Cut a sample into cells and fill their lists. A query looks into all of them until `with_effort` says otherwise.
-
-        Args:
-            vectors: float32 [size, dim].
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
-            seed: of the sample and of k-means.
-            threads: threads that fill the lists.
-
-        Raises:
-            ExportError: the vectors are not finite.
-        """
-        check_vectors(vectors)
-        nlist = lists_for(len(vectors))
-        # an inner product with a scaled vector ranks the same, and neither overflows nor loses small numbers in float16
-        scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
-        rows = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), nlist * POINTS), replace=False)
-        cells = Cells.fit(vectors[np.sort(rows)] * scale, queries, nlist, seed)
-        centroids = pad(cells.centroids)
-        coarse = faiss.IndexFlatIP(centroids.shape[1])
-        coarse.add(centroids)
-        inverted = faiss.IndexIVFScalarQuantizer(
-            coarse, coarse.d, nlist, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        inverted.is_trained = True  # float16 has nothing to learn
-        _fill(inverted, cells, vectors, scale, threads)
-        return cls(inverted, vectors, Effort(nlist, 1.0, 1))
+    def build(cls, lists: Lists, kind: str) -> "IvfIndex":
+        """Fill lists with codes. A query looks into all of them until `with_effort` says otherwise."""
+        coded = scalar_lists(lists, kind) if kind in TYPES else product_lists(lists)
+        return cls(kind, coded, lists.vectors, Effort(lists.count, 1.0, 1))
 
     def with_effort(self, effort: Effort) -> "IvfIndex":
         """The same lists, looked into as `effort` says."""
-        return IvfIndex(self._inverted, self._vectors, effort, self._threads)
+        return IvfIndex(self.kind, self._lists, self._vectors, effort, self.refine, self._threads)
+
+    def with_refine(self, refine: float) -> "IvfIndex":
+        """The same lists, with `refine` times the results asked for scored again."""
+        return IvfIndex(self.kind, self._lists, self._vectors, self.effort, refine, self._threads)
 
     @property
     def nlist(self) -> int:
@@ -104,27 +77,15 @@ class IvfIndex:
         return int(self._inverted.nlist)
 
     @property
+    def efforts(self) -> range:
+        """As `TunableIndex.efforts` promises: from one list to all."""
+        return range(1, self.nlist + 1)
+
+    @property
     def params(self) -> Params:
-        """`nlist`, for the record, and the `Effort`."""
-        return {"nlist": self.nlist, "nprobe": self.effort.nprobe, "growth": self.effort.growth, "n": self.effort.n}
-
-    def places(self, queries: Float32, rows: Int64) -> Int64:
-        """How many lists a query looks into before the one that holds a row: int64 [q, n].
-
-        Args:
-            queries: float32 [q, dim].
-            rows: int64 [q, n], rows to look for.
-        """
-        inverted = self._inverted.invlists
-        assert inverted is not None  # faiss allows an inverted file without lists; these were built or read with them
-        lists = np.empty(self.size, dtype=np.int64)
-        for number in range(self.nlist):
-            length = inverted.list_size(number)
-            if length:
-                lists[faiss.rev_swig_ptr(inverted.get_ids(number), length)] = number
-        _, order = self._inverted.quantizer.search(pad(queries), self.nlist)
-        places = np.argsort(order, axis=1)  # the inverse of each permutation
-        return np.take_along_axis(places, lists[rows], axis=1)
+        """`nlist`, for the record, the `Effort`, and how many results are scored again."""
+        effort = {"nprobe": self.effort.nprobe, "growth": self.effort.growth, "n": self.effort.n}
+        return {"nlist": self.nlist, **effort, "refine": self.refine}
 
     def search(
         self,
@@ -137,57 +98,46 @@ class IvfIndex:
     ) -> Hits:
         """As `ItemIndex.search` promises."""
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
-        padded = pad(queries)
         # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
         with faiss_threads(self._threads):
-            return gather([self._search_one(one, padded[row], n, surely) for row, one in enumerate(asked)], n)
+            return gather([self._search_one(one, n, surely) for one in asked], n)
 
     def write(self, path: Path) -> None:
         """As `ItemIndex.write` promises."""
-        write_faiss(self._inverted, path)
+        write_faiss(self._lists, path)
 
-    def _search_one(self, asked: Asked, padded: Float32, n: int, surely: bool) -> Ranked:
+    def _search_one(self, asked: Asked, n: int, surely: bool) -> Ranked:
         within, excluded = asked.within, asked.excluded
         eligible = self.size if within is None else within.count
         if surely or eligible <= _FEW * self.size:
-            rows = np.arange(self.size) if within is None else within.rows
-            return rank(self._vectors, asked.vector, rows, excluded, n, exact=True)
-        width = min(eligible, n + len(excluded) + max(n // 4, 16))  # spare ones, for float16 may swap neighbours
+            return self._scan(asked, n)
+        wanted = n + len(excluded)
+        width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
         # the lists that hold the best n of one row in ten are those that hold the best 10 n of all
-        nprobe = min(self.effort.at(math.ceil((n + len(excluded)) * self.size / eligible)), self.nlist)
+        nprobe = min(self.effort.at(math.ceil(wanted * self.size / eligible)), self.nlist)
         chosen = selector(within)
+        given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]
         while True:
             lists = faiss.SearchParametersIVF()
             lists.nprobe = nprobe
             lists.sel = chosen
-            _, rows = self._inverted.search(padded[None], width, params=lists)
+            _, rows = self._inverted.search(given, width, params=lists)
             found = rank(self._vectors, asked.vector, rows[0], excluded, n)
-            if len(found.rows) == n or nprobe >= self.nlist:  # all lists together hold every row
+            if len(found.rows) == n:
                 return found
+            if nprobe >= self.nlist:  # all lists together hold every row, but fast scan may drop those it scores lowest
+                return found if (rows >= 0).all() else self._scan(asked, n)
             nprobe = min(4 * nprobe, self.nlist)
 
-
-def _fill(inverted: faiss.IndexIVF, cells: Cells, vectors: Float32, scale: np.float32, threads: int) -> None:
-    """Put every vector into the list of its cell, in order of rows.
-
-    Chunks find their cells side by side, each in a thread of one: OpenMP's own threads spin while they wait for each
-    other, which on a busy machine doubles the work.
-    """
-
-    def assigned(first: int) -> tuple[Float32, Int64]:
-        scaled = vectors[first : first + _CHUNK] * scale
-        return pad(scaled), cells.assign(scaled)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for padded, lists in pool.map(assigned, range(0, len(vectors), _CHUNK)):
-            with faiss_threads(1):
-                inverted.add_core(len(padded), faiss.swig_ptr(padded), None, faiss.swig_ptr(lists))
+    def _scan(self, asked: Asked, n: int) -> Ranked:
+        rows = np.arange(self.size) if asked.within is None else asked.within.rows
+        return rank(self._vectors, asked.vector, rows, asked.excluded, n, exact=True)
 
 
-def lists_for(size: int) -> int:
-    """Number of lists for `size` vectors: the power of two next to sqrt(size), with at least 8 vectors for each list.
-
-    Finding the lists of all vectors is most of the work of building, and grows with their number; twice as many would
-    make a search over a million items no faster than its fixed costs allow.
-    """
-    return int(max(1, min(2 ** round(np.log2(np.sqrt(size))), size // 8)))
+def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
+    """The inverted file, and the matrix [d, dim] that a query is multiplied by before it gets there."""
+    if not isinstance(lists, faiss.IndexPreTransform):
+        return lists, None
+    chain: Any = lists.chain  # a vector of C++, which faiss's stubs call a list
+    first: Any = faiss.downcast_VectorTransform(chain.at(0))
+    return faiss.downcast_index(lists.index), faiss.vector_to_array(first.A).reshape(first.d_out, first.d_in)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,9 +14,11 @@ from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
 from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex, Params
+from recall.index.effort import Effort
 from recall.index.engine import prepare_faiss, read_faiss
 from recall.index.exact import ExactIndex
-from recall.index.ivf import Effort, IvfIndex
+from recall.index.ivf import REFINE, IvfIndex
+from recall.index.lists import Lists, lists_for
 
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
@@ -24,12 +27,12 @@ _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int | None = None) -> ItemIndex:
-    """Build the index that `config` asks for.
+    """Build the index that `config` asks for, without comparing it with others: `recall.index.tuning` does.
 
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
-        config: kind, threshold and target.
+        config: kind, threshold and target; kind 'auto' is exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores when left out. A search uses one.
 
@@ -41,7 +44,8 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
     if config.kind == "exact":
         return ExactIndex.build(vectors)
-    index = IvfIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
+    lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
+    index = IvfIndex.build(lists, "ivf" if config.kind == "auto" else config.kind)
     return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
@@ -73,9 +77,10 @@ def _open_exact(path: Path, params: Params, vectors: Float32, threads: int) -> I
     return index
 
 
-def _open_ivf(path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
+def _open_ivf(kind: str, path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
     effort = Effort(int(params["nprobe"]), float(params["growth"]), int(params["n"]))
-    return IvfIndex(_read(path, faiss.IndexIVF, vectors), vectors, effort, threads)
+    lists = _read(path, faiss.IndexPreTransform if kind == "pq" else faiss.IndexIVF, vectors)
+    return IvfIndex(kind, lists, vectors, effort, params.get("refine"), threads)
 
 
 def _open_cells(path: Path, params: Params, vectors: Float32, _threads: int) -> ItemIndex:
@@ -85,7 +90,7 @@ def _open_cells(path: Path, params: Params, vectors: Float32, _threads: int) -> 
 _OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
     "cells": _open_cells,
     "exact": _open_exact,
-    "ivf": _open_ivf,
+    **{kind: partial(_open_ivf, kind) for kind in REFINE},
 }
 
 
@@ -93,10 +98,11 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
     index = read_faiss(path)
     if not isinstance(index, kind):
         raise IndexFileError(f"the file holds a faiss {type(index).__name__}, not a {kind.__name__}", where=str(path))
+    within = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     dim = vectors.shape[1] + -vectors.shape[1] % 8
-    if (index.ntotal, index.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if (index.ntotal, within.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise IndexFileError(
-            f"the index holds {index.ntotal} vectors of {index.d} numbers, the bundle {len(vectors)} of {dim} after padding",
+            f"the index holds {index.ntotal} vectors of {within.d} numbers, the bundle {len(vectors)} of {dim} after padding",
             where=str(path),
             mend=_OTHER_EXPORT,
         )

@@ -55,6 +55,10 @@ def test_it_comes_back_as_it_was_written(
     assert bundle.folder == resolve(published)
     assert bundle.item_ids.values.to_list() == tiny_dataset.items["item_id"].to_list()
     assert bundle.items().equals(tiny_dataset.items)
+    counts = bundle.counts()
+    assert counts is not None
+    trained = tiny_dataset.events["item"].to_numpy()[tiny_dataset.training]
+    assert counts.tolist() == [int((trained == row).sum()) for row in range(len(tiny_dataset.items))]
     assert bundle.encoder.schema == tiny_encoder.schema
     for name in ("user_factors", "user_weights", "item_factors", "item_weights"):
         np.testing.assert_array_equal(getattr(bundle.tables, name), getattr(tiny_model, name).detach().numpy())
@@ -238,6 +242,13 @@ def test_arrays_of_other_shapes_names_or_types_are_refused(folder: Path) -> None
         reseal(folder)
         with pytest.raises(BundleError, match=message):
             load_bundle(folder)
+
+
+def test_counts_of_other_items_are_refused(folder: Path) -> None:
+    save_file({"counts": np.zeros(14, dtype=np.int32)}, folder / files.COUNTS)
+    reseal(folder)
+    with pytest.raises(BundleError, match=r"\(14,\).*expected .*\(15,\)"):
+        load_bundle(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, (1 << 40).to_bytes(8, "little") + b"{}", b"\x80\x04N."])

@@ -1,21 +1,28 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from recall.index.calibration import calibrate, certify
+from recall.index.calibration import bisect, calibrate, certify
+from recall.index.effort import Effort
 from recall.index.exact import ExactIndex
-from recall.index.ivf import Effort, IvfIndex, lists_for
+from recall.index.ivf import REFINE, IvfIndex
+from recall.index.lists import Lists
 from tests.index.test_contract import brute_force, users_like_a_model, vectors_like_a_model
 
 VECTORS = vectors_like_a_model(20_000, 25, 0)
 QUERIES = users_like_a_model(120, 25, 1)
 
 
-@pytest.fixture(scope="module")
-def inverted() -> IvfIndex:
-    return IvfIndex.build(VECTORS, users_like_a_model(500, 25, 3), seed=0)
+@pytest.fixture(scope="module", params=REFINE)
+def inverted(request: pytest.FixtureRequest) -> IvfIndex:
+    index = IvfIndex.build(Lists.build(VECTORS, users_like_a_model(500, 25, 3), 128, seed=0), request.param)
+    return index.with_refine(12) if request.param == "pq" else index
 
 
-@pytest.mark.parametrize("target", [0.9, 0.99, 1.0])
+@pytest.mark.parametrize("target", [0.9, 0.99])
 def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
     index = calibrate(inverted, VECTORS, QUERIES, 50, target)
     reached = certify(index, VECTORS, QUERIES, 50)
@@ -42,19 +49,35 @@ def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfInde
     assert np.mean(found) > 0.9
 
 
-def test_a_row_is_found_as_soon_as_its_list_is_looked_into(inverted: IvfIndex) -> None:
-    queries = QUERIES[:15]
-    best = np.array([brute_force(VECTORS, query, 1)[0] for query in queries])
-    places = inverted.places(queries, best[:, None])[:, 0]
-    assert len(set(places)) > 1
-    for query, row, place in zip(queries, best, places, strict=True):
-        found = {
-            nprobe: inverted.with_effort(Effort(nprobe, 0.0, 1)).search(query[None], 1).rows[0, 0]
-            for nprobe in (int(place), int(place) + 1)
-            if nprobe
-        }
-        assert found.pop(int(place) + 1) == row
-        assert row not in found.values()
+@given(st.integers(1, 300), st.data())
+def test_the_least_effort_is_found(most: int, data: st.DataObject) -> None:
+    least, first = data.draw(st.integers(1, most + 5)), data.draw(st.integers(0, most - 1))
+    asked: list[int] = []
+
+    def enough(effort: int) -> bool:
+        asked.append(effort)
+        return effort >= least
+
+    found = bisect(Counted(most), enough, first)  # type: ignore[arg-type]
+    if least > most:
+        assert found is None
+    else:
+        lowest = max(least, first + 1)
+        assert lowest <= (found or 0) <= lowest * 33 / 32 + 1
+    assert len(asked) <= 2 * np.log2(most + 2) + 3
+
+
+def test_who_gives_up_gets_nothing() -> None:
+    assert bisect(Counted(100), lambda effort: None if effort > 10 else False) is None  # type: ignore[arg-type]
+
+
+@dataclass
+class Counted:
+    most: int
+
+    @property
+    def efforts(self) -> range:
+        return range(1, self.most + 1)
 
 
 def test_an_exact_index_is_certified_as_such() -> None:
@@ -64,15 +87,10 @@ def test_an_exact_index_is_certified_as_such() -> None:
 
 def test_a_list_as_long_as_the_catalogue() -> None:
     few = VECTORS[:30]
-    index = calibrate(IvfIndex.build(few, QUERIES, seed=0), few, QUERIES, 100, 0.99)
+    index = calibrate(IvfIndex.build(Lists.build(few, QUERIES, 3, seed=0), "ivf"), few, QUERIES, 100, 0.99)
     assert certify(index, few, QUERIES, 100).n == 30
 
 
 def test_effort_grows_with_the_length_of_the_list() -> None:
     effort = Effort(nprobe=10, growth=0.5, n=100)
     assert [effort.at(results) for results in (1, 100, 400, 10_000)] == [10, 10, 20, 100]
-
-
-@pytest.mark.parametrize(("size", "lists"), [(1, 1), (15, 1), (1000, 32), (100_000, 256), (1_000_000, 1024)])
-def test_lists_grow_as_the_root_of_the_size(size: int, lists: int) -> None:
-    assert lists_for(size) == lists

@@ -15,7 +15,7 @@ from recall.index.contract import ItemIndex
 from recall.index.opening import build_index, open_index
 from recall.index.selection import Selection
 
-KINDS = ("cells", "exact", "ivf")
+KINDS = ("cells", "exact", "ivf", "ivf_int8", "pq")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
