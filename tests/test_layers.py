@@ -40,6 +40,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.features", "recall.bundle", "recall.index"),
     },
+    "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
         *("recall.answer", "recall.request"),
