@@ -3,15 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from recall.channels.merging import Source
+
 
 class ScoredItem(NamedTuple):
     """One result: the inner product of the request's vector and the item's.
 
-    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`.
+    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`. Boosts are part of
+    it; and where channels were merged it is their sum, as `recall.channels.kinds.Channels` has it.
+
+    Attributes:
+        sources: the channels that hold the item, with its rank in each; None unless the request named channels.
     """
 
     item_id: str
     score: float
+    sources: tuple[Source, ...] | None = None
 
 
 class Prediction(NamedTuple):

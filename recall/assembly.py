@@ -11,26 +11,16 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.bundle import files
-from recall.bundle.index_record import ChecksRecord, IndexRecord
+from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
-from recall.bundle.tensors import map_tensors, write_tensors
-from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
-from recall.index.calibration import certify, spread
-from recall.index.checks import CHECKS, Checks
-from recall.index.opening import build_index, open_index
 from recall.proof import Proof
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
 
-QUERIES = 2048
-"""User vectors drawn to fit an index, and to measure it: half of them each."""
-_MEASURING = 256  # of the second half, for each of which the whole catalogue is scanned
-
-_FAULT = "Nothing was published. This is a fault of the library: please report it with the versions of faiss and numpy"
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
 
 
@@ -68,41 +58,6 @@ def check_tables(tables: Tables) -> None:
                 where=f"row {wrong[0]}",
                 mend="Nothing was published. Look at the training metrics: the model diverged",
             )
-
-
-def write_index(folder: Path, shape: tuple[int, int], queries: Float32, config: IndexConfig, seed: int) -> IndexRecord:
-    """Build, write and open again the index over a folder's item vectors, and measure what it finds.
-
-    Args:
-        folder: holds the item vectors.
-        shape: of the item vectors.
-        queries: float32 [q, dim], at least one; even ones fit the index, odd ones measure it.
-        config: the index to build.
-        seed: of the build.
-
-    Raises:
-        ExportError: an index that is to be exact is not.
-        IndexFileError: the file cannot be written or read.
-    """
-    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
-    built = build_index(vectors, queries[::2], config, seed)
-    built.write(folder / files.INDEX)
-    opened = open_index(folder / files.INDEX, built.kind, built.params, vectors)
-    others = queries[1::2] if len(queries) > 1 else queries
-    found = certify(opened, vectors, spread(others, _MEASURING), config.n)
-    if opened.exact and found.recall < 1.0:
-        raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where=files.INDEX, mend=_FAULT)
-    checks = Checks.of(vectors, spread(others, CHECKS), config.n)
-    write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
-    return IndexRecord(
-        kind=opened.kind,
-        params=dict(opened.params),
-        queries=found.queries,
-        n=found.n,
-        recall=found.recall,
-        lowest=found.lowest,
-        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=checks.found(opened)),
-    )
 
 
 def parity_of(proof: Proof, reference: Literal["model", "tables"]) -> Parity:

@@ -1,10 +1,14 @@
 """Why one item scores what it does for one request: a number for each pair of fields, which add up to the score."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from recall.features.fields import Fields
 from recall.vectors.contract import Parts
+
+BOOSTS = "boosts"
+"""Stands for a user field where a boost is explained: the request gives the weight, the item the number."""
 
 
 class Contribution(NamedTuple):
@@ -24,7 +28,8 @@ class Explanation:
         score: what the item would be listed with.
         contributions: those that are not zero, the largest first, whatever their sign; they add up to the score. Those
             without a user field are the item's own part, the same for everyone: one field is its first order, two
-            fields its second, and a field with itself the pairs of its values.
+            fields its second, and a field with itself the pairs of its values. A boost of the request stands under the user
+            field "boosts", with its name as the item field.
         user_offset: the part of the model's score that is the same for every item, and no part of `score`.
         bundle: version of the bundle that answered.
     """
@@ -36,13 +41,16 @@ class Explanation:
     bundle: str
 
 
-def contributions(parts: Parts, users: Fields, items: Fields, popularity: float = 1.0) -> tuple[Contribution, ...]:
+def contributions(
+    parts: Parts, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
+) -> tuple[Contribution, ...]:
     """The parts of a score by the names of their fields, the largest first; zeros are left out.
 
     Args:
         parts: of one user and one item.
         users, items: the fields of both sides.
         popularity: what the item's own part is multiplied by.
+        boosts: what the request's boosts add, by name.
     """
     found = [
         Contribution(user, (item,), value)
@@ -57,4 +65,5 @@ def contributions(parts: Parts, users: Fields, items: Fields, popularity: float 
         for one, row in zip(items.names, parts.second.tolist(), strict=True)
         for other, value in zip(items.names, row, strict=True)
     ]
+    found += [Contribution(BOOSTS, (name,), value) for name, value in (boosts or {}).items()]
     return tuple(sorted((one for one in found if one.value), key=lambda one: -abs(one.value)))

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from recall.assembly import QUERIES, Origin, check_items, check_tables, parity_of, seal, write_index
+from recall.assembly import Origin, check_items, check_tables, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import FoldRecord, Manifest, Parity
 from recall.bundle.publish import publish, staging
+from recall.certificate import QUERIES, Asked, write_index
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
@@ -36,6 +37,7 @@ from recall.vectors.cosine import CosineTables
 from recall.vectors.fwfm import FwFMTables
 from recall.vectors.rows import Float64
 
+_SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
 
 
@@ -99,7 +101,7 @@ def export(
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
-            index = write_index(folder, item_vectors.shape, queries, config.index, config.seed)
+            index = write_index(folder, item_vectors.shape, Asked(queries, _SOURCE, config.seed), config.index)
         with _timed(seconds, "proof"):
             parity, fold = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
         with _timed(seconds, "publish"):
@@ -211,10 +213,15 @@ def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> 
 
 
 def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
-    """Interactions that did not train, where there are enough, and any where there are not."""
+    """An interaction of each of `count` users: one that did not train, where enough users have one, and any where not."""
+    events, rng = dataset.events["user"].to_numpy(), np.random.default_rng(seed)
     held_out = np.flatnonzero(dataset.events["split"].to_numpy() != TRAIN)
-    among = held_out if len(held_out) >= count else np.arange(len(dataset.events))
-    return np.sort(np.random.default_rng(seed).choice(among, min(count, len(among)), replace=False))
+    drawn = [rng.permutation(among) for among in (held_out, np.arange(len(events)))]
+    for positions in drawn:
+        positions = positions[np.unique(events[positions], return_index=True)[1]]
+        if len(positions) >= count:
+            break
+    return np.sort(rng.permutation(positions)[:count])
 
 
 @contextmanager

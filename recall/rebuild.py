@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall.assembly import QUERIES, Origin, check_items, parity_of, seal, write_index
+from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, resolve, staging
+from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.tables import read_table
 from recall.errors import DataError, PublishError, nearest
+from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, SparseRows
 from recall.proof import prove
@@ -34,6 +36,8 @@ SAMPLE = 200
 """Stored users whose lists before and after are compared."""
 TOP = 10
 """Length of those lists."""
+STORED = "stored users, as they ask without a context"
+"""Whose vectors the index is set up and judged with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
 
     Args:
         source: a bundle, or the root whose live version is taken.
-        table: all items, with the id column and every column that an item field reads: `.parquet` or `.csv`.
+        table: all items, with the id column, every column that an item field reads and every attribute that the source's
+            configuration names: `.parquet` or `.csv`.
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
 
@@ -76,7 +81,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     """
     old = Recommender.load(resolve(source))  # the version by itself: live changes stay on top of the new one
     try:
-        items = _read_items(table, old.bundle.encoder, ignore)
+        items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
         return publish_items(old, items, root, old.bundle.manifest.sequence if live else None)
     finally:
@@ -107,10 +112,11 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
     return _report(old, items, new.bundle.item_vectors, published, users, overlap)
 
 
-def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> pl.DataFrame:
-    schema = encoder.schema
+def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
+    encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
+    attributes = bundle.manifest.attributes
     table = read_table(path)
-    wanted = tuple(name for name in encoder.items.columns if name != schema.item_id)
+    wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
             raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
@@ -124,9 +130,11 @@ def _read_items(path: Path, encoder: FeatureEncoder, ignore: Sequence[str]) -> p
             f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = listed(table, schema.item_id, wanted, numeric)
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
+    Boosts.of(boosts, items.columns, items.get_column, len(items), schema)  # refused now, or by every request
     return items
 
 
@@ -141,9 +149,10 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
         shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
     except OSError as error:
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
-    users = _user_rows(bundle.encoder, old.users, QUERIES, before.seed)
+    users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
-    index = write_index(folder, vectors.shape, bundle.tables.user_vectors(users), config, before.seed)
+    asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
+    index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics, folded)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
@@ -158,7 +167,7 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
     return counts
 
 
-def _user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
+def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
     """Rows of stored users as requests without context would have them, or of nobody when none is stored."""
     rows = []
     for user_id in store.sample(count, seed):

@@ -1,9 +1,9 @@
 """Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import datetime
+from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,34 +11,24 @@ import numpy.typing as npt
 from recall.answer import Prediction, Recommendations, ScoredItem
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
-from recall.errors import RequestError, nearest
+from recall.eligibility import Eligibility
+from recall.errors import RequestError
 from recall.explanation import Explanation, contributions
-from recall.features.encoder import EncodedUser
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall.features.sparse import Float32, SparseRows
 from recall.index.checks import Checks, recheck
 from recall.index.contract import Hits, ItemIndex
 from recall.index.opening import open_index
 from recall.live.catalogue import Catalogue
 from recall.live.following import PAUSE, LiveCatalogue
 from recall.live.journal import JOURNAL, Journal
-from recall.request import Request, check_id, check_ids, check_request, pointer
+from recall.preparation import Preparation, Prepared, shown
+from recall.request import Request, check_id, check_ids, check_unchanged
+from recall.shaping.facets import Facets
+from recall.shaping.shape import Shaped, gains_by_name, is_shaped, shape
 from recall.stores.sqlite import SqliteUsers
-from recall.stores.users import UserRecord, UserStore
+from recall.stores.users import UserStore
 
 Float64 = npt.NDArray[np.float64]
-
-_SHOWN = 5  # ids named in one warning
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A request ready for the search."""
-
-    vector: Float32
-    encoded: EncodedUser
-    excluded: Int64
-    user: Literal["known", "unknown", "anonymous"]
-    warnings: tuple[str, ...]
 
 
 class Recommender:
@@ -49,6 +39,7 @@ class Recommender:
         index: over the vectors of its items.
         users: the known users.
         items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
+        eligibility: what requests may filter by.
     """
 
     def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore, items: LiveCatalogue | None = None) -> None:
@@ -57,8 +48,9 @@ class Recommender:
         self.index = index
         self.users = users
         self.items = items if items is not None else LiveCatalogue(bundle, index)
-        encoder = bundle.encoder
-        self._columns = (*encoder.users.columns, *encoder.contexts.columns)
+        self.eligibility = Eligibility(bundle)
+        self._preparation = Preparation(bundle, users)
+        self._facets = Facets(bundle)
         self._version = bundle.manifest.version
 
     @classmethod
@@ -107,7 +99,8 @@ class Recommender:
         """Answer one request.
 
         Raises:
-            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+            RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
+                none or does not fit the catalogue.
         """
         return self.recommend_batch([request])[0]
 
@@ -117,15 +110,25 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        catalogue = self.items.current()
-        prepared = [self._prepare(request, catalogue) for request in requests]
+        catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
+        prepared, limits = [], []
+        for request in requests:
+            prepared.append(one := self._preparation.prepare(request, catalogue))
+            limits.append(self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now))
         answers: dict[int, Recommendations] = {}
-        for n in sorted({request.n for request in requests}):
-            members = [position for position, request in enumerate(requests) if request.n == n]
+        for position, request in enumerate(requests):
+            if is_shaped(request):
+                within, excluded = limits[position]
+                found = shape(request, prepared[position].vector, excluded, within, catalogue, self._facets)
+                answers[position] = self._answer(prepared[position], catalogue, found)
+        plain = [position for position in range(len(requests)) if position not in answers]
+        for n in sorted({requests[position].n for position in plain}):
+            members = [position for position in plain if requests[position].n == n]
             vectors = np.stack([prepared[position].vector for position in members])
-            hits = catalogue.search(vectors, n, [prepared[position].excluded for position in members])
+            scopes, exclusions = zip(*(limits[position] for position in members), strict=True)
+            hits = catalogue.search(vectors, n, exclusions, scopes)
             for place, position in enumerate(members):
-                answers[position] = self._answer(prepared[position], catalogue, hits, place)
+                answers[position] = self._answer(prepared[position], catalogue, _plain(hits, place))
         return [answers[position] for position in range(len(requests))]
 
     def explain(self, request: Request, item_id: str) -> Explanation:
@@ -135,17 +138,18 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
-        prepared = self._prepare(request, catalogue)
+        prepared = self._preparation.prepare(request, catalogue)
         check_id(item_id, "/item_id")
         row = int(catalogue.rows([item_id])[0])
         if row < 0:
             raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
         bundle, encoder = self.bundle, self.bundle.encoder
+        gains = gains_by_name(request, catalogue, self._facets, row)
         parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(catalogue.item(row)))
         return Explanation(
             item_id=item_id,
-            score=float(prepared.vector @ catalogue.vectors(np.array([row]))[0]),
-            contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity),
+            score=float(prepared.vector @ catalogue.vectors(np.array([row]))[0]) + sum(gains.values()),
+            contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains),
             user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
             bundle=self._version,
         )
@@ -166,15 +170,13 @@ class Recommender:
         if (items < 0).any():
             strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
-                f"{len(strangers)} items are not in the catalogue: {_shown(strangers)}",
+                f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
                 mend="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
-        prepared = [self._prepare(request, catalogue) for request in requests.values()]
-        if any(request.popularity != 1 for request in requests.values()):
-            raise RequestError(
-                "a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out"
-            )
+        prepared = [self._preparation.prepare(request, catalogue) for request in requests.values()]
+        for request in requests.values():
+            check_unchanged(request)
         if not prepared:
             return []
         place = {key: row for row, key in enumerate(requests)}
@@ -190,81 +192,33 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
-        return SparseRows.below([self._prepare(request, catalogue).encoded.rows for request in requests])
+        return SparseRows.below([self._preparation.prepare(request, catalogue).encoded.rows for request in requests])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
         catalogue = self.items.current()
-        return np.stack([self._prepare(request, catalogue).vector for request in requests])
+        return np.stack([self._preparation.prepare(request, catalogue).vector for request in requests])
 
-    def _prepare(self, request: Request, catalogue: Catalogue) -> _Prepared:
-        check_request(request)
-        record = None if request.user_id is None else self.users.get(request.user_id)
-        history = request.history if request.history is not None else record.history if record is not None else ()
-        encoded = self._encode(request, record, history)
-        seen = _seen(request, record) if request.exclude_seen else ()
-        excluded = catalogue.rows([*request.exclude, *seen])
-        strangers = [request.exclude[at] for at in np.flatnonzero(excluded[: len(request.exclude)] < 0).tolist()]
-        vector = self.bundle.tables.user_vectors(encoded.rows)[0]
-        vector[0] *= request.popularity
-        return _Prepared(
-            vector,
-            encoded,
-            excluded[excluded >= 0],
-            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            tuple(_warnings(strangers, self.bundle.encoder.not_learnt(request.history or ()))),
-        )
-
-    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
-        values = {**(record.features if record is not None else {}), **request.features, **request.context}
-        user_column = self.bundle.encoder.schema.user_id
-        if request.user_id is not None and user_column in self._columns:
-            values.setdefault(user_column, request.user_id)
-        for part, given in (("features", request.features), ("context", request.context)):
-            for name in given:
-                if name not in self._columns:
-                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
-        try:
-            return self.bundle.encoder.encode_user(values, history)
-        except RequestError as error:
-            for name in request.context:
-                if error.where == pointer("features", name):  # the encoder cannot tell the two apart
-                    raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
-            raise
-
-    def _answer(self, prepared: _Prepared, catalogue: Catalogue, hits: Hits, place: int) -> Recommendations:
-        found = hits.rows[place] >= 0
-        ids = catalogue.ids(hits.rows[place][found])
+    def _answer(self, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
+        items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905
         behind = (f"later changes of items are not known: {catalogue.trouble}",) if catalogue.trouble else ()
         return Recommendations(
-            items=tuple(map(ScoredItem._make, zip(ids, hits.scores[place][found].tolist(), strict=True))),
+            items=tuple(map(ScoredItem._make, items)),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings + behind,
-            exact=bool(hits.exact[place]),
+            warnings=prepared.warnings + found.warnings + behind,
+            exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
             user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
         )
 
 
+def _plain(hits: Hits, place: int) -> Shaped:
+    found = hits.rows[place] >= 0
+    return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
+
+
 def logistic(scores: Float64) -> Float64:
     """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
-
-
-def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
-    return (*(request.history or ()), *(record.seen if record is not None else ()))
-
-
-def _warnings(excluded: Sequence[str], history: Sequence[str]) -> Iterator[str]:
-    for ids, fault in (
-        (excluded, "excluded ids are not in the catalogue"),
-        (history, "ids in the history are not known to the model"),
-    ):
-        if ids:
-            yield f"{len(ids)} {fault}: {_shown(ids)}"
-
-
-def _shown(ids: Sequence[str]) -> str:
-    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recall.channels.kinds import Channels
 from recall.errors import RequestError
+from recall.rules.kinds import AnyRule
 
 MOST = 1000
 """The largest n that a request may ask for."""
@@ -29,6 +31,15 @@ class Request:
             which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
             as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
             not exact was calibrated at 1, and may find less away from it.
+        filter: what the items' columns must say, in the form that `recall.filters.parsing` describes; None lets every item
+            in. The answer holds the best of the items that match, as many as there are up to n.
+        allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
+            allows nothing. None allows all.
+        rules: quotas, duplicates, diversity and pins, one after another in this order; see `recall.rules`. The answer holds
+            what the rules leave of the whole ranking, up to n.
+        channels: lists that are merged with the model's, before any rule; None asks the model alone.
+        boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
+            item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
     """
 
     user_id: str | None = None
@@ -39,6 +50,11 @@ class Request:
     exclude_seen: bool = True
     exclude: Sequence[str] = ()
     popularity: float = 1.0
+    filter: Mapping[str, object] | None = None
+    allow: Sequence[str] | None = None
+    rules: Sequence[AnyRule] = ()
+    channels: Channels | None = None
+    boosts: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_request(request: Request) -> None:
@@ -48,10 +64,19 @@ def check_request(request: Request) -> None:
     _check_popularity(request.popularity)
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
-    for name, ids in (("history", request.history or ()), ("exclude", request.exclude)):
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
         if isinstance(ids, str):
             raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
         check_ids(ids, f"/{name}")
+
+
+def check_unchanged(request: Request) -> None:
+    """Raise RequestError when a request asks for other scores or lists than the model's own."""
+    if request.popularity != 1:
+        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out")
+    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
+        if asked:
+            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", mend=f"Leave {name} out")
 
 
 def check_ids(ids: Sequence[str], where: str) -> None:

@@ -177,6 +177,13 @@ class Schema(_Base):
                     return f"field {name!r} has {key} {after.get(key)!r} and not {before.get(key)!r}"
         return ""
 
+    def separator(self, column: str) -> str | None:
+        """What cuts the text of a column of items into values; None where no bag field reads it."""
+        for name, field in self.fields.items():
+            if isinstance(field, BagField) and field.side == "item" and self.column(name) == column:
+                return field.separator
+        return None
+
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON form: equal fingerprints encode equally, given equal vocabularies."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

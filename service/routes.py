@@ -38,7 +38,8 @@ async def recommend(request: Request) -> Response:
 
 async def info(request: Request) -> Info:
     """The bundle that is served now: its version, age, sizes, index, and the columns that a request may name."""
-    bundle = live_of(request).serving().recommender.bundle
+    recommender = live_of(request).serving().recommender
+    bundle = recommender.bundle
     manifest, encoder = bundle.manifest, bundle.encoder
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
     return Info(
@@ -52,6 +53,7 @@ async def info(request: Request) -> Info:
             features=[name for name in columns if name not in encoder.context_columns],
             context=[name for name in columns if name in encoder.context_columns],
             history=manifest.schema_.history is not None,
+            filter=list(recommender.eligibility.attributes.names),
         ),
     )
 

@@ -80,6 +80,18 @@ class RecommendRequest(BaseModel):
         "the model does, 0 by what this user and the item have with each other alone.",
         examples=[0.5],
     )
+    filter: Annotated[dict[Column, Any], Field(max_length=1000)] | None = Field(
+        default=None,
+        description="What the items' columns must say: a condition for each column, such as a value, "
+        '{"in": [...]}, {"gte": 10, "lt": 50}, {"any": [...]} or {"all": [...]} of a list, {"missing": true}; '
+        'and "all", "any" and "not" of further filters, "available": {"from": column, "until": column, "at": "now"}, and '
+        '"columns": {...} for columns that are called like one of these words. `/v1/info` lists the columns. '
+        "The best of the items that match are returned, `n` of them if there are as many.",
+        examples=[{"genre": {"in": ["noir", "drama"]}, "not": {"genre": "noir"}}],
+    )
+    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
+        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
+    )
 
 
 class Item(BaseModel):
@@ -148,6 +160,7 @@ class Columns(BaseModel):
     features: list[str] = Field(description="Keys of `features`.")
     context: list[str] = Field(description="Keys of `context`.")
     history: bool = Field(description="Whether previous items count for more than being left out.")
+    filter: list[str] = Field(description="Columns of the items that `filter` may name.")
 
 
 class Info(BaseModel):
@@ -180,6 +193,8 @@ def parse_request(body: object) -> Request:
         exclude_seen=asked.exclude_seen,
         exclude=tuple(asked.exclude),
         popularity=asked.popularity,
+        filter=asked.filter,
+        allow=None if asked.allow is None else tuple(asked.allow),
     )
 
 

@@ -15,8 +15,8 @@ LAYERS: dict[str, set[str]] = {
     "recall": {"recall.answer", "recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
-    "recall.request": {"recall.errors"},
-    "recall.answer": set(),
+    "recall.request": {"recall.errors", "recall.channels.kinds", "recall.rules.kinds"},
+    "recall.answer": {"recall.channels.merging"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.draft": {"recall.errors", "recall.data.tables"},
@@ -41,9 +41,20 @@ LAYERS: dict[str, set[str]] = {
         *("recall.features", "recall.bundle", "recall.index"),
     },
     "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
+    "recall.eligibility": {
+        *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
+        *("recall.index.selection", "recall.live"),
+    },
+    "recall.preparation": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
+    },
+    "recall.shaping": {
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
+        *("recall.channels", "recall.filters.values", "recall.rules"),
+    },
     "recall.explanation": {"recall.features.fields", "recall.vectors"},
     "recall.recommender": {
-        *("recall.answer", "recall.request"),
+        *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
         *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
     },
@@ -56,16 +67,36 @@ LAYERS: dict[str, set[str]] = {
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
+        "recall.certificate",
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
         *("recall.proof", "recall.stores", "recall.vectors"),
     },
     "recall.rebuild": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.proof"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.index",
+            "recall.proof",
+        ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
     "recall.importing": {
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.proof", "recall.stores"),
+        *(
+            *BASICS,
+            "recall.assembly",
+            "recall.certificate",
+            "recall.bundle",
+            "recall.data",
+            "recall.features",
+            "recall.proof",
+            "recall.stores",
+        ),
         "recall.vectors",
     },
     "recall.growth": {

@@ -49,8 +49,15 @@ class Bundle:
     item_ids: ItemIds
 
     def items(self) -> pl.DataFrame:
-        """The catalogue as it was encoded: the id column, then the columns that item fields read. Raises BundleError."""
+        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+
+        Raises BundleError.
+        """
         return _read_parquet(self.folder / files.ITEMS)
+
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def counts(self) -> Int32 | None:
         """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
@@ -99,7 +106,8 @@ def write_contents(
         encoder: what the tables' features mean.
         tables: the model's parameters.
         item_vectors: float32 [items, dim].
-        items: [items] with the id column of the schema and the columns that item fields read, in the order of the vectors.
+        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
+            of the vectors.
         counts: int32 [items], training interactions of each; zeros where nothing is known of any.
 
     Raises:

@@ -31,11 +31,11 @@ class CertificateRecord(_Part):
 class PointRecord(_Part):
     """One setting of a candidate, on the users that it was tuned with."""
 
-    effort: int
+    effort: float
     """As the candidate counts it: lists that a query looks into, of an inverted file."""
     recall: float
-    microseconds: float | None = None
-    """Processor time of one query alone; None where only recall was of interest."""
+    microseconds: float
+    """Processor time of one query alone."""
 
 
 class CandidateRecord(_Part):
@@ -49,7 +49,7 @@ class CandidateRecord(_Part):
     """Taken to build it."""
     curve: tuple[PointRecord, ...]
     """By rising effort."""
-    tuned: int | None = None
+    tuned: float | None = None
     """The effort at which it was to be verified; None where no effort reached the target."""
     note: str = ""
     """Why it was left out or given up, in a sentence."""

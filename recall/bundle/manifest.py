@@ -150,6 +150,20 @@ class Manifest(_Part):
         train = self.config.get("train")
         return str(train.get("objective", "")) if isinstance(train, dict) else ""
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Columns of the items table that items are only filtered by; some of them may be read by a field, too."""
+        data = self.config.get("data")
+        named = data.get("attributes") if isinstance(data, dict) else None
+        return tuple(map(str, named)) if isinstance(named, list) else ()
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        """Further coordinates of items that requests may give weights to, as the configuration names them."""
+        index = self.config.get("index")
+        named = index.get("boosts") if isinstance(index, dict) else None
+        return tuple(map(str, named)) if isinstance(named, list) else ()
+
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
         try:

@@ -59,9 +59,10 @@ class LatestChannel:
     """The newest items first.
 
     Attributes:
-        column: of numbers or times, the largest being the newest; items without a value are not in the channel. Where it is
-            left out, the last item of the catalogue is the newest: a catalogue lists the items of its table in their order,
-            and then those met in interactions only as they first appeared.
+        column: of numbers or times, or of texts that all are numbers or times in ISO 8601; the largest is the newest, and
+            items without a value are not in the channel. Where it is left out, the last item of the catalogue is the newest: a
+            catalogue lists the items of its table in their order, then those met in interactions only as they first appeared,
+            and then those that were added or changed live.
         weight: how much the channel counts.
     """
 

@@ -40,6 +40,12 @@ def query(
     popularity: Annotated[
         float, typer.Option(help="Weight of what an item scores for everyone, 0 to 10; 1 ranks as the model does.")
     ] = 1.0,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", metavar="JSON", help="What the items' columns must say, as a request has it.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="ITEM", help="One of the only items that may be listed.")
+    ] = None,
     request: Annotated[
         Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
     ] = None,
@@ -67,6 +73,8 @@ def query(
             exclude_seen=not seen,
             exclude=exclude or (),
             popularity=popularity,
+            filter=None if filter_ is None else _parsed(filter_.encode(), "--filter"),
+            allow=allow,
         )
     )
     recommender = Recommender.load(bundle)
@@ -101,25 +109,31 @@ def _read(path: Path) -> "Request":
     import sys
     from dataclasses import fields
 
-    import orjson
-
     from recall.request import Request
 
-    raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    try:
-        values: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise RequestError("the request is not JSON", where=str(path), why=str(error)) from None
-    if not isinstance(values, dict):
-        raise RequestError("the request is no JSON object", where=str(path))
+    values = _parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
     known = [field.name for field in fields(Request)]
     for name in values:
         if name not in known:
             raise RequestError("no part of a request", where=f"/{name}", mend=nearest(name, known))
-    for name, kind in (("features", dict), ("context", dict), ("history", list | None), ("exclude", list)):
-        if name in values and not isinstance(values[name], kind):
+    kinds = {"features": dict, "context": dict, "filter": dict, "history": list, "allow": list, "exclude": list}
+    for name, kind in kinds.items():
+        absent = values.get(name) is None and name in ("filter", "history", "allow")
+        if name in values and not absent and not isinstance(values[name], kind):
             raise RequestError(f"a value of type {type(values[name]).__name__}", where=f"/{name}")
     return Request(**values)
+
+
+def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        values = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("this is not JSON", where=where, why=str(error)) from None
+    if not isinstance(values, dict):
+        raise RequestError("this is no JSON object", where=where)
+    return values
 
 
 def _plain(answer: "Recommendations") -> dict[str, object]:

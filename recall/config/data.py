@@ -67,6 +67,8 @@ class DataConfig(Section):
     """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None
     """One row for each item; its rows are the catalogue, with items met only in the interactions added."""
+    attributes: tuple[str, ...] = ()
+    """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
     user_id: str = "user_id"
     """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"

@@ -8,6 +8,7 @@ from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
 from recall.config.section import Section
 from recall.config.training import SquareConfig, Train
+from recall.errors import nearest
 from recall.schema import AnyField, Schema
 
 
@@ -27,6 +28,9 @@ class IndexConfig(Section):
     """Probability with which the lower bound on that share holds; with kind 'auto' the bound must reach the target."""
     seconds: float = Field(default=600, gt=0)
     """With kind 'auto': after this time no other candidate is begun."""
+    boosts: tuple[str, ...] = ()
+    """What requests may give weights to beside the model: columns of items that hold numbers, or `column=value` for 1 where
+    an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
 
 
 class EvaluationConfig(Section):
@@ -95,6 +99,19 @@ class RunConfig(Section):
     def _model_can_be_trained(self) -> "RunConfig":
         if isinstance(self.train, SquareConfig) and self.model.cosine:
             raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
+        return self
+
+    @model_validator(mode="after")
+    def _boosts_are_columns_of_items(self) -> "RunConfig":
+        schema = self.schema_
+        known = {schema.item_id, *self.data.attributes}
+        known |= {
+            schema.column(name) for name, field in schema.fields.items() if field.side == "item" and field.kind != "cross"
+        }
+        for name in self.index.boosts:
+            if name not in known and name.partition("=")[0] not in known:
+                near = nearest(name.partition("=")[0], known)
+                raise ValueError(f"index.boosts names {name!r}, but no item field and no attribute reads such a column. {near}")
         return self
 
     @property

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.data.columns import find_columns
+from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import labels, load_dataset
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
 from recall.data.split import TEST, TRAIN, VALID, column_parts
@@ -93,7 +93,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
-    used = {*_outcomes(data), data.user_id, data.item_id, data.time}
+    used = {*_outcomes(data), data.user_id, data.item_id, data.time, *find_attributes(data, columns, tables)}
     for table, file in tables.named.items():
         for column in file.columns:
             if column not in read[table] and column not in used:

@@ -7,6 +7,9 @@ that read it agree on which.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import polars as pl
+
+from recall.config import DataConfig
 from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, nearest
 from recall.schema import BagField, ColumnField, CrossField, HistoryField, Schema
@@ -59,6 +62,29 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
                 mend="Give both fields the same source, or rename the column in one of the tables",
             )
     return Columns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
+
+
+def find_attributes(data: DataConfig, columns: Columns, tables: Tables) -> tuple[str, ...]:
+    """The columns of the items table that items are filtered by and that no field reads, without repetition.
+
+    Raises:
+        ConfigError: there is no items table.
+        DataError: it lacks such a column, or the column cannot be filtered by.
+    """
+    if not data.attributes:
+        return ()
+    table, where = tables.items, "data.attributes"
+    if table is None:
+        mend = "Set data.items to its file"
+        raise ConfigError("attributes are read from the items table, which is not set", where=where, mend=mend)
+    for name in data.attributes:
+        dtype = table.types.get(name)
+        if dtype is None:
+            raise DataError(f"the items table has no column {name!r}", where=where, mend=_near(name, [table]))
+        if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
+            mend = "Store one list for each item"
+            raise DataError("items cannot be filtered by lists of lists", where=table.where(name), mend=mend)
+    return tuple(name for name in dict.fromkeys(data.attributes) if name not in {data.item_id, *columns.items})
 
 
 def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:

@@ -12,11 +12,12 @@ import polars as pl
 from recall.config import ColumnSplit, RunConfig
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
-from recall.data.columns import find_columns
+from recall.data.columns import find_attributes, find_columns
 from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
+from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
 from recall.values import numbers, refuse
 
@@ -36,7 +37,7 @@ class Dataset:
             the context columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
-        items: the same for items.
+        items: the same for items, and after them the columns that items are only filtered by.
         context_columns: columns of `events` that user fields read.
         user_columns: columns of `users` that user fields read, the id aside.
         item_columns: columns of `items` that item fields read, the id aside.
@@ -108,8 +109,11 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     where = tables.interactions.where
     listed_users = listed(tables.users, data.user_id, columns.users, of_users)
     users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
-    listed_items = listed(tables.items, data.item_id, columns.items, of_items)
+    attributes = find_attributes(data, columns, tables)
+    of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
+    listed_items = listed(tables.items, data.item_id, (*columns.items, *attributes), of_items)
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     named_split = data.split if isinstance(data.split, ColumnSplit) else None
     rows = _Rows(

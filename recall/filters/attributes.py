@@ -47,20 +47,13 @@ class Attributes:
     def over(self, frame: pl.DataFrame) -> "Attributes":
         """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
 
-        Columns are opened at once, for whoever adds items to learn of values that are not of their column's kind.
-
-        Raises:
-            DataError: such a value, by its column.
+        A column with a value that is not of its kind is refused when it is opened.
         """
 
         def read(name: str) -> pl.Series:
             return frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.String)
 
-        others = Attributes(len(frame), self._forms, read)
-        for name, form in self._forms.items():
-            if form is not None:
-                others.column(name, form.kind)
-        return others
+        return Attributes(len(frame), self._forms, read)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +73,20 @@ class Attributes:
         clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
         found = self._cache.get(clause)
         return found if found is not None else self._cache.keep(clause, self._selected(clause))
+
+    def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
+        """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
+        try:
+            clause = bound(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
+        except _UnopenedError:
+            return False
+        except RequestError:
+            return True
+        return self._cache.get(clause) is not None
+
+    def opened(self, name: str, kind: Kind) -> Column | None:
+        """A column with its values as a kind, if it was asked for before."""
+        return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
         """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
@@ -113,6 +120,26 @@ class Attributes:
             return self._selected(clause)
         found = self._cache.get(clause)
         return found if found is not None else self._cache.keep(clause, self._selected(clause))
+
+
+class _UnopenedError(Exception):
+    """A column has to be opened first."""
+
+
+class _Opened:
+    """The columns that were opened before."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        self._attributes = attributes
+
+    def form(self, name: str, where: str) -> Form:
+        return self._attributes.form(name, where)
+
+    def column(self, name: str, kind: Kind) -> Column:
+        found = self._attributes.opened(name, kind)
+        if found is None:
+            raise _UnopenedError
+        return found
 
 
 def forms_of(types: Mapping[str, DataType], schema: Schema | None = None) -> dict[str, Form | None]:

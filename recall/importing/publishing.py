@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
-from recall.assembly import Origin, check_items, parity_of, seal, write_index
+from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import publish, staging
+from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.dataset import Dataset
@@ -32,7 +33,6 @@ from recall.values import as_requested
 from recall.vocabulary import UNKNOWN
 
 _PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two
-_QUERIES = 1024
 _SEED = 0
 
 
@@ -97,9 +97,10 @@ def import_model(
         check_items(vectors, dataset.items[catalogue.item_id])
         write_contents(folder, encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
         write_user_store(folder / files.USERS, dataset)
-        asked = _requests(folder / files.USERS, encoder, mapped, _QUERIES)
+        asked = _requests(folder / files.USERS, encoder, mapped, QUERIES)
         users = SparseRows.below(encoder.encode_user(values).rows for values in asked)
-        index = write_index(folder, vectors.shape, tables.user_vectors(users), IndexConfig(), _SEED)
+        drawn = Asked(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
+        index = write_index(folder, vectors.shape, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]))

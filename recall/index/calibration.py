@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from recall.features.sparse import Float32
 from recall.index.contract import ItemIndex
-from recall.index.effort import Effort, TunableIndex
+from recall.index.effort import Effort
 from recall.index.engine import brute_force
+from recall.index.ivf import IvfIndex
 from recall.index.ranking import longest_of, rounding
 
 Float64 = npt.NDArray[np.float64]
@@ -90,46 +91,40 @@ def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -
     return Truth.of(vectors, queries, n).shares(index)
 
 
-def calibrate(index: TunableIndex, vectors: Float32, queries: Float32, n: int, target: float) -> TunableIndex:
-    """The index with the least effort that reaches `target` over `queries`, or with all effort where none does.
+def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
+    """The inverted file with the least effort that reaches `target` over `queries`, or with all effort where none does.
 
     Args:
-        index: an index over `vectors`.
+        index: over `vectors`.
         vectors: float32 [size, dim].
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
         target: mean share of the exact list to find.
     """
     truth = Truth.of(vectors, queries, n)
-    least = bisect(index, lambda effort: bool(truth.shares(at(index, effort, truth.n)).mean() >= target))
-    return with_growth(index, least or index.efforts[-1], vectors, truth, target)
+    least = bisect(index.efforts, lambda effort: bool(truth.shares(index.tuned(effort, truth.n)).mean() >= target))
+    return with_growth(index.tuned(least or index.nlist, truth.n), vectors, truth, target)
 
 
-def at(index: TunableIndex, effort: int, n: int) -> TunableIndex:
-    """The index with one of its efforts for lists of n."""
-    return index.with_effort(Effort(effort, 0.0, n))
-
-
-def bisect(index: TunableIndex, enough: Callable[[int], bool | None], first: int = 0) -> int | None:
+def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
     """The least effort that is enough, where more is never too little.
 
     Efforts are doubled until one is enough, and then halved between; so few of them are tried, and mostly small ones.
 
     Args:
-        index: has the efforts.
-        enough: says whether an effort is; None gives up.
+        efforts: rising.
+        enough: says whether one is; None gives up.
         first: position among the efforts to begin at.
 
     Returns:
         The effort; None when the largest is not enough, or when `enough` gave up.
     """
-    efforts = index.efforts
     low, high = first - 1, first
     while not (answer := enough(efforts[high])):
         if answer is None or high == len(efforts) - 1:
             return None
         low, high = high, min(2 * (high + 1) - 1, len(efforts) - 1)
-    while high - low > max(1, high // 32):  # closer than a cell in thirty is closer than users agree
+    while high - low > max(1, high // 32):  # closer than that is closer than users agree
         middle = (low + high) // 2
         if enough(efforts[middle]):
             high = middle
@@ -138,27 +133,27 @@ def bisect(index: TunableIndex, enough: Callable[[int], bool | None], first: int
     return efforts[high]
 
 
-def with_growth(index: TunableIndex, effort: int, vectors: Float32, truth: Truth, target: float) -> TunableIndex:
-    """The index with an effort for lists of `truth.n`, and what ten times as long ones take: a power of the length.
+def with_growth(index: IvfIndex, vectors: Float32, truth: Truth, target: float) -> IvfIndex:
+    """The inverted file with what ten times as long lists take: a power of their length.
 
     Args:
-        index: an index over `vectors`.
-        effort: one of its efforts, set for `target` over `truth`.
+        index: over `vectors`, set for `target` on `truth`.
         vectors: float32 [size, dim].
         truth: some of its queries are asked again for the longer lists.
         target: mean share of the exact list to find.
     """
-    longer = min(10 * truth.n, len(vectors))
+    nprobe, longer = index.effort.nprobe, min(10 * truth.n, len(vectors))
     if longer < 2 * truth.n:
-        return index.with_effort(Effort(effort, 1.0, truth.n))
+        return index.with_effort(Effort(nprobe, 1.0, truth.n))
     more = Truth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
     # what these few queries take for short lists, so that like is compared with like
-    few = Truth(more.queries, truth.n, Truth.of(vectors, more.queries, truth.n).worst)
-    goal = min(float(few.shares(at(index, effort, few.n)).mean()), target)
-    start = index.efforts.index(effort)
-    most = bisect(index, lambda one: bool(more.shares(at(index, one, longer)).mean() >= goal), start) or index.efforts[-1]
-    growth = math.log(most / effort) / math.log(longer / truth.n)
-    return index.with_effort(Effort(effort, growth, truth.n))
+    goal = min(float(Truth.of(vectors, more.queries, truth.n).shares(index).mean()), target)
+
+    def enough(effort: float) -> bool:
+        return bool(more.shares(index.tuned(effort, longer)).mean() >= goal)
+
+    most = bisect(index.efforts, enough, nprobe - 1) or index.nlist
+    return index.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / truth.n), truth.n))
 
 
 def spread(queries: Float32, count: int) -> Float32:

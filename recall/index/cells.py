@@ -69,6 +69,8 @@ class Cells:
 def _roots(queries: Float32) -> tuple[Float32, Float32]:
     """L and its inverse, with L L' = E[q q'] but for directions that these queries hardly have."""
     moments = queries.astype(np.float64).T @ queries.astype(np.float64)
-    values, directions = np.linalg.eigh(moments / np.trace(moments) * len(moments))
+    trace = float(np.trace(moments))
+    scaled = moments / trace * len(moments) if trace > 0 else np.eye(len(moments))  # users of zeros prefer no direction
+    values, directions = np.linalg.eigh(scaled)
     roots = np.sqrt(np.maximum(values, _FLOOR))
     return (directions * roots).astype(np.float32), (directions / roots).T.astype(np.float32)

@@ -28,11 +28,11 @@ class Effort:
 
 
 class TunableIndex(ItemIndex, Protocol):
-    """An approximate index whose effort may be set after it was built, at no cost."""
+    """An index that looks as hard as it is told to, at no cost after it was built."""
 
     @property
-    def efforts(self) -> Sequence[int]:
-        """What `Effort.nprobe` may be, rising; recall does not fall along them, but for rounding."""
+    def efforts(self) -> Sequence[float]:
+        """How hard it can look, rising; recall does not fall along them, but for rounding."""
 
-    def with_effort(self, effort: Effort) -> "TunableIndex":
-        """The same index, looking as hard as `effort` says."""
+    def tuned(self, effort: float, n: int) -> "TunableIndex":
+        """The same index with one of its efforts, for lists of n."""

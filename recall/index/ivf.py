@@ -67,6 +67,10 @@ class IvfIndex:
         """The same lists, looked into as `effort` says."""
         return IvfIndex(self.kind, self._lists, self._vectors, effort, self.refine, self._threads)
 
+    def tuned(self, effort: float, n: int) -> "IvfIndex":
+        """As `TunableIndex.tuned` promises: that many lists for n results, and as many for more."""
+        return self.with_effort(Effort(int(effort), 0.0, n))
+
     def with_refine(self, refine: float) -> "IvfIndex":
         """The same lists, with `refine` times the results asked for scored again."""
         return IvfIndex(self.kind, self._lists, self._vectors, self.effort, refine, self._threads)

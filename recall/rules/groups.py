@@ -20,33 +20,47 @@ class Groups:
         codes: int32 [values of all items], equal where the values are.
         indptr: int64 [items + 1]; item r holds `codes[indptr[r] : indptr[r + 1]]`, each value once. None where every item
             has one code, and -1 stands for no value.
-        count: number of different values; codes are below it.
+        values: the different values in the order of their codes.
     """
 
     codes: Int32
     indptr: Int64 | None
-    count: int
+    values: pl.Series
+
+    @property
+    def count(self) -> int:
+        """Number of different values; codes are below it."""
+        return len(self.values)
 
     @classmethod
-    def of(cls, values: pl.Series, separator: str | None = None) -> "Groups":
+    def of(cls, values: pl.Series, separator: str | None = None, known: pl.Series | None = None) -> "Groups":
         """Number the values of a column.
 
         Args:
             values: [items] of any dtype; an item of a list column holds each entry, but for empty text.
             separator: cuts text into several values.
+            known: different values that have the first codes, whether an item holds them or not.
         """
         if separator is not None and values.dtype == pl.String:
             values = values.str.split(separator)
         if not isinstance(values.dtype, pl.List | pl.Array):
-            codes = _codes(values)
-            return cls(codes, None, int(codes.max(initial=-1)) + 1)
+            codes, different = _coded(values, known)
+            return cls(codes, None, different)
         lists = values.cast(pl.List(values.dtype.inner)) if isinstance(values.dtype, pl.Array) else values
         if lists.dtype == pl.List(pl.String):  # encoders pass empty text over, too
             lists = lists.list.eval(pl.element().filter(pl.element() != ""))
         lists = lists.list.drop_nulls().list.unique(maintain_order=True).fill_null([])
-        codes = _codes(lists.explode(empty_as_null=False))
+        codes, different = _coded(lists.explode(empty_as_null=False), known)
         indptr = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy(), dtype=np.int64)])
-        return cls(codes, indptr, int(codes.max(initial=-1)) + 1)
+        return cls(codes, indptr, different)
+
+    def extended(self, values: pl.Series, separator: str | None = None) -> "Groups":
+        """The same with more items below them, whose column is of the same type."""
+        more = Groups.of(values, separator, self.values)
+        codes = np.concatenate([self.codes, more.codes])
+        if self.indptr is None or more.indptr is None:
+            return Groups(codes, None, more.values)
+        return Groups(codes, np.concatenate([self.indptr, self.indptr[-1] + more.indptr[1:]]), more.values)
 
     def single(self, rows: Int64) -> Int32:
         """The one code of each row, -1 for none: int32 [m]; only where `indptr` is None."""
@@ -61,11 +75,14 @@ class Groups:
         return self.codes[np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])], ends
 
 
-def _codes(values: pl.Series) -> Int32:
-    """A number for each value, in order of appearance, and -1 for none; NaN is none."""
-    if values.dtype.is_float():
-        values = values.fill_nan(None)
-    distinct = Distinct.of(values)
-    names = np.cumsum(values.gather(distinct.first).is_not_null().to_numpy(), dtype=np.int32) - 1
-    names[values.gather(distinct.first).is_null().to_numpy()] = -1
-    return names[distinct.codes]
+def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series]:
+    """A number for each value, -1 where there is none, and the different values: those known, then others as they appear."""
+    every = values if known is None else pl.concat([known, values])
+    if every.dtype.is_float():
+        every = every.fill_nan(None)
+    distinct = Distinct.of(every)
+    different = every.gather(distinct.first)
+    held = different.is_not_null()
+    names = np.cumsum(held.to_numpy(), dtype=np.int32) - 1
+    names[~held.to_numpy()] = -1
+    return names[distinct.codes[len(every) - len(values) :]], different.filter(held)

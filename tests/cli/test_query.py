@@ -22,7 +22,8 @@ def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Reco
 def test_the_dial_goes_along(run, published: Path, recommender: Recommender) -> None:
     expected = recommender.recommend(Request(user_id="u1", popularity=0.25))
     ended = run("query", published, "--user", "u1", "--popularity", 0.25, "--json")
-    assert [(item["item_id"], item["score"]) for item in ended.json["items"]] == list(expected.items)
+    shown = [(item["item_id"], item["score"]) for item in ended.json["items"]]
+    assert shown == [(item.item_id, item.score) for item in expected.items]
 
 
 def test_people_see_a_table_with_the_items_features(run, published: Path) -> None:

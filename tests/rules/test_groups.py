@@ -48,3 +48,20 @@ def test_an_item_holds_each_of_several_values_once(values: list) -> None:
 def test_arrays_are_lists() -> None:
     groups = Groups.of(pl.Series([[1, 2], [2, 2]], dtype=pl.Array(pl.Int64, 2)))
     assert groups.several(np.array([1, 0]))[0].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "more"), [(["b", None, "a"], ["c", "a", None]), ([1.5], [2.0, float("nan")]), ([None, None], [None])]
+)
+def test_more_items_share_the_codes_of_the_values(values: list, more: list) -> None:
+    first, second = pl.Series(values), pl.Series(more, dtype=pl.Series(values).dtype)
+    extended, whole = Groups.of(first).extended(second), Groups.of(pl.concat([first, second]))
+    np.testing.assert_array_equal(extended.codes, whole.codes)
+    assert extended.count == whole.count
+
+
+def test_more_items_of_several_values() -> None:
+    extended = Groups.of(pl.Series(["b|a", None]), "|").extended(pl.Series(["c|b", "", "a"]), "|")
+    flat, ends = extended.several(np.arange(5))
+    held = [flat[start:end].tolist() for start, end in pairwise(ends)]
+    assert [sorted(extended.values[codes]) for codes in held] == [["a", "b"], [], ["b", "c"], [], ["a"]]

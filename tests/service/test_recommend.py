@@ -144,5 +144,5 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
         "index": "exact",
-        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True},
+        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True, "filter": ["item_id", "genre"]},
     }

@@ -91,6 +91,20 @@ def lane_sums(_, one, other, blocks, sums):
     return types.intp(types.intp, types.intp, types.intp, types.intp), generate
 
 
+@intrinsic
+def prefetch(_, address):
+    """Ask for the cache line at an address, an intp, without waiting for it."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
+        pointer, kind = _I8.as_pointer(), [_I8.as_pointer(), _I32, _I32, _I32]
+        call = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kind), "llvm.prefetch.p0")
+        # to be read, to be kept, data
+        builder.call(call, [builder.inttoptr(args[0], pointer), *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return ir.Constant(_I64, 0)
+
+    return types.intp(types.intp), generate
+
+
 def _products(builder: Any, codes: Any, words: Any, groups: Any, tier: Tier) -> tuple[Any, Any]:
     """Products of sixteen codes with the query's high and with its low bytes, int32 each."""
     items = builder.inttoptr(codes, _BYTES.as_pointer())

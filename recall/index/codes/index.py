@@ -25,6 +25,7 @@ from recall.index.selection import Selection
 CERTAIN = 3e38
 """The effort at which a cell's bound is its radius, and the answer exact."""
 
+_EFFORTS = tuple(step / 32 for step in range(1, 257))
 _FEW = 512  # eligible rows, and as many for each result, that are scored one by one
 _NARROW = 0.05  # share of the rows up to which a filter that comes again is worth codes of its own
 _BUDGET = 64 << 20  # bytes for such codes
@@ -79,6 +80,15 @@ class CellIndex:
     def with_effort(self, effort: float) -> "CellIndex":
         """The same cells, looked into as `effort` says."""
         return CellIndex(self.codes, self._vectors, effort)
+
+    @property
+    def efforts(self) -> tuple[float, ...]:
+        """As `TunableIndex.efforts` promises: from a cell's centre to so far beyond it that next to nothing is missed."""
+        return _EFFORTS
+
+    def tuned(self, effort: float, n: int) -> "CellIndex":  # noqa: ARG002 - longer lists look further by themselves
+        """As `TunableIndex.tuned` promises; it serves lists of any length."""
+        return self.with_effort(effort)
 
     @property
     def exact(self) -> bool:
@@ -222,8 +232,11 @@ _INTS = ("codes", "rows", "starts", "centres")
 
 
 def cells_for(size: int) -> int:
-    """Number of cells for `size` vectors."""
-    return int(max(1, min(2 ** round(np.log2(4 * np.sqrt(size))), size // 64)))
+    """Number of cells for `size` vectors: the power of two next to 1.5 sqrt(size), with at least 64 vectors for each.
+
+    Fewer cells make a search look at more items, more cells cost a cache miss each.
+    """
+    return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
 
 
 def _alone(narrow: Narrow) -> tuple[Any, ...]:

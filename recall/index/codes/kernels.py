@@ -13,9 +13,11 @@ import numba
 import numpy as np
 from numba import float32, int32, int64, types, uint8
 
-from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_block
+from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_block, prefetch
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
+
+_AHEAD = 8192  # bytes of the next cell that are asked for
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -27,7 +29,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     given = None if signature is None else [signature]
     try:
-        return numba.njit(given, cache=True, **options)(function)
+        return numba.njit(given, cache=True, forceinline=given is None, **options)(function)
     except RuntimeError:  # numba found no folder to keep it in
         return numba.njit(given, **options)(function)
 
@@ -246,6 +248,11 @@ def best_of(vectors, query, candidates, n):
     sums = np.empty(LANES, dtype=np.float32)
     one = np.empty(1, dtype=np.float32)
     as_bits = one.view(np.int32)
+    width = 4 * vectors.shape[1]
+    for at in range(len(candidates)):  # rows lie anywhere: they come together, not one after the other
+        start = vectors.ctypes.data + candidates[at] * width
+        for line in range(0, width + 60, 64):
+            prefetch(start + min(line, width - 4))
     for at in range(len(candidates)):
         one[0] = score(vectors, candidates[at], query, sums) + np.float32(0.0)  # so that -0 is 0
         bits = np.int64(as_bits[0])
@@ -268,6 +275,18 @@ def grown(values, count, size):
     larger = np.empty(size, dtype=values.dtype)
     larger[:count] = values[:count]
     return larger
+
+
+@_compiled
+def fetch(codes, scales, first, last):
+    """Ask for the first kilobytes of a cell while another one is looked at."""
+    of_block = 4 * LANES * codes.shape[1]
+    start, end = codes.ctypes.data + first * of_block, codes.ctypes.data + last * of_block
+    for line in range(start, min(end, start + _AHEAD), 64):
+        prefetch(line)
+    start, end = scales.ctypes.data + 4 * LANES * first, scales.ctypes.data + 4 * LANES * last
+    for line in range(start, min(end, start + _AHEAD), 64):
+        prefetch(line)
 
 
 @_compiled
@@ -306,12 +325,16 @@ def search(
     for number in range(len(peaks)):
         peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
     cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
+    following, promised = pop_best(bounds, peaks)
     while True:
         if turn < _ORDERED:
-            cell, bound = pop_best(bounds, peaks)
-            turn += 1
+            cell, bound = following, promised
             if bound < least or bound == -np.inf:
                 break
+            turn += 1
+            if turn < _ORDERED:
+                following, promised = pop_best(bounds, peaks)
+                fetch(codes, scales, starts[following], starts[following + 1])
         else:
             cell = turn - _ORDERED
             if cell >= cells_total:

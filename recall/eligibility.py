@@ -1,0 +1,82 @@
+"""Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
+
+import datetime
+
+import numpy as np
+
+from recall.bundle.bundle import Bundle
+from recall.errors import RequestError
+from recall.features.sparse import Int64
+from recall.filters.attributes import Attributes, forms_of
+from recall.filters.parsing import parse
+from recall.index.selection import Selection
+from recall.live.catalogue import Catalogue, Scope
+from recall.live.overlay import Overlay
+from recall.request import Request
+
+MANY = 5_000
+"""More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""
+
+_NONE: Int64 = np.empty(0, dtype=np.int64)
+
+
+class Eligibility:
+    """The columns of one bundle's items and of what lies over them. Threads share it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Columns are read when a filter first names them. Raises BundleError."""
+        forms = forms_of(bundle.item_types(), bundle.encoder.schema)
+        self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
+        self._over: tuple[Overlay | None, Attributes] = None, self.attributes
+
+    def limits(
+        self, request: Request, catalogue: Catalogue, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
+    ) -> tuple[Scope | None, Int64]:
+        """What to search within, None for everything, and which rows of it to pass over.
+
+        Args:
+            request: its filter is taken.
+            catalogue: of the same bundle.
+            allowed: int64 [m], the only rows that may be returned, repeats allowed; None allows all.
+            excluded: int64 [m], rows that must not be returned.
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: the filter is none, or does not fit the catalogue.
+        """
+        scope = None
+        if request.filter is not None:
+            predicate = parse(request.filter)
+            main = self.attributes.select(predicate, now)
+            scope = Scope(main, self._given(catalogue.overlay).select(predicate, now) if catalogue.overlay.ids else _NOTHING)
+            if main.count == main.size and scope.given.count == scope.given.size:
+                scope = None
+        if allowed is not None:
+            only = catalogue.scope(allowed)
+            scope = only if scope is None else Scope(scope.main & only.main, scope.given & only.given)
+        if len(excluded) > MANY:
+            without = catalogue.scope(excluded)
+            if scope is None:
+                scope = Scope(*(Selection.everything(one.size) for one in without))
+            return Scope(scope.main - without.main, scope.given - without.given), _NONE
+        return scope, excluded
+
+    def ready_for(self, request: Request) -> bool:
+        """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""
+        if request.filter is None:
+            return True
+        try:
+            return self.attributes.ready(parse(request.filter))
+        except RequestError:
+            return True
+
+    def _given(self, overlay: Overlay) -> Attributes:
+        """The columns of an overlay's items; those of the last overlay are kept."""
+        known, attributes = self._over
+        if known is not overlay:
+            attributes = self.attributes.over(overlay.items)
+            self._over = overlay, attributes
+        return attributes
+
+
+_NOTHING = Selection(np.empty(0, dtype=np.uint8), 0, 0)

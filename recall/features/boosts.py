@@ -1,0 +1,152 @@
+"""Further coordinates of item vectors, which a request may give weights: a number of each item, or whether it holds a value.
+
+A score with boosts is <user_vector, item_vector> + sum of weight * coordinate: the inner product of longer vectors, so that
+the best items by it can be found exactly. The coordinates are kept apart from the vectors: an index is tuned to the
+directions in which users differ, and rounds to the largest component, which a price or a year would be.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.errors import DataError, RequestError, nearest
+from recall.features.sparse import Float32, Int64
+from recall.schema import Schema
+from recall.values import canonical_series, numbers
+
+LARGEST_WEIGHT = 1e6
+_LARGEST = 1e30  # of a coordinate: with the largest weights, float32 still holds the sum
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boosts:
+    """The coordinates of some items.
+
+    Attributes:
+        names: of the coordinates, as the configuration has them.
+        values: float32 [names, items]; 0 where an item has no value.
+    """
+
+    names: tuple[str, ...]
+    values: Float32
+
+    @classmethod
+    def of(
+        cls, names: Sequence[str], columns: Sequence[str], read: Callable[[str], pl.Series], size: int, schema: Schema
+    ) -> "Boosts":
+        """Read coordinates from the columns of items.
+
+        Args:
+            names: a column of numbers or truth values each, or `column=value`: 1 where an item holds the value, alone or
+                among others, and 0 where it does not.
+            columns: that there are.
+            read: gives a column, [size].
+            size: number of items.
+            schema: its bag fields say how text is cut into values.
+
+        Raises:
+            DataError: a column is not there or holds no numbers.
+        """
+        values = np.empty((len(names), size), dtype=np.float32)
+        for row, name in enumerate(names):
+            column, value = column_of(name, columns)
+            where = f"index.boosts, {name!r}"
+            if column not in columns:
+                raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
+            found = read(column)
+            values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
+        return cls(tuple(names), values)
+
+    def weights(self, given: Mapping[str, float]) -> Float32:
+        """The weight of each coordinate, 0 where none is given: float32 [names].
+
+        Raises:
+            RequestError: a name is not known, or a weight is no number from -1e6 to 1e6.
+        """
+        weights = np.zeros(len(self.names), dtype=np.float32)
+        if not isinstance(given, Mapping):
+            raise RequestError("boosts are no weights by name", where="/boosts", mend="Give an object of numbers")
+        for name, weight in given.items():
+            where = "/boosts/" + str(name).replace("~", "~0").replace("/", "~1")
+            if not self.names:
+                raise RequestError(
+                    "this bundle has no boosts",
+                    where=where,
+                    mend="Name the columns in index.boosts of the configuration, and export again",
+                )
+            if name not in self.names:
+                raise RequestError(
+                    "this is no boost",
+                    where=where,
+                    why="index.boosts of the configuration names them",
+                    mend=nearest(name, self.names),
+                )
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not abs(weight) <= LARGEST_WEIGHT:  # NaN is no less than anything
+                raise RequestError(
+                    f"a weight of {weight!r}", where=where, mend=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                )
+            weights[self.names.index(name)] = weight
+        return weights
+
+    def added(self, weights: Float32) -> Float32:
+        """What each item's score gains: float32 [items]."""
+        total = np.zeros(self.values.shape[1], dtype=np.float32)
+        for weight, coordinate in zip(weights, self.values, strict=True):  # always in this order: one sum for one item
+            if weight:
+                total += weight * coordinate
+        return total
+
+    def parts(self, weights: Float32, row: int) -> dict[str, float]:
+        """What each coordinate adds to the score of one item, by its name; what adds nothing is left out."""
+        products = (weights * self.values[:, row]).tolist()
+        return {name: part for name, part in zip(self.names, products, strict=True) if part}
+
+
+def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
+    """The column of a boost, and the value that it asks for; None where the column's numbers are meant."""
+    column, equals, value = name.partition("=")
+    return (column, value) if equals and name not in columns else (name, None)
+
+
+def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
+    """Columns of text that are to be read as numbers: those of boosts that no field reads.
+
+    Args:
+        names: as in `Boosts.of`.
+        attributes: columns of items that no field reads.
+        types: of the columns in their file.
+    """
+    return {name for name in names if name in attributes and types.get(name) == pl.String}
+
+
+def _numbers(values: pl.Series, where: str) -> Float32:
+    if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+        mend = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
+        raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, mend=mend)
+    found = numbers(values, where).fill_null(0.0).to_numpy()
+    if np.abs(found).max(initial=0.0) > _LARGEST:
+        raise DataError(f"a number is larger than {_LARGEST:g}", where=where, mend="Scale the column")
+    return found.astype(np.float32)
+
+
+def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> Float32:
+    if separator is not None and values.dtype == pl.String:
+        values = values.str.split(separator)
+    mask = np.zeros(len(values), dtype=np.float32)
+    if isinstance(values.dtype, pl.Array):
+        values = values.cast(pl.List(values.dtype.inner))
+    try:
+        if isinstance(values.dtype, pl.List):
+            lengths = values.list.len().fill_null(0).to_numpy()
+            held = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
+            rows: Int64 = np.repeat(np.arange(len(values)), lengths)
+            mask[rows[(held == value).fill_null(False).to_numpy()]] = 1
+        else:
+            mask[(canonical_series(values) == value).fill_null(False).to_numpy()] = 1
+    except DataError as error:
+        raise DataError(error.what, where=where, mend=error.mend) from None
+    return mask

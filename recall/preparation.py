@@ -1,0 +1,119 @@
+"""What a request means for one bundle: what it is searched with, and what must not be found."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from recall.bundle.bundle import Bundle
+from recall.errors import RequestError, nearest
+from recall.features.encoder import EncodedUser
+from recall.features.sparse import Float32, Int64
+from recall.live.catalogue import Catalogue
+from recall.request import Request, check_request, pointer
+from recall.stores.users import UserRecord, UserStore
+
+_SHOWN = 5  # ids named in one warning
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready for the search.
+
+    Attributes:
+        vector: float32 [dim], what is searched with.
+        encoded: the request in the user feature space.
+        excluded: rows that must not be returned.
+        allowed: the only rows that may be, where the request lists any.
+        user: whether the named user is stored, is not, or nobody was named.
+        warnings: what was odd about the request, in sentences.
+    """
+
+    vector: Float32
+    encoded: EncodedUser
+    excluded: Int64
+    allowed: Int64 | None
+    user: Literal["known", "unknown", "anonymous"]
+    warnings: tuple[str, ...]
+
+
+class Preparation:
+    """Prepares the requests to one bundle; threads share it."""
+
+    def __init__(self, bundle: Bundle, users: UserStore) -> None:
+        """Requests to a bundle by users that are known from a store."""
+        self._bundle = bundle
+        self._users = users
+        self._columns = (*bundle.encoder.users.columns, *bundle.encoder.contexts.columns)
+
+    def prepare(self, request: Request, catalogue: Catalogue) -> Prepared:
+        """Prepare one request for a catalogue as it is now.
+
+        Raises:
+            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+        """
+        check_request(request)
+        record = None if request.user_id is None else self._users.get(request.user_id)
+        history = request.history if request.history is not None else record.history if record is not None else ()
+        encoded = self._encode(request, record, history)
+        seen = _seen(request, record) if request.exclude_seen else ()
+        excluded = catalogue.rows([*request.exclude, *seen])
+        allowed = None if request.allow is None else catalogue.rows(request.allow)
+        vector = self._bundle.tables.user_vectors(encoded.rows)[0]
+        vector[0] *= request.popularity
+        return Prepared(
+            vector,
+            encoded,
+            excluded[excluded >= 0],
+            None if allowed is None else allowed[allowed >= 0],
+            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
+            tuple(
+                _warnings(
+                    _strangers(request.exclude, excluded),
+                    _strangers(request.allow or (), allowed),
+                    self._bundle.encoder.not_learnt(request.history or ()),
+                )
+            ),
+        )
+
+    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
+        values = {**(record.features if record is not None else {}), **request.features, **request.context}
+        user_column = self._bundle.encoder.schema.user_id
+        if request.user_id is not None and user_column in self._columns:
+            values.setdefault(user_column, request.user_id)
+        for part, given in (("features", request.features), ("context", request.context)):
+            for name in given:
+                if name not in self._columns:
+                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+        try:
+            return self._bundle.encoder.encode_user(values, history)
+        except RequestError as error:
+            for name in request.context:
+                if error.where == pointer("features", name):  # the encoder cannot tell the two apart
+                    raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
+            raise
+
+
+def shown(ids: Sequence[str]) -> str:
+    """The first few of some ids, as a warning names them."""
+    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+
+
+def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
+    return (*(request.history or ()), *(record.seen if record is not None else ()))
+
+
+def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
+    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
+
+
+def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+    for ids, fault in (
+        (excluded, "excluded ids are not in the catalogue"),
+        (allowed, "allowed ids are not in the catalogue"),
+        (history, "ids in the history are not known to the model"),
+    ):
+        if ids:
+            yield f"{len(ids)} {fault}: {shown(ids)}"

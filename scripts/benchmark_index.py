@@ -1,0 +1,288 @@
+"""The index beside the hardware's limit and beside its peers, on vectors that this project's own pipeline has learnt.
+
+    pip install hnswlib usearch voyager scann        what is not installed is left out, and the report says so
+    python scripts/benchmark_index.py --worlds FOLDER --data DATA --docs docs/benchmarks.md
+    python scripts/benchmark_index.py --worlds FOLDER --quick --check
+
+Worlds are catalogues with users (scripts/index/worlds.py): made-up shops of 100,000 and 1 million items, and gowalla and
+ml-1m where DATA holds them. They are kept in FOLDER and learnt when they are not there: the large one takes some ten minutes.
+`--quick` takes what is there, without the graphs of a million vectors, whose building takes most of an hour's half, and
+without growth. `--check` exits with 1 when a figure is missed, and names it.
+
+Searches are for the 100 best, one at a time, by one thread, in turn; times are the processor's. Settings are chosen on
+one half of the users and every figure is taken on the other.
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from recall.config import IndexConfig  # noqa: E402
+from recall.index.codes.index import CellIndex  # noqa: E402
+from recall.index.selection import Selection  # noqa: E402
+from scripts.index import contenders, worlds  # noqa: E402
+from scripts.index.figures import Figure, table  # noqa: E402
+from scripts.index.growth import grow  # noqa: E402
+from scripts.index.measure import Point, Truth, cheapest, in_turn, seconds_of  # noqa: E402
+from scripts.index.serving import certified, upsert_latency  # noqa: E402
+from scripts.index.streaming import Stream  # noqa: E402
+from scripts.report_sections import replace_section  # noqa: E402
+
+N = 100
+TARGETS = (0.95, 0.99)
+SHARES = (0.001, 0.01, 0.1, 0.5)
+GRAPHS = ("hnswlib", "usearch", "voyager")
+_CHOOSING = 400  # users that settings are chosen on, and as many that are measured
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass
+class Report:
+    """What was found, as it is found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, *lines: str) -> None:
+        """Print, and keep for the document."""
+        print(*lines, sep="\n", flush=True)
+        self.lines.extend(lines)
+
+
+def main() -> int:
+    """Run from the command line; returns the exit code."""
+    arguments = _arguments()
+    folder = arguments.worlds or Path(tempfile.mkdtemp(prefix="benchmark-index-"))
+    report = Report()
+    began = time.perf_counter()
+    faiss.omp_set_num_threads(1)
+    names = contenders.installed()
+    missing = sorted(set(contenders.KINDS) - set(names))
+    report.say(
+        f"{platform.machine()}, one thread, lists of {N}. Peers: {', '.join(names)}."
+        + (f" Not installed, and left out: {', '.join(missing)}." if missing else ""),
+        "",
+    )
+    opened = list(_worlds(folder, arguments))
+    largest = max((world for world in opened), key=lambda one: len(one.items))
+    report.say(
+        "| catalogue | items | dim | length p50 / p99 / max | directions with half, 90 % of the variance |", "|---" * 5 + "|"
+    )
+    for world in opened:
+        about = world.about
+        report.say(
+            f"| {world.name} | {len(world.items):,} | {world.items.shape[1]} | {about['length_p50']:.2f} / {about['length_p99']:.2f} "
+            f"/ {about['length_max']:.2f} | {about['directions_for_half']}, {about['directions_for_90']} |"
+        )
+    for world in opened:
+        indexes = _compare(report, world, names, arguments.quick)
+        _filters(report, world, indexes, large=world is largest)
+    _exact(report, largest)
+    _certificates(report, opened)
+    report.figures.append(upsert_latency(seconds=10 if arguments.quick else 30))
+    report.say("", *table(report.figures), "", f"{time.perf_counter() - began:.0f} s in all.")
+    if not arguments.quick:
+        grown = grow(largest, N, 0.99, arguments.docs.parent if arguments.docs else folder, arguments.most)
+        report.say("", "Growth:", "", *grown)
+    if arguments.docs:
+        replace_section(
+            arguments.docs, "index", "\n".join(["### The index", "", f"    {_command(arguments)}", "", *report.lines])
+        )
+    missed = [one for one in report.figures if one.missed]
+    for one in missed:
+        print(f"missed: {one.name}: {one.value:.3g}, at least {one.least:.3g} is asked", file=sys.stderr)
+    return 1 if arguments.check and missed else 0
+
+
+def _worlds(folder: Path, arguments: argparse.Namespace) -> Iterator[worlds.World]:
+    sizes = {"shop100k": 100_000} if arguments.quick else {"shop100k": 100_000, "shop1m": 1_000_000}
+    for name, items in sizes.items():
+        if not (folder / name / "about.json").exists():
+            worlds.make_shop(folder / name, items)
+    for name in ("gowalla", "ml-1m"):
+        data = arguments.data / name if arguments.data else None
+        if not arguments.quick and data is not None and data.is_dir() and not (folder / name / "about.json").exists():
+            worlds.make_split(folder / name, Path(__file__).parent.parent / "examples" / f"{name}.toml", data)
+    for name in ("ml-1m", "gowalla", "shop100k", "shop1m"):
+        if (folder / name / "about.json").exists():
+            yield worlds.open_world(folder / name)
+
+
+def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: bool) -> dict[float, CellIndex]:
+    """Every contender at every target. Gives this project's index at each."""
+    fitting, choosing, measuring = _users(world)
+    large = len(world.items) > 200_000
+    truth, fresh = Truth.of(world.items, choosing, N), Truth.of(world.items, measuring, N)
+    built: list[tuple[contenders.Contender, float]] = []
+    for name in names:
+        if name in GRAPHS and large and (quick or name != "hnswlib"):
+            continue  # a graph of a million vectors takes many minutes
+        began = time.process_time()
+        built.append((contenders.KINDS[name][1](world.items, fitting, 2), 0.0))
+        built[-1] = (built[-1][0], time.process_time() - began)
+    ours: dict[float, CellIndex] = {}
+    report.say("", f"{world.name}, {len(world.items):,} items:", "")
+    report.say(
+        "| | build, CPU s | " + " | ".join(f"recall {one}: queries a second" for one in TARGETS) + " |", "|---" * 4 + "|"
+    )
+    rates: dict[float, dict[str, float]] = {}
+    texts: dict[tuple[str, float], str] = {}
+    for target in TARGETS:
+        points = {one.name: point for one, _ in built if (point := cheapest(one, truth, target)) is not None}
+        if isinstance(setting := points["recall cells"].setting, CellIndex):
+            ours[target] = setting
+        searches = {name: partial(_searched, point) for name, point in points.items()}
+        seconds = in_turn(searches, measuring)
+        rates[target] = {name: 1 / one for name, one in seconds.items()}
+        for name, point in points.items():
+            share = float(fresh.shares([_searched(point, user) for user in measuring]).mean())
+            texts[name, target] = f"{rates[target][name]:,.0f} at {share:.4f}"
+    for one, spent in built:
+        cells = " | ".join(texts.get((one.name, target), "not reached") for target in TARGETS)
+        report.say(f"| {one.name} | {spent:.1f} | {cells} |")
+    for target in TARGETS:
+        if world.name.startswith("shop"):
+            _against(report, world.name, rates[target], "hnswlib", target, (2.5, 5.0), large and quick)
+        _against(report, world.name, rates[target], "ScaNN", target, (0.7, 1.0), False)
+    return ours
+
+
+def _against(
+    report: Report, world: str, rates: dict[str, float], peer: str, target: float, bars: tuple[float, float], skipped: bool
+) -> None:
+    name = f"{world}: queries a second at recall {target}, times {peer}'s"
+    if peer in rates:
+        value, note = rates["recall cells"] / rates[peer], ""
+        best = max((rate, one) for one, rate in rates.items() if one != "recall cells")
+        note = f"{rates['recall cells'] / best[0]:.2g} times the best peer's, {best[1]}"
+        report.figures.append(Figure(name, value, *bars, note=note))
+    elif skipped or peer.lower() not in contenders.installed():
+        report.figures.append(Figure(name, None, *bars, note="left out"))
+    else:
+        report.figures.append(Figure(name, float("inf"), *bars, note=f"{peer} reached {target} with no setting"))
+
+
+def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex], *, large: bool) -> None:
+    """Recall and time under random filters, each asked for again and again as filters are."""
+    index = indexes[0.99]
+    _, _, measuring = _users(world)
+    rng = np.random.default_rng(0)
+    report.say(
+        "",
+        f"{world.name} under filters, tuned for .99:",
+        "",
+        "| eligible | recall | exact | time against no filter | first time |",
+    )
+    report.say("|---" * 5 + "|")
+    searches: dict[str, Callable[[Float32], object]] = {"all": lambda user: index.search(user[None], N)}
+    first: dict[float, float] = {}
+    found: dict[float, tuple[float, float]] = {}
+    for share in SHARES:
+        chosen = Selection.of_mask(rng.random(len(world.items)) < share)
+        first[share] = seconds_of(lambda user, one=chosen: index.search(user[None], N, None, [one]), measuring[:1])
+        truth = Truth.of(world.items[chosen.rows], measuring[:200], min(N, chosen.count))
+        place = np.full(len(world.items), -1)
+        place[chosen.rows] = np.arange(chosen.count)
+        hits = [index.search(user[None], truth.n, None, [chosen]) for user in truth.users]
+        found[share] = (
+            float(truth.shares([place[hit.rows[0]] for hit in hits]).mean()),
+            float(np.mean([hit.exact[0] for hit in hits])),
+        )
+        searches[str(share)] = lambda user, one=chosen: index.search(user[None], N, None, [one])
+    seconds = in_turn(searches, measuring)
+    for share in SHARES:
+        ratio = seconds[str(share)] / seconds["all"]
+        recall, exact = found[share]
+        report.say(f"| {share:.1%} | {recall:.4f} | {exact:.0%} | {ratio:.2f} | {first[share] * 1e3:.2f} ms |")
+        report.figures.append(Figure(f"{world.name}: recall under a filter that leaves {share:.1%}", recall, 0.985, 0.99))
+        if share == 0.01 and large:
+            report.figures.append(Figure(f"{world.name}: time with a 1 % filter against none", ratio, 1.0, 0.3, "less"))
+
+
+def _exact(report: Report, world: worlds.World) -> None:
+    """One query and a batch of 64 over the largest catalogue, certainly right, beside memory and beside faiss."""
+    fitting, choosing, measuring = _users(world)
+    index = CellIndex.build(world.items, fitting, 0, 2)
+    looked = np.mean([index.looked_at(user, N)[1] for user in measuring[:20]])
+    size = index.codes.codes[0].nbytes / 16 + 4  # the codes of an item and its scale
+    stream = Stream(int(looked * size))
+    flat = faiss.IndexFlatIP(world.items.shape[1])
+    flat.add(world.items)
+    usual = faiss.cvar.distance_compute_blas_threshold
+    one = in_turn({"stream": lambda _: stream.read(), "ours": lambda user: index.search(user[None], N),
+                   "faiss": lambda user: flat.search(user[None], N)}, measuring[:72])  # fmt: skip
+    batch = np.ascontiguousarray(choosing[:64])
+    faiss.cvar.distance_compute_blas_threshold = _DEFAULT_BLAS
+    together = in_turn({"ours": lambda _: index.search(batch, N), "faiss": lambda _: flat.search(batch, N)}, measuring[:4], 3)
+    faiss.cvar.distance_compute_blas_threshold = usual
+    width = f"{len(world.items):,} x {world.items.shape[1]}"
+    share = (looked * size / one["ours"]) / (stream.nbytes / one["stream"])
+    note = (
+        f"{one['ours'] * 1e3:.2f} ms and {looked / len(world.items):.0%} of the items; memory is read at "
+        f"{stream.nbytes / one['stream'] / 1e9:.1f} GB/s; faiss takes {one['faiss'] / one['ours']:.1f} times as long"
+    )
+    report.figures.append(Figure(f"exact, one query, {width}: share of streaming bandwidth", share, 0.55, 0.8, note=note))
+    ratio = together["faiss"] / together["ours"]
+    note = f"{together['ours'] / 64 * 1e3:.2f} ms a query"
+    report.figures.append(Figure(f"exact, batch of 64, {width}: times faiss's default", ratio, 6, 10, note=note))
+
+
+def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
+    """Tune an index for each catalogue as an export does, and try it on users it never met."""
+    report.say("", "| tuned for .99 | chosen | certificate | recall of fresh users | seconds |", "|---" * 5 + "|")
+    wrong = 0
+    for world in opened:
+        one = certified(world, IndexConfig(target=0.99, n=N, exact_up_to=0))
+        report.say(
+            f"| {world.name} | {one.chosen} | at least {one.lower:.4f} | {one.mean:.4f} ± {one.deviation:.4f} | {one.seconds:.0f} |"
+        )
+        wrong += one.mean + 2 * one.deviation < one.lower
+    name = "tuned indexes whose recall on fresh users is significantly below their certificate"
+    report.figures.append(Figure(name, wrong, 0, 0, "less", f"of {len(opened)}"))
+
+
+def _users(world: worlds.World) -> tuple[Float32, Float32, Float32]:
+    """Users to fit indexes to, to choose settings with, and to measure with."""
+    half = len(world.users) // 2
+    return world.users[: half - _CHOOSING], world.users[half - _CHOOSING : half], world.users[half : half + _CHOOSING]
+
+
+def _searched(point: Point, user: Float32) -> npt.NDArray[np.int64]:
+    return point.contender.search(user, N, point.setting)
+
+
+_DEFAULT_BLAS = 128_000
+"""What faiss 1.15 sets by itself; opening an index of this project lowers it."""
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    words = ["python scripts/benchmark_index.py --worlds FOLDER"]
+    return " ".join([*words, *(["--data DATA"] if arguments.data else []), *(["--quick"] if arguments.quick else [])])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=Path, help="folder that keeps the catalogues; a temporary one when left out")
+    parser.add_argument("--data", type=Path, help="folder with the public splits")
+    parser.add_argument("--quick", action="store_true", help="under ten minutes: without large graphs and growth")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
+    parser.add_argument("--most", type=int, default=10_000_000, help="items of the largest step of growth")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the index is written anew")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The indexes that are compared: this project's, and those of the libraries that people use, each as its documentation says.
+
+A contender is built once over item vectors and has settings from cheap to dear. Those that search by distance or cosine get
+what makes an inner product of it: one more component, sqrt(M^2 - |v|^2) of an item and 0 of a user (Bachrach et al. 2014).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from recall.index.codes.index import CellIndex
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class Contender(Protocol):
+    """One index over one catalogue."""
+
+    name: str
+    settings: Sequence[Any]
+
+    def search(self, query: Float32, n: int, setting: Any) -> Int64:
+        """Rows of the n best items, int64 [n], for float32 [dim]."""
+
+
+class Cells:
+    """This project's own: codes in cells."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:
+        self.name = "recall cells"
+        index = CellIndex.build(items, users, 0, threads)
+        self.settings = [index.with_effort(effort) for effort in np.geomspace(1, 12, 40)]
+
+    def search(self, query: Float32, n: int, setting: CellIndex) -> Int64:
+        """As `Contender.search` says."""
+        return setting.search(query[None], n).rows[0]
+
+
+class HnswLib:
+    """hnswlib over augmented vectors, M = 16, ef_construction = 200."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
+        self.name = "hnswlib"
+        import hnswlib
+
+        self._index = hnswlib.Index(space="l2", dim=items.shape[1] + 1)
+        self._index.init_index(max_elements=len(items), M=16, ef_construction=200, random_seed=0)
+        self._index.set_num_threads(threads)
+        self._index.add_items(augmented(items))
+        self._index.set_num_threads(1)
+        self._dim = items.shape[1]
+        self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
+
+    def search(self, query: Float32, n: int, setting: int) -> Int64:
+        """As `Contender.search` says."""
+        self._index.set_ef(max(setting, n))
+        return np.asarray(self._index.knn_query(np.append(query, np.float32(0)), k=n)[0][0], dtype=np.int64)
+
+
+class USearch:
+    """usearch over augmented vectors in single precision."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
+        self.name = "usearch"
+        Index = import_module("usearch.index").Index  # noqa: N806
+        self._index = Index(ndim=items.shape[1] + 1, metric="l2sq", dtype="f32", connectivity=16, expansion_add=200)
+        self._index.add(np.arange(len(items)), augmented(items), threads=threads)
+        self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
+
+    def search(self, query: Float32, n: int, setting: int) -> Int64:
+        """As `Contender.search` says."""
+        self._index.expansion_search = setting
+        return np.asarray(self._index.search(np.append(query, np.float32(0)), n, threads=1).keys, dtype=np.int64)
+
+
+class Voyager:
+    """voyager by its own inner product, which augments by itself."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
+        self.name = "voyager"
+        voyager = import_module("voyager")
+        self._index = voyager.Index(voyager.Space.InnerProduct, num_dimensions=items.shape[1], M=16, ef_construction=200)
+        self._index.add_items(items, num_threads=threads)
+        self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
+
+    def search(self, query: Float32, n: int, setting: int) -> Int64:
+        """As `Contender.search` says."""
+        return np.asarray(self._index.query(query, k=n, num_threads=1, query_ef=max(setting, n))[0], dtype=np.int64)
+
+
+class Scann:
+    """ScaNN's tree, asymmetric hashing and reordering, as its own algorithms page advises, over a grid of both widths."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
+        self.name = "ScaNN"
+        builder = import_module("scann").scann_ops_pybind.builder(items, 100, "dot_product")
+        leaves = 2 ** round(np.log2(2 * np.sqrt(len(items))))
+        sample = min(len(items), 250_000)
+        tree = builder.tree(num_leaves=leaves, num_leaves_to_search=leaves // 10, training_sample_size=sample)
+        self._index = (
+            tree.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(1000).set_n_training_threads(threads).build()
+        )
+        shares, widths = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2, 0.4), (150, 300, 600, 1000)
+        self.settings = [(max(1, round(leaves * share)), width) for share in shares for width in widths]
+
+    def search(self, query: Float32, n: int, setting: tuple[int, int]) -> Int64:
+        """As `Contender.search` says."""
+        found = self._index.search(
+            query, final_num_neighbors=n, pre_reorder_num_neighbors=setting[1], leaves_to_search=setting[0]
+        )
+        return np.asarray(found[0], dtype=np.int64)
+
+
+class FaissIvf:
+    """faiss's inverted file with half-precision codes."""
+
+    def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
+        lists = 2 ** round(np.log2(2 * np.sqrt(len(items))))
+        self.name = f"faiss IVF{lists},SQfp16"
+        padded = np.pad(items, ((0, 0), (0, -items.shape[1] % 8)))
+        self._index = faiss.index_factory(padded.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        with threads_of_faiss(threads):
+            self._index.train(padded[np.random.default_rng(0).choice(len(padded), min(len(padded), 40 * lists), replace=False)])
+            self._index.add(padded)
+        self.settings = sorted({max(1, round(lists * share)) for share in np.geomspace(0.003, 0.7, 24)})
+
+    def search(self, query: Float32, n: int, setting: int) -> Int64:
+        """As `Contender.search` says."""
+        self._index.nprobe = setting
+        return self._index.search(np.pad(query, (0, -len(query) % 8))[None], n)[1][0]
+
+
+KINDS: dict[str, tuple[str | None, Callable[[Float32, Float32, int], Contender]]] = {
+    "cells": (None, Cells),
+    "faiss": (None, FaissIvf),
+    "scann": ("scann", Scann),
+    "hnswlib": ("hnswlib", HnswLib),
+    "usearch": ("usearch", USearch),
+    "voyager": ("voyager", Voyager),
+}
+"""The module that each needs, and how it is built from items, users to learn from, and threads."""
+
+
+def installed() -> list[str]:
+    """Names of the kinds whose library is there."""
+    return [name for name, (module, _) in KINDS.items() if module is None or find_spec(module) is not None]
+
+
+def augmented(items: Float32) -> Float32:
+    """Items with the component that makes a smaller distance of a larger inner product: float32 [items, dim + 1]."""
+    squares = np.einsum("ij,ij->i", items, items, dtype=np.float64)
+    return np.column_stack([items, np.sqrt(squares.max() - squares)]).astype(np.float32)
+
+
+@contextmanager
+def threads_of_faiss(count: int) -> Iterator[None]:
+    """Let faiss use so many threads."""
+    usual = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(usual)

@@ -1,0 +1,53 @@
+"""The figures of the index: each has a bar that must be met and an aim, and says where it was not measured."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: what it is of.
+        value: None where it was not measured.
+        least, aim: bars.
+        better: which side of a bar is good.
+        note: what was compared, or why there is no value.
+    """
+
+    name: str
+    value: float | None
+    least: float
+    aim: float
+    better: Literal["more", "less"] = "more"
+    note: str = ""
+
+    def reaches(self, bar: float) -> bool:
+        """Whether the value is at least as good as a bar."""
+        if self.value is None or math.isnan(self.value):
+            return False
+        return self.value >= bar if self.better == "more" else self.value <= bar
+
+    @property
+    def missed(self) -> bool:
+        """Whether it was measured and falls short."""
+        return self.value is not None and not self.reaches(self.least)
+
+
+def table(figures: list[Figure]) -> Iterator[str]:
+    """Markdown."""
+    yield "| figure | measured | at least | aim | |"
+    yield "|---|---|---|---|---|"
+    for one in figures:
+        measured = "not measured" if one.value is None else f"**{_shown(one.value)}**"
+        verdict = "" if one.value is None else "missed" if one.missed else "aim" if one.reaches(one.aim) else "met"
+        sign = "" if one.better == "more" else "at most "
+        note = ", ".join(part for part in (verdict, one.note) if part)
+        yield f"| {one.name} | {measured} | {sign}{_shown(one.least)} | {sign}{_shown(one.aim)} | {note} |"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3g}"
