@@ -180,7 +180,7 @@ def parse_request(body: object) -> Request:
     try:
         asked = RecommendRequest.model_validate(body)
     except ValidationError as error:
-        faults = [_fault(entry) for entry in error.errors(include_url=False, include_context=False, include_input=False)]
+        faults = faults_of(error, RecommendRequest)
         raise ProblemError(
             Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults
         ) from None
@@ -216,11 +216,16 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     )
 
 
-def _fault(entry: Mapping[str, Any]) -> Fault:
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """What is wrong with a body that should have been of a model."""
+    return [_fault(one, model) for one in error.errors(include_url=False, include_context=False, include_input=False)]
+
+
+def _fault(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
     path: tuple[str | int, ...] = entry["loc"]
     if entry["type"] == "extra_forbidden":
-        near = nearest(str(path[-1])[:256], RecommendRequest.model_fields)
-        return Fault(pointer(path), f"This key is not known. {near}")
+        near = nearest(str(path[-1])[:256], model.model_fields) if len(path) == 1 else ""
+        return Fault(pointer(path), f"This key is not known. {near}".strip())
     if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
         return Fault(pointer(path[:-2]), f"A column's name here is wrong: {entry['msg']}")
     if entry["type"] == "model_type":

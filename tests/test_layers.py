@@ -109,7 +109,10 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
-    "service": {"recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"},
+    "service": {
+        *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
+        "recall.live.following",
+    },
 }
 """Longest prefix wins. A part may always import itself."""
 

@@ -46,7 +46,7 @@ def best_boosted(
     """
     size, overlay = catalogue.index.size, catalogue.overlay
     main, hidden = overlay.seen(None if scope is None else scope.main)
-    below = np.union1d(excluded[excluded < size], hidden)
+    below = np.concatenate([excluded[excluded < size], hidden])
     found = scan(catalogue.bundle.item_vectors, query, gains.main, n, below, main, longest)
     if not overlay.count:
         return found
