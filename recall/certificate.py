@@ -50,6 +50,8 @@ def write_index(
     config: IndexConfig,
     before: IndexRecord | None = None,
     tell: Callable[[Trial], None] = lambda _: None,
+    *,
+    always: bool = False,
 ) -> IndexRecord:
     """Choose, write and open again the index over a folder's item vectors, with the checks of every later load.
 
@@ -61,6 +63,7 @@ def write_index(
         before: the index of a bundle like this one: of kind 'auto', another of its make is taken if it meets the target,
             and only if it does not are all candidates tried.
         tell: called with each candidate when it was tried.
+        always: try candidates however few the items are.
 
     Raises:
         ExportError: an index that is to be exact is not.
@@ -68,7 +71,8 @@ def write_index(
     """
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
     users = Users.split(asked.vectors, asked.seed)
-    tuned = _tuned(vectors, users, config, before, tell)
+    small = len(vectors) <= config.exact_up_to and not always
+    tuned = None if small or config.kind != "auto" else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
     chosen.write(folder / files.INDEX)
     opened = open_index(folder / files.INDEX, chosen.kind, chosen.params, vectors)
@@ -92,15 +96,13 @@ def write_index(
 
 def _tuned(
     vectors: Float32, users: Users, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
-) -> Tuning | None:
-    """The fastest index that meets the target; None where the kind is prescribed, or exact search is fast enough."""
-    if config.kind != "auto" or len(vectors) <= config.exact_up_to:
-        return None
+) -> Tuning:
+    """The fastest index that meets the target, one like that of before if it does."""
     threads = os.cpu_count() or 1
     alike = like(before.kind, before.params) if before is not None else []
     if alike:
-        tuned = tune(vectors, users, config, users.seed, threads, alike, tell)
-        if tuned.index.kind != "exact" and not tuned.index.exact:
+        tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
+        if not tuned.index.exact:
             return tuned
     return tune(vectors, users, config, users.seed, threads, tell=tell)
 

@@ -24,7 +24,7 @@ from recall.live.journal import JOURNAL, Journal
 from recall.preparation import Preparation, Prepared, shown
 from recall.request import Request, check_id, check_ids, check_unchanged
 from recall.shaping.facets import Facets
-from recall.shaping.shape import Shaped, gains_by_name, is_shaped, shape
+from recall.shaping.shape import Shaped, gains_by_name, shape
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserStore
 
@@ -117,7 +117,7 @@ class Recommender:
             limits.append(self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now))
         answers: dict[int, Recommendations] = {}
         for position, request in enumerate(requests):
-            if is_shaped(request):
+            if request.shaped:
                 within, excluded = limits[position]
                 found = shape(request, prepared[position].vector, excluded, within, catalogue, self._facets)
                 answers[position] = self._answer(prepared[position], catalogue, found)

@@ -56,6 +56,11 @@ class Request:
     channels: Channels | None = None
     boosts: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def shaped(self) -> bool:
+        """Whether it asks for more than the best items by the model's score."""
+        return bool(self.rules or self.boosts) or self.channels is not None
+
 
 def check_request(request: Request) -> None:
     """Raise RequestError when a part of the request cannot be what it says."""

@@ -29,16 +29,17 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from recall.config import IndexConfig  # noqa: E402
-from recall.index.codes.index import CellIndex  # noqa: E402
-from recall.index.selection import Selection  # noqa: E402
-from scripts.index import contenders, worlds  # noqa: E402
-from scripts.index.figures import Figure, table  # noqa: E402
-from scripts.index.growth import grow  # noqa: E402
-from scripts.index.measure import Point, Truth, cheapest, in_turn, seconds_of  # noqa: E402
-from scripts.index.serving import certified, upsert_latency  # noqa: E402
-from scripts.index.streaming import Stream  # noqa: E402
-from scripts.report_sections import replace_section  # noqa: E402
+from scripts.index.growth import grow
+from scripts.index.serving import certified, upsert_latency
+
+from recall.config import IndexConfig
+from recall.index.codes.index import CellIndex
+from recall.index.selection import Selection
+from scripts.index import contenders, worlds
+from scripts.index.figures import Figure, table
+from scripts.index.measure import Point, Truth, cheapest, in_turn, seconds_of
+from scripts.index.streaming import Stream
+from scripts.report_sections import replace_section
 
 N = 100
 TARGETS = (0.95, 0.99)

@@ -1,6 +1,7 @@
 """Changing the catalogue: the paths for items, and what goes over the wire for them."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -10,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.body import read_json
 from service.context import live_of, request_id_of, settings_of
+from service.faults import fault_of
 from service.openapi import body_of
-from service.problems import Fault, Kind, ProblemDocument, ProblemError
-from service.wire import Column, Id, Value, faults_of
+from service.problems import Fault, Kind, ProblemDocument, ProblemError, pointer
+from service.wire import Column, Id, Value
 
 MOST_ITEMS = 1000
 
@@ -65,7 +67,8 @@ async def upsert_items(request: Request) -> Changed:
     try:
         asked = ItemsUpsert.model_validate(body)
     except ValidationError as error:
-        raise ProblemError(Kind.INVALID, "Some values are wrong.", faults_of(error, ItemsUpsert)) from None
+        faults = [_fault(entry) for entry in error.errors(include_url=False, include_input=False)]
+        raise ProblemError(Kind.INVALID, "Some values are wrong.", faults) from None
     items = {one.item_id: one.features for one in asked.items}
     if len(items) < len(asked.items):
         seen: set[str] = set()
@@ -138,6 +141,12 @@ _TEXTS = {
 def _problems(*body: int) -> dict[int | str, dict[str, Any]]:
     statuses = sorted({*body, 409, 422, 500, 503, 507})
     return {status: {"model": ProblemDocument, "description": _TEXTS[status]} for status in statuses}
+
+
+def _fault(entry: Mapping[str, Any]) -> Fault:
+    if entry["type"] == "model_type" and entry["loc"]:
+        return Fault(pointer(entry["loc"]), "An object is wanted here")
+    return fault_of(entry, ItemUpsert.model_fields if len(entry["loc"]) > 1 else ItemsUpsert.model_fields)
 
 
 def _key(request: Request) -> str | None:

@@ -117,7 +117,7 @@ class Live:
             ProblemError: no bundle is served yet, or too many requests wait.
         """
         snapshot = self.serving()
-        if snapshot.inline and snapshot.recommender.eligibility.ready_for(request):
+        if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
             return snapshot.recommender.recommend(request)
         if self._waiting >= self._settings.waiting:
             raise ProblemError(

@@ -54,6 +54,7 @@ async def info(request: Request) -> Info:
             context=[name for name in columns if name in encoder.context_columns],
             history=manifest.schema_.history is not None,
             filter=list(recommender.eligibility.attributes.names),
+            boosts=list(manifest.boosts),
         ),
     )
 

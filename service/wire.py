@@ -1,16 +1,17 @@
 """What goes over the wire: requests as clients write them, answers as they read them."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from recall.answer import Recommendations
-from recall.errors import nearest
+from recall.answer import Recommendations, ScoredItem
+from recall.channels.kinds import Channels
 from recall.request import LARGEST_POPULARITY, Request
-from service.problems import Fault, Kind, ProblemError, pointer
+from recall.rules.kinds import MOST_RULES, TaggedRule
+from service.faults import fault_of
+from service.problems import Kind, ProblemError
 
 MOST_RESULTS = 1000
 
@@ -49,6 +50,7 @@ class RecommendRequest(BaseModel):
             "examples": [
                 {"user_id": "42", "n": 10},
                 {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
+                {"user_id": "42", "rules": [{"kind": "dedupe", "column": "series"}, {"kind": "pin", "items": {"12": 1}}]},
             ]
         },
     )
@@ -92,6 +94,30 @@ class RecommendRequest(BaseModel):
     allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
         default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
     )
+    rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
+        default=[],
+        description="Quotas, duplicates, diversity and pins, one after another in this order. As many candidates are looked at "
+        "as it takes: the answer is what the rules leave of the whole ranking, `n` of it if there is as much.",
+        examples=[[{"kind": "quota", "column": "genre", "most": 3}, {"kind": "diversify", "relevance": 0.7}]],
+    )
+    channels: Channels | None = Field(
+        default=None,
+        description="Lists that are merged with the model's, before any rule; each item then says its `sources`.",
+        examples=[{"lists": [{"kind": "model"}, {"kind": "list", "name": "editors", "items": ["12", "7"]}]}],
+    )
+    boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
+        default={},
+        description="Weights of further numbers of items, which are added to their scores; the answer holds surely the best by "
+        "the sum. `/v1/info` lists the names.",
+        examples=[{"margin": 0.2, "genre=noir": 0.5}],
+    )
+
+
+class ItemSource(BaseModel):
+    """A channel that holds an item."""
+
+    channel: str
+    rank: int = Field(description="The item's place in the channel, from 1.")
 
 
 class Item(BaseModel):
@@ -100,7 +126,11 @@ class Item(BaseModel):
     item_id: str
     score: float = Field(
         description="The model's score less the part that is the same for every item of this user; with another `popularity` "
-        "than 1, the item's own part counts that many times."
+        "than 1, the item's own part counts that many times. Boosts are part of it, and where channels were merged it is "
+        "their sum."
+    )
+    sources: list[ItemSource] = Field(
+        default=[], description="The channels that hold the item; only where the request names channels."
     )
 
 
@@ -161,6 +191,7 @@ class Columns(BaseModel):
     context: list[str] = Field(description="Keys of `context`.")
     history: bool = Field(description="Whether previous items count for more than being left out.")
     filter: list[str] = Field(description="Columns of the items that `filter` may name.")
+    boosts: list[str] = Field(description="Keys of `boosts`.")
 
 
 class Info(BaseModel):
@@ -180,7 +211,8 @@ def parse_request(body: object) -> Request:
     try:
         asked = RecommendRequest.model_validate(body)
     except ValidationError as error:
-        faults = faults_of(error, RecommendRequest)
+        entries = error.errors(include_url=False, include_input=False)
+        faults = [fault_of(entry, RecommendRequest.model_fields) for entry in entries]
         raise ProblemError(
             Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults
         ) from None
@@ -195,6 +227,9 @@ def parse_request(body: object) -> Request:
         popularity=asked.popularity,
         filter=asked.filter,
         allow=None if asked.allow is None else tuple(asked.allow),
+        rules=tuple(asked.rules),
+        channels=asked.channels,
+        boosts=asked.boosts,
     )
 
 
@@ -203,7 +238,9 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     return orjson.dumps(
         {
             # orjson writes dicts several times faster than dataclasses
-            "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items],
+            "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items]
+            if not answer.items or answer.items[0].sources is None
+            else [_with_sources(item) for item in answer.items],
             "user": answer.user,
             "bundle": answer.bundle,
             "sequence": answer.sequence,
@@ -216,18 +253,6 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     )
 
 
-def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """What is wrong with a body that should have been of a model."""
-    return [_fault(one, model) for one in error.errors(include_url=False, include_context=False, include_input=False)]
-
-
-def _fault(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
-    path: tuple[str | int, ...] = entry["loc"]
-    if entry["type"] == "extra_forbidden":
-        near = nearest(str(path[-1])[:256], model.model_fields) if len(path) == 1 else ""
-        return Fault(pointer(path), f"This key is not known. {near}".strip())
-    if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
-        return Fault(pointer(path[:-2]), f"A column's name here is wrong: {entry['msg']}")
-    if entry["type"] == "model_type":
-        return Fault("", "The body is a JSON object")
-    return Fault(pointer(path), entry["msg"])
+def _with_sources(item: ScoredItem) -> dict[str, object]:
+    sources = [{"channel": source.channel, "rank": source.rank} for source in item.sources or ()]
+    return {"item_id": item.item_id, "score": item.score, "sources": sources}

@@ -86,6 +86,15 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.reindex": {
+        "recall.certificate",
+        "recall.config",
+        "recall.errors",
+        "recall.bundle",
+        "recall.index",
+        "recall.rebuild",
+        "recall.recommender",
+    },
     "recall.importing": {
         *(
             *BASICS,
@@ -112,6 +121,7 @@ LAYERS: dict[str, set[str]] = {
     "service": {
         *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
         "recall.live.following",
+        *("recall.channels.kinds", "recall.rules.kinds"),
     },
 }
 """Longest prefix wins. A part may always import itself."""

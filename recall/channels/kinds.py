@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from recall.errors import RequestError
 from recall.rules.kinds import refused
 
+
+def _text_of(value: object) -> object:
+    """An id; an integer is taken as the text that tables with integer ids are read to."""
+    return str(value) if type(value) is int else value
+
+
 _CHECKED = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
 
 Weight = Annotated[float, Field(gt=0, le=1e6, strict=True, description="How much the channel counts.", examples=[0.5])]
-Id = Annotated[str, Field(min_length=1, max_length=1024)]
+Id = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)

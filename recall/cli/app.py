@@ -24,6 +24,7 @@ from recall.cli.rebuild import rebuild
 from recall.cli.serve import serve
 from recall.cli.train import train
 from recall.cli.tune import tune
+from recall.cli.tune_index import tune_index
 
 _ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
 
@@ -46,6 +47,7 @@ def application() -> typer.Typer:
     """All commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
     app.command("tune")(tune)
+    app.command("tune-index")(tune_index)
     app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)

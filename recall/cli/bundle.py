@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import screen
+from recall.cli.tune_index import described
 
 if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest
@@ -37,7 +38,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
         "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
-        "index": f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}",
+        "index": described(index),
         "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
         **{part: _figures(value) for part, value in manifest.metrics.items()},
         "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",

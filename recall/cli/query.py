@@ -46,6 +46,9 @@ def query(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="ITEM", help="One of the only items that may be listed.")
     ] = None,
+    boosts: Annotated[
+        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="A weight of one of index.boosts.")
+    ] = None,
     request: Annotated[
         Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
     ] = None,
@@ -75,6 +78,7 @@ def query(
             popularity=popularity,
             filter=None if filter_ is None else _parsed(filter_.encode(), "--filter"),
             allow=allow,
+            boosts=_weights(boosts),
         )
     )
     recommender = Recommender.load(bundle)
@@ -105,6 +109,18 @@ def _values(settings: Sequence[str] | None, option: str) -> dict[str, object]:
     return values
 
 
+def _weights(settings: Sequence[str] | None) -> dict[str, float]:
+    """Weights by name; a name may hold an equals sign of its own."""
+    weights = {}
+    for setting in settings or ():
+        name, _, weight = setting.rpartition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            raise RequestError(f"{setting!r} gives no weight", where="--boost", mend="Write it as --boost name=0.5") from None
+    return weights
+
+
 def _read(path: Path) -> "Request":
     import sys
     from dataclasses import fields
@@ -117,8 +133,9 @@ def _read(path: Path) -> "Request":
         if name not in known:
             raise RequestError("no part of a request", where=f"/{name}", mend=nearest(name, known))
     kinds = {"features": dict, "context": dict, "filter": dict, "history": list, "allow": list, "exclude": list}
+    kinds |= {"rules": list, "channels": dict, "boosts": dict}
     for name, kind in kinds.items():
-        absent = values.get(name) is None and name in ("filter", "history", "allow")
+        absent = values.get(name) is None and name in ("filter", "history", "allow", "channels")
         if name in values and not absent and not isinstance(values[name], kind):
             raise RequestError(f"a value of type {type(values[name]).__name__}", where=f"/{name}")
     return Request(**values)

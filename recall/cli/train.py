@@ -8,6 +8,7 @@ import typer
 
 from recall.cli import screen
 from recall.cli.bundle import ROUNDING
+from recall.cli.tune_index import described
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -104,7 +105,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     fold = manifest.model.fold
     if fold is not None and fold.lost >= ROUNDING:
         yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
-    yield "index", f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
+    yield "index", described(index)
 
 
 def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:

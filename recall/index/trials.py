@@ -130,7 +130,7 @@ class Bench:
         return trial
 
     def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
-        """Find the least effort that promises the target and `slack` more on fresh users; says why there is none."""
+        """Find the least effort whose promise is the target and `slack` more; says why there is none."""
         running = self.running[name]
         tunable = running.tunable
         assert tunable is not None  # the exact index is never asked for more
@@ -140,13 +140,15 @@ class Bench:
         def enough(effort: float) -> bool | None:
             nonlocal note
             shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
+            if microseconds > limit:  # nobody is given up for one bad moment, or for being new
+                microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
             below = max((float(one.mean()) for at, one in found.items() if at < effort), default=0.0)
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
             if microseconds > limit:
                 note = "given up: slower than others by far"
                 return None
-            if self._promises(shares, slack):
+            if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
                 return True
             if _NEAR * self.config.target < shares.mean() < min(below + _FLAT, self.config.target):
                 note = "its codes are too coarse"
@@ -182,14 +184,11 @@ class Bench:
             for one in self.trials
         )
 
-    def _promises(self, shares: Float64, slack: float) -> bool:
-        """Whether fresh users are likely to show the target: their bound if they are like these, less what chance may do."""
-        confidence = share_of_error(self.config.confidence, 1)
-        if shares.mean() < self.config.target:
-            return False
+    def promise(self, shares: Float64) -> float:
+        """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
-        return bool(lower_bound(alike, confidence, shares) - chance >= self.config.target + slack)
+        return float(lower_bound(alike, share_of_error(self.config.confidence, 1), shares) - chance)
 
 
 def _bytes(index: ItemIndex) -> int:

@@ -108,7 +108,7 @@ def tune(
 
 def _verified(bench: Bench, vectors: Float32, users: Users, exact: ItemIndex) -> Tuning:
     """Look at the fastest, and at what is then the fastest, with fresh users each time."""
-    config, n, slack = bench.config, bench.truth.n, dict.fromkeys(bench.running, 0.0)
+    config, n = bench.config, bench.truth.n
     missed = 0.0
     for look, fresh in enumerate(users.looks, 1):
         name = bench.fastest
@@ -125,8 +125,8 @@ def _verified(bench: Bench, vectors: Float32, users: Users, exact: ItemIndex) ->
             why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
             return Tuning(name, index, why, bound, float(shares.min()), bench.report())
         missed = max(missed, lower)
-        slack[name] += config.target - lower
-        if bench.set_effort(name, slack[name]):
+        # what it promised and did not keep is to be promised beyond the target
+        if bench.set_effort(name, bench.promise(running.shares) - lower):
             del bench.running[name]
         bench.compare()
     if bench.fastest == EXACT:

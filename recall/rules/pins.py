@@ -13,6 +13,7 @@ from recall.rules.contract import Candidates, Pool, Scores, Step
 
 _SHOWN = 5  # ids named in one warning
 
+
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 Position = Annotated[int, Field(ge=1, le=1000, strict=True)]
 

@@ -40,11 +40,6 @@ class Shaped:
     warnings: tuple[str, ...] = ()
 
 
-def is_shaped(request: Request) -> bool:
-    """Whether a request asks for more than the best items by the model's score."""
-    return bool(request.rules or request.boosts) or request.channels is not None
-
-
 def shape(
     request: Request, vector: Float32, excluded: Int64, scope: Scope | None, catalogue: Catalogue, facets: Facets
 ) -> Shaped:

@@ -69,7 +69,7 @@ class USearch:
 
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
         self.name = "usearch"
-        Index = import_module("usearch.index").Index  # noqa: N806
+        Index = import_module("usearch.index").Index
         self._index = Index(ndim=items.shape[1] + 1, metric="l2sq", dtype="f32", connectivity=16, expansion_add=200)
         self._index.add(np.arange(len(items)), augmented(items), threads=threads)
         self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]

@@ -26,6 +26,33 @@ def test_the_dial_goes_along(run, published: Path, recommender: Recommender) -> 
     assert shown == [(item.item_id, item.score) for item in expected.items]
 
 
+def test_filters_and_allowed_items_go_along(run, published: Path, recommender: Recommender) -> None:
+    filter_ = {"category": {"in": ["c0", "c1"]}, "tags": {"any": ["t0"]}}
+    expected = recommender.recommend(Request(user_id="u1", filter=filter_, exclude_seen=False))
+    assert 0 < len(expected.items) < 10
+    ended = run("query", published, "--user", "u1", "--seen", "--filter", json.dumps(filter_), "--json")
+    found = [(item["item_id"], item["score"]) for item in ended.json["items"]]
+    assert found == [(item.item_id, item.score) for item in expected.items]
+    ended = run("query", published, "--allow", "i1", "--allow", "i4", "--json")
+    assert sorted(item["item_id"] for item in ended.json["items"]) == ["i1", "i4"]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "where", "message"),
+    [
+        ("category=c1", "--filter", "this is not JSON"),
+        ("[]", "--filter", "no JSON object"),
+        ('{"categry": "c1"}', "/filter/categry", "Did you mean 'category'?"),
+        ('{"price": {"lte": "5"}}', "/filter/price/lte", "holds numbers"),
+    ],
+)
+def test_a_wrong_filter_says_where(run, published: Path, filter_: str, where: str, message: str) -> None:
+    ended = run("query", published, "--filter", filter_)
+    assert ended.code == 65
+    assert f"where: {where}" in ended.err
+    assert message in ended.err
+
+
 def test_people_see_a_table_with_the_items_features(run, published: Path) -> None:
     ended = run("query", published, "--history", "i1", "--history", "i2", "-n", 3, "--exclude", "nothing")
     lines = ended.out.splitlines()
@@ -62,6 +89,9 @@ def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> Non
         ('{"userid": "u1"}', "/userid"),
         ('{"exclude": "i1"}', "/exclude"),
         ('{"n": 0}', "/n"),
+        ('{"allow": "i1"}', "/allow"),
+        ('{"filter": ["i1"]}', "/filter"),
+        ('{"filter": {"price": {}}}', "/filter/price"),
         ('{"popularity": -1}', "/popularity"),
     ],
 )

@@ -43,6 +43,12 @@ def test_the_small_data_set_is_sound(tiny_folder: Path, tiny_config: RunConfig) 
     }
 
 
+def test_an_attribute_is_read_by_requests(tiny_folder: Path, tiny_config: RunConfig) -> None:
+    data = tiny_config.data.model_copy(update={"attributes": ("unused",)})
+    findings = check(tiny_config.model_copy(update={"data": data}), tiny_folder)
+    assert not [finding for finding in findings if "nothing reads" in finding.message]
+
+
 @pytest.mark.parametrize(
     ("tables", "data", "message"),
     [

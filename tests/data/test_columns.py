@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import polars as pl
 import pytest
 
 from recall.config import DataConfig
-from recall.data.columns import Columns, find_columns
+from recall.data.columns import Columns, find_attributes, find_columns
 from recall.data.tables import Tables, read_tables
 from recall.errors import ConfigError, DataError
 from recall.schema import Schema
@@ -107,3 +108,24 @@ def test_users_and_items_need_an_id_column_each(tables: Tables) -> None:
     schema = Schema.model_validate({"user_id": "id", "item_id": "id", "fields": {**USER, **ITEM}})
     with pytest.raises(ConfigError, match="one id column, 'id'"):
         find_columns(schema, tables)
+
+
+def attributes(tables: Tables, *names: str) -> tuple[str, ...]:
+    return find_attributes(DataConfig(attributes=names), Columns((), (), ("country",)), tables)
+
+
+def test_attributes_are_columns_of_the_items_table_that_no_field_reads(tables: Tables) -> None:
+    assert attributes(tables) == ()
+    assert attributes(tables, "genre", "item_id", "country", "genre") == ("genre",)
+
+
+def test_attributes_that_are_not_there_are_named(tables: Tables, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'gener'.*Did you mean 'genre'") as refused:
+        attributes(tables, "genre", "gener")
+    assert refused.value.where == "data.attributes"
+    with pytest.raises(ConfigError, match="the items table, which is not set"):
+        find_attributes(DataConfig(attributes=("genre",)), Columns((), (), ()), replace(tables, items=None))
+    nested = pl.DataFrame({"item_id": [1], "genre": [[["g"]]]})
+    nested.write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="lists of lists"):
+        attributes(read_tables(DataConfig(items="items.parquet"), tmp_path), "genre")

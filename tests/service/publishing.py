@@ -39,7 +39,8 @@ USERS = [*(str(number) for number in range(20)), *ODD_IDS]
 
 CONFIG = {
     "name": "shop",
-    "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
+    "data": {"users": "users.parquet", "items": "items.parquet", "time": "time", "attributes": ["year"]},
+    "index": {"boosts": ["year", "genre=noir"]},
     "model": {"k": 6},
     "fields": {
         "age": {"side": "user", "kind": "numeric"},
@@ -73,7 +74,8 @@ class Shop:
                 "likes": [sorted(rng.choice(genres, rng.integers(0, 3), replace=False)) for _ in USERS],
             }
         ).write_parquet(folder / "users.parquet")
-        pl.DataFrame({"item_id": ITEMS, "genre": rng.choice(genres, len(ITEMS))}).write_parquet(folder / "items.parquet")
+        items = {"item_id": ITEMS, "genre": rng.choice(genres, len(ITEMS)), "year": [1950 + len(one) for one in ITEMS]}
+        pl.DataFrame(items).write_parquet(folder / "items.parquet")
         count = 400
         pl.DataFrame(
             {

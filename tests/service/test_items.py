@@ -98,6 +98,7 @@ def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) 
         ({"items": [{"item_id": "a", "features": {"genre": ["noir"]}}]}, ["/items/0/features/genre"]),
         ({"items": [{"item_id": "a", "features": {"genre": {"x": 1}}}]}, ["/items/0/features/genre"]),
         ({"item": []}, ["/items", "/item"]),
+        ({"items": [3]}, ["/items/0"]),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_changes(server: Server, shop: Shop, body: object, pointers: list[str]) -> None:

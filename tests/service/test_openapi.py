@@ -11,6 +11,12 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 
+SHAPED = {
+    "rules": [{"kind": "quota", "column": "genre", "most": 2}, {"kind": "pin", "items": {"7": 1}}, {"kind": "diversify"}],
+    "channels": {"lists": [{"kind": "model"}, {"kind": "list", "items": [7, "12"], "scores": [1, 0.5]}], "merge": "weights"},
+    "boosts": {"year": 1, "genre=noir": -0.5},
+}
+
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
@@ -47,6 +53,9 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemsUpsert",
         "ItemUpsert",
         "Changed",
+        "ItemSource",
+        *("Quota", "Dedupe", "Diversify", "Pin"),
+        *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
         "Info",
         "Columns",
         "Sizes",
@@ -84,7 +93,13 @@ def test_examples_fit_their_schemas(document: dict) -> None:
 def test_the_request_schema_says_what_is_refused(document: dict) -> None:
     root = {"$ref": "#/components/schemas/RecommendRequest", "components": document["components"]}
     validator = jsonschema_rs.validator_for(root)
-    for good in ({}, {"user_id": 42}, {"n": 1000, "features": {"a": [1, "b", None]}, "history": None}):
+    for good in (
+        {},
+        {"user_id": 42},
+        {"n": 1000, "features": {"a": [1, "b", None]}, "history": None},
+        {"filter": {"a": {"in": [1]}}, "allow": [1]},
+        SHAPED,
+    ):
         assert validator.is_valid(good)
     for bad in (
         [],
@@ -95,6 +110,14 @@ def test_the_request_schema_says_what_is_refused(document: dict) -> None:
         {"features": {"a": {}}},
         {"user_id": ""},
         {"exclude": [1.5]},
+        {"rules": [{"kind": "quota", "column": "genre", "most": 0}]},
+        {"rules": [{"kind": "quotas", "column": "genre"}]},
+        {"rules": [{"kind": "pin", "items": {}}]},
+        {"channels": {"lists": []}},
+        {"channels": {"lists": [{"kind": "model", "weight": 0}]}},
+        {"boosts": {"year": "1"}},
+        {"allow": "1"},
+        {"filter": []},
     ):
         assert not validator.is_valid(bad), bad
 

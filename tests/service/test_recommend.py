@@ -33,6 +33,9 @@ def ids(answer) -> list[str]:
         ({"user_id": "3", "features": {"age": 71}, "exclude": ["1", "2"]}, Request("3", {"age": 71}, exclude=("1", "2"))),
         ({"user_id": "3", "popularity": 0}, Request("3", popularity=0.0)),
         ({"user_id": "3", "popularity": 1.75}, Request("3", popularity=1.75)),
+        ({"n": 7, "filter": {"genre": "noir"}}, Request(n=7, filter={"genre": "noir"})),
+        ({"user_id": "3", "n": 2, "allow": [4, "5", "nul\x00inside"]}, Request("3", n=2, allow=("4", "5", "nul\x00inside"))),
+        ({"n": 3, "filter": None, "allow": None}, Request(n=3)),
         ({"user_id": "nobody", "features": {"age": 40}}, Request(user_id="nobody", features={"age": 40})),
     ],
 )
@@ -99,6 +102,49 @@ def test_exclusions_are_honoured(server: Server) -> None:
     assert ids(server.post({"user_id": "5", "exclude": ITEMS})) == []
 
 
+def test_filters_allowed_and_seen_items_go_together(server: Server, shop: Shop) -> None:
+    genre = dict(zip(ITEMS, shop.dataset.items["genre"].to_list(), strict=True))
+    unseen = ids(server.post({"user_id": "5", "n": 1000}))
+    noir = [item for item in unseen if genre[item] == "noir"]
+    assert 3 < len(noir) < len(unseen)
+    assert ids(server.post({"user_id": "5", "n": 1000, "filter": {"genre": "noir"}})) == noir
+    assert ids(server.post({"user_id": "5", "n": 3, "filter": {"genre": {"in": ["noir"]}}})) == noir[:3]
+    some = unseen[::2]
+    both = {"user_id": "5", "n": 1000, "filter": {"not": {"genre": "noir"}}, "allow": some, "exclude": some[:5]}
+    assert ids(server.post(both)) == [item for item in some[5:] if genre[item] != "noir"]
+    assert ids(server.post({"n": 1000, "allow": []})) == []
+    assert ids(server.post({"n": 1000, "filter": {"item_id": {"in": ODD_IDS}}, "exclude_seen": False})) != []
+
+
+@pytest.mark.parametrize(
+    ("filter_", "pointer", "message"),
+    [
+        ("noir", "/filter", "dictionary"),
+        ([], "/filter", "dictionary"),
+        ({"genr": "noir"}, "/filter/genr", "Did you mean 'genre'?"),
+        ({"genre": {"equal": "noir"}}, "/filter/genre/equal", "Did you mean 'equals'?"),
+        ({"any": [{"genre": "noir"}, {"genre": ["noir"]}]}, "/filter/any/1/genre", '{"in": [...]}'),
+        ({"genre": {"any": ["noir"]}}, "/filter/genre/any", "one value an item"),
+        ({"genre": {"gt": 3}}, "/filter/genre/gt", "cannot be read as numbers"),
+        ({"available": {"from": "genre"}}, "/filter/available/from", "dates or times"),
+        ({"a/b~": 1}, "/filter/a~1b~0", "no such column"),
+        ({"x" * 257: 1}, "/filter", "at most 256"),
+    ],
+)
+def test_a_wrong_filter_is_refused_by_its_pointer(server: Server, filter_: object, pointer: str, message: str) -> None:
+    answer = server.post({"filter": filter_})
+    assert answer.status == 422
+    assert answer.pointers == [pointer]
+    assert message in answer.json["errors"][0]["message"]
+
+
+def test_a_deep_filter_is_refused(server: Server) -> None:
+    deep = b'{"not":' * 100 + b"{}" + b"}" * 100
+    answer = server.post(b'{"filter":' + deep + b"}")
+    assert answer.status == 422
+    assert "deep" in answer.json["errors"][0]["message"]
+
+
 def test_items_of_a_given_history_count_as_seen(server: Server) -> None:
     first = ids(server.post({"n": 3}))
     assert not {*first} & {*ids(server.post({"history": first, "n": 1000}))}
@@ -143,6 +189,12 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "bundle": resolve(shop.root).name,
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
-        "index": "exact",
-        "columns": {"features": ["age", "likes"], "context": ["device"], "history": True, "filter": ["item_id", "genre"]},
+        "index": "cells",
+        "columns": {
+            "features": ["age", "likes"],
+            "context": ["device"],
+            "history": True,
+            "filter": ["item_id", "genre", "year"],
+            "boosts": ["year", "genre=noir"],
+        },
     }

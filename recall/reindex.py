@@ -1,0 +1,121 @@
+"""Another index for a published model: everything else is carried over, and nothing is trained or encoded anew."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from recall.bundle import files
+from recall.bundle.bundle import Bundle, write_contents
+from recall.bundle.index_record import IndexRecord
+from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from recall.bundle.publish import CURRENT, publish, staging
+from recall.certificate import QUERIES, Asked, write_index
+from recall.config import IndexConfig
+from recall.errors import ConfigError, PublishError
+from recall.index.trials import Trial
+from recall.rebuild import STORED, carried_counts, user_rows
+from recall.recommender import Recommender
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What tuning came to.
+
+    Attributes:
+        before: the index that the source has.
+        index: the one that was chosen.
+        folder: the published bundle; None where nothing was to be published.
+        version: of that bundle, or of the source.
+    """
+
+    before: IndexRecord
+    index: IndexRecord
+    folder: Path | None
+    version: str
+
+
+def reindex(
+    source: Path,
+    root: Path | None,
+    changes: Mapping[str, JsonValue],
+    tell: Callable[[Trial], None] = lambda _: None,
+) -> ReindexReport:
+    """Find the fastest index that meets a target over a bundle's items, for the users that are stored with it.
+
+    Args:
+        source: a bundle, or the root whose live version is taken.
+        root: where a version with that index is published; None publishes nothing. When it is also the source, its live
+            version must not change meanwhile.
+        changes: settings of the index in place of those that the bundle was published with.
+        tell: called with each candidate when it was tried.
+
+    Raises:
+        BundleError: the source is missing or damaged.
+        ConfigError: a setting is not one of an index, or out of range.
+        PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
+    """
+    if root is not None and (root / MANIFEST).exists():
+        raise PublishError("a bundle is no folder to publish to", where=str(root), mend="Give one that holds versions: --out")
+    old = Recommender.load(source)
+    try:
+        bundle, manifest = old.bundle, old.bundle.manifest
+        config = _config(manifest, changes)
+        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
+        asked = Asked(users, STORED, manifest.seed)
+        if root is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                _copy(bundle, Path(temporary), files.ITEM_VECTORS)
+                index = write_index(Path(temporary), bundle.item_vectors.shape, asked, config, tell=tell, always=True)
+            return ReindexReport(manifest.index, index, None, manifest.version)
+        with staging(root) as folder:
+            items = bundle.items()
+            counts = carried_counts(bundle, items)
+            write_contents(folder, bundle.encoder, bundle.tables, bundle.item_vectors, items, counts)
+            _copy(bundle, folder, files.USERS)
+            index = write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
+            _seal(bundle, folder, index, config)
+            live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+            published = publish(folder, root, expected=manifest.sequence if live else None)
+        return ReindexReport(manifest.index, index, published, Manifest.read(published).version)
+    finally:
+        old.close()
+
+
+def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
+    before = manifest.config.get("index", {})
+    given = {**(before if isinstance(before, dict) else {}), **changes}
+    try:
+        return IndexConfig.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
+
+
+def _copy(bundle: Bundle, folder: Path, name: str) -> None:
+    try:
+        shutil.copyfile(bundle.folder / name, folder / name)
+    except OSError as error:
+        raise PublishError("a file could not be copied", where=str(folder / name), why=str(error)) from None
+
+
+def _seal(bundle: Bundle, folder: Path, index: IndexRecord, config: IndexConfig) -> None:
+    """Write the manifest: the source's, with another index and in the format of today."""
+    before, encoder = bundle.manifest, bundle.encoder
+    fields = {"user_fields": encoder.user_fields.names, "item_fields": encoder.item_fields.names}
+    before.model_copy(
+        update={
+            "format_version": FORMAT_VERSION,
+            "sequence": 0,
+            "parent": before.sequence,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": before.model.model_copy(update=fields),
+            "files": files.describe(folder),
+            "index": index,
+            "config": {**before.config, "index": config.model_dump(mode="json")},
+        }
+    ).write(folder)

@@ -1,0 +1,38 @@
+import shutil
+from pathlib import Path
+
+from recall.bundle.bundle import load_bundle
+from recall.bundle.publish import resolve
+
+
+def test_too_few_users_mean_exact_search_and_that_is_said(run, published: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(published, tmp_path / "root")
+    ended = run("tune-index", root, "--target", 0.9)
+    assert ended.code == 0
+    assert "exact search: 6 users can show a recall of" in ended.out
+    assert load_bundle(root).manifest.sequence == 2
+    assert str(resolve(root)) in ended.out
+    assert "exact search: 6 users" in run("bundle", "show", root).out
+
+
+def test_a_dry_run_publishes_nothing(run, published: Path) -> None:
+    live = resolve(published)
+    ended = run("tune-index", published, "--dry-run", "--json")
+    assert ended.code == 0
+    assert ended.json["folder"] is None
+    assert ended.json["index"]["certificate"]["met"] is True
+    assert resolve(published) == live
+
+
+def test_a_prescribed_kind_is_taken_and_what_it_misses_is_said(run, published: Path, tmp_path: Path) -> None:
+    ended = run("tune-index", published, "--kind", "ivf", "--out", tmp_path / "out", "-n", 3)
+    assert ended.code == 0
+    assert "now" in ended.out
+    assert "of the exact top 3" in ended.out
+    assert "which misses 99.00%" in ended.out
+
+
+def test_a_wrong_target_is_a_wrong_configuration(run, published: Path) -> None:
+    ended = run("tune-index", published, "--target", 2)
+    assert ended.code == 78
+    assert "index.target" in ended.err

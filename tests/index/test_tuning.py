@@ -1,0 +1,193 @@
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recall.config import IndexConfig
+from recall.index.calibration import Truth
+from recall.index.candidates import CellCodes, InvertedFile, candidates, like
+from recall.index.codes.index import CellIndex, cells_for
+from recall.index.contract import Hits
+from recall.index.effort import TunableIndex
+from recall.index.trials import EXACT, Trial
+from recall.index.tuning import Tuning, tune
+from recall.index.users import Users
+from tests.index.test_contract import vectors_like_a_model
+
+N = 20
+VECTORS = vectors_like_a_model(6000, 17, 0)
+EVERYBODY = np.random.default_rng(4).permutation(vectors_like_a_model(12_000, 17, 0))
+EVERYBODY[:, 0] = 1
+USERS, OTHERS = EVERYBODY[:6000], EVERYBODY[6000:]
+CONFIG = IndexConfig(target=0.95, n=N)
+FEW = (CellCodes(64), InvertedFile(64))
+
+
+@pytest.fixture(scope="module")
+def tuning() -> Tuning:
+    return tune(VECTORS, Users.split(USERS, 0), CONFIG, 0, 1, FEW)
+
+
+def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
+    names = [trial.name for trial in tuning.trials]
+    assert names == [EXACT, "cells 64", "ivf 64", "ivf_int8 64", "pq 64 x3", "pq 64 x6", "pq 64 x12"]
+    for trial in tuning.trials:
+        assert trial.bytes > 0
+        efforts = [point.effort for point in trial.curve]
+        assert efforts == sorted(set(efforts))
+        assert all(0 <= point.recall <= 1 and point.microseconds > 0 for point in trial.curve)
+        assert (trial.tuned in efforts) if trial.tuned is not None else trial.note
+
+
+def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning: Tuning) -> None:
+    tuned = [trial for trial in tuning.trials if trial.tuned is not None and trial.name != EXACT]
+    assert tuned
+    for trial in tuned:
+        (chosen,) = (point for point in trial.curve if point.effort == trial.tuned)
+        assert chosen.recall >= CONFIG.target
+        assert all(point.recall <= chosen.recall + 0.002 for point in trial.curve if point.effort < chosen.effort)
+
+
+def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
+    assert tuning.bound.met
+    shares = Truth.of(VECTORS, OTHERS, N).shares(tuning.index)
+    assert shares.mean() >= tuning.bound.lower
+    if tuning.name != EXACT:
+        assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
+        assert tuning.bound.queries > 1000
+        assert not tuning.index.exact
+
+
+@dataclass
+class Fake:
+    """An index that loses a given number of the rows of each list, depending on the user and its effort."""
+
+    inner: CellIndex
+    lost: Callable[[float, np.ndarray], int]
+    pause: float = 0.0
+    efforts: tuple[float, ...] = (1.0, 2.0, 3.0)
+    effort: float = 1.0
+    kind: str = "fake"
+    exact: bool = False
+
+    def tuned(self, effort: float, n: int) -> "Fake":
+        return replace(self, effort=effort)
+
+    def write(self, path: Path) -> None:
+        self.inner.write(path)
+
+    def search(self, queries: np.ndarray, n: int) -> Hits:
+        until = time.thread_time() + self.pause * len(queries)
+        scores = np.full((len(queries), n), np.inf, dtype=np.float32)
+        for row, query in enumerate(queries):
+            scores[row, : self.lost(self.effort, query)] = -np.inf
+        while time.thread_time() < until:
+            pass
+        return Hits(np.zeros(scores.shape, dtype=np.int64), scores, np.zeros(len(queries), dtype=bool))
+
+
+@dataclass
+class FakeCandidate:
+    name: str
+    lost: Callable[[float, np.ndarray], int]
+    pause: float = 0.0
+
+    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
+        yield self.name, Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[misc]
+
+
+SMALL = vectors_like_a_model(800, 9, 0)
+PEOPLE = vectors_like_a_model(4000, 9, 5)
+
+
+def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -> Tuning:
+    config = IndexConfig(target=target, n=N, **options)  # type: ignore[arg-type]
+    return tune(SMALL, Users.split(PEOPLE, 0), config, 0, 1, tried)
+
+
+def test_the_fastest_that_finds_enough_wins() -> None:
+    tuning = tuned_with(
+        FakeCandidate("slow", lambda effort, user: 0, 0.003),
+        FakeCandidate("good", lambda effort, user: 0 if effort > 1 else 2),
+        FakeCandidate("poor", lambda effort, user: 3),
+    )
+    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("good", 1, 1500)
+    assert tuning.bound.lower >= 0.95
+    assert isinstance(tuning.index, Fake)
+    assert tuning.index.effort == 2.0
+    assert "fastest of 4" in tuning.why
+
+
+def test_exact_search_is_taken_where_nothing_is_faster() -> None:
+    tuning = tuned_with(FakeCandidate("slow", lambda effort, user: 0, 0.003))
+    assert tuning.name == EXACT
+    assert tuning.index.exact
+    assert tuning.why.startswith("exact search: no candidate")
+    assert (tuning.bound.lower, tuning.bound.met) == (1.0, True)
+
+
+def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
+    tuning = tuned_with(FakeCandidate("poor", lambda effort, user: 5 - int(effort)))
+    assert tuning.name == EXACT
+    trial = tuning.trials[-1]
+    assert (trial.name, trial.tuned) == ("poor", None)
+    assert trial.note == "no effort reaches 0.95"
+
+
+def test_few_users_show_nothing_and_that_is_said() -> None:
+    tuning = tune(SMALL, Users.split(PEOPLE[:100], 0), IndexConfig(n=N), 0, 1)
+    assert tuning.name == EXACT
+    assert "38 users can show a recall of 0.9" in tuning.why
+    assert tuning.trials == ()
+
+
+def test_a_target_of_everything_is_exact_search() -> None:
+    assert tuned_with(FakeCandidate("fine", lambda effort, user: 0), target=1.0).name == EXACT
+
+
+def test_no_candidate_is_begun_when_the_time_is_up() -> None:
+    tuning = tuned_with(FakeCandidate("late", lambda effort, user: 0), seconds=1e-9)
+    assert tuning.trials[-1] == Trial("late", "", 0, 0.0, (), None, "left out: the time was up")
+
+
+KNOWN = {user.tobytes() for user in Users.split(PEOPLE, 0).tuning}
+
+
+def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
+    looked: dict[float, set[bytes]] = {}
+
+    def lost(effort: float, user: np.ndarray) -> int:
+        if user.tobytes() not in KNOWN:
+            looked.setdefault(effort, set()).add(user.tobytes())
+        return 0 if effort > 1 else 1 if user.tobytes() in KNOWN else 2
+
+    tuning = tuned_with(FakeCandidate("deceiving", lost), target=0.9)
+    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("deceiving", 2, 750)
+    assert len(looked[1.0]) == 1500
+    assert len(looked[2.0]) == 750
+    assert not looked[1.0] & looked[2.0]
+    assert tuning.trials[-1].tuned == 2.0
+
+
+def test_who_keeps_no_promise_at_all_is_not_taken() -> None:
+    tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in KNOWN else 3))
+    assert tuning.name == EXACT
+    assert "their bound was 0.8" in tuning.why
+
+
+def test_candidates_fit_the_size() -> None:
+    for size in (1, 30, 5000, 1_000_000):
+        found = candidates(size)
+        assert len(found) == len(set(found)) >= 2
+        assert all(1 <= one.count <= max(size, 1) for one in found if isinstance(one, CellCodes | InvertedFile))
+    assert candidates(1_000_000)[0] == CellCodes(cells_for(1_000_000))
+
+
+def test_an_index_can_be_made_again() -> None:
+    assert like("cells", {"effort": 2.0, "cells": 64}) == [CellCodes(64)]
+    assert like("cells", {"effort": 3e38, "cells": 64}) == []
+    assert like("pq", {"nlist": 32}) == [InvertedFile(32, ("pq",))]
+    assert like("exact", {"longest": 1.0}) == []

@@ -1,0 +1,83 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recall import certificate
+from recall.bundle import files
+from recall.bundle.index_record import IndexRecord
+from recall.bundle.tensors import map_positions, map_tensors, write_tensors
+from recall.certificate import Asked, write_index
+from recall.config import IndexConfig
+from recall.index.candidates import Candidate
+from recall.index.opening import open_index
+from recall.index.tuning import Tuning, tune
+from tests.index.test_contract import users_like_a_model, vectors_like_a_model
+
+VECTORS = vectors_like_a_model(2000, 9, 0)
+ASKED = Asked(users_like_a_model(1600, 9, 1), "made up", 3)
+CONFIG = IndexConfig(exact_up_to=100, target=0.8, n=15)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_tensors(tmp_path / files.ITEM_VECTORS, {"item_vectors": VECTORS})
+    return tmp_path
+
+
+def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
+    record = write_index(folder, VECTORS.shape, ASKED, CONFIG)
+    opened = open_index(folder / files.INDEX, record.kind, record.params, VECTORS)
+    assert opened.size == 2000
+    assert record.provenance is not None
+    assert record.provenance.source == "made up"
+    assert record.checks is not None
+    shape = (record.checks.queries, 15)
+    queries = map_tensors(folder / files.CHECKS, {"queries": (record.checks.queries, 9)}, {"rows": shape})["queries"]
+    rows = map_positions(folder / files.CHECKS, {"rows": shape}, {"queries": (record.checks.queries, 9)})["rows"]
+    best = np.argsort(-(queries @ VECTORS.T), axis=1)[:, :15]
+    assert [set(one) for one in rows] == [set(one) for one in best]
+
+
+def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> None:
+    record = write_index(folder, VECTORS.shape, ASKED, IndexConfig(kind="ivf", target=0.8, n=15))
+    assert record.certificate is not None
+    assert record.certificate.queries == 1600 * 3 // 4 - 2 * (1600 * 3 // 4 // 4)
+    assert record.certificate.lower <= record.recall
+    assert record.lowest <= record.recall
+
+
+def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None:
+    one = Asked(ASKED.vectors[:1], "one", 0)
+    for kind in ("auto", "cells", "ivf", "pq"):
+        record = write_index(folder, VECTORS.shape, one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind}))
+        assert record.certificate is not None
+        assert record.certificate.met == (kind in ("auto", "cells"))
+    assert record.certificate.lower == 0
+
+
+@pytest.mark.parametrize(("kind", "params"), [("ivf_int8", {"nlist": 32}), ("cells", {"cells": 32, "effort": 2.0})])
+def test_an_index_like_that_of_before_is_tried_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
+) -> None:
+    calls: list[list[str] | None] = []
+
+    def recorded(*arguments: Any, tell: Any) -> Tuning:
+        tried: Sequence[Candidate] | None = arguments[5] if len(arguments) > 5 else None
+        calls.append([one.name for one in tried] if tried is not None else None)
+        return tune(*arguments, tell=tell)
+
+    monkeypatch.setattr(certificate, "tune", recorded)
+    before = IndexRecord(kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
+    record = write_index(folder, VECTORS.shape, ASKED, CONFIG, before)
+    size = 32
+    assert calls[0] == [f"{'ivf' if kind == 'ivf_int8' else kind} {size}"]
+    if calls[1:]:  # exact search was faster, and then everything is tried
+        assert calls[1:] == [None]
+    else:
+        assert {one.name for one in record.candidates} == {"exact", f"{kind} {size}"}
+    calls.clear()
+    write_index(folder, VECTORS.shape, ASKED, CONFIG)
+    assert calls == [None]
