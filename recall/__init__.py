@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recall.answer import Prediction, Recommendations, ScoredItem
+    from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
+    from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
     from recall.errors import (
         BundleError,
@@ -27,21 +29,33 @@ if TYPE_CHECKING:
     from recall.explanation import Contribution, Explanation
     from recall.recommender import Recommender
     from recall.request import Request
+    from recall.rules.diversity import Diversify
+    from recall.rules.pins import Pin
+    from recall.rules.quota import Dedupe, Quota
 
 __all__ = [
     "BundleError",
+    "Channels",
     "ConfigError",
     "Contribution",
     "DataError",
+    "Dedupe",
+    "Diversify",
     "Explanation",
     "ExportError",
     "IndexFileError",
     "JournalBusyError",
     "JournalError",
     "JournalFullError",
+    "LatestChannel",
+    "ListChannel",
+    "ModelChannel",
+    "Pin",
+    "PopularChannel",
     "Prediction",
     "PublishBusyError",
     "PublishError",
+    "Quota",
     "RecallError",
     "Recommendations",
     "Recommender",
@@ -49,6 +63,7 @@ __all__ = [
     "RequestError",
     "RunConfig",
     "ScoredItem",
+    "Source",
     "TrainingError",
     "load_config",
 ]
@@ -59,6 +74,11 @@ _HOMES = {
     "recall.answer": ("Prediction", "Recommendations", "ScoredItem"),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
+    "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),
+    "recall.channels.merging": ("Source",),
+    "recall.rules.diversity": ("Diversify",),
+    "recall.rules.pins": ("Pin",),
+    "recall.rules.quota": ("Dedupe", "Quota"),
 }
 
 

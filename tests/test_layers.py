@@ -12,7 +12,10 @@ ROOT = Path(__file__).parent.parent
 
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
-    "recall": {"recall.answer", "recall.config", "recall.errors", "recall.explanation", "recall.recommender", "recall.request"},
+    "recall": {
+        *("recall.answer", "recall.channels", "recall.config", "recall.errors", "recall.explanation"),
+        *("recall.recommender", "recall.request", "recall.rules"),
+    },
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
     "recall.request": {"recall.errors", "recall.channels.kinds", "recall.rules.kinds"},

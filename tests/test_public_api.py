@@ -11,18 +11,20 @@ from recall import errors, recommender
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = [
-    *(
-        "BundleError",
-        "ConfigError",
-        "Contribution",
-        "DataError",
-        "Explanation",
-        "ExportError",
-        "IndexFileError",
-    ),
-    *("JournalBusyError", "JournalError", "JournalFullError", "Prediction", "PublishBusyError", "PublishError"),
-    *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig", "ScoredItem", "TrainingError"),
-    "load_config",
+    *("BundleError",),
+    *("Channels", "ConfigError", "Contribution"),
+    *("DataError", "Dedupe", "Diversify"),
+    *("Explanation", "ExportError"),
+    *("IndexFileError",),
+    *("JournalBusyError", "JournalError", "JournalFullError"),
+    *("LatestChannel", "ListChannel"),
+    *("ModelChannel",),
+    *("Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
+    *("Quota",),
+    *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
+    *("ScoredItem", "Source"),
+    *("TrainingError",),
+    *("load_config",),
 ]
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from recall.rules.contract import Candidates, Step
+from recall.rules.contract import Candidates, Mask, Step
 
 _WIDER = 4
-"""How many times as many candidates are fetched when too few came out: all rounds together cost a third more than the last."""
+"""How many times as many candidates go through the steps when too few came out."""
 
 
-def shaped(fetch: Callable[[int], Candidates], steps: Sequence[Step], n: int) -> Candidates:
+def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int) -> Candidates:
     """The first n of the ranking that the steps make of the whole one.
 
     Args:
-        fetch: the first w of the ranking, `complete` when it has no more.
+        fetch: the first w of the ranking, or of its rows that a mask lets in; `complete` when there are no more.
         steps: in order.
         n: results wanted.
 
@@ -21,7 +21,7 @@ def shaped(fetch: Callable[[int], Candidates], steps: Sequence[Step], n: int) ->
         Exactly min(n, what the steps leave of the whole ranking), complete when it is all that they leave.
     """
     wants = list(accumulate(reversed(steps), lambda wanted, step: step.needs(wanted), initial=n))[::-1]
-    factor, fetched = 1, fetch(wants[0])
+    factor, fetched = 1, fetch(wants[0], None)
     while True:
         found = fetched
         for step, wanted in zip(steps, wants[1:], strict=True):
@@ -30,4 +30,7 @@ def shaped(fetch: Callable[[int], Candidates], steps: Sequence[Step], n: int) ->
             return found if len(found) <= n else found.take(slice(n), complete=False)
         factor *= _WIDER
         if not fetched.complete:
-            fetched = fetch(wants[0] * factor)
+            # what the first step drops for certain need not be fetched: where quotas are full, nearly nothing is left
+            left = steps[0].beyond(fetched)
+            more = fetch(wants[0] * factor, left)
+            fetched = more if left is None else fetched.followed(more)

@@ -36,6 +36,11 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def followed(self, rest: "Candidates") -> "Candidates":
+        """These and those that come after them."""
+        rows, scores = np.concatenate([self.rows, rest.rows]), np.concatenate([self.scores, rest.scores])
+        return Candidates(rows, scores, rest.complete)
+
     def take(self, places: Int64 | Mask | slice, *, complete: bool) -> "Candidates":
         """Those at some places, in the order of the places."""
         return Candidates(self.rows[places], self.scores[places], complete)
@@ -50,8 +55,8 @@ class Pool(Protocol):
     def eligible(self, rows: Int64) -> Mask:
         """Whether filters, lists and seen items let these rows through: bool [m]."""
 
-    def everything(self) -> Int64:
-        """All eligible rows, rising."""
+    def everything(self) -> Mask:
+        """Whether each row of the catalogue is eligible: bool [size]."""
 
     def scores(self, rows: Int64) -> Scores:
         """What these rows score for the request: floats [m]."""
@@ -79,6 +84,12 @@ class Step(Protocol):
         Args:
             candidates: the first of the ranking before.
             wanted: at least this many, where the candidates allow; work beyond them may be left out.
+        """
+
+    def beyond(self, candidates: Candidates) -> Mask | None:
+        """The rows beyond these candidates that the step may let through; None where it may be any that is eligible.
+
+        Left out is only what the step drops without its making any difference to others.
         """
 
 

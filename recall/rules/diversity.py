@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from recall.features.sparse import Float32, Int64
-from recall.rules.contract import Candidates, Pool, Scores, Step
+from recall.rules.contract import Candidates, Mask, Pool, Scores, Step
 from recall.rules.scale import scaled
 
 
@@ -69,6 +69,10 @@ class Marginal:
         if len(picked) < among:
             return candidates.take(picked, complete=False)
         return candidates.take(np.concatenate([picked, np.arange(among, len(candidates))]), complete=candidates.complete)
+
+    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+        """Any."""
+        return None
 
     def _order(self, rows: Int64, scores: Scores, count: int) -> Int64:
         """Places of the first `count` of these, in their new order."""

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from recall.errors import RequestError
 from recall.features.sparse import Int64
-from recall.rules.contract import Candidates, Pool, Scores, Step
+from recall.rules.contract import Candidates, Mask, Pool, Scores, Step
 
 _SHOWN = 5  # ids named in one warning
 
@@ -89,6 +89,10 @@ class Pinned:
         rows[free], scores[free] = others.rows, others.scores
         rows[places], scores[places] = self.rows[: len(places)], self.scores[: len(places)]
         return Candidates(rows, scores, candidates.complete)
+
+    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+        """Any."""
+        return None
 
 
 def _warnings(strangers: list[str], barred: list[str]) -> Iterator[str]:

@@ -63,12 +63,12 @@ class Capped:
     Attributes:
         groups: what each item holds.
         most: items of one value.
-        everything: all eligible rows; asked for only where candidates run out, to see whether looking further can help.
+        everything: whether each row is eligible, made anew; asked for only where candidates run out.
     """
 
     groups: Groups
     most: int
-    everything: Callable[[], Int64]
+    everything: Callable[[], Mask]
     warnings: tuple[str, ...] = ()
 
     def needs(self, wanted: int) -> int:
@@ -77,12 +77,16 @@ class Capped:
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
         """Those that are admitted."""
-        kept = self._one_each(candidates.rows) if self.groups.indptr is None else self._several(candidates.rows, wanted)
+        kept = self._admitted(candidates.rows, wanted)
         if len(kept) >= wanted:
             last = kept[wanted - 1] == len(candidates) - 1 if wanted else not len(candidates)
             return candidates.take(kept[:wanted], complete=bool(candidates.complete and last))
-        complete = candidates.complete or self._closed(candidates.rows, candidates.rows[kept])
-        return candidates.take(kept, complete=complete)
+        closed = candidates.complete or not self._open(candidates.rows, candidates.rows[kept]).any()
+        return candidates.take(kept, complete=closed)
+
+    def _admitted(self, rows: Int64, wanted: int) -> Int64:
+        """Places of the rows that are admitted, at least the first `wanted`."""
+        return self._one_each(rows) if self.groups.indptr is None else self._several(rows, wanted)
 
     def _one_each(self, rows: Int64) -> Int64:
         codes = self.groups.single(rows)
@@ -112,16 +116,19 @@ class Capped:
                         full.add(value)
         return np.array(kept, dtype=np.int64)
 
-    def _closed(self, seen: Int64, kept: Int64) -> bool:
-        """Whether no eligible row beyond those seen could still be admitted."""
-        rows = np.setdiff1d(self.everything(), seen, assume_unique=True)
-        codes = self.groups.single(kept) if self.groups.indptr is None else self.groups.several(kept)[0]
-        full = np.append(np.bincount(codes[codes >= 0], minlength=self.groups.count) >= self.most, [False])  # -1 is last
-        return bool(self._blocked(rows, full).all())
+    def beyond(self, candidates: Candidates) -> Mask | None:
+        """Those whose values all have room."""
+        kept = self._admitted(candidates.rows, len(candidates))
+        return self._open(candidates.rows, candidates.rows[kept])
 
-    def _blocked(self, rows: Int64, full: Mask) -> Mask:
-        if self.groups.indptr is None:
-            return np.asarray(full[self.groups.single(rows)])
-        flat, ends = self.groups.several(rows)
-        before = np.concatenate([[0], np.cumsum(full[flat])])
-        return np.asarray(before[ends[1:]] > before[ends[:-1]])
+    def _open(self, seen: Int64, kept: Int64) -> Mask:
+        """Eligible rows that were not seen and could still be admitted: bool [size]."""
+        groups = self.groups
+        codes = groups.single(kept) if groups.indptr is None else groups.several(kept)[0]
+        full = np.append(np.bincount(codes[codes >= 0], minlength=groups.count) >= self.most, [False])  # -1 is last
+        rows = self.everything()
+        rows[seen] = False
+        if groups.indptr is None:
+            return np.asarray(rows & ~full[groups.codes])
+        before = np.concatenate([[0], np.cumsum(full[groups.codes])])[groups.indptr]
+        return np.asarray(rows & (before[1:] == before[:-1]))

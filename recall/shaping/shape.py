@@ -10,6 +10,7 @@ from recall.channels.merging import Listed, Merged, Source, merged
 from recall.channels.orders import Order
 from recall.errors import RequestError
 from recall.features.sparse import Float32, Int64
+from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.chain import shaped
@@ -124,26 +125,26 @@ class _Pool:
             else {}
         )
 
-    def fetch(self, width: int) -> Candidates:
-        """The first of the ranking, `width` of them or more where there are as many."""
+    def fetch(self, width: int, among: Mask | None) -> Candidates:
+        """The first of the ranking, `width` of them or more where there are as many; `among` some rows if it is given."""
         channels = self._channels
         if channels is None:
-            return self._model(width)
+            return self._model(width, among)
         lists = []
         ranked = None
         for one in channels.lists:
             if isinstance(one, ModelChannel):
-                ranked = self._model(max(width, channels.depth))
+                ranked = self._model(max(width, channels.depth), None)
                 lists.append(Listed(one.name, one.weight, ranked.rows[: channels.depth], ranked.scores[: channels.depth]))
             else:
                 lists.append(self._lists[one.name])
         self.merged = found = merged(lists, channels.merge, channels.k)
-        if ranked is None:
-            return Candidates(found.rows, found.scores, complete=True)
-        rest = ranked.rows[channels.depth :]
-        rest = rest[~np.isin(rest, found.rows)]
-        scores = np.concatenate([found.scores, np.zeros(len(rest))])
-        return Candidates(np.concatenate([found.rows, rest]), scores, ranked.complete)
+        everything = Candidates(found.rows, found.scores, complete=True)
+        if ranked is not None:
+            rest = ranked.rows[channels.depth :]
+            rest = rest[~np.isin(rest, found.rows)]
+            everything = everything.followed(Candidates(rest, np.zeros(len(rest)), ranked.complete))
+        return everything if among is None else everything.take(among[everything.rows], complete=everything.complete)
 
     def rows(self, ids: Sequence[str]) -> Int64:
         return self._catalogue.rows(ids)
@@ -161,18 +162,18 @@ class _Pool:
             allowed[~below] &= overlay.alive[places] if scope is None else overlay.alive[places] & scope.given.holds(places)
         return allowed
 
-    def everything(self) -> Int64:
-        catalogue = self._catalogue
-        rows = (
-            np.arange(catalogue.size)
-            if self._scope is None
-            else np.concatenate([self._scope.main.rows, self._scope.given.rows + catalogue.index.size])
-        )
-        return rows[self.eligible(rows)]
+    def everything(self) -> Mask:
+        overlay, scope = self._catalogue.overlay, self._scope
+        main = overlay.within(None if scope is None else scope.main)
+        below = np.ones(self._catalogue.index.size, dtype=bool) if main is None else main.mask
+        given = overlay.alive if scope is None else overlay.alive & scope.given.mask
+        rows = np.concatenate([below, given])
+        rows[self._excluded] = False
+        return rows
 
     def scores(self, rows: Int64) -> Scores:
         if self._channels is not None:
-            self.fetch(1)
+            self.fetch(1, None)
             assert self.merged is not None  # fetching has merged
             places = self.merged.places(rows)
             return np.asarray(np.append(self.merged.scores, 0.0)[places])  # -1 is last
@@ -185,13 +186,17 @@ class _Pool:
     def groups(self, column: str, where: str) -> Groups:
         return self._facets.groups(self._catalogue, column, where)
 
-    def _model(self, width: int) -> Candidates:
+    def _model(self, width: int, among: Mask | None) -> Candidates:
+        catalogue, scope = self._catalogue, self._scope
+        if among is not None:
+            size = catalogue.index.size
+            scope = Scope(Selection.of_mask(among[:size]), Selection.of_mask(among[size:]))
         if self._gains is not None:
             longest = self._facets.longest
-            best = best_boosted(self._catalogue, self._vector, self._gains, width, self._excluded, self._scope, longest)
+            best = best_boosted(catalogue, self._vector, self._gains, width, self._excluded, scope, longest)
             return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
-        hits = self._catalogue.search(self._vector[None], width, [self._excluded], [self._scope])
-        self.exact = bool(hits.exact[0])
+        hits = catalogue.search(self._vector[None], width, [self._excluded], [scope])
+        self.exact &= bool(hits.exact[0])
         found = hits.rows[0] >= 0
         return Candidates(hits.rows[0][found], hits.scores[0][found], complete=not found.all())
 

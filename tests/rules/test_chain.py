@@ -57,8 +57,17 @@ def test_it_looks_wider_until_there_are_enough() -> None:
     world, widths = shops(5000, 1000), []
     found = shaped(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 10)
     assert found.rows.tolist() == [0, 1, *range(1000, 1008)]
-    assert widths == sorted(widths)
-    assert 1008 <= widths[-1] < 5000
+    assert widths == [30, 120]  # the second time, the shop whose quota is full is passed over
+
+
+def test_it_looks_ever_wider_where_a_later_rule_wants_more() -> None:
+    size, widths = 5000, []
+    frame = pl.DataFrame({"shop": [f"s{row}" for row in range(size)], "town": [f"t{row // 1000}" for row in range(size)]})
+    world = World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
+    found = shaped(world.fetcher(widths), [Dedupe("shop").step(world, ""), Quota("town", 1).step(world, "")], 4)
+    assert found.rows.tolist() == [0, 1000, 2000, 3000]
+    assert len(widths) < 8
+    assert sum(widths) < 3 * size
 
 
 def test_it_stops_looking_when_nothing_can_come() -> None:

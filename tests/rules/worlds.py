@@ -33,7 +33,7 @@ class World:
         return self.mask[rows]
 
     def everything(self) -> np.ndarray:
-        return np.flatnonzero(self.mask)
+        return self.mask.copy()
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         return self.item_scores[rows]
@@ -51,12 +51,12 @@ class World:
         """All eligible rows, best first."""
         return [int(row) for row in np.lexsort((np.arange(len(self.mask)), -self.item_scores)) if self.mask[row]]
 
-    def fetcher(self, widths: list[int]) -> Callable[[int], Candidates]:
+    def fetcher(self, widths: list[int]) -> Callable[[int, np.ndarray | None], Candidates]:
         """Gives the first of the ranking, and notes how much was asked for."""
 
-        def fetch(width: int) -> Candidates:
+        def fetch(width: int, among: np.ndarray | None) -> Candidates:
             widths.append(width)
-            rows = np.array(self.ranking[:width], dtype=np.int64)
+            rows = np.array([row for row in self.ranking if among is None or among[row]][:width], dtype=np.int64)
             return Candidates(rows, self.item_scores[rows], complete=len(rows) < width)
 
         return fetch
