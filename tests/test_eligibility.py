@@ -3,6 +3,7 @@
 import datetime
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from recall import eligibility
 from recall.answer import Recommendations
+from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
 from recall.config import RunConfig, parse_config
 from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
@@ -26,6 +28,8 @@ from recall.index.contract import Hits, ItemIndex
 from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.rules.diversity import Diversify
+from recall.rules.pins import Pin
 from tests.conftest import random_model
 from tests.filters.reference import UTC, selected
 
@@ -105,8 +109,8 @@ def ids_of(answer: Recommendations) -> list[str]:
     return [item.item_id for item in answer.items]
 
 
-def best(recommender: Recommender, request: Request) -> list[str]:
-    """Ids of the n best of all that are eligible, worked out item by item."""
+def ranked(recommender: Recommender, request: Request) -> list[str]:
+    """Ids of all that are eligible, best first, worked out item by item."""
     items = recommender.bundle.items()
     ids = items["item_id"].to_list()
     record = recommender.users.get(request.user_id) if request.user_id else None
@@ -117,22 +121,18 @@ def best(recommender: Recommender, request: Request) -> list[str]:
     rows = np.flatnonzero(left)
     vector = recommender.user_vectors([request])[0].astype(np.float64)
     scores = recommender.bundle.item_vectors[rows].astype(np.float64) @ vector
-    return [ids[row] for row in rows[np.lexsort((rows, -scores))][: request.n]]
+    return [ids[row] for row in rows[np.lexsort((rows, -scores))]]
 
 
 def check(recommender: Recommender, request: Request, answer: Recommendations) -> float:
     """The share of the best eligible items that an answer holds, which keeps what is promised in any case."""
-    expected, found = best(recommender, request), ids_of(answer)
-    everything = set(best(recommender, Request(**{**as_values(request), "n": 1000}))) if request.n < 1000 else None
+    eligible, found = ranked(recommender, request), ids_of(answer)
+    expected = eligible[: request.n]
     assert len(found) == len(set(found)) == len(expected)
-    assert everything is None or len(everything) == 1000 or set(found) <= everything
+    assert set(found) <= set(eligible)
     if answer.exact:
         assert found == expected
     return len(set(found) & set(expected)) / len(expected) if expected else 1.0
-
-
-def as_values(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in ("user_id", "exclude_seen", "exclude", "filter", "allow")}
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
@@ -277,6 +277,24 @@ def test_live_items_are_filtered_as_published_ones_are(folder: Path, tmp_path: P
     recommender.items.upsert({"a": {**match, "genre": "drama"}})
     assert ids_of(recommender.recommend(request)) == ["i1"]
     recommender.close()
+
+
+@pytest.mark.parametrize("filter_", [{"genre": "noir"}, {"rank": {"lt": 30}}, {"rank": {"lt": 3}}])
+@pytest.mark.parametrize(
+    "shaping",
+    [
+        {"rules": [Diversify(0.5, pool=60)]},
+        {"rules": [Pin({"i3": 1, "i4": 2, "i5": 3})]},
+        {"channels": Channels([ModelChannel(), PopularChannel(), ListChannel(["i3", "i4", "i5"])], depth=1000)},
+        {"channels": Channels([ModelChannel(), LatestChannel("rank")], depth=1000), "rules": [Diversify()]},
+    ],
+)
+def test_rules_and_channels_stay_within_the_filter(recommender: Recommender, filter_: dict, shaping: dict) -> None:
+    request = Request("u1", n=40, filter=filter_, exclude=["i5"])
+    eligible = set(ranked(recommender, request))
+    found = ids_of(recommender.recommend(replace(request, **shaping)))
+    assert set(found) <= eligible
+    assert len(found) == len(set(found)) == min(40, len(eligible))
 
 
 def test_attributes_are_kept_and_change_no_vector(folder: Path, tmp_path: Path) -> None:

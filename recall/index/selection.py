@@ -11,6 +11,8 @@ from recall.features.sparse import Int64
 UInt8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
+_SPARSE = 1_000  # rows of the catalogue for each that is set, from which on setting single bits is faster than a mask
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:
@@ -34,6 +36,13 @@ class Selection:
     @classmethod
     def of_rows(cls, rows: Int64, size: int) -> "Selection":
         """These rows, int64 [m] in any order and with repeats, each in [0, size)."""
+        if len(rows) * _SPARSE <= size:  # bit by bit, without looking at all rows
+            different = np.unique(rows).astype(np.int64, copy=False)
+            bits = np.zeros(-(-size // 8), dtype=np.uint8)
+            np.bitwise_or.at(bits, different >> 3, np.left_shift(1, different & 7).astype(np.uint8))
+            found = cls(bits, size, len(different))
+            vars(found)["rows"] = different  # they are known already
+            return found
         mask = np.zeros(size, dtype=bool)
         mask[rows] = True
         return cls.of_mask(mask)
@@ -75,7 +84,9 @@ class Selection:
         return Selection.everything(self.size) - self
 
     def _of_bits(self, bits: UInt8) -> "Selection":
-        return Selection(bits, self.size, int(np.bitwise_count(bits).sum(dtype=np.int64)))
+        whole = len(bits) // 8 * 8  # counted eight bytes at a time
+        count = np.bitwise_count(bits[:whole].view(np.uint64)).sum(dtype=np.int64) + np.bitwise_count(bits[whole:]).sum()
+        return Selection(bits, self.size, int(count))
 
     def _fitting(self, other: "Selection") -> "Selection":
         if other.size != self.size:

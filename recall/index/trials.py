@@ -1,6 +1,7 @@
 """Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ EXACT = "exact"
 
 _SLOW = 3.0  # times as slow as the fastest so far: not worth another step of effort
 _CLOSE = 1.6  # times as slow: timed once more beside the fastest
-_FLAT = 0.0005  # gain of recall by twice the effort below which codes, and not effort, stand in the way
+_FLAT = 0.001  # gain of recall by four times the effort below which codes, and not effort, stand in the way,
+_DEARER = 1.5  # if the time rose so many times: at small efforts neither changes
 _NEAR = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
 _ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
 _TIMED = 96  # queries in a round
@@ -142,7 +144,6 @@ class Bench:
             shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
             if microseconds > limit:  # nobody is given up for one bad moment, or for being new
                 microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
-            below = max((float(one.mean()) for at, one in found.items() if at < effort), default=0.0)
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
             if microseconds > limit:
@@ -150,7 +151,7 @@ class Bench:
                 return None
             if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
                 return True
-            if _NEAR * self.config.target < shares.mean() < min(below + _FLAT, self.config.target):
+            if self.flat(running.curve, effort):
                 note = "its codes are too coarse"
                 return None
             return False
@@ -161,6 +162,15 @@ class Bench:
         running.index, running.effort = tunable.tuned(effort, self.truth.n), effort
         running.shares, running.microseconds = found[effort], running.curve[effort][1]
         return ""
+
+    def flat(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
+        """Whether recall is near the target, and four times the effort cost more and found nothing more."""
+        before = max((one for one in curve if one <= effort / 4), default=None)
+        if before is None:
+            return False
+        (was, cost), (recall, costs) = curve[before], curve[effort]
+        target = self.config.target
+        return _NEAR * target < recall < target and recall < was + _FLAT and costs > _DEARER * cost
 
     def compare(self) -> None:
         """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""

@@ -32,6 +32,15 @@ def test_rows_may_come_in_any_order_and_twice() -> None:
     np.testing.assert_array_equal(Selection.of_rows(np.array([9, 2, 9]), 12).rows, [2, 9])
 
 
+@given(st.lists(st.integers(0, 20_006), max_size=60))
+def test_few_rows_of_many_and_many_of_them_are_the_same_rows(rows: list[int]) -> None:
+    selection = Selection.of_rows(np.array(rows, dtype=np.int64), 20_007)
+    assert selection.rows.tolist() == np.flatnonzero(selection.mask).tolist() == sorted(set(rows))
+    assert selection.count == len(set(rows))
+    assert selection.rows.dtype == np.int64
+    assert (selection | ~selection).count == 20_007
+
+
 def test_selections_of_different_catalogues_do_not_combine() -> None:
     with pytest.raises(ValueError, match="among 9 rows does not go with one among 8"):
         _ = Selection.everything(8) & Selection.everything(9)

@@ -12,7 +12,7 @@ from recall.index.candidates import CellCodes, InvertedFile, candidates, like
 from recall.index.codes.index import CellIndex, cells_for
 from recall.index.contract import Hits
 from recall.index.effort import TunableIndex
-from recall.index.trials import EXACT, Trial
+from recall.index.trials import EXACT, Bench, Trial
 from recall.index.tuning import Tuning, tune
 from recall.index.users import Users
 from tests.index.test_contract import vectors_like_a_model
@@ -135,6 +135,18 @@ def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
     trial = tuning.trials[-1]
     assert (trial.name, trial.tuned) == ("poor", None)
     assert trial.note == "no effort reaches 0.95"
+
+
+def test_who_finds_no_more_for_more_work_is_known() -> None:
+    bench = Bench(Truth.of(SMALL, PEOPLE[:10], N), IndexConfig(target=0.97), 1000)
+    for curve, flat in (
+        ({1.0: (0.95, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, True),
+        ({1.0: (0.95, 10.0), 2.0: (0.95, 10.0), 4.0: (0.95, 11.0)}, False),  # no dearer
+        ({1.0: (0.94, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # four times the effort found more
+        ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below
+        ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only twice
+    ):
+        assert bench.flat(curve, 4.0) == flat
 
 
 def test_few_users_show_nothing_and_that_is_said() -> None:
