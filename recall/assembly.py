@@ -34,6 +34,7 @@ class Origin:
     seed: int
     config: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
+    folded: int = 0
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
@@ -89,6 +90,7 @@ def seal(
         name=origin.name,
         sequence=0,
         parent=origin.parent,
+        folded=origin.folded,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         schema=encoder.schema,
         schema_fingerprint=encoder.schema.fingerprint(),

@@ -17,7 +17,7 @@ from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.publish import CURRENT, publish, staging
+from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
@@ -79,22 +79,37 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
         ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
     """
-    old = Recommender.load(source)
+    old = Recommender.load(resolve(source))  # the version by itself: live changes stay on top of the new one
     try:
         items = _read_items(table, old.bundle, ignore)
-        with staging(root) as folder:
-            _assemble(old, items, folder)
-            new = Recommender.load(folder)
-            try:
-                users, overlap = _compare_lists(old, new)
-            finally:
-                new.close()
-            live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-            published = publish(folder, root, expected=old.bundle.manifest.sequence if live else None)
-        vectors = new.bundle.item_vectors
-        return _report(old, items, vectors, published, users, overlap)
+        live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None)
     finally:
         old.close()
+
+
+def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: int | None, folded: int = 0) -> RebuildReport:
+    """Publish the model of a bundle with other items.
+
+    Args:
+        old: the bundle; its lists, with the live changes that it knows of, are compared with those of the new one.
+        items: with the columns of the bundle's own.
+        root: where the new version is published.
+        expected: publish only if this sequence is still the live one.
+        folded: live changes up to this sequence of the root's journal are among the items.
+
+    Raises:
+        ExportError, PublishError: as `rebuild`.
+    """
+    with staging(root) as folder:
+        _assemble(old, items, folder, folded)
+        new = Recommender.load(folder)
+        try:
+            users, overlap = _compare_lists(old, new)
+        finally:
+            new.close()
+        published = publish(folder, root, expected)
+    return _report(old, items, new.bundle.item_vectors, published, users, overlap)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
@@ -123,7 +138,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     return items
 
 
-def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
+def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) -> None:
     """Write a whole bundle into a staged folder."""
     bundle, before = old.bundle, old.bundle.manifest
     rows = bundle.encoder.encode_items(items)
@@ -139,7 +154,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path) -> None:
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
-    origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics)
+    origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics, folded)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
 
 

@@ -10,12 +10,14 @@ from fastapi import FastAPI
 
 from recall.errors import BundleError
 from service.context import RequestContext, State
+from service.items import ItemsUpsert, add_item_routes
 from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.routes import routes
 from service.server import GuardedHttp, Server
 from service.settings import Settings
+from service.wire import RecommendRequest
 
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -63,13 +65,14 @@ def serve(settings: Settings) -> None:
 def _application(settings: Settings, live: Live) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        watching = asyncio.create_task(live.watch())
+        tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
         try:
             yield State(live=live, settings=settings)
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             live.close()
 
     app = FastAPI(
@@ -85,8 +88,9 @@ def _application(settings: Settings, live: Live) -> FastAPI:
     app.add_middleware(RequestContext)
     handle_problems(app)
     app.include_router(routes())
+    add_item_routes(app)
     if settings.docs:
         add_docs(app)
-    document = describe(app)
+    document = describe(app, [RecommendRequest, ItemsUpsert])
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

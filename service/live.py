@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +19,10 @@ from statistics import median
 from recall.answer import Recommendations
 from recall.bundle.publish import resolve
 from recall.errors import RecallError
+from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
+from service.compactor import Compactor
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 
@@ -50,9 +52,9 @@ class Snapshot:
         self._retired = False
 
     @classmethod
-    def load(cls, folder: Path) -> "Snapshot":
-        """Verify, load and warm up. Raises RecallError when the bundle is not fit to be served."""
-        recommender = Recommender.load(folder)
+    def load(cls, folder: Path, root: Path | None = None) -> "Snapshot":
+        """Verify, load and warm up; live changes in `root` lie on top. Raises RecallError when it is not fit to be served."""
+        recommender = Recommender.load(folder, root=root, pause=None)
         seconds = []
         for user_id in (None, *recommender.users.sample(20, seed=0)):
             start = time.thread_time()  # what the loop would be held up for, however busy the machine is now
@@ -105,6 +107,7 @@ class Live:
         self._settings = settings
         self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
         self._waiting = 0
+        self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request) -> Recommendations:
         """Answer one request.
@@ -135,10 +138,50 @@ class Live:
             raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
         return self.snapshot
 
+    async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
+        """Change items; when this returns, the change is on disk and in every answer that follows.
+
+        Args:
+            act: asks the live catalogue for the change; called on another thread, for it waits for the disk.
+
+        Raises:
+            RequestError, JournalError: as `LiveCatalogue.upsert`.
+            ProblemError: no bundle is served yet, or it has no journal.
+        """
+        snapshot = self.serving()
+        if not snapshot.recommender.items.writable:
+            raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
+        with snapshot.held():
+            receipt = await asyncio.to_thread(act, snapshot.recommender.items)
+        if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
+            with self.snapshot.held():
+                await asyncio.to_thread(self.snapshot.recommender.items.refresh)
+        return receipt
+
+    async def follow(self) -> None:
+        """Take in for ever what other processes change."""
+        trouble = ""
+        while True:
+            await asyncio.sleep(self._settings.follow)
+            if self.snapshot is None:
+                continue
+            with self.snapshot.held():
+                items = self.snapshot.recommender.items
+                try:
+                    if items.moved():
+                        await asyncio.to_thread(items.refresh)
+                    trouble = ""
+                except Exception as error:  # answers go on, and say so
+                    if str(error) != trouble:
+                        log.error("live changes cannot be read: %s", error)
+                    trouble = str(error)
+
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
         while True:
             await self.look()
+            if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
+                await self._compactor.start()
             await asyncio.sleep(self._settings.poll)
 
     async def look(self) -> None:
@@ -157,17 +200,22 @@ class Live:
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
         self._threads.shutdown()
+        self._compactor.close()
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
 
     async def _take(self, folder: Path, now: float) -> None:
         try:
-            snapshot = await asyncio.to_thread(Snapshot.load, folder)
+            root = self._settings.bundle if folder != self._settings.bundle else None
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root)
+            snapshot.recommender.items.refresh()  # what was acknowledged while it was being loaded
         except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
             self._refuse(folder, error, now)
             return
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, None
+        for item_id, why in snapshot.recommender.items.refused.items():
+            log.warning("the last change of item %r does not fit bundle %s: %s", item_id, folder.name, why)
         log.info("serving bundle %s, %.2f ms a search", folder.name, snapshot.search_seconds * 1000)
         if previous is not None:
             previous.retire()

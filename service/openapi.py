@@ -1,5 +1,6 @@
 """The OpenAPI document, and the page that shows it without reaching for any other host."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,23 +8,27 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 
 from service.problems import MEDIA_TYPE
-from service.wire import RecommendRequest
 
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
     """The OpenAPI document of `app`.
 
     It adds to FastAPI's own what FastAPI cannot see: the request body, which is parsed here more strictly than it
     would be there, and the media type of problem documents.
+
+    Args:
+        app: with all its paths.
+        bodies: what requests may hold; see `body_of`.
     """
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    _, request = models_json_schema([(RecommendRequest, "validation")], ref_template=_REFERENCE)
+    _, request = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
     document["components"]["schemas"].update(request["$defs"])
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from recall.errors import RequestError
+from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
@@ -31,15 +31,18 @@ class Kind(Enum):
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
+    READ_ONLY = ("read-only", 409, "The items that are served here cannot be changed")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
     HEADERS = ("headers-too-large", 431, "The headers are too large")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
+    NOT_STORED = ("not-stored", 500, "The change could not be stored")
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
+    FULL = ("storage-full", 507, "There is no room to store the change")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
         self.type = f"urn:fm-recall:problem:{slug}"
@@ -101,6 +104,7 @@ def handle_problems(app: FastAPI) -> None:
     """Let every error of `app` end as a problem document."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(JournalError, _journal_error)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
@@ -122,6 +126,17 @@ async def _request_error(request: Request, error: Exception) -> Response:
     message = f"{message}. {error.mend}" if error.mend else message
     where = error.where if error.where.startswith("/") else ""
     return _respond(request, ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)]))
+
+
+async def _journal_error(request: Request, error: Exception) -> Response:
+    log.error("a change was not stored: %s", error)
+    if isinstance(error, JournalBusyError):
+        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers={"Retry-After": "1"})
+    elif isinstance(error, JournalFullError):
+        problem = ProblemError(Kind.FULL, "Nothing was changed. Send the change again when there is room.")
+    else:
+        problem = ProblemError(Kind.NOT_STORED, "Send it again with the same Idempotency-Key: it is not taken twice.")
+    return _respond(request, problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:

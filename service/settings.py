@@ -22,6 +22,8 @@ class Settings(BaseModel):
     """Largest request body in bytes."""
     poll: float = Field(default=1.0, gt=0)
     """Seconds between two looks at CURRENT."""
+    follow: float = Field(default=0.02, gt=0)
+    """Seconds between two looks for item changes of other processes; those made here are served at once."""
     patience: int = Field(default=10, ge=1)
     """Seconds that a client may take to send a request's headers, or its body, or leave a connection idle."""
     waiting: int = Field(default=64, ge=1)

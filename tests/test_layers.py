@@ -43,6 +43,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.features", "recall.bundle", "recall.index"),
     },
+    "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
     "recall.eligibility": {
         *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
         *("recall.index.selection", "recall.live"),
@@ -122,6 +123,7 @@ LAYERS: dict[str, set[str]] = {
     # HTTP, over what a user of the library may call
     "service": {
         *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
+        "recall.live.following",
         *("recall.channels.kinds", "recall.rules.kinds"),
     },
 }

@@ -26,6 +26,7 @@ CURRENT = "CURRENT"
 VERSIONS = "versions"
 STAGING = "staging"
 _LOCK = ".lock"
+_PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
 _POLL = 0.02  # seconds between two tries for the lock
 
@@ -42,7 +43,7 @@ def staging(root: Path) -> Iterator[Path]:
     try:
         (root / STAGING).mkdir(parents=True, exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
-        with _locked(root, wait=10.0):
+        with locked(root / _LOCK, 10.0, _PUBLISHING):
             _clear_leftovers(root)
             folder = root / STAGING / secrets.token_hex(8)
             folder.mkdir()
@@ -78,7 +79,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         for path in sorted(staged.iterdir()):
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
             _sync(path)
-        with _locked(root, wait):
+        with locked(root / _LOCK, wait, _PUBLISHING):
             live = _sequence(root)
             if expected is not None and live != expected:
                 raise PublishError(
@@ -86,7 +87,10 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
                     where=str(root),
                     mend="Start again from the live version",
                 )
-            manifest = Manifest.read(staged).model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
+            manifest = Manifest.read(staged)
+            # live changes that the last version did not hold stay on top of this one, unless it holds them itself
+            folded = max(manifest.folded, Manifest.read(resolve(root)).folded if live else 0)
+            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)]), "folded": folded})
             manifest.write(staged)
             _sync(staged / MANIFEST)
             _sync(staged)
@@ -153,15 +157,25 @@ def _point_at(root: Path, version: str) -> None:
 
 
 @contextmanager
-def _locked(root: Path, wait: float) -> Iterator[None]:
+def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
+    """Hold a lock that the kernel frees when the process dies.
+
+    Args:
+        path: the lock's file, which is made if it is not there.
+        wait: seconds to wait for it.
+        busy: what to say of whoever holds it all the while.
+
+    Raises:
+        PublishBusyError: somebody else did.
+    """
     deadline = time.monotonic() + wait
-    with (root / _LOCK).open("w") as lock:
+    with path.open("w") as lock:
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() >= deadline:
-                raise PublishBusyError("another process is publishing", where=str(root), mend="Try again in a moment")
+                raise PublishBusyError(busy, where=str(path.parent), mend="Try again in a moment")
             time.sleep(_POLL)
         yield
 

@@ -17,6 +17,7 @@ from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate
 from recall.cli.importing import import_model
 from recall.cli.init import init
+from recall.cli.items import compact, delete_items, upsert_items
 from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
@@ -50,6 +51,7 @@ def application() -> typer.Typer:
     app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
+    app.command("compact")(compact)
     app.callback()(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)
@@ -59,6 +61,7 @@ def application() -> typer.Typer:
 def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
     yield "data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}
     yield "bundle", "Look at what was published.", {"show": show_bundle, "verify": verify_bundle}
+    yield "items", "Change the catalogue while it is served.", {"upsert": upsert_items, "delete": delete_items}
     yield "config", "What a configuration says.", {"show": show_config, "schema": config_schema, "keys": config_keys}
 
 

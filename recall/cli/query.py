@@ -160,10 +160,13 @@ def _plain(answer: "Recommendations") -> dict[str, object]:
 
 
 def _show(recommender: "Recommender", answer: "Recommendations") -> None:
-    catalogue = recommender.bundle.items()
-    columns = [name for name in catalogue.columns if name != recommender.bundle.manifest.schema_.item_id][:_SHOWN]
-    rows = recommender.bundle.item_ids.rows([item.item_id for item in answer.items])
-    values = catalogue.select(columns)[rows].rows() if columns else [() for _ in rows]
+    import polars as pl
+
+    catalogue, key = recommender.items.current().items(), recommender.bundle.manifest.schema_.item_id
+    columns = [name for name in catalogue.columns if name != key][:_SHOWN]
+    listed = pl.DataFrame({key: [item.item_id for item in answer.items]}, schema={key: pl.String})
+    found = listed.join(catalogue.select(key, *columns), on=key, how="left", maintain_order="left")
+    values = found.select(columns).rows() if columns else [()] * len(listed)
     screen.show_table(
         ["rank", "item", "score", *columns],
         [

@@ -14,8 +14,6 @@ from recall.index.selection import Selection
 from recall.live.overlay import Overlay
 from recall.live.search import best_given, merged
 
-_FEW = 256  # hidden rows that an index leaves out faster as excluded ones than by looking up every row that it meets
-
 
 class Scope(NamedTuple):
     """Rows of a catalogue: among the bundle's, and among the overlay's places."""
@@ -55,8 +53,7 @@ class Catalogue:
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Rows of items: int64 [m], -1 where the catalogue does not hold one."""
-        rows = self.bundle.item_ids.rows(ids)
-        overlay = self.overlay
+        rows, overlay = self.bundle.item_ids.rows(ids), self.overlay
         if overlay.hidden.count:
             rows[(rows >= 0) & overlay.hidden.holds(rows)] = -1
         if overlay.places:
@@ -135,14 +132,9 @@ class Catalogue:
         self, queries: Float32, n: int, excluded: list[Int64], within: list[Selection | None], surely: bool
     ) -> Hits:
         """The index without what is hidden."""
-        hidden = self.overlay.hidden
-        few = hidden.count <= _FEW
-        without = [
-            np.concatenate([rows, hidden.rows]) if few and selection is None else rows
-            for rows, selection in zip(excluded, within, strict=True)
-        ]
-        kept = [selection if few and selection is None else self.overlay.within(selection) for selection in within]
-        return self.index.search(queries, n, without, kept, surely=surely)
+        seen = [self.overlay.seen(selection) for selection in within]
+        without = [np.concatenate(both) for both in zip(excluded, (hidden for _, hidden in seen), strict=True)]
+        return self.index.search(queries, n, without, [selection for selection, _ in seen], surely=surely)
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)

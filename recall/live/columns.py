@@ -7,6 +7,7 @@ cannot hold is refused, for the item would otherwise be another one after the ne
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -98,6 +99,8 @@ def _reader(dtype: DataType, separator: str | None) -> Read:
         return _text if separator is None else _joined(separator)
     if dtype.is_integer():
         return _integer_reader(dtype)
+    if dtype == pl.Float32:
+        return _narrow_number
     if dtype.is_float():
         return _number
     if dtype == pl.Boolean:
@@ -105,7 +108,7 @@ def _reader(dtype: DataType, separator: str | None) -> Read:
     if dtype == pl.Date:
         return _date
     if isinstance(dtype, pl.Datetime):
-        return _moment_reader(zoned=dtype.time_zone is not None)
+        return _moment_reader(dtype)
     if dtype == pl.Time:
         return _clock
     return _nothing
@@ -158,6 +161,12 @@ def _number(value: object) -> float:
     return number
 
 
+def _narrow_number(value: object) -> float:
+    with np.errstate(over="ignore"):
+        narrow = np.float32(_number(value))
+    return _number(str(narrow))  # the shortest decimal of 32 bits, as a table's is read
+
+
 def _integer_reader(dtype: DataType) -> Read:
     bounds = np.iinfo(str(dtype).lower() if str(dtype) not in ("Int128", "UInt128") else "int64")
 
@@ -190,17 +199,21 @@ def _date(value: object) -> datetime.date:
     return value
 
 
-def _moment_reader(*, zoned: bool) -> Read:
-    example = "2026-01-31T18:00:00Z" if zoned else "2026-01-31T18:00:00"
+def _moment_reader(dtype: pl.Datetime) -> Read:
+    zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
+    coarse = dtype.time_unit == "ms"
+    example = "2026-01-31T18:00:00Z" if zone is not None else "2026-01-31T18:00:00"
 
     def read(value: object) -> datetime.datetime:
         try:
             moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
         except ValueError:
             moment = None
-        if not isinstance(moment, datetime.datetime) or (moment.tzinfo is not None) != zoned:
-            raise ValueError(f"no time with{'' if zoned else 'out'} a zone, such as {example}")
-        return moment.astimezone(datetime.UTC) if zoned else moment
+        if not isinstance(moment, datetime.datetime) or (moment.tzinfo is None) != (zone is None):
+            raise ValueError(f"no time with{'out' if zone is None else ''} a zone, such as {example}")
+        if coarse:
+            moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        return moment if zone is None else moment.astimezone(zone)
 
     return read
 

@@ -6,6 +6,7 @@ microseconds, whether there is more, at most once in `pause` seconds.
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
@@ -95,15 +96,26 @@ class LiveCatalogue:
                 self._changing.release()
         return self._catalogue
 
+    @property
+    def writable(self) -> bool:
+        """Whether there is a journal to write to."""
+        return self._journal is not None
+
     def moved(self) -> bool:
-        """Whether `refresh` would find something, in microseconds. Raises JournalError."""
-        return self._journal is not None and self._journal.version() != self._version
+        """Whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
+        if self._journal is None or self._changing.locked():
+            return False
+        return bool(self._catalogue.trouble) or self._journal.version() != self._version
 
     def refresh(self) -> Catalogue:
-        """Read what was written since, by whatever process. Raises JournalError."""
+        """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
         if self._journal is not None:
             with self._changing:
-                self._catch_up(self._journal)
+                try:
+                    self._catch_up(self._journal)
+                except JournalError as error:
+                    self._catalogue = replace(self._catalogue, trouble=str(error))
+                    raise
         return self._catalogue
 
     def upsert(self, items: Values, key: str | None = None) -> Receipt:
@@ -148,11 +160,8 @@ class LiveCatalogue:
         if not changes:
             return Receipt(before.sequence, 0)
         sequence = self._journal.append(changes, key, after=max(self._folded, before.sequence))
-        try:
+        with suppress(JournalError):  # it is on disk: to say that it failed would be wrong, and answers tell of the trouble
             self.refresh()
-        except JournalError as error:  # it is on disk: to say that it failed would be wrong
-            with self._changing:
-                self._catalogue = replace(self._catalogue, trouble=str(error))
         return Receipt(sequence, known)
 
     def _catch_up(self, journal: Journal) -> None:

@@ -7,10 +7,12 @@ import numpy as np
 
 from recall.bundle.bundle import Bundle
 from recall.errors import DataError, RequestError
-from recall.features.sparse import Float32
+from recall.features.sparse import Float32, SparseRows
 from recall.live.columns import ItemColumns
 from recall.live.overlay import Given
 from recall.request import check_id
+
+_FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
 
 Values = Mapping[str, Mapping[str, object]]
 """Values by column, by item id."""
@@ -49,13 +51,15 @@ class ItemReader:
         """
         try:
             return self._encoded(items)
-        except DataError:
+        except (DataError, RequestError):
             for position, (item_id, values) in enumerate(items.items()):
                 try:
                     self._encoded({item_id: values})
-                except DataError as error:
-                    what = f"item {item_id!r}: {error.where}{': ' if error.where else ''}{error.what}"
-                    raise RequestError(what, where=f"/items/{position}/features", why=error.why, mend=error.mend) from None
+                except (DataError, RequestError) as error:
+                    named = f"{error.where}: " if error.where and not error.where.startswith("/") else ""
+                    where = f"/items/{position}" + (error.where if error.where.startswith("/") else "/features")
+                    what = f"item {item_id!r}: {named}{error.what}"
+                    raise RequestError(what, where=where, why=error.why, mend=error.mend) from None
             raise
 
     def fitting(self, items: Values) -> tuple[Given | None, dict[str, str]]:
@@ -73,7 +77,7 @@ class ItemReader:
         while values:
             try:
                 return self._encoded(values), refused
-            except DataError:
+            except (DataError, RequestError):
                 for item_id in list(values):
                     try:
                         self.given({item_id: values[item_id]})
@@ -83,10 +87,10 @@ class ItemReader:
         return None, refused
 
     def _encoded(self, items: Values) -> Given:
-        """Raises DataError."""
+        """Raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
-        rows = self._bundle.encoder.encode_items(frame)
+        rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
         if len(rows) == 1:  # a row alone is summed in another order than among others: the vector is to be the same
             rows = rows.take(np.zeros(2, dtype=np.int64))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -94,3 +98,16 @@ class ItemReader:
         if not np.isfinite(vectors).all():
             raise DataError("the vector holds NaN or an infinity", mend="Look at this item's features")
         return Given(ids, frame, vectors)
+
+    def _encoded_singly(self, items: Values) -> SparseRows:
+        """As the encoder's `encode_items`, without its fixed costs, and in the order that it gives features in."""
+        encoder, schema = self._bundle.encoder, self._bundle.encoder.schema
+        parts = []
+        for item_id, values in items.items():
+            read = {name: value for name, value in values.items() if name in encoder.items.columns}
+            if schema.item_id in encoder.items.columns:
+                read[schema.item_id] = item_id
+            row = encoder.encode_item(read)
+            order = np.argsort(row.indices, kind="stable")
+            parts.append(SparseRows(row.indptr, row.indices[order], row.weights[order], row.n_features))
+        return SparseRows.below(parts)

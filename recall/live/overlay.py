@@ -15,7 +15,9 @@ from recall.features.sparse import Float32, Int64
 from recall.index.selection import Mask, Selection, UInt8
 
 _FIRST = 64  # rows that room is made for at first
-_KEPT = 64  # combinations of a filter and the tombstones that are kept
+_KEPT = 64  # selections for which is kept what is left of them
+_FEW = 256  # hidden rows that are excluded one by one: an index need not look up every row that it meets
+_NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class _Room:
@@ -82,7 +84,7 @@ class Overlay:
     refused: Mapping[str, str]
     _parts: tuple[pl.DataFrame, ...]  # of `items`; each is more than twice as long as the next
     _room: _Room
-    _within: dict[int, tuple[Selection, Selection]] = field(default_factory=dict)
+    _seen: dict[int, tuple[Selection, Selection, Int64]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, sequence: int, size: int, dim: int) -> "Overlay":
@@ -112,19 +114,28 @@ class Overlay:
         """Rows of the catalogue that are not hidden."""
         return ~self.hidden
 
-    def within(self, selection: Selection | None) -> Selection | None:
-        """The rows of a selection, or of all, that are not hidden; None for all. The same object again for the same one."""
+    def seen(self, selection: Selection | None) -> tuple[Selection | None, Int64]:
+        """What is left of a selection of rows, or of all, in the form that an index searches fastest.
+
+        Returns:
+            Rows to search within, None for all, and rows to exclude from those, int64. A selection of which little is hidden
+            is given back as it is, so that what an index keeps for it stays useful from one overlay to the next.
+        """
         if not self.hidden.count:
-            return selection
+            return selection, _NONE
         if selection is None:
-            return self.kept
-        known = self._within.get(id(selection))
+            return (None, self.hidden.rows) if self.hidden.count <= _FEW else (self.kept, _NONE)
+        known = self._seen.get(id(selection))
         if known is None:
-            if len(self._within) >= _KEPT:
-                self._within.clear()
+            if len(self._seen) >= _KEPT:
+                self._seen.clear()
             # the selection is kept beside the result, so that its id stays its own
-            known = self._within[id(selection)] = (selection, selection - self.hidden)
-        return known[1]
+            known = self._seen[id(selection)] = (selection, *self._seen_of(selection))
+        return known[1:]
+
+    def _seen_of(self, selection: Selection) -> tuple[Selection, Int64]:
+        common = selection & self.hidden
+        return (selection, common.rows) if common.count <= _FEW else (selection - common, _NONE)
 
     def changed(
         self,
@@ -176,7 +187,7 @@ class Overlay:
             alive=np.ones(self.count, dtype=bool),
             _parts=(self.items[living],) if self.count else (),
             _room=room,
-            _within={},
+            _seen={},
         )
 
 

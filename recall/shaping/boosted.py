@@ -45,7 +45,8 @@ def best_boosted(
         longest: no vector of the bundle is longer.
     """
     size, overlay = catalogue.index.size, catalogue.overlay
-    below, main = excluded[excluded < size], overlay.within(None if scope is None else scope.main)
+    main, hidden = overlay.seen(None if scope is None else scope.main)
+    below = np.concatenate([excluded[excluded < size], hidden])
     found = scan(catalogue.bundle.item_vectors, query, gains.main, n, below, main, longest)
     if not overlay.count:
         return found

@@ -164,8 +164,9 @@ class _Pool:
 
     def everything(self) -> Mask:
         overlay, scope = self._catalogue.overlay, self._scope
-        main = overlay.within(None if scope is None else scope.main)
+        main, hidden = overlay.seen(None if scope is None else scope.main)
         below = np.ones(self._catalogue.index.size, dtype=bool) if main is None else main.mask
+        below[hidden] = False
         given = overlay.alive if scope is None else overlay.alive & scope.given.mask
         rows = np.concatenate([below, given])
         rows[self._excluded] = False
@@ -205,7 +206,7 @@ class _Pool:
         if isinstance(channel, ListChannel):
             rows, scores = self._brought(channel)
         elif isinstance(channel, PopularChannel):
-            rows, scores = self._first(self._facets.popular(self._catalogue), depth)
+            rows, scores = self._first(self._facets.popular(self._catalogue, where), depth)
         else:
             assert isinstance(channel, LatestChannel)
             rows, scores = self._first(self._facets.latest(self._catalogue, channel.column, f"{where}/column"), depth)

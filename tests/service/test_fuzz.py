@@ -1,21 +1,38 @@
 """Requests made up from the OpenAPI document: only documented statuses, types and shapes come back."""
 
+from collections.abc import Iterator
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.service.serving import Server
+from tests.service.publishing import Shop
+from tests.service.serving import Server, serving
 
-OPERATIONS = [("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")]
+OPERATIONS = [
+    *(("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")),
+    *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
+]
+
+
+@pytest.fixture(scope="module")
+def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a shop of its own: items are changed here."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    own = shop.in_(folder / "bundles")
+    own.publish(seed=1)
+    with serving(own.root, folder / "server.log") as started:
+        started.wait()
+        yield started
 
 
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     [
         *((path, method, GenerationMode.POSITIVE) for path, method in OPERATIONS),
-        ("/v1/recommend", "POST", GenerationMode.NEGATIVE),  # the others have nothing to get wrong
+        *((path, "POST", GenerationMode.NEGATIVE) for path in ("/v1/recommend", "/v1/items:upsert")),  # others cannot go wrong
     ],
 )
 def test_answers_are_as_documented(server: Server, path: str, method: str, mode: GenerationMode) -> None:

@@ -37,6 +37,11 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
     }
     assert operations == {
         ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503"]),
+        ("/v1/items:upsert", "post"): (
+            "upsertItems",
+            ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"],
+        ),
+        ("/v1/items/{item_id}", "delete"): ("deleteItem", ["200", "409", "422", "500", "503", "507"]),
         ("/v1/info", "get"): ("getInfo", ["200", "503"]),
         ("/health/live", "get"): ("isLive", ["200"]),
         ("/health/ready", "get"): ("isReady", ["200", "503"]),
@@ -45,6 +50,9 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "RecommendRequest",
         "RecommendResponse",
         "Item",
+        "ItemsUpsert",
+        "ItemUpsert",
+        "Changed",
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),

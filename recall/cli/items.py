@@ -1,0 +1,85 @@
+"""`recall items` and `recall compact`: the catalogue of a root, while it is served."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+
+if TYPE_CHECKING:
+    from recall.live.following import Receipt
+
+Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
+Key = Annotated[str | None, typer.Option(help="A name for this change; what is sent again under it is not taken twice.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def upsert_items(
+    root: Root,
+    table: Annotated[Path, typer.Argument(help="The items, whole: .parquet or .csv with the id column and any features.")],
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
+    from recall.data.catalogue import listed
+    from recall.data.tables import read_table
+    from recall.recommender import Recommender
+    from recall.values import as_requested
+
+    recommender = Recommender.load(root, verify=False)
+    try:
+        column = recommender.bundle.encoder.schema.item_id
+        read = read_table(table)
+        items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
+        receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
+        _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)
+    finally:
+        recommender.close()
+
+
+def delete_items(
+    root: Root,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of items.")],
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Delete items from what is served now and from now on."""
+    from recall.recommender import Recommender
+
+    recommender = Recommender.load(root, verify=False)
+    try:
+        receipt = recommender.items.delete(ids, key)
+        unknown = len(set(ids)) - receipt.known
+        _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
+    finally:
+        recommender.close()
+
+
+def compact(root: Root, as_json: Json = False) -> None:
+    """Publish the items as they are now as a version of its own, so that live changes do not pile up over an old one."""
+    from recall.live.compaction import compact as publish_changes
+
+    with screen.stage("encode, index, compare, publish"):
+        report = publish_changes(root)
+    if report is None:
+        if as_json:
+            screen.show_json({"folder": None})
+        else:
+            typer.echo("nothing has changed since the live version")
+        return
+    counts = {"added": len(report.added), "removed": len(report.removed), "changed": len(report.changed), "kept": report.kept}
+    if as_json:
+        screen.show_json(
+            {"folder": str(report.folder), "version": report.manifest.version, "folded": report.manifest.folded, **counts}
+        )
+    else:
+        items = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        screen.show({"published": report.folder, "items": items, "changes up to": report.manifest.folded})
+
+
+def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
+    if as_json:
+        screen.show_json({"sequence": receipt.sequence, **counts})
+    else:
+        screen.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})

@@ -1,0 +1,74 @@
+"""Publishing a catalogue with its live changes as a version of its own, so that what lies over it stays small.
+
+The new version says up to which change it holds them; later ones are read from the journal on top of it, as those before
+were on top of the old one. So it may be killed at any point: either version gives the same answers.
+"""
+
+from pathlib import Path
+
+from recall.bundle.manifest import Manifest
+from recall.bundle.publish import locked, resolve, versions
+from recall.errors import BundleError, JournalError, PublishError
+from recall.live.journal import JOURNAL, Journal
+from recall.rebuild import RebuildReport, publish_items
+from recall.recommender import Recommender
+
+_LOCK = ".compacting"
+
+
+def compact(root: Path) -> RebuildReport | None:
+    """Publish the live version's model with the items as they are now, and let the journal forget what no version needs.
+
+    Args:
+        root: the folder of published versions.
+
+    Returns:
+        What was published; None when nothing has changed since the live version.
+
+    Raises:
+        PublishBusyError: another process does the same.
+        JournalError: the journal cannot be read, or a change does not fit the live version.
+        BundleError, ExportError, PublishError: as `rebuild`; what was live stays live.
+    """
+    folder = resolve(root)
+    with locked(root / _LOCK, 0.0, "another process is compacting"):
+        now = Recommender.load(folder, root=root, pause=None)  # the catalogue at one moment
+        try:
+            report = _published(now, root)
+        finally:
+            now.close()
+        prune(root)
+        return report
+
+
+def prune(root: Path) -> int:
+    """Let the journal forget what every version of a root holds, and give how many changes. Raises JournalError."""
+    held: list[int] = []
+    for version in versions(root):
+        try:
+            held.append(Manifest.read(version).folded)
+        except BundleError:
+            return 0  # nobody knows what a damaged one would need
+    lowest = min(held, default=0)
+    journal = Journal(root / JOURNAL)
+    try:
+        return journal.prune(lowest) if lowest else 0
+    finally:
+        journal.close()
+
+
+def _published(now: Recommender, root: Path) -> RebuildReport | None:
+    catalogue, manifest = now.items.current(), now.bundle.manifest
+    if catalogue.sequence == manifest.folded:
+        return None
+    for item_id, why in now.items.refused.items():
+        raise JournalError(
+            f"the last change of item {item_id!r} does not fit version {manifest.version}",
+            where=str(root / JOURNAL),
+            why=why,
+            mend="Give the item anew, or delete it",
+        )
+    items = catalogue.items()
+    if items.is_empty():
+        raise PublishError("every item was deleted", where=str(root), mend="A version holds at least one item: add some first")
+    return publish_items(now, items, root, manifest.sequence, catalogue.sequence)
