@@ -43,7 +43,8 @@ class Recommendations:
         user: whether the named user is stored, is not, or nobody was named.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
-        exact: whether these are surely the best items, or an approximate search found them.
+        exact: whether these are surely the best items, or an approximate search found them. Rules and channels are carried out
+            to the letter: with them it says whether the model's ranking that they were given is surely right.
         bundle: version of the bundle that answered.
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.

@@ -134,6 +134,8 @@ class Recommender:
     def explain(self, request: Request, item_id: str) -> Explanation:
         """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
 
+        The score is the model's, with the request's boosts; filters, rules and channels play no part in it.
+
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """

@@ -26,20 +26,17 @@ from pathlib import Path
 import faiss
 import numpy as np
 import numpy.typing as npt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from scripts.index.growth import grow
-from scripts.index.serving import certified, upsert_latency
+from index import contenders, worlds
+from index.figures import Figure, table
+from index.growth import grow
+from index.measure import Point, Truth, cheapest, in_turn, seconds_of
+from index.serving import certified, upsert_latency
+from index.streaming import Stream
+from report_sections import replace_section
 
 from recall.config import IndexConfig
 from recall.index.codes.index import CellIndex
 from recall.index.selection import Selection
-from scripts.index import contenders, worlds
-from scripts.index.figures import Figure, table
-from scripts.index.measure import Point, Truth, cheapest, in_turn, seconds_of
-from scripts.index.streaming import Stream
-from scripts.report_sections import replace_section
 
 N = 100
 TARGETS = (0.95, 0.99)
@@ -85,8 +82,9 @@ def main() -> int:
     for world in opened:
         about = world.about
         report.say(
-            f"| {world.name} | {len(world.items):,} | {world.items.shape[1]} | {about['length_p50']:.2f} / {about['length_p99']:.2f} "
-            f"/ {about['length_max']:.2f} | {about['directions_for_half']}, {about['directions_for_90']} |"
+            f"| {world.name} | {len(world.items):,} | {world.items.shape[1]} "
+            f"| {about['length_p50']:.2f} / {about['length_p99']:.2f} / {about['length_max']:.2f} "
+            f"| {about['directions_for_half']}, {about['directions_for_90']} |"
         )
     for world in opened:
         indexes = _compare(report, world, names, arguments.quick)
@@ -247,9 +245,8 @@ def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
     wrong = 0
     for world in opened:
         one = certified(world, IndexConfig(target=0.99, n=N, exact_up_to=0))
-        report.say(
-            f"| {world.name} | {one.chosen} | at least {one.lower:.4f} | {one.mean:.4f} ± {one.deviation:.4f} | {one.seconds:.0f} |"
-        )
+        fresh = f"{one.mean:.4f} ± {one.deviation:.4f}"
+        report.say(f"| {world.name} | {one.chosen} | at least {one.lower:.4f} | {fresh} | {one.seconds:.0f} |")
         wrong += one.mean + 2 * one.deviation < one.lower
     name = "tuned indexes whose recall on fresh users is significantly below their certificate"
     report.figures.append(Figure(name, wrong, 0, 0, "less", f"of {len(opened)}"))

@@ -144,7 +144,10 @@ class RecommendResponse(BaseModel):
     )
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
     sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
-    exact: bool = Field(description="Whether these are surely the best items, or an approximate search found them.")
+    exact: bool = Field(
+        description="Whether these are surely the best items, or an approximate search found them. "
+        "With rules and channels: whether the model's ranking that they were given is surely right."
+    )
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
     user_offset: float = Field(

@@ -122,6 +122,24 @@ def test_a_wrong_key_or_value_is_named_with_its_path(values: dict[str, Any], mes
     assert caught.value.where == "run.toml"
 
 
+@pytest.mark.parametrize(("boost", "near"), [("prize", "price"), ("prize=3", "price"), ("age", "year"), ("both", "")])
+def test_boosts_are_columns_of_items(boost: str, near: str) -> None:
+    values = {
+        "data": {"attributes": ["year"]},
+        "fields": {
+            "age": {"side": "user", "kind": "numeric"},
+            "cost": {"side": "item", "kind": "numeric", "column": "price"},
+            "kind": {"side": "item", "kind": "categorical"},
+            "both": {"side": "item", "kind": "cross", "of": ["kind", "kind2"]},
+            "kind2": {"side": "item", "kind": "categorical"},
+        },
+    }
+    known = ["price", "price=3", "year", "kind=a=b", "item_id=i1"]
+    assert parse_config({**values, "index": {"boosts": known}}).index.boosts == tuple(known)
+    with pytest.raises(ConfigError, match=f"index.boosts names '{boost}'.*{near}"):
+        parse_config({**values, "index": {"boosts": [*known, boost]}})
+
+
 @pytest.mark.parametrize(
     ("model", "dim"),
     [

@@ -22,7 +22,7 @@ class Attributes:
     """The columns of one catalogue, which never change. Threads share it."""
 
     def __init__(
-        self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], cache: SelectionCache | None = None
+        self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], lenient: bool = False
     ) -> None:
         """Columns that are read when they are needed; `of` takes a table that is there.
 
@@ -30,12 +30,13 @@ class Attributes:
             size: rows of the catalogue.
             forms: how each column is read, by its name; None for one that nothing can be compared with.
             read: gives a column, [size].
-            cache: for its selections; None gives it one of its own.
+            lenient: let text that is not of the kind it is compared as match nothing; else it refuses the filter.
         """
         self.size = size
         self._forms = forms
         self._read = read
-        self._cache = cache if cache is not None else SelectionCache()
+        self._lenient = lenient
+        self._cache = SelectionCache()
         self._columns: dict[tuple[str, Kind], Column] = {}
         self._opening = Lock()
 
@@ -47,13 +48,14 @@ class Attributes:
     def over(self, frame: pl.DataFrame) -> "Attributes":
         """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
 
-        A column with a value that is not of its kind is refused when it is opened.
+        Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
+        spoil no filter that the catalogue bears.
         """
 
         def read(name: str) -> pl.Series:
             return frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.String)
 
-        return Attributes(len(frame), self._forms, read)
+        return Attributes(len(frame), self._forms, read, lenient=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class Attributes:
                 if found is None:
                     form = self._forms[name]
                     assert form is not None  # `form` has refused it
-                    found = self._columns[name, kind] = Column.of(self._read(name), form, kind)
+                    found = self._columns[name, kind] = Column.of(self._read(name), form, kind, self._lenient)
         return found
 
     def _selected(self, clause: Clause) -> Selection:

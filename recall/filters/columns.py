@@ -37,14 +37,14 @@ class Column:
     entry_rows: npt.NDArray[np.int32] | None
 
     @staticmethod
-    def of(values: pl.Series, form: Form, kind: Kind) -> "Column":
-        """Read a series [n] as that form, with its values as a kind.
+    def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
+        """Read a series [n] as that form, with its values as a kind; see `coded`.
 
         Raises:
             DataError: it does not hold that.
         """
         if not form.bag:
-            found, codes = coded(values, kind)
+            found, codes = coded(values, kind, lenient)
             return Column(len(values), found, _narrow(codes, len(found)), None)
         lists = _lists(values, form.separator)
         lengths = lists.list.len().fill_null(0).to_numpy()
@@ -64,7 +64,7 @@ class Column:
 
     @cached_property
     def starts(self) -> Int64:
-        """int64 [d + 2]: entries of lesser codes than each, all of them in the end."""
+        """int64 [d + 2] or one more: entries of lesser codes than each, all of them in the end."""
         counts = np.bincount(self.entry_codes, minlength=len(self.values) + 1)
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 

@@ -103,16 +103,30 @@ def _as_floats(number: int | float) -> tuple[float, float]:
     )
 
 
-def coded(values: pl.Series, kind: Kind) -> tuple[Values, pl.Series]:
+def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values, pl.Series]:
     """The different values of a series and the code of each row, UInt32 [n].
+
+    Args:
+        values: [n].
+        kind: what they are compared as.
+        lenient: give text that is not of that kind a code above all others, which no range holds, and raise nothing.
 
     Raises:
         DataError: a value is not of that kind.
     """
-    keys, scale = _keys(values, kind)
+    unreadable = None
+    try:
+        keys, scale = _keys(values, kind)
+    except DataError:
+        if not lenient or values.dtype != pl.String:
+            raise
+        unreadable = pl.Series([one is not None and not _is(one, kind) for one in values], dtype=pl.Boolean)
+        keys, scale = _keys(values.set(unreadable, None), kind)
     distinct = keys.drop_nulls().unique().sort()
     places = distinct.to_frame("key").with_row_index("code", offset=1)
     codes = keys.to_frame("key").join(places, on="key", how="left", maintain_order="left")["code"].fill_null(0)
+    if unreadable is not None:
+        codes = codes.set(unreadable, len(distinct) + 1)
     rising = np.array(distinct.to_list(), dtype=StringDType()) if kind == "text" else distinct.to_numpy()
     return Values(rising, scale), codes
 
@@ -140,6 +154,15 @@ def nanoseconds_of(text: str) -> int:
     if value.tzinfo is not None:
         raise ValueError("a time of day with a zone")
     return nanoseconds(value)
+
+
+def _is(text: str, kind: Kind) -> bool:
+    """Whether a text can be read as that kind."""
+    try:
+        _keys(pl.Series([text]), kind)
+    except DataError:
+        return False
+    return True
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:

@@ -56,13 +56,13 @@ class Facets:
             return groups
         return self._given(overlay, ("groups", column), lambda: groups.extended(overlay.items[column], separator))
 
-    def popular(self, catalogue: Catalogue) -> tuple[Order, ...]:
+    def popular(self, catalogue: Catalogue, where: str) -> tuple[Order, ...]:
         """The bundle's rows and the overlay's by log(1 + training interactions), in parts.
 
         Raises:
             RequestError: the bundle knows of none.
         """
-        order = self._base(("popular", ""), self._by_counts)
+        order = self._base(("popular", ""), lambda: self._by_counts(where))
         overlay = catalogue.overlay
         if not overlay.ids:
             return (order,)
@@ -101,12 +101,12 @@ class Facets:
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, mend=nearest(column, self.columns))
 
-    def _by_counts(self) -> Order:
+    def _by_counts(self, where: str) -> Order:
         counts = self._bundle.counts()
         if counts is None or not counts.any():
             raise RequestError(
                 "this bundle does not know how often its items were met",
-                where="/channels",
+                where=where,
                 why="it was imported, or published by an older version",
                 mend="Leave the channel 'popular' out, or export again",
             )

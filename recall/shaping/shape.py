@@ -206,7 +206,7 @@ class _Pool:
         if isinstance(channel, ListChannel):
             rows, scores = self._brought(channel)
         elif isinstance(channel, PopularChannel):
-            rows, scores = self._first(self._facets.popular(self._catalogue), depth)
+            rows, scores = self._first(self._facets.popular(self._catalogue, where), depth)
         else:
             assert isinstance(channel, LatestChannel)
             rows, scores = self._first(self._facets.latest(self._catalogue, channel.column, f"{where}/column"), depth)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index.contenders import Contender
 from recall.index.engine import brute_force
-from scripts.index.contenders import Contender
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

@@ -236,6 +236,20 @@ def test_further_items_with_values_of_another_kind_are_refused() -> None:
     assert ATTRIBUTES.over(pl.DataFrame({"elsewhere": [1]})).select(parse({"price": {"missing": True}})).count == 1
 
 
+def test_text_of_further_items_that_cannot_be_read_matches_nothing() -> None:
+    column = ["1", "soon", None, "2026-03-05", "2.5", "nan"]
+    others = ATTRIBUTES.over(pl.DataFrame({"written": column, "code": column}))
+    for filter_, rows in (
+        ({"code": {"gte": 0}}, [0, 4]),
+        ({"code": {"lt": 2}}, [0]),
+        ({"code": {"missing": True}}, [2]),
+        ({"not": {"code": {"gte": 0}}}, [1, 2, 3, 5]),
+        ({"available": {"from": "written"}}, [2]),
+        ({"available": {"until": "written"}}, [2, 3]),
+    ):
+        assert others.select(parse(filter_), NOW).rows.tolist() == rows
+
+
 def test_threads_share_a_catalogue() -> None:
     filters = [{"price": {"gt": bound}} for bound in (0, 1, 2, 5)] + [{"tags": {"any": ["red"]}}, {"category": "hats"}]
     expected = [selected(one, PLAIN, NOW) for one in filters]

@@ -1,5 +1,6 @@
 """Catalogues with columns to shape answers by, some of them changed since they were published."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def write_tables(folder: Path) -> None:
     ).write_parquet(folder / "interactions.parquet")
 
 
-@pytest.fixture(scope="session", params=["exact", "ivf"])
+@pytest.fixture(scope="session", params=["exact", "ivf", "cells"])
 def shaped_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published with an index of each kind; nothing is to be changed in it."""
     folder = tmp_path_factory.mktemp("shaped")
@@ -66,7 +67,6 @@ def shaped_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session", params=["as published", "changed"])
 def shop(request: pytest.FixtureRequest, shaped_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recommender]:
     """The published catalogue, and one in which items were added, replaced and deleted since."""
-    import shutil
 
     root = shaped_root
     if request.param == "changed":

@@ -1,7 +1,9 @@
 """Answers with boosts, channels and rules against the whole ranking of the catalogue, sorted and shaped word by word."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from recall.answer import Recommendations
 from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
 from recall.channels.merging import Source
-from recall.errors import RequestError
+from recall.errors import DataError, RequestError
+from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.rules.diversity import Diversify
@@ -20,6 +23,7 @@ from recall.rules.kinds import AnyRule
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
 from tests.rules.worlds import World, defined
+from tests.shaping.conftest import write_tables
 
 unchanged = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -309,3 +313,38 @@ def test_a_prediction_is_the_models_own(shop: Recommender, request_: Request, wh
     with pytest.raises(RequestError, match="the model's own") as raised:
         shop.predict([(request_, "i3")])
     assert raised.value.where == where
+
+
+def test_an_older_bundle_does_not_know_what_is_popular() -> None:
+    golden = Recommender.load(Path(__file__).parents[1] / "golden" / "bundle_v2_fm")
+    with pytest.raises(RequestError, match="how often its items were met") as raised:
+        golden.recommend(Request(channels=Channels([ModelChannel(), PopularChannel()])))
+    assert raised.value.where == "/channels/lists/1"
+    assert golden.recommend(Request(n=3, rules=[Quota("maker", 1)])).items
+    golden.close()
+
+
+def test_a_rebuild_keeps_boosts_and_refuses_what_holds_no_numbers(shaped_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shaped_root, tmp_path / "root"))
+    write_tables(tmp_path)
+    before = Recommender.load(root)
+    rebuild(root, tmp_path / "items.csv", root)
+    after = Recommender.load(root)
+    request = Request("u1", n=20, boosts={"margin": 2.0, "tags=t2": 0.5})
+    assert after.bundle.manifest.sequence == before.bundle.manifest.sequence + 1
+    assert after.recommend(request).items == before.recommend(request).items
+    before.close()
+    after.close()
+    text = (tmp_path / "items.csv").read_text()
+    (tmp_path / "items.csv").write_text(
+        text.replace("margin", "other").replace("released", "margin").replace("other", "released")
+    )
+    with pytest.raises(DataError, match="no number") as raised:
+        rebuild(root, tmp_path / "items.csv", root)
+    assert "margin" in raised.value.where
+
+
+def test_text_that_says_numbers_is_numbers_where_it_is_boosted(shop: Recommender) -> None:
+    items = catalogue(shop)
+    assert items["margin"].dtype == pl.Float64
+    assert items["series"].dtype == pl.String

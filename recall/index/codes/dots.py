@@ -3,7 +3,8 @@
 
 Codes lie in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill one
 AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
-component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside the 16 bits that AVX2 adds in.
+component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside the 16 bits that AVX2 adds in. Two blocks are
+gone through side by side: sums of one wait for each other, those of four fill the time.
 
 The instructions are chosen when the code is compiled, for the processor that compiles it; numba keeps machine code apart
 by processor. Whoever changes this file must also touch kernels.py, by which numba tells whether what it kept is old.
@@ -32,33 +33,39 @@ def host_tier() -> Tier:
     return "avx2" if features.get("avx2") else "plain"
 
 
-def make_block(tier: Tier) -> Any:
-    """An intrinsic that scores sixteen items.
+def make_pair(tier: Tier) -> Any:
+    """An intrinsic that scores the items of two blocks.
 
-    `block(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of uint8 [groups, 16, 4]
-    codes, of int8 [groups, 2, 4] high and low bytes of the query, of float32 [16] scales and of float32 [16] where scores go.
+    `pair(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of uint8 [2, groups, 16, 4]
+    codes, of int8 [groups, 2, 4] high and low bytes of the query, of float32 [32] scales and of float32 [32] where scores go.
     With d = factor * (64 high + low products - shift), it writes d * scale and gives a mask of the items for which
     (d + slack) * scale >= least.
     """
 
     @intrinsic
-    def block(_, codes, words, groups, shift, factor, slack, scales, least, out):
+    def pair(_, codes, words, groups, shift, factor, slack, scales, least, out):
         whole, real, address = types.int32, types.float32, types.intp
         return address(address, address, address, whole, real, real, address, real, address), generate
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
         codes, words, groups, shift, factor, slack, scales, least, out = args
-        high, low = _products(builder, codes, words, groups, tier)
-        exact = builder.add(builder.shl(high, _all(_INTS, 6)), low)
-        dots = builder.sitofp(builder.sub(exact, _splat(builder, shift, _INTS)), _FLOATS)
-        dots = builder.fmul(dots, _splat(builder, factor, _FLOATS))
-        scale = builder.load(builder.inttoptr(scales, _FLOATS.as_pointer()), align=4)
-        builder.store(builder.fmul(dots, scale), builder.inttoptr(out, _FLOATS.as_pointer()), align=4)
-        above = builder.fmul(builder.fadd(dots, _splat(builder, slack, _FLOATS)), scale)
-        mask = builder.fcmp_ordered(">=", above, _splat(builder, least, _FLOATS))
-        return builder.zext(builder.bitcast(mask, _I16), _I64)
+        masks = []
+        for number, (high, low) in enumerate(_products(builder, codes, words, groups, tier)):
+            exact = builder.add(builder.shl(high, _all(_INTS, 6)), low)
+            dots = builder.sitofp(builder.sub(exact, _splat(builder, shift, _INTS)), _FLOATS)
+            dots = builder.fmul(dots, _splat(builder, factor, _FLOATS))
+            of_scales, to = (
+                builder.gep(builder.inttoptr(start, _FLOATS.as_pointer()), [ir.Constant(_I64, number)])
+                for start in (scales, out)
+            )
+            scale = builder.load(of_scales, align=4)
+            builder.store(builder.fmul(dots, scale), to, align=4)
+            above = builder.fmul(builder.fadd(dots, _splat(builder, slack, _FLOATS)), scale)
+            mask = builder.fcmp_ordered(">=", above, _splat(builder, least, _FLOATS))
+            masks.append(builder.zext(builder.bitcast(mask, _I16), _I64))
+        return builder.or_(masks[0], builder.shl(masks[1], ir.Constant(_I64, LANES)))
 
-    return block
+    return pair
 
 
 @intrinsic
@@ -105,29 +112,28 @@ def prefetch(_, address):
     return types.intp(types.intp), generate
 
 
-def _products(builder: Any, codes: Any, words: Any, groups: Any, tier: Tier) -> tuple[Any, Any]:
-    """Products of sixteen codes with the query's high and with its low bytes, int32 each."""
-    items = builder.inttoptr(codes, _BYTES.as_pointer())
+def _products(builder: Any, codes: Any, words: Any, groups: Any, tier: Tier) -> list[tuple[Any, Any]]:
+    """Products of the codes of two blocks with the query's high and with its low bytes, int32 each."""
+    first = builder.inttoptr(codes, _BYTES.as_pointer())
+    items = (first, builder.gep(first, [groups]))
     query = builder.inttoptr(words, _I32.as_pointer())
     before, loop, after = builder.block, builder.append_basic_block("group"), builder.append_basic_block("groups.end")
     builder.branch(loop)
     builder.position_at_end(loop)
-    group, high, low = builder.phi(_I64), builder.phi(_INTS), builder.phi(_INTS)
+    group, sums = builder.phi(_I64), [builder.phi(_INTS) for _ in range(4)]
     group.add_incoming(ir.Constant(_I64, 0), before)
-    high.add_incoming(_all(_INTS, 0), before)
-    low.add_incoming(_all(_INTS, 0), before)
-    loaded = builder.load(builder.gep(items, [group]), align=1)
     twice = builder.shl(group, ir.Constant(_I64, 1))
-    of_high = builder.load(builder.gep(query, [twice]), align=4)
-    of_low = builder.load(builder.gep(query, [builder.add(twice, ir.Constant(_I64, 1))]), align=4)
-    more_high, more_low = _DOTS[tier](builder, high, loaded, of_high), _DOTS[tier](builder, low, loaded, of_low)
+    parts = [builder.load(builder.gep(query, [place]), align=4) for place in (twice, builder.add(twice, ir.Constant(_I64, 1)))]
+    loaded = [builder.load(builder.gep(start, [group]), align=1) for start in items]
+    more = [_DOTS[tier](builder, sums[at], loaded[at // 2], parts[at % 2]) for at in range(4)]
     following = builder.add(group, ir.Constant(_I64, 1))
     group.add_incoming(following, builder.block)
-    high.add_incoming(more_high, builder.block)
-    low.add_incoming(more_low, builder.block)
+    for total, next_ in zip(sums, more, strict=True):
+        total.add_incoming(_all(_INTS, 0), before)
+        total.add_incoming(next_, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
     builder.position_at_end(after)
-    return more_high, more_low
+    return [(more[0], more[1]), (more[2], more[3])]
 
 
 def _dot_vnni(builder: Any, total: Any, items: Any, query: Any) -> Any:

@@ -143,7 +143,7 @@ class CellIndex:
         """Map a file that `write` wrote. Raises IndexFileError when it is another, or over other vectors."""
         dim = vectors.shape[1]
         cells, blocks, groups = int(params["cells"]), int(params["blocks"]), -(-dim // 4)
-        cell_blocks = -(-cells // LANES)
+        cell_blocks = 2 * -(-cells // (2 * LANES))
         floats = {"basis": (dim, 4 * groups), "scales": (LANES * blocks,)}
         floats |= dict.fromkeys(("centre_scales", "spreads", "radii"), (LANES * cell_blocks,))
         ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
@@ -212,7 +212,7 @@ class CellIndex:
         """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
         codes = self.codes
         filled = int(np.count_nonzero(codes.rows >= 0))
-        if filled != self.size or int(codes.starts[-1]) != len(codes.codes):
+        if filled != self.size or int(codes.starts[-1]) != len(codes.codes) - 1:
             raise IndexFileError(
                 f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
             )
@@ -242,8 +242,8 @@ def cells_for(size: int) -> int:
 def _alone(narrow: Narrow) -> tuple[Any, ...]:
     """All blocks as one cell that is always looked into."""
     groups = narrow.codes.shape[1]
-    starts = np.array([0, len(narrow.codes)], dtype=np.int32)
-    spreads, radii = np.zeros(LANES, dtype=np.float32), np.full(LANES, -np.inf, dtype=np.float32)
+    starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
+    spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)
     spreads[0], radii[0] = 1.0, CERTAIN
-    centre = np.zeros((1, groups, LANES), dtype=np.int32)
-    return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(LANES, dtype=np.float32), spreads, radii
+    centre = np.zeros((2, groups, LANES), dtype=np.int32)
+    return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(2 * LANES, dtype=np.float32), spreads, radii

@@ -13,10 +13,12 @@ import numba
 import numpy as np
 from numba import float32, int32, int64, types, uint8
 
-from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_block, prefetch
+from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
 
+_PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
+_SOON = 8  # blocks ahead, whose rows are asked for where rows decide
 _AHEAD = 8192  # bytes of the next cell that are asked for
 
 
@@ -29,7 +31,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     given = None if signature is None else [signature]
     try:
-        return numba.njit(given, cache=True, forceinline=given is None, **options)(function)
+        return numba.njit(given, cache=True, **options)(function)
     except RuntimeError:  # numba found no folder to keep it in
         return numba.njit(given, **options)(function)
 
@@ -51,10 +53,11 @@ _CALLED = {
 }
 
 
-block = make_block(host_tier())
+pair = make_pair(host_tier())
 
 # Everything below is typed by numba at its first call. Arrays, as in `Codes`:
 #   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
+# The last block is empty: blocks are looked at in pairs.
 #   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
 
 
@@ -157,31 +160,40 @@ def scan(
     """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full."""
     shift, factor, slack = of_query
     groups = codes.shape[1]
-    room = len(lower) - LANES
+    room = len(lower) - _PAIR
     of_block, at_codes, at_scales = 4 * LANES * groups, codes.ctypes.data, scales.ctypes.data
     at_words, at_out = words.ctypes.data, out.ctypes.data
-    for number in range(first, last):
-        mask = block(
+    chosen = len(bits) > 0 or len(excluded) > 0
+    for number in range(first, last, 2):
+        if chosen:
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON, last))
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON + 1, last))
+        mask = pair(
             at_codes + number * of_block, at_words, groups, shift, factor, slack, at_scales + 4 * LANES * number, least, at_out
         )
+        if number + 1 == last:
+            mask &= _ONE
         while mask:
             lane = lowest_bit(mask)
             mask &= mask - 1
             place = LANES * number + lane
-            row = rows[place]
-            if row < 0 or (len(bits) and not bits[row >> 3] >> (row & 7) & 1):
+            if scales[place] == 0.0:  # a block that is not full
                 continue
-            if len(excluded):
-                at = np.searchsorted(excluded, row)
-                if at < len(excluded) and excluded[at] == row:
+            if chosen:  # rows lie apart: looked up only where they decide
+                row = rows[place]
+                if len(bits) and not bits[row >> 3] >> (row & 7) & 1:
                     continue
+                if len(excluded):
+                    at = np.searchsorted(excluded, row)
+                    if at < len(excluded) and excluded[at] == row:
+                        continue
             margin = slack * scales[place]
             lower[count], upper[count], places[count] = out[lane] - margin, out[lane] + margin, place
             count += 1
         if count > room:
             count, least = keep(lower, upper, places, count, n, spare)
             if count > room - (room >> 2):
-                return number + 1, count, least
+                return min(number + 2, last), count, least
     return last, count, least
 
 
@@ -190,9 +202,9 @@ def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
     """What the best item of each cell is taken to score at most: float32 [16 blocks of centres]."""
     shift, factor, slack = of_query
     groups = codes.shape[1]
-    for number in range(len(codes)):
+    for number in range(0, len(codes), 2):
         start = LANES * number
-        block(
+        pair(
             codes.ctypes.data + 4 * start * groups,
             words.ctypes.data,
             groups,
@@ -203,7 +215,7 @@ def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
             np.float32(0.0),
             bounds.ctypes.data + 4 * start,
         )
-        for at in range(start, start + LANES):
+        for at in range(start, start + _PAIR):
             bounds[at] += slack * scales[at] + min(effort * spreads[at], radii[at])
 
 
@@ -314,10 +326,10 @@ def search(
     words = np.zeros(2 * groups, dtype=np.int32)
     shift, factor, error = encode(query, basis, words)
     of_query = (shift, factor, np.float32(rho + error * reach + rounding))
-    room = max(4 * n, 256) + LANES
+    room = max(4 * n, 256) + _PAIR
     lower, upper, spare = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     places = np.empty(room, np.int64)
-    out = np.empty(LANES, np.float32)
+    out = np.empty(_PAIR, np.float32)
     count, least = 0, np.float32(-np.inf)
     bounds = np.empty(LANES * len(centres), dtype=np.float32)
     bounds_of(words, of_query, centres, centre_scales, spreads, radii, effort, bounds)
@@ -385,8 +397,8 @@ def search_together(
     Returns (rows int64 [q, n], scores float32 [q, n], done bool [q]): a query whose ties fill its buffers is not done.
     """
     rho, reach, rounding = limits
-    total, blocks, groups = len(queries), len(codes), codes.shape[1]
-    room = max(4 * n, 256) + LANES
+    total, blocks, groups = len(queries), len(codes) - 1, codes.shape[1]
+    room = max(4 * n, 256) + _PAIR
     words = np.zeros((total, 2 * groups), dtype=np.int32)
     shifts, factors, slacks = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(total, np.float32)
     for at in range(total):
@@ -394,7 +406,7 @@ def search_together(
         slacks[at] = rho + error * reach + rounding
     lower, upper = np.empty((total, room), np.float32), np.empty((total, room), np.float32)
     places = np.empty((total, room), np.int64)
-    spare, out = np.empty(room, np.float32), np.empty(LANES, np.float32)
+    spare, out = np.empty(room, np.float32), np.empty(_PAIR, np.float32)
     counts, least = np.zeros(total, np.int64), np.full(total, np.float32(-np.inf), np.float32)
     done = np.ones(total, np.bool_)
     everything = np.empty(0, dtype=np.uint8)
@@ -426,7 +438,7 @@ def search_together(
 def narrowed(codes, scales, rows, bits, count):
     """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
     groups = codes.shape[1]
-    blocks = (count + LANES - 1) // LANES
+    blocks = (count + LANES - 1) // LANES + 1
     of_codes = np.zeros((blocks, groups, LANES), dtype=np.int32)
     of_scales, of_rows = np.zeros(LANES * blocks, dtype=np.float32), np.full(LANES * blocks, -1, dtype=np.int32)
     to = 0

@@ -12,7 +12,7 @@ from recall.index.selection import Selection
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Narrow:
-    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32 [16 blocks], rows int32 [16 blocks]."""
+    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
 
     codes: Int32
     scales: Float32

@@ -48,14 +48,14 @@ class Codes:
 
     Attributes:
         basis: float32 [dim, 4 groups], turns a query; columns beyond dim are zero.
-        codes: int32 [blocks, groups, 16], four codes in each, unsigned with 128 added.
+        codes: int32 [blocks, groups, 16], four codes in each, unsigned with 128 added; the last block is empty.
         scales: float32 [16 blocks], 0 where a block is not full.
         rows: int32 [16 blocks], -1 where a block is not full.
-        starts: int32 [cells + 1], the first block of each cell, and how many blocks there are.
-        centres: int32 [ceil(cells / 16), groups, 16], codes of the cells' means.
-        centre_scales: float32 [16 ceil(cells / 16)].
-        spreads: float32 [16 ceil(cells / 16)], the root mean square distance of a cell's members from its centre, as turned.
-        radii: float32 [16 ceil(cells / 16)], the largest such distance; -inf where there is no cell.
+        starts: int32 [cells + 1], the first block of each cell, and the empty one.
+        centres: int32 [2 ceil(cells / 32), groups, 16], codes of the cells' means.
+        centre_scales: float32 [32 ceil(cells / 32)].
+        spreads: float32 [32 ceil(cells / 32)], the root mean square distance of a cell's members from its centre, as turned.
+        radii: float32 [32 ceil(cells / 32)], the largest such distance; -inf where there is no cell.
         limits: of the error.
         magnitude: a power of two that vectors were divided by before all else.
     """
@@ -101,7 +101,7 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
     place[order] = np.arange(size) - np.repeat(first[:-1] - LANES * starts[:-1], counts)
 
     groups = -(-dim // 4)
-    codes = np.full((LANES * int(starts[-1]), groups, 4), _SIGNS, dtype=np.uint8)
+    codes = np.full((LANES * (int(starts[-1]) + 1), groups, 4), _SIGNS, dtype=np.uint8)
     scales, rows = np.zeros(len(codes), dtype=np.float32), np.full(len(codes), -1, dtype=np.int32)
     rows[place] = np.arange(size)
     sums = np.zeros((cells, dim))
@@ -123,7 +123,7 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
     spreads = np.sqrt(spreads / np.maximum(counts, 1))
     radii[counts == 0] = -np.inf
     centre_codes, centre_scale, rho, far = _rounded(means)
-    centres = np.full((-(-cells // LANES) * LANES, groups, 4), _SIGNS, dtype=np.uint8)
+    centres = np.full((-(-cells // (2 * LANES)) * 2 * LANES, groups, 4), _SIGNS, dtype=np.uint8)
     centres.reshape(len(centres), -1)[:cells, :dim] = centre_codes
     basis = np.zeros((dim, 4 * groups), dtype=np.float32)
     basis[:, :dim] = back

@@ -6,7 +6,7 @@ import pytest
 from llvmlite import binding
 from numba import types
 
-from recall.index.codes.dots import host_tier, lane_sums, lowest_bit, make_block
+from recall.index.codes.dots import host_tier, lane_sums, lowest_bit, make_pair
 
 FEATURES = binding.get_host_cpu_features()
 CAN = {"vnni": host_tier() == "vnni", "avx2": bool(FEATURES.get("avx2")), "plain": True}
@@ -14,18 +14,18 @@ TIERS = [tier for tier, possible in CAN.items() if possible]
 
 
 def compiled(tier: str):
-    block = make_block(tier)
+    pair = make_pair(tier)
     address, whole, real = types.intp, types.int32, types.float32
 
     @numba.njit([address(address, address, address, whole, real, real, address, real, address)])
     def call(codes, words, groups, shift, factor, slack, scales, least, out):
-        return block(codes, words, groups, shift, factor, slack, scales, least, out)
+        return pair(codes, words, groups, shift, factor, slack, scales, least, out)
 
     return call
 
 
 @pytest.fixture(scope="module", params=TIERS)
-def block(request: pytest.FixtureRequest):
+def pair(request: pytest.FixtureRequest):
     return compiled(request.param)
 
 
@@ -35,20 +35,20 @@ def test_this_machine_has_a_tier() -> None:
 
 @pytest.mark.parametrize("groups", [1, 2, 17, 33])
 @pytest.mark.parametrize("extreme", [False, True])
-def test_sixteen_items_are_scored_at_once(block, groups: int, extreme: bool) -> None:
+def test_the_items_of_two_blocks_are_scored_at_once(pair, groups: int, extreme: bool) -> None:
     rng = np.random.default_rng(groups)
-    codes = rng.integers(0, 256, (groups, 16, 4), dtype=np.uint8)
+    codes = rng.integers(0, 256, (2, groups, 16, 4), dtype=np.uint8)
     parts = rng.integers(-64, 64, (groups, 2, 4)).astype(np.int8)
     if extreme:  # nothing may be cut off, not even where all products are as large as they get
         codes[:], parts[:] = 255, -64
-    scales = rng.random(16, dtype=np.float32)
-    out = np.empty(16, dtype=np.float32)
+    scales = rng.random(32, dtype=np.float32)
+    out = np.empty(32, dtype=np.float32)
     query = 64 * parts[:, 0].astype(np.int64) + parts[:, 1]
-    products = np.einsum("gij,gj->i", codes.astype(np.int64), query)
+    products = np.einsum("bgij,gj->bi", codes.astype(np.int64), query).ravel()
     shift, factor, slack = np.int32(1000), np.float32(1e-4), np.float32(0.5)
     expected = (products - 1000) * 1e-4 * scales
     least = np.float32(np.median((expected / scales + 0.5) * scales))
-    mask = block(*_addresses(codes, parts), groups, shift, factor, slack, *_addresses(scales), least, *_addresses(out))
+    mask = pair(*_addresses(codes, parts), groups, shift, factor, slack, *_addresses(scales), least, *_addresses(out))
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     above = (np.float32(1e-4) * (products - 1000).astype(np.float32) + slack) * scales >= least
     assert mask == sum(1 << lane for lane in np.flatnonzero(above))
@@ -56,11 +56,11 @@ def test_sixteen_items_are_scored_at_once(block, groups: int, extreme: bool) -> 
 
 def test_tiers_give_the_same_bits() -> None:
     rng = np.random.default_rng(3)
-    codes = rng.integers(0, 256, (9, 16, 4), dtype=np.uint8)
+    codes = rng.integers(0, 256, (2, 9, 16, 4), dtype=np.uint8)
     parts = rng.integers(-64, 64, (9, 2, 4)).astype(np.int8)
-    scales, outs = rng.random(16, dtype=np.float32), []
+    scales, outs = rng.random(32, dtype=np.float32), []
     for tier in TIERS:
-        out = np.empty(16, dtype=np.float32)
+        out = np.empty(32, dtype=np.float32)
         at = (*_addresses(codes, parts), 9, np.int32(5), np.float32(0.1), np.float32(0), *_addresses(scales))
         compiled(tier)(*at, np.float32(0), *_addresses(out))
         outs.append(out)

@@ -1,0 +1,130 @@
+"""What users of the index meet: a certificate that holds on users it never saw, and an item that is served once it is given."""
+
+import http.client
+import json
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import benchmark_service
+import numpy as np
+from recall.index.tuning import tune
+from recall.index.users import Users
+
+from index.figures import Figure
+from index.worlds import World
+from recall.config import IndexConfig
+from recall.index.calibration import shares_found
+from recall.recommender import Recommender
+
+_FRESH = 3000
+_ITEMS = 20_000
+_BETWEEN = 0.004  # seconds between two requests of the load
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A tuned index, and what users it never met find with it.
+
+    Attributes:
+        chosen: its name.
+        lower: what its certificate says it finds at least.
+        mean, deviation: what fresh users find, and the standard error of that mean.
+        seconds: that tuning took.
+    """
+
+    chosen: str
+    lower: float
+    mean: float
+    deviation: float
+    seconds: float
+
+
+def certified(world: World, config: IndexConfig) -> Certified:
+    """Tune on one half of a world's users, and try what was chosen on the other."""
+    half = len(world.users) // 2
+    began = time.perf_counter()
+    tuning = tune(world.items, Users.split(np.asarray(world.users[:half]), 0), config, 0, 2)
+    seconds = time.perf_counter() - began
+    fresh = np.ascontiguousarray(world.users[half : half + _FRESH])
+    shares = shares_found(tuning.index, world.items, fresh, config.n)
+    deviation = float(shares.std() / math.sqrt(len(shares)))
+    return Certified(tuning.name, tuning.bound.lower, float(shares.mean()), deviation, seconds)
+
+
+def upsert_latency(seconds: float) -> Figure:
+    """From an upsert that one process has acknowledged to the first answer of a busy server that holds the item: p99."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
+        root = benchmark_service.build(Path(scratch), _ITEMS, 32, 0)
+        writer = Recommender.load(root)
+        with benchmark_service.server(root) as (port, _), _load(port) as sent:
+            waits = list(_waits(writer, port, seconds))
+            rate = sent() / seconds
+        writer.close()
+    note = (
+        f"{len(waits)} upserts by another process while {rate:.0f} requests a second were answered; "
+        f"median {np.median(waits) * 1e3:.0f} ms"
+    )
+    name = "upsert: acknowledged to served, p99, under load, seconds"
+    return Figure(name, float(np.quantile(waits, 0.99)), 1.0, 0.05, "less", note)
+
+
+def _waits(writer: Recommender, port: int, seconds: float) -> Iterator[float]:
+    source = writer.bundle.item(0).to_dicts()[0]
+    features = {name: value for name, value in source.items() if name != writer.bundle.encoder.schema.item_id}
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    until, number = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        number += 1
+        item_id = f"new-{number}"
+        writer.items.upsert({item_id: features})
+        acknowledged = time.perf_counter()
+        while not _ask(connection, {"allow": [item_id], "n": 1})["items"]:
+            pass
+        yield time.perf_counter() - acknowledged
+
+
+@contextmanager
+def _load(port: int) -> Iterator["Sent"]:
+    stop = threading.Event()
+    sent = Sent()
+
+    def send() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while not stop.is_set():
+            _ask(connection, {"features": {"age": 30}, "n": 100})
+            sent.count += 1
+            time.sleep(_BETWEEN)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Sent:
+    """How many requests were answered."""
+
+    count = 0
+
+    def __call__(self) -> int:
+        """The number so far."""
+        return self.count
+
+
+def _ask(connection: http.client.HTTPConnection, body: dict[str, object]) -> dict[str, list[object]]:
+    connection.request("POST", "/v1/recommend", json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"the server answered {answer.status}: {text[:300]!r}")
+    found: dict[str, list[object]] = json.loads(text)
+    return found
