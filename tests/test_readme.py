@@ -18,5 +18,15 @@ def test_the_configuration_that_is_shown_is_one():
 
 
 def test_the_tour_is_marked_to_be_run():
-    assert [language for language, _ in blocks(README)] == ["bash", "bash", "bash", "python", "python", "python", "bash"]
+    assert [language for language, _ in blocks(README)] == [
+        "bash",
+        "bash",
+        "bash",
+        "python",
+        "python",
+        "python",
+        "bash",
+        "bash",
+        "python",
+    ]
     assert "recall train" in blocks(README)[0][1]

@@ -295,3 +295,18 @@ def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, l
     assert set(live.items.refused) == {"tags"}
     assert "i2" in scores_of(live.recommend(EVERYTHING))
     assert load_bundle(root).manifest.folded == 0
+
+
+def test_filters_and_allow_lists_hold_for_changed_items(live: Recommender) -> None:
+    cheap = {"price": {"lt": 10.0}}
+    before = scores_of(live.recommend(Request("u1", n=1000, exclude_seen=False, filter=cheap)))
+    live.items.upsert({"near": {"price": 5.0}, "dear": {"price": 500.0}, "i1": {"price": 90.0}, "i9": {"price": 3.0}})
+    live.items.delete(["i3"])
+    after = scores_of(live.recommend(Request("u1", n=1000, exclude_seen=False, filter=cheap)))
+    assert {"i1", "i3"} <= set(before)
+    assert set(after) == set(before) - {"i1", "i3"} | {"near", "i9"}
+    allowed = live.recommend(Request("u1", n=1000, exclude_seen=False, allow=["near", "dear", "i1", "i3", "i4"]))
+    assert set(scores_of(allowed)) == {"near", "dear", "i1", "i4"}
+    assert allowed.exact
+    both = live.recommend(Request("u1", n=1000, exclude_seen=False, filter=cheap, allow=["near", "dear", "i1"]))
+    assert set(scores_of(both)) == {"near"}
