@@ -38,12 +38,11 @@ def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
     opened = max(one["opened"] for one in found)
     own = max(one["own"] for one in found)
     name = f"{len(world.items):,} items"
+    memory = f"{name}: memory of its own that another process takes, share of the index"
     note = f"{own / 1e6:.1f} MB of its own after {_SEARCHES} searches, and {mapped / 1e6:.0f} MB that all share"
     return [
         Figure(f"{name}: seconds until a mapped index can be asked", opened, 0.01, 0.005, "less"),
-        Figure(
-            f"{name}: memory of its own that another process takes, share of the index", own / mapped, 0.02, 0.01, "less", note
-        ),
+        Figure(memory, own / mapped, 0.02, 0.01, "less", note),
     ]
 
 
