@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recall.answer import Prediction, Recommendations, ScoredItem
+    from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
     from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
     from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
@@ -40,6 +40,7 @@ __all__ = [
     "Contribution",
     "DataError",
     "Dedupe",
+    "Degraded",
     "Diversify",
     "Explanation",
     "ExportError",
@@ -71,7 +72,7 @@ __all__ = [
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
     "recall.explanation": ("Contribution", "Explanation"),
-    "recall.answer": ("Prediction", "Recommendations", "ScoredItem"),
+    "recall.answer": ("Degraded", "Prediction", "Recommendations", "ScoredItem"),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
     "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),

@@ -34,6 +34,18 @@ class Prediction(NamedTuple):
     probability: float | None
 
 
+class Degraded(NamedTuple):
+    """What an answer had to do without, or with less of.
+
+    Attributes:
+        part: of the service, in one word: "items" when later changes of items are not known.
+        reason: why, in a sentence.
+    """
+
+    part: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendations:
     """The answer to one request.
@@ -48,6 +60,7 @@ class Recommendations:
         bundle: version of the bundle that answered.
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
+        degraded: what the answer had to do without; empty when all is well.
     """
 
     items: tuple[ScoredItem, ...]
@@ -58,3 +71,4 @@ class Recommendations:
     bundle: str
     sequence: int
     user_offset: float
+    degraded: tuple[Degraded, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recall.answer import Prediction, Recommendations, ScoredItem
+from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.eligibility import Eligibility
@@ -203,17 +203,22 @@ class Recommender:
 
     def _answer(self, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
         items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905
-        behind = (f"later changes of items are not known: {catalogue.trouble}",) if catalogue.trouble else ()
         return Recommendations(
             items=tuple(map(ScoredItem._make, items)),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings + found.warnings + behind,
+            warnings=prepared.warnings + found.warnings,
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
             user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            degraded=_degraded(catalogue),
         )
+
+
+def _degraded(catalogue: Catalogue) -> tuple[Degraded, ...]:
+    trouble = catalogue.trouble
+    return (Degraded("items", f"later changes of items are not known: {trouble}"),) if trouble else ()
 
 
 def _plain(hits: Hits, place: int) -> Shaped:

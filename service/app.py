@@ -10,14 +10,12 @@ from fastapi import FastAPI
 
 from recall.errors import BundleError
 from service.context import RequestContext, State
-from service.items import ItemsUpsert, add_item_routes
 from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
-from service.routes import routes
+from service.routes import BODIES, add_routes
 from service.server import GuardedHttp, Server
 from service.settings import Settings
-from service.wire import RecommendRequest
 
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -87,10 +85,9 @@ def _application(settings: Settings, live: Live) -> FastAPI:
     )
     app.add_middleware(RequestContext)
     handle_problems(app)
-    app.include_router(routes())
-    add_item_routes(app)
+    add_routes(app)
     if settings.docs:
         add_docs(app)
-    document = describe(app, [RecommendRequest, ItemsUpsert])
+    document = describe(app, BODIES)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

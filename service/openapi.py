@@ -1,6 +1,6 @@
 """The OpenAPI document, and the page that shows it without reaching for any other host."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,9 +12,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 
-from service.problems import MEDIA_TYPE
+from service.problems import MEDIA_TYPE, ProblemDocument
 
 _REFERENCE = "#/components/schemas/{model}"
+_TEXTS = {
+    400: "The body is not JSON.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is not plain application/json.",
+    422: "A value is wrong; `errors` names it.",
+    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+}
 
 
 def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
@@ -43,6 +51,17 @@ def body_of(model: str) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model)}}}}
     }
+
+
+def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int | str, dict[str, Any]]:
+    """The part of an operation that says which problems it answers with.
+
+    Args:
+        statuses: those that mean what they mean everywhere.
+        texts: what further ones mean here, by status.
+    """
+    told = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
+    return {status: {"model": ProblemDocument, "description": told[status]} for status in sorted(told)}
 
 
 def add_docs(app: FastAPI) -> None:

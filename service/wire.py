@@ -134,6 +134,13 @@ class Item(BaseModel):
     )
 
 
+class Degradation(BaseModel):
+    """A part of the service that does not work as it should."""
+
+    part: str = Field(examples=["items"])
+    reason: str = Field(examples=["later changes of items are not known"])
+
+
 class RecommendResponse(BaseModel):
     """The best items, best first, and what they rest on."""
 
@@ -150,63 +157,13 @@ class RecommendResponse(BaseModel):
     )
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
+    degraded: list[Degradation] = Field(
+        description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
+    )
     user_offset: float = Field(
         description="Add it to a score, asked with popularity 1, for the model's full score; the same for all."
     )
     request_id: str = Field(description="The same as the X-Request-ID header.")
-
-
-class Liveness(BaseModel):
-    """The process runs."""
-
-    status: Literal["live"] = "live"
-
-
-class RefusedBundle(BaseModel):
-    """A published bundle that is not served."""
-
-    bundle: str = Field(description="Name of its folder.")
-    reason: str
-
-
-class Readiness(BaseModel):
-    """Requests are answered."""
-
-    status: Literal["ready"] = "ready"
-    bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
-    refused: RefusedBundle | None = Field(
-        description="The newest bundle, when it was refused and an older one serves on; null when all is well."
-    )
-
-
-class Sizes(BaseModel):
-    """How large the bundle is."""
-
-    users: int
-    items: int
-    factors: int
-
-
-class Columns(BaseModel):
-    """What a request may say."""
-
-    features: list[str] = Field(description="Keys of `features`.")
-    context: list[str] = Field(description="Keys of `context`.")
-    history: bool = Field(description="Whether previous items count for more than being left out.")
-    filter: list[str] = Field(description="Columns of the items that `filter` may name.")
-    boosts: list[str] = Field(description="Keys of `boosts`.")
-
-
-class Info(BaseModel):
-    """The bundle that is served."""
-
-    name: str = Field(description="Name that the run was given in its configuration.")
-    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="Grows with every bundle published to one place.")
-    created: str = Field(description="When it was made, in UTC.")
-    sizes: Sizes
-    index: str = Field(description="How items are searched.", examples=["exact"])
-    columns: Columns
 
 
 def parse_request(body: object) -> Request:
@@ -250,6 +207,7 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
             "exact": answer.exact,
             "unknown": answer.unknown,
             "warnings": answer.warnings,
+            "degraded": [{"part": one.part, "reason": one.reason} for one in answer.degraded],
             "user_offset": answer.user_offset,
             "request_id": request_id,
         }

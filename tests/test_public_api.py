@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = [
     *("BundleError",),
     *("Channels", "ConfigError", "Contribution"),
-    *("DataError", "Dedupe", "Diversify"),
+    *("DataError", "Dedupe", "Degraded", "Diversify"),
     *("Explanation", "ExportError"),
     *("IndexFileError",),
     *("JournalBusyError", "JournalError", "JournalFullError"),

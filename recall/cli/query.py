@@ -156,7 +156,10 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
 def _plain(answer: "Recommendations") -> dict[str, object]:
     from dataclasses import asdict
 
-    return asdict(answer) | {"items": [item._asdict() for item in answer.items]}
+    return asdict(answer) | {
+        "items": [item._asdict() for item in answer.items],
+        "degraded": [one._asdict() for one in answer.degraded],
+    }
 
 
 def _show(recommender: "Recommender", answer: "Recommendations") -> None:
@@ -178,6 +181,8 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     screen.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
         screen.note(f"values that the model has not met: {', '.join(answer.unknown)}")
+    for one in answer.degraded:
+        screen.note(f"degraded, {one.part}: {one.reason}")
     for warning in answer.warnings:
         screen.note(f"note: {warning}")
 

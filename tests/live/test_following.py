@@ -265,8 +265,9 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
     time.sleep(0.02)
     troubled = live.recommend(EVERYTHING)
     assert troubled.items == answer.items
-    (warning,) = troubled.warnings
-    assert warning.startswith("later changes of items are not known: ")
+    (degraded,) = troubled.degraded
+    assert degraded.part == "items"
+    assert degraded.reason.startswith("later changes of items are not known: ")
     with pytest.raises(JournalError, match="damaged"):
         live.items.delete(["fresh"])
     with pytest.raises(JournalError, match="damaged"):

@@ -49,6 +49,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
     assert set(document["components"]["schemas"]) == {
         "RecommendRequest",
         "RecommendResponse",
+        "Degradation",
         "Item",
         "ItemsUpsert",
         "ItemUpsert",

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from service.body import read_json
 from service.context import live_of, request_id_of, settings_of
 from service.faults import fault_of
-from service.openapi import body_of
-from service.problems import Fault, Kind, ProblemDocument, ProblemError, pointer
+from service.openapi import body_of, problems
+from service.problems import Fault, Kind, ProblemError, pointer
 from service.wire import Column, Id, Value
 
 MOST_ITEMS = 1000
@@ -102,7 +102,7 @@ def add_item_routes(app: FastAPI) -> None:
         methods=["POST"],
         operation_id="upsertItems",
         tags=["items"],
-        responses=_problems(400, 408, 413, 415),
+        responses=problems(400, 408, 413, 415, texts=_CHANGE),
         openapi_extra={**body_of(ItemsUpsert.__name__), "parameters": [_DOCUMENTED_KEY]},
     )
     item_id = {
@@ -117,7 +117,7 @@ def add_item_routes(app: FastAPI) -> None:
         methods=["DELETE"],
         operation_id="deleteItem",
         tags=["items"],
-        responses=_problems(),
+        responses=problems(texts=_CHANGE),
         openapi_extra={"parameters": [item_id, _DOCUMENTED_KEY]},
     )
     route = app.routes[-1]
@@ -125,22 +125,13 @@ def add_item_routes(app: FastAPI) -> None:
     route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)  # an id may hold line breaks, and end with one
 
 
-_TEXTS = {
-    400: "The body is not JSON.",
-    408: "The body did not arrive in time.",
+_CHANGE = {
     409: "One bundle is served by itself; its items cannot be changed.",
-    413: "The body is too large.",
-    415: "The body is not plain application/json.",
     422: "A value is wrong; `errors` names it. Nothing was changed.",
     500: "The change could not be stored, and was not acknowledged.",
     503: "No bundle is served, or another process is changing items; Retry-After says when to come back.",
     507: "There is no room to store the change.",
 }
-
-
-def _problems(*body: int) -> dict[int | str, dict[str, Any]]:
-    statuses = sorted({*body, 409, 422, 500, 503, 507})
-    return {status: {"model": ProblemDocument, "description": _TEXTS[status]} for status in statuses}
 
 
 def _fault(entry: Mapping[str, Any]) -> Fault:

@@ -53,6 +53,7 @@ def test_answers_are_those_of_the_recommender(server: Server, recommender: Recom
         "exact": expected.exact,
         "unknown": list(expected.unknown),
         "warnings": list(expected.warnings),
+        "degraded": [],
         "user_offset": expected.user_offset,
     }
     assert len(found["items"]) == request_.n

@@ -1,0 +1,19 @@
+"""The paths that are answered: one module for each subject, which holds what goes over the wire for it too."""
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from service.routes.health import add_health_routes
+from service.routes.info import add_info_routes
+from service.routes.items import ItemsUpsert, add_item_routes
+from service.routes.recommend import add_recommend_routes
+from service.wire import RecommendRequest
+
+BODIES: tuple[type[BaseModel], ...] = (RecommendRequest, ItemsUpsert)
+"""What requests may hold, for the OpenAPI document."""
+
+
+def add_routes(app: FastAPI) -> None:
+    """Answer all paths but the documentation."""
+    for add in (add_recommend_routes, add_item_routes, add_info_routes, add_health_routes):
+        add(app)

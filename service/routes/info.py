@@ -1,0 +1,65 @@
+"""What is served now."""
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, Field
+
+from service.context import live_of
+from service.openapi import problems
+
+
+class Sizes(BaseModel):
+    """How large the bundle is."""
+
+    users: int
+    items: int
+    factors: int
+
+
+class Columns(BaseModel):
+    """What a request may say."""
+
+    features: list[str] = Field(description="Keys of `features`.")
+    context: list[str] = Field(description="Keys of `context`.")
+    history: bool = Field(description="Whether previous items count for more than being left out.")
+    filter: list[str] = Field(description="Columns of the items that `filter` may name.")
+    boosts: list[str] = Field(description="Keys of `boosts`.")
+
+
+class Info(BaseModel):
+    """The bundle that is served."""
+
+    name: str = Field(description="Name that the run was given in its configuration.")
+    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="Grows with every bundle published to one place.")
+    created: str = Field(description="When it was made, in UTC.")
+    sizes: Sizes
+    index: str = Field(description="How items are searched.", examples=["exact"])
+    columns: Columns
+
+
+async def info(request: Request) -> Info:
+    """The bundle that is served now: its version, age, sizes, index, and the columns that a request may name."""
+    recommender = live_of(request).serving().recommender
+    bundle = recommender.bundle
+    manifest, encoder = bundle.manifest, bundle.encoder
+    columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
+    return Info(
+        name=manifest.name,
+        bundle=manifest.version,
+        sequence=manifest.sequence,
+        created=manifest.created,
+        sizes=Sizes(users=manifest.sizes.users, items=manifest.sizes.items, factors=manifest.sizes.k),
+        index=manifest.index.kind,
+        columns=Columns(
+            features=[name for name in columns if name not in encoder.context_columns],
+            context=[name for name in columns if name in encoder.context_columns],
+            history=manifest.schema_.history is not None,
+            filter=list(recommender.eligibility.attributes.names),
+            boosts=list(manifest.boosts),
+        ),
+    )
+
+
+def add_info_routes(app: FastAPI) -> None:
+    """Answer the path that tells of the bundle."""
+    app.add_api_route("/v1/info", info, operation_id="getInfo", tags=["service"], responses=problems(503))
