@@ -1,6 +1,8 @@
 """What a request is answered with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.channels.merging import Source
@@ -51,7 +53,8 @@ class Recommendations:
     """The answer to one request.
 
     Attributes:
-        items: best first; fewer than asked only when fewer are eligible.
+        ids: of the items, best first; fewer than asked only when fewer are eligible.
+        scores: theirs; see `ScoredItem`.
         user: whether the named user is stored, is not, or nobody was named.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
@@ -61,9 +64,11 @@ class Recommendations:
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
         degraded: what the answer had to do without; empty when all is well.
+        sources: theirs, where the request named channels.
     """
 
-    items: tuple[ScoredItem, ...]
+    ids: Sequence[str]
+    scores: Sequence[float]
     user: Literal["known", "unknown", "anonymous"]
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -72,3 +77,9 @@ class Recommendations:
     sequence: int
     user_offset: float
     degraded: tuple[Degraded, ...] = ()
+    sources: Sequence[tuple[Source, ...]] | None = None
+
+    @property
+    def items(self) -> tuple[ScoredItem, ...]:
+        """The items, best first; made anew each time that they are asked for."""
+        return tuple(map(ScoredItem, self.ids, self.scores, self.sources or repeat(None)))

@@ -2,13 +2,12 @@
 
 import datetime
 from collections.abc import Sequence
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
+from recall.answer import Degraded, Prediction, Recommendations
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.eligibility import Eligibility
@@ -102,7 +101,15 @@ class Recommender:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
                 none or does not fit the catalogue.
         """
-        return self.recommend_batch([request])[0]
+        catalogue = self.items.current()
+        prepared = self._preparation.prepare(request, catalogue)
+        now = datetime.datetime.now(datetime.UTC)
+        within, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
+        if request.shaped:
+            found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
+        else:
+            found = _plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,)), 0)
+        return self._answer(prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
         """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
@@ -152,7 +159,7 @@ class Recommender:
             item_id=item_id,
             score=float(prepared.vector @ catalogue.vectors(np.array([row]))[0]) + sum(gains.values()),
             contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains),
-            user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            user_offset=prepared.offset,
             bundle=self._version,
         )
 
@@ -202,17 +209,18 @@ class Recommender:
         return np.stack([self._preparation.prepare(request, catalogue).vector for request in requests])
 
     def _answer(self, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
-        items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905
         return Recommendations(
-            items=tuple(map(ScoredItem._make, items)),
+            ids=catalogue.ids(found.rows),
+            scores=found.scores.tolist(),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
             warnings=prepared.warnings + found.warnings,
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
-            user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            user_offset=prepared.offset,
             degraded=prepared.degraded + _degraded(catalogue),
+            sources=found.sources,
         )
 
 
@@ -222,8 +230,10 @@ def _degraded(catalogue: Catalogue) -> tuple[Degraded, ...]:
 
 
 def _plain(hits: Hits, place: int) -> Shaped:
-    found = hits.rows[place] >= 0
-    return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
+    rows, scores = hits.rows[place], hits.scores[place]
+    if rows[-1] < 0:  # fewer were eligible
+        rows, scores = rows[rows >= 0], scores[rows >= 0]
+    return Shaped(rows, scores, bool(hits.exact[place]))
 
 
 def logistic(scores: Float64) -> Float64:

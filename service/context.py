@@ -64,12 +64,14 @@ class RequestContext:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 timings["total"] = time.perf_counter() - start
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timings.items())
-                headers["X-Content-Type-Options"] = "nosniff"
+                spent = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
+                message["headers"] += (
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", spent.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                )
                 if state["live"].draining:
-                    headers["Connection"] = "close"  # a client that comes back finds another server
+                    MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

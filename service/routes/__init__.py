@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from service.direct import Endpoint
 from service.routes.health import add_health_routes
 from service.routes.info import add_info_routes
 from service.routes.items import ItemsUpsert, add_item_routes
-from service.direct import Endpoint
 from service.routes.recommend import add_recommend_routes, recommend
 from service.wire import RecommendRequest
 
