@@ -39,6 +39,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
+    "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},
+    "recall.stores.known": {"recall.errors", "recall.request", "recall.features", "recall.stores"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
         *("recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
