@@ -52,6 +52,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.index.selection", "recall.live"),
     },
     "recall.preparation": {
+        "recall.answer",
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
     },
     "recall.shaping": {
