@@ -1,6 +1,7 @@
 """Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
@@ -10,6 +11,8 @@ from recall.features.encoder import FeatureEncoder
 from recall.request import check_id, check_ids
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
+from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
 from recall.values import canonical
 
@@ -60,21 +63,34 @@ class UserReceipt(NamedTuple):
 class KnownUsers:
     """The users of one bundle, and their changes. Safe to share among threads."""
 
-    def __init__(self, stored: UserStore, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str) -> None:
+    def __init__(
+        self, stored: UserStore, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
+    ) -> None:
         """Join them.
 
         Args:
             stored: the bundle's users.
-            live: what changes; without it nothing does. Who made it closes it.
+            live: what changes; without it nothing does.
             encoder: reads the features.
             data_hash: of the data behind the bundle.
+            owned: whether `close` closes `live` too.
         """
+        self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
         """Columns that a user may have values in."""
+
+    @classmethod
+    def of(
+        cls, stored: Path, live: LiveUsers | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+    ) -> "KnownUsers":
+        """The users of a bundle's file, and what changes: in `live`, or else in the own file of a root, if there is one."""
+        owned = live is None and root is not None
+        changing = live if live is not None else None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+        return cls(SqliteUsers(stored), changing, encoder, data_hash, owned=owned)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -163,8 +179,10 @@ class KnownUsers:
         self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
 
     def close(self) -> None:
-        """Free the bundle's users; those that change are closed by who made them."""
+        """Free what the stores hold."""
         self._stored.close()
+        if self._owned and self._live is not None:
+            self._live.close()
 
     def _write(self, changes: Sequence[UserChange], key: str | None) -> UserReceipt:
         if self._live is None:

@@ -43,8 +43,16 @@ class LiveUsers(Protocol):
         """
         ...
 
-    def ids(self, after: str = "", count: int = 1000) -> list[str]:
-        """Ids of users who are stored and not deleted, in order of their UTF-8, `count` after one. Raises StoreError."""
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """Ids of users who are stored and not deleted, in order of their UTF-8.
+
+        Args:
+            after: those after this one; None for all.
+            count: at most so many.
+
+        Raises:
+            StoreError: as `get`.
+        """
         ...
 
     def sequence(self) -> int:

@@ -110,9 +110,9 @@ class RedisLiveUsers:
                 break
         raise StoreBusyError("others are changing the same users", mend="Try again in a moment")
 
-    def ids(self, after: str = "", count: int = 1000) -> list[str]:
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """As `LiveUsers.ids` promises."""
-        least = b"(" + after.encode() if after else b"-"
+        least = b"-" if after is None else b"(" + after.encode()
         raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
         return [raw.decode() for raw in raws]
 
@@ -155,7 +155,7 @@ class RedisLiveUsers:
 
     @contextmanager
     def _calling(self, what: str, seconds: float) -> Iterator[None]:
-        """Ask the breaker, and tell it what came of the call; an answer that took longer is none that anybody should wait for."""
+        """Ask the breaker, and tell it what came of the call; one that takes longer counts as failed, and is used."""
         if not self.breaker.admits():
             raise StoreDownError(_DOWN, why="it did not answer lately, and is left alone for a moment")
         start = time.monotonic()

@@ -87,9 +87,9 @@ class SqliteLiveUsers:
         self._commits.write(batch)
         return batch.last
 
-    def ids(self, after: str = "", count: int = 1000) -> list[str]:
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """As `LiveUsers.ids` promises."""
-        statement = "SELECT user_id FROM users WHERE known AND user_id > ? ORDER BY user_id LIMIT ?"
+        statement = "SELECT user_id FROM users WHERE known AND (?1 IS NULL OR user_id > ?1) ORDER BY user_id LIMIT ?2"
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return [] if connection is None else [row[0] for row in connection.execute(statement, (after, count)).fetchall()]
