@@ -1,6 +1,5 @@
 """What a request is answered with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal, NamedTuple
@@ -67,8 +66,8 @@ class Recommendations:
         sources: theirs, where the request named channels.
     """
 
-    ids: Sequence[str]
-    scores: Sequence[float]
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
     user: Literal["known", "unknown", "anonymous"]
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -77,7 +76,7 @@ class Recommendations:
     sequence: int
     user_offset: float
     degraded: tuple[Degraded, ...] = ()
-    sources: Sequence[tuple[Source, ...]] | None = None
+    sources: tuple[tuple[Source, ...], ...] | None = None
 
     @property
     def items(self) -> tuple[ScoredItem, ...]:
