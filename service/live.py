@@ -10,11 +10,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from recall.answer import Recommendations
 from recall.bundle.publish import resolve
@@ -22,6 +22,7 @@ from recall.errors import RecallError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
+from service.admission import ANYBODY, BUSY, Admission, Caller
 from service.compactor import Compactor
 from service.problems import Kind, ProblemError
 from service.settings import Settings
@@ -31,6 +32,8 @@ INLINE_SECONDS = 0.002
 back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("service")
 
@@ -105,31 +108,39 @@ class Live:
         self.refusal: Refusal | None = None
         self.draining = False
         self._settings = settings
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
-        self._waiting = 0
+        self.admission = Admission(_threads(settings), settings.waiting, settings.standing, settings.age)
+        self._changing = 0
         self._compactor = Compactor(settings.bundle)
 
-    async def recommend(self, request: Request) -> Recommendations:
-        """Answer one request.
+    async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
+        """Answer one request, when it is its turn.
+
+        Args:
+            request: what is asked.
+            caller: who waits for the answer, and how long.
 
         Raises:
             RequestError: the request names something that the bundle does not know of.
-            ProblemError: no bundle is served yet, or too many requests wait.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
         if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
-            return snapshot.recommender.recommend(request)
-        if self._waiting >= self._settings.waiting:
-            raise ProblemError(
-                Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"}
-            )
-        self._waiting += 1
-        try:
-            with snapshot.held():
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, snapshot.recommender.recommend, request)
-        finally:
-            self._waiting -= 1
+            return await self.admission.here(self._recommend, request, caller)
+        return await self.search(lambda recommender: recommender.recommend(request), caller)
+
+    async def search(self, work: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
+        """Ask the recommender something that may take long, on another thread and when it is its turn.
+
+        Args:
+            work: given the recommender of one bundle, which stays open meanwhile.
+            caller: who waits for the answer, and how long.
+
+        Raises:
+            ProblemError: as `recommend`; and whatever `work` raises.
+        """
+        snapshot = self.serving()
+        with snapshot.held():
+            return await self.admission.elsewhere(work, snapshot.recommender, caller)
 
     def serving(self) -> Snapshot:
         """What is served now. Raises ProblemError that says why when that is nothing yet."""
@@ -146,16 +157,22 @@ class Live:
 
         Raises:
             RequestError, JournalError: as `LiveCatalogue.upsert`.
-            ProblemError: no bundle is served yet, or it has no journal.
+            ProblemError: no bundle is served yet, it has no journal, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
-        with snapshot.held():
-            receipt = await asyncio.to_thread(act, snapshot.recommender.items)
-        if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
-            with self.snapshot.held():
-                await asyncio.to_thread(self.snapshot.recommender.items.refresh)
+        if self._changing >= self._settings.waiting:
+            raise ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+        self._changing += 1
+        try:
+            with snapshot.held():
+                receipt = await asyncio.to_thread(act, snapshot.recommender.items)
+            if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
+                with self.snapshot.held():
+                    await asyncio.to_thread(self.snapshot.recommender.items.refresh)
+        finally:
+            self._changing -= 1
         return receipt
 
     async def follow(self) -> None:
@@ -199,11 +216,14 @@ class Live:
 
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
-        self._threads.shutdown()
+        self.admission.close()
         self._compactor.close()
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
+
+    def _recommend(self, request: Request) -> Recommendations:
+        return self.serving().recommender.recommend(request)
 
     async def _take(self, folder: Path, now: float) -> None:
         try:
@@ -214,6 +234,7 @@ class Live:
             self._refuse(folder, error, now)
             return
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, None
+        self.admission.inline = snapshot.inline
         for item_id, why in snapshot.recommender.items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, folder.name, why)
         log.info("serving bundle %s, %.2f ms a search", folder.name, snapshot.search_seconds * 1000)
@@ -228,3 +249,8 @@ class Live:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
         self.refusal = Refusal(folder, reason, now + pause, pause)
+
+
+def _threads(settings: Settings) -> int:
+    """Threads that search in one process; a container may have fewer cores than its machine."""
+    return max(1, len(os.sched_getaffinity(0)) // settings.workers)
