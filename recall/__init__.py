@@ -24,6 +24,10 @@ if TYPE_CHECKING:
         PublishError,
         RecallError,
         RequestError,
+        StoreBusyError,
+        StoreDownError,
+        StoreError,
+        StoreFullError,
         TrainingError,
     )
     from recall.explanation import Contribution, Explanation
@@ -65,6 +69,10 @@ __all__ = [
     "RunConfig",
     "ScoredItem",
     "Source",
+    "StoreBusyError",
+    "StoreDownError",
+    "StoreError",
+    "StoreFullError",
     "TrainingError",
     "load_config",
 ]

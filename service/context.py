@@ -71,6 +71,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        _keep_encoded(scope)
         request_id = request_id_among(scope["headers"])
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
@@ -88,3 +89,10 @@ class RequestContext:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _keep_encoded(scope: Scope) -> None:
+    """Let routes see the path with its percent-encoding: what servers decode it to may be the path of something else."""
+    raw: bytes = scope["raw_path"]
+    if b"%" in raw:
+        scope["path"] = raw.partition(b"?")[0].decode("latin-1")

@@ -110,6 +110,7 @@ class Live:
         self._settings = settings
         self.admission = Admission(_threads(settings), settings.waiting, settings.standing, settings.age)
         self._changing = 0
+        self._trouble = ""
         self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
@@ -126,21 +127,21 @@ class Live:
         snapshot = self.serving()
         if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
-        return await self.search(lambda recommender: recommender.recommend(request), caller)
+        return await self.ask(lambda recommender: recommender.recommend(request), caller)
 
-    async def search(self, work: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
-        """Ask the recommender something that may take long, on another thread and when it is its turn.
+    async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
+        """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
 
         Args:
-            work: given the recommender of one bundle, which stays open meanwhile.
+            act: asks the recommender; what it raises is raised here.
             caller: who waits for the answer, and how long.
 
         Raises:
-            ProblemError: as `recommend`; and whatever `work` raises.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
         with snapshot.held():
-            return await self.admission.elsewhere(work, snapshot.recommender, caller)
+            return await self.admission.elsewhere(act, snapshot.recommender, caller)
 
     def serving(self) -> Snapshot:
         """What is served now. Raises ProblemError that says why when that is nothing yet."""
@@ -177,21 +178,10 @@ class Live:
 
     async def follow(self) -> None:
         """Take in for ever what other processes change."""
-        trouble = ""
         while True:
             await asyncio.sleep(self._settings.follow)
-            if self.snapshot is None:
-                continue
-            with self.snapshot.held():
-                items = self.snapshot.recommender.items
-                try:
-                    if items.moved():
-                        await asyncio.to_thread(items.refresh)
-                    trouble = ""
-                except Exception as error:  # answers go on, and say so
-                    if str(error) != trouble:
-                        log.error("live changes cannot be read: %s", error)
-                    trouble = str(error)
+            if self.snapshot is not None:
+                await self._catch_up(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
@@ -221,6 +211,18 @@ class Live:
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
+
+    async def _catch_up(self, snapshot: Snapshot) -> None:
+        with snapshot.held():
+            items = snapshot.recommender.items
+            try:
+                if items.moved():
+                    await asyncio.to_thread(items.refresh)
+                self._trouble = ""
+            except Exception as error:  # answers go on, and say so
+                if str(error) != self._trouble:
+                    log.error("live changes cannot be read: %s", error)
+                self._trouble = str(error)
 
     def _recommend(self, request: Request) -> Recommendations:
         return self.serving().recommender.recommend(request)
