@@ -17,12 +17,15 @@ from statistics import median
 from typing import TypeVar
 
 from recall.answer import Recommendations
+from recall.bundle.manifest import MANIFEST
 from recall.bundle.publish import resolve
 from recall.errors import RecallError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
-from service.admission import ANYBODY, BUSY, Admission, Caller
+from recall.stores.live.contract import LiveUsers
+from recall.stores.live.opening import open_live_users
+from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
 from service.problems import Kind, ProblemError
 from service.settings import Settings
@@ -55,9 +58,9 @@ class Snapshot:
         self._retired = False
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None) -> "Snapshot":
+    def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
         """Verify, load and warm up; live changes in `root` lie on top. Raises RecallError when it is not fit to be served."""
-        recommender = Recommender.load(folder, root=root, pause=None)
+        recommender = Recommender.load(folder, root=root, pause=None, users=users)
         seconds = []
         for user_id in (None, *recommender.users.sample(20, seed=0)):
             start = time.thread_time()  # what the loop would be held up for, however busy the machine is now
@@ -112,6 +115,9 @@ class Live:
         self._changing = 0
         self._trouble = ""
         self._compactor = Compactor(settings.bundle)
+        root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
+        self._users = open_live_users(settings.users, root, settings.users_seconds)
+        self._asks_far = self._users is not None and self._users.remote
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
         """Answer one request, when it is its turn.
@@ -125,7 +131,8 @@ class Live:
             ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
-        if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+        far = self._asks_far and request.user_id is not None
+        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
         return await self.ask(lambda recommender: recommender.recommend(request), caller)
 
@@ -163,18 +170,28 @@ class Live:
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
-        if self._changing >= self._settings.waiting:
-            raise ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
-        self._changing += 1
-        try:
-            with snapshot.held():
-                receipt = await asyncio.to_thread(act, snapshot.recommender.items)
-            if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
-                with self.snapshot.held():
-                    await asyncio.to_thread(self.snapshot.recommender.items.refresh)
-        finally:
-            self._changing -= 1
+        with self._change(snapshot):
+            receipt = await asyncio.to_thread(act, snapshot.recommender.items)
+        if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
+            with self.snapshot.held():
+                await asyncio.to_thread(self.snapshot.recommender.items.refresh)
         return receipt
+
+    async def change_users(self, act: Callable[[Recommender], Answer]) -> Answer:
+        """Change users; when this returns, the change is stored and in every answer that follows.
+
+        Args:
+            act: asks for the change; called on another thread, for it waits for the store.
+
+        Raises:
+            RequestError, StoreError: as `KnownUsers.put`.
+            ProblemError: no bundle is served yet, it has no store of users, or too many changes wait for the disk.
+        """
+        snapshot = self.serving()
+        if not snapshot.recommender.users.writable:
+            raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, or name a Redis for users.")
+        with self._change(snapshot):
+            return await asyncio.to_thread(act, snapshot.recommender)
 
     async def follow(self) -> None:
         """Take in for ever what other processes change."""
@@ -211,6 +228,20 @@ class Live:
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
+        if self._users is not None:
+            self._users.close()
+
+    @contextmanager
+    def _change(self, snapshot: Snapshot) -> Iterator[None]:
+        """Keep a bundle open for the length of a change, of which not too many go on at once."""
+        if self._changing >= self._settings.waiting:
+            raise self.admission.full()
+        self._changing += 1
+        try:
+            with snapshot.held():
+                yield
+        finally:
+            self._changing -= 1
 
     async def _catch_up(self, snapshot: Snapshot) -> None:
         with snapshot.held():
@@ -230,13 +261,13 @@ class Live:
     async def _take(self, folder: Path, now: float) -> None:
         try:
             root = self._settings.bundle if folder != self._settings.bundle else None
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root)
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
             snapshot.recommender.items.refresh()  # what was acknowledged while it was being loaded
         except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
             self._refuse(folder, error, now)
             return
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, None
-        self.admission.inline = snapshot.inline
+        self.admission.inline = snapshot.inline and not self._asks_far
         for item_id, why in snapshot.recommender.items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, folder.name, why)
         log.info("serving bundle %s, %.2f ms a search", folder.name, snapshot.search_seconds * 1000)
