@@ -35,6 +35,7 @@ INLINE_SECONDS = 0.002
 back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+_WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
 Answer = TypeVar("Answer")
 
@@ -111,12 +112,13 @@ class Live:
         self.refusal: Refusal | None = None
         self.draining = False
         self._settings = settings
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
         self._waiting = 0
         self._compactor = Compactor(settings.bundle)
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         self._users = open_live_users(settings.users, root, settings.users_seconds)
         self._asks_far = self._users is not None and self._users.remote
+        threads = (os.cpu_count() or 1) * (_WAITING_THREADS if self._asks_far else 1)
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="search")
 
     async def recommend(self, request: Request) -> Recommendations:
         """Answer one request.
