@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.contract import LiveUsers
 from recall.stores.live.opening import open_live_users
+from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
 from service.problems import Kind, ProblemError
 from service.settings import Settings
@@ -112,47 +112,45 @@ class Live:
         self.refusal: Refusal | None = None
         self.draining = False
         self._settings = settings
-        self._waiting = 0
-        self._compactor = Compactor(settings.bundle)
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         self._users = open_live_users(settings.users, root, settings.users_seconds)
         self._asks_far = self._users is not None and self._users.remote
-        threads = (os.cpu_count() or 1) * (_WAITING_THREADS if self._asks_far else 1)
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="search")
+        threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
+        self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
+        self._changing = 0
+        self._trouble = ""
+        self._compactor = Compactor(settings.bundle)
 
-    async def recommend(self, request: Request) -> Recommendations:
-        """Answer one request.
+    async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
+        """Answer one request, when it is its turn.
+
+        Args:
+            request: what is asked.
+            caller: who waits for the answer, and how long.
 
         Raises:
             RequestError: the request names something that the bundle does not know of.
-            ProblemError: no bundle is served yet, or too many requests wait.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
         far = self._asks_far and request.user_id is not None
         if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
-            return snapshot.recommender.recommend(request)
-        return await self.ask(lambda recommender: recommender.recommend(request))
+            return await self.admission.here(self._recommend, request, caller)
+        return await self.ask(lambda recommender: recommender.recommend(request), caller)
 
-    async def ask(self, act: Callable[[Recommender], Answer]) -> Answer:
-        """Have the bundle that is served now answer on a search thread; all of the answer comes from it.
+    async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
+        """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
 
         Args:
             act: asks the recommender; what it raises is raised here.
+            caller: who waits for the answer, and how long.
 
         Raises:
-            ProblemError: no bundle is served yet, or too many requests wait.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
-        if self._waiting >= self._settings.waiting:
-            raise ProblemError(
-                Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"}
-            )
-        self._waiting += 1
-        try:
-            with snapshot.held():
-                return await asyncio.get_running_loop().run_in_executor(self._threads, act, snapshot.recommender)
-        finally:
-            self._waiting -= 1
+        with snapshot.held():
+            return await self.admission.elsewhere(act, snapshot.recommender, caller)
 
     def serving(self) -> Snapshot:
         """What is served now. Raises ProblemError that says why when that is nothing yet."""
@@ -169,12 +167,12 @@ class Live:
 
         Raises:
             RequestError, JournalError: as `LiveCatalogue.upsert`.
-            ProblemError: no bundle is served yet, or it has no journal.
+            ProblemError: no bundle is served yet, it has no journal, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
-        with snapshot.held():
+        with self._change(snapshot):
             receipt = await asyncio.to_thread(act, snapshot.recommender.items)
         if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
             with self.snapshot.held():
@@ -189,31 +187,20 @@ class Live:
 
         Raises:
             RequestError, StoreError: as `KnownUsers.put`.
-            ProblemError: no bundle is served yet, or it has no store of users.
+            ProblemError: no bundle is served yet, it has no store of users, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.users.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, or name a Redis for users.")
-        with snapshot.held():
+        with self._change(snapshot):
             return await asyncio.to_thread(act, snapshot.recommender)
 
     async def follow(self) -> None:
         """Take in for ever what other processes change."""
-        trouble = ""
         while True:
             await asyncio.sleep(self._settings.follow)
-            if self.snapshot is None:
-                continue
-            with self.snapshot.held():
-                items = self.snapshot.recommender.items
-                try:
-                    if items.moved():
-                        await asyncio.to_thread(items.refresh)
-                    trouble = ""
-                except Exception as error:  # answers go on, and say so
-                    if str(error) != trouble:
-                        log.error("live changes cannot be read: %s", error)
-                    trouble = str(error)
+            if self.snapshot is not None:
+                await self._catch_up(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
@@ -238,13 +225,40 @@ class Live:
 
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
-        self._threads.shutdown()
+        self.admission.close()
         self._compactor.close()
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
         if self._users is not None:
             self._users.close()
+
+    @contextmanager
+    def _change(self, snapshot: Snapshot) -> Iterator[None]:
+        """Keep a bundle open for the length of a change, of which not too many go on at once."""
+        if self._changing >= self._settings.waiting:
+            raise self.admission.full()
+        self._changing += 1
+        try:
+            with snapshot.held():
+                yield
+        finally:
+            self._changing -= 1
+
+    async def _catch_up(self, snapshot: Snapshot) -> None:
+        with snapshot.held():
+            items = snapshot.recommender.items
+            try:
+                if items.moved():
+                    await asyncio.to_thread(items.refresh)
+                self._trouble = ""
+            except Exception as error:  # answers go on, and say so
+                if str(error) != self._trouble:
+                    log.error("live changes cannot be read: %s", error)
+                self._trouble = str(error)
+
+    def _recommend(self, request: Request) -> Recommendations:
+        return self.serving().recommender.recommend(request)
 
     async def _take(self, folder: Path, now: float) -> None:
         try:
@@ -255,6 +269,7 @@ class Live:
             self._refuse(folder, error, now)
             return
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, None
+        self.admission.inline = snapshot.inline and not self._asks_far
         for item_id, why in snapshot.recommender.items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, folder.name, why)
         log.info("serving bundle %s, %.2f ms a search", folder.name, snapshot.search_seconds * 1000)
@@ -269,3 +284,8 @@ class Live:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
         self.refusal = Refusal(folder, reason, now + pause, pause)
+
+
+def _threads(settings: Settings) -> int:
+    """Threads that search in one process; a container may have fewer cores than its machine."""
+    return max(1, len(os.sched_getaffinity(0)) // settings.workers)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Send
 
 from recall.errors import (
     JournalBusyError,
@@ -42,6 +43,8 @@ class Kind(Enum):
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
+    NO_KEY = ("no-key", 401, "A key is needed")
+    FORBIDDEN = ("forbidden", 403, "The key does not allow this")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
     READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
@@ -49,16 +52,20 @@ class Kind(Enum):
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
+    LIMITED = ("rate-limited", 429, "Requests come too fast")
     HEADERS = ("headers-too-large", 431, "The headers are too large")
+    GONE = ("client-gone", 499, "The client has gone")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
     NOT_STORED = ("not-stored", 500, "The change could not be stored")
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
     STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
         self.type = f"urn:fm-recall:problem:{slug}"
         self.status = status
         self.title = title
@@ -123,6 +130,15 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+async def send_problem(problem: ProblemError, request_id: str, send: Send) -> None:
+    """Answer with a problem document from where there is no application that would do it."""
+    body = render(problem.kind, problem.detail, problem.faults, request_id)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
+    await send({"type": "http.response.start", "status": problem.kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _respond(request: Request, problem: ProblemError) -> Response:

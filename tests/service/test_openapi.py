@@ -36,7 +36,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         for method, operation in methods.items()
     }
     assert operations == {
-        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503"]),
+        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503", "504"]),
         ("/v1/items:upsert", "post"): (
             "upsertItems",
             ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"],
