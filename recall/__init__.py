@@ -40,6 +40,10 @@ if TYPE_CHECKING:
         PublishError,
         RecallError,
         RequestError,
+        StoreBusyError,
+        StoreDownError,
+        StoreError,
+        StoreFullError,
         TrainingError,
     )
     from recall.recommender import Recommender
@@ -87,6 +91,10 @@ __all__ = [
     "Scores",
     "Similar",
     "Source",
+    "StoreBusyError",
+    "StoreDownError",
+    "StoreError",
+    "StoreFullError",
     "TrainingError",
     "UserVector",
     "ValueContribution",

@@ -40,8 +40,8 @@ from recall.scoring import Scorer
 from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, shape
 from recall.similarity import Similarity
-from recall.stores.sqlite import SqliteUsers
-from recall.stores.users import UserStore
+from recall.stores.known import KnownUsers
+from recall.stores.live.contract import LiveUsers
 
 Float64 = npt.NDArray[np.float64]
 
@@ -52,12 +52,12 @@ class Recommender:
     Attributes:
         bundle: what was published; it never changes.
         index: over the vectors of its items.
-        users: the known users.
+        users: those who are known, with what has changed of them.
         items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
         eligibility: what requests may filter by.
     """
 
-    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore, items: LiveCatalogue | None = None) -> None:
+    def __init__(self, bundle: Bundle, index: ItemIndex, users: KnownUsers, items: LiveCatalogue | None = None) -> None:
         """Join the parts of one bundle; `Recommender.load` does so from its folder."""
         self.bundle = bundle
         self.index = index
@@ -82,6 +82,7 @@ class Recommender:
         threads: int = 1,
         root: Path | None = None,
         pause: float | None = PAUSE,
+        users: LiveUsers | None = None,
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -93,6 +94,7 @@ class Recommender:
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
             pause: requests look for changes of other processes when so many seconds have passed since the last look; None
                 leaves looking to `items.refresh`.
+            users: what changes of users, which stays the caller's to close; the root's own file when left out.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
@@ -108,7 +110,8 @@ class Recommender:
         followed = root if root is not None else None if bundle.folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
-        return cls(bundle, index, SqliteUsers(bundle.folder / files.USERS), items)
+        known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        return cls(bundle, index, known, items)
 
     def close(self) -> None:
         """Free the connections to the stored users and to the journal; the recommender answers no more."""
@@ -163,8 +166,7 @@ class Recommender:
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
-        catalogue = self.items.current()
-        return self._absences.of(request, catalogue, row_of(catalogue, item_id))
+        return self._absences.of(request, self.items.current(), item_id)
 
     def similar(self, item_id: str, request: Request | None = None) -> Similar:
         """The items that are most like an item of the catalogue, surely the right ones.
@@ -214,44 +216,41 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
-        return SparseRows.below([self._preparation.prepare(request, catalogue).encoded.rows for request in requests])
+        return SparseRows.below([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
         catalogue = self.items.current()
-        return np.stack([self._preparation.prepare(request, catalogue).vector for request in requests])
+        return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
 
     def _each(
         self, requests: Sequence[Request], catalogue: Catalogue, now: datetime.datetime
     ) -> list[Recommendations | RequestError]:
-        prepared: dict[int, Prepared] = {}
-        limits: dict[int, tuple[Scope | None, Int64]] = {}
         answers: dict[int, Recommendations | RequestError] = {}
-        plain: dict[int, list[int]] = {}
-        for position, request in enumerate(requests):
+        plain: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
+        prepared = self._preparation.prepare_each(requests, catalogue)
+        for position, (request, one) in enumerate(zip(requests, prepared, strict=True)):
             try:
-                prepared[position] = one = self._preparation.prepare(request, catalogue)
-                limits[position] = within, excluded = self.eligibility.limits(
-                    request, catalogue, one.allowed, one.excluded, now
-                )
+                if isinstance(one, RequestError):
+                    raise one
+                scope, excluded = self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
                 if request.shaped:
-                    found = shape(request, one.vector, excluded, within, catalogue, self._facets)
+                    found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
                     answers[position] = self._answer(request, one, catalogue, found)
                 else:
-                    plain.setdefault(request.n, []).append(position)
+                    plain.setdefault(request.n, []).append((position, one, scope, excluded))
             except RequestError as error:
                 answers[position] = error
         for n, members in sorted(plain.items()):
-            vectors = np.stack([prepared[position].vector for position in members])
-            scopes, exclusions = zip(*(limits[position] for position in members), strict=True)
+            positions, ready, scopes, exclusions = zip(*members, strict=True)
             try:
-                hits = catalogue.search(vectors, n, exclusions, scopes)
+                hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
             except RequestError as error:  # a vector is not finite: whose?
-                alone = [error] if len(members) == 1 else (self._each([requests[one]], catalogue, now)[0] for one in members)
-                answers |= zip(members, alone, strict=True)
+                alone = [error] if len(members) == 1 else (self._each([requests[at]], catalogue, now)[0] for at in positions)
+                answers |= zip(positions, alone, strict=True)
                 continue
-            for place, position in enumerate(members):
-                answers[position] = self._answer(requests[position], prepared[position], catalogue, _plain(hits, place))
+            for place, (position, one, _, _) in enumerate(members):
+                answers[position] = self._answer(requests[position], one, catalogue, _plain(hits, place))
         return [answers[position] for position in range(len(requests))]
 
     def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:

@@ -14,6 +14,15 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    users: Annotated[
+        str,
+        typer.Option(
+            envvar="RECALL_USERS",
+            show_default=False,
+            help="Where changes of users are kept: 'sqlite' (the default) or redis://HOST:PORT/DB.",
+        ),
+    ] = "sqlite",
+    users_seconds: Annotated[float, typer.Option(help="Seconds that a request waits for Redis at most.")] = 0.02,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for a newer bundle.")] = 1.0,
     max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 1 << 20,
     patience: Annotated[int, typer.Option(help="Seconds that a client may take to send its headers, or its body.")] = 10,
@@ -22,7 +31,16 @@ def main(
 ) -> None:
     """Serve recommendations over HTTP."""
     settings = Settings(
-        bundle=bundle, host=host, port=port, poll=poll, max_body=max_body, patience=patience, drain=drain, docs=docs
+        bundle=bundle,
+        host=host,
+        port=port,
+        poll=poll,
+        max_body=max_body,
+        patience=patience,
+        drain=drain,
+        docs=docs,
+        users=users,
+        users_seconds=users_seconds,
     )
     try:
         serve(settings)

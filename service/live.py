@@ -18,11 +18,14 @@ from statistics import median
 from typing import TypeVar
 
 from recall.answer import Recommendations
+from recall.bundle.manifest import MANIFEST
 from recall.bundle.publish import resolve
 from recall.errors import RecallError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.stores.live.contract import LiveUsers
+from recall.stores.live.opening import open_live_users
 from service.compactor import Compactor
 from service.problems import Kind, ProblemError
 from service.settings import Settings
@@ -55,9 +58,9 @@ class Snapshot:
         self._retired = False
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None) -> "Snapshot":
+    def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
         """Verify, load and warm up; live changes in `root` lie on top. Raises RecallError when it is not fit to be served."""
-        recommender = Recommender.load(folder, root=root, pause=None)
+        recommender = Recommender.load(folder, root=root, pause=None, users=users)
         seconds = []
         for user_id in (None, *recommender.users.sample(20, seed=0)):
             start = time.thread_time()  # what the loop would be held up for, however busy the machine is now
@@ -111,6 +114,9 @@ class Live:
         self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
         self._waiting = 0
         self._compactor = Compactor(settings.bundle)
+        root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
+        self._users = open_live_users(settings.users, root, settings.users_seconds)
+        self._asks_far = self._users is not None and self._users.remote
 
     async def recommend(self, request: Request) -> Recommendations:
         """Answer one request.
@@ -120,7 +126,8 @@ class Live:
             ProblemError: no bundle is served yet, or too many requests wait.
         """
         snapshot = self.serving()
-        if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+        far = self._asks_far and request.user_id is not None
+        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
             return snapshot.recommender.recommend(request)
         return await self.ask(lambda recommender: recommender.recommend(request))
 
@@ -172,6 +179,22 @@ class Live:
                 await asyncio.to_thread(self.snapshot.recommender.items.refresh)
         return receipt
 
+    async def change_users(self, act: Callable[[Recommender], Answer]) -> Answer:
+        """Change users; when this returns, the change is stored and in every answer that follows.
+
+        Args:
+            act: asks for the change; called on another thread, for it waits for the store.
+
+        Raises:
+            RequestError, StoreError: as `KnownUsers.put`.
+            ProblemError: no bundle is served yet, or it has no store of users.
+        """
+        snapshot = self.serving()
+        if not snapshot.recommender.users.writable:
+            raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, or name a Redis for users.")
+        with snapshot.held():
+            return await asyncio.to_thread(act, snapshot.recommender)
+
     async def follow(self) -> None:
         """Take in for ever what other processes change."""
         trouble = ""
@@ -218,11 +241,13 @@ class Live:
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
+        if self._users is not None:
+            self._users.close()
 
     async def _take(self, folder: Path, now: float) -> None:
         try:
             root = self._settings.bundle if folder != self._settings.bundle else None
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root)
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
             snapshot.recommender.items.refresh()  # what was acknowledged while it was being loaded
         except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
             self._refuse(folder, error, now)

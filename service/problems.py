@@ -15,11 +15,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
+from recall.errors import (
+    JournalBusyError,
+    JournalError,
+    JournalFullError,
+    RequestError,
+    StoreBusyError,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
 """Faults named in one document; a body can hold many thousands."""
+
+_LATER = {"Retry-After": "1"}
+_AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+_NO_ROOM = "Nothing was changed. Send the change again when there is room."
 
 log = logging.getLogger("service")
 
@@ -31,7 +44,7 @@ class Kind(Enum):
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
-    READ_ONLY = ("read-only", 409, "The items that are served here cannot be changed")
+    READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
@@ -42,6 +55,7 @@ class Kind(Enum):
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
+    STORE_DOWN = ("store-down", 503, "The store of users does not answer")
     FULL = ("storage-full", 507, "There is no room to store the change")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
@@ -105,6 +119,7 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(JournalError, _journal_error)
+    app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
@@ -131,11 +146,24 @@ async def _request_error(request: Request, error: Exception) -> Response:
 async def _journal_error(request: Request, error: Exception) -> Response:
     log.error("a change was not stored: %s", error)
     if isinstance(error, JournalBusyError):
-        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers={"Retry-After": "1"})
+        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
     elif isinstance(error, JournalFullError):
-        problem = ProblemError(Kind.FULL, "Nothing was changed. Send the change again when there is room.")
+        problem = ProblemError(Kind.FULL, _NO_ROOM)
     else:
-        problem = ProblemError(Kind.NOT_STORED, "Send it again with the same Idempotency-Key: it is not taken twice.")
+        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
+    return _respond(request, problem)
+
+
+async def _store_error(request: Request, error: Exception) -> Response:
+    log.error("users: %s", error)
+    if isinstance(error, StoreBusyError):
+        problem = ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+    elif isinstance(error, StoreDownError):
+        problem = ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
+    elif isinstance(error, StoreFullError):
+        problem = ProblemError(Kind.FULL, _NO_ROOM)
+    else:
+        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
     return _respond(request, problem)
 
 

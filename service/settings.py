@@ -14,6 +14,11 @@ class Settings(BaseModel):
     """A folder of published bundles with a CURRENT file, which is watched, or one bundle's own folder."""
     host: str = "127.0.0.1"
     """Address to listen on. The service asks nobody for a key: put it on other addresses behind something that does."""
+    users: str = Field(default="sqlite", repr=False)
+    """Where changes of users are kept: "sqlite" for a file beside the bundles, or the address of a Redis, which may hold a
+    password."""
+    users_seconds: float = Field(default=0.02, gt=0)
+    """Longest time that a request waits for Redis, before it is answered from what the bundle holds of its user."""
     port: int = Field(default=8000, ge=0, le=65535)
     """0 lets the system choose."""
     docs: bool = True

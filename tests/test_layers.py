@@ -39,6 +39,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
+    "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},
+    "recall.stores.known": {"recall.errors", "recall.request", "recall.values", "recall.features", "recall.stores"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
         *("recall.answer", "recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
@@ -51,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.preparation": {
         "recall.answer",
-        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores"),
     },
     "recall.shaping": {
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
@@ -74,7 +76,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
         *("recall.errors", "recall.explaining", "recall.listing", "recall.scoring", "recall.similarity"),
         *("recall.features", "recall.bundle", "recall.index"),
-        *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
+        *("recall.stores", "recall.live"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
@@ -138,7 +140,7 @@ LAYERS: dict[str, set[str]] = {
     # HTTP, over what a user of the library may call
     "service": {
         *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
-        "recall.live.following",
+        *("recall.live.following", "recall.stores"),
         *("recall.channels.kinds", "recall.rules.kinds"),
     },
 }

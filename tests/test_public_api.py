@@ -24,7 +24,7 @@ PUBLIC = [
     *("Page", "Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
     *("Quota",),
     *("Reason", "RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
-    *("ScoredItem", "Scores", "Similar", "Source"),
+    *("ScoredItem", "Scores", "Similar", "Source", "StoreBusyError", "StoreDownError", "StoreError", "StoreFullError"),
     *("TrainingError",),
     *("UserVector",),
     *("ValueContribution",),

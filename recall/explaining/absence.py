@@ -10,9 +10,9 @@ from recall.answer import Absence, Reason, ScoredItem
 from recall.eligibility import Eligibility
 from recall.explaining.explainer import Explainer
 from recall.explaining.fields import difference
-from recall.features.sparse import Float32, Int64
-from recall.live.catalogue import Catalogue, Scope
-from recall.preparation import Preparation
+from recall.features.sparse import Int64
+from recall.live.catalogue import Catalogue, Scope, row_of
+from recall.preparation import Preparation, Prepared
 from recall.request import Request
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
@@ -34,12 +34,13 @@ class Absences:
     facets: Facets
     explainer: Explainer
 
-    def of(self, request: Request, catalogue: Catalogue, row: int) -> Absence:
-        """Where one row of a catalogue stands for a request. Raises RequestError when the request cannot be answered."""
+    def of(self, request: Request, catalogue: Catalogue, item_id: str) -> Absence:
+        """As `Recommender.why_not`."""
+        row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
         prepared = self.preparation.prepare(request, catalogue)
         scope, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
-        case = _Case(self, request, catalogue, row, prepared.vector, scope, excluded, now)
+        case = _Case(self, request, catalogue, item_id, row, prepared, scope, excluded, now)
         answer = shape(request, prepared.vector, excluded, scope, catalogue, self.facets)
         places = np.flatnonzero(answer.rows == row)
         ranking = Ranking.of(request, prepared.vector, catalogue, self.facets)
@@ -52,7 +53,7 @@ class Absences:
             missing = last.score - score
             own, its = self.explainer.contributions(request, prepared, catalogue, np.array([row, others[-1]]))
         return Absence(
-            item_id=catalogue.ids(np.array([row]))[0],
+            item_id=item_id,
             listed=int(places[0]) + 1 if len(places) else None,
             reasons=() if len(places) else tuple(case.reasons(rank)),
             score=score,
@@ -76,8 +77,8 @@ class _Case:
         by: who looks.
         request: as it was asked.
         catalogue: as it was at one moment.
-        row: of the item.
-        vector: float32 [dim], what is searched with.
+        item_id, row: the item.
+        prepared: the request for the search.
         scope, excluded: bounds of the search.
         now: the present.
     """
@@ -85,8 +86,9 @@ class _Case:
     by: Absences
     request: Request
     catalogue: Catalogue
+    item_id: str
     row: int
-    vector: Float32
+    prepared: Prepared
     scope: Scope | None
     excluded: Int64
     now: datetime.datetime
@@ -115,12 +117,11 @@ class _Case:
             yield Reason("search", "", "an approximate search has not found it")
 
     def _ineligible(self) -> Iterator[Reason]:
-        request, item_id = self.request, self.catalogue.ids(np.array([self.row]))[0]
+        request, item_id = self.request, self.item_id
         for place, one in enumerate(request.exclude):
             if one == item_id:
                 yield Reason("excluded", f"/exclude/{place}", "the request excludes it")
-        seen = self.by.preparation.prepare(replace(request, exclude=()), self.catalogue).excluded
-        if self.row in seen:
+        if self._seen():
             given = list(request.history or ())
             where = f"/history/{given.index(item_id)}" if item_id in given else "/exclude_seen"
             yield Reason("seen", where, "the user has had it, and the request leaves out what was seen")
@@ -129,9 +130,16 @@ class _Case:
         for where in self.by.eligibility.failed(request, self.catalogue, self.row, self.now):
             yield Reason("filter", where, "it does not match this part of the filter")
 
+    def _seen(self) -> bool:
+        """Whether it is left out for having been seen, besides being excluded or not."""
+        left_out = self.prepared.excluded
+        if self.item_id in self.request.exclude:
+            left_out = self.by.preparation.prepare(replace(self.request, exclude=()), self.catalogue).excluded
+        return self.row in left_out
+
     def _listed(self, request: Request) -> bool:
         """Whether it would be in the answer to another request, were it eligible."""
         only = np.array([self.row])
         scope = None if self.scope is None else self.scope | self.catalogue.scope(only)
         excluded = self.excluded[self.excluded != self.row]
-        return self.row in shape(request, self.vector, excluded, scope, self.catalogue, self.by.facets).rows
+        return self.row in shape(request, self.prepared.vector, excluded, scope, self.catalogue, self.by.facets).rows

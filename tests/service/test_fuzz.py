@@ -14,6 +14,8 @@ from tests.service.serving import Server, serving
 OPERATIONS = [
     *(("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")),
     *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
+    *(("/v1/users:upsert", "POST"), ("/v1/interactions", "POST")),
+    *(("/v1/users/{user_id}", method) for method in ("GET", "PUT", "DELETE")),
 ]
 
 
@@ -32,7 +34,10 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     ("path", "method", "mode"),
     [
         *((path, method, GenerationMode.POSITIVE) for path, method in OPERATIONS),
-        *((path, "POST", GenerationMode.NEGATIVE) for path in ("/v1/recommend", "/v1/items:upsert")),  # others cannot go wrong
+        *(  # others cannot go wrong
+            (path, "POST", GenerationMode.NEGATIVE)
+            for path in ("/v1/recommend", "/v1/items:upsert", "/v1/users:upsert", "/v1/interactions")
+        ),
     ],
 )
 def test_answers_are_as_documented(server: Server, path: str, method: str, mode: GenerationMode) -> None:
