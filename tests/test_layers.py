@@ -70,9 +70,12 @@ LAYERS: dict[str, set[str]] = {
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.golden": {
+        *("recall.errors", "recall.bundle", "recall.recommender", "recall.request", "recall.stores.sqlite"),
+    },
     "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
-        "recall.certificate",
+        *("recall.certificate", "recall.golden"),
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
         *("recall.proof", "recall.stores", "recall.vectors"),
     },
@@ -80,7 +83,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             *BASICS,
             "recall.assembly",
-            "recall.certificate",
+            *("recall.certificate", "recall.golden"),
             "recall.bundle",
             "recall.data",
             "recall.features",
@@ -90,7 +93,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
     "recall.reindex": {
-        "recall.certificate",
+        *("recall.certificate", "recall.golden"),
         "recall.config",
         "recall.errors",
         "recall.bundle",
@@ -102,7 +105,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             *BASICS,
             "recall.assembly",
-            "recall.certificate",
+            *("recall.certificate", "recall.golden"),
             "recall.bundle",
             "recall.data",
             "recall.features",
@@ -122,7 +125,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
     "service": {
-        *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
+        *("recall.answer", "recall.errors", "recall.golden", "recall.recommender", "recall.request", "recall.bundle"),
         "recall.live.following",
         *("recall.channels.kinds", "recall.rules.kinds"),
     },
