@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from recall.answer import Degraded
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError, nearest
 from recall.features.encoder import EncodedUser
@@ -28,6 +29,7 @@ class Prepared:
         allowed: the only rows that may be, where the request lists any.
         user: whether the named user is stored, is not, or nobody was named.
         warnings: what was odd about the request, in sentences.
+        degraded: what preparing it had to do without.
     """
 
     vector: Float32
@@ -36,6 +38,7 @@ class Prepared:
     allowed: Int64 | None
     user: Literal["known", "unknown", "anonymous"]
     warnings: tuple[str, ...]
+    degraded: tuple[Degraded, ...] = ()
 
 
 class Preparation:

@@ -221,7 +221,7 @@ class Recommender:
             bundle=self._version,
             sequence=catalogue.sequence,
             user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
-            degraded=_degraded(catalogue),
+            degraded=prepared.degraded + _degraded(catalogue),
         )
 
 

@@ -30,6 +30,7 @@ from index import contenders, worlds
 from index.figures import Figure, table
 from index.growth import grow
 from index.measure import Point, Truth, cheapest, in_turn, seconds_of
+from index.memory import ready_and_shared
 from index.serving import certified, upsert_latency
 from index.streaming import Stream
 from report_sections import replace_section
@@ -43,6 +44,7 @@ TARGETS = (0.95, 0.99)
 SHARES = (0.001, 0.01, 0.1, 0.5)
 OURS = "recall cells"
 GRAPHS = ("hnswlib", "usearch", "voyager")
+_SHOPS = {"shop100k": 100_000, "shop1m": 1_000_000}
 _CHOOSING = 400  # users that settings are chosen on, and as many that are measured
 
 Float32 = npt.NDArray[np.float32]
@@ -92,7 +94,8 @@ def main() -> int:
         _filters(report, world, indexes, large=world is largest)
     _exact(report, largest)
     _certificates(report, opened)
-    report.figures.append(upsert_latency(seconds=10 if arguments.quick else 30))
+    if arguments.upserts:
+        report.figures.append(upsert_latency(arguments.upserts))
     report.say("", *table(report.figures), "", f"{time.perf_counter() - began:.0f} s in all.")
     if not arguments.quick:
         grown = grow(largest, N, 0.99, arguments.docs.parent if arguments.docs else folder, arguments.most)
@@ -108,17 +111,24 @@ def main() -> int:
 
 
 def _worlds(folder: Path, arguments: argparse.Namespace) -> Iterator[worlds.World]:
-    sizes = {"shop100k": 100_000} if arguments.quick else {"shop100k": 100_000, "shop1m": 1_000_000}
-    for name, items in sizes.items():
+    """The catalogues, small ones first; those that are missing are made first."""
+    only = arguments.only or ("ml-1m", "gowalla", "shop100k", "shop1m")
+    for name in only:
         if not (folder / name / "about.json").exists():
-            worlds.make_shop(folder / name, items)
-    for name in ("gowalla", "ml-1m"):
-        data = arguments.data / name if arguments.data else None
-        if not arguments.quick and data is not None and data.is_dir() and not (folder / name / "about.json").exists():
-            worlds.make_split(folder / name, Path(__file__).parent.parent / "examples" / f"{name}.toml", data)
-    for name in ("ml-1m", "gowalla", "shop100k", "shop1m"):
+            _make(folder / name, arguments)
         if (folder / name / "about.json").exists():
             yield worlds.open_world(folder / name)
+
+
+def _make(folder: Path, arguments: argparse.Namespace) -> None:
+    if folder.name in _SHOPS:
+        if folder.name == "shop100k" or not arguments.quick:
+            worlds.make_shop(folder, _SHOPS[folder.name])
+        return
+    toml = Path(__file__).parent.parent / "examples" / f"{folder.name}.toml"
+    data = arguments.data / folder.name if arguments.data else None
+    if not arguments.quick and toml.exists() and data is not None and data.is_dir():
+        worlds.make_split(folder, toml, data)
 
 
 def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: bool) -> dict[float, CellIndex]:
@@ -239,6 +249,7 @@ def _exact(report: Report, world: worlds.World) -> None:
     ratio = together["faiss"] / together["ours"]
     note = f"{together['ours'] / 64 * 1e3:.2f} ms a query"
     report.figures.append(Figure(f"exact, batch of 64, {width}: times faiss's default", ratio, 6, 10, note=note))
+    report.figures.extend(ready_and_shared(world, index, N))
 
 
 def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
@@ -279,6 +290,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with the public splits")
     parser.add_argument("--quick", action="store_true", help="under ten minutes: without large graphs and growth")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="catalogues to take; all of them when left out")
+    parser.add_argument("--upserts", type=float, default=10, metavar="SECONDS", help="how long items are upserted; 0 for not")
     parser.add_argument("--most", type=int, default=10_000_000, help="items of the largest step of growth")
     parser.add_argument("--docs", type=Path, help="Markdown file whose section on the index is written anew")
     return parser.parse_args()

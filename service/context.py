@@ -54,6 +54,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        _keep_encoded(scope)
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
         timings: dict[str, float] = {}
@@ -72,3 +73,10 @@ class RequestContext:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _keep_encoded(scope: Scope) -> None:
+    """Let routes see the path with its percent-encoding: what servers decode it to may be the path of something else."""
+    raw: bytes = scope["raw_path"]
+    if b"%" in raw:
+        scope["path"] = raw.partition(b"?")[0].decode("latin-1")

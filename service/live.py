@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from recall.answer import Recommendations
 from recall.bundle.publish import resolve
@@ -31,6 +32,8 @@ INLINE_SECONDS = 0.002
 back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("service")
 
@@ -119,6 +122,18 @@ class Live:
         snapshot = self.serving()
         if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
             return snapshot.recommender.recommend(request)
+        return await self.ask(lambda recommender: recommender.recommend(request))
+
+    async def ask(self, act: Callable[[Recommender], Answer]) -> Answer:
+        """Have the bundle that is served now answer on a search thread; all of the answer comes from it.
+
+        Args:
+            act: asks the recommender; what it raises is raised here.
+
+        Raises:
+            ProblemError: no bundle is served yet, or too many requests wait.
+        """
+        snapshot = self.serving()
         if self._waiting >= self._settings.waiting:
             raise ProblemError(
                 Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"}
@@ -126,8 +141,7 @@ class Live:
         self._waiting += 1
         try:
             with snapshot.held():
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, snapshot.recommender.recommend, request)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, act, snapshot.recommender)
         finally:
             self._waiting -= 1
 

@@ -1,17 +1,17 @@
 """What goes over the wire: requests as clients write them, answers as they read them."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from recall.answer import Recommendations, ScoredItem
 from recall.channels.kinds import Channels
 from recall.request import LARGEST_POPULARITY, Request
 from recall.rules.kinds import MOST_RULES, TaggedRule
-from service.faults import fault_of
-from service.problems import Kind, ProblemError
+from service.parsing import parsed
 
 MOST_RESULTS = 1000
 
@@ -39,21 +39,10 @@ Column = Annotated[str, Field(min_length=1, max_length=256)]
 Value = Annotated[Any, PlainValidator(_as_value, json_schema_input_type=Scalar | list[Scalar])]
 
 
-class RecommendRequest(BaseModel):
-    """Who asks, what is known of them now, and what they want. Everything may be left out."""
+class Caller(BaseModel):
+    """Who asks, and what is known of them now."""
 
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {"user_id": "42", "n": 10},
-                {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
-                {"user_id": "42", "rules": [{"kind": "dedupe", "column": "series"}, {"kind": "pin", "items": {"12": 1}}]},
-            ]
-        },
-    )
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     user_id: Id | None = Field(
         default=None, description="A user of the bundle; their features, history and seen items are then known."
@@ -69,11 +58,15 @@ class RecommendRequest(BaseModel):
         description="The user's previous items, most recent first; replaces the stored history.",
         examples=[["7", "12"]],
     )
-    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
-    exclude_seen: bool = Field(default=True, description="Leave out what the user had already.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        default=[], description="Items to leave out besides.", examples=[["3"]]
-    )
+
+    def request(self) -> Request:
+        """What is asked of the recommender."""
+        return Request(self.user_id, self.features, self.context, None if self.history is None else tuple(self.history))
+
+
+class Scoring(Caller):
+    """A caller, and what scores are made of besides the model."""
+
     popularity: float = Field(
         default=1.0,
         ge=0,
@@ -81,6 +74,26 @@ class RecommendRequest(BaseModel):
         description="Weight of the part of a score that an item has for everyone, in which its popularity lies: 1 ranks as "
         "the model does, 0 by what this user and the item have with each other alone.",
         examples=[0.5],
+    )
+    boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
+        default={},
+        description="Weights of further numbers of items, which are added to their scores; the answer holds surely the best by "
+        "the sum. `/v1/info` lists the names.",
+        examples=[{"margin": 0.2, "genre=noir": 0.5}],
+    )
+
+    def request(self) -> Request:
+        """What is asked of the recommender."""
+        return replace(super().request(), popularity=self.popularity, boosts=self.boosts)
+
+
+class Ranking(Scoring):
+    """A caller, and which items they want in what order."""
+
+    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    exclude_seen: bool = Field(default=True, description="Leave out what the user had already.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out besides.", examples=[["3"]]
     )
     filter: Annotated[dict[Column, Any], Field(max_length=1000)] | None = Field(
         default=None,
@@ -105,11 +118,37 @@ class RecommendRequest(BaseModel):
         description="Lists that are merged with the model's, before any rule; each item then says its `sources`.",
         examples=[{"lists": [{"kind": "model"}, {"kind": "list", "name": "editors", "items": ["12", "7"]}]}],
     )
-    boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
-        default={},
-        description="Weights of further numbers of items, which are added to their scores; the answer holds surely the best by "
-        "the sum. `/v1/info` lists the names.",
-        examples=[{"margin": 0.2, "genre=noir": 0.5}],
+
+    def request(self) -> Request:
+        """What is asked of the recommender."""
+        return Request(
+            user_id=self.user_id,
+            features=self.features,
+            context=self.context,
+            history=None if self.history is None else tuple(self.history),
+            n=self.n,
+            exclude_seen=self.exclude_seen,
+            exclude=tuple(self.exclude),
+            popularity=self.popularity,
+            filter=self.filter,
+            allow=None if self.allow is None else tuple(self.allow),
+            rules=tuple(self.rules),
+            channels=self.channels,
+            boosts=self.boosts,
+        )
+
+
+class RecommendRequest(Ranking):
+    """Who asks, what is known of them now, and what they want. Everything may be left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "42", "n": 10},
+                {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
+                {"user_id": "42", "rules": [{"kind": "dedupe", "column": "series"}, {"kind": "pin", "items": {"12": 1}}]},
+            ]
+        },
     )
 
 
@@ -168,29 +207,7 @@ class RecommendResponse(BaseModel):
 
 def parse_request(body: object) -> Request:
     """A request to the recommender from the plain values of a body. Raises ProblemError that names each fault."""
-    try:
-        asked = RecommendRequest.model_validate(body)
-    except ValidationError as error:
-        entries = error.errors(include_url=False, include_input=False)
-        faults = [fault_of(entry, RecommendRequest.model_fields) for entry in entries]
-        raise ProblemError(
-            Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults
-        ) from None
-    return Request(
-        user_id=asked.user_id,
-        features=asked.features,
-        context=asked.context,
-        history=None if asked.history is None else tuple(asked.history),
-        n=asked.n,
-        exclude_seen=asked.exclude_seen,
-        exclude=tuple(asked.exclude),
-        popularity=asked.popularity,
-        filter=asked.filter,
-        allow=None if asked.allow is None else tuple(asked.allow),
-        rules=tuple(asked.rules),
-        channels=asked.channels,
-        boosts=asked.boosts,
-    )
+    return parsed(RecommendRequest, body).request()
 
 
 def render_answer(answer: Recommendations, request_id: str) -> bytes:

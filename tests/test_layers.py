@@ -37,10 +37,11 @@ LAYERS: dict[str, set[str]] = {
     "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
+    "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
-        *("recall.errors", "recall.request", "recall.schema", "recall.values"),
+        *("recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.features", "recall.bundle", "recall.index"),
     },
     "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
@@ -49,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.index.selection", "recall.live"),
     },
     "recall.preparation": {
+        "recall.answer",
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
     },
     "recall.shaping": {

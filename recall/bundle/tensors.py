@@ -1,5 +1,6 @@
 """Float arrays in safetensors files, read by mapping the file, so that all processes on a machine share one copy."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,12 @@ def map_tensors(
     Raises:
         BundleError: the file is no safetensors file, or holds other names, types or shapes.
     """
-    offsets = _offsets(path, {"F32": shapes, "I32": beside or {}})
-    return {name: np.asarray(_map(path, offsets[name], shape, "<f4")) for name, shape in shapes.items()}
+    return _mapped(path, _offsets(path, {"F32": shapes, "I32": beside or {}}), shapes, "<f4")
 
 
 def map_positions(path: Path, shapes: Shapes, beside: Shapes) -> dict[str, Int32]:
     """Map int32 arrays; `shapes` are theirs, and `beside` those of the float32 arrays in the file. Raises BundleError."""
-    offsets = _offsets(path, {"F32": beside, "I32": shapes})
-    return {name: np.asarray(_map(path, offsets[name], shape, "<i4")) for name, shape in shapes.items()}
+    return _mapped(path, _offsets(path, {"F32": beside, "I32": shapes}), shapes, "<i4")
 
 
 def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:
@@ -82,7 +81,12 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
         return _PREFIX + length, orjson.loads(file.read(length))
 
 
-def _map(path: Path, offset: int, shape: tuple[int, ...], kind: str) -> npt.NDArray[Any]:
-    if 0 in shape:  # an empty range cannot be mapped
-        return np.empty(shape, dtype=kind)
-    return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=shape)
+def _mapped(path: Path, offsets: Mapping[str, int], shapes: Shapes, kind: str) -> dict[str, npt.NDArray[Any]]:
+    """Views of one mapping of the file: a mapping keeps a file descriptor for as long as it lives."""
+    dtype = np.dtype(kind)
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    found = {}
+    for name, shape in shapes.items():
+        size = dtype.itemsize * math.prod(shape)
+        found[name] = np.asarray(whole[offsets[name] : offsets[name] + size]).view(dtype).reshape(shape)
+    return found

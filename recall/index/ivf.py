@@ -117,8 +117,8 @@ class IvfIndex:
             return self._scan(asked, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
-        # the lists that hold the best n of one row in ten are those that hold the best 10 n of all
-        nprobe = min(self.effort.at(math.ceil(wanted * self.size / eligible)), self.nlist)
+        # as many eligible rows are met as there would be rows without a selection: what is eligible may lie anywhere
+        nprobe = min(math.ceil(self.effort.at(wanted) * self.size / eligible), self.nlist)
         chosen = selector(within)
         given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]
         while True:

@@ -17,13 +17,31 @@ from typing import NamedTuple
 
 import orjson
 
-from recall.errors import JournalError, RequestError
-from recall.live.database import MEND, JournalFile, reports, transaction
+from recall.durable.commits import Batch, Commits
+from recall.durable.file import DurableFile, FileKind
+from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
+from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
-REMEMBERED = 100_000
-"""Batches whose keys are remembered, so that one which is sent again is not taken twice."""
+
+_MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
+_KIND = FileKind(
+    noun="journal",
+    holds="live changes",
+    application=0x464D524A,  # "FMRJ"
+    version=1,
+    create=(
+        "CREATE TABLE changes (sequence INTEGER PRIMARY KEY, item_id TEXT NOT NULL, features BLOB, checksum INTEGER NOT NULL)",
+        CREATE,
+        "CREATE TABLE state (pruned INTEGER NOT NULL)",
+        "INSERT INTO state VALUES (0)",
+    ),
+    mend=_MEND,
+    error=JournalError,
+    busy=JournalBusyError,
+    full=JournalFullError,
+)
 
 
 class Change(NamedTuple):
@@ -42,16 +60,13 @@ class Entry(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Batch:
-    """Changes that one caller wants written, and what came of it."""
+class _Batch(Batch):
+    """Changes that one caller wants written, and the sequence that they got."""
 
     rows: list[tuple[str, bytes | None]]
     key: str | None
     after: int
     last: int = 0
-    error: Exception | None = None
-    tried: bool = False
-    written: bool = False
     digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,9 +84,8 @@ class Journal:
             wait: seconds that a writer waits for another process to finish.
         """
         self.path = path
-        self._queue: list[_Batch] = []  # append, copies and deletions of a slice are atomic
-        self._writing, self._reading = Lock(), Lock()
-        self._writer, self._reader = JournalFile(path, wait), JournalFile(path, wait)
+        self._commits = Commits(DurableFile(path, _KIND, wait), _insert)
+        self._reading, self._reader = Lock(), DurableFile(path, _KIND, wait)
 
     def append(self, changes: Sequence[Change], key: str | None = None, after: int = 0) -> int:
         """Write a batch; it is on disk when this returns.
@@ -92,16 +106,7 @@ class Journal:
                 be there after all, or not, and can be sent again with the same key.
         """
         batch = _Batch([(one, None if values is None else _json(values)) for one, values in changes], key, after)
-        self._queue.append(batch)
-        with self._writing:
-            if not batch.tried:  # else whoever held the lock before has written it too
-                waiting = self._queue[:]
-                del self._queue[: len(waiting)]
-                self._write(waiting)
-        if batch.error is not None:
-            raise batch.error
-        if not batch.written:
-            raise JournalError("the change was not written", where=str(self.path), why="the process was interrupted")
+        self._commits.write(batch)
         return batch.last
 
     def since(self, sequence: int) -> list[Entry]:
@@ -110,7 +115,7 @@ class Journal:
         Raises:
             JournalError: the file cannot be read, is damaged, or no longer holds all of them.
         """
-        with self._reading, reports("read", self.path):
+        with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
                 return []
@@ -132,13 +137,13 @@ class Journal:
 
     def last(self) -> int:
         """The sequence of the latest change; 0 when there is none. Raises JournalError."""
-        with self._reading, reports("read", self.path):
+        with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return 0 if connection is None else _last(connection)
 
     def version(self) -> tuple[int, int]:
         """Something that is another one whenever somebody has written since: cheap to ask for. Raises JournalError."""
-        with self._reading, reports("read", self.path):
+        with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
                 return 0, 0
@@ -146,58 +151,37 @@ class Journal:
 
     def prune(self, upto: int) -> int:
         """Forget all changes up to a sequence, which versions hold by now; gives how many. Raises JournalError."""
-        with self._writing, reports("written", self.path):
-            if not self.path.exists():
-                return 0
-            connection = self._writer.writer()
-            with transaction(connection):
-                upto = min(upto, _last(connection))
-                count = connection.execute("DELETE FROM changes WHERE sequence <= ?", (upto,)).rowcount
-                connection.execute("UPDATE state SET pruned = max(pruned, ?)", (upto,))
-            return count
+        if not self.path.exists():
+            return 0
+        with self._commits.alone() as connection:
+            upto = min(upto, _last(connection))
+            count = connection.execute("DELETE FROM changes WHERE sequence <= ?", (upto,)).rowcount
+            connection.execute("UPDATE state SET pruned = max(pruned, ?)", (upto,))
+        return count
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        with self._writing, self._reading:
-            self._writer.close()
+        self._commits.close()
+        with self._reading:
             self._reader.close()
-
-    def _write(self, batches: Sequence[_Batch]) -> None:
-        """Write batches in one transaction; each is told what came of it."""
-        try:
-            with reports("written", self.path):
-                connection = self._writer.writer()
-                with transaction(connection):
-                    for batch in batches:
-                        _insert(connection, batch)
-            for batch in batches:
-                batch.written = True
-        except Exception as error:
-            for batch in batches:
-                batch.error = batch.error or error
-            self._writer.close()  # nothing is built upon what a disk that failed has left in memory
-        finally:
-            for batch in batches:
-                batch.tried = True
 
     def _entry(self, expected: int, sequence: int, item_id: str, features: bytes | None, checksum: int) -> Entry:
         if sequence != expected:
-            raise JournalError(f"change {expected} is missing from the journal", where=str(self.path), mend=MEND)
+            raise JournalError(f"change {expected} is missing from the journal", where=str(self.path), mend=_MEND)
         if not isinstance(item_id, str) or checksum != _checksum(sequence, item_id, features):
-            raise JournalError(f"change {sequence} was damaged after it was written", where=str(self.path), mend=MEND)
+            raise JournalError(f"change {sequence} was damaged after it was written", where=str(self.path), mend=_MEND)
         return Entry(sequence, item_id, None if features is None else orjson.loads(features))
 
 
 def _insert(connection: sqlite3.Connection, batch: _Batch) -> None:
     if batch.key is not None:
-        known = connection.execute("SELECT digest, last FROM batches WHERE key = ?", (batch.key,)).fetchone()
-        if known is not None and known[0] != batch.digest:
-            batch.error = RequestError(
-                "the key belongs to other changes", where="/key", mend="Give every batch a key of its own"
-            )
+        try:
+            known = taken_before(connection, batch.key, batch.digest)
+        except RequestError as error:
+            batch.error = error
             return
         if known is not None:
-            batch.last = int(known[1])
+            batch.last = known
             return
     last = _last(connection)
     if last < batch.after:  # the file was taken away once: what versions hold must not be numbered again
@@ -208,9 +192,7 @@ def _insert(connection: sqlite3.Connection, batch: _Batch) -> None:
     connection.executemany("INSERT INTO changes (sequence, item_id, features, checksum) VALUES (?, ?, ?, ?)", rows)
     batch.last = last + len(rows)
     if batch.key is not None:
-        statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
-        number = connection.execute(statement, (batch.key, batch.digest, batch.last)).lastrowid
-        connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - REMEMBERED,))
+        remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
 
 
 def _last(connection: sqlite3.Connection) -> int:

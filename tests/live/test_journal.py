@@ -12,6 +12,7 @@ from threading import Barrier
 
 import pytest
 
+from recall.durable.commits import Commits
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.live import journal
 from recall.live.journal import JOURNAL, Change, Entry, Journal
@@ -99,8 +100,8 @@ def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
 
 def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written, start, commits = Journal(path), Barrier(8), []
-    inner = Journal._write
-    monkeypatch.setattr(Journal, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
+    inner = Commits._write
+    monkeypatch.setattr(Commits, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
 
     def write(thread: int) -> list[int]:
         start.wait()
@@ -119,7 +120,7 @@ def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
     written = Journal(path)
     written.append(changes("a"), key="one")
     good, bad = journal._Batch([("b", b"{}")], "two", 0), journal._Batch([("b", b"{}")], "one", 0)
-    written._write([bad, good])
+    written._commits._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
 
@@ -189,7 +190,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
 def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
     written = Journal(path)
     written.append(changes("a"))
-    connection = written._writer.writer()
+    connection = written._commits.file.writer()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalFullError, match="no room for the journal"):

@@ -7,6 +7,7 @@ cells. With a bound that holds for certain, that of Cauchy and Schwarz with the 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class CellIndex:
         self._limits = tuple(np.float32(one) for one in (limits.rho, limits.reach, limits.rounding))
         cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
         self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
-        self._narrowing = Narrowing(self._narrowed, _BUDGET)
+        # not a method of this object, which would then live until a collector finds the circle, and its files with it
+        self._narrowing = Narrowing(partial(_narrowed, kernels, codes), _BUDGET)
 
     @classmethod
     def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1, cells: int | None = None) -> "CellIndex":
@@ -204,10 +206,6 @@ class CellIndex:
                 ranked.append(self._search_one(one, n, CERTAIN))
         return ranked
 
-    def _narrowed(self, selection: Selection) -> Narrow:
-        codes = self.codes
-        return Narrow(*self._kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
-
     def _check(self, path: Path) -> None:
         """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
         codes = self.codes
@@ -237,6 +235,10 @@ def cells_for(size: int) -> int:
     Fewer cells make a search look at more items, more cells cost a cache miss each.
     """
     return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
+
+
+def _narrowed(kernels: Any, codes: Codes, selection: Selection) -> Narrow:
+    return Narrow(*kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
 
 
 def _alone(narrow: Narrow) -> tuple[Any, ...]:

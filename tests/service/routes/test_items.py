@@ -111,7 +111,8 @@ def test_what_is_wrong_is_named_and_nothing_changes(server: Server, shop: Shop, 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("DELETE", "/v1/items/", 422),
+        ("DELETE", "/v1/items/", 404),
+        ("DELETE", "/v1/items/a/b", 404),
         ("DELETE", "/v1/items/%FF", 422),
         ("DELETE", "/v1/items/" + "x" * 1025, 422),
         ("GET", "/v1/items/a", 405),

@@ -1,36 +1,48 @@
-"""The file of a journal as SQLite sees it: made as a whole, opened when it is needed, its errors told in words."""
+"""One file as SQLite sees it: made as a whole, opened when it is needed, its errors told in words."""
 
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from recall.errors import JournalBusyError, JournalError, JournalFullError
-
-FORMAT = 1
-MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
-
-_APPLICATION = 0x464D524A  # "FMRJ", in the header of the file
-_NUMBERS = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT};"
-_CREATE = """
-    PRAGMA journal_mode = WAL;
-    BEGIN;
-    CREATE TABLE changes (sequence INTEGER PRIMARY KEY, item_id TEXT NOT NULL, features BLOB, checksum INTEGER NOT NULL);
-    CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL);
-    CREATE TABLE state (pruned INTEGER NOT NULL);
-    INSERT INTO state VALUES (0);
-    COMMIT;
-"""
+from recall.errors import RecallError
 
 
-class JournalFile:
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file holds, and what its errors are.
+
+    Attributes:
+        noun: what it is called in errors, such as "journal".
+        holds: what is in it, such as "live changes".
+        application: number in the header of the file, by which it is told from others.
+        version: the newest format that is read, and the one that is written.
+        create: SQL statements that make the tables.
+        mend: what to do about a damaged one.
+        error, busy, full: raised when it cannot be used, when others write all the while, and when there is no room.
+    """
+
+    noun: str
+    holds: str
+    application: int
+    version: int
+    create: tuple[str, ...]
+    mend: str
+    error: type[RecallError]
+    busy: type[RecallError]
+    full: type[RecallError]
+
+
+class DurableFile:
     """One connection to a file, made when it is asked for, and made anew when another file stands in its place."""
 
-    def __init__(self, path: Path, wait: float) -> None:
+    def __init__(self, path: Path, kind: FileKind, wait: float) -> None:
         """Nothing is opened yet; `wait` is in seconds, for other processes that write."""
         self.path = path
+        self.kind = kind
         self.opened = 0
         """Connections made so far."""
         self._wait = wait
@@ -40,7 +52,7 @@ class JournalFile:
     def writer(self) -> sqlite3.Connection:
         """The connection, to a file that is created if there is none."""
         if not self.path.exists():
-            _create(self.path)
+            _create(self.path, self.kind)
         connection = self.reader()
         assert connection is not None
         return connection
@@ -62,16 +74,25 @@ class JournalFile:
                 self._connection.close()
             self._connection = None
 
+    @contextmanager
+    def reports(self, what: str) -> Iterator[None]:
+        """Let the errors of SQLite and of the file system, of a file that cannot be `what`, be errors of its kind."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._reported(error, what) from None
+
     def _connect(self) -> sqlite3.Connection:
+        kind = self.kind
         connection = sqlite3.connect(self.path, timeout=self._wait, isolation_level=None, check_same_thread=False)
         try:
             application = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if application != _APPLICATION:
-                raise JournalError("the file is no journal of live changes", where=str(self.path), mend=MEND)
-            if version > FORMAT:
-                raise JournalError(
-                    f"the journal is of format {version}, newer than the format {FORMAT} that this version reads",
+            if application != kind.application:
+                raise kind.error(f"the file is no {kind.noun} of {kind.holds}", where=str(self.path), mend=kind.mend)
+            if version > kind.version:
+                raise kind.error(
+                    f"the {kind.noun} is of format {version}, newer than the format {kind.version} that this version reads",
                     where=str(self.path),
                     mend="Upgrade fm-recall",
                 )
@@ -81,14 +102,18 @@ class JournalFile:
             raise
         return connection
 
-
-@contextmanager
-def reports(what: str, path: Path) -> Iterator[None]:
-    """Let the errors of SQLite and of the file system, of something that cannot be `what`, be errors of this library."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise _reported(error, what, path) from None
+    def _reported(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
+        kind, where, why = self.kind, str(self.path), str(error)
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                said = f"another process is writing to the {kind.noun}"
+                return kind.busy(said, where=where, why=why, mend="Try again in a moment")
+            case sqlite3.SQLITE_FULL:
+                said = f"there is no room for the {kind.noun}"
+                return kind.full(said, where=where, why=why, mend="Free some space, and send the change again")
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                return kind.error(f"the {kind.noun} is damaged", where=where, why=why, mend=kind.mend)
+        return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
 
 @contextmanager
@@ -105,29 +130,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _reported(error: sqlite3.Error | OSError, what: str, path: Path) -> JournalError:
-    why = str(error)
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return JournalBusyError(
-                "another process is writing to the journal", where=str(path), why=why, mend="Try again in a moment"
-            )
-        case sqlite3.SQLITE_FULL:
-            return JournalFullError(
-                "there is no room for the journal", where=str(path), why=why, mend="Free some space, and send the change again"
-            )
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return JournalError("the journal is damaged", where=str(path), why=why, mend=MEND)
-    return JournalError(f"the journal cannot be {what}", where=str(path), why=why)
-
-
-def _create(path: Path) -> None:
-    """Put an empty journal in place as a whole: a file that is empty or half made is a damaged one."""
+def _create(path: Path, kind: FileKind) -> None:
+    """Put an empty file in place as a whole: one that is empty or half made is a damaged one."""
+    numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         connection = sqlite3.connect(made, isolation_level=None)
         try:
-            connection.executescript(_NUMBERS + _CREATE)
+            connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         finally:
             connection.close()  # moves everything from the WAL into the file, and removes the WAL
         with suppress(FileExistsError):  # another process was first
@@ -144,7 +154,7 @@ def _create(path: Path) -> None:
 
 def _number(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -1,0 +1,1 @@
+"""SQLite files that several processes write, where what was acknowledged is on the disk."""

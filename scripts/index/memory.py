@@ -1,0 +1,94 @@
+"""What a process needs before it can search, and of memory that it does not share: an index that is mapped, not read.
+
+python scripts/index/memory.py FOLDER        one such process; it prints what it found
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from index.figures import Figure
+from index.worlds import World
+from recall.index.codes.index import CellIndex
+from recall.index.opening import open_index
+
+_VECTORS, _INDEX, _PARAMS, _USERS = "vectors.npy", "index", "params.json", "users.npy"
+_SEARCHES = 200
+
+
+def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
+    """Seconds until an index can be asked, and memory of a second process, as a share of what the first one maps."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
+        folder = Path(scratch)
+        np.save(folder / _VECTORS, world.items)
+        np.save(folder / _USERS, world.users[:_SEARCHES])
+        index.write(folder / _INDEX)
+        (folder / _PARAMS).write_text(json.dumps({"params": index.params, "n": n}))
+        mapped = (folder / _INDEX).stat().st_size + (folder / _VECTORS).stat().st_size
+        first, second = _process(folder), _process(folder)  # both live on while the other is asked
+        found = [_report(one) for one in (first, second)]
+        for one in (first, second):
+            one.communicate()
+    opened = max(one["opened"] for one in found)
+    own = max(one["own"] for one in found)
+    name = f"{len(world.items):,} items"
+    memory = f"{name}: memory of its own that another process takes, share of the index"
+    note = f"{own / 1e6:.1f} MB of its own after {_SEARCHES} searches, and {mapped / 1e6:.0f} MB that all share"
+    return [
+        Figure(f"{name}: seconds until a mapped index can be asked", opened, 0.01, 0.005, "less"),
+        Figure(memory, own / mapped, 0.02, 0.01, "less", note),
+    ]
+
+
+def _process(folder: Path) -> "subprocess.Popen[str]":
+    scripts = Path(__file__).absolute().parent.parent
+    command = [sys.executable, "-m", "index.memory", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (scripts, scripts.parent)))}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _report(process: "subprocess.Popen[str]") -> dict[str, float]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("a process that was to open the index ended without a word")
+    found: dict[str, float] = json.loads(line)
+    return found
+
+
+def _own_bytes() -> int:
+    """Anonymous memory of this process, from Linux's account of it."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/smaps_rollup names no anonymous memory")
+
+
+def _open(folder: Path) -> dict[str, float]:
+    asked = json.loads((folder / _PARAMS).read_text())
+    users = np.load(folder / _USERS)
+    vectors = np.load(folder / _VECTORS, mmap_mode="r")
+    _other(users)  # compiled code and what numpy keeps are there before: they are of the program, not of the index
+    before = _own_bytes()
+    began = time.perf_counter()
+    index = open_index(folder / _INDEX, "cells", asked["params"], vectors)
+    opened = time.perf_counter() - began
+    for user in users:
+        index.search(user[None], asked["n"])
+    return {"opened": opened, "own": _own_bytes() - before}
+
+
+def _other(users: np.ndarray) -> None:
+    small = CellIndex.build(np.ascontiguousarray(np.tile(users, (5, 1))), users, 0)
+    small.search(users[:1], 10)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_open(Path(sys.argv[1]))), flush=True)
+    sys.stdin.read()

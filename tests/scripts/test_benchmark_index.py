@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+from index.figures import Figure, table  # noqa: E402
+from index.measure import Truth, cheapest  # noqa: E402
+from index.worlds import open_world, save  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("worlds")
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((16, 16)) * np.geomspace(1, 0.1, 16)
+    items, users = ((rng.standard_normal((rows, 16)) @ mix).astype(np.float32) for rows in (4000, 3000))
+    users[:, 0] = 1
+    save(folder / "small", items, users, 1.0)
+    return folder
+
+
+def test_it_measures_the_catalogues_that_there_are(worlds: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "benchmarks.md"
+    docs.write_text("# Benchmarks\n")
+    command = [sys.executable, "scripts/benchmark_index.py", "--worlds", str(worlds), "--only", "small", "--upserts", "0"]
+    done = subprocess.run(
+        [*command, "--quick", "--docs", str(docs)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for part in ("| small | 4,000 |", "| recall cells |", "share of streaming bandwidth", "times faiss's default", "| 1.0% |"):
+        assert part in done.stdout
+        assert part in docs.read_text()
+    filtered = [line for line in done.stdout.splitlines() if line.startswith("| small: recall under a filter")]
+    assert len(filtered) == 4
+    assert all(" met" in line or " aim" in line for line in filtered)
+
+
+def test_what_is_missed_is_named() -> None:
+    figures = [
+        Figure("speed", 2.0, 3.0, 5.0),
+        Figure("delay", 2.0, 3.0, 1.0, "less"),
+        Figure("none", None, 1, 1, note="left out"),
+    ]
+    assert [one.missed for one in figures] == [True, False, False]
+    _, _, *lines = table(figures)
+    assert [line.split("|")[-2].strip() for line in lines] == ["missed", "met", "left out"]
+
+
+def test_a_part_of_the_list_that_was_found_counts(worlds: Path) -> None:
+    world = open_world(worlds / "small")
+    truth = Truth.of(world.items, world.users[:5], 10)
+    best = [np.argsort(-(world.items @ user), kind="stable")[:10] for user in truth.users]
+    assert (truth.shares(best) == 1).all()
+    worst = np.argmin(world.items @ truth.users[0])
+    assert truth.shares([np.append(best[0][:7], [worst, -1, -1])])[0] == pytest.approx(0.7)
+
+
+def test_the_cheapest_setting_is_the_first_that_reaches_the_target(worlds: Path) -> None:
+    world = open_world(worlds / "small")
+    truth = Truth.of(world.items, world.users[:20], 10)
+
+    class First:
+        """Searches the first so many items."""
+
+        name = "first"
+
+        def __init__(self, *settings: int) -> None:
+            self.settings = settings
+
+        def search(self, query: np.ndarray, n: int, setting: int) -> np.ndarray:
+            return np.argsort(-(world.items[:setting] @ query), kind="stable")[:n]
+
+    settings = (1000, 2000, 3000, 4000)
+    found = cheapest(First(*settings), truth, 0.99)
+    assert (found.setting, found.reached) == (4000, True)
+    least = cheapest(First(*settings), truth, 0.4)
+    assert least.setting < 4000
+    assert least.recall >= 0.4
+    assert not cheapest(First(1000, 2000), truth, 0.99).reached
