@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RecallError,
         RequestError,
         TrainingError,
+        VersionMovedError,
     )
     from recall.explanation import Contribution, Explanation
     from recall.recommender import Recommender
@@ -66,6 +67,7 @@ __all__ = [
     "ScoredItem",
     "Source",
     "TrainingError",
+    "VersionMovedError",
     "load_config",
 ]
 

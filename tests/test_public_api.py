@@ -24,6 +24,7 @@ PUBLIC = [
     *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
     *("ScoredItem", "Source"),
     *("TrainingError",),
+    *("VersionMovedError",),
     *("load_config",),
 ]
 

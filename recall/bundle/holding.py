@@ -67,7 +67,7 @@ def remove(folder: Path, aside: Path) -> bool:
     Raises:
         OSError: the file system refused.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         moved = aside / f"removed-{folder.name}"

@@ -5,8 +5,7 @@ import sqlite3
 from recall.errors import RequestError
 
 CREATE = (
-    "CREATE TABLE batches"
-    " (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL)"
+    "CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL)"
 )
 REMEMBERED = 100_000
 """Batches whose keys are remembered."""

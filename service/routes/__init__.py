@@ -6,6 +6,7 @@ from pydantic import BaseModel
 from service.routes.health import add_health_routes
 from service.routes.info import add_info_routes
 from service.routes.items import ItemsUpsert, add_item_routes
+from service.routes.models import add_model_routes
 from service.routes.recommend import add_recommend_routes
 from service.wire import RecommendRequest
 
@@ -15,5 +16,5 @@ BODIES: tuple[type[BaseModel], ...] = (RecommendRequest, ItemsUpsert)
 
 def add_routes(app: FastAPI) -> None:
     """Answer all paths but the documentation."""
-    for add in (add_recommend_routes, add_item_routes, add_info_routes, add_health_routes):
+    for add in (add_recommend_routes, add_item_routes, add_model_routes, add_info_routes, add_health_routes):
         add(app)
