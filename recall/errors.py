@@ -11,9 +11,13 @@
     |-- PublishError     a bundle could not be put in place
     |   |-- PublishBusyError  another process is publishing to the same place
     |   `-- VersionMovedError  another version is live than was expected
-    `-- JournalError     a live change was not written, or those that were cannot be read
-        |-- JournalBusyError  another process is writing
-        `-- JournalFullError  the disk is full
+    |-- JournalError     a live change was not written, or those that were cannot be read
+    |   |-- JournalBusyError  another process is writing
+    |   `-- JournalFullError  the disk is full
+    `-- StoreError       what changed of users was not stored, or cannot be read
+        |-- StoreBusyError  others are writing
+        |-- StoreFullError  there is no room
+        `-- StoreDownError  the store does not answer
 
 An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
 and the HTTP service can each show them in their own form.
@@ -114,6 +118,30 @@ class JournalFullError(JournalError):
     """There is no room on the disk for the journal."""
 
     exit_code = 73
+
+
+class StoreError(RecallError):
+    """A change of users could not be stored, or those that were cannot be read; nothing that failed was acknowledged."""
+
+    exit_code = 74
+
+
+class StoreBusyError(StoreError):
+    """Others are writing to the store of users; trying again later is right."""
+
+    exit_code = 75
+
+
+class StoreFullError(StoreError):
+    """There is no room for changes of users."""
+
+    exit_code = 73
+
+
+class StoreDownError(StoreError):
+    """The store of users does not answer; trying again later is right."""
+
+    exit_code = 69
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from recall.bundle.manifest import GoldenRecord, Manifest
 from recall.errors import BundleError
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.sqlite import SqliteUsers
+from recall.stores.known import KnownUsers
 
 USERS, HISTORIES = 16, 8
 """Requests of stored users, and of nobody with a history made up; there is one more of nobody at all."""
@@ -61,7 +61,7 @@ def check(recommender: Recommender) -> int:
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
-    users = SqliteUsers(bundle.folder / files.USERS)
+    users = KnownUsers.of(bundle.folder / files.USERS, None, None, bundle.encoder, bundle.manifest.data_hash)
     try:
         alone = Recommender(bundle, recommender.index, users)
         answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])

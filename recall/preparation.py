@@ -13,7 +13,8 @@ from recall.features.encoder import EncodedUser
 from recall.features.sparse import Float32, Int64
 from recall.live.catalogue import Catalogue
 from recall.request import Request, check_request, pointer
-from recall.stores.users import UserRecord, UserStore
+from recall.stores.known import Known, KnownUsers
+from recall.stores.users import UserRecord
 
 _SHOWN = 5  # ids named in one warning
 
@@ -44,8 +45,8 @@ class Prepared:
 class Preparation:
     """Prepares the requests to one bundle; threads share it."""
 
-    def __init__(self, bundle: Bundle, users: UserStore) -> None:
-        """Requests to a bundle by users that are known from a store."""
+    def __init__(self, bundle: Bundle, users: KnownUsers) -> None:
+        """Requests to a bundle by its users."""
         self._bundle = bundle
         self._users = users
         self._columns = (*bundle.encoder.users.columns, *bundle.encoder.contexts.columns)
@@ -56,10 +57,24 @@ class Preparation:
         Raises:
             RequestError: n is out of range, a column is not known, or a value is not what its field reads.
         """
-        check_request(request)
-        record = None if request.user_id is None else self._users.get(request.user_id)
+        return self.prepare_all([request], catalogue)[0]
+
+    def prepare_all(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared]:
+        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
+        for request in requests:
+            check_request(request)
+        named = [request.user_id for request in requests if request.user_id is not None]
+        known = self._users.known(named) if named else {}
+        nobody = Known(None)
+        return [
+            self._prepared(request, catalogue, nobody if request.user_id is None else known[request.user_id])
+            for request in requests
+        ]
+
+    def _prepared(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared:
+        record = known.record
         history = request.history if request.history is not None else record.history if record is not None else ()
-        encoded = self._encode(request, record, history)
+        encoded, unfit = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = catalogue.rows([*request.exclude, *seen])
         allowed = None if request.allow is None else catalogue.rows(request.allow)
@@ -76,11 +91,14 @@ class Preparation:
                     _strangers(request.exclude, excluded),
                     _strangers(request.allow or (), allowed),
                     self._bundle.encoder.not_learnt(request.history or ()),
+                    unfit,
                 )
             ),
+            (Degraded("users", known.trouble),) if known.trouble else (),
         )
 
-    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> EncodedUser:
+    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
+        """The request's features, and columns with a stored value that the model's field cannot read."""
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         user_column = self._bundle.encoder.schema.user_id
         if request.user_id is not None and user_column in self._columns:
@@ -89,13 +107,18 @@ class Preparation:
             for name in given:
                 if name not in self._columns:
                     raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
-        try:
-            return self._bundle.encoder.encode_user(values, history)
-        except RequestError as error:
-            for name in request.context:
-                if error.where == pointer("features", name):  # the encoder cannot tell the two apart
-                    raise RequestError(error.what, where=pointer("context", name), why=error.why, mend=error.mend) from None
-            raise
+        unfit: list[str] = []
+        while True:
+            try:
+                return self._bundle.encoder.encode_user(values, history), unfit
+            except RequestError as error:
+                wrong = next((name for name in values if error.where == pointer("features", name)), None)
+                if wrong is not None and wrong in request.context:  # the encoder cannot tell the two apart
+                    raise RequestError(error.what, where=pointer("context", wrong), why=error.why, mend=error.mend) from None
+                if wrong is None or wrong in request.features:
+                    raise
+                del values[wrong]  # it was stored when another model was served
+                unfit.append(wrong)
 
 
 def shown(ids: Sequence[str]) -> str:
@@ -112,11 +135,12 @@ def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
 
 
-def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str], unfit: Sequence[str]) -> Iterator[str]:
     for ids, fault in (
         (excluded, "excluded ids are not in the catalogue"),
         (allowed, "allowed ids are not in the catalogue"),
         (history, "ids in the history are not known to the model"),
+        (unfit, "stored values of the user are not what the model reads"),
     ):
         if ids:
             yield f"{len(ids)} {fault}: {shown(ids)}"

@@ -27,8 +27,8 @@ from recall.preparation import Preparation, Prepared, shown
 from recall.request import Request, check_id, check_ids, check_unchanged
 from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, gains_by_name, shape
-from recall.stores.sqlite import SqliteUsers
-from recall.stores.users import UserStore
+from recall.stores.known import KnownUsers
+from recall.stores.live.contract import LiveUsers
 
 Float64 = npt.NDArray[np.float64]
 
@@ -39,12 +39,12 @@ class Recommender:
     Attributes:
         bundle: what was published; it never changes.
         index: over the vectors of its items.
-        users: the known users.
+        users: those who are known, with what has changed of them.
         items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
         eligibility: what requests may filter by.
     """
 
-    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserStore, items: LiveCatalogue | None = None) -> None:
+    def __init__(self, bundle: Bundle, index: ItemIndex, users: KnownUsers, items: LiveCatalogue | None = None) -> None:
         """Join the parts of one bundle; `Recommender.load` does so from its folder."""
         self.bundle = bundle
         self.index = index
@@ -65,6 +65,7 @@ class Recommender:
         threads: int = 1,
         root: Path | None = None,
         pause: float | None = PAUSE,
+        users: LiveUsers | None = None,
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -76,6 +77,7 @@ class Recommender:
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
             pause: requests look for changes of other processes when so many seconds have passed since the last look; None
                 leaves looking to `items.refresh`.
+            users: what changes of users, which stays the caller's to close; the root's own file when left out.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
@@ -93,7 +95,8 @@ class Recommender:
         followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
-        loaded = cls(bundle, index, SqliteUsers(bundle.folder / files.USERS), items)
+        known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded
 
@@ -120,10 +123,11 @@ class Recommender:
             RequestError: for the first request that cannot be answered; none is.
         """
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
-        prepared, limits = [], []
-        for request in requests:
-            prepared.append(one := self._preparation.prepare(request, catalogue))
-            limits.append(self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now))
+        prepared = self._preparation.prepare_all(requests, catalogue)
+        limits = [
+            self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
+            for request, one in zip(requests, prepared, strict=True)
+        ]
         answers: dict[int, Recommendations] = {}
         for position, request in enumerate(requests):
             if request.shaped:
@@ -185,7 +189,7 @@ class Recommender:
                 mend="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
-        prepared = [self._preparation.prepare(request, catalogue) for request in requests.values()]
+        prepared = self._preparation.prepare_all(list(requests.values()), catalogue)
         for request in requests.values():
             check_unchanged(request)
         if not prepared:
@@ -203,12 +207,12 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
-        return SparseRows.below([self._preparation.prepare(request, catalogue).encoded.rows for request in requests])
+        return SparseRows.below([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
         catalogue = self.items.current()
-        return np.stack([self._preparation.prepare(request, catalogue).vector for request in requests])
+        return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
 
     def _answer(self, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
         items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905

@@ -39,6 +39,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
+    "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},
+    "recall.stores.known": {"recall.errors", "recall.request", "recall.values", "recall.features", "recall.stores"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
         *("recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
@@ -51,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.preparation": {
         "recall.answer",
-        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores.users"),
+        *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores"),
     },
     "recall.shaping": {
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
@@ -61,7 +63,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.recommender": {
         *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
         *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
-        *("recall.stores.users", "recall.stores.sqlite", "recall.live"),
+        *("recall.stores", "recall.live"),
     },
     # tensors
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
@@ -73,7 +75,7 @@ LAYERS: dict[str, set[str]] = {
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
     "recall.golden": {
-        *("recall.errors", "recall.bundle", "recall.recommender", "recall.request", "recall.stores.sqlite"),
+        *("recall.errors", "recall.bundle", "recall.recommender", "recall.request", "recall.stores"),
     },
     "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {

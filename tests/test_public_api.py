@@ -22,7 +22,7 @@ PUBLIC = [
     *("Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
     *("Quota",),
     *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
-    *("ScoredItem", "Source"),
+    *("ScoredItem", "Source", "StoreBusyError", "StoreDownError", "StoreError", "StoreFullError"),
     *("TrainingError",),
     *("VersionMovedError",),
     *("load_config",),

@@ -100,8 +100,7 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
                     f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), mend="Look again"
                 )
             if live != name:
-                back = name in _lived(root)[:1]  # what was left by going back is nothing to go back to
-                point_at(root, name, remember=not back)
+                point_at(root, name, back=name in _lived(root)[:1])
     except OSError as error:
         raise PublishError(
             "the live version could not be changed", where=str(root), why=str(error), mend="What was live stays live"

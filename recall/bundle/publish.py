@@ -3,7 +3,7 @@
     root/versions/000007-5be1c2aa/    a bundle; never changed once it has this name
     root/staging/<random>/            a bundle being written, flocked by the process that writes it
     root/CURRENT                      the name of the live version, replaced by rename
-    root/HISTORY                      the names of those that were live before it, the oldest first
+    root/HISTORY                      the names of those that were live before it, the oldest first, and its own
     root/.lock                        flocked while a publisher takes a number and a name
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
@@ -156,15 +156,23 @@ def _sequence(root: Path) -> int:
     return number(resolve(root).name)
 
 
-def point_at(root: Path, version: str, *, remember: bool = True) -> None:
+def point_at(root: Path, version: str, *, back: bool = False) -> None:
     """Make a version the live one; the caller holds the root's lock.
 
-    What was live goes into HISTORY first. There, only what stands before the live version's own name counts: so whoever dies
-    in between has changed nothing, and whoever goes back needs not `remember` anything. Raises OSError.
+    HISTORY is written first, and ends with the live version's name when all is well. What stands there after its name came of
+    somebody who died before he had changed CURRENT, and does not count.
+
+    Args:
+        root: the folder of versions.
+        version: the name of one.
+        back: it is among those that were live before, and what came after it there is forgotten.
+
+    Raises:
+        OSError: the file system refused; what was live stays live.
     """
-    live = live_name(root)
-    if remember and live and live != version:
-        _write(root, HISTORY, [name for name in (*past(root), live) if name != version][-_REMEMBERED:])
+    before, live = past(root), live_name(root)
+    names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
+    _write(root, HISTORY, names[-_REMEMBERED:])
     _write(root, CURRENT, [version])
 
 
@@ -177,8 +185,13 @@ def past(root: Path) -> list[str]:
     try:
         names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if _VERSION.match(name)]
     except (OSError, UnicodeDecodeError):
-        names = [folder.name for folder in versions(root) if not live or number(folder.name) < number(live)]
-    return names[: names.index(live)] if live in names else names
+        names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
+    return names[: _end(names, live) - 1] if live in names else names
+
+
+def _end(names: list[str], name: str) -> int:
+    """The position after the last time that a name stands in a list."""
+    return len(names) - names[::-1].index(name)
 
 
 def number(version: str) -> int:

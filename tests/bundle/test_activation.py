@@ -56,13 +56,16 @@ def test_going_back_goes_back_further_each_time_and_forgets_what_it_left(tmp_pat
         activation.previous(tmp_path)
     activation.activate(tmp_path, newer)
     assert activation.previous(tmp_path).name == names[0]
+    assert check(tmp_path) == 5
 
 
 def test_another_version_may_be_named_and_undone(tmp_path: Path, five: list[str]) -> None:
     assert activation.activate(tmp_path, five[1], expected=five[4]) == five[4]
     assert live(tmp_path) == five[1]
-    assert activation.previous(tmp_path).name == five[4]
     assert check(tmp_path) == 2
+    for back in (4, 3, 2, 1, 0):
+        assert activation.previous(tmp_path).name == five[back]
+        activation.activate(tmp_path, five[back])
 
 
 def test_a_root_without_history_goes_back_by_number(tmp_path: Path, five: list[str]) -> None:
@@ -74,7 +77,7 @@ def test_a_root_without_history_goes_back_by_number(tmp_path: Path, five: list[s
 
 def test_whoever_dies_before_a_version_is_live_has_changed_nothing(tmp_path: Path, five: list[str]) -> None:
     with (tmp_path / "HISTORY").open("a") as history:
-        history.write(five[4] + "\n")
+        history.write("000006-00000000\n")
     assert activation.previous(tmp_path).name == five[3]
 
 
@@ -104,9 +107,9 @@ def test_links_and_strangers_are_no_versions(tmp_path: Path, five: list[str]) ->
 def test_a_broken_current_is_mended_by_naming_a_version(tmp_path: Path, five: list[str]) -> None:
     for text in (b"", b"\xff\xfe", b"../../etc", b"000009-00000000"):
         (tmp_path / "CURRENT").write_bytes(text)
-        assert [folder.name for folder in activation.candidates(tmp_path)][:2] == [five[3], five[2]]
-        activation.activate(tmp_path, five[3])
-        assert live(tmp_path) == five[3]
+        assert [folder.name for folder in activation.candidates(tmp_path)][:2] == [five[4], five[3]]
+        activation.activate(tmp_path, five[4])
+        assert live(tmp_path) == five[4]
 
 
 def test_nobody_activates_while_somebody_publishes(tmp_path: Path, five: list[str]) -> None:

@@ -1,0 +1,226 @@
+"""Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from recall.errors import RequestError, StoreError, nearest
+from recall.features.encoder import FeatureEncoder
+from recall.request import check_id, check_ids
+from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.stores.live.contract import LiveUsers
+from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.stores.sqlite import SqliteUsers
+from recall.stores.users import UserRecord, UserStore
+from recall.values import canonical
+
+_TAG = 16  # characters of a hash of data that are kept with an interaction
+
+
+class Known(NamedTuple):
+    """What is known of one user.
+
+    Attributes:
+        record: None for a user who is not known.
+        trouble: why later changes are not in the record; empty when they are.
+    """
+
+    record: UserRecord | None
+    trouble: str = ""
+
+
+class GivenUser(NamedTuple):
+    """What is said of one user; parts that are None are not spoken of."""
+
+    user_id: str
+    features: Mapping[str, object] = {}
+    history: Sequence[str] | None = None
+    seen: Sequence[str] | None = None
+
+
+class GivenInteraction(NamedTuple):
+    """An item that a user took: now, or at a time in seconds since 1970."""
+
+    user_id: str
+    item_id: str
+    time: float | None = None
+
+
+class UserReceipt(NamedTuple):
+    """What became of changes of users, which are stored and in every answer that follows.
+
+    Attributes:
+        sequence: of the last change among all changes of users.
+        known: how many of the users were known before.
+    """
+
+    sequence: int
+    known: int
+
+
+class KnownUsers:
+    """The users of one bundle, and their changes. Safe to share among threads."""
+
+    def __init__(
+        self, stored: UserStore, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
+    ) -> None:
+        """Join them.
+
+        Args:
+            stored: the bundle's users.
+            live: what changes; without it nothing does.
+            encoder: reads the features.
+            data_hash: of the data behind the bundle.
+            owned: whether `close` closes `live` too.
+        """
+        self._owned = owned
+        self._stored, self._live, self._encoder = stored, live, encoder
+        self._data = data_hash[:_TAG]
+        id_column, contexts = encoder.schema.user_id, encoder.context_columns
+        read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
+        self.columns = tuple(name for name in read if name not in contexts and name != id_column)
+        """Columns that a user may have values in."""
+
+    @classmethod
+    def of(
+        cls, stored: Path, live: LiveUsers | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+    ) -> "KnownUsers":
+        """The users of a bundle's file, and what changes: in `live`, or else in the own file of a root, if there is one."""
+        owned = live is None and root is not None
+        changing = live if live is not None else None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+        return cls(SqliteUsers(stored), changing, encoder, data_hash, owned=owned)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is a store for changes."""
+        return self._live is not None
+
+    @property
+    def remote(self) -> bool:
+        """Whether asking for a user may wait for another machine."""
+        return self._live is not None and self._live.remote
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
+        known = self.known([user_id])[user_id]
+        if known.trouble:
+            raise StoreError(known.trouble)
+        return known.record
+
+    def known(self, user_ids: Iterable[str]) -> dict[str, Known]:
+        """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
+        named = list(dict.fromkeys(user_ids))
+        live, trouble = {}, ""
+        if self._live is not None and named:
+            try:
+                live = self._live.get(named)
+            except StoreError as error:
+                trouble = f"changes of users since the bundle are not known: {error.what}"
+        found = {}
+        for user_id in named:
+            record, user = self._stored.get(user_id), live.get(user_id)
+            found[user_id] = Known(record if user is None else self._readable(user.over(record, self._data)), trouble)
+        return found
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        """As `UserStore.sample`: ids of users of the bundle."""
+        return self._stored.sample(count, seed)
+
+    def put(self, user: GivenUser, key: str | None = None) -> UserReceipt:
+        """Put a user in place, whole: what is None or left out is not known any more.
+
+        Args:
+            user: values by column, items latest first; items of the history count as seen.
+            key: a name for this change. Whoever got no answer sends it again under the same key, and it is not taken twice.
+
+        Raises:
+            RequestError: an id is none, a column is not known, or its field cannot read the value; nothing is changed. Or
+                the key belongs to another change.
+            StoreError: the change could not be stored, and is not acknowledged; see `LiveUsers.write`.
+        """
+        features = self._features(user, "")
+        return self._write([UserPut(user.user_id, features, tuple(user.history or ()), tuple(user.seen or ()))], key)
+
+    def upsert(self, users: Sequence[GivenUser], key: str | None = None) -> UserReceipt:
+        """Change users, or make those known who are not: all of them or none.
+
+        Features change column by column, and None is a missing value; a history or seen items that are given replace those
+        before. Of two that name one user the later comes on top. Otherwise as `put`.
+        """
+        changes = []
+        for place, (user_id, _, history, seen) in enumerate(users):
+            features = self._features(users[place], f"/users/{place}")
+            both = (None if items is None else tuple(items) for items in (history, seen))
+            changes.append(UserUpsert(user_id, features, *both))
+        return self._write(changes, key)
+
+    def took(self, interactions: Sequence[GivenInteraction], key: str | None = None) -> UserReceipt:
+        """Add interactions to the users' histories and seen items, in order: all of them or none.
+
+        An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
+        """
+        for place, (user_id, item_id, _) in enumerate(interactions):
+            check_id(user_id, f"/interactions/{place}/user_id")
+            check_id(item_id, f"/interactions/{place}/item_id")
+        return self._write([UserTook(*one, self._data) for one in interactions], key)
+
+    def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
+        """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
+        check_ids(user_ids, "/user_ids")
+        return self._write([UserDelete(user_id) for user_id in dict.fromkeys(user_ids)], key)
+
+    def fits(self, features: Mapping[str, object]) -> None:
+        """Raise RequestError unless the model's fields read these values; `where` is a pointer into `{"features": ...}`."""
+        self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
+
+    def close(self) -> None:
+        """Free what the stores hold."""
+        self._stored.close()
+        if self._owned and self._live is not None:
+            self._live.close()
+
+    def _write(self, changes: Sequence[UserChange], key: str | None) -> UserReceipt:
+        if self._live is None:
+            raise StoreError(
+                "this bundle has no store of users that change",
+                mend="Load the root of published versions, not the folder of one, or name a Redis",
+            )
+        if key is not None:
+            check_id(key, "/key")
+        before = self.known(change.user_id for change in changes)
+        known = sum(one.record is not None for one in before.values())
+        if not changes:
+            return UserReceipt(self._live.sequence(), 0)
+        return UserReceipt(self._live.write(changes, key), known)
+
+    def _features(self, user: GivenUser, where: str) -> dict[str, object]:
+        """The features of a user as they are stored."""
+        check_id(user.user_id, f"{where}/user_id")
+        for name, items in (("history", user.history), ("seen", user.seen)):
+            if isinstance(items, str):
+                raise RequestError(f"{name} is one text", where=f"{where}/{name}", mend="Give a list of ids")
+            check_ids(items or (), f"{where}/{name}")
+        for name in user.features:
+            if name not in self.columns:
+                place = f"{where}/features/" + str(name).replace("~", "~0").replace("/", "~1")
+                raise RequestError(f"users have no column {name!r}", where=place, mend=nearest(str(name), self.columns))
+        try:
+            self.fits(user.features)
+        except RequestError as error:
+            raise RequestError(error.what, where=where + error.where, why=error.why, mend=error.mend) from None
+        plain: dict[str, object] = orjson.loads(
+            orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        )
+        return plain
+
+    def _readable(self, record: UserRecord | None) -> UserRecord | None:
+        """Without columns that this bundle's model does not read: they were given to another."""
+        if record is None or record.features.keys() <= set(self.columns):
+            return record
+        features = {name: value for name, value in record.features.items() if name in self.columns}
+        return UserRecord(features, record.history, record.seen)

@@ -1,0 +1,112 @@
+"""What becomes of a user: each change says what it makes of what was known before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import orjson
+
+from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, Interaction, LiveUser, latest
+
+GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
+"""A user who was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPut:
+    """The user, whole: what is left out is not known any more, whatever a bundle holds."""
+
+    user_id: str
+    features: Mapping[str, object]
+    history: tuple[str, ...]
+    seen: tuple[str, ...]
+
+    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        features = {name: value for name, value in self.features.items() if value is not None}
+        history, seen = self.history[:MOST_HISTORY], latest((*self.history[MOST_HISTORY:], *self.seen), MOST_SEEN)
+        return LiveUser(features=features, whole=True, history=history, seen=seen, all_seen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class UserUpsert:
+    """Parts of a user. Features change column by column; a history or seen items that are given replace those before."""
+
+    user_id: str
+    features: Mapping[str, object]
+    history: tuple[str, ...] | None
+    seen: tuple[str, ...] | None
+
+    def after(self, before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        user = replace(before or LiveUser(), known=True)
+        user = replace(user, features={**user.features, **self.features})
+        if self.history is not None:
+            passed = (*(one.item_id for one in user.interactions), *(user.history or ()), *user.seen)
+            seen = latest((*self.history[MOST_HISTORY:], *passed), MOST_SEEN)
+            user = replace(user, history=self.history[:MOST_HISTORY], interactions=(), seen=seen)
+        if self.seen is not None:
+            user = replace(user, seen=latest(self.seen, MOST_SEEN), all_seen=True)
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class UserTook:
+    """An interaction. Without a time it is the user's latest; with one it goes where its time puts it.
+
+    Attributes:
+        time: in seconds since 1970, or None.
+        data: hash of the data behind the bundle that is served.
+    """
+
+    user_id: str
+    item_id: str
+    time: float | None
+    data: str
+
+    def after(self, before: LiveUser | None, now: float) -> LiveUser:
+        """The user after the change; `now` is in seconds since 1970."""
+        user = replace(before or LiveUser(), known=True)
+        known = user.interactions
+        # a clock that was set back does not make the latest interaction an earlier one
+        time = self.time if self.time is not None else max(now, known[0].time) if known else now
+        place = next((at for at, one in enumerate(known) if one.time <= time), len(known))
+        found = (*known[:place], Interaction(self.item_id, time, self.data), *known[place:])
+        seen = user.seen
+        if len(found) > MOST_HISTORY:
+            seen = latest((*(one.item_id for one in found[MOST_HISTORY:]), *seen), MOST_SEEN)
+        return replace(user, interactions=found[:MOST_HISTORY], seen=seen)
+
+
+@dataclass(frozen=True, slots=True)
+class UserDelete:
+    """The user is not known any more, whatever a bundle holds; an interaction or another change makes a new one."""
+
+    user_id: str
+
+    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        return GONE
+
+
+UserChange = UserPut | UserUpsert | UserTook | UserDelete
+
+
+def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:
+    """Every user of some changes after all of them.
+
+    Args:
+        users: as they were before, each that a change names; None for one of whom nothing is stored.
+        changes: in order.
+        now: in seconds since 1970.
+    """
+    after: dict[str, LiveUser] = {}
+    for change in changes:
+        after[change.user_id] = change.after(after.get(change.user_id, users[change.user_id]), now)
+    return after
+
+
+def digest_of(changes: tuple[UserChange, ...]) -> bytes:
+    """Something that tells batches of changes apart. Raises TypeError when a feature has no form in JSON."""
+    plain = orjson.dumps([(type(one).__name__, one) for one in changes], option=orjson.OPT_SORT_KEYS)
+    return blake2b(plain, digest_size=16).digest()

@@ -1,0 +1,30 @@
+"""A store of users that change, by its setting."""
+
+from pathlib import Path
+
+from recall.errors import ConfigError
+from recall.stores.live.contract import LiveUsers
+from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+
+SQLITE = "sqlite"
+
+
+def open_live_users(setting: str, root: Path | None) -> LiveUsers | None:
+    """The store that a setting names.
+
+    Args:
+        setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
+        root: of published versions; without one there is no place for the file, and nothing is kept.
+
+    Raises:
+        ConfigError: the setting is neither, or what it needs is not installed.
+    """
+    if setting == SQLITE:
+        return None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+    try:
+        from recall.stores.live.redis import RedisLiveUsers
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "users in Redis need the package redis", where="users", mend="Install it with: pip install 'fm-recall[redis]'"
+        ) from None
+    return RedisLiveUsers(setting)

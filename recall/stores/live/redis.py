@@ -1,0 +1,203 @@
+"""Users that change, in Redis: for services on several machines.
+
+Redis is another machine that may not answer. A read has a budget after which it is given up, and whoever fails a few times
+in a row is left alone for a moment. What was acknowledged is as durable as that Redis is: with `appendonly yes` and
+`appendfsync always` it is on its disk.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from typing import Any
+
+from redis import ConnectionPool, Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from recall.durable.keys import other_changes
+from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
+from recall.stores.live.breaker import Breaker
+from recall.stores.live.changes import UserChange, changed, digest_of
+from recall.stores.live.user import LiveUser
+
+READ_SECONDS = 0.02
+"""Budget of a read, unless told otherwise."""
+WRITE_SECONDS = 1.0
+"""Budget of a write, unless told otherwise."""
+SCHEMES = ("redis://", "rediss://", "unix://")
+"""What the address of a Redis begins with."""
+
+_DOWN = "the store of users does not answer"
+_CONNECTIONS = 64  # of reads, and as many of writes
+_REMEMBERED = 24 * 60 * 60  # seconds for which the key of a batch is remembered
+_TRIES = 50  # of a write whose users others change meanwhile
+
+_WRITE = """
+local count = #KEYS - 3
+for user = 1, count do
+  local held = redis.call('GET', KEYS[3 + user])
+  if (held and redis.sha1hex(held) or '') ~= ARGV[4 * user] then return -1 end
+end
+if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
+local sequence = redis.call('INCRBY', KEYS[1], ARGV[1])
+for user = 1, count do
+  redis.call('SET', KEYS[3 + user], ARGV[4 * user + 1])
+  if ARGV[4 * user + 2] == '1' then redis.call('ZADD', KEYS[2], 0, ARGV[4 * user + 3])
+  else redis.call('ZREM', KEYS[2], ARGV[4 * user + 3]) end
+end
+if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2] .. sequence, 'EX', ARGV[3]) end
+return sequence
+"""
+# All or nothing, unless somebody changed one of the users since they were read, whose digests are given.
+
+
+class RedisLiveUsers:
+    """Users that change in one Redis; `LiveUsers` has the contract.
+
+    Under a prefix, of each user `user:ID` holds the record, `users` is the sorted set of those who are not deleted, `sequence`
+    the number of changes, and `batch:KEY` what was answered to a batch.
+
+    Attributes:
+        breaker: says whether Redis is being asked.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        read_seconds: float = READ_SECONDS,
+        write_seconds: float = WRITE_SECONDS,
+        prefix: str = "recall:",
+        breaker: Breaker | None = None,
+    ) -> None:
+        """No connection is made before the first call.
+
+        Args:
+            url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
+                `unix://PATH` for a socket.
+            read_seconds: budget of a read, which connecting is part of.
+            write_seconds: longest wait for each of the two answers that a write needs.
+            prefix: what all keys begin with.
+            breaker: one of its own when left out.
+
+        Raises:
+            ConfigError: the address is none.
+        """
+        self.breaker = breaker if breaker is not None else Breaker()
+        self._prefix = prefix.encode()
+        self._read_seconds, self._write_seconds = read_seconds, write_seconds
+        self._reader, self._writer = _client(url, read_seconds), _client(url, write_seconds)
+
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
+        """As `LiveUsers.get` promises."""
+        if not user_ids:
+            return {}
+        raws = self._read("MGET", *map(self._user, user_ids))
+        return {user_id: LiveUser.from_json(raw) for user_id, raw in zip(user_ids, raws, strict=True) if raw is not None}
+
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
+        """As `LiveUsers.write` promises."""
+        batch, digest = tuple(changes), digest_of(tuple(changes))
+        deadline = time.monotonic() + self._write_seconds
+        for _ in range(_TRIES):
+            last = self._try_to_write(batch, key, digest)
+            if last is not None:
+                return last
+            if time.monotonic() > deadline:
+                break
+        raise StoreBusyError("others are changing the same users", mend="Try again in a moment")
+
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """As `LiveUsers.ids` promises."""
+        least = b"-" if after is None else b"(" + after.encode()
+        raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
+        return [raw.decode() for raw in raws]
+
+    def sequence(self) -> int:
+        """As `LiveUsers.sequence` promises."""
+        return int(self._read("GET", self._prefix + b"sequence") or 0)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._reader.close()
+        self._writer.close()
+
+    def _try_to_write(self, batch: tuple[UserChange, ...], key: str | None, digest: bytes) -> int | None:
+        """The sequence of the last change, or None when somebody else changed one of the users meanwhile."""
+        ids = list(dict.fromkeys(change.user_id for change in batch))
+        named = [self._user(user_id) for user_id in ids]
+        remembered = self._prefix + b"batch:" + (key or "").encode()
+        with self._calling("written", self._write_seconds):
+            before, *raws = _ask(self._writer, "MGET", remembered, *named)
+        if key is not None and before is not None:
+            if before[: len(digest)] != digest:
+                raise other_changes()
+            return int(before[len(digest) :])
+        users = {user_id: None if raw is None else LiveUser.from_json(raw) for user_id, raw in zip(ids, raws, strict=True)}
+        after = changed(users, batch, time.time())
+        rows: list[bytes | str | int] = []
+        for user_id, raw in zip(ids, raws, strict=True):
+            user = after[user_id]
+            state = b"" if raw is None else sha1(raw, usedforsecurity=False).hexdigest()
+            rows += (state, user.to_json(), int(user.known), user_id.encode())
+        keys = (self._prefix + b"sequence", self._prefix + b"users", remembered, *named)
+        told = (len(batch), b"" if key is None else digest, _REMEMBERED)
+        with self._calling("written", self._write_seconds):
+            last = int(_ask(self._writer, "EVAL", _WRITE, len(keys), *keys, *told, *rows))
+        return None if last < 0 else last
+
+    def _read(self, *command: bytes | str | int) -> Any:
+        with self._calling("read", self._read_seconds):
+            return _ask(self._reader, *command)
+
+    @contextmanager
+    def _calling(self, what: str, seconds: float) -> Iterator[None]:
+        """Ask the breaker, and tell it what came of the call; one that takes longer counts as failed, and is used."""
+        if not self.breaker.admits():
+            raise StoreDownError(_DOWN, why="it did not answer lately, and is left alone for a moment")
+        start = time.monotonic()
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            self.breaker.failed()
+            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, mend="Look at Redis") from None
+        except exceptions.RedisError as error:
+            self.breaker.succeeded()
+            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
+                raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
+            raise StoreError(f"users cannot be {what}", why=str(error), mend="Look at Redis") from None
+        except BaseException:
+            self.breaker.failed()
+            raise
+        if time.monotonic() - start > seconds:
+            self.breaker.failed()
+        else:
+            self.breaker.succeeded()
+
+    def _user(self, user_id: str) -> bytes:
+        return self._prefix + b"user:" + user_id.encode()
+
+
+def _client(url: str, seconds: float) -> Redis:
+    if not url.startswith(SCHEMES):
+        raise ConfigError("this is no address of a Redis", where="users", mend=f"Begin it with one of {', '.join(SCHEMES)}")
+    try:
+        pool = ConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            retry=Retry(NoBackoff(), 0),  # what timed out once has used up its budget, and a write may have been carried out
+            protocol=2,  # and no name of the library: each would be one more answer to wait for when connecting
+            driver_info=None,
+        )
+    except ValueError as error:
+        raise ConfigError("this is no address of a Redis", where="users", why=str(error)) from None
+    return Redis(connection_pool=pool)
+
+
+def _ask(client: Redis, *command: bytes | str | int) -> Any:
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]

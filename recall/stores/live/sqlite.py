@@ -1,0 +1,148 @@
+"""Users that change, in one SQLite file in the root of published versions.
+
+It is written as the journal of items is: in WAL mode, fsynced at every commit, by one process at a time and read by any
+number meanwhile. A read asks the file, so it sees all that any process has acknowledged.
+"""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from recall.durable.commits import Batch, Commits
+from recall.durable.file import DurableFile, FileKind
+from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
+from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError
+from recall.stores.live.changes import UserChange, changed, digest_of
+from recall.stores.live.user import LiveUser
+
+USERS_LIVE = "users.live.sqlite"
+"""Name of the file in a root of published versions."""
+
+_MEND = "Take the file back from a copy; or move it away, and users are known as the live version has them"
+_KIND = FileKind(
+    noun="file of users",
+    holds="live changes",
+    application=0x464D5255,  # "FMRU"
+    version=1,
+    create=(
+        "CREATE TABLE users (number INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, known INTEGER NOT NULL,"
+        " record BLOB NOT NULL, checksum INTEGER NOT NULL)",
+        CREATE,
+        "CREATE TABLE state (sequence INTEGER NOT NULL)",
+        "INSERT INTO state VALUES (0)",
+    ),
+    mend=_MEND,
+    error=StoreError,
+    busy=StoreBusyError,
+    full=StoreFullError,
+)
+_READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
+
+
+@dataclass(eq=False)
+class _Batch(Batch):
+    """Changes that one caller wants written, and the sequence that they got."""
+
+    changes: tuple[UserChange, ...]
+    key: str | None
+    last: int = 0
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = digest_of(self.changes)
+
+
+class SqliteLiveUsers:
+    """One root's users that change; `LiveUsers` has the contract. There need not be a file before the first change."""
+
+    remote = False
+
+    def __init__(self, path: Path, wait: float = 5.0) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: the file.
+            wait: seconds that a writer waits for another process to finish.
+        """
+        self.path = path
+        self._commits = Commits(DurableFile(path, _KIND, wait), self._insert)
+        self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
+
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
+        """As `LiveUsers.get` promises."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            if connection is None:
+                return {}
+            read = ((user_id, self._user(connection, user_id)) for user_id in user_ids)
+            return {user_id: user for user_id, user in read if user is not None}
+
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
+        """As `LiveUsers.write` promises; what was acknowledged is on the disk."""
+        batch = _Batch(tuple(changes), key)
+        self._commits.write(batch)
+        return batch.last
+
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """As `LiveUsers.ids` promises."""
+        statement = "SELECT user_id FROM users WHERE known AND (?1 IS NULL OR user_id > ?1) ORDER BY user_id LIMIT ?2"
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return [] if connection is None else [row[0] for row in connection.execute(statement, (after, count)).fetchall()]
+
+    def sequence(self) -> int:
+        """As `LiveUsers.sequence` promises."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return 0 if connection is None else _sequence(connection)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._commits.close()
+        with self._reading:
+            self._reader.close()
+
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+        try:
+            known = None if batch.key is None else taken_before(connection, batch.key, batch.digest)
+            if known is not None:
+                batch.last = known
+                return
+            named = dict.fromkeys(change.user_id for change in batch.changes)
+            users = {user_id: self._user(connection, user_id) for user_id in named}
+            after = changed(users, batch.changes, time.time())
+        except RecallError as error:
+            batch.error = error  # which is this batch's own: those beside it are written
+            return
+        rows = [(user_id, user.known, raw := user.to_json(), _checksum(user_id, raw)) for user_id, user in after.items()]
+        connection.executemany(
+            "INSERT INTO users (user_id, known, record, checksum) VALUES (?, ?, ?, ?) ON CONFLICT (user_id)"
+            " DO UPDATE SET known = excluded.known, record = excluded.record, checksum = excluded.checksum",
+            rows,
+        )
+        batch.last = _sequence(connection) + len(batch.changes)
+        connection.execute("UPDATE state SET sequence = ?", (batch.last,))
+        if batch.key is not None:
+            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+
+    def _user(self, connection: sqlite3.Connection, user_id: str) -> LiveUser | None:
+        # all rows are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+        rows = connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
+        if not rows:
+            return None
+        record, checksum = rows[0]
+        if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
+            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), mend=_MEND)
+        return LiveUser.from_json(record)
+
+
+def _sequence(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT sequence FROM state").fetchall()[0][0])
+
+
+def _checksum(user_id: str, record: bytes) -> int:
+    return zlib.crc32(user_id.encode() + b"\0" + record)

@@ -1,0 +1,142 @@
+"""One user's changes since a bundle was published, and what they make of the bundle's own record."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from recall.errors import StoreError
+from recall.stores.users import UserRecord
+from recall.values import canonical
+
+MOST_HISTORY = 1000
+"""Items that a history holds, the latest; older ones are remembered as seen."""
+MOST_SEEN = 10_000
+"""Items besides the history that are remembered as seen, the latest."""
+_FORMAT = 1
+
+
+class Interaction(NamedTuple):
+    """An item that a user took.
+
+    Attributes:
+        item_id: need not be in any catalogue.
+        time: in seconds since 1970; it only orders what is later and what earlier.
+        data: hash of the data behind the bundle that was served then, by which a later bundle is told that may hold it too.
+    """
+
+    item_id: str
+    time: float
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveUser:
+    """What is known of one user besides what a bundle holds.
+
+    Attributes:
+        known: whether there is such a user; False when they were deleted, whatever a bundle holds.
+        features: by column; None where a value is missing, whatever a bundle holds.
+        whole: whether these are all features, and none of a bundle's counts.
+        history: items before the interactions, latest first; None for those of the bundle.
+        interactions: latest first.
+        seen: items that the user had, besides the history, latest first.
+        all_seen: whether these are all, and none of a bundle's counts.
+    """
+
+    known: bool = True
+    features: Mapping[str, object] = field(default_factory=dict)
+    whole: bool = False
+    history: tuple[str, ...] | None = None
+    interactions: tuple[Interaction, ...] = ()
+    seen: tuple[str, ...] = ()
+    all_seen: bool = False
+
+    def over(self, stored: UserRecord | None, data: str) -> UserRecord | None:
+        """The user as they are now; None when they were deleted.
+
+        Args:
+            stored: the bundle's record, if it has one.
+            data: hash of the data behind the bundle.
+        """
+        if not self.known:
+            return None
+        features = dict(self.features) if self.whole or stored is None else {**stored.features, **self.features}
+        history = self.history if self.history is not None else stored.history if stored is not None else ()
+        items = [one.item_id for one in self.interactions]
+        if self.history is None and stored is not None:
+            items = items[: self._later_than(history, data)]
+        history = (*items, *history)[:MOST_HISTORY]
+        before = stored.seen if stored is not None and not self.all_seen else ()
+        taken = (one.item_id for one in self.interactions)
+        return UserRecord(
+            {name: value for name, value in features.items() if value is not None},
+            history,
+            tuple(dict.fromkeys((*history, *taken, *self.seen, *before))),
+        )
+
+    def _later_than(self, history: Sequence[str], data: str) -> int:
+        """How many of the latest interactions a bundle's history does not hold.
+
+        Those that came while other data were served may be among the data of this bundle: where its history begins with what
+        the interactions end with, they are the same ones.
+        """
+        items = [one.item_id for one in self.interactions]
+        first = next((at for at, one in enumerate(self.interactions) if one.data != data), len(items))
+        for start in range(first, len(items)):
+            shared = min(len(items) - start, len(history))
+            if shared and tuple(items[start : start + shared]) == tuple(history[:shared]):
+                return start
+        return len(items)
+
+    def to_json(self) -> bytes:
+        """The form in which stores keep it. Raises TypeError when a feature has none."""
+        return orjson.dumps(
+            {
+                "format": _FORMAT,
+                "known": self.known,
+                "features": dict(self.features),
+                "whole": self.whole,
+                "history": self.history,
+                "interactions": [tuple(one) for one in self.interactions],  # a named tuple is none to orjson
+                "seen": self.seen,
+                "all_seen": self.all_seen,
+            },
+            default=_plain,
+            option=orjson.OPT_PASSTHROUGH_DATETIME,
+        )
+
+    @staticmethod
+    def from_json(raw: bytes) -> "LiveUser":
+        """What `to_json` wrote. Raises StoreError."""
+        try:
+            read: dict[str, Any] = orjson.loads(raw)
+            if read["format"] > _FORMAT:
+                raise StoreError(
+                    f"a user is stored in format {read['format']}, newer than the format {_FORMAT} that this version reads",
+                    mend="Upgrade fm-recall",
+                )
+            history = read["history"]
+            return LiveUser(
+                known=read["known"],
+                features=read["features"],
+                whole=read["whole"],
+                history=None if history is None else tuple(history),
+                interactions=tuple(map(Interaction._make, read["interactions"])),
+                seen=tuple(read["seen"]),
+                all_seen=read["all_seen"],
+            )
+        except (ValueError, LookupError, TypeError) as error:
+            raise StoreError("what is stored of a user cannot be read", why=type(error).__name__) from None
+
+
+def latest(items: Iterable[str], most: int) -> tuple[str, ...]:
+    """The first `most` different items."""
+    return tuple(islice(dict.fromkeys(items), most))
+
+
+def _plain(value: object) -> object:
+    """What orjson does not know by itself."""
+    return list(value) if isinstance(value, tuple) else canonical(value)
