@@ -14,15 +14,47 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    users: Annotated[
+        str,
+        typer.Option(
+            envvar="RECALL_USERS",
+            show_default=False,
+            help="Where changes of users are kept: 'sqlite' (the default) or redis://HOST:PORT/DB.",
+        ),
+    ] = "sqlite",
+    users_seconds: Annotated[float, typer.Option(help="Seconds that a request waits for Redis at most.")] = 0.02,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for a newer bundle.")] = 1.0,
     max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 1 << 20,
     patience: Annotated[int, typer.Option(help="Seconds that a client may take to send its headers, or its body.")] = 10,
     drain: Annotated[float, typer.Option(help="Seconds between SIGTERM and the end of listening.")] = 1.0,
     docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
+    keys: Annotated[Path | None, typer.Option(help="A file with hashes of keys, as `recall key new` prints them.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Listen where others can ask, without any key.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Requests a second of each key.")] = None,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait for a search for a moment.")] = 128,
+    standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
+    age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
+    connections: Annotated[int, typer.Option(help="Connections that one process holds open.")] = 4096,
 ) -> None:
     """Serve recommendations over HTTP."""
     settings = Settings(
-        bundle=bundle, host=host, port=port, poll=poll, max_body=max_body, patience=patience, drain=drain, docs=docs
+        bundle=bundle,
+        host=host,
+        port=port,
+        poll=poll,
+        max_body=max_body,
+        patience=patience,
+        drain=drain,
+        docs=docs,
+        keys=keys,
+        insecure=insecure,
+        rate=rate,
+        waiting=waiting,
+        standing=standing,
+        age=age,
+        connections=connections,
+        users=users,
+        users_seconds=users_seconds,
     )
     try:
         serve(settings)

@@ -1,6 +1,7 @@
 """The application, and the process that serves it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -14,6 +15,11 @@ from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.routes import BODIES, add_routes
+from service.security.binding import check_binding
+from service.security.description import describe_access
+from service.security.guard import Guard, GuardMiddleware
+from service.security.keys import NO_KEYS, KeyRing
+from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
 
@@ -26,9 +32,14 @@ _LOGGING: dict[str, Any] = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; it opens nothing until it is started."""
-    return _application(settings, Live(settings))
+def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
+    """The application; it opens nothing until it is started.
+
+    Args:
+        settings: what it is told.
+        keys: those that open it; with none it is open.
+    """
+    return _application(settings, Live(settings), keys)
 
 
 def serve(settings: Settings) -> None:
@@ -36,14 +47,23 @@ def serve(settings: Settings) -> None:
 
     Raises:
         BundleError: there is no such folder. One that holds no bundle yet is waited for.
+        ConfigError: the keys cannot be read, or others than this machine could ask without one.
     """
     if not settings.bundle.is_dir():
         raise BundleError(
             "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
         )
+    keys = KeyRing.read(settings.keys, os.environ)
+    check_binding(settings.host, bool(keys), settings.insecure)
+    with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
+        server_of(settings, keys).run()
+
+
+def server_of(settings: Settings, keys: KeyRing) -> Server:
+    """The server of one process; nothing is opened yet."""
     live = Live(settings)
     config = uvicorn.Config(
-        _application(settings, live),
+        _application(settings, live, keys),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
@@ -56,11 +76,12 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
-    with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
-        Server(config, live, settings.drain).run()
+    return Server(config, live, settings.drain)
 
 
-def _application(settings: Settings, live: Live) -> FastAPI:
+def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
+    limits = RateLimits(keys.keys, settings.rate)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
@@ -83,11 +104,13 @@ def _application(settings: Settings, live: Live) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
     app.add_middleware(RequestContext)
     handle_problems(app)
     add_routes(app)
     if settings.docs:
         add_docs(app)
     document = describe(app, BODIES)
+    describe_access(document, bool(keys), limits.limited)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

@@ -14,6 +14,9 @@ from fastapi import Request
 
 from service.problems import Fault, Kind, ProblemError, pointer
 
+DEPTH = 64
+"""Objects and lists within each other that a body may hold."""
+
 _CLOSE = {"Connection": "close"}
 
 
@@ -57,6 +60,8 @@ def parse_json(body: bytes) -> object:
         raise _not_json(str(error), "") from None
     except RecursionError:
         raise _not_json("nested too deeply", "") from None
+    if body.count(b"{") + body.count(b"[") > DEPTH and _deeper(value, DEPTH):
+        raise ProblemError(Kind.INVALID, "The body is too deep.", [Fault("", f"Objects and lists may be {DEPTH} deep")])
     if repeated is not None:
         raise _not_json("the same key stands twice in one object", pointer(repeated))
     return value
@@ -85,6 +90,17 @@ def _repeated(value: object, path: tuple[str | int, ...]) -> tuple[str | int, ..
         return None
     found = (_repeated(child, (*path, key)) for key, child in children if isinstance(child, _Object | list))
     return next((place for place in found if place is not None), None)
+
+
+def _deeper(value: object, depth: int) -> bool:
+    """Whether objects and lists lie more than `depth` within each other."""
+    level = [value]
+    for _ in range(depth):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _check_type(request: Request) -> None:

@@ -3,16 +3,19 @@
 import re
 import secrets
 import time
-from typing import TypedDict, cast
+from collections.abc import Iterable
+from typing import NotRequired, TypedDict, cast
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.admission import ANYBODY, Caller
 from service.live import Live
+from service.security.headers import secure
 from service.settings import Settings
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class State(TypedDict):
@@ -20,6 +23,7 @@ class State(TypedDict):
 
     live: Live
     settings: Settings
+    caller: NotRequired[Caller]
 
 
 def live_of(request: Request) -> Live:
@@ -32,6 +36,11 @@ def settings_of(request: Request) -> Settings:
     return cast(State, request.scope["state"])["settings"]
 
 
+def caller_of(request: Request) -> Caller:
+    """Who waits for the answer to this request, and how long."""
+    return cast(State, request.scope["state"]).get("caller", ANYBODY)
+
+
 def request_id_of(request: Request) -> str:
     """The id of this request: the client's own, or one made here."""
     return cast(str, request.scope["state"]["request_id"])
@@ -40,6 +49,14 @@ def request_id_of(request: Request) -> str:
 def note_time(request: Request, name: str, seconds: float) -> None:
     """Add a part to the Server-Timing header; `name` is a bare word."""
     cast(dict[str, float], request.scope["state"]["timings"])[name] = seconds
+
+
+def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id that a request's headers give, or one made here."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            return value.decode("ascii")
+    return secrets.token_hex(16)
 
 
 class RequestContext:
@@ -55,8 +72,7 @@ class RequestContext:
             return
         start = time.perf_counter()
         _keep_encoded(scope)
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id = request_id_among(scope["headers"])
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
@@ -67,7 +83,7 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timings.items())
-                headers["X-Content-Type-Options"] = "nosniff"
+                secure(headers.raw, scope["path"])
                 if state["live"].draining:
                     headers["Connection"] = "close"  # a client that comes back finds another server
             await send(message)

@@ -1,112 +1,84 @@
-"""The bundle being served, and its exchange for a newer one without a request noticing.
+"""What the bundle that is served is asked, and what is changed over it.
 
-A request holds the snapshot it began with until it is answered, so every answer comes from one bundle; a snapshot
-that was replaced is closed by the last request that held it. All of this runs on the event loop's thread alone, which
-is why nothing is locked: only loading, and searches that take long, happen on other threads.
+All of this runs on the event loop's thread alone, which is why nothing is locked: only loading, and searches that take long,
+happen on other threads.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
-from recall.answer import Degraded, Recommendations
-from recall.bundle import activation
-from recall.bundle.publish import live_name, resolve
-from recall.errors import JournalError, RecallError, VersionMovedError
+from recall.answer import Recommendations
+from recall.bundle.manifest import MANIFEST
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.stores.live.opening import open_live_users
+from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
+from service.exchange import Exchange
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
-
-_LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
 
 Answer = TypeVar("Answer")
 
 log = logging.getLogger("service")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A bundle that is not fit to be served; `again` is when to try once more, on the loop's clock."""
-
-    folder: Path
-    reason: str
-    again: float
-    pause: float
-
-
-class Live:
-    """Answers requests from the live bundle, or from the last good one.
+class Live(Exchange):
+    """Answers requests, and takes changes, with the bundle that is served.
 
     Attributes:
-        snapshot: what is served; None before the first bundle.
-        refusal: of the live bundle, while it is not the one that is served.
-        degraded: what every answer says meanwhile.
         draining: whether the process is about to stop.
+        admission: whose turn it is to search.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.snapshot: Snapshot | None = None
-        self.refusal: Refusal | None = None
-        self.degraded: tuple[Degraded, ...] = ()
+        root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
+        users = open_live_users(settings.users, root, settings.users_seconds)
+        super().__init__(settings, users)
         self.draining = False
-        self._settings = settings
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="search")
-        self._taking = asyncio.Lock()  # one bundle is loaded at a time
-        self._unfit: dict[Path, Refusal] = {}
-        self._waiting = 0
+        self.admission = Admission(_threads(settings), settings.waiting, settings.standing, settings.age)
+        self._changing = 0
+        self._trouble = ""
         self._compactor = Compactor(settings.bundle)
+        self._asks_far = users is not None and users.remote
 
-    async def recommend(self, request: Request) -> Recommendations:
-        """Answer one request.
+    async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
+        """Answer one request, when it is its turn.
+
+        Args:
+            request: what is asked.
+            caller: who waits for the answer, and how long.
 
         Raises:
             RequestError: the request names something that the bundle does not know of.
-            ProblemError: no bundle is served yet, or too many requests wait.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
-        if snapshot.inline and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
-            answer = snapshot.recommender.recommend(request)
-        else:
-            answer = await self.ask(lambda recommender: recommender.recommend(request))
-        return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+        far = self._asks_far and request.user_id is not None
+        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+            return await self.admission.here(self._recommend, request, caller)
+        return self._told(await self.ask(lambda recommender: recommender.recommend(request), caller))
 
-    async def ask(self, act: Callable[[Recommender], Answer]) -> Answer:
-        """Have the bundle that is served now answer on a search thread; all of the answer comes from it.
+    async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
+        """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
 
         Args:
             act: asks the recommender; what it raises is raised here.
+            caller: who waits for the answer, and how long.
 
         Raises:
-            ProblemError: no bundle is served yet, or too many requests wait.
+            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
-        if self._waiting >= self._settings.waiting:
-            raise ProblemError(
-                Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"}
-            )
-        self._waiting += 1
-        try:
-            with snapshot.held():
-                return await asyncio.get_running_loop().run_in_executor(self._threads, act, snapshot.recommender)
-        finally:
-            self._waiting -= 1
-
-    def serving(self) -> Snapshot:
-        """What is served now. Raises ProblemError that says why when that is nothing yet."""
-        if self.snapshot is None:
-            reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
-            raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
-        return self.snapshot
+        with snapshot.held():
+            return await self.admission.elsewhere(act, snapshot.recommender, caller)
 
     async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
         """Change items; when this returns, the change is on disk and in every answer that follows.
@@ -116,35 +88,40 @@ class Live:
 
         Raises:
             RequestError, JournalError: as `LiveCatalogue.upsert`.
-            ProblemError: no bundle is served yet, or it has no journal.
+            ProblemError: no bundle is served yet, it has no journal, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
-        with snapshot.held():
+        with self._change(snapshot):
             receipt = await asyncio.to_thread(act, snapshot.recommender.items)
         if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
             with self.snapshot.held():
                 await asyncio.to_thread(self.snapshot.recommender.items.refresh)
         return receipt
 
+    async def change_users(self, act: Callable[[Recommender], Answer]) -> Answer:
+        """Change users; when this returns, the change is stored and in every answer that follows.
+
+        Args:
+            act: asks for the change; called on another thread, for it waits for the store.
+
+        Raises:
+            RequestError, StoreError: as `KnownUsers.put`.
+            ProblemError: no bundle is served yet, it has no store of users, or too many changes wait for the disk.
+        """
+        snapshot = self.serving()
+        if not snapshot.recommender.users.writable:
+            raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, or name a Redis for users.")
+        with self._change(snapshot):
+            return await asyncio.to_thread(act, snapshot.recommender)
+
     async def follow(self) -> None:
         """Take in for ever what other processes change."""
-        trouble = ""
         while True:
             await asyncio.sleep(self._settings.follow)
-            if self.snapshot is None:
-                continue
-            with self.snapshot.held():
-                items = self.snapshot.recommender.items
-                try:
-                    if items.moved():
-                        await asyncio.to_thread(items.refresh)
-                    trouble = ""
-                except Exception as error:  # answers go on, and say so
-                    if str(error) != trouble:
-                        log.error("live changes cannot be read: %s", error)
-                    trouble = str(error)
+            if self.snapshot is not None:
+                await self._catch_up(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
@@ -154,128 +131,43 @@ class Live:
                 await self._compactor.start()
             await asyncio.sleep(self._settings.poll)
 
-    async def look(self) -> None:
-        """Look at CURRENT once, and take the bundle it names unless that one is served or was just refused.
-
-        When there is nothing to serve and that one is not fit to be, the last good one is served in its place.
-        """
-        async with self._taking:
-            now = asyncio.get_running_loop().time()
-            root = self._settings.bundle
-            try:
-                folder = await asyncio.to_thread(resolve, root)
-            except Exception as error:  # a watch that ends would miss every later bundle
-                self.refusal = self._refuse(root, error, now)
-                await self._fall_back(now)
-            else:
-                await self._take(folder, now)
-            self.degraded = self._degraded()
-
-    async def activate(self, name: str, expected: str | None = None) -> str:
-        """Make a version of the root the live one, and serve it: here when this returns, elsewhere at the next look.
-
-        Args:
-            name: of the version.
-            expected: do so only while this one is live.
-
-        Returns:
-            The name of the version that was live.
-
-        Raises:
-            RecallError: it is not fit to be served, another one is live than was expected, or the root cannot be written
-                to. Nothing has changed.
-        """
-        root = self._settings.bundle
-        async with self._taking:
-            folder = await asyncio.to_thread(activation.find, root, name)
-            live = await asyncio.to_thread(live_name, root)
-            if expected is not None and live != expected:
-                raise VersionMovedError(f"version {live or 'none'} is live, and not {expected}", where=str(root))
-            snapshot = self.snapshot
-            if snapshot is None or snapshot.folder != folder:
-                snapshot = await asyncio.to_thread(Snapshot.load, folder, root)
-            try:
-                before = await asyncio.to_thread(activation.activate, root, name, expected)
-            except BaseException:
-                if snapshot is not self.snapshot:
-                    snapshot.retire()
-                raise
-            self._unfit.pop(folder, None)
-            self._serve(snapshot)
-            return before
-
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
-        self._threads.shutdown()
+        self.admission.close()
         self._compactor.close()
-        if self.snapshot is not None:
-            self.snapshot.retire()
-            self.snapshot = None
+        super().close()
 
-    async def _take(self, folder: Path, now: float) -> None:
-        if self.snapshot is not None and self.snapshot.folder == folder:
-            self.refusal = None
-            return
-        snapshot = await self._load(folder, now) if self._due(folder, now) else None
-        if snapshot is not None:
-            self._serve(snapshot)
-        else:
-            self.refusal = self._unfit.get(folder)
-            await self._fall_back(now)
-
-    def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
-        """Answer from this bundle from now on; the one before is closed by the last request that holds it."""
-        previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
-        self.degraded = self._degraded()
-        if previous is snapshot:
-            return
-        items = snapshot.recommender.items
-        with suppress(JournalError):  # answers tell of it
-            items.refresh()  # what was acknowledged while it was being loaded
-        for item_id, why in items.refused.items():
-            log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
-        log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
-        if previous is not None:
-            previous.retire()
-
-    async def _fall_back(self, now: float) -> None:
-        """Serve the last good version when nothing is served; whoever asks is told."""
-        if self.snapshot is not None:
-            return
-        for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
-            if self._due(folder, now) and (snapshot := await self._load(folder, now)) is not None:
-                self._serve(snapshot, instead_of=self.refusal)
-                log.error("bundle %s is served in place of the live one, which is refused", folder.name)
-                return
-
-    async def _load(self, folder: Path, now: float) -> Snapshot | None:
-        """A bundle that is fit to be served, or None and why it is not."""
+    @contextmanager
+    def _change(self, snapshot: Snapshot) -> Iterator[None]:
+        """Keep a bundle open for the length of a change, of which not too many go on at once."""
+        if self._changing >= self._settings.waiting:
+            raise self.admission.full()
+        self._changing += 1
         try:
-            root = self._settings.bundle if folder != self._settings.bundle else None
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root)
-        except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
-            self._refuse(folder, error, now)
-            return None
-        self._unfit.pop(folder, None)
-        return snapshot
+            with snapshot.held():
+                yield
+        finally:
+            self._changing -= 1
 
-    def _due(self, folder: Path, now: float) -> bool:
-        known = self._unfit.get(folder)
-        return known is None or known.again <= now
+    async def _catch_up(self, snapshot: Snapshot) -> None:
+        with snapshot.held():
+            items = snapshot.recommender.items
+            try:
+                if items.moved():
+                    await asyncio.to_thread(items.refresh)
+                self._trouble = ""
+            except Exception as error:  # answers go on, and say so
+                if str(error) != self._trouble:
+                    log.error("live changes cannot be read: %s", error)
+                self._trouble = str(error)
 
-    def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
-        known = self._unfit.get(folder)
-        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
-        reason = str(error) or type(error).__name__
-        if known is None or known.reason != reason:
-            expected = isinstance(error, RecallError | OSError)
-            log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
-        self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
-        return refusal
+    def _recommend(self, request: Request) -> Recommendations:
+        return self._told(self.serving().recommender.recommend(request))
 
-    def _degraded(self) -> tuple[Degraded, ...]:
-        """What every answer says while another bundle is served than the live one."""
-        if self.snapshot is None or self.refusal is None:
-            return ()
-        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
+    def _told(self, answer: Recommendations) -> Recommendations:
+        return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+
+
+def _threads(settings: Settings) -> int:
+    """Threads that search in one process; a container may have fewer cores than its machine."""
+    return max(1, len(os.sched_getaffinity(0)) // settings.workers)

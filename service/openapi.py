@@ -1,5 +1,6 @@
 """The OpenAPI document, and the page that shows it without reaching for any other host."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 
 from service.problems import MEDIA_TYPE, ProblemDocument
+from service.security.headers import page_policy
 
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _REFERENCE = "#/components/schemas/{model}"
 _TEXTS = {
     400: "The body is not JSON.",
@@ -73,7 +76,7 @@ def add_docs(app: FastAPI) -> None:
 
 async def _page(request: Request) -> HTMLResponse:
     root = request.scope.get("root_path", "")
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
         title="FM recall",
         swagger_js_url=f"{root}/docs/assets/swagger-ui-bundle.js",
@@ -81,6 +84,9 @@ async def _page(request: Request) -> HTMLResponse:
         swagger_favicon_url=f"{root}/docs/assets/favicon.png",
         swagger_ui_parameters={"validatorUrl": None},  # it would send the document's address to another host
     )
+    scripts = _SCRIPT.findall(bytes(page.body).decode())
+    page.headers["Content-Security-Policy"] = page_policy(*scripts)
+    return page
 
 
 async def _home(request: Request) -> RedirectResponse:

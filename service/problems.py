@@ -14,12 +14,26 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Send
 
-from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
+from recall.errors import (
+    JournalBusyError,
+    JournalError,
+    JournalFullError,
+    RequestError,
+    StoreBusyError,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
 """Faults named in one document; a body can hold many thousands."""
+
+_LATER = {"Retry-After": "1"}
+_AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+_NO_ROOM = "Nothing was changed. Send the change again when there is room."
 
 log = logging.getLogger("service")
 
@@ -29,10 +43,12 @@ class Kind(Enum):
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
+    NO_KEY = ("no-key", 401, "A key is needed")
+    FORBIDDEN = ("forbidden", 403, "The key does not allow this")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
-    READ_ONLY = ("read-only", 409, "The items that are served here cannot be changed")
+    READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
     UNFIT = ("bundle-refused", 409, "The version is not fit to be served")
     NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
     PUBLISHING = ("publishing", 409, "Somebody else is publishing")
@@ -41,15 +57,20 @@ class Kind(Enum):
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
+    LIMITED = ("rate-limited", 429, "Requests come too fast")
     HEADERS = ("headers-too-large", 431, "The headers are too large")
+    GONE = ("client-gone", 499, "The client has gone")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
     NOT_STORED = ("not-stored", 500, "The change could not be stored")
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
+    STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
         self.type = f"urn:fm-recall:problem:{slug}"
         self.status = status
         self.title = title
@@ -110,9 +131,19 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(JournalError, _journal_error)
+    app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+async def send_problem(problem: ProblemError, request_id: str, send: Send) -> None:
+    """Answer with a problem document from where there is no application that would do it."""
+    body = render(problem.kind, problem.detail, problem.faults, request_id)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
+    await send({"type": "http.response.start", "status": problem.kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _respond(request: Request, problem: ProblemError) -> Response:
@@ -136,11 +167,24 @@ async def _request_error(request: Request, error: Exception) -> Response:
 async def _journal_error(request: Request, error: Exception) -> Response:
     log.error("a change was not stored: %s", error)
     if isinstance(error, JournalBusyError):
-        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers={"Retry-After": "1"})
+        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
     elif isinstance(error, JournalFullError):
-        problem = ProblemError(Kind.FULL, "Nothing was changed. Send the change again when there is room.")
+        problem = ProblemError(Kind.FULL, _NO_ROOM)
     else:
-        problem = ProblemError(Kind.NOT_STORED, "Send it again with the same Idempotency-Key: it is not taken twice.")
+        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
+    return _respond(request, problem)
+
+
+async def _store_error(request: Request, error: Exception) -> Response:
+    log.error("users: %s", error)
+    if isinstance(error, StoreBusyError):
+        problem = ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+    elif isinstance(error, StoreDownError):
+        problem = ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
+    elif isinstance(error, StoreFullError):
+        problem = ProblemError(Kind.FULL, _NO_ROOM)
+    else:
+        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
     return _respond(request, problem)
 
 

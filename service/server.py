@@ -5,13 +5,15 @@ import signal
 from asyncio import TimerHandle, Transport
 from http import HTTPStatus
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.context import State, request_id_among
 from service.live import Live
 from service.problems import MEDIA_TYPE, Kind, render
+from service.security.roles import access
 
 MOST_HEADER_BYTES = 64 * 1024
 """A request line and headers beyond this are refused; checked between reads from the socket, so somewhat more may pass."""
@@ -26,15 +28,24 @@ class GuardedHttp(HttpToolsProtocol):
     _late: TimerHandle | None = None
     _in_headers = False
     _header_bytes = 0
+    _searching = False
+    _shedding = False
+    _begun = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # narrower, as uvicorn's is
         """Start the clock for the first request."""
         super().connection_made(transport)
+        state = cast(State, self.app_state)
+        self._admission = state["live"].admission
         self._start_clock()
+        if len(self.connections) > state["settings"].connections:
+            self._refuse(Kind.BUSY, "Too many connections are open.", "retry-after: 1\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clock, and let nobody wait for what this connection asked."""
         self._stop_clock()
+        self._admission.end(self._begun)
+        self._begun = 0
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,10 +67,41 @@ class GuardedHttp(HttpToolsProtocol):
         self._start_clock()
 
     def on_headers_complete(self) -> None:
-        """Stop the clock; the body has one of its own."""
+        """Stop the clock; the body has one of its own. Where too many wait, a search is not even begun to be read."""
         self._in_headers = False
         self._stop_clock()
+        if self._admission.crowded() and self._sheds():
+            self._shedding = True
+            self._start_clock()
+            return
+        self.scope["state"]["gone"] = self.transport.is_closing
         super().on_headers_complete()
+        self._searching = access(self.scope["method"], self.scope["path"]).searches
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body, unless nobody will read it."""
+        if not self._shedding:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here; a search has begun with that, or is turned away."""
+        if self._shedding:
+            self._shedding = False
+            self._stop_clock()
+            self._shed()
+            return
+        if self._searching:
+            self._searching = False
+            self._begun += 1
+            self._admission.begin()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Make room for another search."""
+        if self._begun:
+            self._begun -= 1
+            self._admission.end()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -91,11 +133,36 @@ class GuardedHttp(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, kind: Kind, detail: str) -> None:
+    def _sheds(self) -> bool:
+        """Whether the request whose headers have come can be turned away without asking the application."""
+        if self._answering() or self.expect_100_continue:  # answers keep their order, and that client sends no body yet
+            return False
+        path, _, _ = self.url.partition(b"?")
+        return access(self.parser.get_method().decode("ascii"), path.decode("ascii", "replace")).searches
+
+    def _shed(self) -> None:
+        """Turn a request away with as little work as it takes: others wait for the time that this needs."""
+        if self.flow.write_paused:  # it sends, and does not read
+            self.transport.abort()
+            return
+        request_id = request_id_among(self.headers)
+        keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
+        body = render(Kind.BUSY, self._admission.full().detail, request_id=request_id)
+        head = (
+            f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"retry-after: 1\r\nx-request-id: {request_id}\r\n{'' if keep else 'connection: close' + chr(13) + chr(10)}\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        if keep:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        else:
+            self.transport.close()
+
+    def _refuse(self, kind: Kind, detail: str, header: str = "") -> None:
         body = render(kind, detail)
         head = (
             f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\n{header}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
         self.transport.close()

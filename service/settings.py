@@ -13,7 +13,12 @@ class Settings(BaseModel):
     bundle: Path
     """A folder of published bundles with a CURRENT file, which is watched, or one bundle's own folder."""
     host: str = "127.0.0.1"
-    """Address to listen on. The service asks nobody for a key: put it on other addresses behind something that does."""
+    """Address to listen on. Where others than this machine can ask, a key is needed, or `insecure`."""
+    users: str = Field(default="sqlite", repr=False)
+    """Where changes of users are kept: "sqlite" for a file beside the bundles, or the address of a Redis, which may hold a
+    password."""
+    users_seconds: float = Field(default=0.02, gt=0)
+    """Longest time that a request waits for Redis, before it is answered from what the bundle holds of its user."""
     port: int = Field(default=8000, ge=0, le=65535)
     """0 lets the system choose."""
     docs: bool = True
@@ -26,8 +31,22 @@ class Settings(BaseModel):
     """Seconds between two looks for item changes of other processes; those made here are served at once."""
     patience: int = Field(default=10, ge=1)
     """Seconds that a client may take to send a request's headers, or its body, or leave a connection idle."""
-    waiting: int = Field(default=64, ge=1)
-    """Requests that may wait for a search thread; more are answered 503 with Retry-After."""
+    keys: Path | None = None
+    """A file with hashes of keys; see `service.security.keys` for it, and for keys in the environment."""
+    insecure: bool = False
+    """Listen where others can ask although no key is set, because something in front of the service asks for one."""
+    rate: float | None = Field(default=None, gt=0, lt=1e6)
+    """Requests a second of each key, and of all who ask without one; None does not limit."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that answer; they share the port, the mapped index and what is changed."""
+    waiting: int = Field(default=128, ge=1)
+    """Requests that may wait for a search for a moment; more are answered 503 with Retry-After."""
+    standing: int = Field(default=32, ge=1)
+    """Requests that may wait when so many have waited for more than a tenth of a second."""
+    age: float = Field(default=0.5, gt=0)
+    """Seconds that a request waits for a search at most, before it is answered 503."""
+    connections: int = Field(default=4096, ge=1)
+    """Connections that one process holds open; more are answered 503 and closed."""
     drain: float = Field(default=1.0, ge=0)
     """Seconds between SIGTERM, when /health/ready turns 503, and the end of listening."""
     grace: int = Field(default=10, ge=1)

@@ -11,6 +11,7 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.room import check_room
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.stores.live.contract import LiveUsers
 
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
@@ -34,13 +35,13 @@ class Snapshot:
         self._retired = False
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None) -> "Snapshot":
-        """Verify, load, ask golden requests and warm up; live changes in `root` lie on top.
+    def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
+        """Verify, load, ask golden requests and warm up; live changes in `root`, and of `users`, lie on top.
 
         Raises RecallError when it is not fit to be served.
         """
         check_room(folder, Manifest.read(folder))
-        recommender = Recommender.load(folder, root=root, pause=None)
+        recommender = Recommender.load(folder, root=root, pause=None, users=users)
         try:
             golden.check(recommender)
             return cls(recommender, folder, _warmed(recommender))

@@ -44,9 +44,7 @@ class Caller(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    user_id: Id | None = Field(
-        default=None, description="A user of the bundle; their features, history and seen items are then known."
-    )
+    user_id: Id | None = Field(default=None, description="A known user; their features, history and seen items are then known.")
     features: dict[Column, Value] = Field(
         default={}, description="Values of users-table columns; each overrides the stored one.", examples=[{"age": 31}]
     )
@@ -185,7 +183,7 @@ class RecommendResponse(BaseModel):
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
     user: Literal["known", "unknown", "anonymous"] = Field(
-        description="Whether user_id is in the bundle; 'anonymous' when none was sent. "
+        description="Whether user_id is known; 'anonymous' when none was sent. "
         "An unknown user is answered from the rest of the request."
     )
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])

@@ -15,6 +15,13 @@ def serve(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    users: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RECALL_USERS",
+            help="Where changes of users are kept: a file beside the bundles unless redis://HOST:PORT/DB is given.",
+        ),
+    ] = None,
 ) -> None:
     """Serve recommendations over HTTP until it is told to stop; takes each newly published bundle by itself.
 
@@ -23,13 +30,13 @@ def serve(
     from recall.bundle.publish import resolve
 
     resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
-    command, environment = service_command(bundle, host, port)
+    command, environment = service_command(bundle, host, port, users)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
 
-def service_command(bundle: Path, host: str, port: int) -> tuple[list[str], dict[str, str]]:
+def service_command(bundle: Path, host: str, port: int, users: str | None = None) -> tuple[list[str], dict[str, str]]:
     """The command that serves a bundle, and its environment: the same interpreter, and the service of this installation.
 
     Raises:
@@ -41,4 +48,5 @@ def service_command(bundle: Path, host: str, port: int) -> tuple[list[str], dict
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
     # -P: a folder called `service` where the command is given is not the service.
     command = [sys.executable, "-P", "-m", "service", str(bundle), "--host", host, "--port", str(port)]
-    return command, {**os.environ, "PYTHONPATH": path}
+    # not on the command line: the address may hold a password, which every user of the machine would see there
+    return command, {**os.environ, "PYTHONPATH": path, **({} if users is None else {"RECALL_USERS": users})}

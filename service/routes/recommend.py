@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from service.body import read_json
-from service.context import live_of, note_time, request_id_of, settings_of
+from service.context import caller_of, live_of, note_time, request_id_of, settings_of
 from service.openapi import body_of, problems
 from service.wire import RecommendRequest, RecommendResponse, parse_request, render_answer
 
@@ -17,7 +17,7 @@ async def recommend(request: Request) -> Response:
     start = time.perf_counter()
     asked = parse_request(await read_json(request, settings.max_body, settings.patience))
     parsed = time.perf_counter()
-    answer = await live_of(request).recommend(asked)
+    answer = await live_of(request).recommend(asked, caller_of(request))
     note_time(request, "parse", parsed - start)
     note_time(request, "recommend", time.perf_counter() - parsed)
     return Response(render_answer(answer, request_id_of(request)), media_type="application/json")

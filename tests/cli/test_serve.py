@@ -34,3 +34,9 @@ def test_the_command_is_the_service_of_this_installation() -> None:
     assert command[0] == sys.executable
     assert command[1:] == ["-P", "-m", "service", "bundles", "--host", "127.0.0.1", "--port", "0"]
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).parent.parent.parent)
+
+
+def test_the_address_of_a_redis_stays_off_the_command_line() -> None:
+    command, environment = service_command(Path("bundles"), "127.0.0.1", 0, "redis://:secret@here/0")
+    assert not any("secret" in part for part in command)
+    assert environment["RECALL_USERS"] == "redis://:secret@here/0"

@@ -1,13 +1,13 @@
 """The strict reading of JSON, apart from any server."""
 
 import json
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body import parse_json
+from service.body import DEPTH, parse_json
 from service.problems import Kind, ProblemError
 
 SCALARS = (
@@ -70,11 +70,16 @@ def test_refuses_what_is_not_json(body: bytes) -> None:
     assert len(caught.value.faults) == 1
 
 
-@pytest.mark.parametrize("depth", [10, 200, 300, 400, 500, 900, 1000, 1020])
-@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
-def test_deep_nesting_is_read_or_refused(depth: int, opening: bytes, closing: bytes) -> None:
-    with suppress(ProblemError) if depth > 200 else nullcontext():
-        parse_json(opening * depth + b"1" + closing * depth)
+@pytest.mark.parametrize("depth", [10, DEPTH - 1, DEPTH, DEPTH + 1, 200, 400, 900, 1000, 1020])
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]"), (b'[{"a":', b"}]")])
+def test_deep_nesting_is_refused(depth: int, opening: bytes, closing: bytes) -> None:
+    times = depth // len(closing)
+    with pytest.raises(ProblemError) if times * len(closing) > DEPTH else nullcontext():
+        parse_json(opening * times + b"1" + closing * times)
+
+
+def test_much_that_lies_side_by_side_is_not_deep() -> None:
+    assert parse_json(b"[" + b",".join([b"[{}]"] * 1000) + b"]") == [[{}]] * 1000
 
 
 def test_never_repeats_the_body() -> None:

@@ -16,6 +16,8 @@ OPERATIONS = [
     *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
     *(("/v1/models", "GET"), ("/v1/models/{version}", "GET")),
     *(("/v1/models/{version}:activate", "POST"), ("/v1/models:rollback", "POST")),
+    *(("/v1/users:upsert", "POST"), ("/v1/interactions", "POST")),
+    *(("/v1/users/{user_id}", method) for method in ("GET", "PUT", "DELETE")),
 ]
 
 
@@ -34,7 +36,10 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     ("path", "method", "mode"),
     [
         *((path, method, GenerationMode.POSITIVE) for path, method in OPERATIONS),
-        *((path, "POST", GenerationMode.NEGATIVE) for path in ("/v1/recommend", "/v1/items:upsert")),  # others cannot go wrong
+        *(  # others cannot go wrong
+            (path, "POST", GenerationMode.NEGATIVE)
+            for path in ("/v1/recommend", "/v1/items:upsert", "/v1/users:upsert", "/v1/interactions")
+        ),
     ],
 )
 def test_answers_are_as_documented(server: Server, path: str, method: str, mode: GenerationMode) -> None:

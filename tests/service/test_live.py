@@ -1,6 +1,7 @@
 """Taking new bundles while requests come, and refusing damaged ones."""
 
 import asyncio
+import os
 import shutil
 import threading
 import time
@@ -207,10 +208,11 @@ def test_a_long_search_runs_on_threads_and_too_many_are_turned_away(shop: Shop) 
 
     answers = asyncio.run(ask())
     answered = [answer for answer in answers if isinstance(answer, Recommendations)]
-    assert len(answered) == 3
+    running = len(answered) - 3  # besides those that wait: as many as there are cores
+    assert 1 <= running <= len(os.sched_getaffinity(0))
     assert len(set(answered)) == 1
     turned_away = [answer for answer in answers if isinstance(answer, ProblemError)]
-    assert len(turned_away) == 7
+    assert len(turned_away) == 7 - running
     assert {problem.kind for problem in turned_away} == {Kind.BUSY}
 
 

@@ -36,7 +36,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         for method, operation in methods.items()
     }
     assert operations == {
-        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503"]),
+        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503", "504"]),
         ("/v1/items:upsert", "post"): (
             "upsertItems",
             ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"],
@@ -46,6 +46,16 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         ("/v1/models/{version}", "get"): ("getModel", ["200", "404", "422"]),
         ("/v1/models/{version}:activate", "post"): ("activate", ["200", "404", "409", "412", "422", "500"]),
         ("/v1/models:rollback", "post"): ("rollBack", ["200", "409", "412", "500"]),
+        **{
+            (path, method): (operation, ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"])
+            for path, method, operation in (
+                ("/v1/interactions", "post", "postInteractions"),
+                ("/v1/users:upsert", "post", "upsertUsers"),
+                ("/v1/users/{user_id}", "put", "putUser"),
+            )
+        },
+        ("/v1/users/{user_id}", "get"): ("getUser", ["200", "404", "422", "503"]),
+        ("/v1/users/{user_id}", "delete"): ("deleteUser", ["200", "409", "422", "500", "503", "507"]),
         ("/v1/info", "get"): ("getInfo", ["200", "503"]),
         ("/health/live", "get"): ("isLive", ["200"]),
         ("/health/ready", "get"): ("isReady", ["200", "503"]),
@@ -58,6 +68,8 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemsUpsert",
         "ItemUpsert",
         "Changed",
+        *("Interactions", "Interaction", "Taken"),
+        *("User", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),

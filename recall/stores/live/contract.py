@@ -6,6 +6,9 @@ from typing import Protocol
 from recall.stores.live.changes import UserChange
 from recall.stores.live.user import LiveUser
 
+READ_SECONDS = 0.02
+"""Budget of a read that goes to another machine, unless told otherwise."""
+
 
 class LiveUsers(Protocol):
     """What is known of users besides what bundles hold; may be asked from several threads and processes at once."""

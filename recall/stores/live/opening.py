@@ -3,18 +3,19 @@
 from pathlib import Path
 
 from recall.errors import ConfigError
-from recall.stores.live.contract import LiveUsers
+from recall.stores.live.contract import READ_SECONDS, LiveUsers
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
 
 SQLITE = "sqlite"
 
 
-def open_live_users(setting: str, root: Path | None) -> LiveUsers | None:
+def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_SECONDS) -> LiveUsers | None:
     """The store that a setting names.
 
     Args:
         setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
         root: of published versions; without one there is no place for the file, and nothing is kept.
+        read_seconds: budget of a read that goes to another machine.
 
     Raises:
         ConfigError: the setting is neither, or what it needs is not installed.
@@ -27,4 +28,4 @@ def open_live_users(setting: str, root: Path | None) -> LiveUsers | None:
         raise ConfigError(
             "users in Redis need the package redis", where="users", mend="Install it with: pip install 'fm-recall[redis]'"
         ) from None
-    return RedisLiveUsers(setting)
+    return RedisLiveUsers(setting, read_seconds=read_seconds)

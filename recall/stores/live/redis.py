@@ -19,10 +19,9 @@ from recall.durable.keys import other_changes
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.stores.live.breaker import Breaker
 from recall.stores.live.changes import UserChange, changed, digest_of
+from recall.stores.live.contract import READ_SECONDS
 from recall.stores.live.user import LiveUser
 
-READ_SECONDS = 0.02
-"""Budget of a read, unless told otherwise."""
 WRITE_SECONDS = 1.0
 """Budget of a write, unless told otherwise."""
 SCHEMES = ("redis://", "rediss://", "unix://")

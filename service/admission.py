@@ -1,0 +1,269 @@
+"""Whose turn it is: searches wait in line, the line is bounded, and whoever would wait too long is told so at once.
+
+Searches take one of two ways. Short ones run on the event loop itself, a slice of time between two looks at the sockets, so
+that new requests are seen, and turned away where there are too many, while others wait. Long ones run on as many threads as
+there are cores to run them. Both ways have a line of their own.
+
+A line may be long for a moment, for requests come in bursts. When it has not been empty for a while, more comes in than goes
+out, and waiting longer would help nobody: from then on few may wait, and the others are told to come back. So an answer
+that comes at all comes soon, however much is asked.
+
+All of this runs on the event loop's thread. Only `work` runs elsewhere, and only by `elsewhere`.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar, cast
+
+from service.problems import Kind, ProblemError
+
+SLICE = 0.002
+"""Seconds of searching on the event loop between two looks at the sockets; one search may take it beyond."""
+STANDING = 0.1
+"""Seconds after which a line that was never empty is a standing one."""
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+class Caller(NamedTuple):
+    """Who waits for an answer, and how long.
+
+    Attributes:
+        deadline: moment, on the monotonic clock, after which the answer is of no use.
+        gone: whether nobody waits any more.
+    """
+
+    deadline: float | None = None
+    gone: Callable[[], bool] | None = None
+
+
+ANYBODY = Caller()
+"""Somebody who waits for as long as it takes."""
+
+
+class _Ticket:
+    """A search that waits for its turn."""
+
+    __slots__ = ("answered", "asked", "caller", "since", "work")
+
+    def __init__(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, since: float) -> None:
+        self.work = cast(Callable[[object], object], work)
+        self.asked: object = asked
+        self.caller = caller
+        self.since = since
+        self.answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+
+class _Line:
+    """Tickets in the order in which they came.
+
+    Attributes:
+        tickets: those that wait.
+        empty_at: when the line was last seen empty.
+    """
+
+    __slots__ = ("empty_at", "long", "short", "tickets")
+
+    def __init__(self, long: int, short: int) -> None:
+        """`long` is how many may wait for a moment, `short` how many may stand."""
+        self.tickets: deque[_Ticket] = deque()
+        self.long = long
+        self.short = min(short, long)
+        self.empty_at = time.monotonic()
+
+    def admits(self, waiting: int) -> bool:
+        """Whether one more may wait beside so many."""
+        if waiting < self.short:
+            return True
+        return waiting < self.long and time.monotonic() - self.empty_at < STANDING
+
+
+class Admission:
+    """Gives searches their turns.
+
+    Attributes:
+        inline: whether most searches are short ones.
+        shed: searches that were not begun, by why: "full" and "old" lines, "late" for their deadline, and "gone" clients.
+    """
+
+    def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
+        """Nothing is started.
+
+        Args:
+            threads: long searches that may run at once.
+            waiting: how many may wait in either line for a moment.
+            standing: how many may wait there for longer.
+            age: seconds that one may wait at most.
+        """
+        self.inline = True
+        self.shed: Counter[str] = Counter()
+        self._threads = threads
+        self._age = age
+        self._here, self._elsewhere = _Line(waiting, standing), _Line(waiting, standing)
+        self._begun = 0
+        self._spent = 0.0
+        self._turning = False
+        self._running = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+
+    @property
+    def waiting(self) -> int:
+        """Searches that wait for their turn."""
+        return len(self._here.tickets) + len(self._elsewhere.tickets)
+
+    def begin(self) -> None:
+        """A request that will search has come in whole."""
+        self._begun += 1
+
+    def end(self, count: int = 1) -> None:
+        """Requests that began were answered, or their clients are gone."""
+        self._begun -= count
+
+    def crowded(self) -> bool:
+        """Whether a request that searches need not be read, because its search would be turned away.
+
+        This counts whoever has begun, so that of many requests which come at one moment no more are read than may wait.
+        """
+        if self.inline:
+            return not self._here.admits(self._begun - self._running - len(self._elsewhere.tickets))
+        return not self._elsewhere.admits(self._begun - self._running)
+
+    async def here(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller = ANYBODY) -> Answer:
+        """Search on the event loop, when it is this one's turn.
+
+        Args:
+            work: a search of a few milliseconds at most.
+            asked: given to it.
+            caller: who waits.
+
+        Returns:
+            What `work` gave; what it raises is raised.
+
+        Raises:
+            ProblemError: too many wait, the deadline has passed, or nobody waits any more. Then nothing was searched.
+        """
+        now = time.monotonic()
+        line = self._here
+        if not line.tickets and self._spent < SLICE:
+            line.empty_at = now
+            if caller.deadline is not None and now >= caller.deadline:
+                raise self._late()
+            try:
+                return work(asked)
+            finally:
+                self._took(now)
+        ticket = self._queued(line, work, asked, caller, now)
+        self._turn_soon()
+        return cast(Answer, await ticket.answered)
+
+    async def elsewhere(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller = ANYBODY) -> Answer:
+        """Search on another thread, as soon as one is free; arguments and errors as in `here`."""
+        now = time.monotonic()
+        line = self._elsewhere
+        if self._running < self._threads:
+            line.empty_at = now
+            if caller.deadline is not None and now >= caller.deadline:
+                raise self._late()
+            ticket = _Ticket(work, asked, caller, now)
+            self._start(ticket)
+        else:
+            ticket = self._queued(line, work, asked, caller, now)
+        return cast(Answer, await ticket.answered)
+
+    def full(self) -> ProblemError:
+        """What is said to whoever is turned away; counts it."""
+        self.shed["full"] += 1
+        return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+
+    def close(self) -> None:
+        """Wait for the threads to finish what they do, and let them go."""
+        self._pool.shutdown()
+
+    def _queued(self, line: _Line, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, now: float) -> _Ticket:
+        if not line.admits(len(line.tickets)):
+            raise self.full()
+        ticket = _Ticket(work, asked, caller, now)
+        line.tickets.append(ticket)
+        return ticket
+
+    def _took(self, start: float) -> None:
+        self._spent += time.monotonic() - start
+        self._turn_soon()
+
+    def _turn_soon(self) -> None:
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Begin a slice. The loop has looked at its sockets since the last one, so who is gone is known to be gone."""
+        self._turning = False
+        self._spent = 0.0
+        line = self._here
+        if not line.tickets:
+            return
+        now = time.monotonic()
+        while self._spent < SLICE and (ticket := self._next(line, now)):
+            start = now
+            try:
+                answer = ticket.work(ticket.asked)
+            except Exception as error:  # it belongs to whoever asked
+                ticket.answered.set_exception(error)
+            else:
+                ticket.answered.set_result(answer)
+            now = time.monotonic()
+            self._spent += now - start
+        if not line.tickets:
+            line.empty_at = now
+        self._turn_soon()
+
+    def _start(self, ticket: _Ticket) -> None:
+        self._running += 1
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._pool, ticket.work, ticket.asked)
+        running.add_done_callback(lambda done: self._finished(ticket, done))
+
+    def _finished(self, ticket: _Ticket, done: "asyncio.Future[object]") -> None:
+        self._running -= 1
+        if done.cancelled():
+            ticket.answered.cancel()
+        elif (error := done.exception()) is None:
+            if not ticket.answered.done():
+                ticket.answered.set_result(done.result())
+        elif not ticket.answered.done():
+            ticket.answered.set_exception(error)
+        following = self._next(self._elsewhere, time.monotonic())
+        if following is not None:
+            self._start(following)
+        else:
+            self._elsewhere.empty_at = time.monotonic()
+
+    def _next(self, line: _Line, now: float) -> _Ticket | None:
+        """The first in a line for whom it is worth searching; those before are told why they are not."""
+        while line.tickets:
+            ticket = line.tickets.popleft()
+            if ticket.answered.done():  # whoever waited was stopped
+                continue
+            caller = ticket.caller
+            if caller.gone is not None and caller.gone():
+                self.shed["gone"] += 1
+                ticket.answered.set_exception(ProblemError(Kind.GONE, "Nobody waits for the answer."))
+            elif caller.deadline is not None and now >= caller.deadline:
+                ticket.answered.set_exception(self._late())
+            elif now - ticket.since > self._age:
+                self.shed["old"] += 1
+                ticket.answered.set_exception(ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"}))
+            else:
+                return ticket
+        return None
+
+    def _late(self) -> ProblemError:
+        self.shed["late"] += 1
+        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
+
+
+BUSY = "Send fewer requests at once, and this one again later."

@@ -1,0 +1,69 @@
+"""What the OpenAPI document says of keys, limits and deadlines: the same for all paths, so no path says it itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from service.problems import MEDIA_TYPE, ProblemDocument
+from service.security.guard import LONGEST_TIMEOUT
+from service.security.roles import Access, Role, access
+
+_TEXTS = {
+    401: "No key was sent, or one that is not known.",
+    403: "The key is not an admin key.",
+    422: "A value is wrong; `errors` names it.",
+    429: "The key sends more requests than it may; Retry-After says when to come back.",
+    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+    504: "The time that X-Request-Timeout-Ms gave had passed before the search began.",
+}
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the answer is of no use: a search that was not begun by then is not begun.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT},
+}
+
+
+def describe_access(document: dict[str, Any], keyed: bool, limited: bool) -> None:
+    """Add to an OpenAPI document what every path may ask for and answer with.
+
+    Args:
+        document: changed in place.
+        keyed: whether keys are asked for.
+        limited: whether any key's requests are limited.
+    """
+    if keyed:
+        document["components"]["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = access(method.upper(), path)
+            if keyed and needed.role is not Role.OPEN:
+                operation["security"] = [{name: []} for name in _SCHEMES]
+            if needed.searches:
+                operation.setdefault("parameters", []).append(_TIMEOUT)
+            responses = operation["responses"]
+            for status in _statuses(needed, keyed, limited):
+                responses.setdefault(str(status), _problem(status))
+            operation["responses"] = dict(sorted(responses.items()))
+
+
+def _statuses(needed: Access, keyed: bool, limited: bool) -> Iterator[int]:
+    if needed.role is Role.OPEN:
+        return
+    if keyed:
+        yield 401
+    if keyed and needed.role is Role.ADMIN:
+        yield 403
+    if limited:
+        yield 429
+    if needed.searches:
+        yield from (422, 503, 504)
+
+
+def _problem(status: int) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+    return {"description": _TEXTS[status], "content": {MEDIA_TYPE: {"schema": schema}}}

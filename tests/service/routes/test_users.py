@@ -1,0 +1,303 @@
+"""Users who change over HTTP: stored, and so in the next request of any process, over every version."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+import pytest
+
+from recall.recommender import Recommender
+from recall.request import Request
+from recall.stores.live.sqlite import USERS_LIVE
+from tests.service.publishing import ITEMS, ODD_IDS, Shop
+from tests.service.serving import Answer, Server, request, serving
+from tests.service.test_live import served_within
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def changing(own_shop: Shop, tmp_path: Path):
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        yield server
+
+
+def send(server: Server, method: str, path: str, body: object = None, **headers: str) -> Answer:
+    return server.ask(method, path, orjson.dumps(body), **JSON, **headers)
+
+
+def took(server: Server, *pairs: tuple, **headers: str) -> Answer:
+    interactions = [dict(zip(("user_id", "item_id", "time"), pair, strict=False)) for pair in pairs]
+    return send(server, "POST", "/v1/interactions", {"interactions": interactions}, **headers)
+
+
+def user(server: Server, user_id: str) -> dict:
+    answer = server.ask("GET", "/v1/users/" + quote(user_id, safe=""))
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def ranked(server: Server, user_id: str) -> list[tuple[str, float]]:
+    answer = server.post({"user_id": user_id, "n": 1000}).json
+    assert answer["degraded"] == []
+    return [(item["item_id"], item["score"]) for item in answer["items"]]
+
+
+def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request(changing: Server, own_shop: Shop) -> None:
+    before = user(changing, "3")
+    first, second = [item for item, _ in ranked(changing, "3")[:2]]
+    answer = took(changing, ("3", first), (3, second))
+    assert answer.status == 200
+    bundle = own_shop.root.joinpath("CURRENT").read_text().strip()
+    assert answer.json == {
+        "sequence": 2,
+        "known": 1,
+        "unknown": [],
+        "bundle": bundle,
+        "request_id": answer.headers["x-request-id"],
+    }
+    after = user(changing, "3")
+    assert after["history"] == [second, first, *before["history"]]
+    assert after["seen"] == [second, first, *before["seen"]]
+    assert after["features"] == before["features"]
+    found = ranked(changing, "3")
+    assert not {first, second} & {item for item, _ in found}
+    plain = Recommender.load(own_shop.root / "versions" / bundle)  # without what changes
+    asked = Request("3", history=(second, first, *before["history"]), exclude=(first, second), n=1000)
+    expected = plain.recommend(asked)
+    plain.close()
+    assert found == [(item.item_id, item.score) for item in expected.items]
+    assert (own_shop.root / USERS_LIVE).exists()
+
+
+def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Server, own_shop: Shop) -> None:
+    assert changing.post({"user_id": "new"}).json["user"] == "unknown"
+    assert changing.ask("GET", "/v1/users/new").status == 404
+    answer = send(changing, "POST", "/v1/users:upsert", {"users": [{"user_id": "new", "features": {"age": 33.5}}]})
+    assert answer.json == {"sequence": 1, "known": 0, "request_id": answer.headers["x-request-id"]}
+    took(changing, ("new", "1"), ("new", "2"))
+    given = changing.post({"user_id": "new", "n": 1000}).json
+    assert given["user"] == "known"
+    same = {"features": {"age": 33.5}, "history": ["2", "1"], "n": 1000}
+    assert given["items"] == changing.post(same).json["items"]
+    assert user(changing, "new")["seen"] == ["2", "1"]
+
+
+def test_items_that_the_catalogue_lacks_are_kept_and_named(changing: Server) -> None:
+    answer = took(changing, ("3", "fresh"), ("3", "7"), ("4", "fresh"), ("4", "other"))
+    assert answer.json["unknown"] == ["fresh", "other"]
+    assert user(changing, "3")["history"][:2] == ["7", "fresh"]
+    send(changing, "POST", "/v1/items:upsert", {"items": [{"item_id": "fresh", "features": {"genre": "noir"}}]})
+    assert "fresh" not in dict(ranked(changing, "3"))
+    assert "fresh" in dict(ranked(changing, "5"))
+    assert took(changing, ("5", "fresh")).json["unknown"] == []
+
+
+def test_times_put_interactions_in_order(changing: Server) -> None:
+    took(changing, ("new", "1", 100), ("new", "2", "1970-01-01T00:00:50Z"), ("new", "3", "1970-01-01T01:01:15+01:00"))
+    took(changing, ("new", "4"), ("new", "5", 99.5))
+    assert user(changing, "new")["history"] == ["4", "1", "5", "3", "2"]
+
+
+def test_put_is_whole_upsert_is_in_parts_delete_is_for_good(changing: Server) -> None:
+    before = user(changing, "3")
+    assert send(changing, "PUT", "/v1/users/3", {"features": {"age": 20}, "history": ["1"], "seen": [2]}).json["known"] == 1
+    put = user(changing, "3")
+    assert (put["features"], put["history"], put["seen"]) == ({"age": 20}, ["1"], ["1", "2"])
+    upsert = {"users": [{"user_id": "3", "features": {"likes": ["noir"], "age": None}}, {"user_id": 4, "history": []}]}
+    assert send(changing, "POST", "/v1/users:upsert", upsert).json["known"] == 2
+    upserted = user(changing, "3")
+    assert (upserted["features"], upserted["history"], upserted["seen"]) == ({"likes": ["noir"]}, ["1"], ["1", "2"])
+    assert user(changing, "4")["history"] == []
+    assert user(changing, "4")["seen"]
+    deleted = changing.ask("DELETE", "/v1/users/3")
+    assert (deleted.status, deleted.json["known"]) == (200, 1)
+    assert changing.ask("DELETE", "/v1/users/3").json["known"] == 0
+    assert changing.ask("GET", "/v1/users/3").status == 404
+    assert changing.post({"user_id": "3"}).json["user"] == "unknown"
+    assert send(changing, "PUT", "/v1/users/3", {}).json["known"] == 0
+    assert user(changing, "3")["history"] == []
+    assert before["history"]
+
+
+def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
+    for user_id in (*ODD_IDS, "ends with\n", "%0A", "a?b#c", "a/recommendations", "x" * 1024):
+        item = ITEMS[-1]
+        assert took(changing, (user_id, item), (user_id, user_id)).status == 200
+        found = user(changing, user_id)
+        assert found["user_id"] == user_id
+        assert found["history"][:2] == [user_id, item]
+        path = "/v1/users/" + quote(user_id, safe="")
+        assert send(changing, "PUT", path, {"history": [user_id]}).json["known"] == 1
+        assert user(changing, user_id)["history"] == [user_id]
+        assert changing.ask("DELETE", path).json["known"] == 1
+        assert changing.ask("GET", path).status == 404
+
+
+def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) -> None:
+    before = user(changing, "3")["history"]
+    for _ in range(3):
+        assert took(changing, ("3", "1"), idempotency_key="one").json["sequence"] == 1
+    assert user(changing, "3")["history"] == ["1", *before]
+    assert took(changing, ("3", "2"), idempotency_key="one").pointers == ["/key"]
+    assert took(changing, ("3", "2"), idempotency_key="").status == 422
+    for _ in range(2):
+        assert send(changing, "PUT", "/v1/users/3", {}, idempotency_key="two").json["sequence"] == 2
+        assert changing.ask("DELETE", "/v1/users/3", idempotency_key="three").json["sequence"] == 3
+    assert changing.ask("GET", "/v1/users/3").status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "pointers"),
+    [
+        ("POST", "/v1/interactions", {}, ["/interactions"]),
+        ("POST", "/v1/interactions", {"interactions": []}, ["/interactions"]),
+        ("POST", "/v1/interactions", {"interactions": [{"user_id": "a"}]}, ["/interactions/0/item_id"]),
+        ("POST", "/v1/interactions", {"interactions": [{"user_id": "a", "item_id": ""}]}, ["/interactions/0/item_id"]),
+        ("POST", "/v1/interactions", {"interactions": [{"user_id": "a", "item_id": "b", "tme": 1}]}, ["/interactions/0/tme"]),
+        *(
+            (
+                "POST",
+                "/v1/interactions",
+                {"interactions": [{"user_id": "a", "item_id": "b"}, {"user_id": "a", "item_id": "b", "time": wrong}]},
+                ["/interactions/1/time"],
+            )
+            for wrong in (True, "now", "2026-01-31T18:00:00", "2026-13-31T18:00:00Z", 1e300, 1769882400000000, [], "9" * 5000)
+        ),
+        ("PUT", "/v1/users/a", {"feature": {}}, ["/feature"]),
+        ("PUT", "/v1/users/a", {"features": {"agee": 1}}, ["/features/agee"]),
+        ("PUT", "/v1/users/a", {"features": {"age": "old"}}, ["/features/age"]),
+        ("PUT", "/v1/users/a", {"features": {"user_id": "b"}}, ["/features/user_id"]),
+        ("PUT", "/v1/users/a", {"features": {"device": "phone"}}, ["/features/device"]),
+        ("PUT", "/v1/users/a", {"history": "1"}, ["/history"]),
+        ("PUT", "/v1/users/a", {"seen": [""]}, ["/seen/0"]),
+        ("POST", "/v1/users:upsert", {"users": []}, ["/users"]),
+        ("POST", "/v1/users:upsert", {"users": [{"user_id": "a"}, {"features": {}}]}, ["/users/1/user_id"]),
+        (
+            "POST",
+            "/v1/users:upsert",
+            {"users": [{"user_id": "a", "features": {"age": 1}}, {"user_id": "b", "features": {"age": [1]}}]},
+            ["/users/1/features/age"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_changes(
+    server: Server, shop: Shop, method: str, path: str, body: object, pointers: list[str]
+) -> None:
+    answer = send(server, method, path, body)
+    assert answer.status == 422
+    assert answer.pointers == pointers
+    assert not (shop.root / USERS_LIVE).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        *((method, "/v1/users/%FF", 422) for method in ("GET", "DELETE")),
+        *((method, "/v1/users/" + "x" * 1025, 422) for method in ("GET", "DELETE")),
+        ("POST", "/v1/users/a", 405),
+        ("GET", "/v1/users/nobody", 404),
+        ("GET", "/v1/interactions", 405),
+    ],
+)
+def test_paths_that_name_no_user(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
+    assert server.ask(method, path).status == status
+    assert not (shop.root / USERS_LIVE).exists()
+
+
+def test_one_bundle_by_itself_has_no_users_that_change(own_shop: Shop, tmp_path: Path) -> None:
+    with serving(own_shop.publish(seed=0), tmp_path / "log") as server:
+        server.wait()
+        assert took(server, ("3", "1")).status == 409
+        assert send(server, "PUT", "/v1/users/3", {}).status == 409
+        assert user(server, "3")["history"]
+
+
+def test_changes_reach_every_process_at_once_and_lie_over_every_version(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "a") as one, serving(own_shop.root, tmp_path / "b") as other:
+        for server in (one, other):
+            server.wait()
+        for number, (writer, reader) in enumerate([(one, other), (other, one)] * 5):
+            took(writer, ("3", f"i{number}"))
+            assert user(reader, "3")["history"][0] == f"i{number}"
+        kept = user(one, "3")["history"]
+        folder = own_shop.publish(seed=1)
+        for server in (one, other):
+            served_within(server, folder.name)
+            assert user(server, "3")["history"] == kept
+    with serving(own_shop.root, tmp_path / "c") as again:
+        again.wait()
+        assert user(again, "3")["history"] == kept
+
+
+def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    acknowledged: list[str] = []
+    for life in range(3):
+        with serving(own_shop.root, tmp_path / f"log{life}") as server:
+            server.wait()
+
+            def post(life: int = life, server: Server = server) -> None:
+                for number in range(10_000):
+                    try:
+                        answer = took(server, ("u", f"{life} {number}"), idempotency_key=f"{life}-{number}")
+                    except OSError:
+                        return
+                    assert answer.status == 200
+                    acknowledged.append(f"{life} {number}")
+
+            posting = threading.Thread(target=post)
+            posting.start()
+            have = len(acknowledged)
+            deadline = time.monotonic() + 20
+            while len(acknowledged) < have + 20:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            server.process.send_signal(signal.SIGKILL)
+            posting.join(20)
+            assert not posting.is_alive()
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        seen = user(server, "u")["seen"]
+        assert set(acknowledged) <= set(seen)
+        assert len(seen) <= len(acknowledged) + 3  # the last of each life may be there or not
+        assert took(server, ("u", "0 0"), idempotency_key="0-0").json["sequence"] == 1
+
+
+def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        expected = server.post({"user_id": "3"}).json["items"]
+        (own_shop.root / USERS_LIVE).write_bytes(b"no database " * 1000)
+        answer = server.post({"user_id": "3"}).json
+        assert answer["items"] == expected
+        assert [one["part"] for one in answer["degraded"]] == ["users"]
+        assert "not known" in answer["degraded"][0]["reason"]
+        assert str(own_shop.root) not in answer["degraded"][0]["reason"]
+        assert server.post({}).json["degraded"] == []
+        assert took(server, ("3", "1")).status == 500
+        shown = user(server, "3")
+        assert shown["history"]
+        assert [one["part"] for one in shown["degraded"]] == ["users"]
+        assert server.ask("GET", "/v1/users/nobody").status == 503
+        (own_shop.root / USERS_LIVE).unlink()
+        assert took(server, ("3", "1")).status == 200
+        assert server.post({"user_id": "3"}).json["degraded"] == []
+
+
+def test_a_pipelined_request_sees_what_the_one_before_it_posted(changing: Server) -> None:
+    body = orjson.dumps({"interactions": [{"user_id": "3", "item_id": "new item"}]})
+    with changing.connect() as connection:
+        connection.sendall(request("POST", "/v1/interactions", body, **JSON) + request("GET", "/v1/users/3"))
+        received = b""
+        while b"new item" not in received:
+            more = connection.recv(65536)
+            assert more, received
+            received += more

@@ -1,0 +1,94 @@
+"""Keys from files and from the environment, of which only hashes are kept."""
+
+import secrets
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from recall.errors import ConfigError
+from service.security.keys import KeyRing
+from service.security.roles import Role
+
+READ, ADMIN = "reads-and-reads-and-reads", "changes-and-changes-and"
+
+
+def line(role: str, key: str, *rest: str) -> str:
+    return " ".join([role, "sha256:" + sha256(key.encode()).hexdigest(), *rest])
+
+
+def test_keys_of_the_environment_allow_what_their_names_say() -> None:
+    environment = {"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEYS": f" {ADMIN} ,another-one-of-them,,", "RECALL_READ_KEYS": ""}
+    ring = KeyRing.read(None, environment)
+    assert len(ring) == 3
+    roles = {key: getattr(ring.find(key.encode()), "role", None) for key in (READ, ADMIN, "another-one-of-them", "nobody's")}
+    assert roles == {READ: Role.READ, ADMIN: Role.ADMIN, "another-one-of-them": Role.ADMIN, "nobody's": None}
+    assert not KeyRing.read(None, {})
+
+
+def test_a_file_holds_hashes_names_and_rates(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    text = f"# ours\n\n{line('read', READ, 'shop', 'front', 'rate=2.5')}  # theirs\n{line('admin', ADMIN)}\n"
+    file.write_text(text)
+    ring = KeyRing.read(file, {})
+    read, admin = ring.find(READ.encode()), ring.find(ADMIN.encode())
+    assert read is not None
+    assert admin is not None
+    assert (read.role, read.name, read.rate, read.number) == (Role.READ, "shop front", 2.5, 0)
+    assert (admin.role, admin.name, admin.rate, admin.number) == (Role.ADMIN, f"{file}:4", None, 1)
+
+
+def test_every_one_of_many_keys_is_found_and_no_other() -> None:
+    names = [secrets.token_urlsafe() for _ in range(1000)]
+    ring = KeyRing.read(None, {"RECALL_READ_KEYS": ",".join(names)})
+    numbers = {getattr(ring.find(name.encode()), "number", None) for name in names}
+    assert numbers == set(range(1000))
+    for wrong in (b"", b"\xff\xfe", names[0].encode()[:-1], names[0].encode() + b" ", sha256(names[0].encode()).digest()):
+        assert ring.find(wrong) is None
+
+
+def test_of_a_key_given_twice_the_higher_role_counts() -> None:
+    for environment in ({"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEY": READ}, {"RECALL_ADMIN_KEYS": f"{READ},{READ}"}):
+        ring = KeyRing.read(None, environment)
+        assert [key.role for key in ring.keys] == [Role.ADMIN]
+
+
+def test_a_key_that_is_no_text_is_a_key() -> None:
+    ring = KeyRing.read(None, {"RECALL_READ_KEY": b"sixteen bytes \xff\xfe!".decode(errors="surrogateescape")})
+    assert ring.find(b"sixteen bytes \xff\xfe!") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        ("reed sha256:00", "keys:1", "Did you mean 'read'"),
+        ("\nread", "keys:2", "64 hexadecimal digits"),
+        ("read " + READ, "keys:1", "64 hexadecimal digits"),
+        ("read sha256:zz", "keys:1", "64 hexadecimal digits"),
+        ("read sha256:" + "0" * 62, "keys:1", "64 hexadecimal digits"),
+        ("read " + "0" * 64, "keys:1", "64 hexadecimal digits"),
+        (line("admin", ADMIN, "rate=fast"), "keys:1", "above 0"),
+        (line("admin", ADMIN, "rate=0"), "keys:1", "above 0"),
+        (line("admin", ADMIN, "rate=nan"), "keys:1", "above 0"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line_and_without_a_key(
+    tmp_path: Path, text: str, where: str, message: str
+) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        KeyRing.read(tmp_path / "keys", {})
+    assert caught.value.where == str(tmp_path / where)
+    assert READ not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_and_short_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        KeyRing.read(tmp_path / "none", {})
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        KeyRing.read(tmp_path / "bytes", {})
+    with pytest.raises(ConfigError, match="at least 16 characters") as caught:
+        KeyRing.read(None, {"RECALL_READ_KEYS": f"{READ},hunter2"})
+    assert caught.value.where == "RECALL_READ_KEYS"
+    assert "hunter2" not in str(caught.value)
