@@ -7,7 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
+    from recall.answer import (
+        Absence,
+        CatalogueItem,
+        Contribution,
+        Degraded,
+        Explanation,
+        FeatureValue,
+        Page,
+        Prediction,
+        Reason,
+        Recommendations,
+        ScoredItem,
+        Scores,
+        Similar,
+        UserVector,
+        ValueContribution,
+    )
     from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
     from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
@@ -31,7 +47,6 @@ if TYPE_CHECKING:
         TrainingError,
         VersionMovedError,
     )
-    from recall.explanation import Contribution, Explanation
     from recall.recommender import Recommender
     from recall.request import Request
     from recall.rules.diversity import Diversify
@@ -39,7 +54,9 @@ if TYPE_CHECKING:
     from recall.rules.quota import Dedupe, Quota
 
 __all__ = [
+    "Absence",
     "BundleError",
+    "CatalogueItem",
     "Channels",
     "ConfigError",
     "Contribution",
@@ -49,6 +66,7 @@ __all__ = [
     "Diversify",
     "Explanation",
     "ExportError",
+    "FeatureValue",
     "IndexFileError",
     "JournalBusyError",
     "JournalError",
@@ -56,12 +74,14 @@ __all__ = [
     "LatestChannel",
     "ListChannel",
     "ModelChannel",
+    "Page",
     "Pin",
     "PopularChannel",
     "Prediction",
     "PublishBusyError",
     "PublishError",
     "Quota",
+    "Reason",
     "RecallError",
     "Recommendations",
     "Recommender",
@@ -69,20 +89,26 @@ __all__ = [
     "RequestError",
     "RunConfig",
     "ScoredItem",
+    "Scores",
+    "Similar",
     "Source",
     "StoreBusyError",
     "StoreDownError",
     "StoreError",
     "StoreFullError",
     "TrainingError",
+    "UserVector",
+    "ValueContribution",
     "VersionMovedError",
     "load_config",
 ]
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
-    "recall.explanation": ("Contribution", "Explanation"),
-    "recall.answer": ("Degraded", "Prediction", "Recommendations", "ScoredItem"),
+    "recall.answer": (
+        *("Absence", "CatalogueItem", "Contribution", "Degraded", "Explanation", "FeatureValue", "Page", "Prediction"),
+        *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
+    ),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
     "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),

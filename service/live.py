@@ -25,6 +25,8 @@ from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
 
+_WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
+
 Answer = TypeVar("Answer")
 
 log = logging.getLogger("service")
@@ -43,11 +45,12 @@ class Live(Exchange):
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
-        self.admission = Admission(_threads(settings), settings.waiting, settings.standing, settings.age)
+        self._asks_far = users is not None and users.remote
+        threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
+        self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
         self._changing = 0
         self._trouble = ""
         self._compactor = Compactor(settings.bundle)
-        self._asks_far = users is not None and users.remote
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
         """Answer one request, when it is its turn.
