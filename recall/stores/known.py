@@ -1,6 +1,7 @@
 """Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,9 +165,15 @@ class KnownUsers:
 
         An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
         """
-        for place, (user_id, item_id, _) in enumerate(interactions):
+        for place, (user_id, item_id, time) in enumerate(interactions):
             check_id(user_id, f"/interactions/{place}/user_id")
             check_id(item_id, f"/interactions/{place}/item_id")
+            if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not isfinite(time)):
+                raise RequestError(
+                    "the time is not a finite number",
+                    where=f"/interactions/{place}/time",
+                    mend="Give seconds since 1970, or leave it out for now",
+                )
         return self._write([UserTook(*one, self._data) for one in interactions], key)
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
