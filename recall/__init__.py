@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreFullError,
         TrainingError,
+        VersionMovedError,
     )
     from recall.recommender import Recommender
     from recall.request import Request
@@ -98,6 +99,7 @@ __all__ = [
     "TrainingError",
     "UserVector",
     "ValueContribution",
+    "VersionMovedError",
     "load_config",
 ]
 

@@ -22,6 +22,8 @@ from recall.answer import (
 )
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
+from recall.bundle.holding import Hold, hold
+from recall.bundle.publish import VERSIONS, resolve
 from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences
@@ -72,6 +74,7 @@ class Recommender:
         self._similarity = Similarity(bundle, self._preparation, self.eligibility)
         self._listing = Listing(bundle)
         self._version = bundle.manifest.version
+        self._held: Hold | None = None
 
     @classmethod
     def load(
@@ -101,22 +104,28 @@ class Recommender:
             IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
             JournalError: the live changes cannot be read.
         """
-        bundle = load_bundle(Path(path), verify=verify)
+        folder = resolve(Path(path))
+        held = hold(folder) if folder.parent.name == VERSIONS else None
+        bundle = load_bundle(folder, verify=verify)
         record = bundle.manifest.index
         index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
         checks = bundle.checks()
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
-        followed = root if root is not None else None if bundle.folder == Path(path) else Path(path)
+        followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
         known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
-        return cls(bundle, index, known, items)
+        loaded = cls(bundle, index, known, items)
+        loaded._held = held
+        return loaded
 
     def close(self) -> None:
         """Free the connections to the stored users and to the journal; the recommender answers no more."""
         self.users.close()
         self.items.close()
+        if self._held is not None:
+            self._held.close()
 
     def recommend(self, request: Request) -> Recommendations:
         """Answer one request.

@@ -28,6 +28,7 @@ PUBLIC = [
     *("TrainingError",),
     *("UserVector",),
     *("ValueContribution",),
+    *("VersionMovedError",),
     *("load_config",),
 ]
 
