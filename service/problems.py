@@ -4,7 +4,7 @@ A document names what is wrong, never the value that was sent: values may be sec
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -128,13 +128,28 @@ def pointer(path: Sequence[str | int]) -> str:
 
 def handle_problems(app: FastAPI) -> None:
     """Let every error of `app` end as a problem document."""
-    app.add_exception_handler(ProblemError, _problem)
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(JournalError, _journal_error)
-    app.add_exception_handler(StoreError, _store_error)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
+    for kind, handler in _foreseen().items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+async def problem_of(request: Request, error: Exception) -> Response:
+    """The problem document of an error, where no application handles it. Raises the error when it was not foreseen."""
+    handler = next((one for kind, one in _foreseen().items() if isinstance(error, kind)), None)
+    if handler is None:
+        raise error
+    return await handler(request, error)
+
+
+def _foreseen() -> dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
+    return {
+        ProblemError: _problem,
+        RequestError: _request_error,
+        JournalError: _journal_error,
+        StoreError: _store_error,
+        HTTPException: _http,
+        ClientDisconnect: _disconnected,
+    }
 
 
 async def send_problem(problem: ProblemError, request_id: str, send: Send) -> None:

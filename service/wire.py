@@ -213,8 +213,8 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     return orjson.dumps(
         {
             # orjson writes dicts several times faster than dataclasses
-            "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-            if not answer.items or answer.items[0].sources is None
+            "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
+            if answer.sources is None
             else [_with_sources(item) for item in answer.items],
             "user": answer.user,
             "bundle": answer.bundle,

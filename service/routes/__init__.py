@@ -1,19 +1,25 @@
 """The paths that are answered: one module for each subject, which holds what goes over the wire for it too."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from service.direct import Endpoint
 from service.routes.health import add_health_routes
 from service.routes.info import add_info_routes
 from service.routes.interactions import Interactions, add_interaction_routes
 from service.routes.items import ItemsUpsert, add_item_routes
 from service.routes.models import add_model_routes
-from service.routes.recommend import add_recommend_routes
+from service.routes.recommend import add_recommend_routes, recommend
 from service.routes.users import UserPut, UsersUpsert, add_user_routes
 from service.wire import RecommendRequest
 
 BODIES: tuple[type[BaseModel], ...] = (RecommendRequest, ItemsUpsert, UsersUpsert, UserPut, Interactions)
 """What requests may hold, for the OpenAPI document."""
+
+POSTS: Mapping[str, Endpoint] = {"/v1/recommend": recommend}
+"""The endpoints that are asked most, by path."""
 
 
 def add_routes(app: FastAPI) -> None:
