@@ -122,9 +122,8 @@ def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path,
     least, aim = (0.7, 0.85) if name == "100k" else (0.85, 0.95)
     by_cpu = costs["bare ASGI"] / costs["the service"]
     note = f"{by_cpu:.2f} by processor time; one core, {CONNECTIONS} connections"
-    figures.append(
-        Figure(f"recommend, {N} results, {name} items: requests a second against bare ASGI", share, least, aim, note=note)
-    )
+    what = f"recommend, {N} results, {name} items: requests a second against bare ASGI"
+    figures.append(Figure(what, share, least, aim, note=note))
     return rates["the service"]
 
 

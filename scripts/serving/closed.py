@@ -1,4 +1,4 @@
-"""A closed load: so many connections that each send their next request when the last was answered. What a server can do at most.
+"""A closed load: connections that each send their next request when the last was answered. What a server can do at most.
 
 One thread and one epoll: a request takes some fifteen microseconds here, so the server is what is measured.
 """
