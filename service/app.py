@@ -11,10 +11,11 @@ from fastapi import FastAPI
 
 from recall.errors import BundleError
 from service.context import RequestContext, State
+from service.direct import Direct
 from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
-from service.routes import BODIES, add_routes
+from service.routes import BODIES, POSTS, add_routes
 from service.security.binding import check_binding
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
@@ -104,6 +105,7 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
     app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
     app.add_middleware(RequestContext)
     handle_problems(app)

@@ -246,8 +246,8 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
     """The same without a request's id, as plain values: orjson writes dicts several times faster than dataclasses."""
     return {
-        "items": [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-        if not answer.items or (answer.items[0].sources is None and not answer.contributions)
+        "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
+        if answer.sources is None and not answer.contributions
         else _told(answer),
         "user": answer.user,
         "bundle": answer.bundle,
@@ -268,9 +268,8 @@ def contributions_of(parts: Sequence[Contribution]) -> list[dict[str, object]]:
 def _told(answer: Recommendations) -> list[dict[str, object]]:
     """Items with their sources and what their scores come from, where they have any."""
     items: list[dict[str, object]] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-    for document, item in zip(items, answer.items, strict=True):
-        if item.sources is not None:
-            document["sources"] = [{"channel": source.channel, "rank": source.rank} for source in item.sources]
-    for document, parts in zip(items, answer.contributions, strict=False):  # none unless they were asked for
+    for document, sources in zip(items, answer.sources or (), strict=False):
+        document["sources"] = [{"channel": source.channel, "rank": source.rank} for source in sources]
+    for document, parts in zip(items, answer.contributions, strict=False):
         document["contributions"] = contributions_of(parts)
     return items

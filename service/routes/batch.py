@@ -17,7 +17,7 @@ from service.answering import Answer, basis_of
 from service.context import caller_of, live_of, note_time
 from service.openapi import body_of, problems
 from service.parsing import read_body
-from service.problems import ProblemDocument, ProblemError, document, problem_of
+from service.problems import ProblemDocument, ProblemError, as_problem, document
 from service.wire import RecommendRequest, RecommendResponse, parse_request, recommendations_of
 
 MOST_REQUESTS = 256
@@ -106,6 +106,6 @@ def _answered(request: Request, recommender: Recommender, found: Sequence[Asked 
 def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:
     if isinstance(one, Recommendations):
         return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
-    problem = problem_of(one) if isinstance(one, RequestError) else one
+    problem = as_problem(one) if isinstance(one, RequestError) else one
     told = document(problem.kind, problem.detail, problem.faults, request_id)
     return {"status": problem.kind.status, "problem": told}

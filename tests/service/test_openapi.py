@@ -42,6 +42,10 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
             ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"],
         ),
         ("/v1/items/{item_id}", "delete"): ("deleteItem", ["200", "409", "422", "500", "503", "507"]),
+        ("/v1/models", "get"): ("listModels", ["200"]),
+        ("/v1/models/{version}", "get"): ("getModel", ["200", "404", "422"]),
+        ("/v1/models/{version}:activate", "post"): ("activate", ["200", "404", "409", "412", "422", "500"]),
+        ("/v1/models:rollback", "post"): ("rollBack", ["200", "409", "412", "500"]),
         **{
             (path, method): (operation, ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"])
             for path, method, operation in (
@@ -95,11 +99,12 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemUpsert",
         "Changed",
         *("Interactions", "Interaction", "Taken"),
-        *("User", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
+        *("KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
         "Info",
+        *("Model", "Models", "Activated"),
         "Columns",
         "Sizes",
         "Liveness",
