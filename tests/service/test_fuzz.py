@@ -40,6 +40,7 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
             (path, "POST", GenerationMode.NEGATIVE)
             for path in ("/v1/recommend", "/v1/items:upsert", "/v1/users:upsert", "/v1/interactions")
         ),
+        ("/v1/users/{user_id}", "PUT", GenerationMode.NEGATIVE),
     ],
 )
 def test_answers_are_as_documented(server: Server, path: str, method: str, mode: GenerationMode) -> None:
