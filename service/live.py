@@ -65,7 +65,8 @@ class Live(Exchange):
         """
         snapshot = self.serving()
         far = self._asks_far and request.user_id is not None
-        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+        quick = snapshot.inline and not (far or request.shaped or request.explain)
+        if quick and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
         return self._told(await self.ask(lambda recommender: recommender.recommend(request), caller))
 
