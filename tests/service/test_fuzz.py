@@ -49,6 +49,7 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
                 *("/v1/explain", "/v1/why-not", "/v1/score", "/v1/user-vector", "/v1/items/{item_id}/similar"),
             )
         ),
+        ("/v1/users/{user_id}", "PUT", GenerationMode.NEGATIVE),
     ],
 )
 def test_answers_are_as_documented(server: Server, path: str, method: str, mode: GenerationMode) -> None:
