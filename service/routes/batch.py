@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -9,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from recall.answer import Recommendations
+from recall.answer import Degraded, Recommendations
 from recall.errors import RequestError
 from recall.recommender import Recommender
 from recall.request import Request as Asked
@@ -93,6 +94,7 @@ def _answered(request: Request, recommender: Recommender, found: Sequence[Asked 
     answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)]))
     outcomes = [one if isinstance(one, ProblemError) else next(answers) for one in found]
     told = [one for one in outcomes if isinstance(one, Recommendations)]
+    further = live_of(request).degraded
     basis = basis_of(
         request,
         recommender.bundle.manifest.version,
@@ -100,12 +102,15 @@ def _answered(request: Request, recommender: Recommender, found: Sequence[Asked 
         list(dict.fromkeys(part for one in told for part in one.degraded)),
         exact=all(one.exact for one in told),
     )
-    return orjson.dumps({"answers": [_outcome(one, basis["request_id"]) for one in outcomes], **basis})
+    return orjson.dumps({"answers": [_outcome(one, basis["request_id"], further) for one in outcomes], **basis})
 
 
-def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:
+def _outcome(
+    one: Recommendations | RequestError | ProblemError, request_id: str, further: tuple[Degraded, ...]
+) -> dict[str, object]:
     if isinstance(one, Recommendations):
-        return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
+        whole = replace(one, degraded=one.degraded + further) if further else one
+        return {"status": 200, "answer": {**recommendations_of(whole), "request_id": request_id}}
     problem = as_problem(one) if isinstance(one, RequestError) else one
     told = document(problem.kind, problem.detail, problem.faults, request_id)
     return {"status": problem.kind.status, "problem": told}
