@@ -125,6 +125,7 @@ def test_a_service_may_start_before_its_redis(shop: Shop, proxy: Proxy, tmp_path
     proxy.mode = "refuse"
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, *PATIENT) as server:
         server.wait()
+        assert "the store of users does not answer" in server.log.read_text()
         assert degraded(server) == ["users"]
         proxy.mode = "pass"
         recovered(server)

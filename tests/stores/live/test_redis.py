@@ -216,6 +216,14 @@ def test_a_redis_that_takes_no_writes_is_said(tmp_path: Path) -> None:
         store.close()
 
 
+@pytest.mark.parametrize(("appendonly", "said"), [("yes", False), ("no", True)])
+def test_a_redis_that_may_forget_is_told_of(tmp_path: Path, appendonly: str, said: bool) -> None:
+    with redis_server(tmp_path / "redis", "--appendonly", appendonly) as server:
+        store = RedisLiveUsers(server.url, read_seconds=5)
+        assert ("appendonly yes" in store.caution()) is said
+        store.close()
+
+
 def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--requirepass", "right") as server:
         for url in (server.url, server.url.replace("//", "//:wr0ng@")):
