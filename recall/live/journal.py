@@ -87,6 +87,10 @@ class Journal:
         self._commits = Commits(DurableFile(path, _KIND, wait), _insert)
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, wait)
 
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        self._commits.heard = heard
+
     def append(self, changes: Sequence[Change], key: str | None = None, after: int = 0) -> int:
         """Write a batch; it is on disk when this returns.
 

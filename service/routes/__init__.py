@@ -10,6 +10,7 @@ from service.routes.health import add_health_routes
 from service.routes.info import add_info_routes
 from service.routes.interactions import Interactions, add_interaction_routes
 from service.routes.items import ItemsUpsert, add_item_routes
+from service.routes.metrics import add_metric_routes
 from service.routes.models import add_model_routes
 from service.routes.recommend import add_recommend_routes, recommend
 from service.routes.users import UserPut, UsersUpsert, add_user_routes
@@ -26,6 +27,6 @@ def add_routes(app: FastAPI) -> None:
     """Answer all paths but the documentation."""
     for add in (
         *(add_recommend_routes, add_item_routes, add_user_routes, add_interaction_routes),
-        *(add_model_routes, add_info_routes, add_health_routes),
+        *(add_model_routes, add_metric_routes, add_info_routes, add_health_routes),
     ):
         add(app)
