@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from recall.rules.diversity import Diversify
     from recall.rules.pins import Pin
     from recall.rules.quota import Dedupe, Quota
+    from recall.stores.known import Interaction, User
 
 __all__ = [
     "Absence",
@@ -68,6 +69,7 @@ __all__ = [
     "ExportError",
     "FeatureValue",
     "IndexFileError",
+    "Interaction",
     "JournalBusyError",
     "JournalError",
     "JournalFullError",
@@ -97,6 +99,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "TrainingError",
+    "User",
     "UserVector",
     "ValueContribution",
     "VersionMovedError",
@@ -115,6 +118,7 @@ _HOMES = {
     "recall.channels.merging": ("Source",),
     "recall.rules.diversity": ("Diversify",),
     "recall.rules.pins": ("Pin",),
+    "recall.stores.known": ("Interaction", "User"),
     "recall.rules.quota": ("Dedupe", "Quota"),
 }
 

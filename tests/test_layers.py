@@ -14,7 +14,7 @@ BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "r
 LAYERS: dict[str, set[str]] = {
     "recall": {
         *("recall.answer", "recall.channels", "recall.config", "recall.errors"),
-        *("recall.recommender", "recall.request", "recall.rules"),
+        *("recall.recommender", "recall.request", "recall.rules", "recall.stores.known"),
     },
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},

@@ -32,7 +32,7 @@ class Known(NamedTuple):
     trouble: str = ""
 
 
-class GivenUser(NamedTuple):
+class User(NamedTuple):
     """What is said of one user; parts that are None are not spoken of."""
 
     user_id: str
@@ -41,7 +41,7 @@ class GivenUser(NamedTuple):
     seen: Sequence[str] | None = None
 
 
-class GivenInteraction(NamedTuple):
+class Interaction(NamedTuple):
     """An item that a user took: now, or at a time in seconds since 1970."""
 
     user_id: str
@@ -132,7 +132,7 @@ class KnownUsers:
         """As `UserStore.sample`: ids of users of the bundle."""
         return self._stored.sample(count, seed)
 
-    def put(self, user: GivenUser, key: str | None = None) -> UserReceipt:
+    def put(self, user: User, key: str | None = None) -> UserReceipt:
         """Put a user in place, whole: what is None or left out is not known any more.
 
         Args:
@@ -147,7 +147,7 @@ class KnownUsers:
         features = self._features(user, "")
         return self._write([UserPut(user.user_id, features, tuple(user.history or ()), tuple(user.seen or ()))], key)
 
-    def upsert(self, users: Sequence[GivenUser], key: str | None = None) -> UserReceipt:
+    def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
         """Change users, or make those known who are not: all of them or none.
 
         Features change column by column, and None is a missing value; a history or seen items that are given replace those
@@ -160,7 +160,7 @@ class KnownUsers:
             changes.append(UserUpsert(user_id, features, *both))
         return self._write(changes, key)
 
-    def took(self, interactions: Sequence[GivenInteraction], key: str | None = None) -> UserReceipt:
+    def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
         """Add interactions to the users' histories and seen items, in order: all of them or none.
 
         An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
@@ -205,7 +205,7 @@ class KnownUsers:
             return UserReceipt(self._live.sequence(), 0)
         return UserReceipt(self._live.write(changes, key), known)
 
-    def _features(self, user: GivenUser, where: str) -> dict[str, object]:
+    def _features(self, user: User, where: str) -> dict[str, object]:
         """The features of a user as they are stored."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):

@@ -69,7 +69,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemUpsert",
         "Changed",
         *("Interactions", "Interaction", "Taken"),
-        *("User", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
+        *("KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),

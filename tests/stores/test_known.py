@@ -21,7 +21,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.live.compaction import compact
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.known import GivenInteraction, GivenUser
+from recall.stores.known import Interaction, User
 from recall.stores.live.changes import UserUpsert
 from recall.stores.live.redis import RedisLiveUsers
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -55,9 +55,9 @@ def items_of(recommender: Recommender, request: Request) -> list[tuple[str, floa
 def test_what_changes_is_in_the_next_answer_as_if_the_request_had_said_it(live: Recommender, recommender: Recommender) -> None:
     before = record_of(live, "u1")
     first, second = [item for item, _ in items_of(live, Request("u1", n=2))]
-    receipt = live.users.took([GivenInteraction("u1", first), GivenInteraction("u1", second)])
+    receipt = live.users.took([Interaction("u1", first), Interaction("u1", second)])
     assert receipt == (2, 1)
-    receipt = live.users.upsert([GivenUser("u1", {"age": 77, "gender": None})])
+    receipt = live.users.upsert([User("u1", {"age": 77, "gender": None})])
     assert receipt == (3, 1)
     expected = replace(
         Request("u1", n=100), features={"age": 77, "gender": None}, history=(second, first, *before.history), exclude=(first,)
@@ -68,14 +68,14 @@ def test_what_changes_is_in_the_next_answer_as_if_the_request_had_said_it(live: 
 
 
 def test_a_request_says_more_than_what_is_stored(live: Recommender, recommender: Recommender) -> None:
-    live.users.put(GivenUser("u1", {"age": 20}, ["i1"], ["i2"]))
+    live.users.put(User("u1", {"age": 20}, ["i1"], ["i2"]))
     own = replace(Request("u1", n=100), features={"age": 40}, history=("i3",))
     expected = replace(own, features={"age": 40, "gender": None, "zip": None}, exclude=("i1", "i2"), exclude_seen=False)
     assert items_of(live, own) == [one for one in items_of(recommender, expected) if one[0] != "i3"]
 
 
 def test_a_new_user_is_known_and_a_deleted_one_is_not(live: Recommender, recommender: Recommender) -> None:
-    live.users.upsert([GivenUser("new", {"age": 30, "zip": 11}, ["i1"])])
+    live.users.upsert([User("new", {"age": 30, "zip": 11}, ["i1"])])
     answer = live.recommend(Request("new", n=100))
     assert answer.user == "known"
     expected = Request("new", features={"age": 30, "zip": 11}, history=("i1",), n=100)
@@ -88,7 +88,7 @@ def test_a_new_user_is_known_and_a_deleted_one_is_not(live: Recommender, recomme
 
 
 def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    live.users.took([GivenInteraction("u1", "i0"), GivenInteraction("new", "i1")])
+    live.users.took([Interaction("u1", "i0"), Interaction("new", "i1")])
     requests = [Request(user, n=5) for user in ("u1", "new", None, "u2", "stranger", "u1")]
     expected = [live.recommend(request) for request in requests]
     asked: list[list[str]] = []
@@ -101,51 +101,51 @@ def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypa
 @pytest.mark.parametrize(
     ("user", "where"),
     [
-        (GivenUser("u", {"agee": 1}), "/users/1/features/agee"),
-        (GivenUser("u", {"age": "old"}), "/users/1/features/age"),
-        (GivenUser("u", {"age": float("nan")}), "/users/1/features/age"),
-        (GivenUser("u", {"gender": {"a": 1}}), "/users/1/features/gender"),
-        (GivenUser("u", {"user_id": "v"}), "/users/1/features/user_id"),
-        (GivenUser("u", {"device": "web"}), "/users/1/features/device"),
-        (GivenUser(7, {}), "/users/1/user_id"),  # type: ignore[arg-type]
-        (GivenUser("\ud800", {}), "/users/1/user_id"),
-        (GivenUser("u", {}, "i1"), "/users/1/history"),
-        (GivenUser("u", {}, ["i1", 2]), "/users/1/history/1"),  # type: ignore[list-item]
-        (GivenUser("u", {}, None, ["\ud800"]), "/users/1/seen/0"),
+        (User("u", {"agee": 1}), "/users/1/features/agee"),
+        (User("u", {"age": "old"}), "/users/1/features/age"),
+        (User("u", {"age": float("nan")}), "/users/1/features/age"),
+        (User("u", {"gender": {"a": 1}}), "/users/1/features/gender"),
+        (User("u", {"user_id": "v"}), "/users/1/features/user_id"),
+        (User("u", {"device": "web"}), "/users/1/features/device"),
+        (User(7, {}), "/users/1/user_id"),  # type: ignore[arg-type]
+        (User("\ud800", {}), "/users/1/user_id"),
+        (User("u", {}, "i1"), "/users/1/history"),
+        (User("u", {}, ["i1", 2]), "/users/1/history/1"),  # type: ignore[list-item]
+        (User("u", {}, None, ["\ud800"]), "/users/1/seen/0"),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_written(root: Path, live: Recommender, user: GivenUser, where: str) -> None:
+def test_what_is_wrong_is_named_and_nothing_is_written(root: Path, live: Recommender, user: User, where: str) -> None:
     with pytest.raises(RequestError) as raised:
-        live.users.upsert([GivenUser("good", {"age": 1}), user])
+        live.users.upsert([User("good", {"age": 1}), user])
     assert raised.value.where == where
     assert not (root / USERS_LIVE).exists()
 
 
 def test_a_misspelt_column_is_guessed(live: Recommender) -> None:
     with pytest.raises(RequestError, match="Did you mean 'gender'"):
-        live.users.put(GivenUser("u", {"gendr": "f"}))
+        live.users.put(User("u", {"gendr": "f"}))
 
 
 @pytest.mark.parametrize(
     ("interaction", "where"),
     [
-        (GivenInteraction("u", 7), "/interactions/1/item_id"),  # type: ignore[arg-type]
-        (GivenInteraction("\ud800", "i"), "/interactions/1/user_id"),
-        (GivenInteraction("u", "i", float("nan")), "/interactions/1/time"),
-        (GivenInteraction("u", "i", float("inf")), "/interactions/1/time"),
-        (GivenInteraction("u", "i", "now"), "/interactions/1/time"),  # type: ignore[arg-type]
+        (Interaction("u", 7), "/interactions/1/item_id"),  # type: ignore[arg-type]
+        (Interaction("\ud800", "i"), "/interactions/1/user_id"),
+        (Interaction("u", "i", float("nan")), "/interactions/1/time"),
+        (Interaction("u", "i", float("inf")), "/interactions/1/time"),
+        (Interaction("u", "i", "now"), "/interactions/1/time"),  # type: ignore[arg-type]
     ],
 )
-def test_an_interaction_that_is_none_is_named(root: Path, live: Recommender, interaction: GivenInteraction, where: str) -> None:
+def test_an_interaction_that_is_none_is_named(root: Path, live: Recommender, interaction: Interaction, where: str) -> None:
     with pytest.raises(RequestError) as raised:
-        live.users.took([GivenInteraction("u", "i"), interaction])
+        live.users.took([Interaction("u", "i"), interaction])
     assert raised.value.where == where
     assert not (root / USERS_LIVE).exists()
 
 
 def test_values_of_every_kind_are_kept_as_they_are_read(live: Recommender, recommender: Recommender) -> None:
     for value in (31, 31.0, True, 0.5):
-        live.users.upsert([GivenUser("u1", {"age": value, "zip": datetime.date(2026, 1, 31), "gender": Decimal(value)})])
+        live.users.upsert([User("u1", {"age": value, "zip": datetime.date(2026, 1, 31), "gender": Decimal(value)})])
         expected = Request("u1", features={"age": value, "zip": "2026-01-31", "gender": value}, n=100)
         assert items_of(live, Request("u1", n=100)) == items_of(recommender, expected)
 
@@ -153,7 +153,7 @@ def test_values_of_every_kind_are_kept_as_they_are_read(live: Recommender, recom
 def test_a_key_is_the_name_of_one_change(live: Recommender) -> None:
     before = record_of(live, "u1").history
     for _ in range(3):
-        assert live.users.took([GivenInteraction("u1", "i1")], key="k").sequence == 1
+        assert live.users.took([Interaction("u1", "i1")], key="k").sequence == 1
     assert record_of(live, "u1").history == ("i1", *before)
     with pytest.raises(RequestError, match="other changes"):
         live.users.delete(["u1"], key="k")
@@ -168,13 +168,13 @@ def test_one_bundle_by_itself_has_nothing_that_changes(root: Path) -> None:
     recommender = Recommender.load(resolve(root))
     assert not recommender.users.writable
     with pytest.raises(StoreError, match="no store of users"):
-        recommender.users.took([GivenInteraction("u1", "i1")])
+        recommender.users.took([Interaction("u1", "i1")])
     recommender.close()
     assert not list(root.rglob("*" + USERS_LIVE))
 
 
 def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: Recommender) -> None:
-    live.users.took([GivenInteraction("u1", "fresh"), GivenInteraction("new", "i1")])
+    live.users.took([Interaction("u1", "fresh"), Interaction("new", "i1")])
     live.items.upsert({"fresh": {"category": "c1"}})
     before = [record_of(live, user) for user in ("u1", "new")]
     assert compact(root) is not None
@@ -196,7 +196,7 @@ def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path
 
     first = publish()
     before = record_of(first, "u1").history
-    first.users.took([GivenInteraction("u1", item) for item in ("i3", "i4", "i3", "i5")])
+    first.users.took([Interaction("u1", item) for item in ("i3", "i4", "i3", "i5")])
     known = record_of(first, "u1")
     assert known.history == ("i5", "i3", "i4", "i3", *before)
     first.close()
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_said_and_the_bundle_answers(root: Path, live: Re
     with pytest.raises(StoreError, match="not known"):
         live.users.get("u1")
     with pytest.raises(StoreError, match="damaged"):
-        live.users.took([GivenInteraction("u1", "i1")])
+        live.users.took([Interaction("u1", "i1")])
 
 
 def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommender) -> None:
@@ -247,7 +247,7 @@ def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommen
     assert [[one.part for one in answer.degraded] for answer in answers] == [["users"], [], ["users"]]
     assert answers[0].items == recommender.recommend(Request("u1", n=100)).items
     with pytest.raises(StoreDownError):
-        loaded.users.took([GivenInteraction("u1", "i1")])
+        loaded.users.took([Interaction("u1", "i1")])
     assert not (root / USERS_LIVE).exists()
     loaded.close()
     store.close()
@@ -256,7 +256,7 @@ def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommen
 def test_requests_and_changes_at_once(live: Recommender) -> None:
     def work(thread: int) -> None:
         for number in range(20):
-            live.users.took([GivenInteraction(f"w{thread}", f"i{number % 15}")])
+            live.users.took([Interaction(f"w{thread}", f"i{number % 15}")])
             assert record_of(live, f"w{thread}").history[0] == f"i{number % 15}"
             answer = live.recommend(Request(f"w{thread}", n=100))
             assert (answer.user, answer.degraded) == ("known", ())
@@ -269,6 +269,6 @@ def test_requests_and_changes_at_once(live: Recommender) -> None:
 def test_the_bundle_itself_is_never_written(root: Path, live: Recommender) -> None:
     stored = resolve(root) / files.USERS
     before = stored.read_bytes()
-    live.users.took([GivenInteraction("u1", "i1")])
+    live.users.took([Interaction("u1", "i1")])
     live.users.delete(["u2"])
     assert stored.read_bytes() == before
