@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -111,7 +112,8 @@ class Exposition(Collector):
         shares = sum(row[meters.shares.at] for _, row in alive)
         samples = GaugeMetricFamily("recall_ann_samples", "Requests behind recall_ann_recall_ratio.", value=count)
         ratio = GaugeMetricFamily(
-            "recall_ann_recall_ratio", "Mean share of the exact list that answers of the served version hold, on sampled requests."
+            "recall_ann_recall_ratio",
+            "Mean share of the exact list that answers of the served version hold, on sampled requests.",
         )
         lower = GaugeMetricFamily("recall_ann_recall_lower_ratio", "Lower end of its 95 % interval.")
         upper = GaugeMetricFamily("recall_ann_recall_upper_ratio", "Upper end of its 95 % interval.")
@@ -125,7 +127,7 @@ class Exposition(Collector):
         found: dict[str, Metric] = {}
         for number, row in alive:
             pid = int(row[self._meters.pid.at])
-            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():
+            for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
                 kept = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     kept.add_sample(sample.name, {**sample.labels, "worker": str(number)}, sample.value)

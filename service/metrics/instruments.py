@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms over numbers in shared memory: to count is to add to one of them, in well under a microsecond.
+"""Counters, gauges and histograms over numbers in shared memory: to count is to add to one of them, which takes no time.
 
 Every process has a row of numbers, which it alone writes, and any process can read all rows and add them up. A row outlives
 its process: whoever takes its place counts on from there.

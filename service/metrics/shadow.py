@@ -10,6 +10,7 @@ import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from recall.answer import Recommendations
 from recall.recommender import Recommender
@@ -48,7 +49,9 @@ class Shadow:
         if self._task is not None:
             self._meters.compared["dropped"].add()
             return
-        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot))
+        held = ExitStack()
+        held.enter_context(snapshot.held())  # from now on: the task begins later
+        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
 
     def begin_anew(self) -> None:
         """Another version is served."""
@@ -59,9 +62,9 @@ class Shadow:
         """Wait for the request that is being compared."""
         self._pool.shutdown(cancel_futures=True)
 
-    async def _compare(self, request: Request, snapshot: Snapshot) -> None:
+    async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
         try:
-            with snapshot.held():
+            with held:
                 loop = asyncio.get_running_loop()
                 share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
             if not snapshot.retired:

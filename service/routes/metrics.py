@@ -9,7 +9,10 @@ from fastapi.responses import Response
 from service.context import live_of
 from service.metrics.exposition import Exposition
 
-_TEXT: dict[str, Any] = {"description": "Every metric of all workers.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_TEXT: dict[str, Any] = {
+    "description": "Every metric of all workers.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
 
 
 async def metrics(request: Request) -> Response:
