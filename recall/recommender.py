@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,7 @@ class Recommender:
         threads: int = 1,
         root: Path | None = None,
         pause: float | None = PAUSE,
-        users: LiveUsers | None = None,
+        users: LiveUsers | Literal["own"] | None = "own",
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -95,7 +95,8 @@ class Recommender:
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
             pause: requests look for changes of other processes when so many seconds have passed since the last look; None
                 leaves looking to `items.refresh`.
-            users: what changes of users, which stays the caller's to close; the root's own file when left out.
+            users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
+                store, which stays the caller's to close.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.

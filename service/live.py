@@ -72,7 +72,8 @@ class Live(Exchange):
         """
         snapshot = self.serving()
         far = self._asks_far and request.user_id is not None
-        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+        quick = snapshot.inline and not (far or request.shaped or request.explain)
+        if quick and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
         answer = await self.ask(lambda recommender: recommender.recommend(request), caller)
         return self.noted(request, answer, snapshot)
@@ -176,12 +177,15 @@ class Live(Exchange):
                 self._trouble = str(error)
 
     def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
-        """An answer as it goes out: counted, and with what is degraded beyond the bundle that it comes from."""
-        if self.degraded:
-            answer = replace(answer, degraded=answer.degraded + self.degraded)
+        """An answer as it goes out, counted, and at times drawn to be compared."""
+        answer = self.told(answer)
         self.meters.answered(answer)
         self.shadow.offer(request, answer, snapshot)
         return answer
+
+    def told(self, answer: Recommendations) -> Recommendations:
+        """An answer with what is degraded beyond the bundle that it comes from."""
+        return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
 
     def measure(self) -> None:
         """Set the gauges."""

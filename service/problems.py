@@ -115,10 +115,23 @@ class ProblemDocument(BaseModel):
 
 def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
     """The problem document as JSON."""
+    return orjson.dumps(document(kind, detail, faults, request_id))
+
+
+def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
+    """The problem document as plain values."""
     if len(faults) > MOST_FAULTS:
         detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
-    document = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
-    return orjson.dumps({**document, "errors": faults[:MOST_FAULTS]})
+    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
+    return {**parts, "errors": faults[:MOST_FAULTS]}
+
+
+def as_problem(error: RequestError) -> ProblemError:
+    """The problem that a request which cannot be answered makes."""
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    message = f"{message}. {error.mend}" if error.mend else message
+    where = error.where if error.where.startswith("/") else ""
+    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 
 
 def pointer(path: Sequence[str | int]) -> str:
@@ -173,10 +186,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    message = f"{error.what} ({error.why})" if error.why else error.what
-    message = f"{message}. {error.mend}" if error.mend else message
-    where = error.where if error.where.startswith("/") else ""
-    return _respond(request, ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)]))
+    return _respond(request, as_problem(error))
 
 
 async def _journal_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -86,12 +86,18 @@ class KnownUsers:
 
     @classmethod
     def of(
-        cls, stored: Path, live: LiveUsers | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+        cls,
+        stored: Path,
+        live: LiveUsers | Literal["own"] | None,
+        root: Path | None,
+        encoder: FeatureEncoder,
+        data_hash: str,
     ) -> "KnownUsers":
-        """The users of a bundle's file, and what changes: in `live`, or else in the own file of a root, if there is one."""
-        owned = live is None and root is not None
-        changing = live if live is not None else None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-        return cls(SqliteUsers(stored), changing, encoder, data_hash, owned=owned)
+        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        if live == "own":
+            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+            return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
+        return cls(SqliteUsers(stored), live, encoder, data_hash)
 
     def __len__(self) -> int:
         return len(self._stored)

@@ -184,6 +184,32 @@ def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: 
     again.close()
 
 
+def test_what_has_changed_is_left_out_where_the_bundle_is_what_counts(root: Path, live: Recommender) -> None:
+    live.users.took([Interaction("u1", "i1"), Interaction("new", "i1")])
+    live.users.delete(["u2"])
+    alone = Recommender.load(root, users=None)
+    assert not alone.users.writable
+    for user_id in ("u1", "new", "u2"):
+        assert alone.users.get(user_id) == alone.users.known([user_id])[user_id].record
+    assert record_of(alone, "u1").history == record_of(live, "u1").history[1:]
+    assert alone.users.get("new") is None
+    assert alone.users.get("u2") is not None
+    alone.close()
+
+
+def test_nothing_that_users_hold_keeps_a_catalogue_from_being_published(root: Path, live: Recommender) -> None:
+    store = SqliteLiveUsers(root / USERS_LIVE)
+    store.write([UserUpsert(f"u{number}", {"age": ["a", "list"]}, None, None) for number in range(12)])
+    store.close()
+    live.items.upsert({"fresh": {"category": "c1"}})
+    assert compact(root) is not None
+    (root / USERS_LIVE).write_bytes(b"no database " * 1000)
+    live.items.upsert({"fresher": {"category": "c1"}})
+    report = compact(root)
+    assert report is not None
+    assert report.overlap > 0
+
+
 def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path) -> None:
     write_tiny_tables(tmp_path)
     config = parse_config(TINY)
