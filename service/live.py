@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from recall.answer import Recommendations
 from recall.bundle.manifest import MANIFEST
+from recall.errors import StoreError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
@@ -137,6 +138,7 @@ class Live(Exchange):
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
+        await self._warn()
         while True:
             await self.look()
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
@@ -182,6 +184,17 @@ class Live(Exchange):
         self.meters.answered(answer)
         self.shadow.offer(request, answer, snapshot)
         return answer
+
+    async def _warn(self) -> None:
+        """Tell the log what the store of users does not promise."""
+        if self._users is None:
+            return
+        try:
+            caution = await asyncio.to_thread(self._users.caution)
+        except StoreError as error:
+            caution = str(error)
+        if caution:
+            log.warning("users: %s", caution)
 
     def told(self, answer: Recommendations) -> Recommendations:
         """An answer with what is degraded beyond the bundle that it comes from."""
