@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from recall.errors import BundleError
 from service.context import RequestContext, State
@@ -106,10 +107,13 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
-    app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
+    guard = Guard(keys, limits)
+    app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext)
     handle_problems(app)
     add_routes(app)
+    live.refused = guard.refused
+    live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
     document = describe(app, BODIES)

@@ -5,7 +5,7 @@ microseconds, whether there is more, at most once in `pause` seconds.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
@@ -100,6 +100,11 @@ class LiveCatalogue:
     def writable(self) -> bool:
         """Whether there is a journal to write to."""
         return self._journal is not None
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """As `Journal.hear`; nobody is told anything where there is no journal."""
+        if self._journal is not None:
+            self._journal.hear(heard)
 
     def moved(self) -> bool:
         """Whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
