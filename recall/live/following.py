@@ -91,7 +91,7 @@ class LiveCatalogue:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
             except JournalError as error:
-                self._catalogue = replace(self._catalogue, trouble=str(error))
+                self._catalogue = replace(self._catalogue, trouble=_said(error))
             finally:
                 self._changing.release()
         return self._catalogue
@@ -119,7 +119,7 @@ class LiveCatalogue:
                 try:
                     self._catch_up(self._journal)
                 except JournalError as error:
-                    self._catalogue = replace(self._catalogue, trouble=str(error))
+                    self._catalogue = replace(self._catalogue, trouble=_said(error))
                     raise
         return self._catalogue
 
@@ -184,6 +184,11 @@ class LiveCatalogue:
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
         rows = self._catalogue.bundle.item_ids.rows(list(last))
         return self._catalogue.overlay.changed(entries[-1].sequence, list(last), rows, given, refused)
+
+
+def _said(error: JournalError) -> str:
+    """What is wrong, without the place: answers say it to whoever asks."""
+    return f"{error.what} ({error.why})" if error.why else error.what
 
 
 def _checked(ids: Iterable[str]) -> Iterable[str]:
