@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +24,10 @@ from service.security.keys import NO_KEYS, KeyRing
 from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
+from service.tracing import Tracing, open_tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -34,14 +38,15 @@ _LOGGING: dict[str, Any] = {
 }
 
 
-def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
+def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
     """The application; it opens nothing until it is started.
 
     Args:
         settings: what it is told.
         keys: those that open it; with none it is open.
+        traces: makes a span of each request.
     """
-    return _application(settings, Live(settings), keys)
+    return _application(settings, Live(settings), keys, traces)
 
 
 def serve(settings: Settings) -> None:
@@ -65,7 +70,7 @@ def server_of(settings: Settings, keys: KeyRing) -> Server:
     """The server of one process; nothing is opened yet."""
     live = Live(settings)
     config = uvicorn.Config(
-        _application(settings, live, keys),
+        _application(settings, live, keys, open_tracing() if settings.otel else None),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
@@ -81,7 +86,7 @@ def server_of(settings: Settings, keys: KeyRing) -> Server:
     return Server(config, live, settings.drain)
 
 
-def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
+def _application(settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None") -> FastAPI:
     limits = RateLimits(keys.keys, settings.rate)
 
     @asynccontextmanager
@@ -95,6 +100,8 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
                 with suppress(asyncio.CancelledError):
                     await task
             live.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)  # sends what is left
 
     app = FastAPI(
         title="FM recall",
@@ -110,6 +117,8 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
     guard = Guard(keys, limits)
     app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext)
+    if traces is not None:
+        app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
     add_routes(app)
     live.refused = guard.refused
