@@ -7,7 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
+    from recall.answer import (
+        Absence,
+        CatalogueItem,
+        Contribution,
+        Degraded,
+        Explanation,
+        FeatureValue,
+        Page,
+        Prediction,
+        Reason,
+        Recommendations,
+        ScoredItem,
+        Scores,
+        Similar,
+        UserVector,
+        ValueContribution,
+    )
     from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
     from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
@@ -30,7 +46,6 @@ if TYPE_CHECKING:
         StoreFullError,
         TrainingError,
     )
-    from recall.explanation import Contribution, Explanation
     from recall.recommender import Recommender
     from recall.request import Request
     from recall.rules.diversity import Diversify
@@ -38,7 +53,9 @@ if TYPE_CHECKING:
     from recall.rules.quota import Dedupe, Quota
 
 __all__ = [
+    "Absence",
     "BundleError",
+    "CatalogueItem",
     "Channels",
     "ConfigError",
     "Contribution",
@@ -48,6 +65,7 @@ __all__ = [
     "Diversify",
     "Explanation",
     "ExportError",
+    "FeatureValue",
     "IndexFileError",
     "JournalBusyError",
     "JournalError",
@@ -55,12 +73,14 @@ __all__ = [
     "LatestChannel",
     "ListChannel",
     "ModelChannel",
+    "Page",
     "Pin",
     "PopularChannel",
     "Prediction",
     "PublishBusyError",
     "PublishError",
     "Quota",
+    "Reason",
     "RecallError",
     "Recommendations",
     "Recommender",
@@ -68,19 +88,25 @@ __all__ = [
     "RequestError",
     "RunConfig",
     "ScoredItem",
+    "Scores",
+    "Similar",
     "Source",
     "StoreBusyError",
     "StoreDownError",
     "StoreError",
     "StoreFullError",
     "TrainingError",
+    "UserVector",
+    "ValueContribution",
     "load_config",
 ]
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
-    "recall.explanation": ("Contribution", "Explanation"),
-    "recall.answer": ("Degraded", "Prediction", "Recommendations", "ScoredItem"),
+    "recall.answer": (
+        *("Absence", "CatalogueItem", "Contribution", "Degraded", "Explanation", "FeatureValue", "Page", "Prediction"),
+        *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
+    ),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
     "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),

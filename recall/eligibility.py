@@ -12,7 +12,7 @@ from recall.filters.parsing import parse
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.live.overlay import Overlay
-from recall.request import Request
+from recall.request import Request, pointer
 
 MANY = 5_000
 """More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""
@@ -60,6 +60,16 @@ class Eligibility:
                 scope = Scope(*(Selection.everything(one.size) for one in without))
             return Scope(scope.main - without.main, scope.given - without.given), _NONE
         return scope, excluded
+
+    def failed(self, request: Request, catalogue: Catalogue, row: int, now: datetime.datetime) -> list[str]:
+        """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
+        size = catalogue.index.size
+        attributes, place = (self.attributes, row) if row < size else (self._given(catalogue.overlay), row - size)
+        return [
+            pointer("filter", key)
+            for key, condition in (request.filter or {}).items()
+            if not attributes.select(parse({key: condition}), now).holds(np.array([place]))[0]
+        ]
 
     def ready_for(self, request: Request) -> bool:
         """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""

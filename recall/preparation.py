@@ -16,6 +16,7 @@ from recall.request import Request, check_request, pointer
 from recall.stores.known import Known, KnownUsers
 from recall.stores.users import UserRecord
 
+_NOBODY = Known(None)
 _SHOWN = 5  # ids named in one warning
 
 
@@ -61,15 +62,36 @@ class Preparation:
 
     def prepare_all(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared]:
         """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
-        for request in requests:
-            check_request(request)
-        named = [request.user_id for request in requests if request.user_id is not None]
+        prepared = []
+        for one in self.prepare_each(requests, catalogue):
+            if isinstance(one, RequestError):
+                raise one
+            prepared.append(one)
+        return prepared
+
+    def prepare_each(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared | RequestError]:
+        """As `prepare_all`, with the error of each request that cannot be answered in its place."""
+        faults: dict[int, RequestError] = {}
+        for place, request in enumerate(requests):
+            try:
+                check_request(request)
+            except RequestError as error:
+                faults[place] = error
+        asked = [request for place, request in enumerate(requests) if place not in faults]
+        named = [request.user_id for request in asked if request.user_id is not None]
         known = self._users.known(named) if named else {}
-        nobody = Known(None)
         return [
-            self._prepared(request, catalogue, nobody if request.user_id is None else known[request.user_id])
-            for request in requests
+            faults[place]
+            if place in faults
+            else self._prepared_or_not(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            for place, request in enumerate(requests)
         ]
+
+    def _prepared_or_not(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared | RequestError:
+        try:
+            return self._prepared(request, catalogue, known)
+        except RequestError as error:
+            return error
 
     def _prepared(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared:
         record = known.record

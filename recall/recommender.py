@@ -4,27 +4,42 @@ import datetime
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from recall.answer import Degraded, Prediction, Recommendations, ScoredItem
+from recall.answer import (
+    Absence,
+    Explanation,
+    Page,
+    Prediction,
+    Recommendations,
+    ScoredItem,
+    Scores,
+    Similar,
+    UserVector,
+)
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.eligibility import Eligibility
 from recall.errors import RequestError
-from recall.explanation import Explanation, contributions
-from recall.features.sparse import Float32, SparseRows
+from recall.explaining.absence import Absences
+from recall.explaining.explainer import Explainer
+from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.checks import Checks, recheck
 from recall.index.contract import Hits, ItemIndex
 from recall.index.opening import open_index
-from recall.live.catalogue import Catalogue
+from recall.listing import Listing
+from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.live.following import PAUSE, LiveCatalogue
 from recall.live.journal import JOURNAL, Journal
-from recall.preparation import Preparation, Prepared, shown
-from recall.request import Request, check_id, check_ids, check_unchanged
+from recall.preparation import Preparation, Prepared
+from recall.request import Request, check_id
+from recall.scoring import Scorer
 from recall.shaping.facets import Facets
-from recall.shaping.shape import Shaped, gains_by_name, shape
+from recall.shaping.shape import Shaped, shape
+from recall.similarity import Similarity
 from recall.stores.known import KnownUsers
 from recall.stores.live.contract import LiveUsers
 
@@ -51,6 +66,11 @@ class Recommender:
         self.eligibility = Eligibility(bundle)
         self._preparation = Preparation(bundle, users)
         self._facets = Facets(bundle)
+        self._explainer = Explainer(bundle, self._facets)
+        self._absences = Absences(self._preparation, self.eligibility, self._facets, self._explainer)
+        self._scorer = Scorer(bundle, self._preparation, self._facets)
+        self._similarity = Similarity(bundle, self._preparation, self.eligibility)
+        self._listing = Listing(bundle)
         self._version = bundle.manifest.version
 
     @classmethod
@@ -113,52 +133,74 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
-        prepared = self._preparation.prepare_all(requests, catalogue)
-        limits = [
-            self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
-            for request, one in zip(requests, prepared, strict=True)
-        ]
-        answers: dict[int, Recommendations] = {}
-        for position, request in enumerate(requests):
-            if request.shaped:
-                within, excluded = limits[position]
-                found = shape(request, prepared[position].vector, excluded, within, catalogue, self._facets)
-                answers[position] = self._answer(prepared[position], catalogue, found)
-        plain = [position for position in range(len(requests)) if position not in answers]
-        for n in sorted({requests[position].n for position in plain}):
-            members = [position for position in plain if requests[position].n == n]
-            vectors = np.stack([prepared[position].vector for position in members])
-            scopes, exclusions = zip(*(limits[position] for position in members), strict=True)
-            hits = catalogue.search(vectors, n, exclusions, scopes)
-            for place, position in enumerate(members):
-                answers[position] = self._answer(prepared[position], catalogue, _plain(hits, place))
-        return [answers[position] for position in range(len(requests))]
+        answers = self.recommend_each(requests)
+        for answer in answers:
+            if isinstance(answer, RequestError):
+                raise answer
+        return cast(list[Recommendations], answers)
 
-    def explain(self, request: Request, item_id: str) -> Explanation:
+    def recommend_each(self, requests: Sequence[Request]) -> list[Recommendations | RequestError]:
+        """As `recommend_batch`, with the error of each request that cannot be answered in its place."""
+        return self._each(requests, self.items.current(), datetime.datetime.now(datetime.UTC))
+
+    def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
         """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
 
         The score is the model's, with the request's boosts; filters, rules and channels play no part in it.
+
+        Args:
+            request: as for `recommend`.
+            item_id: the item.
+            values: tell what single values bring too, and not only what fields do.
 
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
         prepared = self._preparation.prepare(request, catalogue)
+        return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
+
+    def why_not(self, request: Request, item_id: str) -> Absence:
+        """Where an item of the catalogue stands for one request, and what keeps it out of the answer.
+
+        Raises:
+            RequestError: as `recommend`, or the catalogue lacks the item.
+        """
+        return self._absences.of(request, self.items.current(), item_id)
+
+    def similar(self, item_id: str, request: Request | None = None) -> Similar:
+        """The items that are most like an item of the catalogue, surely the right ones.
+
+        Args:
+            item_id: the item.
+            request: how many are wanted, and which may be returned: its `n`, `exclude`, `filter` and `allow`.
+
+        Raises:
+            RequestError: the catalogue lacks the item, or the filter is none or does not fit the catalogue.
+        """
+        catalogue = self.items.current()
+        return self._similarity.similar(request if request is not None else Request(), catalogue, row_of(catalogue, item_id))
+
+    def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
+        """Score items that are given as `recommend` would list them: with the request's dial and boosts, leaving none out.
+
+        Raises:
+            RequestError: as `recommend`.
+        """
+        return self._scorer.score(request, item_ids, self.items.current())
+
+    def user_vector(self, request: Request) -> UserVector:
+        """What one request is searched with. Raises RequestError as `recommend`."""
+        return self._scorer.user_vector(request, self.items.current())
+
+    def item(self, item_id: str) -> Page:
+        """One item as a page of its own, empty where the catalogue lacks it. Raises RequestError, BundleError."""
         check_id(item_id, "/item_id")
-        row = int(catalogue.rows([item_id])[0])
-        if row < 0:
-            raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
-        bundle, encoder = self.bundle, self.bundle.encoder
-        gains = gains_by_name(request, catalogue, self._facets, row)
-        parts = bundle.tables.explain(prepared.encoded.rows, encoder.encode_items(catalogue.item(row)))
-        return Explanation(
-            item_id=item_id,
-            score=float(prepared.vector @ catalogue.vectors(np.array([row]))[0]) + sum(gains.values()),
-            contributions=contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains),
-            user_offset=float(bundle.tables.user_offset(prepared.encoded.rows)[0]),
-            bundle=self._version,
-        )
+        return self._listing.one(self.items.current(), item_id)
+
+    def list_items(self, count: int = 100, after: str | None = None) -> Page:
+        """The first items of the catalogue in order of their ids, of all or of those after an id. Raises BundleError."""
+        return self._listing.page(self.items.current(), count, after)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
         """Score items that are given, for ranking them or for their probabilities. Nothing is searched or left out.
@@ -169,31 +211,7 @@ class Recommender:
         Raises:
             RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.
         """
-        ids = [item_id for _, item_id in pairs]
-        check_ids(ids, "/item_id")
-        catalogue = self.items.current()
-        items = catalogue.rows(ids)
-        if (items < 0).any():
-            strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
-            raise RequestError(
-                f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
-                mend="Leave them out, or add them with their features",
-            )
-        requests = {id(request): request for request, _ in pairs}
-        prepared = self._preparation.prepare_all(list(requests.values()), catalogue)
-        for request in requests.values():
-            check_unchanged(request)
-        if not prepared:
-            return []
-        place = {key: row for row, key in enumerate(requests)}
-        of = np.array([place[id(request)] for request, _ in pairs])
-        rows = SparseRows.below([one.encoded.rows for one in prepared])
-        tables = self.bundle.tables
-        products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
-        scores = products + tables.user_offset(rows)[of]
-        if self.bundle.manifest.objective != "logistic":
-            return [Prediction(score, None) for score in scores.tolist()]
-        return list(map(Prediction, scores.tolist(), logistic(scores).tolist()))
+        return self._scorer.predict(pairs, self.items.current())
 
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
@@ -205,8 +223,39 @@ class Recommender:
         catalogue = self.items.current()
         return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
 
-    def _answer(self, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
+    def _each(
+        self, requests: Sequence[Request], catalogue: Catalogue, now: datetime.datetime
+    ) -> list[Recommendations | RequestError]:
+        answers: dict[int, Recommendations | RequestError] = {}
+        plain: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
+        prepared = self._preparation.prepare_each(requests, catalogue)
+        for position, (request, one) in enumerate(zip(requests, prepared, strict=True)):
+            try:
+                if isinstance(one, RequestError):
+                    raise one
+                scope, excluded = self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
+                if request.shaped:
+                    found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
+                    answers[position] = self._answer(request, one, catalogue, found)
+                else:
+                    plain.setdefault(request.n, []).append((position, one, scope, excluded))
+            except RequestError as error:
+                answers[position] = error
+        for n, members in sorted(plain.items()):
+            positions, ready, scopes, exclusions = zip(*members, strict=True)
+            try:
+                hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
+            except RequestError as error:  # a vector is not finite: whose?
+                alone = [error] if len(members) == 1 else (self._each([requests[at]], catalogue, now)[0] for at in positions)
+                answers |= zip(positions, alone, strict=True)
+                continue
+            for place, (position, one, _, _) in enumerate(members):
+                answers[position] = self._answer(requests[position], one, catalogue, _plain(hits, place))
+        return [answers[position] for position in range(len(requests))]
+
+    def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
         items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905
+        told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             items=tuple(map(ScoredItem._make, items)),
             user=prepared.user,
@@ -215,21 +264,15 @@ class Recommender:
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
-            user_offset=float(self.bundle.tables.user_offset(prepared.encoded.rows)[0]),
-            degraded=prepared.degraded + _degraded(catalogue),
+            user_offset=self._offset(prepared),
+            degraded=prepared.degraded + catalogue.degraded,
+            contributions=tuple(told),
         )
 
-
-def _degraded(catalogue: Catalogue) -> tuple[Degraded, ...]:
-    trouble = catalogue.trouble
-    return (Degraded("items", f"later changes of items are not known: {trouble}"),) if trouble else ()
+    def _offset(self, prepared: Prepared) -> float:
+        return float(self.bundle.tables.user_offset(prepared.encoded.rows)[0])
 
 
 def _plain(hits: Hits, place: int) -> Shaped:
     found = hits.rows[place] >= 0
     return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
-
-
-def logistic(scores: Float64) -> Float64:
-    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)

@@ -40,6 +40,7 @@ class Request:
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
             item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
+        explain: say of every item in the answer what its score comes from.
     """
 
     user_id: str | None = None
@@ -55,6 +56,7 @@ class Request:
     rules: Sequence[AnyRule] = ()
     channels: Channels | None = None
     boosts: Mapping[str, float] = field(default_factory=dict)
+    explain: bool = False
 
     @property
     def shaped(self) -> bool:

@@ -35,6 +35,7 @@ INLINE_SECONDS = 0.002
 back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+_WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
 Answer = TypeVar("Answer")
 
@@ -111,13 +112,14 @@ class Live:
         self.refusal: Refusal | None = None
         self.draining = False
         self._settings = settings
-        self.admission = Admission(_threads(settings), settings.waiting, settings.standing, settings.age)
-        self._changing = 0
-        self._trouble = ""
-        self._compactor = Compactor(settings.bundle)
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         self._users = open_live_users(settings.users, root, settings.users_seconds)
         self._asks_far = self._users is not None and self._users.remote
+        threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
+        self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
+        self._changing = 0
+        self._trouble = ""
+        self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
         """Answer one request, when it is its turn.

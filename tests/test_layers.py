@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
     "recall": {
-        *("recall.answer", "recall.channels", "recall.config", "recall.errors", "recall.explanation"),
+        *("recall.answer", "recall.channels", "recall.config", "recall.errors"),
         *("recall.recommender", "recall.request", "recall.rules"),
     },
     "recall.errors": set(),
@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.stores.known": {"recall.errors", "recall.request", "recall.values", "recall.features", "recall.stores"},
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
-        *("recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
+        *("recall.answer", "recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.features", "recall.bundle", "recall.index"),
     },
     "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
@@ -59,10 +59,23 @@ LAYERS: dict[str, set[str]] = {
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.index", "recall.live"),
         *("recall.channels", "recall.filters.values", "recall.rules"),
     },
-    "recall.explanation": {"recall.features.fields", "recall.vectors"},
+    "recall.explaining": {
+        *("recall.answer", "recall.bundle", "recall.eligibility", "recall.features", "recall.live", "recall.preparation"),
+        *("recall.request", "recall.shaping", "recall.vectors", "recall.vocabulary"),
+    },
+    "recall.similarity": {
+        *("recall.answer", "recall.bundle", "recall.eligibility", "recall.features.sparse", "recall.live"),
+        *("recall.preparation", "recall.request", "recall.vectors.rows"),
+    },
+    "recall.scoring": {
+        *("recall.answer", "recall.bundle", "recall.errors", "recall.features.sparse", "recall.live", "recall.preparation"),
+        *("recall.request", "recall.shaping"),
+    },
+    "recall.listing": {"recall.answer", "recall.bundle", "recall.features.sparse", "recall.live"},
     "recall.recommender": {
         *("recall.answer", "recall.eligibility", "recall.preparation", "recall.request", "recall.shaping"),
-        *("recall.errors", "recall.explanation", "recall.features", "recall.bundle", "recall.index"),
+        *("recall.errors", "recall.explaining", "recall.listing", "recall.scoring", "recall.similarity"),
+        *("recall.features", "recall.bundle", "recall.index"),
         *("recall.stores", "recall.live"),
     },
     # tensors
@@ -121,7 +134,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.evaluation": {
         *(*BASICS, "recall.bundle", "recall.data", "recall.features", "recall.index", "recall.models.popularity"),
-        *("recall.recommender", "recall.request", "recall.vectors"),
+        *("recall.recommender", "recall.request", "recall.scoring", "recall.vectors"),
     },
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call

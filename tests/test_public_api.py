@@ -11,19 +11,23 @@ from recall import errors, recommender
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = [
+    *("Absence",),
     *("BundleError",),
-    *("Channels", "ConfigError", "Contribution"),
+    *("CatalogueItem", "Channels", "ConfigError", "Contribution"),
     *("DataError", "Dedupe", "Degraded", "Diversify"),
     *("Explanation", "ExportError"),
+    *("FeatureValue",),
     *("IndexFileError",),
     *("JournalBusyError", "JournalError", "JournalFullError"),
     *("LatestChannel", "ListChannel"),
     *("ModelChannel",),
-    *("Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
+    *("Page", "Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
     *("Quota",),
-    *("RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
-    *("ScoredItem", "Source", "StoreBusyError", "StoreDownError", "StoreError", "StoreFullError"),
+    *("Reason", "RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
+    *("ScoredItem", "Scores", "Similar", "Source", "StoreBusyError", "StoreDownError", "StoreError", "StoreFullError"),
     *("TrainingError",),
+    *("UserVector",),
+    *("ValueContribution",),
     *("load_config",),
 ]
 

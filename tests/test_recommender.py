@@ -16,8 +16,9 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender, logistic
+from recall.recommender import Recommender
 from recall.request import Request
+from recall.scoring import logistic
 from tests.conftest import ITEMS, TINY
 
 LOG_LOSS = {"objective": "logistic"}

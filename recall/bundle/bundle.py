@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import orjson
 import polars as pl
 from polars.datatypes import DataType
@@ -19,12 +20,14 @@ from recall.bundle.publish import resolve
 from recall.bundle.tensors import check_finite, map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int32
+from recall.features.sparse import Float32, Int32, Int64
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
 """What reading an encoder's state may give rise to when something else wrote it."""
+_FAR = 1 << 16
+"""Rows that it costs more to read and throw away than to look for the next ones anew."""
 _PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
 
 
@@ -87,13 +90,20 @@ class Bundle:
         except (PolarsError, OSError) as error:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
-    def item(self, row: int) -> pl.DataFrame:
-        """One row of `items`, read alone. Raises BundleError."""
+    def some_items(self, rows: Int64) -> pl.DataFrame:
+        """Some rows of `items`, int64 [m], in that order: read without what lies far from them. Raises BundleError."""
         path = self.folder / files.ITEMS
+        wanted = np.unique(rows)
+        table = pl.scan_parquet(path)
         try:
-            return pl.scan_parquet(path).slice(row, 1).collect()
+            parts = [
+                table.slice(int(near[0]), int(near[-1] - near[0]) + 1).collect()[near - near[0]]
+                for near in np.split(wanted, np.flatnonzero(np.diff(wanted) > _FAR) + 1)
+                if len(near)
+            ]
         except (PolarsError, OSError) as error:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+        return (pl.concat(parts) if parts else table.head(0).collect())[np.searchsorted(wanted, rows)]
 
 
 def write_contents(

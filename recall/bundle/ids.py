@@ -1,5 +1,6 @@
 """External item ids and their rows, both ways, in a fraction of the memory that a dict of strings takes."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,14 @@ class ItemIds:
         for position in known[~same].tolist():
             found[position] = self._beyond(int(places[position]), ids[position])
         return found
+
+    def order(self) -> Int64:
+        """All rows by rising id: int64 [len]."""
+        return np.argsort(self._texts, kind="stable").astype(np.int64, copy=False)
+
+    def place(self, order: Int64, text: str) -> int:
+        """How many of some rows, which are by rising id, have an id that does not come after a text."""
+        return bisect_right(order, text, key=self._texts.__getitem__)
 
     def _beyond(self, place: int, wanted: str) -> int:
         """Row of an id that shares its hash with the one at `place`, or -1."""

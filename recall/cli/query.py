@@ -11,8 +11,7 @@ from recall.cli import screen
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from recall.answer import Recommendations
-    from recall.explanation import Explanation
+    from recall.answer import Explanation, Recommendations
     from recall.recommender import Recommender
     from recall.request import Request
 

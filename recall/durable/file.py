@@ -1,5 +1,6 @@
 """One file as SQLite sees it: made as a whole, opened when it is needed, its errors told in words."""
 
+import fcntl
 import os
 import secrets
 import sqlite3
@@ -140,10 +141,13 @@ def _create(path: Path, kind: FileKind) -> None:
             connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         finally:
             connection.close()  # moves everything from the WAL into the file, and removes the WAL
-        with suppress(FileExistsError):  # another process was first
-            os.link(made, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not path.exists():  # else another process was first
+                for rest in ("-wal", "-shm"):  # of a file that was moved away: SQLite would take it for the new one's
+                    path.with_name(path.name + rest).unlink(missing_ok=True)
+                os.link(made, path)
             os.fsync(folder)
         finally:
             os.close(folder)

@@ -13,7 +13,7 @@ from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval
 from recall.evaluation.labelled import Float64, Labelled, labelled
 from recall.evaluation.lists import Int64
 from recall.evaluation.probability import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
-from recall.recommender import logistic
+from recall.scoring import logistic
 
 _MOST = 200_000  # rows judged
 

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from recall.answer import Degraded
 from recall.bundle.bundle import Bundle
+from recall.errors import RequestError
 from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits, ItemIndex
-from recall.index.selection import Selection
+from recall.index.selection import Mask, Selection
 from recall.live.overlay import Overlay
 from recall.live.search import best_given, merged
+from recall.request import check_id
 
 
 class Scope(NamedTuple):
@@ -20,6 +23,9 @@ class Scope(NamedTuple):
 
     main: Selection
     given: Selection
+
+    def __or__(self, other: "Scope") -> "Scope":
+        return Scope(self.main | other.main, self.given | other.given)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +51,11 @@ class Catalogue:
     def sequence(self) -> int:
         """The last live change that is in."""
         return self.overlay.sequence
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What answers from it are to say of it."""
+        return (Degraded("items", f"later changes of items are not known: {self.trouble}"),) if self.trouble else ()
 
     @property
     def size(self) -> int:
@@ -82,10 +93,17 @@ class Catalogue:
         found[given] = self.overlay.vectors[rows[given] - self.index.size]
         return found
 
-    def item(self, row: int) -> pl.DataFrame:
-        """The values of one row, in [0, size), as a table of one. Raises BundleError."""
-        size = self.index.size
-        return self.bundle.item(row) if row < size else self.overlay.items[row - size : row - size + 1]
+    def table(self, rows: Int64) -> pl.DataFrame:
+        """The values of rows, each in [0, size): a table [m]. Raises BundleError."""
+        given = rows >= self.index.size
+        if not given.any():
+            return self.bundle.some_items(rows)
+        items = self.overlay.items[rows[given] - self.index.size]
+        if given.all():
+            return items
+        published = self.bundle.some_items(rows[~given])
+        both = pl.concat([published, items.select(published.columns)])
+        return both[np.argsort(np.argsort(given, kind="stable"))]
 
     def items(self) -> pl.DataFrame:
         """All items that there are: the bundle's in their order, then the overlay's. Raises BundleError."""
@@ -101,6 +119,16 @@ class Catalogue:
         size = self.index.size
         given = rows >= size
         return Scope(Selection.of_rows(rows[~given], size), Selection.of_rows(rows[given] - size, len(self.overlay.ids)))
+
+    def mask(self, excluded: Int64, scope: Scope | None = None) -> Mask:
+        """The rows that a search with these bounds may return: bool [size], made anew."""
+        main, hidden = self.overlay.seen(None if scope is None else scope.main)
+        below = np.ones(self.index.size, dtype=bool) if main is None else main.mask
+        below[hidden] = False
+        given = self.overlay.alive if scope is None else self.overlay.alive & scope.given.mask
+        rows = np.concatenate([below, given])
+        rows[excluded] = False
+        return rows
 
     def search(
         self,
@@ -135,6 +163,15 @@ class Catalogue:
         seen = [self.overlay.seen(selection) for selection in within]
         without = [np.concatenate(both) for both in zip(excluded, (hidden for _, hidden in seen), strict=True)]
         return self.index.search(queries, n, without, [selection for selection, _ in seen], surely=surely)
+
+
+def row_of(catalogue: Catalogue, item_id: str) -> int:
+    """The row of an item. Raises RequestError when the catalogue lacks it."""
+    check_id(item_id, "/item_id")
+    row = int(catalogue.rows([item_id])[0])
+    if row < 0:
+        raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
+    return row
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)

@@ -163,14 +163,7 @@ class _Pool:
         return allowed
 
     def everything(self) -> Mask:
-        overlay, scope = self._catalogue.overlay, self._scope
-        main, hidden = overlay.seen(None if scope is None else scope.main)
-        below = np.ones(self._catalogue.index.size, dtype=bool) if main is None else main.mask
-        below[hidden] = False
-        given = overlay.alive if scope is None else overlay.alive & scope.given.mask
-        rows = np.concatenate([below, given])
-        rows[self._excluded] = False
-        return rows
+        return self._catalogue.mask(self._excluded, self._scope)
 
     def scores(self, rows: Int64) -> Scores:
         if self._channels is not None:

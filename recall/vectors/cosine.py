@@ -54,8 +54,11 @@ class CosineTables(Tables):
 
     def explain(self, user: SparseRows, item: SparseRows) -> Parts:
         """See Tables."""
-        lengths = _lengths(self.of.user_vectors(user)) * _lengths(self.of.item_vectors(item))
-        return self.of.explain(user, item) * (1 / float(lengths[0]))
+        return self.of.explain(user, item) * (1 / self.lengths(user, item))
+
+    def lengths(self, user: SparseRows, item: SparseRows) -> float:
+        """What the other model's product of one user row and one item row is divided by."""
+        return float((_lengths(self.of.user_vectors(user)) * _lengths(self.of.item_vectors(item)))[0])
 
     def arrays(self) -> dict[str, Float32]:
         """Those of the other model."""

@@ -75,7 +75,7 @@ def upsert_latency(seconds: float) -> Figure:
 
 
 def _waits(writer: Recommender, port: int, seconds: float) -> Iterator[float]:
-    source = writer.bundle.item(0).to_dicts()[0]
+    source = writer.bundle.some_items(np.array([0])).to_dicts()[0]
     features = {name: value for name, value in source.items() if name != writer.bundle.encoder.schema.item_id}
     connection = http.client.HTTPConnection("127.0.0.1", port)
     until, number = time.perf_counter() + seconds, 0

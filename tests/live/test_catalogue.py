@@ -150,10 +150,9 @@ class Changes(RuleBasedStateMachine):
         if len(held):
             expected = np.stack([self.vector(one) for one in NAMES if one in self.items])
             np.testing.assert_allclose(catalogue.vectors(held), expected, rtol=1e-6, atol=1e-6)
-            frame = catalogue.item(int(held[0]))
-            assert frame["item_id"].to_list() == catalogue.ids(held[:1])
-            values = self.items[frame["item_id"][0]]
-            assert frame["price"].to_list() == [values.get("price")]
+            frame = catalogue.table(held[::-1])
+            assert frame["item_id"].to_list() == catalogue.ids(held[::-1])
+            assert frame["price"].to_list() == [self.items[one].get("price") for one in frame["item_id"]]
         assert sorted(catalogue.items()["item_id"]) == sorted(self.items)
 
 

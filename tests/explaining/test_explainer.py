@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recall.answer import Contribution
 from recall.errors import RequestError
-from recall.explanation import Contribution, contributions
+from recall.explaining.fields import contributions
 from recall.features.fields import Fields
 from recall.recommender import Recommender, Request
 from recall.vectors.contract import Parts
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("bundle_v"))
 
 

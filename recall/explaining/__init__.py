@@ -1,0 +1,1 @@
+"""Why an item scores what it does, and why it is not in a list."""

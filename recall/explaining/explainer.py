@@ -1,0 +1,95 @@
+"""Explains scores of one bundle's items."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from recall.answer import Contribution, Explanation, FeatureValue, ValueContribution
+from recall.bundle.bundle import Bundle
+from recall.explaining.fields import contributions
+from recall.explaining.names import item_values, user_values
+from recall.features.sparse import Int64, SparseRows
+from recall.live.catalogue import Catalogue
+from recall.preparation import Prepared
+from recall.request import Request
+from recall.shaping.facets import Facets
+from recall.shaping.ranking import Ranking
+from recall.shaping.shape import gains_by_name
+from recall.vectors.entries import entry_parts
+from recall.vectors.rows import Float64
+
+MOST_VALUES = 1000
+"""Contributions of values that are told."""
+
+
+class Explainer:
+    """Takes scores apart; threads share it."""
+
+    def __init__(self, bundle: Bundle, facets: Facets) -> None:
+        """Explains the scores of a bundle, whose further columns are `facets`."""
+        self._bundle = bundle
+        self._facets = facets
+
+    def explain(self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int, *, values: bool) -> Explanation:
+        """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
+        rows = np.array([row])
+        told, rest = self.values(request, prepared, catalogue, row) if values else (None, 0.0)
+        return Explanation(
+            item_id=catalogue.ids(rows)[0],
+            score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
+            contributions=self.contributions(request, prepared, catalogue, rows)[0],
+            user_offset=float(self._bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            values=told,
+            rest=rest,
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=prepared.degraded + catalogue.degraded,
+        )
+
+    def contributions(
+        self, request: Request, prepared: Prepared, catalogue: Catalogue, rows: Int64
+    ) -> list[tuple[Contribution, ...]]:
+        """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
+        encoder, tables = self._bundle.encoder, self._bundle.tables
+        items = self._items(catalogue, rows)
+        return [
+            contributions(
+                tables.explain(prepared.encoded.rows, items.take(np.array([place]))),
+                encoder.user_fields,
+                encoder.item_fields,
+                request.popularity,
+                gains_by_name(request, catalogue, self._facets, row),
+            )
+            for place, row in enumerate(rows.tolist())
+        ]
+
+    def values(
+        self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int
+    ) -> tuple[tuple[ValueContribution, ...], float]:
+        """What values bring to the score of one row, the largest first, and what was left out of that list, boosts too."""
+        encoder, item = self._bundle.encoder, self._items(catalogue, np.array([row]))
+        parts = entry_parts(self._bundle.tables, prepared.encoded.rows, item)
+        of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
+        field_of = encoder.item_fields.of(item.indices).tolist()
+        dial = request.popularity
+        found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
+            (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
+        ]
+        found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
+        for one, other, value in _filled(parts.second):
+            pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
+            found.append((dial * value, None, tuple(of_item[place] for place in pair)))
+        found.sort(key=lambda one: -abs(one[0]))
+        listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
+        beyond = sum(value for value, _, _ in found[MOST_VALUES:])
+        return listed, beyond + sum(gains_by_name(request, catalogue, self._facets, row).values())
+
+    def _items(self, catalogue: Catalogue, rows: Int64) -> SparseRows:
+        """Items in the item feature space."""
+        return self._bundle.encoder.encode_items(catalogue.table(rows))
+
+
+def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
+    """Where numbers of a table are not zero, and what they are."""
+    rows, columns = np.nonzero(values)
+    return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)

@@ -1,0 +1,79 @@
+"""The ranking of one request by the model's score with boosts, as rules and channels are given it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from recall.features.sparse import Float32, Int64
+from recall.index.ranking import rounding
+from recall.live.catalogue import Catalogue, Scope
+from recall.request import Request
+from recall.rules.contract import Scores
+from recall.shaping.boosted import Gains, best_boosted
+from recall.shaping.facets import Facets
+from recall.shaping.shape import gains_of
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Surely right, whatever the index: scores, ties and order are those of an exact search.
+
+    Attributes:
+        catalogue: as it was at one moment.
+        facets: of its bundle.
+        vector: float32 [dim], what the request is searched with.
+        gains: what its boosts add to each score; None for nothing.
+    """
+
+    catalogue: Catalogue
+    facets: Facets
+    vector: Float32
+    gains: Gains | None
+
+    @classmethod
+    def of(cls, request: Request, vector: Float32, catalogue: Catalogue, facets: Facets) -> "Ranking":
+        """The ranking for a request. Raises RequestError when a boost is not known."""
+        return cls(catalogue, facets, vector, gains_of(request, catalogue, facets))
+
+    def first(self, n: int, excluded: Int64, scope: Scope | None) -> tuple[Int64, Scores]:
+        """The first n rows of those that a search with these bounds may return, and their scores."""
+        if self.gains is not None:
+            found = best_boosted(self.catalogue, self.vector, self.gains, n, excluded, scope, self._longest)
+            return found.rows, found.scores
+        hits = self.catalogue.search(self.vector[None], n, [excluded], [scope], surely=True)
+        there = hits.rows[0] >= 0
+        return hits.rows[0][there], hits.scores[0][there]
+
+    def scores(self, rows: Int64) -> Scores:
+        """Scores of rows that the catalogue holds, repeats allowed: floats [m]."""
+        wanted, back = np.unique(rows, return_inverse=True)
+        if not len(wanted):
+            return np.empty(0, dtype=np.float32)
+        ranked, scores = self.first(len(wanted), _NONE, self.catalogue.scope(wanted))
+        ordered: Scores = scores[np.argsort(ranked)]
+        return ordered[back]
+
+    def place(self, row: int, excluded: Int64, scope: Scope | None) -> tuple[int, int]:
+        """The place of a row, from 1, among itself and all that a search with these bounds may return; and their number."""
+        catalogue = self.catalogue
+        others = catalogue.mask(excluded, scope)
+        others[row] = False
+        products = np.concatenate([catalogue.bundle.item_vectors @ self.vector, catalogue.overlay.vectors @ self.vector])
+        if self.gains is not None:
+            products += np.concatenate([self.gains.main, self.gains.given])
+        score = float(self.scores(np.array([row]))[0])
+        slack = 2 * float(rounding(self.vector, max(self._longest, catalogue.overlay.longest)))
+        slack += 4 * float(np.finfo(np.float32).eps) * abs(score)
+        ahead = others & (products > score + slack)
+        near = np.flatnonzero(others & (np.abs(products - score) <= slack))  # these are scored as a search would
+        scores = self.scores(near)
+        closer = (scores > score) | ((scores == score) & (near < row))
+        return 1 + int(np.count_nonzero(ahead)) + int(np.count_nonzero(closer)), 1 + int(np.count_nonzero(others))
+
+    @cached_property
+    def _longest(self) -> float:
+        return self.facets.longest
+
+
+_NONE: Int64 = np.empty(0, dtype=np.int64)
