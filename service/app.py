@@ -1,35 +1,25 @@
 """The application, and the process that serves it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from recall.errors import BundleError
 from service.context import RequestContext, State
 from service.live import Live
+from service.logs import LOGGING
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.routes import BODIES, add_routes
-from service.security.binding import check_binding
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
 from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in ("service", "uvicorn")},
-}
+from service.starting import prepare
 
 
 def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
@@ -43,49 +33,57 @@ def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads.
+    """Serve with one process until SIGTERM or SIGINT; `service.workers` does it with several.
+
+    The port is open, and /health/live answers, while the first bundle still loads.
 
     Raises:
-        BundleError: there is no such folder. One that holds no bundle yet is waited for.
-        ConfigError: the keys cannot be read, or others than this machine could ask without one.
+        BundleError, ConfigError: as `service.starting.prepare`.
     """
-    if not settings.bundle.is_dir():
-        raise BundleError(
-            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
-        )
-    keys = KeyRing.read(settings.keys, os.environ)
-    check_binding(settings.host, bool(keys), settings.insecure)
+    keys = prepare(settings)
     with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
         server_of(settings, keys).run()
 
 
-def server_of(settings: Settings, keys: KeyRing) -> Server:
-    """The server of one process; nothing is opened yet."""
+def server_of(
+    settings: Settings, keys: KeyRing, rates: int | None = None, lifeline: int | None = None, when_ready: bool = False
+) -> Server:
+    """The server of one process; nothing is opened yet.
+
+    Args:
+        settings: what it is told.
+        keys: those that open it.
+        rates: descriptor of the file in which all workers count requests; None where there are no others.
+        lifeline: descriptor that can be read from when whoever started this process is gone.
+        when_ready: whether to listen only when there is something to serve, because others answer meanwhile.
+    """
     live = Live(settings)
     config = uvicorn.Config(
-        _application(settings, live, keys),
+        _application(settings, live, keys, rates, when_ready),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
         ws="none",
         lifespan="on",
-        log_config=_LOGGING,
+        log_config=LOGGING,
         access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
-    return Server(config, live, settings.drain)
+    return Server(config, live, settings.drain, lifeline)
 
 
-def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
-    limits = RateLimits(keys.keys, settings.rate)
+def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | None = None, when_ready: bool = False) -> FastAPI:
+    limits = RateLimits(keys.keys, settings.rate, rates)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
         try:
+            if when_ready:
+                await live.settled()
             yield State(live=live, settings=settings)
         finally:
             for task in tasks:

@@ -210,6 +210,11 @@ class Live:
                 await self._compactor.start()
             await asyncio.sleep(self._settings.poll)
 
+    async def settled(self) -> None:
+        """Wait until a bundle is served, or was refused, or the process is to stop."""
+        while self.snapshot is None and self.refusal is None and not self.draining:
+            await asyncio.sleep(0.02)
+
     async def look(self) -> None:
         """Look at CURRENT once, and take the bundle it names unless that one is served or was just refused."""
         now = asyncio.get_running_loop().time()
