@@ -45,12 +45,14 @@ if TYPE_CHECKING:
         StoreError,
         StoreFullError,
         TrainingError,
+        VersionMovedError,
     )
     from recall.recommender import Recommender
     from recall.request import Request
     from recall.rules.diversity import Diversify
     from recall.rules.pins import Pin
     from recall.rules.quota import Dedupe, Quota
+    from recall.stores.known import Interaction, User
 
 __all__ = [
     "Absence",
@@ -67,6 +69,7 @@ __all__ = [
     "ExportError",
     "FeatureValue",
     "IndexFileError",
+    "Interaction",
     "JournalBusyError",
     "JournalError",
     "JournalFullError",
@@ -96,8 +99,10 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "TrainingError",
+    "User",
     "UserVector",
     "ValueContribution",
+    "VersionMovedError",
     "load_config",
 ]
 
@@ -113,6 +118,7 @@ _HOMES = {
     "recall.channels.merging": ("Source",),
     "recall.rules.diversity": ("Diversify",),
     "recall.rules.pins": ("Pin",),
+    "recall.stores.known": ("Interaction", "User"),
     "recall.rules.quota": ("Dedupe", "Quota"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.channels.merging import Source
@@ -84,7 +85,8 @@ class Recommendations:
     """The answer to one request.
 
     Attributes:
-        items: best first; fewer than asked only when fewer are eligible.
+        ids: of the items, best first; fewer than asked only when fewer are eligible.
+        scores: theirs; see `ScoredItem`.
         user: whether the named user is stored, is not, or nobody was named.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
@@ -94,11 +96,13 @@ class Recommendations:
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
         degraded: what the answer had to do without; empty when all is well.
+        sources: theirs, where the request named channels.
         contributions: for each item, what its score comes from, as `Explanation.contributions`; empty unless the request
             asked for it. Where channels were merged they add up to the model's score, with boosts.
     """
 
-    items: tuple[ScoredItem, ...]
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
     user: Literal["known", "unknown", "anonymous"]
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -107,7 +111,13 @@ class Recommendations:
     sequence: int
     user_offset: float
     degraded: tuple[Degraded, ...] = ()
+    sources: tuple[tuple[Source, ...], ...] | None = None
     contributions: tuple[tuple[Contribution, ...], ...] = ()
+
+    @property
+    def items(self) -> tuple[ScoredItem, ...]:
+        """The items, best first; made anew each time that they are asked for."""
+        return tuple(map(ScoredItem, self.ids, self.scores, self.sources or repeat(None)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

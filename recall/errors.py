@@ -9,7 +9,8 @@
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
     |-- BundleError      a bundle is missing, damaged, or of a newer format
     |-- PublishError     a bundle could not be put in place
-    |   `-- PublishBusyError  another process is publishing to the same place
+    |   |-- PublishBusyError  another process is publishing to the same place
+    |   `-- VersionMovedError  another version is live than was expected
     |-- JournalError     a live change was not written, or those that were cannot be read
     |   |-- JournalBusyError  another process is writing
     |   `-- JournalFullError  the disk is full
@@ -91,6 +92,12 @@ class PublishError(RecallError):
 
 class PublishBusyError(PublishError):
     """Another process is publishing to the same place; trying again later is right."""
+
+    exit_code = 75
+
+
+class VersionMovedError(PublishError):
+    """Another version is live than the caller expected; nothing was changed."""
 
     exit_code = 75
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from recall import golden
 from recall.assembly import Origin, check_items, check_tables, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
@@ -114,7 +115,8 @@ def export(
                 dict(metrics or {}),
             )
             seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index), fold)
-            published = publish(folder, root, expected)
+            golden.record(folder)
+            published = publish(folder, root, expected, keep=config.export.keep)
     return ExportReport(published, Manifest.read(published), seconds)
 
 

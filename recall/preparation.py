@@ -26,6 +26,7 @@ class Prepared:
 
     Attributes:
         vector: float32 [dim], what is searched with.
+        offset: the part of the model's score that is the same for every item.
         encoded: the request in the user feature space.
         excluded: rows that must not be returned.
         allowed: the only rows that may be, where the request lists any.
@@ -35,6 +36,7 @@ class Prepared:
     """
 
     vector: Float32
+    offset: float
     encoded: EncodedUser
     excluded: Int64
     allowed: Int64 | None
@@ -100,10 +102,12 @@ class Preparation:
         seen = _seen(request, record) if request.exclude_seen else ()
         excluded = catalogue.rows([*request.exclude, *seen])
         allowed = None if request.allow is None else catalogue.rows(request.allow)
-        vector = self._bundle.tables.user_vectors(encoded.rows)[0]
+        vectors, offsets = self._bundle.tables.user_parts(encoded.rows)
+        vector = vectors[0]
         vector[0] *= request.popularity
         return Prepared(
             vector,
+            float(offsets[0]),
             encoded,
             excluded[excluded >= 0],
             None if allowed is None else allowed[allowed >= 0],

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recall import golden
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
@@ -108,7 +109,8 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
             users, overlap = _compare_lists(old, new)
         finally:
             new.close()
-        published = publish(folder, root, expected)
+        golden.record(folder)
+        published = publish(folder, root, expected, keep=kept(old.bundle.manifest))
     return _report(old, items, new.bundle.item_vectors, published, users, overlap)
 
 
@@ -156,6 +158,11 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
     parity = _prove(old, users, rows, vectors)
     origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics, folded)
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def kept(manifest: Manifest) -> int:
+    """How many versions the run of a bundle keeps."""
+    return ExportConfig.model_validate(manifest.config.get("export", {})).keep
 
 
 def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:

@@ -2,9 +2,8 @@
 
 import datetime
 from collections.abc import Sequence
-from itertools import repeat
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,14 @@ from recall.answer import (
     Page,
     Prediction,
     Recommendations,
-    ScoredItem,
     Scores,
     Similar,
     UserVector,
 )
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
+from recall.bundle.holding import Hold, hold
+from recall.bundle.publish import VERSIONS, resolve
 from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences
@@ -72,6 +72,7 @@ class Recommender:
         self._similarity = Similarity(bundle, self._preparation, self.eligibility)
         self._listing = Listing(bundle)
         self._version = bundle.manifest.version
+        self._held: Hold | None = None
 
     @classmethod
     def load(
@@ -82,7 +83,7 @@ class Recommender:
         threads: int = 1,
         root: Path | None = None,
         pause: float | None = PAUSE,
-        users: LiveUsers | None = None,
+        users: LiveUsers | Literal["own"] | None = "own",
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -94,29 +95,36 @@ class Recommender:
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
             pause: requests look for changes of other processes when so many seconds have passed since the last look; None
                 leaves looking to `items.refresh`.
-            users: what changes of users, which stays the caller's to close; the root's own file when left out.
+            users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
+                store, which stays the caller's to close.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
             IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
             JournalError: the live changes cannot be read.
         """
-        bundle = load_bundle(Path(path), verify=verify)
+        folder = resolve(Path(path))
+        held = hold(folder) if folder.parent.name == VERSIONS else None
+        bundle = load_bundle(folder, verify=verify)
         record = bundle.manifest.index
         index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
         checks = bundle.checks()
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
-        followed = root if root is not None else None if bundle.folder == Path(path) else Path(path)
+        followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
         known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
-        return cls(bundle, index, known, items)
+        loaded = cls(bundle, index, known, items)
+        loaded._held = held
+        return loaded
 
     def close(self) -> None:
         """Free the connections to the stored users and to the journal; the recommender answers no more."""
         self.users.close()
         self.items.close()
+        if self._held is not None:
+            self._held.close()
 
     def recommend(self, request: Request) -> Recommendations:
         """Answer one request.
@@ -125,7 +133,15 @@ class Recommender:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
                 none or does not fit the catalogue.
         """
-        return self.recommend_batch([request])[0]
+        catalogue = self.items.current()
+        prepared = self._preparation.prepare(request, catalogue)
+        now = datetime.datetime.now(datetime.UTC)
+        within, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
+        if request.shaped:
+            found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
+        else:
+            found = _plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,)), 0)
+        return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
         """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
@@ -254,25 +270,25 @@ class Recommender:
         return [answers[position] for position in range(len(requests))]
 
     def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
-        items = zip(catalogue.ids(found.rows), found.scores.tolist(), found.sources or repeat(None))  # noqa: B905
         told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()
         return Recommendations(
-            items=tuple(map(ScoredItem._make, items)),
+            ids=tuple(catalogue.ids(found.rows)),
+            scores=tuple(found.scores.tolist()),
             user=prepared.user,
             unknown=prepared.encoded.unknown,
             warnings=prepared.warnings + found.warnings,
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
-            user_offset=self._offset(prepared),
+            user_offset=prepared.offset,
             degraded=prepared.degraded + catalogue.degraded,
+            sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )
 
-    def _offset(self, prepared: Prepared) -> float:
-        return float(self.bundle.tables.user_offset(prepared.encoded.rows)[0])
-
 
 def _plain(hits: Hits, place: int) -> Shaped:
-    found = hits.rows[place] >= 0
-    return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
+    rows, scores = hits.rows[place], hits.scores[place]
+    if rows[-1] < 0:  # fewer were eligible
+        rows, scores = rows[rows >= 0], scores[rows >= 0]
+    return Shaped(rows, scores, bool(hits.exact[place]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from recall import golden
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.index_record import IndexRecord
@@ -18,7 +19,7 @@ from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.trials import Trial
-from recall.rebuild import STORED, carried_counts, user_rows
+from recall.rebuild import STORED, carried_counts, kept, user_rows
 from recall.recommender import Recommender
 
 
@@ -61,7 +62,7 @@ def reindex(
     """
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is no folder to publish to", where=str(root), mend="Give one that holds versions: --out")
-    old = Recommender.load(source)
+    old = Recommender.load(source, users=None)
     try:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
@@ -80,7 +81,8 @@ def reindex(
             index = write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
             _seal(bundle, folder, index, config)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-            published = publish(folder, root, expected=manifest.sequence if live else None)
+            golden.record(folder)
+            published = publish(folder, root, expected=manifest.sequence if live else None, keep=kept(manifest))
         return ReindexReport(manifest.index, index, published, Manifest.read(published).version)
     finally:
         old.close()

@@ -10,7 +10,7 @@ from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
 from recall.features.sparse import SparseRows
 from recall.live.catalogue import Catalogue
-from recall.preparation import Preparation, Prepared, shown
+from recall.preparation import Preparation, shown
 from recall.request import Request, check_ids, check_unchanged
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
@@ -35,7 +35,7 @@ class Scorer:
         rows = catalogue.rows(item_ids)
         there = rows >= 0
         scores = Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows[there]).astype(np.float64)
-        offset = self._offset(prepared)
+        offset = prepared.offset
         likely = self._logistic and request.popularity == 1 and not request.boosts
         return Scores(
             items=tuple(map(ScoredItem, catalogue.ids(rows[there]), scores.tolist())),
@@ -55,7 +55,7 @@ class Scorer:
         prepared = self._preparation.prepare(request, catalogue)
         return UserVector(
             vector=tuple(prepared.vector.tolist()),
-            user_offset=self._offset(prepared),
+            user_offset=prepared.offset,
             user=prepared.user,
             unknown=prepared.encoded.unknown,
             warnings=prepared.warnings,
@@ -90,9 +90,6 @@ class Scorer:
         if not self._logistic:
             return [Prediction(score, None) for score in scores.tolist()]
         return list(map(Prediction, scores.tolist(), logistic(scores).tolist()))
-
-    def _offset(self, prepared: Prepared) -> float:
-        return float(self._bundle.tables.user_offset(prepared.encoded.rows)[0])
 
 
 def logistic(scores: Float64) -> Float64:

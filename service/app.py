@@ -8,11 +8,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.context import RequestContext, State
+from service.direct import Direct
 from service.live import Live
 from service.logs import LOGGING
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
-from service.routes import BODIES, add_routes
+from service.routes import BODIES, POSTS, add_routes
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
@@ -102,6 +103,7 @@ def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | Non
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
     app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
     app.add_middleware(RequestContext)
     handle_problems(app)

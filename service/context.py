@@ -80,12 +80,12 @@ class RequestContext:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 timings["total"] = time.perf_counter() - start
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["Server-Timing"] = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timings.items())
-                secure(headers.raw, scope["path"])
+                spent = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
+                headers = message["headers"]
+                headers += ((b"x-request-id", request_id.encode()), (b"server-timing", spent.encode()))
+                secure(headers, scope["path"])
                 if state["live"].draining:
-                    headers["Connection"] = "close"  # a client that comes back finds another server
+                    MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

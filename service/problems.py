@@ -4,7 +4,7 @@ A document names what is wrong, never the value that was sent: values may be sec
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,9 +46,14 @@ class Kind(Enum):
     NO_KEY = ("no-key", 401, "A key is needed")
     FORBIDDEN = ("forbidden", 403, "The key does not allow this")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
+    NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
     READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
+    UNFIT = ("bundle-refused", 409, "The version is not fit to be served")
+    NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
+    PUBLISHING = ("publishing", 409, "Somebody else is publishing")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
+    MOVED = ("version-moved", 412, "Another version is live than was expected")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
@@ -110,10 +115,23 @@ class ProblemDocument(BaseModel):
 
 def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
     """The problem document as JSON."""
+    return orjson.dumps(document(kind, detail, faults, request_id))
+
+
+def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
+    """The problem document as plain values."""
     if len(faults) > MOST_FAULTS:
         detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
-    document = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
-    return orjson.dumps({**document, "errors": faults[:MOST_FAULTS]})
+    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
+    return {**parts, "errors": faults[:MOST_FAULTS]}
+
+
+def as_problem(error: RequestError) -> ProblemError:
+    """The problem that a request which cannot be answered makes."""
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    message = f"{message}. {error.mend}" if error.mend else message
+    where = error.where if error.where.startswith("/") else ""
+    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 
 
 def pointer(path: Sequence[str | int]) -> str:
@@ -123,13 +141,28 @@ def pointer(path: Sequence[str | int]) -> str:
 
 def handle_problems(app: FastAPI) -> None:
     """Let every error of `app` end as a problem document."""
-    app.add_exception_handler(ProblemError, _problem)
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(JournalError, _journal_error)
-    app.add_exception_handler(StoreError, _store_error)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
+    for kind, handler in _foreseen().items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+async def problem_of(request: Request, error: Exception) -> Response:
+    """The problem document of an error, where no application handles it. Raises the error when it was not foreseen."""
+    handler = next((one for kind, one in _foreseen().items() if isinstance(error, kind)), None)
+    if handler is None:
+        raise error
+    return await handler(request, error)
+
+
+def _foreseen() -> dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
+    return {
+        ProblemError: _problem,
+        RequestError: _request_error,
+        JournalError: _journal_error,
+        StoreError: _store_error,
+        HTTPException: _http,
+        ClientDisconnect: _disconnected,
+    }
 
 
 async def send_problem(problem: ProblemError, request_id: str, send: Send) -> None:
@@ -153,10 +186,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    message = f"{error.what} ({error.why})" if error.why else error.what
-    message = f"{message}. {error.mend}" if error.mend else message
-    where = error.where if error.where.startswith("/") else ""
-    return _respond(request, ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)]))
+    return _respond(request, as_problem(error))
 
 
 async def _journal_error(request: Request, error: Exception) -> Response:

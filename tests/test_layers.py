@@ -14,7 +14,7 @@ BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "r
 LAYERS: dict[str, set[str]] = {
     "recall": {
         *("recall.answer", "recall.channels", "recall.config", "recall.errors"),
-        *("recall.recommender", "recall.request", "recall.rules"),
+        *("recall.recommender", "recall.request", "recall.rules", "recall.stores.known"),
     },
     "recall.errors": set(),
     "recall.schema": {"recall.errors"},
@@ -87,9 +87,12 @@ LAYERS: dict[str, set[str]] = {
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
     "recall.assembly": {*BASICS, "recall.bundle", "recall.features", "recall.index", "recall.proof", "recall.vectors"},
+    "recall.golden": {
+        *("recall.errors", "recall.bundle", "recall.recommender", "recall.request", "recall.stores"),
+    },
     "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
-        "recall.certificate",
+        *("recall.certificate", "recall.golden"),
         *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
         *("recall.proof", "recall.stores", "recall.vectors"),
     },
@@ -97,7 +100,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             *BASICS,
             "recall.assembly",
-            "recall.certificate",
+            *("recall.certificate", "recall.golden"),
             "recall.bundle",
             "recall.data",
             "recall.features",
@@ -107,7 +110,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
     "recall.reindex": {
-        "recall.certificate",
+        *("recall.certificate", "recall.golden"),
         "recall.config",
         "recall.errors",
         "recall.bundle",
@@ -119,7 +122,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             *BASICS,
             "recall.assembly",
-            "recall.certificate",
+            *("recall.certificate", "recall.golden"),
             "recall.bundle",
             "recall.data",
             "recall.features",
@@ -139,7 +142,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.cli": {"recall"},  # `recall serve` starts the service, it does not import it
     # HTTP, over what a user of the library may call
     "service": {
-        *("recall.answer", "recall.errors", "recall.recommender", "recall.request", "recall.bundle"),
+        *("recall.answer", "recall.errors", "recall.golden", "recall.recommender", "recall.request", "recall.bundle"),
         *("recall.live.following", "recall.stores"),
         *("recall.channels.kinds", "recall.rules.kinds"),
     },

@@ -17,7 +17,7 @@ PUBLIC = [
     *("DataError", "Dedupe", "Degraded", "Diversify"),
     *("Explanation", "ExportError"),
     *("FeatureValue",),
-    *("IndexFileError",),
+    *("IndexFileError", "Interaction"),
     *("JournalBusyError", "JournalError", "JournalFullError"),
     *("LatestChannel", "ListChannel"),
     *("ModelChannel",),
@@ -26,8 +26,9 @@ PUBLIC = [
     *("Reason", "RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
     *("ScoredItem", "Scores", "Similar", "Source", "StoreBusyError", "StoreDownError", "StoreError", "StoreFullError"),
     *("TrainingError",),
-    *("UserVector",),
+    *("User", "UserVector"),
     *("ValueContribution",),
+    *("VersionMovedError",),
     *("load_config",),
 ]
 

@@ -28,5 +28,6 @@ def test_the_tour_is_marked_to_be_run():
         "bash",
         "bash",
         "python",
+        "python",
     ]
     assert "recall train" in blocks(README)[0][1]

@@ -149,11 +149,11 @@ def test_prices_beyond_float32_are_not_published(root: Path, items: pl.DataFrame
 def test_another_version_that_went_live_meanwhile_is_not_undone(
     root: Path, items: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(staged: Path, place: Path, expected: int | None) -> Path:
+    def interrupted(staged: Path, place: Path, expected: int | None, keep: int) -> Path:
         with staging(place) as other:
             shutil.copytree(resolve(place), other, dirs_exist_ok=True)
             publish(other, place)
-        return publish(staged, place, expected)
+        return publish(staged, place, expected, keep=keep)
 
     monkeypatch.setattr("recall.rebuild.publish", interrupted)
     with pytest.raises(PublishError, match="version 2 went live while a bundle was made from version 1"):

@@ -92,6 +92,22 @@ class Parity(_Part):
     """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
 
 
+class GoldenRecord(_Part):
+    """A request to the bundle by itself, and the list that it was answered with when it was published."""
+
+    user_id: str | None = None
+    history: tuple[str, ...] | None = None
+    items: tuple[str, ...]
+    """Best first."""
+    scores: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _each_item_has_a_score(self) -> "GoldenRecord":
+        if len(self.items) != len(self.scores):
+            raise ValueError(f"{len(self.items)} items and {len(self.scores)} scores")
+        return self
+
+
 class Manifest(_Part):
     """Everything about a bundle but its arrays."""
 
@@ -116,6 +132,8 @@ class Manifest(_Part):
     seed: int
     config: dict[str, JsonValue]
     """The run's configuration."""
+    golden: tuple[GoldenRecord, ...] | None = None
+    """What the bundle must still answer before it is served; None where nobody wrote that down."""
     metrics: dict[str, JsonValue] = {}
     """Whatever training and evaluation had to say."""
     libraries: dict[str, str]
@@ -194,6 +212,8 @@ class Manifest(_Part):
 
     def _values(self) -> dict[str, Any]:
         unknown: dict[str, Any] = {1: {"model": True, **_SINCE_3}, 2: _SINCE_3}.get(self.format_version, {})
+        if self.golden is None:  # bundles are out there whose checksum does not know of it
+            unknown = {**unknown, "golden": True}
         return self.model_dump(mode="json", by_alias=True, exclude=unknown)
 
 

@@ -3,6 +3,7 @@
     root/versions/000007-5be1c2aa/    a bundle; never changed once it has this name
     root/staging/<random>/            a bundle being written, flocked by the process that writes it
     root/CURRENT                      the name of the live version, replaced by rename
+    root/HISTORY                      the names of those that were live before it, the oldest first, and its own
     root/.lock                        flocked while a publisher takes a number and a name
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
@@ -19,15 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recall.bundle.holding import remove
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, PublishBusyError, PublishError
 
 CURRENT = "CURRENT"
+HISTORY = "HISTORY"
 VERSIONS = "versions"
 STAGING = "staging"
-_LOCK = ".lock"
-_PUBLISHING = "another process is publishing"
+LOCK = ".lock"
+PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
+_REMEMBERED = 100  # names in HISTORY
 _POLL = 0.02  # seconds between two tries for the lock
 
 
@@ -43,7 +47,7 @@ def staging(root: Path) -> Iterator[Path]:
     try:
         (root / STAGING).mkdir(parents=True, exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
-        with locked(root / _LOCK, 10.0, _PUBLISHING):
+        with locked(root / LOCK, 10.0, PUBLISHING):
             _clear_leftovers(root)
             folder = root / STAGING / secrets.token_hex(8)
             folder.mkdir()
@@ -58,7 +62,7 @@ def staging(root: Path) -> Iterator[Path]:
         os.close(holder)
 
 
-def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0) -> Path:
+def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0, keep: int | None = None) -> Path:
     """Make a staged bundle the live version.
 
     Args:
@@ -66,6 +70,8 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         root: the folder that holds all versions.
         expected: publish only if this sequence is still the live one, for a bundle that was made from it.
         wait: seconds to wait for another publisher to finish.
+        keep: remove all but so many of the newest versions, of those that were live last, and what somebody has open; None
+            removes nothing.
 
     Returns:
         The folder of the new version.
@@ -79,7 +85,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         for path in sorted(staged.iterdir()):
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
             _sync(path)
-        with locked(root / _LOCK, wait, _PUBLISHING):
+        with locked(root / LOCK, wait, PUBLISHING):
             live = _sequence(root)
             if expected is not None and live != expected:
                 raise PublishError(
@@ -97,7 +103,9 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
             place = root / VERSIONS / manifest.version
             staged.rename(place)
             _sync(root / VERSIONS)
-            _point_at(root, place.name)
+            point_at(root, place.name)
+            if keep is not None:
+                _prune(root, keep)
     except OSError as error:
         raise PublishError(
             "the bundle could not be put in place", where=str(root), why=str(error), mend="What was live stays live"
@@ -134,25 +142,79 @@ def versions(root: Path) -> list[Path]:
     """Folders of all published versions, the oldest first."""
     folder = root / VERSIONS
     names = [entry.name for entry in folder.iterdir() if _VERSION.match(entry.name)] if folder.is_dir() else []
-    return [folder / name for name in sorted(names, key=lambda name: (int(name.partition("-")[0]), name))]
+    return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
 
 
 def _sequences(root: Path) -> list[int]:
-    return [int(folder.name.partition("-")[0]) for folder in versions(root)]
+    return [number(folder.name) for folder in versions(root)]
 
 
 def _sequence(root: Path) -> int:
     """Sequence of the live version, 0 before the first."""
     if not (root / CURRENT).exists():
         return 0
-    return int(resolve(root).name.partition("-")[0])
+    return number(resolve(root).name)
 
 
-def _point_at(root: Path, version: str) -> None:
-    written = root / STAGING / CURRENT
-    written.write_text(version + "\n", encoding="utf-8")
+def point_at(root: Path, version: str, *, back: bool = False) -> None:
+    """Make a version the live one; the caller holds the root's lock.
+
+    HISTORY is written first, and ends with the live version's name when all is well. What stands there after its name came of
+    somebody who died before he had changed CURRENT, and does not count.
+
+    Args:
+        root: the folder of versions.
+        version: the name of one.
+        back: it is among those that were live before, and what came after it there is forgotten.
+
+    Raises:
+        OSError: the file system refused; what was live stays live.
+    """
+    before, live = past(root), live_name(root)
+    names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
+    _write(root, HISTORY, names[-_REMEMBERED:])
+    _write(root, CURRENT, [version])
+
+
+def past(root: Path) -> list[str]:
+    """Names of the versions that were live before the one that is, the latest last; some may be gone.
+
+    Where nobody has kept them, those with lower numbers.
+    """
+    live = live_name(root)
+    try:
+        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if _VERSION.match(name)]
+    except (OSError, UnicodeDecodeError):
+        names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
+    return names[: _end(names, live) - 1] if live in names else names
+
+
+def _end(names: list[str], name: str) -> int:
+    """The position after the last time that a name stands in a list."""
+    return len(names) - names[::-1].index(name)
+
+
+def number(version: str) -> int:
+    """The sequence in the name of a version."""
+    return int(version.partition("-")[0])
+
+
+def live_name(root: Path) -> str:
+    """What CURRENT names; empty when that is no version."""
+    try:
+        name = (root / CURRENT).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if _VERSION.match(name) else ""
+
+
+def _write(root: Path, name: str, lines: list[str]) -> None:
+    """Put a small file in place as a whole."""
+    written = root / STAGING / name
+    written.parent.mkdir(exist_ok=True)
+    written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     _sync(written)
-    written.replace(root / CURRENT)
+    written.replace(root / name)
     _sync(root)
 
 
@@ -193,6 +255,16 @@ def _clear_leftovers(root: Path) -> None:
         finally:
             os.close(holder)
         shutil.rmtree(entry, ignore_errors=True)
+
+
+def _prune(root: Path, keep: int) -> None:
+    """Remove versions; the caller holds the root's lock. One that cannot be removed is left to the next publisher."""
+    folders = versions(root)
+    kept = {folder.name for folder in folders[-keep:]} | {*[*past(root), live_name(root)][-keep:]}
+    for folder in folders:
+        if folder.name not in kept:
+            with suppress(OSError):
+                remove(folder, root / STAGING)
 
 
 def _sync(path: Path) -> None:

@@ -26,6 +26,7 @@ from recall.cli.serve import serve
 from recall.cli.train import train
 from recall.cli.tune import tune
 from recall.cli.tune_index import tune_index
+from recall.cli.versions import activate, roll_back, show_versions
 
 _ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
 
@@ -53,6 +54,9 @@ def application() -> typer.Typer:
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
     app.command("compact")(compact)
+    app.command("versions")(show_versions)
+    app.command("activate")(activate)
+    app.command("rollback")(roll_back)
     app.callback()(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)

@@ -51,7 +51,7 @@ class EvaluationConfig(Section):
 
 
 class ExportConfig(Section):
-    """How the exported vectors are proved."""
+    """How the exported vectors are proved, and how many versions are kept."""
 
     users: int = Field(default=256, ge=1)
     """Users drawn for the proof."""
@@ -59,6 +59,9 @@ class ExportConfig(Section):
     """Items drawn for the proof."""
     tolerance: float = Field(default=1e-4, gt=0)
     """Largest relative difference between a served score and the model's at which a bundle is still published."""
+    keep: int = Field(default=3, ge=1)
+    """Versions that stay when one is published: so many of the newest, and so many of those that were live last. One that is
+    being served stays too."""
 
 
 class RunConfig(Section):

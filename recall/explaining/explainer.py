@@ -38,7 +38,7 @@ class Explainer:
             item_id=catalogue.ids(rows)[0],
             score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
             contributions=self.contributions(request, prepared, catalogue, rows)[0],
-            user_offset=float(self._bundle.tables.user_offset(prepared.encoded.rows)[0]),
+            user_offset=prepared.offset,
             values=told,
             rest=rest,
             bundle=self._bundle.manifest.version,

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
+from recall import golden
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
@@ -108,7 +109,8 @@ def import_model(
         origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {})
         counts = (len(dataset.users), len(dataset.items))
         seal(folder, origin, encoder, tables, counts, (parity_of(proof, "model"), index), None)
-        published = publish(folder, root)
+        golden.record(folder)
+        published = publish(folder, root, keep=config.keep)
     return ImportReport(published, Manifest.read(published), _unknown(encoder, rows))
 
 

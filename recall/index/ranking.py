@@ -48,6 +48,9 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
     """The ranked lists as one rectangle of width n."""
+    if len(ranked) == 1 and len(ranked[0].rows) == n:
+        one = ranked[0]
+        return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
     rows = np.full((len(ranked), n), -1, dtype=np.int64)
     scores = np.full((len(ranked), n), -np.inf, dtype=np.float32)
     for position, one in enumerate(ranked):

@@ -1,8 +1,9 @@
 """Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -31,7 +32,7 @@ class Known(NamedTuple):
     trouble: str = ""
 
 
-class GivenUser(NamedTuple):
+class User(NamedTuple):
     """What is said of one user; parts that are None are not spoken of."""
 
     user_id: str
@@ -40,7 +41,7 @@ class GivenUser(NamedTuple):
     seen: Sequence[str] | None = None
 
 
-class GivenInteraction(NamedTuple):
+class Interaction(NamedTuple):
     """An item that a user took: now, or at a time in seconds since 1970."""
 
     user_id: str
@@ -85,12 +86,18 @@ class KnownUsers:
 
     @classmethod
     def of(
-        cls, stored: Path, live: LiveUsers | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+        cls,
+        stored: Path,
+        live: LiveUsers | Literal["own"] | None,
+        root: Path | None,
+        encoder: FeatureEncoder,
+        data_hash: str,
     ) -> "KnownUsers":
-        """The users of a bundle's file, and what changes: in `live`, or else in the own file of a root, if there is one."""
-        owned = live is None and root is not None
-        changing = live if live is not None else None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-        return cls(SqliteUsers(stored), changing, encoder, data_hash, owned=owned)
+        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        if live == "own":
+            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+            return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
+        return cls(SqliteUsers(stored), live, encoder, data_hash)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -131,7 +138,7 @@ class KnownUsers:
         """As `UserStore.sample`: ids of users of the bundle."""
         return self._stored.sample(count, seed)
 
-    def put(self, user: GivenUser, key: str | None = None) -> UserReceipt:
+    def put(self, user: User, key: str | None = None) -> UserReceipt:
         """Put a user in place, whole: what is None or left out is not known any more.
 
         Args:
@@ -146,7 +153,7 @@ class KnownUsers:
         features = self._features(user, "")
         return self._write([UserPut(user.user_id, features, tuple(user.history or ()), tuple(user.seen or ()))], key)
 
-    def upsert(self, users: Sequence[GivenUser], key: str | None = None) -> UserReceipt:
+    def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
         """Change users, or make those known who are not: all of them or none.
 
         Features change column by column, and None is a missing value; a history or seen items that are given replace those
@@ -159,14 +166,20 @@ class KnownUsers:
             changes.append(UserUpsert(user_id, features, *both))
         return self._write(changes, key)
 
-    def took(self, interactions: Sequence[GivenInteraction], key: str | None = None) -> UserReceipt:
+    def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
         """Add interactions to the users' histories and seen items, in order: all of them or none.
 
         An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
         """
-        for place, (user_id, item_id, _) in enumerate(interactions):
+        for place, (user_id, item_id, time) in enumerate(interactions):
             check_id(user_id, f"/interactions/{place}/user_id")
             check_id(item_id, f"/interactions/{place}/item_id")
+            if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not isfinite(time)):
+                raise RequestError(
+                    "the time is not a finite number",
+                    where=f"/interactions/{place}/time",
+                    mend="Give seconds since 1970, or leave it out for now",
+                )
         return self._write([UserTook(*one, self._data) for one in interactions], key)
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
@@ -198,7 +211,7 @@ class KnownUsers:
             return UserReceipt(self._live.sequence(), 0)
         return UserReceipt(self._live.write(changes, key), known)
 
-    def _features(self, user: GivenUser, where: str) -> dict[str, object]:
+    def _features(self, user: User, where: str) -> dict[str, object]:
         """The features of a user as they are stored."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):

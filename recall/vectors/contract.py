@@ -76,6 +76,10 @@ class Tables(ABC):
     def user_offset(self, rows: SparseRows) -> Float64:
         """The part of the score that is the same for every item: n user rows -> float64 [n]."""
 
+    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
+        """`user_vectors` and `user_offset` of n user rows at once, up to rounding: what one request needs."""
+        return self.user_vectors(rows), self.user_offset(rows)
+
     @abstractmethod
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """What the vectors and offsets of n user rows and m item rows come to, in float64 and entry by entry.

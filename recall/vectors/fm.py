@@ -76,6 +76,18 @@ class FMTables(Tables):
         total = rows.weighted_sum(self.user_factors)
         return self.bias + _own_part(rows, total, self.user_weights[rows.indices], squares)
 
+    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
+        """See Tables. Of one row, both come from one look at its features."""
+        if len(rows) != 1:
+            return Tables.user_parts(self, rows)
+        weights, factors = rows.weights.astype(np.float64), self.user_factors[rows.indices].astype(np.float64)
+        total = weights @ factors
+        pairs = total @ total - (weights * weights) @ np.einsum("ij,ij->i", factors, factors)
+        vectors = np.empty((1, self.dim), dtype=np.float32)
+        vectors[0, 0] = 1.0
+        vectors[0, 1:] = total
+        return vectors, np.array([self.bias + weights @ self.user_weights[rows.indices] + 0.5 * pairs])
+
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """See Tables."""
         of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import benchmark_service
 import numpy as np
-from recall.index.tuning import tune
-from recall.index.users import Users
 
 from index.figures import Figure
 from index.worlds import World
 from recall.config import IndexConfig
 from recall.index.calibration import shares_found
+from recall.index.tuning import tune
+from recall.index.users import Users
 from recall.recommender import Recommender
 
 _FRESH = 3000

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from service.context import live_of
 from service.openapi import problems
 from service.problems import Kind, ProblemError
+from service.wire import Degradation
 
 
 class Liveness(BaseModel):
@@ -29,8 +30,9 @@ class Readiness(BaseModel):
     status: Literal["ready"] = "ready"
     bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
     refused: RefusedBundle | None = Field(
-        description="The newest bundle, when it was refused and an older one serves on; null when all is well."
+        description="The live bundle, when it was refused and another one is served; null when all is well."
     )
+    degraded: list[Degradation] = Field(description="What is not as it should be; empty when all is well.")
 
 
 async def is_live() -> Liveness:
@@ -47,6 +49,7 @@ async def is_ready(request: Request) -> Readiness:
     return Readiness(
         bundle=live.serving().recommender.bundle.manifest.version,
         refused=RefusedBundle(bundle=refusal.folder.name, reason=refusal.reason) if refusal else None,
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in live.degraded],
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from recall.recommender import Recommender
-from recall.stores.known import GivenInteraction
+from recall.stores import known
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
@@ -92,7 +92,7 @@ async def post_interactions(request: Request) -> Taken:
     """Add to users' histories and seen items what they took; the next request knows of it."""
     key = key_of(request)
     asked = await read_body(request, Interactions)
-    given = [GivenInteraction(one.user_id, one.item_id, one.time) for one in asked.interactions]
+    given = [known.Interaction(one.user_id, one.item_id, one.time) for one in asked.interactions]
 
     def take(recommender: Recommender) -> Taken:
         items = list(dict.fromkeys(one.item_id for one in given))

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from recall.errors import StoreDownError
-from recall.stores.known import GivenUser
+from recall.stores.known import User
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
@@ -77,7 +77,7 @@ class UsersChanged(BaseModel):
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-class User(BaseModel):
+class KnownUser(BaseModel):
     """What is known of a user now."""
 
     user_id: str
@@ -89,7 +89,7 @@ class User(BaseModel):
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-async def get_user(request: Request) -> User:
+async def get_user(request: Request) -> KnownUser:
     """What is known of a user: what the bundle holds, and what was posted since."""
     user_id = id_in(request, "user_id")
     known, bundle = await live_of(request).ask(
@@ -99,7 +99,7 @@ async def get_user(request: Request) -> User:
         if known.trouble:  # whether there is such a user, nobody can tell
             raise StoreDownError(known.trouble)
         raise ProblemError(Kind.NOT_FOUND, "No such user is known.")
-    return User(
+    return KnownUser(
         user_id=user_id,
         features=dict(known.record.features),
         history=list(known.record.history),
@@ -114,7 +114,7 @@ async def put_user(request: Request) -> UsersChanged:
     """Put a user in place, whole. The next request finds them so, without training."""
     user_id, key = id_in(request, "user_id"), key_of(request)
     asked = await read_body(request, UserPut)
-    given = GivenUser(user_id, asked.features, asked.history, asked.seen)
+    given = User(user_id, asked.features, asked.history, asked.seen)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
     return UsersChanged(**receipt._asdict(), request_id=request_id_of(request))
 
@@ -123,7 +123,7 @@ async def upsert_users(request: Request) -> UsersChanged:
     """Change parts of users, or make new ones known. The next request finds them so, without training."""
     key = key_of(request)
     asked = await read_body(request, UsersUpsert)
-    given = [GivenUser(one.user_id, one.features, one.history, one.seen) for one in asked.users]
+    given = [User(one.user_id, one.features, one.history, one.seen) for one in asked.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
     return UsersChanged(**receipt._asdict(), request_id=request_id_of(request))
 

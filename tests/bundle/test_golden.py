@@ -19,9 +19,10 @@ def test_there_is_one_of_every_format_and_of_every_kind_of_the_newest() -> None:
     manifests = [Manifest.read(folder) for folder in BUNDLES]
     formats = {manifest.format_version for manifest in manifests}
     assert formats == set(range(1, max(formats) + 1))
-    newest = [manifest.model for manifest in manifests if manifest.format_version == max(formats)]
-    assert {model.kind for model in newest} == {"fm", "fwfm", "ffm"}
-    assert {model.cosine for model in newest} == {False, True}
+    newest = [manifest for manifest in manifests if manifest.format_version == max(formats)]
+    assert {manifest.model.kind for manifest in newest} == {"fm", "fwfm", "ffm"}
+    assert {manifest.model.cosine for manifest in newest} == {False, True}
+    assert {manifest.index.kind for manifest in newest} == {"cells", "exact", "ivf", "pq"}
 
 
 def test_format_1_is_read_as_a_factorization_machine() -> None:

@@ -33,6 +33,8 @@ REQUESTS = {
         "n": 3,
     },
     "anonymous with context": {"context": {"hour": 21}, "exclude": ["bread", "no such item"], "n": 3},
+    "filtered": {"user_id": "eve", "filter": {"year": {"lt": 2006}}, "n": 3, "exclude_seen": False},
+    "boosted": {"user_id": "eve", "boosts": {"year": 0.01, "maker=a": 0.5}, "n": 3},
 }
 
 
@@ -42,6 +44,9 @@ MODELS = {
     "ffm": {"kind": "ffm", "k": 2},
     "cosine": {"kind": "fwfm", "k": 2, "cosine": True},
 }
+
+INDEXES = {"fm": "cells", "fwfm": "ivf", "ffm": "exact", "cosine": "pq"}
+"""Another one for each model, so that files of every kind are kept."""
 
 
 def main() -> None:
@@ -55,8 +60,9 @@ def main() -> None:
             {
                 "name": "golden",
                 "model": MODELS[name],
+                "index": {"kind": INDEXES[name], "boosts": ["year", "maker=a"]},
                 "train": {"objective": "softmax"},
-                "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
+                "data": {"users": "users.parquet", "items": "items.parquet", "time": "time", "attributes": ["year"]},
                 "fields": {
                     "user_id": {"side": "user", "kind": "categorical"},
                     "plan": {"side": "user", "kind": "categorical"},
@@ -102,6 +108,7 @@ def write_tables(folder: Path) -> None:
             "tags": [["hot", "drink"], ["hot", "drink"], ["food"], ["food", "sweet"], ["drink"], ["food"], [], None],
             "price": [3.5, 7.0, 2.0, 4.0, 1.1, None, 2.2, 9.9],
             "maker": ["a", "b", "c", "a", None, "d", "e", "f"],
+            "year": [2001, 2002, None, 2004, 2005, 2006, 2007, 2008],
         }
     ).write_parquet(folder / "items.parquet")
     bought = {"ada": ["tea", "jam", "bread", "tea"], "bob": ["coffee", "milk", "rice"], "eve": ["soap", "tea", "coffee"]}

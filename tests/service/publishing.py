@@ -42,6 +42,7 @@ CONFIG = {
     "data": {"users": "users.parquet", "items": "items.parquet", "time": "time", "attributes": ["year"]},
     "index": {"boosts": ["year", "genre=noir"]},
     "model": {"k": 6},
+    "export": {"keep": 100},
     "fields": {
         "age": {"side": "user", "kind": "numeric"},
         "likes": {"side": "user", "kind": "bag"},

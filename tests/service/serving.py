@@ -81,8 +81,9 @@ def receive(connection: socket.socket) -> Answer:
     first, *lines = data.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = b""
-    while len(body) < int(headers["content-length"]):
-        body += _more(connection, int(headers["content-length"]) - len(body))
+    length = int(headers.get("content-length", 0))  # an answer 304 has none
+    while len(body) < length:
+        body += _more(connection, length - len(body))
     return Answer(int(first.split()[1]), headers, body)
 
 

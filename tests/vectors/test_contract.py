@@ -69,6 +69,18 @@ def test_one_request_is_as_one_of_many(kind: str, data: st.DataObject) -> None:
 
 @every_kind
 @given(st.data())
+def test_both_parts_of_a_user_come_at_once(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    tables = tables_of(world)
+    for users in (world.users, *(world.users.take(np.array([row])) for row in range(len(world.users)))):
+        vectors, offsets = tables.user_parts(users)
+        assert (vectors.dtype, offsets.dtype) == (np.float32, np.float64)
+        np.testing.assert_allclose(vectors, tables.user_vectors(users), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(offsets, tables.user_offset(users), rtol=1e-4, atol=1e-4)
+
+
+@every_kind
+@given(st.data())
 def test_an_explanation_adds_up_to_what_is_served(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables = tables_of(world)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import orjson
 
-from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, Interaction, LiveUser, latest
+from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, LiveUser, latest
 
 GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
 """A user who was deleted."""
@@ -42,9 +42,9 @@ class UserUpsert:
         user = replace(before or LiveUser(), known=True)
         user = replace(user, features={**user.features, **self.features})
         if self.history is not None:
-            passed = (*(one.item_id for one in user.interactions), *(user.history or ()), *user.seen)
+            passed = (*user.taken, *(user.history or ()), *user.seen)
             seen = latest((*self.history[MOST_HISTORY:], *passed), MOST_SEEN)
-            user = replace(user, history=self.history[:MOST_HISTORY], interactions=(), seen=seen)
+            user = replace(user, history=self.history[:MOST_HISTORY], taken=(), times=(), data=(), seen=seen)
         if self.seen is not None:
             user = replace(user, seen=latest(self.seen, MOST_SEEN), all_seen=True)
         return user
@@ -67,15 +67,19 @@ class UserTook:
     def after(self, before: LiveUser | None, now: float) -> LiveUser:
         """The user after the change; `now` is in seconds since 1970."""
         user = replace(before or LiveUser(), known=True)
-        known = user.interactions
+        times = user.times
         # a clock that was set back does not make the latest interaction an earlier one
-        time = self.time if self.time is not None else max(now, known[0].time) if known else now
-        place = next((at for at, one in enumerate(known) if one.time <= time), len(known))
-        found = (*known[:place], Interaction(self.item_id, time, self.data), *known[place:])
-        seen = user.seen
-        if len(found) > MOST_HISTORY:
-            seen = latest((*(one.item_id for one in found[MOST_HISTORY:]), *seen), MOST_SEEN)
-        return replace(user, interactions=found[:MOST_HISTORY], seen=seen)
+        time = self.time if self.time is not None else max(now, times[0]) if times else now
+        place = next((at for at, one in enumerate(times) if one <= time), len(times))
+        taken = (*user.taken[:place], self.item_id, *user.taken[place:])
+        seen = user.seen if len(taken) <= MOST_HISTORY else latest((*taken[MOST_HISTORY:], *user.seen), MOST_SEEN)
+        return replace(
+            user,
+            taken=taken[:MOST_HISTORY],
+            times=(*times[:place], time, *times[place:])[:MOST_HISTORY],
+            data=(*user.data[:place], self.data, *user.data[place:])[:MOST_HISTORY],
+            seen=seen,
+        )
 
 
 @dataclass(frozen=True, slots=True)

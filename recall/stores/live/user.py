@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -18,20 +18,6 @@ MOST_SEEN = 10_000
 _FORMAT = 1
 
 
-class Interaction(NamedTuple):
-    """An item that a user took.
-
-    Attributes:
-        item_id: need not be in any catalogue.
-        time: in seconds since 1970; it only orders what is later and what earlier.
-        data: hash of the data behind the bundle that was served then, by which a later bundle is told that may hold it too.
-    """
-
-    item_id: str
-    time: float
-    data: str
-
-
 @dataclass(frozen=True, slots=True)
 class LiveUser:
     """What is known of one user besides what a bundle holds.
@@ -40,8 +26,11 @@ class LiveUser:
         known: whether there is such a user; False when they were deleted, whatever a bundle holds.
         features: by column; None where a value is missing, whatever a bundle holds.
         whole: whether these are all features, and none of a bundle's counts.
-        history: items before the interactions, latest first; None for those of the bundle.
-        interactions: latest first.
+        history: items before those that were `taken`, latest first; None for those of the bundle.
+        taken: items that the user took since, latest first.
+        times: of each of them, in seconds since 1970; they only order what is later and what earlier.
+        data: at each of them, hash of the data behind the bundle that was served, by which a later bundle is told that may
+            hold it too.
         seen: items that the user had, besides the history, latest first.
         all_seen: whether these are all, and none of a bundle's counts.
     """
@@ -50,7 +39,9 @@ class LiveUser:
     features: Mapping[str, object] = field(default_factory=dict)
     whole: bool = False
     history: tuple[str, ...] | None = None
-    interactions: tuple[Interaction, ...] = ()
+    taken: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
+    data: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     all_seen: bool = False
 
@@ -65,16 +56,15 @@ class LiveUser:
             return None
         features = dict(self.features) if self.whole or stored is None else {**stored.features, **self.features}
         history = self.history if self.history is not None else stored.history if stored is not None else ()
-        items = [one.item_id for one in self.interactions]
+        taken = self.taken
         if self.history is None and stored is not None:
-            items = items[: self._later_than(history, data)]
-        history = (*items, *history)[:MOST_HISTORY]
+            taken = taken[: self._later_than(history, data)]
+        history = (*taken, *history)[:MOST_HISTORY]
         before = stored.seen if stored is not None and not self.all_seen else ()
-        taken = (one.item_id for one in self.interactions)
         return UserRecord(
             {name: value for name, value in features.items() if value is not None},
             history,
-            tuple(dict.fromkeys((*history, *taken, *self.seen, *before))),
+            tuple(dict.fromkeys((*history, *self.taken, *self.seen, *before))),
         )
 
     def _later_than(self, history: Sequence[str], data: str) -> int:
@@ -83,13 +73,15 @@ class LiveUser:
         Those that came while other data were served may be among the data of this bundle: where its history begins with what
         the interactions end with, they are the same ones.
         """
-        items = [one.item_id for one in self.interactions]
-        first = next((at for at, one in enumerate(self.interactions) if one.data != data), len(items))
-        for start in range(first, len(items)):
-            shared = min(len(items) - start, len(history))
-            if shared and tuple(items[start : start + shared]) == tuple(history[:shared]):
+        taken = self.taken
+        if self.data.count(data) == len(taken):
+            return len(taken)
+        first = next(at for at, one in enumerate(self.data) if one != data)
+        for start in range(first, len(taken)):
+            shared = min(len(taken) - start, len(history))
+            if shared and taken[start : start + shared] == tuple(history[:shared]):
                 return start
-        return len(items)
+        return len(taken)
 
     def to_json(self) -> bytes:
         """The form in which stores keep it. Raises TypeError when a feature has none."""
@@ -100,7 +92,9 @@ class LiveUser:
                 "features": dict(self.features),
                 "whole": self.whole,
                 "history": self.history,
-                "interactions": [tuple(one) for one in self.interactions],  # a named tuple is none to orjson
+                "taken": self.taken,
+                "times": self.times,
+                "data": self.data,
                 "seen": self.seen,
                 "all_seen": self.all_seen,
             },
@@ -118,13 +112,18 @@ class LiveUser:
                     f"a user is stored in format {read['format']}, newer than the format {_FORMAT} that this version reads",
                     mend="Upgrade fm-recall",
                 )
-            history = read["history"]
+            history, taken = read["history"], tuple(read["taken"])
+            times, data = tuple(read["times"]), tuple(read["data"])
+            if not len(taken) == len(times) == len(data):
+                raise ValueError
             return LiveUser(
                 known=read["known"],
                 features=read["features"],
                 whole=read["whole"],
                 history=None if history is None else tuple(history),
-                interactions=tuple(map(Interaction._make, read["interactions"])),
+                taken=taken,
+                times=times,
+                data=data,
                 seen=tuple(read["seen"]),
                 all_seen=read["all_seen"],
             )

@@ -192,5 +192,5 @@ def test_a_user_with_much_behind_them_stays_bounded(store: LiveUsers) -> None:
         store.write([took("u", f"i{number}") for number in range(start, start + 1000)])
     user = store.get(["u"])["u"]
     assert isinstance(user, LiveUser)
-    assert [one.item_id for one in user.interactions] == [f"i{number}" for number in range(11_999, 10_999, -1)]
+    assert list(user.taken) == [f"i{number}" for number in range(11_999, 10_999, -1)]
     assert list(user.seen) == [f"i{number}" for number in range(10_999, 999, -1)]

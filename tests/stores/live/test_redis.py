@@ -53,7 +53,7 @@ def took(*items: str) -> list[UserTook]:
 
 
 def items_of(store: RedisLiveUsers) -> list[str]:
-    return [one.item_id for one in store.get(["u"])["u"].interactions]
+    return list(store.get(["u"])["u"].taken)
 
 
 def healed(store: RedisLiveUsers, seconds: float = 10) -> list[str]:
@@ -188,7 +188,7 @@ def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
         healed(store)
         user = store.get(["u"])["u"]
         store.close()
-    held = [*(one.item_id for one in user.interactions), *user.seen]
+    held = [*user.taken, *user.seen]
     assert set(acknowledged) <= set(held)
     assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last of each life may be there or not
 

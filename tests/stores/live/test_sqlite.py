@@ -43,7 +43,7 @@ def took(*items: str, user: str = "u") -> list[UserTook]:
 
 
 def items_of(store: SqliteLiveUsers, user_id: str = "u") -> list[str]:
-    return [one.item_id for one in store.get([user_id])[user_id].interactions]
+    return list(store.get([user_id])[user_id].taken)
 
 
 def test_without_a_change_there_is_no_file(path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from recall.errors import StoreError
 from recall.stores.live.changes import GONE, UserPut, UserTook, UserUpsert
-from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, Interaction, LiveUser
+from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, LiveUser
 from recall.stores.users import UserRecord
 
 
@@ -21,7 +21,7 @@ def after(items: str, data: str = "old") -> LiveUser:
 def history(user: LiveUser, stored: str, data: str) -> str:
     record = user.over(UserRecord({}, tuple(stored), tuple(dict.fromkeys(stored))), data)
     assert record is not None
-    assert set(record.seen) >= {*stored, *(one.item_id for one in user.interactions)}
+    assert set(record.seen) >= {*stored, *user.taken}
     assert len(set(record.seen)) == len(record.seen)
     return "".join(record.history)
 
@@ -78,7 +78,7 @@ def test_the_form_in_which_it_is_kept_gives_it_back() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{", b"[]", b"1", b"{}", b'{"format": 1}', GONE.to_json().replace(b'"interactions":[]', b'"interactions":[[1]]')],
+    [b"", b"{", b"[]", b"1", b"{}", b'{"format": 1}', GONE.to_json().replace(b'"times":[]', b'"times":[1]')],
 )
 def test_what_cannot_be_read_is_said(raw: bytes) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
@@ -108,6 +108,6 @@ def test_interactions_stay_in_order_of_time_and_then_of_arrival() -> None:
     for item, time in (("a", 5.0), ("b", 5.0), ("c", 1.0), ("d", None), ("e", 9.0)):
         user = UserTook("u", item, time, "d").after(user, 7.0)
     assert user is not None
-    assert user.interactions == tuple(
-        Interaction(item, time, "d") for item, time in (("e", 9.0), ("d", 7.0), ("b", 5.0), ("a", 5.0), ("c", 1.0))
-    )
+    assert user.taken == ("e", "d", "b", "a", "c")
+    assert user.times == (9.0, 7.0, 5.0, 5.0, 1.0)
+    assert user.data == ("d",) * 5

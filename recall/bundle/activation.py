@@ -1,0 +1,128 @@
+"""Which published version is live: naming another one, or the one before."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from recall.bundle.manifest import Manifest
+from recall.bundle.publish import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, past, point_at, versions
+from recall.errors import BundleError, PublishError, VersionMovedError, nearest
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What the name of a version may look like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published version.
+
+    Attributes:
+        folder: where it lies; its name is the version's.
+        live: whether CURRENT names it.
+        manifest: what is known about it; None when it cannot be read.
+        fault: why it cannot.
+    """
+
+    folder: Path
+    live: bool
+    manifest: Manifest | None
+    fault: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files, as the manifest has them."""
+        return sum(entry.bytes for entry in self.manifest.files.values()) if self.manifest is not None else 0
+
+
+def listed(root: Path) -> list[Version]:
+    """All versions of a root, the newest first. Their manifests are read, and nothing else of them."""
+    live = live_name(root)
+    return [_version(folder, live) for folder in reversed(versions(root))]
+
+
+def find(root: Path, name: str) -> Path:
+    """The folder of a version.
+
+    Raises:
+        BundleError: the name cannot be one, or there is no such version.
+    """
+    if not NAME.fullmatch(name):
+        raise BundleError(
+            "this is no name of a version", where=str(root), mend="Names are letters, digits and . _ -, at most 64 of them"
+        )
+    folder = root / VERSIONS / name
+    known = [one.name for one in versions(root)]
+    if name not in known or folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"there is no version {name}", where=str(root), mend=nearest(name, known))
+    return folder
+
+
+def read(root: Path, name: str) -> Version:
+    """One version. Raises BundleError as `find` does."""
+    return _version(find(root, name), live_name(root))
+
+
+def previous(root: Path) -> Path:
+    """The version that was live before the one that is.
+
+    Raises:
+        BundleError: there is none any more.
+    """
+    for name in _lived(root):
+        return root / VERSIONS / name
+    raise BundleError("there is no version to go back to", where=str(root), mend="`recall versions` lists those that there are")
+
+
+def activate(root: Path, name: str, expected: str | None = None, wait: float = 10.0) -> str:
+    """Make a version the live one. Whoever calls has made sure that it is fit to be served, and has it open.
+
+    Args:
+        root: the folder of versions.
+        name: of the version.
+        expected: do so only while this one is live.
+        wait: seconds to wait for a publisher to finish.
+
+    Returns:
+        The name of the version that was live; empty when none was.
+
+    Raises:
+        BundleError: as `find`.
+        VersionMovedError: another version is live than was expected.
+        PublishBusyError: a publisher held the lock all the while.
+        PublishError: the file system refused; what was live stays live.
+    """
+    find(root, name)
+    try:
+        with locked(root / LOCK, wait, PUBLISHING):
+            live = live_name(root)
+            if expected is not None and live != expected:
+                raise VersionMovedError(
+                    f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), mend="Look again"
+                )
+            if live != name:
+                point_at(root, name, back=name in _lived(root)[:1])
+    except OSError as error:
+        raise PublishError(
+            "the live version could not be changed", where=str(root), why=str(error), mend="What was live stays live"
+        ) from None
+    return live
+
+
+def candidates(root: Path) -> list[Path]:
+    """Versions to serve when the live one is not fit to be: those that were live before it, the latest first, then others."""
+    live, lived = live_name(root), _lived(root)
+    rest = [folder.name for folder in reversed(versions(root)) if folder.name not in lived and folder.name != live]
+    return [root / VERSIONS / name for name in (*lived, *rest) if not (root / VERSIONS / name).is_symlink()]
+
+
+def _lived(root: Path) -> list[str]:
+    """Versions that were live before the one that is, and are there, the latest first."""
+    folders = (root / VERSIONS / name for name in reversed(past(root)))
+    return [folder.name for folder in folders if folder.is_dir() and not folder.is_symlink()]
+
+
+def _version(folder: Path, live: str) -> Version:
+    try:
+        return Version(folder, folder.name == live, Manifest.read(folder))
+    except BundleError as error:
+        return Version(folder, folder.name == live, None, str(error))

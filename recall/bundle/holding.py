@@ -1,0 +1,80 @@
+"""Versions in use: whoever has one open holds a shared lock on its folder, and none is removed under him.
+
+The kernel frees the lock when the process dies, and it holds between containers that share the file system.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+import weakref
+from pathlib import Path
+
+from recall.errors import BundleError
+
+_WAIT = 10.0  # seconds: whoever publishes a version has its folder locked until he is done
+_POLL = 0.02  # seconds between two tries
+
+
+class Hold:
+    """A shared lock on a folder, until it is closed or nobody knows of it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over an open and locked descriptor."""
+        self._closing = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """Let go; a second call does nothing."""
+        self._closing()
+
+
+def hold(folder: Path) -> Hold | None:
+    """Keep a published version from being removed; None where the file system knows no locks, and nothing is removed either.
+
+    Raises:
+        BundleError: it is being removed, or is not there.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError("the version cannot be opened", where=str(folder), why=str(error)) from None
+    held = Hold(descriptor)
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return held
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                held.close()
+                raise BundleError("the version is being removed", where=str(folder), mend="Name another version") from None
+            time.sleep(_POLL)
+        except OSError:
+            held.close()
+            return None
+
+
+def remove(folder: Path, aside: Path) -> bool:
+    """Remove a version unless somebody holds it.
+
+    Args:
+        folder: the version.
+        aside: a folder of the same file system that it is moved to first, so that it is gone as a whole.
+
+    Returns:
+        Whether it is gone.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        moved = aside / f"removed-{folder.name}"
+        folder.rename(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

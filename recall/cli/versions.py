@@ -1,0 +1,92 @@
+"""`recall versions`, `recall activate` and `recall rollback`: which version of a root is live."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recall.cli import screen
+
+if TYPE_CHECKING:
+    from recall.bundle.activation import Version
+
+Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
+Expect = Annotated[str | None, typer.Option(help="Change nothing unless this version is live.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def show_versions(root: Root, as_json: Json = False) -> None:
+    """List the versions of a folder, the newest first, and say which one is live."""
+    from recall.bundle.activation import listed
+    from recall.errors import BundleError
+
+    found = listed(root)
+    if not found:
+        raise BundleError("there are no versions", where=str(root), mend="Give the folder that bundles are published to")
+    if as_json:
+        screen.show_json([_plain(one) for one in found])
+        return
+    rows = [["live" if one.live else "", one.folder.name, *_told(one)] for one in found]
+    screen.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
+
+
+def activate(
+    root: Root,
+    version: Annotated[str, typer.Argument(help="Its name, such as 000003-4f2a90c1.")],
+    expect: Expect = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version the live one. Whoever serves the folder takes it within a moment; it is verified first."""
+    from recall.bundle.activation import find
+
+    _activate(root, find(root, version), expect, as_json)
+
+
+def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
+    """Go back to the version that was live before this one; once more goes back further."""
+    from recall.bundle.activation import previous
+    from recall.bundle.publish import live_name
+
+    live = live_name(root)
+    _activate(root, previous(root), expect if expect is not None else live, as_json)
+
+
+def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> None:
+    from recall import golden
+    from recall.bundle.activation import activate
+    from recall.recommender import Recommender
+
+    with screen.stage("verify, ask golden requests"):
+        recommender = Recommender.load(folder)  # and hold it, so that nobody removes it now
+        try:
+            golden.check(recommender)
+            before = activate(root, folder.name, expected)
+        finally:
+            recommender.close()
+    if as_json:
+        screen.show_json({"version": folder.name, "previous": before or None})
+    else:
+        screen.show({"live": folder.name, "before": before or "none"})
+
+
+def _told(one: "Version") -> list[object]:
+    manifest = one.manifest
+    if manifest is None:
+        return [one.fault, "", "", "", ""]
+    parent = "" if manifest.parent is None else manifest.parent
+    return [manifest.created, manifest.model.kind, manifest.sizes.items, round(one.size / 1e6, 1), str(parent)]
+
+
+def _plain(one: "Version") -> dict[str, object]:
+    manifest = one.manifest
+    told: dict[str, object] = {"version": one.folder.name, "live": one.live, "fault": one.fault or None}
+    if manifest is not None:
+        told |= {
+            "created": manifest.created,
+            "parent": manifest.parent,
+            "kind": manifest.model.kind,
+            "items": manifest.sizes.items,
+            "users": manifest.sizes.users,
+            "bytes": one.size,
+        }
+    return told

@@ -1,0 +1,192 @@
+"""The bundle being served, and its exchange for another without a request noticing.
+
+A request holds the snapshot it began with until it is answered, so every answer comes from one bundle; a snapshot
+that was replaced is closed by the last request that held it. All of this runs on the event loop's thread alone, which
+is why nothing is locked: only loading happens on other threads.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recall.answer import Degraded
+from recall.bundle import activation
+from recall.bundle.publish import live_name, resolve
+from recall.errors import JournalError, RecallError, VersionMovedError
+from recall.stores.live.contract import LiveUsers
+from service.problems import Kind, ProblemError
+from service.settings import Settings
+from service.snapshot import Snapshot
+
+_LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+
+log = logging.getLogger("service")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A bundle that is not fit to be served; `again` is when to try once more, on the loop's clock."""
+
+    folder: Path
+    reason: str
+    again: float
+    pause: float
+
+
+class Exchange:
+    """Serves the live bundle, or the last good one.
+
+    Attributes:
+        snapshot: what is served; None before the first bundle.
+        refusal: of the live bundle, while it is not the one that is served.
+        degraded: what every answer says meanwhile.
+    """
+
+    def __init__(self, settings: Settings, users: LiveUsers | None = None) -> None:
+        """Nothing is opened yet; `users` lie over the stored ones of every bundle, and are closed with it."""
+        self.snapshot: Snapshot | None = None
+        self.refusal: Refusal | None = None
+        self.degraded: tuple[Degraded, ...] = ()
+        self._settings = settings
+        self._users = users
+        self._taking = asyncio.Lock()  # one bundle is loaded at a time
+        self._unfit: dict[Path, Refusal] = {}
+
+    def serving(self) -> Snapshot:
+        """What is served now. Raises ProblemError that says why when that is nothing yet."""
+        if self.snapshot is None:
+            reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
+            raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
+        return self.snapshot
+
+    async def look(self) -> None:
+        """Look at CURRENT once, and take the bundle it names unless that one is served or was just refused.
+
+        When there is nothing to serve and that one is not fit to be, the last good one is served in its place.
+        """
+        async with self._taking:
+            now = asyncio.get_running_loop().time()
+            root = self._settings.bundle
+            try:
+                folder = await asyncio.to_thread(resolve, root)
+            except Exception as error:  # a watch that ends would miss every later bundle
+                self.refusal = self._refuse(root, error, now)
+                await self._fall_back(now)
+            else:
+                await self._take(folder, now)
+            self.degraded = self._degraded()
+
+    async def activate(self, name: str, expected: str | None = None) -> str:
+        """Make a version of the root the live one, and serve it: here when this returns, elsewhere at the next look.
+
+        Args:
+            name: of the version.
+            expected: do so only while this one is live.
+
+        Returns:
+            The name of the version that was live.
+
+        Raises:
+            RecallError: it is not fit to be served, another one is live than was expected, or the root cannot be written
+                to. Nothing has changed.
+        """
+        root = self._settings.bundle
+        async with self._taking:
+            folder = await asyncio.to_thread(activation.find, root, name)
+            live = await asyncio.to_thread(live_name, root)
+            if expected is not None and live != expected:
+                raise VersionMovedError(f"version {live or 'none'} is live, and not {expected}", where=str(root))
+            snapshot = self.snapshot
+            if snapshot is None or snapshot.folder != folder:
+                snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+            try:
+                before = await asyncio.to_thread(activation.activate, root, name, expected)
+            except BaseException:
+                if snapshot is not self.snapshot:
+                    snapshot.retire()
+                raise
+            self._unfit.pop(folder, None)
+            self._serve(snapshot)
+            return before
+
+    def close(self) -> None:
+        """Let go of the bundle."""
+        if self.snapshot is not None:
+            self.snapshot.retire()
+            self.snapshot = None
+        if self._users is not None:
+            self._users.close()
+
+    def _exchanged(self, snapshot: Snapshot) -> None:
+        """Called when another bundle has begun to be served."""
+
+    async def _take(self, folder: Path, now: float) -> None:
+        if self.snapshot is not None and self.snapshot.folder == folder:
+            self.refusal = None
+            return
+        snapshot = await self._load(folder, now) if self._due(folder, now) else None
+        if snapshot is not None:
+            self._serve(snapshot)
+        else:
+            self.refusal = self._unfit.get(folder)
+            await self._fall_back(now)
+
+    def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
+        """Answer from this bundle from now on; the one before is closed by the last request that holds it."""
+        previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
+        self.degraded = self._degraded()
+        if previous is snapshot:
+            return
+        items = snapshot.recommender.items
+        with suppress(JournalError):  # answers tell of it
+            items.refresh()  # what was acknowledged while it was being loaded
+        for item_id, why in items.refused.items():
+            log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
+        self._exchanged(snapshot)
+        log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
+        if previous is not None:
+            previous.retire()
+
+    async def _fall_back(self, now: float) -> None:
+        """Serve the last good version when nothing is served; whoever asks is told."""
+        if self.snapshot is not None:
+            return
+        for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
+            if self._due(folder, now) and (snapshot := await self._load(folder, now)) is not None:
+                self._serve(snapshot, instead_of=self.refusal)
+                log.error("bundle %s is served in place of the live one, which is refused", folder.name)
+                return
+
+    async def _load(self, folder: Path, now: float) -> Snapshot | None:
+        """A bundle that is fit to be served, or None and why it is not."""
+        try:
+            root = self._settings.bundle if folder != self._settings.bundle else None
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+        except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
+            self._refuse(folder, error, now)
+            return None
+        self._unfit.pop(folder, None)
+        return snapshot
+
+    def _due(self, folder: Path, now: float) -> bool:
+        known = self._unfit.get(folder)
+        return known is None or known.again <= now
+
+    def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
+        known = self._unfit.get(folder)
+        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
+        reason = str(error) or type(error).__name__
+        if known is None or known.reason != reason:
+            expected = isinstance(error, RecallError | OSError)
+            log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
+        self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
+        return refusal
+
+    def _degraded(self) -> tuple[Degraded, ...]:
+        """What every answer says while another bundle is served than the live one."""
+        if self.snapshot is None or self.refusal is None:
+            return ()
+        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
+        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
