@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from recall.answer import Recommendations
 from recall.bundle.manifest import MANIFEST
+from recall.errors import StoreError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
@@ -130,6 +131,7 @@ class Live(Exchange):
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
+        await self._warn()
         while True:
             await self.look()
             self._looked = True
@@ -174,6 +176,17 @@ class Live(Exchange):
 
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.admission.inline = snapshot.inline and not self._asks_far
+
+    async def _warn(self) -> None:
+        """Tell the log what the store of users does not promise."""
+        if self._users is None:
+            return
+        try:
+            caution = await asyncio.to_thread(self._users.caution)
+        except StoreError as error:
+            caution = str(error)
+        if caution:
+            log.warning("users: %s", caution)
 
     def _recommend(self, request: Request) -> Recommendations:
         return self._told(self.serving().recommender.recommend(request))

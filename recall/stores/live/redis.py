@@ -119,6 +119,13 @@ class RedisLiveUsers:
         """As `LiveUsers.sequence` promises."""
         return int(self._read("GET", self._prefix + b"sequence") or 0)
 
+    def caution(self) -> str:
+        """As `LiveUsers.caution` promises."""
+        told = self._read("INFO", "persistence")
+        if int(told.get("aof_enabled", 0)):
+            return ""  # what `appendfsync` says cannot be asked for everywhere
+        return "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
+
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._reader.close()

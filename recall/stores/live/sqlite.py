@@ -106,6 +106,10 @@ class SqliteLiveUsers:
             connection = self._reader.reader()
             return 0 if connection is None else _sequence(connection)
 
+    def caution(self) -> str:
+        """As `LiveUsers.caution` promises."""
+        return ""
+
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._commits.close()
