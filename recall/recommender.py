@@ -126,8 +126,12 @@ class Recommender:
         if self._held is not None:
             self._held.close()
 
-    def recommend(self, request: Request) -> Recommendations:
+    def recommend(self, request: Request, *, surely: bool = False) -> Recommendations:
         """Answer one request.
+
+        Args:
+            request: what is asked.
+            surely: search exactly, whatever the kind of index; for telling how much an index finds.
 
         Raises:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
@@ -140,7 +144,7 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = _plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,)), 0)
+            found = _plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:

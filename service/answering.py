@@ -58,12 +58,13 @@ def respond(request: Request, basis: Basis, content: dict[str, Any], *, exact: b
 
 
 def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, Any]:
-    """The fields of `Answer`."""
+    """The fields of `Answer`; what the service itself has to do without is added to what the answer had to."""
+    told = dict.fromkeys((*degraded, *live_of(request).degraded))
     return {
         "bundle": bundle,
         "sequence": sequence,
         "exact": exact,
-        "degraded": [{"part": one.part, "reason": one.reason} for one in degraded],
+        "degraded": [{"part": one.part, "reason": one.reason} for one in told],
         "request_id": request_id_of(request),
     }
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from service.context import RequestContext, State
 from service.direct import Direct
@@ -104,10 +105,13 @@ def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | Non
         redirect_slashes=False,
     )
     app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
-    app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
+    guard = Guard(keys, limits)
+    app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext)
     handle_problems(app)
     add_routes(app)
+    live.refused = guard.refused
+    live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
     document = describe(app, BODIES)

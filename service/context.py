@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import ANYBODY, Caller
 from service.live import Live
+from service.problems import Kind
 from service.security.headers import secure
 from service.settings import Settings
 
@@ -76,9 +77,12 @@ class RequestContext:
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
+        meters, status = state["live"].meters, 0
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 timings["total"] = time.perf_counter() - start
                 spent = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
                 headers = message["headers"]
@@ -88,7 +92,15 @@ class RequestContext:
                     MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        meters.in_flight.add(1.0)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except BaseException:
+            status = status or Kind.INTERNAL.status  # as which it will be answered
+            raise
+        finally:
+            meters.in_flight.add(-1.0)
+            meters.finished(scope, status or Kind.GONE.status, time.perf_counter() - start, timings)
 
 
 def _keep_encoded(scope: Scope) -> None:

@@ -7,6 +7,7 @@ happen on other threads.
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,9 @@ from recall.stores.live.opening import open_live_users
 from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
 from service.exchange import Exchange
+from service.metrics.measuring import measure_bundle, measure_overlay
+from service.metrics.meters import Meters
+from service.metrics.shadow import Shadow
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -46,6 +50,9 @@ class Live(Exchange):
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
+        self.meters = Meters()
+        self.shadow = Shadow(self.meters, settings.shadow)
+        self.refused: Counter[str] = Counter()
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
@@ -70,7 +77,8 @@ class Live(Exchange):
         quick = snapshot.inline and not (far or request.shaped or request.explain)
         if quick and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
-        return self._told(await self.ask(lambda recommender: recommender.recommend(request), caller))
+        answer = await self.ask(lambda recommender: recommender.recommend(request), caller)
+        return self.noted(request, answer, snapshot)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
         """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
@@ -137,6 +145,7 @@ class Live(Exchange):
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
                 await self._compactor.start()
+            self.measure()
             await asyncio.sleep(self._settings.poll)
 
     async def settled(self) -> None:
@@ -147,6 +156,7 @@ class Live(Exchange):
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
         self.admission.close()
+        self.shadow.close()
         self._compactor.close()
         super().close()
 
@@ -169,6 +179,7 @@ class Live(Exchange):
                 if items.moved():
                     await asyncio.to_thread(items.refresh)
                 self._trouble = ""
+                self.meters.in_step()
             except Exception as error:  # answers go on, and say so
                 if str(error) != self._trouble:
                     log.error("live changes cannot be read: %s", error)
@@ -176,6 +187,13 @@ class Live(Exchange):
 
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.admission.inline = snapshot.inline and not self._asks_far
+
+    def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
+        """An answer as it goes out, counted, and at times drawn to be compared."""
+        answer = self.told(answer)
+        self.meters.answered(answer)
+        self.shadow.offer(request, answer, snapshot)
+        return answer
 
     async def _warn(self) -> None:
         """Tell the log what the store of users does not promise."""
@@ -188,11 +206,32 @@ class Live(Exchange):
         if caution:
             log.warning("users: %s", caution)
 
-    def _recommend(self, request: Request) -> Recommendations:
-        return self._told(self.serving().recommender.recommend(request))
-
-    def _told(self, answer: Recommendations) -> Recommendations:
+    def told(self, answer: Recommendations) -> Recommendations:
+        """An answer with what is degraded beyond the bundle that it comes from."""
         return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+
+    def measure(self) -> None:
+        """Set the gauges."""
+        meters = self.meters
+        meters.follow(self.admission.shed, self.refused)
+        meters.waiting.set(self.admission.waiting)
+        meters.ready.set(self.snapshot is not None and not self.draining)
+        meters.bundle_degraded.set(bool(self.degraded))
+        if self.snapshot is not None:
+            measure_overlay(meters, self.snapshot)
+
+    def _recommend(self, request: Request) -> Recommendations:
+        snapshot = self.serving()
+        return self.noted(request, snapshot.recommender.recommend(request), snapshot)
+
+    def _exchanged(self, snapshot: Snapshot) -> None:
+        self.admission.inline = snapshot.inline and not self._asks_far
+        self.shadow.begin_anew()
+        snapshot.recommender.items.hear(self.meters.commits["items"].observe)
+        measure_bundle(self.meters, snapshot)
+
+    def _swapped(self, result: str) -> None:
+        self.meters.swaps[result].add()
 
 
 def _threads(settings: Settings) -> int:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Send
 
 from recall.errors import (
@@ -217,7 +218,14 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
     detail = "See /docs or /openapi.json for the paths and methods that are answered."
-    return _respond(request, ProblemError(kind, detail, headers=error.headers))
+    headers = {"Allow": ", ".join(_methods(request))} if kind is Kind.METHOD else error.headers
+    return _respond(request, ProblemError(kind, detail, headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path of a request may be asked with; a framework's own answer names the methods of one of its routes."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:

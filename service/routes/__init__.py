@@ -15,6 +15,7 @@ from service.routes.info import add_info_routes
 from service.routes.interactions import Interactions, add_interaction_routes
 from service.routes.items import ItemsUpsert, add_item_routes
 from service.routes.kserve import add_kserve_routes
+from service.routes.metrics import add_metric_routes
 from service.routes.models import add_model_routes
 from service.routes.recommend import add_recommend_routes, recommend
 from service.routes.score import ScoreRequest, UserVectorRequest, add_score_routes
@@ -37,6 +38,6 @@ def add_routes(app: FastAPI) -> None:
     for add in (
         *(add_recommend_routes, add_batch_routes, add_cached_routes, add_score_routes, add_explain_routes),
         *(add_catalogue_routes, add_similar_routes, add_item_routes, add_user_routes, add_interaction_routes),
-        *(add_model_routes, add_info_routes, add_health_routes, add_kserve_routes),
+        *(add_model_routes, add_metric_routes, add_info_routes, add_health_routes, add_kserve_routes),
     ):
         add(app)

@@ -15,6 +15,7 @@ from recall.recommender import Recommender
 from recall.request import Request as Asked
 from service.answering import Answer, basis_of
 from service.context import caller_of, live_of, note_time
+from service.live import Live
 from service.openapi import body_of, problems
 from service.parsing import read_body
 from service.problems import ProblemDocument, ProblemError, as_problem, document
@@ -59,7 +60,10 @@ async def recommend_batch(request: Request) -> Response:
     found: list[Asked | ProblemError] = [_parsed(one) for one in body.requests]
     parsed = time.perf_counter()
     note_time(request, "parse", parsed - start)
-    written = await live_of(request).ask(lambda recommender: _answered(request, recommender, found), caller_of(request))
+    live = live_of(request)
+    written, told = await live.ask(lambda recommender: _answered(request, recommender, found), caller_of(request))
+    for one in told:
+        live.meters.answered(one)
     note_time(request, "recommend", time.perf_counter() - parsed)
     return Response(written, media_type="application/json")
 
@@ -88,10 +92,13 @@ def _parsed(body: object) -> Asked | ProblemError:
         return problem
 
 
-def _answered(request: Request, recommender: Recommender, found: Sequence[Asked | ProblemError]) -> bytes:
-    """The JSON form of BatchResponse; made on a search thread, for it may be long."""
+def _answered(
+    request: Request, recommender: Recommender, found: Sequence[Asked | ProblemError]
+) -> tuple[bytes, list[Recommendations]]:
+    """The JSON form of BatchResponse, made on a search thread, for it may be long; and the answers in it."""
     answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)]))
-    outcomes = [one if isinstance(one, ProblemError) else next(answers) for one in found]
+    live = live_of(request)
+    outcomes = [one if isinstance(one, ProblemError) else _told(live, next(answers)) for one in found]
     told = [one for one in outcomes if isinstance(one, Recommendations)]
     basis = basis_of(
         request,
@@ -100,7 +107,11 @@ def _answered(request: Request, recommender: Recommender, found: Sequence[Asked 
         list(dict.fromkeys(part for one in told for part in one.degraded)),
         exact=all(one.exact for one in told),
     )
-    return orjson.dumps({"answers": [_outcome(one, basis["request_id"]) for one in outcomes], **basis})
+    return orjson.dumps({"answers": [_outcome(one, basis["request_id"]) for one in outcomes], **basis}), told
+
+
+def _told(live: Live, answer: Recommendations | RequestError) -> Recommendations | RequestError:
+    return live.told(answer) if isinstance(answer, Recommendations) else answer
 
 
 def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:

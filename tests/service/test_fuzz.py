@@ -14,7 +14,7 @@ from tests.service.serving import Server, serving
 OPERATIONS = [
     *(("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")),
     *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
-    *(("/v1/models", "GET"), ("/v1/models/{version}", "GET")),
+    *(("/metrics", "GET"), ("/v1/models", "GET"), ("/v1/models/{version}", "GET")),
     *(("/v1/models/{version}:activate", "POST"), ("/v1/models:rollback", "POST")),
     *(("/v1/users:upsert", "POST"), ("/v1/interactions", "POST")),
     *(("/v1/users/{user_id}", method) for method in ("GET", "PUT", "DELETE")),
