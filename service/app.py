@@ -57,7 +57,7 @@ def server_of(
         keys: those that open it.
         rates: descriptor of the file in which all workers count requests; None where there are no others.
         lifeline: descriptor that can be read from when whoever started this process is gone.
-        when_ready: whether to listen only when there is something to serve, because others answer meanwhile.
+        when_ready: whether to listen only when the bundles that there are have been looked at, because others may answer.
     """
     live = Live(settings)
     config = uvicorn.Config(

@@ -185,9 +185,6 @@ class Live(Exchange):
                     log.error("live changes cannot be read: %s", error)
                 self._trouble = str(error)
 
-    def _exchanged(self, snapshot: Snapshot) -> None:
-        self.admission.inline = snapshot.inline and not self._asks_far
-
     def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
         """An answer as it goes out, counted, and at times drawn to be compared."""
         answer = self.told(answer)

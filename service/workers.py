@@ -2,8 +2,10 @@
 
 Workers are programs of their own, started and never forked, so that no lock or thread is inherited. Each has a socket of the
 port; the kernel shares connections among them. The index is mapped, so all have one copy of it, and each follows the journal
-and CURRENT by itself. A worker is told what to do on its standard input, which stays open: when it closes, whoever watched
-is gone, and the worker ends in good order.
+and CURRENT by itself. It listens when it has something to serve, so that nobody reaches one that has not while others have.
+
+A worker is told what to do on its standard input, which stays open: when it closes, whoever watched is gone, and the worker
+ends in good order.
 """
 
 import logging
@@ -56,13 +58,11 @@ class Task(BaseModel):
         settings: as for one process, with the port that was chosen.
         keys: in the order of their numbers.
         rates: descriptor of the file of their buckets.
-        joins: whether others answer meanwhile, so that it listens only when it is ready.
     """
 
     settings: Settings
     keys: list[KnownKey]
     rates: int
-    joins: bool
 
 
 class _Worker:
@@ -146,11 +146,8 @@ def supervise(settings: Settings) -> None:
     workers = [_Worker(number) for number in range(settings.workers)]
     with _signals() as (wake, received):
         log.info("process %d serves on %s:%d with %d workers", os.getpid(), settings.host, settings.port, len(workers))
-        task = Task(settings=settings, keys=known, rates=rates, joins=True)
-        # the first says that the process lives while bundles are loaded; the others come when they can answer
-        workers[0].start(task.model_copy(update={"joins": False}), _environment())
         try:
-            _watch(workers, task, wake, received)
+            _watch(workers, Task(settings=settings, keys=known, rates=rates), wake, received)
         finally:
             _stop(workers, received, wake, time.monotonic() + settings.drain + settings.grace + _MARGIN)
             for one in held:
@@ -164,7 +161,7 @@ def work() -> None:
     from service.app import server_of
 
     ring = KeyRing(Key(bytes.fromhex(key.digest), Role(key.role), key.name, key.rate) for key in task.keys)
-    server = server_of(task.settings, ring, task.rates, lifeline=sys.stdin.fileno(), when_ready=task.joins)
+    server = server_of(task.settings, ring, task.rates, lifeline=sys.stdin.fileno(), when_ready=True)
     with suppress(KeyboardInterrupt):
         server.run(sockets=listeners(task.settings.host, task.settings.port))
 
