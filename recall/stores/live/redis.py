@@ -77,7 +77,7 @@ class RedisLiveUsers:
         Args:
             url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
                 `unix://PATH` for a socket.
-            read_seconds: budget of a read, which connecting is part of.
+            read_seconds: longest wait for an answer to a read, and before that for a connection where there is none yet.
             write_seconds: longest wait for each of the two answers that a write needs.
             prefix: what all keys begin with.
             breaker: one of its own when left out.

@@ -63,7 +63,7 @@ def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request
     assert answer.status == 200
     bundle = changed_shop.root.joinpath("CURRENT").read_text().strip()
     assert answer.json == {
-        "sequence": answer.json["sequence"],
+        "change": answer.json["change"],
         "known": 1,
         "unknown": [],
         "bundle": bundle,
@@ -87,7 +87,7 @@ def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Serv
     assert changing.post({"user_id": "new"}).json["user"] == "unknown"
     assert changing.ask("GET", "/v1/users/new").status == 404
     answer = send(changing, "POST", "/v1/users:upsert", {"users": [{"user_id": "new", "features": {"age": 33.5}}]})
-    assert answer.json == {"sequence": answer.json["sequence"], "known": 0, "request_id": answer.headers["x-request-id"]}
+    assert answer.json == {"change": answer.json["change"], "known": 0, "request_id": answer.headers["x-request-id"]}
     took(changing, ("new", "1"), ("new", "2"))
     given = changing.post({"user_id": "new", "n": 1000}).json
     assert given["user"] == "known"
@@ -149,15 +149,15 @@ def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
 
 def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) -> None:
     before = user(changing, "15")["history"]
-    first = took(changing, ("15", "1"), idempotency_key="one").json["sequence"]
+    first = took(changing, ("15", "1"), idempotency_key="one").json["change"]
     for _ in range(2):
-        assert took(changing, ("15", "1"), idempotency_key="one").json["sequence"] == first
+        assert took(changing, ("15", "1"), idempotency_key="one").json["change"] == first
     assert user(changing, "15")["history"] == ["1", *before]
     assert took(changing, ("15", "2"), idempotency_key="one").pointers == ["/key"]
     assert took(changing, ("15", "2"), idempotency_key="").status == 422
     for _ in range(2):
-        assert send(changing, "PUT", "/v1/users/15", {}, idempotency_key="two").json["sequence"] == first + 1
-        assert changing.ask("DELETE", "/v1/users/15", idempotency_key="three").json["sequence"] == first + 2
+        assert send(changing, "PUT", "/v1/users/15", {}, idempotency_key="two").json["change"] == first + 1
+        assert changing.ask("DELETE", "/v1/users/15", idempotency_key="three").json["change"] == first + 2
     assert changing.ask("GET", "/v1/users/15").status == 404
 
 
@@ -276,7 +276,7 @@ def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -
         seen = user(server, "u")["seen"]
         assert set(acknowledged) <= set(seen)
         assert len(seen) <= len(acknowledged) + 3  # the last of each life may be there or not
-        assert took(server, ("u", "0 0"), idempotency_key="0-0").json["sequence"] == 1
+        assert took(server, ("u", "0 0"), idempotency_key="0-0").json["change"] == 1
 
 
 def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:
