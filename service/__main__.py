@@ -34,6 +34,7 @@ def main(
     standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
     age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+    otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
     shadow: Annotated[float, typer.Option(help="Share of requests answered once more, exactly, to measure recall.")] = 0.001,
     connections: Annotated[int, typer.Option(help="Connections that one process holds open.")] = 4096,
 ) -> None:
@@ -56,6 +57,7 @@ def main(
         workers=workers,
         connections=connections,
         shadow=shadow,
+        otel=otel,
         users=users,
         users_seconds=users_seconds,
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,17 +22,22 @@ from service.security.keys import NO_KEYS, KeyRing
 from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
-from service.starting import prepare
+from service.starting import Place, prepare
+from service.tracing import Tracing, open_tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 
-def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
+def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
     """The application; it opens nothing until it is started.
 
     Args:
         settings: what it is told.
         keys: those that open it; with none it is open.
+        traces: makes a span of each request.
     """
-    return _application(settings, Live(settings), keys)
+    return _application(settings, Live(settings), keys, traces)
 
 
 def serve(settings: Settings) -> None:
@@ -47,21 +53,17 @@ def serve(settings: Settings) -> None:
         server_of(settings, keys).run()
 
 
-def server_of(
-    settings: Settings, keys: KeyRing, rates: int | None = None, lifeline: int | None = None, when_ready: bool = False
-) -> Server:
+def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> Server:
     """The server of one process; nothing is opened yet.
 
     Args:
         settings: what it is told.
         keys: those that open it.
-        rates: descriptor of the file in which all workers count requests; None where there are no others.
-        lifeline: descriptor that can be read from when whoever started this process is gone.
-        when_ready: whether to listen only when the bundles that there are have been looked at, because others may answer.
+        place: among several that answer on one port; None where there is only this one.
     """
-    live = Live(settings)
+    live = Live(settings, place)
     config = uvicorn.Config(
-        _application(settings, live, keys, rates, when_ready),
+        _application(settings, live, keys, open_tracing() if settings.otel else None, place),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
@@ -74,17 +76,19 @@ def server_of(
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
-    return Server(config, live, settings.drain, lifeline)
+    return Server(config, live, settings.drain, place.lifeline if place else None)
 
 
-def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | None = None, when_ready: bool = False) -> FastAPI:
-    limits = RateLimits(keys.keys, settings.rate, rates)
+def _application(
+    settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None", place: Place | None = None
+) -> FastAPI:
+    limits = RateLimits(keys.keys, settings.rate, place.rates if place else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
         try:
-            if when_ready:
+            if place:  # others may answer: this one listens when it can
                 await live.settled()
             yield State(live=live, settings=settings)
         finally:
@@ -93,6 +97,8 @@ def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | Non
                 with suppress(asyncio.CancelledError):
                     await task
             live.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)  # sends what is left
 
     app = FastAPI(
         title="FM recall",
@@ -108,6 +114,8 @@ def _application(settings: Settings, live: Live, keys: KeyRing, rates: int | Non
     guard = Guard(keys, limits)
     app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext)
+    if traces is not None:
+        app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
     add_routes(app)
     live.refused = guard.refused

@@ -29,6 +29,7 @@ from service.metrics.shadow import Shadow
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
+from service.starting import Place
 
 _WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
@@ -45,12 +46,13 @@ class Live(Exchange):
         admission: whose turn it is to search.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+        """Nothing is opened yet; `place` is that among several workers."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
-        self.meters = Meters()
+        self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
         self.shadow = Shadow(self.meters, settings.shadow)
         self.refused: Counter[str] = Counter()
         self._asks_far = users is not None and users.remote

@@ -47,6 +47,8 @@ class Settings(BaseModel):
     """Seconds that a request waits for a search at most, before it is answered 503."""
     connections: int = Field(default=4096, ge=1)
     """Connections that one process holds open; more are answered 503 and closed."""
+    otel: bool = False
+    """Trace requests with OpenTelemetry; see `service.tracing`."""
     shadow: float = Field(default=0.001, ge=0, le=1)
     """Share of the requests that are answered once more, exactly and off the path, to tell how much the index finds."""
     drain: float = Field(default=1.0, ge=0)

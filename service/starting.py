@@ -3,11 +3,29 @@
 import os
 import resource
 from contextlib import suppress
+from dataclasses import dataclass
 
 from recall.errors import BundleError
 from service.security.binding import check_binding
 from service.security.keys import KeyRing
 from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one of several workers is handed.
+
+    Attributes:
+        number: of this one, from 0.
+        rates: descriptor of the file in which all count the requests of each key.
+        meters: descriptor of the file in which all count what they do.
+        lifeline: descriptor that can be read from when whoever started this process is gone.
+    """
+
+    number: int
+    rates: int
+    meters: int
+    lifeline: int
 
 
 def prepare(settings: Settings) -> KeyRing:

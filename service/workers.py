@@ -26,11 +26,12 @@ from pydantic import BaseModel
 
 from service.listening import listeners, reserve
 from service.logs import LOGGING
+from service.metrics.meters import Meters
 from service.security.keys import Key, KeyRing
 from service.security.limits import shared_file
 from service.security.roles import Role
 from service.settings import Settings
-from service.starting import prepare
+from service.starting import Place, prepare
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a worker that ended is started anew: the first time, and after it has ended young many times."""
@@ -57,12 +58,16 @@ class Task(BaseModel):
     Attributes:
         settings: as for one process, with the port that was chosen.
         keys: in the order of their numbers.
+        number: of the worker.
         rates: descriptor of the file of their buckets.
+        meters: descriptor of the file that all count in.
     """
 
     settings: Settings
     keys: list[KnownKey]
+    number: int
     rates: int
+    meters: int
 
 
 class _Worker:
@@ -81,12 +86,12 @@ class _Worker:
             [sys.executable, "-P", "-c", _COMMAND],
             stdin=subprocess.PIPE,
             env=environment,
-            pass_fds=[task.rates],
+            pass_fds=[task.rates, task.meters],
             start_new_session=True,
         )
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, which will be seen
-            process.stdin.write(task.model_dump_json().encode() + b"\n")
+            process.stdin.write(task.model_copy(update={"number": self.number}).model_dump_json().encode() + b"\n")
             process.stdin.flush()
         self.process, self._started = process, time.monotonic()
 
@@ -140,19 +145,20 @@ def supervise(settings: Settings) -> None:
     keys = prepare(settings)
     logging.config.dictConfig(LOGGING)
     held = reserve(settings.host, settings.port)
-    rates = shared_file(keys.keys)
+    rates, meters = shared_file(keys.keys), Meters.shared(settings.workers)
     settings = settings.model_copy(update={"port": held[0].getsockname()[1]})
     known = [KnownKey(digest=key.digest.hex(), role=key.role, name=key.name, rate=key.rate) for key in keys.keys]
     workers = [_Worker(number) for number in range(settings.workers)]
     with _signals() as (wake, received):
         log.info("process %d serves on %s:%d with %d workers", os.getpid(), settings.host, settings.port, len(workers))
         try:
-            _watch(workers, Task(settings=settings, keys=known, rates=rates), wake, received)
+            _watch(workers, Task(settings=settings, keys=known, number=0, rates=rates, meters=meters), wake, received)
         finally:
             _stop(workers, received, wake, time.monotonic() + settings.drain + settings.grace + _MARGIN)
             for one in held:
                 one.close()
             os.close(rates)
+            os.close(meters)
 
 
 def work() -> None:
@@ -161,7 +167,7 @@ def work() -> None:
     from service.app import server_of
 
     ring = KeyRing(Key(bytes.fromhex(key.digest), Role(key.role), key.name, key.rate) for key in task.keys)
-    server = server_of(task.settings, ring, task.rates, lifeline=sys.stdin.fileno(), when_ready=True)
+    server = server_of(task.settings, ring, Place(task.number, task.rates, task.meters, lifeline=sys.stdin.fileno()))
     with suppress(KeyboardInterrupt):
         server.run(sockets=listeners(task.settings.host, task.settings.port))
 

@@ -190,11 +190,7 @@ class Meters:
             seconds: from its headers to the end of its answer.
             timings: of its stages.
         """
-        route = self.routes.get(scope["path"])
-        if route is None:
-            found = scope.get("route")
-            route = self.routes[OTHER] if found is None else self.routes.get(found.path, self.routes[OTHER])
-        route.answered(status, seconds)
+        self.route_of(scope).answered(status, seconds)
         for name, spent in timings.items():
             self.stages.get(name, self.stages[OTHER]).observe(spent)
 
@@ -204,6 +200,14 @@ class Meters:
             self.shed[name].row[self.shed[name].at] = before + shed[name]
         for name, before in self._refused_before.items():
             self.refused[name].row[self.refused[name].at] = before + refused[name]
+
+    def route_of(self, scope: Scope) -> Route:
+        """The route of a request that was routed."""
+        route = self.routes.get(scope["path"])
+        if route is None:
+            found = scope.get("route")
+            route = self.routes.get(found.path) if found is not None else None
+        return route if route is not None else self.routes[OTHER]
 
     def in_step(self) -> None:
         """No change of items is known that answers have not seen."""

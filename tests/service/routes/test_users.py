@@ -1,6 +1,7 @@
 """Users who change over HTTP: stored, and so in the next request of any process, over every version."""
 
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -277,6 +278,24 @@ def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -
         assert set(acknowledged) <= set(seen)
         assert len(seen) <= len(acknowledged) + 3  # the last of each life may be there or not
         assert took(server, ("u", "0 0"), idempotency_key="0-0").json["change"] == 1
+
+
+def test_whoever_meets_another_writer_is_told_to_come_back(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        assert took(server, ("u", "1")).status == 200
+        other = sqlite3.connect(own_shop.root / USERS_LIVE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            answer = took(server, ("u", "2"), idempotency_key="again")  # after five seconds
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert user(server, "u")["history"] == ["1"]
+        assert took(server, ("u", "2"), idempotency_key="again").status == 200
+        assert user(server, "u")["history"] == ["2", "1"]
 
 
 def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:

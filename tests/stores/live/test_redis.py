@@ -260,7 +260,7 @@ def test_others_who_write_all_the_while_are_not_waited_for_for_ever(
 
 def test_a_record_that_cannot_be_read_is_said(redis: RedisServer, tmp_path: Path) -> None:
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
-    store._writer.set(store._user("u"), b"{")
+    store._read("SET", store._user("u"), b"{")
     with pytest.raises(StoreError, match="cannot be read"):
         store.get(["u"])
     with pytest.raises(StoreError, match="cannot be read"):
@@ -273,7 +273,7 @@ def test_no_more_connections_than_were_needed_at_once(redis: RedisServer, tmp_pa
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: store.get(["u"]), range(200)))
-    assert 1 <= len(store._reader.connection_pool._available_connections) <= 4
+    assert 1 <= len(store._reader._available_connections) <= 4
     store.close()
 
 
