@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from service.direct import Direct
 from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
+from service.records import logging_of
 from service.routes import BODIES, POSTS, add_routes
 from service.security.binding import check_binding
 from service.security.description import describe_access
@@ -28,14 +29,6 @@ from service.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in ("service", "uvicorn")},
-}
 
 
 def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
@@ -76,7 +69,7 @@ def server_of(settings: Settings, keys: KeyRing) -> Server:
         http=GuardedHttp,
         ws="none",
         lifespan="on",
-        log_config=_LOGGING,
+        log_config=logging_of(settings.logs),
         access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
         proxy_headers=False,
         server_header=False,
@@ -116,7 +109,7 @@ def _application(settings: Settings, live: Live, keys: KeyRing, traces: "TracerP
     app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
     guard = Guard(keys, limits)
     app.add_middleware(GuardMiddleware, guard=guard)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
