@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -89,9 +89,13 @@ class Live(Exchange):
         Raises:
             ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
+        return (await self.ask_in_turns([act], caller))[0]
+
+    async def ask_in_turns(self, acts: Iterable[Callable[[Recommender], Answer]], caller: Caller = ANYBODY) -> list[Answer]:
+        """As `ask`, of much that would hold up others: one bundle answers all of it, and others have their turns between."""
         snapshot = self.serving()
         with snapshot.held():
-            return await self.admission.elsewhere(act, snapshot.recommender, caller)
+            return [await self.admission.elsewhere(act, snapshot.recommender, caller) for act in acts]
 
     async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
         """Change items; when this returns, the change is on disk and in every answer that follows.

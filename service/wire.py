@@ -153,7 +153,9 @@ class RecommendRequest(Ranking):
         },
     )
 
-    explain: bool = Field(default=False, description="Say of every item what its score comes from, field by field.")
+    explain: bool = Field(
+        default=False, description="Say of every item what its score comes from, field by field; for an `n` of at most 100."
+    )
 
     def request(self) -> Request:
         """What is asked of the recommender."""

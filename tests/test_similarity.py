@@ -86,6 +86,9 @@ def test_an_item_that_says_nothing_is_like_no_other(recommender: Recommender) ->
         assert isinstance(catalogue.overlay, Overlay)
         nothing = np.empty(0, dtype=np.int64)
         assert len(similarity.nearest(catalogue, 3, 5, nothing, None)[0]) == 0
+        (warning,) = recommender.similar("i3").warnings
+        assert "like no other" in warning
+        assert recommender.similar("i4").warnings == ()
         rows, _ = similarity.nearest(catalogue, 4, 100, nothing, None)
         assert sorted(rows.tolist()) == [row for row in range(len(vectors)) if row not in (3, 4)]
     finally:

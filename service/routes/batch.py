@@ -1,7 +1,8 @@
 """Many requests at once, each answered or refused by itself."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -11,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from recall.answer import Recommendations
 from recall.errors import RequestError
+from recall.live.catalogue import Catalogue
 from recall.recommender import Recommender
 from recall.request import Request as Asked
 from service.answering import Answer, basis_of
-from service.context import caller_of, live_of, note_time
+from service.context import caller_of, live_of, note_time, request_id_of
 from service.live import Live
 from service.openapi import body_of, problems
 from service.parsing import read_body
@@ -22,6 +24,8 @@ from service.problems import ProblemDocument, ProblemError, as_problem, document
 from service.wire import RecommendRequest, RecommendResponse, parse_request, recommendations_of
 
 MOST_REQUESTS = 256
+_AT_ONCE = 16
+"""Requests that are answered before others have their turn."""
 
 
 class BatchRequest(BaseModel):
@@ -57,15 +61,12 @@ async def recommend_batch(request: Request) -> Response:
     """The best items for up to 256 users. The status is 200 also where single requests could not be answered."""
     start = time.perf_counter()
     body = await read_body(request, BatchRequest)
-    found: list[Asked | ProblemError] = [_parsed(one) for one in body.requests]
+    batch = _Batch(live_of(request), [_parsed(one) for one in body.requests], request_id_of(request))
     parsed = time.perf_counter()
     note_time(request, "parse", parsed - start)
-    live = live_of(request)
-    written, told = await live.ask(lambda recommender: _answered(request, recommender, found), caller_of(request))
-    for one in told:
-        live.meters.answered(one)
+    bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
     note_time(request, "recommend", time.perf_counter() - parsed)
-    return Response(written, media_type="application/json")
+    return batch.response(request, bundle)
 
 
 def add_batch_routes(app: FastAPI) -> None:
@@ -92,26 +93,44 @@ def _parsed(body: object) -> Asked | ProblemError:
         return problem
 
 
-def _answered(
-    request: Request, recommender: Recommender, found: Sequence[Asked | ProblemError]
-) -> tuple[bytes, list[Recommendations]]:
-    """The JSON form of BatchResponse, made on a search thread, for it may be long; and the answers in it."""
-    answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)]))
-    live = live_of(request)
-    outcomes = [one if isinstance(one, ProblemError) else _told(live, next(answers)) for one in found]
-    told = [one for one in outcomes if isinstance(one, Recommendations)]
-    basis = basis_of(
-        request,
-        recommender.bundle.manifest.version,
-        told[0].sequence if told else recommender.items.current().sequence,
-        list(dict.fromkeys(part for one in told for part in one.degraded)),
-        exact=all(one.exact for one in told),
-    )
-    return orjson.dumps({"answers": [_outcome(one, basis["request_id"]) for one in outcomes], **basis}), told
+class _Batch:
+    """Requests that are answered and written a few at a time, all from one moment of the items."""
 
+    def __init__(self, live: Live, found: Sequence[Asked | ProblemError], request_id: str) -> None:
+        self._live = live
+        self._found = found
+        self._request_id = request_id
+        self._catalogue: Catalogue | None = None
+        self._answers: list[Recommendations] = []
+        self._written: list[orjson.Fragment] = []
 
-def _told(live: Live, answer: Recommendations | RequestError) -> Recommendations | RequestError:
-    return live.told(answer) if isinstance(answer, Recommendations) else answer
+    def parts(self) -> Iterator[Callable[[Recommender], str]]:
+        """What is to be asked, one after another; each gives the version of the bundle."""
+        for first in range(0, len(self._found), _AT_ONCE):
+            yield partial(self._answer, self._found[first : first + _AT_ONCE])
+
+    def response(self, request: Request, bundle: str) -> Response:
+        """The JSON form of BatchResponse, once all parts were asked."""
+        assert self._catalogue is not None  # there is at least one part
+        for answer in self._answers:
+            self._live.meters.answered(answer)
+        degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
+        exact = all(answer.exact for answer in self._answers)
+        basis = basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact)
+        return Response(orjson.dumps({"answers": self._written, **basis}), media_type="application/json")
+
+    def _answer(self, found: Sequence[Asked | ProblemError], recommender: Recommender) -> str:
+        if self._catalogue is None:
+            self._catalogue = recommender.items.current()
+        asked = [one for one in found if isinstance(one, Asked)]
+        answers = iter(recommender.recommend_each(asked, self._catalogue))
+        for one in found:
+            outcome = one if isinstance(one, ProblemError) else next(answers)
+            if isinstance(outcome, Recommendations):
+                outcome = self._live.told(outcome)
+                self._answers.append(outcome)
+            self._written.append(orjson.Fragment(orjson.dumps(_outcome(outcome, self._request_id))))
+        return recommender.bundle.manifest.version
 
 
 def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:

@@ -65,7 +65,8 @@ def test_the_rank_and_what_is_missing_are_those_of_the_whole_ranking(
     listed = [one.item_id for one in shop.recommend(request).items]
     assert found.listed == (listed.index(item) + 1 if item in listed else None)
     assert bool(found.reasons) == (item not in listed)
-    assert ("score" in kinds(found)) == (item not in listed and found.rank > n)
+    if found.exact:  # an approximate search may pass over one of those that score higher
+        assert ("score" in kinds(found)) == (item not in listed and found.rank > n)
     assert ("excluded" in kinds(found)) == (item in exclude)
 
 

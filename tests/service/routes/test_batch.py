@@ -1,10 +1,15 @@
 """A batch is what its requests would be alone, and one that is wrong spoils no other."""
 
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
 from service.routes.batch import MOST_REQUESTS
+from tests.service.publishing import Shop
 from tests.service.routes.asking import content, post, refused
-from tests.service.serving import Server
+from tests.service.serving import Server, serving
 
 BATCH = "/v1/recommend:batch"
 GOOD = [
@@ -54,6 +59,38 @@ def test_of_requests_that_are_all_wrong_the_bundle_is_told_too(server: Server) -
 )
 def test_what_is_no_batch(server: Server, body: object, pointer: str | None) -> None:
     refused(post(server, BATCH, body), 422, *([pointer] if pointer is not None else ["/requests", "/request"]))
+
+
+def test_all_of_a_long_batch_is_of_one_version_and_one_moment(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        stop = threading.Event()
+
+        def change() -> None:
+            number = 0
+            while not stop.is_set():
+                body = {"items": [{"item_id": f"new {number}", "features": {"genre": "noir"}}]}
+                assert post(server, "/v1/items:upsert", body).status == 200
+                number += 1
+                if number % 10 == 0:
+                    own_shop.publish(seed=number)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        moments, versions = set(), set()
+        try:
+            deadline = time.monotonic() + 60
+            while len(moments) < 5 or len(versions) < 2:
+                assert time.monotonic() < deadline
+                found = post(server, BATCH, {"requests": [{"n": 1000, "user_id": str(one % 20)} for one in range(200)]}).json
+                of = {(one["answer"]["bundle"], one["answer"]["sequence"]) for one in found["answers"]}
+                assert of == {(found["bundle"], found["sequence"])}
+                moments.add(found["sequence"])
+                versions.add(found["bundle"])
+        finally:
+            stop.set()
+            changing.join()
 
 
 def test_no_more_than_so_many(server: Server) -> None:

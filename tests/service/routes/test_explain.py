@@ -29,6 +29,12 @@ def test_an_answer_that_explains_itself_adds_up(server: Server, extra: dict) -> 
         assert sum(one["value"] for one in alone["values"]) + alone["rest"] == pytest.approx(item["score"], abs=1e-4)
 
 
+def test_no_more_than_a_hundred_are_explained(server: Server) -> None:
+    assert server.post({"n": 100, "explain": True}).status == 200
+    refused(server.post({"n": 101, "explain": True}), 422, "/n")
+    assert server.post({"n": 101, "explain": False}).status == 200
+
+
 def test_sources_and_contributions_stand_side_by_side(server: Server) -> None:
     channels = {"lists": [{"kind": "model"}, {"kind": "list", "items": ["7", "8"]}]}
     found = server.post({"n": 5, "channels": channels, "explain": True}).json
