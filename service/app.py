@@ -12,9 +12,9 @@ from fastapi.routing import APIRoute
 from service.context import RequestContext, State
 from service.direct import Direct
 from service.live import Live
-from service.logs import LOGGING
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
+from service.records import logging_of
 from service.routes import BODIES, POSTS, add_routes
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
@@ -69,7 +69,7 @@ def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> 
         http=GuardedHttp,
         ws="none",
         lifespan="on",
-        log_config=LOGGING,
+        log_config=logging_of(settings.logs),
         access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
         proxy_headers=False,
         server_header=False,
@@ -113,7 +113,7 @@ def _application(
     app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
     guard = Guard(keys, limits)
     app.add_middleware(GuardMiddleware, guard=guard)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)
     handle_problems(app)

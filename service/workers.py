@@ -25,8 +25,8 @@ from types import FrameType
 from pydantic import BaseModel
 
 from service.listening import listeners, reserve
-from service.logs import LOGGING
 from service.metrics.meters import Meters
+from service.records import logging_of
 from service.security.keys import Key, KeyRing
 from service.security.limits import shared_file
 from service.security.roles import Role
@@ -143,7 +143,7 @@ def supervise(settings: Settings) -> None:
         BundleError, ConfigError: as `service.starting.prepare`, and when the port cannot be had.
     """
     keys = prepare(settings)
-    logging.config.dictConfig(LOGGING)
+    logging.config.dictConfig(logging_of(settings.logs))
     held = reserve(settings.host, settings.port)
     rates, meters = shared_file(keys.keys), Meters.shared(settings.workers)
     settings = settings.model_copy(update={"port": held[0].getsockname()[1]})
