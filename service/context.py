@@ -1,5 +1,6 @@
 """What every answer carries besides its body: the request's id and the time it took."""
 
+import random
 import re
 import secrets
 import time
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.admission import ANYBODY, Caller
 from service.live import Live
 from service.problems import Kind
+from service.records import REQUEST_ID, log_request
 from service.security.headers import secure
 from service.settings import Settings
 
@@ -63,8 +65,10 @@ def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
 class RequestContext:
     """Middleware that gives each request an id and each answer its headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: float = 0.0) -> None:
+        """`access` is the share of requests that are logged."""
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server's other messages pass through."""
@@ -78,6 +82,7 @@ class RequestContext:
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
         meters, status = state["live"].meters, 0
+        REQUEST_ID.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -100,7 +105,10 @@ class RequestContext:
             raise
         finally:
             meters.in_flight.add(-1.0)
-            meters.finished(scope, status or Kind.GONE.status, time.perf_counter() - start, timings)
+            spent = time.perf_counter() - start
+            meters.finished(scope, status or Kind.GONE.status, spent, timings)
+            if self._access and random.random() < self._access:  # noqa: S311 - a sample
+                log_request(scope["method"], meters.route_of(scope).path, status or Kind.GONE.status, spent)
 
 
 def _keep_encoded(scope: Scope) -> None:

@@ -235,7 +235,7 @@ async def _disconnected(_request: Request, _error: Exception) -> Response:
 async def _unforeseen(request: Request, error: Exception) -> Response:
     # This handler answers from outside the middleware that names requests, so it names the request itself.
     request_id = getattr(request.state, "request_id", "")
-    log.error("request %s failed: %s", request_id, type(error).__name__)
+    log.error("the request failed: %s", type(error).__name__)
     return _respond(
         request,
         ProblemError(Kind.INTERNAL, "The log has the cause under this request's id.", headers={"X-Request-ID": request_id}),
