@@ -27,9 +27,15 @@ def serve(
 
     `python -m service --help` names the rest of what can be set.
     """
+    from recall.bundle.activation import candidates
     from recall.bundle.publish import resolve
+    from recall.errors import BundleError
 
-    resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
+    try:
+        resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
+    except BundleError:
+        if not candidates(bundle):  # else the last good version is served, and says so
+            raise
     command, environment = service_command(bundle, host, port, users)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -87,6 +87,11 @@ def test_the_bundle_and_what_lies_over_it_are_told(own_shop: Shop, own_server: S
     assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
     assert found["recall_journal_fsync_seconds_sum", (("journal", "items"),)] > 0
     assert found["recall_overlay_lag_seconds", worker] < 30
+    took = orjson.dumps({"interactions": [{"user_id": "3", "item_id": "7"}]})
+    assert own_server.ask("POST", "/v1/interactions", took, content_type="application/json").status == 200
+    found = scraped(own_server)
+    assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
+    assert found["recall_journal_fsync_seconds_count", (("journal", "users"),)] == 1
 
 
 def test_a_refused_version_is_counted_and_answers_say_so(own_shop: Shop, own_server: Server) -> None:
