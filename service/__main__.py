@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from recall.errors import RecallError
-from service.app import serve
 from service.settings import Settings
 
 
@@ -34,6 +33,7 @@ def main(
     waiting: Annotated[int, typer.Option(help="Requests that may wait for a search for a moment.")] = 128,
     standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
     age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
+    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
     logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
     access: Annotated[float, typer.Option(help="Share of the requests that are logged.")] = 0.0,
     otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
@@ -56,6 +56,7 @@ def main(
         waiting=waiting,
         standing=standing,
         age=age,
+        workers=workers,
         connections=connections,
         shadow=shadow,
         otel=otel,
@@ -65,7 +66,14 @@ def main(
         users_seconds=users_seconds,
     )
     try:
-        serve(settings)
+        if settings.workers > 1:
+            from service.workers import supervise
+
+            supervise(settings)  # without what only serving needs
+        else:
+            from service.app import serve
+
+            serve(settings)
     except RecallError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None

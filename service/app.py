@@ -1,7 +1,6 @@
 """The application, and the process that serves it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from recall.errors import BundleError
 from service.context import RequestContext, State
 from service.direct import Direct
 from service.live import Live
@@ -18,13 +16,13 @@ from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.records import logging_of
 from service.routes import BODIES, POSTS, add_routes
-from service.security.binding import check_binding
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
 from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
+from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
@@ -43,27 +41,29 @@ def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvi
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads.
+    """Serve with one process until SIGTERM or SIGINT; `service.workers` does it with several.
+
+    The port is open, and /health/live answers, while the first bundle still loads.
 
     Raises:
-        BundleError: there is no such folder. One that holds no bundle yet is waited for.
-        ConfigError: the keys cannot be read, or others than this machine could ask without one.
+        BundleError, ConfigError: as `service.starting.prepare`.
     """
-    if not settings.bundle.is_dir():
-        raise BundleError(
-            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
-        )
-    keys = KeyRing.read(settings.keys, os.environ)
-    check_binding(settings.host, bool(keys), settings.insecure)
+    keys = prepare(settings)
     with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
         server_of(settings, keys).run()
 
 
-def server_of(settings: Settings, keys: KeyRing) -> Server:
-    """The server of one process; nothing is opened yet."""
-    live = Live(settings)
+def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> Server:
+    """The server of one process; nothing is opened yet.
+
+    Args:
+        settings: what it is told.
+        keys: those that open it.
+        place: among several that answer on one port; None where there is only this one.
+    """
+    live = Live(settings, place)
     config = uvicorn.Config(
-        _application(settings, live, keys, open_tracing() if settings.otel else None),
+        _application(settings, live, keys, open_tracing() if settings.otel else None, place),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
@@ -76,16 +76,20 @@ def server_of(settings: Settings, keys: KeyRing) -> Server:
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
-    return Server(config, live, settings.drain)
+    return Server(config, live, settings.drain, place.lifeline if place else None)
 
 
-def _application(settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None") -> FastAPI:
-    limits = RateLimits(keys.keys, settings.rate)
+def _application(
+    settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None", place: Place | None = None
+) -> FastAPI:
+    limits = RateLimits(keys.keys, settings.rate, place.rates if place else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
         try:
+            if place:  # others may answer: this one listens when it can
+                await live.settled()
             yield State(live=live, settings=settings)
         finally:
             for task in tasks:

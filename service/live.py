@@ -30,6 +30,7 @@ from service.metrics.shadow import Shadow
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
+from service.starting import Place
 
 _WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
@@ -46,12 +47,13 @@ class Live(Exchange):
         admission: whose turn it is to search.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+        """Nothing is opened yet; `place` is that among several workers."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
-        self.meters = Meters()
+        self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
         self.shadow = Shadow(self.meters, settings.shadow)
         self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
@@ -61,6 +63,7 @@ class Live(Exchange):
         self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
         self._changing = 0
         self._trouble = ""
+        self._looked = False
         self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
@@ -148,10 +151,16 @@ class Live(Exchange):
         await self._warn()
         while True:
             await self.look()
-            if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
-                await self._compactor.start()
+            self._looked = True
+            if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
+                self.meters.compactions.add()
             self.measure()
             await asyncio.sleep(self._settings.poll)
+
+    async def settled(self) -> None:
+        """Wait until the bundles that there are have been looked at, or the process is to stop."""
+        while not (self._looked or self.draining):
+            await asyncio.sleep(0.02)
 
     def close(self) -> None:
         """Stop the search threads and close the bundle."""

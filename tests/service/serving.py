@@ -1,15 +1,18 @@
 """The real server as a subprocess, and a client that sends bytes exactly as they are given."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
+def serving(bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
     """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
     port = free_port()
     command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2], env={**os.environ, **environment}
+        )
     server = Server(port, process, log)
     try:
         server.wait("/health/live")
