@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch is large, the first time takes some minutes."
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,redis,dev]'
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,redis,otel,dev]'
 	@touch $(STAMP)
 
 clean:

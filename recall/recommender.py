@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from recall.explaining.absence import Absences
 from recall.explaining.explainer import Explainer
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.checks import Checks, recheck
-from recall.index.contract import Hits, ItemIndex
+from recall.index.contract import ItemIndex
 from recall.index.opening import open_index
 from recall.listing import Listing
 from recall.live.catalogue import Catalogue, Scope, row_of
@@ -38,7 +38,7 @@ from recall.preparation import Preparation, Prepared
 from recall.request import Request, check_id
 from recall.scoring import Scorer
 from recall.shaping.facets import Facets
-from recall.shaping.shape import Shaped, shape
+from recall.shaping.shape import Shaped, plain, shape
 from recall.similarity import Similarity
 from recall.stores.known import KnownUsers
 from recall.stores.live.contract import LiveUsers
@@ -83,7 +83,7 @@ class Recommender:
         threads: int = 1,
         root: Path | None = None,
         pause: float | None = PAUSE,
-        users: LiveUsers | None = None,
+        users: LiveUsers | Literal["own"] | None = "own",
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -95,7 +95,8 @@ class Recommender:
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
             pause: requests look for changes of other processes when so many seconds have passed since the last look; None
                 leaves looking to `items.refresh`.
-            users: what changes of users, which stays the caller's to close; the root's own file when left out.
+            users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
+                store, which stays the caller's to close.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
@@ -125,8 +126,12 @@ class Recommender:
         if self._held is not None:
             self._held.close()
 
-    def recommend(self, request: Request) -> Recommendations:
+    def recommend(self, request: Request, *, surely: bool = False) -> Recommendations:
         """Answer one request.
+
+        Args:
+            request: what is asked.
+            surely: search exactly, whatever the kind of index; for telling how much an index finds.
 
         Raises:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
@@ -139,7 +144,7 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = _plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,)), 0)
+            found = plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
@@ -154,9 +159,17 @@ class Recommender:
                 raise answer
         return cast(list[Recommendations], answers)
 
-    def recommend_each(self, requests: Sequence[Request]) -> list[Recommendations | RequestError]:
-        """As `recommend_batch`, with the error of each request that cannot be answered in its place."""
-        return self._each(requests, self.items.current(), datetime.datetime.now(datetime.UTC))
+    def recommend_each(
+        self, requests: Sequence[Request], catalogue: Catalogue | None = None
+    ) -> list[Recommendations | RequestError]:
+        """As `recommend_batch`, with the error of each request that cannot be answered in its place.
+
+        Args:
+            requests: any number.
+            catalogue: from `items`, to answer several calls from one moment; the items as they are now when left out.
+        """
+        at = catalogue if catalogue is not None else self.items.current()
+        return self._each(requests, at, datetime.datetime.now(datetime.UTC))
 
     def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
         """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
@@ -242,7 +255,7 @@ class Recommender:
         self, requests: Sequence[Request], catalogue: Catalogue, now: datetime.datetime
     ) -> list[Recommendations | RequestError]:
         answers: dict[int, Recommendations | RequestError] = {}
-        plain: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
+        by_n: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
         prepared = self._preparation.prepare_each(requests, catalogue)
         for position, (request, one) in enumerate(zip(requests, prepared, strict=True)):
             try:
@@ -253,10 +266,10 @@ class Recommender:
                     found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
                     answers[position] = self._answer(request, one, catalogue, found)
                 else:
-                    plain.setdefault(request.n, []).append((position, one, scope, excluded))
+                    by_n.setdefault(request.n, []).append((position, one, scope, excluded))
             except RequestError as error:
                 answers[position] = error
-        for n, members in sorted(plain.items()):
+        for n, members in sorted(by_n.items()):
             positions, ready, scopes, exclusions = zip(*members, strict=True)
             try:
                 hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
@@ -265,7 +278,7 @@ class Recommender:
                 answers |= zip(positions, alone, strict=True)
                 continue
             for place, (position, one, _, _) in enumerate(members):
-                answers[position] = self._answer(requests[position], one, catalogue, _plain(hits, place))
+                answers[position] = self._answer(requests[position], one, catalogue, plain(hits, place))
         return [answers[position] for position in range(len(requests))]
 
     def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
@@ -284,10 +297,3 @@ class Recommender:
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )
-
-
-def _plain(hits: Hits, place: int) -> Shaped:
-    rows, scores = hits.rows[place], hits.scores[place]
-    if rows[-1] < 0:  # fewer were eligible
-        rows, scores = rows[rows >= 0], scores[rows >= 0]
-    return Shaped(rows, scores, bool(hits.exact[place]))

@@ -62,7 +62,7 @@ def reindex(
     """
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is no folder to publish to", where=str(root), mend="Give one that holds versions: --out")
-    old = Recommender.load(source)
+    old = Recommender.load(source, users=None)
     try:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)

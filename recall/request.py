@@ -10,6 +10,9 @@ from recall.rules.kinds import AnyRule
 MOST = 1000
 """The largest n that a request may ask for."""
 
+MOST_EXPLAINED = 100
+"""The largest n of a request that asks for explanations: each costs more than it does to find an item."""
+
 LARGEST_POPULARITY = 10.0
 """The largest weight that a request may give to what items score for everyone."""
 
@@ -40,7 +43,7 @@ class Request:
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
             item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
-        explain: say of every item in the answer what its score comes from.
+        explain: say of every item in the answer what its score comes from; for an n of at most 100.
     """
 
     user_id: str | None = None
@@ -68,6 +71,8 @@ def check_request(request: Request) -> None:
     """Raise RequestError when a part of the request cannot be what it says."""
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
         raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
+    if request.explain and request.n > MOST_EXPLAINED:
+        raise RequestError(f"{request.n} items to explain", where="/n", mend=f"Ask for at most {MOST_EXPLAINED} with `explain`")
     _check_popularity(request.popularity)
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")

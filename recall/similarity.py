@@ -14,6 +14,7 @@ from recall.preparation import Preparation
 from recall.request import Request
 from recall.vectors.rows import Float64
 
+_SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
 _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 
 
@@ -39,7 +40,7 @@ class Similarity:
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=prepared.warnings,
+            warnings=prepared.warnings if self._says_something(catalogue, row) else (*prepared.warnings, _SILENT),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
@@ -81,6 +82,9 @@ class Similarity:
         exact = _exact(catalogue.vectors(near), query, length)
         order = np.lexsort((near, -exact))[:n]
         return near[order], exact[order]
+
+    def _says_something(self, catalogue: Catalogue, row: int) -> bool:
+        return bool(_lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
 
     @cached_property
     def _lengths(self) -> Float32:

@@ -1,12 +1,11 @@
 """`python -m service BUNDLE`: the service without the rest of the command line."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from recall.errors import RecallError
-from service.app import serve
 from service.settings import Settings
 
 
@@ -34,6 +33,11 @@ def main(
     waiting: Annotated[int, typer.Option(help="Requests that may wait for a search for a moment.")] = 128,
     standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
     age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
+    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+    logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
+    access: Annotated[float, typer.Option(help="Share of the requests that are logged.")] = 0.0,
+    otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
+    shadow: Annotated[float, typer.Option(help="Share of requests answered once more, exactly, to measure recall.")] = 0.001,
     connections: Annotated[int, typer.Option(help="Connections that one process holds open.")] = 4096,
 ) -> None:
     """Serve recommendations over HTTP."""
@@ -52,12 +56,24 @@ def main(
         waiting=waiting,
         standing=standing,
         age=age,
+        workers=workers,
         connections=connections,
+        shadow=shadow,
+        otel=otel,
+        logs=logs,
+        access=access,
         users=users,
         users_seconds=users_seconds,
     )
     try:
-        serve(settings)
+        if settings.workers > 1:
+            from service.workers import supervise
+
+            supervise(settings)  # without what only serving needs
+        else:
+            from service.app import serve
+
+            serve(settings)
     except RecallError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None

@@ -87,6 +87,7 @@ class Admission:
 
     Attributes:
         inline: whether most searches are short ones.
+        waited: told the seconds that a search has waited, when its turn has come.
         shed: searches that were not begun, by why: "full" and "old" lines, "late" for their deadline, and "gone" clients.
     """
 
@@ -104,6 +105,7 @@ class Admission:
         self._threads = threads
         self._age = age
         self._here, self._elsewhere = _Line(waiting, standing), _Line(waiting, standing)
+        self.waited: Callable[[float], None] = _nobody
         self._begun = 0
         self._spent = 0.0
         self._turning = False
@@ -150,8 +152,7 @@ class Admission:
         line = self._here
         if not line.tickets and self._spent < SLICE:
             line.empty_at = now
-            if caller.deadline is not None and now >= caller.deadline:
-                raise self._late()
+            self._check(caller, now)
             try:
                 return work(asked)
             finally:
@@ -166,8 +167,7 @@ class Admission:
         line = self._elsewhere
         if self._running < self._threads:
             line.empty_at = now
-            if caller.deadline is not None and now >= caller.deadline:
-                raise self._late()
+            self._check(caller, now)
             ticket = _Ticket(work, asked, caller, now)
             self._start(ticket)
         else:
@@ -177,7 +177,7 @@ class Admission:
     def full(self) -> ProblemError:
         """What is said to whoever is turned away; counts it."""
         self.shed["full"] += 1
-        return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+        return _busy()
 
     def close(self) -> None:
         """Wait for the threads to finish what they do, and let them go."""
@@ -248,22 +248,31 @@ class Admission:
             ticket = line.tickets.popleft()
             if ticket.answered.done():  # whoever waited was stopped
                 continue
-            caller = ticket.caller
-            if caller.gone is not None and caller.gone():
-                self.shed["gone"] += 1
-                ticket.answered.set_exception(ProblemError(Kind.GONE, "Nobody waits for the answer."))
-            elif caller.deadline is not None and now >= caller.deadline:
-                ticket.answered.set_exception(self._late())
-            elif now - ticket.since > self._age:
-                self.shed["old"] += 1
-                ticket.answered.set_exception(ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"}))
+            try:
+                self._check(ticket.caller, now)
+                if now - ticket.since > self._age:
+                    self.shed["old"] += 1
+                    raise _busy()
+            except ProblemError as problem:
+                ticket.answered.set_exception(problem)
             else:
+                self.waited(now - ticket.since)
                 return ticket
         return None
 
-    def _late(self) -> ProblemError:
-        self.shed["late"] += 1
-        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
+    def _check(self, caller: Caller, now: float) -> None:
+        """Raise ProblemError when nobody has use for an answer."""
+        if caller.deadline is not None and now >= caller.deadline:
+            self.shed["late"] += 1
+            raise ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
+        if caller.gone is not None and caller.gone():
+            self.shed["gone"] += 1
+            raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
 
 
-BUSY = "Send fewer requests at once, and this one again later."
+def _busy() -> ProblemError:
+    return ProblemError(Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"})
+
+
+def _nobody(_seconds: float) -> None:
+    """Hears nothing."""

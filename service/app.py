@@ -1,92 +1,95 @@
 """The application, and the process that serves it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
-from recall.errors import BundleError
 from service.context import RequestContext, State
 from service.direct import Direct
 from service.live import Live
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
+from service.records import logging_of
 from service.routes import BODIES, POSTS, add_routes
-from service.security.binding import check_binding
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
 from service.security.limits import RateLimits
 from service.server import GuardedHttp, Server
 from service.settings import Settings
+from service.starting import Place, prepare
+from service.tracing import Tracing, open_tracing
 
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["stderr"], "level": "INFO", "propagate": False} for name in ("service", "uvicorn")},
-}
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 
-def create_app(settings: Settings, keys: KeyRing = NO_KEYS) -> FastAPI:
+def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
     """The application; it opens nothing until it is started.
 
     Args:
         settings: what it is told.
         keys: those that open it; with none it is open.
+        traces: makes a span of each request.
     """
-    return _application(settings, Live(settings), keys)
+    return _application(settings, Live(settings), keys, traces)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. The port is open, and /health/live answers, while the first bundle still loads.
+    """Serve with one process until SIGTERM or SIGINT; `service.workers` does it with several.
+
+    The port is open, and /health/live answers, while the first bundle still loads.
 
     Raises:
-        BundleError: there is no such folder. One that holds no bundle yet is waited for.
-        ConfigError: the keys cannot be read, or others than this machine could ask without one.
+        BundleError, ConfigError: as `service.starting.prepare`.
     """
-    if not settings.bundle.is_dir():
-        raise BundleError(
-            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
-        )
-    keys = KeyRing.read(settings.keys, os.environ)
-    check_binding(settings.host, bool(keys), settings.insecure)
+    keys = prepare(settings)
     with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
         server_of(settings, keys).run()
 
 
-def server_of(settings: Settings, keys: KeyRing) -> Server:
-    """The server of one process; nothing is opened yet."""
-    live = Live(settings)
+def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> Server:
+    """The server of one process; nothing is opened yet.
+
+    Args:
+        settings: what it is told.
+        keys: those that open it.
+        place: among several that answer on one port; None where there is only this one.
+    """
+    live = Live(settings, place)
     config = uvicorn.Config(
-        _application(settings, live, keys),
+        _application(settings, live, keys, open_tracing() if settings.otel else None, place),
         host=settings.host,
         port=settings.port,
         http=GuardedHttp,
         ws="none",
         lifespan="on",
-        log_config=_LOGGING,
+        log_config=logging_of(settings.logs),
         access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
-    return Server(config, live, settings.drain)
+    return Server(config, live, settings.drain, place.lifeline if place else None)
 
 
-def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
-    limits = RateLimits(keys.keys, settings.rate)
+def _application(
+    settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None", place: Place | None = None
+) -> FastAPI:
+    limits = RateLimits(keys.keys, settings.rate, place.rates if place else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
         try:
+            if place:  # others may answer: this one listens when it can
+                await live.settled()
             yield State(live=live, settings=settings)
         finally:
             for task in tasks:
@@ -94,6 +97,8 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
                 with suppress(asyncio.CancelledError):
                     await task
             live.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)  # sends what is left
 
     app = FastAPI(
         title="FM recall",
@@ -106,10 +111,15 @@ def _application(settings: Settings, live: Live, keys: KeyRing) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
-    app.add_middleware(GuardMiddleware, guard=Guard(keys, limits))
-    app.add_middleware(RequestContext)
+    guard = Guard(keys, limits)
+    app.add_middleware(GuardMiddleware, guard=guard)
+    app.add_middleware(RequestContext, access=settings.access)
+    if traces is not None:
+        app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
     add_routes(app)
+    live.refused = guard.refused
+    live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
     document = describe(app, BODIES)

@@ -1,29 +1,37 @@
 """Publishing a catalogue anew when much of it has changed: in a process of its own, which may die without harm."""
 
 import asyncio
+import fcntl
 import logging
+import os
 import sys
 from pathlib import Path
 
 _REST = 60.0  # seconds from the end of one run to the next: the new version takes a moment to be served
+_ASK_AGAIN = 5.0  # seconds after which a process looks whether another still does it
+_LOCK = ".compactor"
 _COMMAND = "import os; os.nice(10); from recall.cli import main; main()"  # requests come first
 
 log = logging.getLogger("service")
 
 
 class Compactor:
-    """Runs `recall compact` over one root, one run at a time."""
+    """Runs `recall compact` over one root, one run at a time, whichever of the processes that serve the root it is."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._again = 0.0
+        self._lock: int | None = None
 
-    async def start(self) -> None:
-        """Begin, unless a run goes on or has just ended."""
+    async def start(self) -> bool:
+        """Begin, unless a run goes on or has just ended, here or in another process; gives whether one was begun."""
         if self._watching is not None or asyncio.get_running_loop().time() < self._again:
-            return
+            return False
+        if not self._locked():
+            self._again = asyncio.get_running_loop().time() + _ASK_AGAIN
+            return False
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _COMMAND, "compact", str(self._root)),
             stdout=asyncio.subprocess.DEVNULL,
@@ -31,6 +39,7 @@ class Compactor:
         )
         log.info("much of the catalogue has changed: it is published anew")
         self._watching = asyncio.create_task(self._watch(self._process))
+        return True
 
     def close(self) -> None:
         """Stop a run; what was live stays live."""
@@ -38,10 +47,30 @@ class Compactor:
             self._watching.cancel()
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
+        self._unlock()
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         _, said = await process.communicate()
         if process.returncode:
             log.error("the catalogue was not published anew: %s", said.decode(errors="replace").strip())
-        self._again = asyncio.get_running_loop().time() + _REST
+        loop = asyncio.get_running_loop()
+        self._again = loop.time() + _REST
+        loop.call_later(_REST, self._unlock)  # others rest as long, and find by then that nothing is left to do
         self._watching = None
+
+    def _locked(self) -> bool:
+        """Whether this process is the one that may run; the kernel frees the lock of one that dies."""
+        if self._lock is None:
+            try:
+                self._lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    log.error("the catalogue cannot be published anew: %s", error)
+                self._unlock()
+        return self._lock is not None
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

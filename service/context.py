@@ -1,5 +1,6 @@
 """What every answer carries besides its body: the request's id and the time it took."""
 
+import random
 import re
 import secrets
 import time
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import ANYBODY, Caller
 from service.live import Live
+from service.problems import Kind
+from service.records import REQUEST_ID, log_request
 from service.security.headers import secure
 from service.settings import Settings
 
@@ -62,8 +65,10 @@ def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
 class RequestContext:
     """Middleware that gives each request an id and each answer its headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: float = 0.0) -> None:
+        """`access` is the share of requests that are logged."""
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server's other messages pass through."""
@@ -76,9 +81,13 @@ class RequestContext:
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
+        meters, status = state["live"].meters, 0
+        REQUEST_ID.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 timings["total"] = time.perf_counter() - start
                 spent = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
                 headers = message["headers"]
@@ -88,7 +97,18 @@ class RequestContext:
                     MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        meters.in_flight.add(1.0)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except BaseException:
+            status = status or Kind.INTERNAL.status  # as which it will be answered
+            raise
+        finally:
+            meters.in_flight.add(-1.0)
+            spent = time.perf_counter() - start
+            meters.finished(scope, status or Kind.GONE.status, spent, timings)
+            if self._access and random.random() < self._access:  # noqa: S311 - a sample
+                log_request(scope["method"], meters.route_of(scope).path, status or Kind.GONE.status, spent)
 
 
 def _keep_encoded(scope: Scope) -> None:

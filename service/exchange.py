@@ -122,6 +122,9 @@ class Exchange:
     def _exchanged(self, snapshot: Snapshot) -> None:
         """Called when another bundle has begun to be served."""
 
+    def _swapped(self, result: str) -> None:
+        """Called when a bundle was to be served: with "served", "refused", or "fell_back" to one in place of the live one."""
+
     async def _take(self, folder: Path, now: float) -> None:
         if self.snapshot is not None and self.snapshot.folder == folder:
             self.refusal = None
@@ -145,6 +148,7 @@ class Exchange:
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
         self._exchanged(snapshot)
+        self._swapped("fell_back" if instead_of is not None else "served")
         log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
         if previous is not None:
             previous.retire()
@@ -181,6 +185,7 @@ class Exchange:
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
+        self._swapped("refused")
         self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
         return refusal
 

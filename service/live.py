@@ -7,23 +7,31 @@ happen on other threads.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 from recall.answer import Recommendations
 from recall.bundle.manifest import MANIFEST
+from recall.errors import StoreError
 from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.opening import open_live_users
+from recall.stores.live.sqlite import SqliteLiveUsers
 from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
 from service.exchange import Exchange
+from service.metrics.measuring import measure_bundle, measure_overlay
+from service.metrics.meters import Meters
+from service.metrics.shadow import Shadow
 from service.problems import Kind, ProblemError
 from service.settings import Settings
 from service.snapshot import Snapshot
+from service.starting import Place
 
 _WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
@@ -40,16 +48,25 @@ class Live(Exchange):
         admission: whose turn it is to search.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+        """Nothing is opened yet; `place` is that among several workers."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
+        self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
+        self.shadow = Shadow(self.meters, settings.shadow)
+        self.refused: Counter[str] = Counter()
+        if isinstance(users, SqliteLiveUsers):
+            users.hear(self.meters.commits["users"].observe)
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
+        self.admission.waited = self.meters.stages["queue"].observe
+        self._search = self.meters.stages["search"]
         self._changing = 0
         self._trouble = ""
+        self._looked = False
         self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
@@ -65,9 +82,12 @@ class Live(Exchange):
         """
         snapshot = self.serving()
         far = self._asks_far and request.user_id is not None
-        if snapshot.inline and not far and not request.shaped and snapshot.recommender.eligibility.ready_for(request):
+        quick = snapshot.inline and not (far or request.shaped or request.explain)
+        if quick and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
-        return self._told(await self.ask(lambda recommender: recommender.recommend(request), caller))
+        answer, seconds = await self.ask(lambda recommender: _timed(recommender, request), caller)
+        self._search.observe(seconds)
+        return self.noted(request, answer, snapshot)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
         """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
@@ -79,9 +99,13 @@ class Live(Exchange):
         Raises:
             ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
+        return (await self.ask_in_turns([act], caller))[0]
+
+    async def ask_in_turns(self, acts: Iterable[Callable[[Recommender], Answer]], caller: Caller = ANYBODY) -> list[Answer]:
+        """As `ask`, of much that would hold up others: one bundle answers all of it, and others have their turns between."""
         snapshot = self.serving()
         with snapshot.held():
-            return await self.admission.elsewhere(act, snapshot.recommender, caller)
+            return [await self.admission.elsewhere(act, snapshot.recommender, caller) for act in acts]
 
     async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
         """Change items; when this returns, the change is on disk and in every answer that follows.
@@ -128,15 +152,24 @@ class Live(Exchange):
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
+        await self._warn()
         while True:
             await self.look()
-            if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
-                await self._compactor.start()
+            self._looked = True
+            if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
+                self.meters.compactions.add()
+            self.measure()
             await asyncio.sleep(self._settings.poll)
+
+    async def settled(self) -> None:
+        """Wait until the bundles that there are have been looked at, or the process is to stop."""
+        while not (self._looked or self.draining):
+            await asyncio.sleep(0.02)
 
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
         self.admission.close()
+        self.shadow.close()
         self._compactor.close()
         super().close()
 
@@ -159,16 +192,63 @@ class Live(Exchange):
                 if items.moved():
                     await asyncio.to_thread(items.refresh)
                 self._trouble = ""
+                self.meters.in_step()
             except Exception as error:  # answers go on, and say so
                 if str(error) != self._trouble:
                     log.error("live changes cannot be read: %s", error)
                 self._trouble = str(error)
 
-    def _recommend(self, request: Request) -> Recommendations:
-        return self._told(self.serving().recommender.recommend(request))
+    def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
+        """An answer as it goes out, counted, and at times drawn to be compared."""
+        answer = self.told(answer)
+        self.meters.answered(answer)
+        self.shadow.offer(request, answer, snapshot)
+        return answer
 
-    def _told(self, answer: Recommendations) -> Recommendations:
+    async def _warn(self) -> None:
+        """Tell the log what the store of users does not promise."""
+        if self._users is None:
+            return
+        try:
+            caution = await asyncio.to_thread(self._users.caution)
+        except StoreError as error:
+            caution = str(error)
+        if caution:
+            log.warning("users: %s", caution)
+
+    def told(self, answer: Recommendations) -> Recommendations:
+        """An answer with what is degraded beyond the bundle that it comes from."""
         return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+
+    def measure(self) -> None:
+        """Set the gauges."""
+        meters = self.meters
+        meters.follow(self.admission.shed, self.refused)
+        meters.waiting.set(self.admission.waiting)
+        meters.ready.set(self.snapshot is not None and not self.draining)
+        meters.bundle_degraded.set(bool(self.degraded))
+        if self.snapshot is not None:
+            measure_overlay(meters, self.snapshot)
+
+    def _recommend(self, request: Request) -> Recommendations:
+        snapshot = self.serving()
+        answer, seconds = _timed(snapshot.recommender, request)
+        self._search.observe(seconds)
+        return self.noted(request, answer, snapshot)
+
+    def _exchanged(self, snapshot: Snapshot) -> None:
+        self.admission.inline = snapshot.inline and not self._asks_far
+        self.shadow.begin_anew()
+        snapshot.recommender.items.hear(self.meters.commits["items"].observe)
+        measure_bundle(self.meters, snapshot)
+
+    def _swapped(self, result: str) -> None:
+        self.meters.swaps[result].add()
+
+
+def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:
+    start = time.perf_counter()
+    return recommender.recommend(request), time.perf_counter() - start
 
 
 def _threads(settings: Settings) -> int:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Send
 
 from recall.errors import (
@@ -115,10 +116,23 @@ class ProblemDocument(BaseModel):
 
 def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
     """The problem document as JSON."""
+    return orjson.dumps(document(kind, detail, faults, request_id))
+
+
+def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
+    """The problem document as plain values."""
     if len(faults) > MOST_FAULTS:
         detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
-    document = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
-    return orjson.dumps({**document, "errors": faults[:MOST_FAULTS]})
+    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
+    return {**parts, "errors": faults[:MOST_FAULTS]}
+
+
+def as_problem(error: RequestError) -> ProblemError:
+    """The problem that a request which cannot be answered makes."""
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    message = f"{message}. {error.mend}" if error.mend else message
+    where = error.where if error.where.startswith("/") else ""
+    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 
 
 def pointer(path: Sequence[str | int]) -> str:
@@ -173,10 +187,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    message = f"{error.what} ({error.why})" if error.why else error.what
-    message = f"{message}. {error.mend}" if error.mend else message
-    where = error.where if error.where.startswith("/") else ""
-    return _respond(request, ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)]))
+    return _respond(request, as_problem(error))
 
 
 async def _journal_error(request: Request, error: Exception) -> Response:
@@ -207,7 +218,14 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
     detail = "See /docs or /openapi.json for the paths and methods that are answered."
-    return _respond(request, ProblemError(kind, detail, headers=error.headers))
+    headers = {"Allow": ", ".join(_methods(request))} if kind is Kind.METHOD else error.headers
+    return _respond(request, ProblemError(kind, detail, headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path of a request may be asked with; a framework's own answer names the methods of one of its routes."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
@@ -217,7 +235,7 @@ async def _disconnected(_request: Request, _error: Exception) -> Response:
 async def _unforeseen(request: Request, error: Exception) -> Response:
     # This handler answers from outside the middleware that names requests, so it names the request itself.
     request_id = getattr(request.state, "request_id", "")
-    log.error("request %s failed: %s", request_id, type(error).__name__)
+    log.error("the request failed: %s", type(error).__name__)
     return _respond(
         request,
         ProblemError(Kind.INTERNAL, "The log has the cause under this request's id.", headers={"X-Request-ID": request_id}),

@@ -175,8 +175,10 @@ class Server(uvicorn.Server):
     request that is on its way must find the socket open. SIGINT, and a second SIGTERM, skip the first step.
     """
 
-    def __init__(self, config: uvicorn.Config, live: Live, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, live: Live, drain: float, lifeline: int | None = None) -> None:
+        """Nothing is opened yet; when `lifeline` can be read from, this process is to stop as SIGTERM would have it."""
         super().__init__(config)
+        self._lifeline = lifeline
         self._live = live
         self._drain = drain
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -193,4 +195,10 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         """Remember the loop, which signals are handed to."""
         self._loop = asyncio.get_running_loop()
+        if self._lifeline is not None:
+            self._loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
         await super().startup(sockets)
+
+    def _orphaned(self, lifeline: int) -> None:
+        asyncio.get_running_loop().remove_reader(lifeline)
+        self.handle_exit(signal.SIGTERM, None)

@@ -1,6 +1,7 @@
 """What a running service is told: which bundle, where to listen, and how long to wait for slow clients."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +48,14 @@ class Settings(BaseModel):
     """Seconds that a request waits for a search at most, before it is answered 503."""
     connections: int = Field(default=4096, ge=1)
     """Connections that one process holds open; more are answered 503 and closed."""
+    logs: Literal["text", "json"] = "text"
+    """How events are logged."""
+    access: float = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that are logged, by route, status and time."""
+    otel: bool = False
+    """Trace requests with OpenTelemetry; see `service.tracing`."""
+    shadow: float = Field(default=0.001, ge=0, le=1)
+    """Share of the requests that are answered once more, exactly and off the path, to tell how much the index finds."""
     drain: float = Field(default=1.0, ge=0)
     """Seconds between SIGTERM, when /health/ready turns 503, and the end of listening."""
     grace: int = Field(default=10, ge=1)

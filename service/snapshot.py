@@ -64,6 +64,11 @@ class Snapshot:
             self._holders -= 1
             self._close_when_free()
 
+    @property
+    def retired(self) -> bool:
+        """Whether another bundle is served."""
+        return self._retired
+
     def retire(self) -> None:
         """Close the bundle as soon as no request holds it."""
         self._retired = True

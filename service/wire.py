@@ -1,5 +1,6 @@
 """What goes over the wire: requests as clients write them, answers as they read them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from recall.answer import Recommendations, ScoredItem
+from recall.answer import Contribution, Recommendations
 from recall.channels.kinds import Channels
 from recall.request import LARGEST_POPULARITY, Request
 from recall.rules.kinds import MOST_RULES, TaggedRule
@@ -36,6 +37,16 @@ def _as_value(value: object) -> object:
 
 Id = Annotated[str, BeforeValidator(_as_id, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
 Column = Annotated[str, Field(min_length=1, max_length=256)]
+Dial = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=LARGEST_POPULARITY,
+        description="Weight of the part of a score that an item has for everyone, in which its popularity lies: 1 ranks as "
+        "the model does, 0 by what this user and the item have with each other alone.",
+        examples=[0.5],
+    ),
+]
 Value = Annotated[Any, PlainValidator(_as_value, json_schema_input_type=Scalar | list[Scalar])]
 
 
@@ -65,14 +76,7 @@ class Caller(BaseModel):
 class Scoring(Caller):
     """A caller, and what scores are made of besides the model."""
 
-    popularity: float = Field(
-        default=1.0,
-        ge=0,
-        le=LARGEST_POPULARITY,
-        description="Weight of the part of a score that an item has for everyone, in which its popularity lies: 1 ranks as "
-        "the model does, 0 by what this user and the item have with each other alone.",
-        examples=[0.5],
-    )
+    popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
         default={},
         description="Weights of further numbers of items, which are added to their scores; the answer holds surely the best by "
@@ -149,12 +153,33 @@ class RecommendRequest(Ranking):
         },
     )
 
+    explain: bool = Field(
+        default=False, description="Say of every item what its score comes from, field by field; for an `n` of at most 100."
+    )
+
+    def request(self) -> Request:
+        """What is asked of the recommender."""
+        asked = super().request()
+        return replace(asked, explain=True) if self.explain else asked
+
 
 class ItemSource(BaseModel):
     """A channel that holds an item."""
 
     channel: str
     rank: int = Field(description="The item's place in the channel, from 1.")
+
+
+class FieldContribution(BaseModel):
+    """What some fields bring to a score."""
+
+    user_field: str | None = Field(
+        description="A field of the user, or 'boosts'; null for the item's own part, which is the same for everyone."
+    )
+    item_fields: list[str] = Field(
+        description="The item's field, or two for a pair of its own.", examples=[["genre"], ["genre", "price"]]
+    )
+    value: float
 
 
 class Item(BaseModel):
@@ -168,6 +193,11 @@ class Item(BaseModel):
     )
     sources: list[ItemSource] = Field(
         default=[], description="The channels that hold the item; only where the request names channels."
+    )
+    contributions: list[FieldContribution] = Field(
+        default=[],
+        description="What the score comes from, the largest part first; they add up to it, or where channels were merged to "
+        "the model's score. Only where the request says `explain`.",
     )
 
 
@@ -210,25 +240,38 @@ def parse_request(body: object) -> Request:
 
 def render_answer(answer: Recommendations, request_id: str) -> bytes:
     """The JSON form of RecommendResponse, written straight from the recommender's answer."""
-    return orjson.dumps(
-        {
-            # orjson writes dicts several times faster than dataclasses
-            "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
-            if answer.sources is None
-            else [_with_sources(item) for item in answer.items],
-            "user": answer.user,
-            "bundle": answer.bundle,
-            "sequence": answer.sequence,
-            "exact": answer.exact,
-            "unknown": answer.unknown,
-            "warnings": answer.warnings,
-            "degraded": [{"part": one.part, "reason": one.reason} for one in answer.degraded],
-            "user_offset": answer.user_offset,
-            "request_id": request_id,
-        }
-    )
+    document = recommendations_of(answer)
+    document["request_id"] = request_id
+    return orjson.dumps(document)
 
 
-def _with_sources(item: ScoredItem) -> dict[str, object]:
-    sources = [{"channel": source.channel, "rank": source.rank} for source in item.sources or ()]
-    return {"item_id": item.item_id, "score": item.score, "sources": sources}
+def recommendations_of(answer: Recommendations) -> dict[str, object]:
+    """The same without a request's id, as plain values: orjson writes dicts several times faster than dataclasses."""
+    return {
+        "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
+        if answer.sources is None and not answer.contributions
+        else _told(answer),
+        "user": answer.user,
+        "bundle": answer.bundle,
+        "sequence": answer.sequence,
+        "exact": answer.exact,
+        "unknown": answer.unknown,
+        "warnings": answer.warnings,
+        "degraded": [{"part": one.part, "reason": one.reason} for one in answer.degraded],
+        "user_offset": answer.user_offset,
+    }
+
+
+def contributions_of(parts: Sequence[Contribution]) -> list[dict[str, object]]:
+    """What fields bring to a score, as plain values."""
+    return [{"user_field": user, "item_fields": items, "value": value} for user, items, value in parts]
+
+
+def _told(answer: Recommendations) -> list[dict[str, object]]:
+    """Items with their sources and what their scores come from, where they have any."""
+    items: list[dict[str, object]] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
+    for document, sources in zip(items, answer.sources or (), strict=False):
+        document["sources"] = [{"channel": source.channel, "rank": source.rank} for source in sources]
+    for document, parts in zip(items, answer.contributions, strict=False):
+        document["contributions"] = contributions_of(parts)
+    return items

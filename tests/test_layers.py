@@ -143,7 +143,7 @@ LAYERS: dict[str, set[str]] = {
     # HTTP, over what a user of the library may call
     "service": {
         *("recall.answer", "recall.errors", "recall.golden", "recall.recommender", "recall.request", "recall.bundle"),
-        *("recall.live.following", "recall.stores"),
+        *("recall.live.catalogue", "recall.live.following", "recall.stores"),
         *("recall.channels.kinds", "recall.rules.kinds"),
     },
 }

@@ -25,6 +25,7 @@ def test_the_tour_is_marked_to_be_run():
         "python",
         "python",
         "python",
+        "python",
         "bash",
         "bash",
         "python",

@@ -207,7 +207,12 @@ def test_log_loss_gives_probabilities(
     export(tiny_model, tiny_encoder, tiny_dataset, config, tmp_path)
     recommender = Recommender.load(tmp_path)
     assert recommender.bundle.manifest.objective == "logistic"
-    predicted = recommender.predict([(Request("u1"), one) for one in recommender.bundle.item_ids.values])
+    ids = recommender.bundle.item_ids.values.to_list()
+    predicted = recommender.predict([(Request("u1"), one) for one in ids])
+    assert recommender.score(Request("u1"), ids).probabilities == pytest.approx(
+        [one.probability for one in predicted], abs=1e-6
+    )
+    assert recommender.score(Request("u1", popularity=0.5), ids).probabilities is None
     recommender.close()
     for one in predicted:
         assert one.probability == pytest.approx(1 / (1 + np.exp(-one.score)))
@@ -259,3 +264,39 @@ def test_an_approximate_index_says_so(
     recommender.close()
     assert not answer.exact
     assert len(answer.items) == ITEMS
+
+
+def test_of_many_requests_each_is_answered_or_refused_by_itself(recommender: Recommender) -> None:
+    good = [Request("u1"), Request("nobody", n=3), Request("u2", n=3, filter={"category": "c1"}), Request(n=5, explain=True)]
+    far = {"age": 1e30}  # each fits the model's field, and the vector of such a user has no finite numbers
+    bad = [Request(n=0), Request(features={"aeg": 1}), Request(n=3, filter={"x": 1}), Request("u1", features=far, n=3)]
+    answers = recommender.recommend_each([one for pair in zip(bad, good, strict=True) for one in pair])
+    assert answers[1::2] == [recommender.recommend(one) for one in good]
+    for one, request in zip(answers[::2], bad, strict=True):
+        if isinstance(one, Recommendations):
+            assert request.features == far
+            continue
+        with pytest.raises(RequestError) as raised:
+            recommender.recommend(request)
+        assert (one.what, one.where) == (raised.value.what, raised.value.where)
+    assert sum(isinstance(one, RequestError) for one in answers) >= 3
+    with pytest.raises(RequestError, match="n is 0"):
+        recommender.recommend_batch([good[0], bad[0]])
+
+
+def test_a_vector_that_is_not_finite_refuses_its_own_request_alone(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, strange = Request("u1", n=3), Request("u2", n=3)
+    expected = recommender.recommend(good)
+    prepare = type(recommender._preparation)._prepared
+
+    def infinite(self: object, request: Request, *rest: object) -> object:
+        prepared = prepare(self, request, *rest)  # type: ignore[arg-type]
+        return replace(prepared, vector=prepared.vector * np.float32(np.inf)) if request is strange else prepared
+
+    monkeypatch.setattr(type(recommender._preparation), "_prepared", infinite)
+    first, wrong, last = recommender.recommend_each([good, strange, good])
+    assert (first, last) == (expected, expected)
+    assert isinstance(wrong, RequestError)
+    assert "NaN or an infinity" in wrong.what

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, past, point_at, versions
+from recall.bundle.publish import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, number, past, point_at, versions
 from recall.errors import BundleError, PublishError, VersionMovedError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -109,10 +109,14 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
 
 
 def candidates(root: Path) -> list[Path]:
-    """Versions to serve when the live one is not fit to be: those that were live before it, the latest first, then others."""
+    """Versions to serve when the live one is not fit to be: those that were live before it, the latest first, then others.
+
+    One that is newer than the live version is about to become live itself, or somebody has gone back from it.
+    """
     live, lived = live_name(root), _lived(root)
-    rest = [folder.name for folder in reversed(versions(root)) if folder.name not in lived and folder.name != live]
-    return [root / VERSIONS / name for name in (*lived, *rest) if not (root / VERSIONS / name).is_symlink()]
+    rest = [one.name for one in reversed(versions(root)) if one.name not in lived and one.name != live]
+    older = [name for name in rest if not live or number(name) < number(live)]
+    return [root / VERSIONS / name for name in (*lived, *older) if not (root / VERSIONS / name).is_symlink()]
 
 
 def _lived(root: Path) -> list[str]:

@@ -18,6 +18,7 @@ from recall.cli.evaluate import evaluate
 from recall.cli.importing import import_model
 from recall.cli.init import init
 from recall.cli.items import compact, delete_items, upsert_items
+from recall.cli.key import new_key
 from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
@@ -66,6 +67,7 @@ def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
     yield "data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}
     yield "bundle", "Look at what was published.", {"show": show_bundle, "verify": verify_bundle}
     yield "items", "Change the catalogue while it is served.", {"upsert": upsert_items, "delete": delete_items}
+    yield "key", "Keys that open a service.", {"new": new_key}
     yield "config", "What a configuration says.", {"show": show_config, "schema": config_schema, "keys": config_keys}
 
 

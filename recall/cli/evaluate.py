@@ -53,8 +53,8 @@ def evaluate(
         dataset = load_dataset(loaded, data if data is not None else config.parent)
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
-        recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads)))
-        others = [opened.enter_context(closing(Recommender.load(one, threads=threads))) for one in against or ()]
+        recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads, users=None)))
+        others = [opened.enter_context(closing(Recommender.load(one, threads=threads, users=None))) for one in against or ()]
         with screen.stage("ask and judge"):
             split = TEST if part is Part.TEST else VALID
             report = judge(recommender, dataset, loaded, split, ablated=ablate, against=others)

@@ -1,6 +1,7 @@
 """Writing from many threads at once: those that wait share one transaction, and so one fsync."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Commits(Generic[AnyBatch]):
         self._insert = insert
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
+        self.heard: Callable[[float], None] = _nobody
+        """Told the seconds of each transaction that was written, on the thread that wrote it, one at a time."""
 
     def write(self, batch: AnyBatch) -> None:
         """Write a batch; it is on disk when this returns.
@@ -75,9 +78,11 @@ class Commits(Generic[AnyBatch]):
         try:
             with self.file.reports("written"):
                 connection = self.file.writer()
+                began = time.perf_counter()
                 with transaction(connection):
                     for batch in batches:
                         self._insert(connection, batch)
+                self.heard(time.perf_counter() - began)
             for batch in batches:
                 batch.written = True
         except Exception as error:
@@ -87,3 +92,7 @@ class Commits(Generic[AnyBatch]):
         finally:
             for batch in batches:
                 batch.tried = True
+
+
+def _nobody(_seconds: float) -> None:
+    """Hears nothing."""

@@ -32,7 +32,7 @@ def compact(root: Path) -> RebuildReport | None:
     """
     folder = resolve(root)
     with locked(root / _LOCK, 0.0, "another process is compacting"):
-        now = Recommender.load(folder, root=root, pause=None)  # the catalogue at one moment
+        now = Recommender.load(folder, root=root, pause=None, users=None)  # the catalogue at one moment
         try:
             report = _published(now, root)
         finally:

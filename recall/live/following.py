@@ -5,7 +5,7 @@ microseconds, whether there is more, at most once in `pause` seconds.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
@@ -91,7 +91,7 @@ class LiveCatalogue:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
             except JournalError as error:
-                self._catalogue = replace(self._catalogue, trouble=str(error))
+                self._catalogue = replace(self._catalogue, trouble=_said(error))
             finally:
                 self._changing.release()
         return self._catalogue
@@ -100,6 +100,11 @@ class LiveCatalogue:
     def writable(self) -> bool:
         """Whether there is a journal to write to."""
         return self._journal is not None
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """As `Journal.hear`; nobody is told anything where there is no journal."""
+        if self._journal is not None:
+            self._journal.hear(heard)
 
     def moved(self) -> bool:
         """Whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
@@ -114,7 +119,7 @@ class LiveCatalogue:
                 try:
                     self._catch_up(self._journal)
                 except JournalError as error:
-                    self._catalogue = replace(self._catalogue, trouble=str(error))
+                    self._catalogue = replace(self._catalogue, trouble=_said(error))
                     raise
         return self._catalogue
 
@@ -179,6 +184,11 @@ class LiveCatalogue:
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
         rows = self._catalogue.bundle.item_ids.rows(list(last))
         return self._catalogue.overlay.changed(entries[-1].sequence, list(last), rows, given, refused)
+
+
+def _said(error: JournalError) -> str:
+    """What is wrong, without the place: answers say it to whoever asks."""
+    return f"{error.what} ({error.why})" if error.why else error.what
 
 
 def _checked(ids: Iterable[str]) -> Iterable[str]:

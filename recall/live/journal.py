@@ -8,7 +8,7 @@ that want to write at once share one transaction, and so one fsync.
 
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -86,6 +86,10 @@ class Journal:
         self.path = path
         self._commits = Commits(DurableFile(path, _KIND, wait), _insert)
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, wait)
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        self._commits.heard = heard
 
     def append(self, changes: Sequence[Change], key: str | None = None, after: int = 0) -> int:
         """Write a batch; it is on disk when this returns.

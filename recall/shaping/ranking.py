@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from recall.features.sparse import Float32, Int64
-from recall.index.ranking import rounding
+from recall.index.ranking import rank, rounding
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.contract import Scores
@@ -47,12 +47,17 @@ class Ranking:
 
     def scores(self, rows: Int64) -> Scores:
         """Scores of rows that the catalogue holds, repeats allowed: floats [m]."""
+        catalogue, size = self.catalogue, self.catalogue.index.size
+        if self.gains is not None:
+            products = np.einsum("ij,j->i", catalogue.vectors(rows), self.vector)
+            return np.asarray(products + self.gains.of(rows))
         wanted, back = np.unique(rows, return_inverse=True)
-        if not len(wanted):
-            return np.empty(0, dtype=np.float32)
-        ranked, scores = self.first(len(wanted), _NONE, self.catalogue.scope(wanted))
-        ordered: Scores = scores[np.argsort(ranked)]
-        return ordered[back]
+        published = int(np.searchsorted(wanted, size))
+        parts = [
+            self._products(catalogue.bundle.item_vectors, wanted[:published]),
+            self._products(catalogue.overlay.vectors, wanted[published:] - size),
+        ]
+        return np.concatenate(parts)[back]
 
     def place(self, row: int, excluded: Int64, scope: Scope | None) -> tuple[int, int]:
         """The place of a row, from 1, among itself and all that a search with these bounds may return; and their number."""
@@ -70,6 +75,11 @@ class Ranking:
         scores = self.scores(near)
         closer = (scores > score) | ((scores == score) & (near < row))
         return 1 + int(np.count_nonzero(ahead)) + int(np.count_nonzero(closer)), 1 + int(np.count_nonzero(others))
+
+    def _products(self, vectors: Float32, rows: Int64) -> Float32:
+        """As every search adds them up, of distinct rows that rise: float32 [m]."""
+        ranked = rank(vectors, self.vector, rows, _NONE, len(rows), exact=True)
+        return ranked.scores[np.argsort(ranked.rows)]
 
     @cached_property
     def _longest(self) -> float:

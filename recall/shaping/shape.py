@@ -10,6 +10,7 @@ from recall.channels.merging import Listed, Merged, Source, merged
 from recall.channels.orders import Order
 from recall.errors import RequestError
 from recall.features.sparse import Float32, Int64
+from recall.index.contract import Hits
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
@@ -67,6 +68,12 @@ def shape(
     sources = None if last is None else last.sources(last.places(found.rows))
     warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
     return Shaped(found.rows, found.scores, pool.exact, sources, warnings)
+
+
+def plain(hits: Hits, place: int) -> Shaped:
+    """One of the lists that a search has found, as it is."""
+    found = hits.rows[place] >= 0
+    return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
 
 
 def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -86,12 +86,18 @@ class KnownUsers:
 
     @classmethod
     def of(
-        cls, stored: Path, live: LiveUsers | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+        cls,
+        stored: Path,
+        live: LiveUsers | Literal["own"] | None,
+        root: Path | None,
+        encoder: FeatureEncoder,
+        data_hash: str,
     ) -> "KnownUsers":
-        """The users of a bundle's file, and what changes: in `live`, or else in the own file of a root, if there is one."""
-        owned = live is None and root is not None
-        changing = live if live is not None else None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-        return cls(SqliteUsers(stored), changing, encoder, data_hash, owned=owned)
+        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        if live == "own":
+            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+            return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
+        return cls(SqliteUsers(stored), live, encoder, data_hash)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -220,10 +226,12 @@ class KnownUsers:
             self.fits(user.features)
         except RequestError as error:
             raise RequestError(error.what, where=where + error.where, why=error.why, mend=error.mend) from None
-        plain: dict[str, object] = orjson.loads(
-            orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
-        )
-        return plain
+        try:
+            plain = orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        except TypeError as error:
+            raise RequestError("a value has no form in JSON", where=f"{where}/features", why=str(error)) from None
+        read: dict[str, object] = orjson.loads(plain)
+        return read
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
         """Without columns that this bundle's model does not read: they were given to another."""

@@ -81,7 +81,7 @@ class Interactions(BaseModel):
 class Taken(BaseModel):
     """The interactions are stored, and in the history and the seen items of their users from the next request on."""
 
-    sequence: int = Field(description="Number of the last one among all changes of users.")
+    change: int = Field(description="Number of the last one among all changes of users, counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
     unknown: list[str] = Field(description="Items that the catalogue lacks; they are kept, and count once it has them.")
     bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
@@ -100,7 +100,7 @@ async def post_interactions(request: Request) -> Taken:
         rows = recommender.items.current().rows(items)
         unknown = [item_id for item_id, row in zip(items, rows.tolist(), strict=True) if row < 0]
         version, request_id = recommender.bundle.manifest.version, request_id_of(request)
-        return Taken(**receipt._asdict(), unknown=unknown, bundle=version, request_id=request_id)
+        return Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
 
     return await live_of(request).change_users(take)
 

@@ -72,7 +72,7 @@ class UsersUpsert(BaseModel):
 class UsersChanged(BaseModel):
     """The change is stored, and in every answer that follows."""
 
-    sequence: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
+    change: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
@@ -116,7 +116,7 @@ async def put_user(request: Request) -> UsersChanged:
     asked = await read_body(request, UserPut)
     given = User(user_id, asked.features, asked.history, asked.seen)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
-    return UsersChanged(**receipt._asdict(), request_id=request_id_of(request))
+    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
 
 
 async def upsert_users(request: Request) -> UsersChanged:
@@ -125,14 +125,14 @@ async def upsert_users(request: Request) -> UsersChanged:
     asked = await read_body(request, UsersUpsert)
     given = [User(one.user_id, one.features, one.history, one.seen) for one in asked.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
-    return UsersChanged(**receipt._asdict(), request_id=request_id_of(request))
+    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
 
 
 async def delete_user(request: Request) -> UsersChanged:
     """Forget a user, also one of the bundle; one that is not known stays so."""
     user_id, key = id_in(request, "user_id"), key_of(request)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
-    return UsersChanged(**receipt._asdict(), request_id=request_id_of(request))
+    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
 
 
 def add_user_routes(app: FastAPI) -> None:

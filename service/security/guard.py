@@ -108,8 +108,8 @@ def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None
                 timeout = value if timeout is None else b""
             elif name == _KEY:
                 secrets.append(value)
-            else:  # another scheme than Bearer is a key that nobody has
-                secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else value)
+            else:  # what another scheme says is no key
+                secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
     return secrets, timeout
 
 

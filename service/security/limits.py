@@ -9,7 +9,6 @@ wrong.
 import math
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 
@@ -62,9 +61,8 @@ class RateLimits:
 
 
 def shared_file(keys: Sequence[Key]) -> int:
-    """Descriptor of a file of full buckets for `keys`, without a name, to be handed to other processes."""
-    descriptor, name = tempfile.mkstemp(prefix="recall-rates-")
-    os.unlink(name)
+    """Descriptor of a file in memory of full buckets for `keys`, to be handed to other processes."""
+    descriptor = os.memfd_create("recall-rates")
     os.ftruncate(descriptor, _BYTES * (len(keys) + 1))
     return descriptor
 

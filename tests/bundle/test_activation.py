@@ -112,6 +112,11 @@ def test_a_broken_current_is_mended_by_naming_a_version(tmp_path: Path, five: li
         assert live(tmp_path) == five[4]
 
 
+def test_what_is_newer_than_the_live_version_is_not_served_in_its_place(tmp_path: Path, five: list[str]) -> None:
+    (tmp_path / "CURRENT").write_text(five[2])
+    assert [folder.name for folder in activation.candidates(tmp_path)] == [five[1], five[0]]
+
+
 def test_nobody_activates_while_somebody_publishes(tmp_path: Path, five: list[str]) -> None:
     with publish.locked(tmp_path / publish.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
         activation.activate(tmp_path, five[0], wait=0.05)

@@ -268,6 +268,17 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
     (degraded,) = troubled.degraded
     assert degraded.part == "items"
     assert degraded.reason.startswith("later changes of items are not known: ")
+    assert str(root) not in degraded.reason  # whoever asks is told what is wrong, not where it lies
+    for other in (
+        live.explain(EVERYTHING, "i1"),
+        live.why_not(EVERYTHING, "i1"),
+        live.score(EVERYTHING, ["i1"]),
+        live.user_vector(EVERYTHING),
+        live.similar("i1"),
+        live.item("i1"),
+        live.list_items(),
+    ):
+        assert (other.degraded, other.bundle, other.sequence) == (troubled.degraded, troubled.bundle, troubled.sequence)
     with pytest.raises(JournalError, match="damaged"):
         live.items.delete(["fresh"])
     with pytest.raises(JournalError, match="damaged"):

@@ -1,15 +1,18 @@
 """The real server as a subprocess, and a client that sends bytes exactly as they are given."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ def receive(connection: socket.socket) -> Answer:
     first, *lines = data.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = b""
-    while len(body) < int(headers["content-length"]):
-        body += _more(connection, int(headers["content-length"]) - len(body))
+    length = int(headers.get("content-length", 0))  # an answer 304 has none
+    while len(body) < length:
+        body += _more(connection, length - len(body))
     return Answer(int(first.split()[1]), headers, body)
 
 
@@ -97,12 +101,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
+def serving(bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
     """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
     port = free_port()
     command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2], env={**os.environ, **environment}
+        )
     server = Server(port, process, log)
     try:
         server.wait("/health/live")

@@ -1,5 +1,6 @@
 """Users in Redis: the service answers whatever becomes of it, says what it had to do without, and recovers by itself."""
 
+import select
 import subprocess
 import sys
 import threading
@@ -71,7 +72,7 @@ def test_one_bundle_by_itself_may_have_users_in_redis(own_shop: Shop, redis: Red
 
 @pytest.mark.parametrize("fault", ["refuse", "reset", "hang", "slow"])
 def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, tmp_path: Path, fault: str) -> None:
-    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.1") as server:
+    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()
         recovered(server)
         plain = server.post({"user_id": "4", "n": 20}).json["items"]
@@ -103,20 +104,20 @@ def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, 
 
 
 def test_others_are_not_held_up_by_those_who_wait_for_redis(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
-    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "3") as server:
+    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "20") as server:
         server.wait()
-        recovered(server, 20)
+        recovered(server)
         proxy.mode = "hang"
         waiting = [server.connect() for _ in range(3)]
         for connection in waiting:
             connection.sendall(request("POST", "/v1/recommend", orjson.dumps({"user_id": "3"}), **JSON))
-        start = time.monotonic()
         for _ in range(10):
             assert server.ask("GET", "/health/ready").status == 200
             assert server.post({"n": 5}).status == 200
-        assert time.monotonic() - start < 2.5  # less than one of those waits
+        assert select.select(waiting, [], [], 0)[0] == []
+        proxy.mode = "pass"
         for connection in waiting:
-            assert [one["part"] for one in receive(connection).json["degraded"]] == ["users"]
+            assert receive(connection).status == 200
             connection.close()
 
 
@@ -124,13 +125,14 @@ def test_a_service_may_start_before_its_redis(shop: Shop, proxy: Proxy, tmp_path
     proxy.mode = "refuse"
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, *PATIENT) as server:
         server.wait()
+        assert "the store of users does not answer" in server.log.read_text()
         assert degraded(server) == ["users"]
         proxy.mode = "pass"
         recovered(server)
 
 
 def test_while_redis_flaps_every_request_is_answered(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
-    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.1") as server:
+    with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()
         stop = threading.Event()
 

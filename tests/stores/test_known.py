@@ -107,6 +107,7 @@ def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypa
         (User("u", {"gender": {"a": 1}}), "/users/1/features/gender"),
         (User("u", {"user_id": "v"}), "/users/1/features/user_id"),
         (User("u", {"device": "web"}), "/users/1/features/device"),
+        (User("u", {"age": 2**70}), "/users/1/features"),
         (User(7, {}), "/users/1/user_id"),  # type: ignore[arg-type]
         (User("\ud800", {}), "/users/1/user_id"),
         (User("u", {}, "i1"), "/users/1/history"),
@@ -182,6 +183,32 @@ def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: 
     assert [record_of(again, user) for user in ("u1", "new")] == before
     assert "fresh" not in dict(items_of(again, Request("u1", n=100)))
     again.close()
+
+
+def test_what_has_changed_is_left_out_where_the_bundle_is_what_counts(root: Path, live: Recommender) -> None:
+    live.users.took([Interaction("u1", "i1"), Interaction("new", "i1")])
+    live.users.delete(["u2"])
+    alone = Recommender.load(root, users=None)
+    assert not alone.users.writable
+    for user_id in ("u1", "new", "u2"):
+        assert alone.users.get(user_id) == alone.users.known([user_id])[user_id].record
+    assert record_of(alone, "u1").history == record_of(live, "u1").history[1:]
+    assert alone.users.get("new") is None
+    assert alone.users.get("u2") is not None
+    alone.close()
+
+
+def test_nothing_that_users_hold_keeps_a_catalogue_from_being_published(root: Path, live: Recommender) -> None:
+    store = SqliteLiveUsers(root / USERS_LIVE)
+    store.write([UserUpsert(f"u{number}", {"age": ["a", "list"]}, None, None) for number in range(12)])
+    store.close()
+    live.items.upsert({"fresh": {"category": "c1"}})
+    assert compact(root) is not None
+    (root / USERS_LIVE).write_bytes(b"no database " * 1000)
+    live.items.upsert({"fresher": {"category": "c1"}})
+    report = compact(root)
+    assert report is not None
+    assert report.overlap > 0
 
 
 def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ class LiveUsers(Protocol):
         """The sequence of the latest change; 0 before the first. Raises StoreError."""
         ...
 
+    def caution(self) -> str:
+        """Why what is acknowledged may be lost after all, in a sentence; empty where it may not. Raises StoreError."""
+        ...
+
     def close(self) -> None:
         """Free connections."""
         ...

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from hashlib import sha1
 from typing import Any
 
-from redis import ConnectionPool, Redis, exceptions
+from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -77,8 +77,8 @@ class RedisLiveUsers:
         Args:
             url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
                 `unix://PATH` for a socket.
-            read_seconds: budget of a read, which connecting is part of.
-            write_seconds: longest wait for each of the two answers that a write needs.
+            read_seconds: budget of a read until its answer begins, which connecting is part of.
+            write_seconds: the same for each of the two commands of a write.
             prefix: what all keys begin with.
             breaker: one of its own when left out.
 
@@ -88,7 +88,7 @@ class RedisLiveUsers:
         self.breaker = breaker if breaker is not None else Breaker()
         self._prefix = prefix.encode()
         self._read_seconds, self._write_seconds = read_seconds, write_seconds
-        self._reader, self._writer = _client(url, read_seconds), _client(url, write_seconds)
+        self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
         """As `LiveUsers.get` promises."""
@@ -119,10 +119,16 @@ class RedisLiveUsers:
         """As `LiveUsers.sequence` promises."""
         return int(self._read("GET", self._prefix + b"sequence") or 0)
 
+    def caution(self) -> str:
+        """As `LiveUsers.caution` promises."""
+        if b"aof_enabled:1" in self._read("INFO", "persistence"):
+            return ""  # what `appendfsync` says cannot be asked for everywhere
+        return "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
+
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._reader.close()
-        self._writer.close()
+        self._reader.disconnect()
+        self._writer.disconnect()
 
     def _try_to_write(self, batch: tuple[UserChange, ...], key: str | None, digest: bytes) -> int | None:
         """The sequence of the last change, or None when somebody else changed one of the users meanwhile."""
@@ -130,7 +136,7 @@ class RedisLiveUsers:
         named = [self._user(user_id) for user_id in ids]
         remembered = self._prefix + b"batch:" + (key or "").encode()
         with self._calling("written", self._write_seconds):
-            before, *raws = _ask(self._writer, "MGET", remembered, *named)
+            before, *raws = _ask(self._writer, self._write_seconds, "MGET", remembered, *named)
         if key is not None and before is not None:
             if before[: len(digest)] != digest:
                 raise other_changes()
@@ -145,12 +151,12 @@ class RedisLiveUsers:
         keys = (self._prefix + b"sequence", self._prefix + b"users", remembered, *named)
         told = (len(batch), b"" if key is None else digest, _REMEMBERED)
         with self._calling("written", self._write_seconds):
-            last = int(_ask(self._writer, "EVAL", _WRITE, len(keys), *keys, *told, *rows))
+            last = int(_ask(self._writer, self._write_seconds, "EVAL", _WRITE, len(keys), *keys, *told, *rows))
         return None if last < 0 else last
 
     def _read(self, *command: bytes | str | int) -> Any:
         with self._calling("read", self._read_seconds):
-            return _ask(self._reader, *command)
+            return _ask(self._reader, self._read_seconds, *command)
 
     @contextmanager
     def _calling(self, what: str, seconds: float) -> Iterator[None]:
@@ -180,11 +186,11 @@ class RedisLiveUsers:
         return self._prefix + b"user:" + user_id.encode()
 
 
-def _client(url: str, seconds: float) -> Redis:
+def _pool(url: str, seconds: float) -> ConnectionPool:
     if not url.startswith(SCHEMES):
         raise ConfigError("this is no address of a Redis", where="users", mend=f"Begin it with one of {', '.join(SCHEMES)}")
     try:
-        pool = ConnectionPool.from_url(
+        return ConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
             socket_timeout=seconds,
@@ -195,8 +201,21 @@ def _client(url: str, seconds: float) -> Redis:
         )
     except ValueError as error:
         raise ConfigError("this is no address of a Redis", where="users", why=str(error)) from None
-    return Redis(connection_pool=pool)
 
 
-def _ask(client: Redis, *command: bytes | str | int) -> Any:
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
+def _ask(pool: ConnectionPool, seconds: float, *command: bytes | str | int) -> Any:
+    """The answer to a command; connecting and waiting for it to begin have one budget in seconds."""
+    until = time.monotonic() + seconds
+    connection: Any = pool.get_connection()
+    try:
+        connection.send_command(*command)
+        if not connection.can_read(timeout=max(until - time.monotonic(), 0.0)):
+            raise exceptions.TimeoutError(f"no answer came within {seconds:g} s")
+        return connection.read_response()
+    except exceptions.ResponseError:  # an answer like others
+        raise
+    except BaseException:
+        connection.disconnect()  # or the answer would be taken for that to the next command
+        raise
+    finally:
+        pool.release(connection)

@@ -7,7 +7,7 @@ number meanwhile. A read asks the file, so it sees all that any process has ackn
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -41,6 +41,9 @@ _KIND = FileKind(
     full=StoreFullError,
 )
 _READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
+_TURN = 32  # users that are read before others may: a request for one does not wait for a thousand
+
+_Row = tuple[bytes, int]
 
 
 @dataclass(eq=False)
@@ -72,14 +75,21 @@ class SqliteLiveUsers:
         self._commits = Commits(DurableFile(path, _KIND, wait), self._insert)
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
 
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        self._commits.heard = heard
+
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
         """As `LiveUsers.get` promises."""
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            if connection is None:
-                return {}
-            read = ((user_id, self._user(connection, user_id)) for user_id in user_ids)
-            return {user_id: user for user_id, user in read if user is not None}
+        read: list[tuple[str, list[_Row]]] = []
+        for start in range(0, len(user_ids), _TURN):
+            with self._reading, self._reader.reports("read"):
+                connection = self._reader.reader()
+                if connection is None:
+                    return {}
+                read += [(user_id, _rows(connection, user_id)) for user_id in user_ids[start : start + _TURN]]
+        users = ((user_id, self._user(user_id, rows)) for user_id, rows in read)
+        return {user_id: user for user_id, user in users if user is not None}
 
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
         """As `LiveUsers.write` promises; what was acknowledged is on the disk."""
@@ -100,6 +110,10 @@ class SqliteLiveUsers:
             connection = self._reader.reader()
             return 0 if connection is None else _sequence(connection)
 
+    def caution(self) -> str:
+        """As `LiveUsers.caution` promises."""
+        return ""
+
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._commits.close()
@@ -113,7 +127,7 @@ class SqliteLiveUsers:
                 batch.last = known
                 return
             named = dict.fromkeys(change.user_id for change in batch.changes)
-            users = {user_id: self._user(connection, user_id) for user_id in named}
+            users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in named}
             after = changed(users, batch.changes, time.time())
         except RecallError as error:
             batch.error = error  # which is this batch's own: those beside it are written
@@ -129,15 +143,18 @@ class SqliteLiveUsers:
         if batch.key is not None:
             remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
 
-    def _user(self, connection: sqlite3.Connection, user_id: str) -> LiveUser | None:
-        # all rows are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
-        rows = connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
+    def _user(self, user_id: str, rows: list[_Row]) -> LiveUser | None:
         if not rows:
             return None
         record, checksum = rows[0]
         if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
             raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), mend=_MEND)
         return LiveUser.from_json(record)
+
+
+def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
+    # all are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+    return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
 
 
 def _sequence(connection: sqlite3.Connection) -> int:

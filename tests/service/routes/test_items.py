@@ -115,13 +115,20 @@ def test_what_is_wrong_is_named_and_nothing_changes(server: Server, shop: Shop, 
         ("DELETE", "/v1/items/a/b", 404),
         ("DELETE", "/v1/items/%FF", 422),
         ("DELETE", "/v1/items/" + "x" * 1025, 422),
-        ("GET", "/v1/items/a", 405),
-        ("DELETE", "/v1/items", 404),
+        ("POST", "/v1/items/a", 405),
+        ("DELETE", "/v1/items", 405),
     ],
 )
 def test_paths_that_name_no_item(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
     assert server.ask(method, path).status == status
     assert not (shop.root / "journal.sqlite").exists()
+
+
+def test_a_path_that_does_not_answer_a_method_names_those_that_it_does(server: Server) -> None:
+    for path, methods in (("/v1/items/a", "DELETE, GET"), ("/v1/items/a/similar", "GET, POST"), ("/v1/recommend", "POST")):
+        answer = server.ask("PATCH", path)
+        assert answer.status == 405
+        assert answer.headers["allow"] == methods
 
 
 def test_one_bundle_by_itself_cannot_be_changed(own_shop: Shop, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Users who change over HTTP: stored, and so in the next request of any process, over every version."""
 
+import resource
 import signal
+import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,14 +18,22 @@ from recall.stores.live.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, Shop
 from tests.service.serving import Answer, Server, request, serving
 from tests.service.test_live import served_within
+from tests.service.test_workers import both_ready
 
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture
-def changing(own_shop: Shop, tmp_path: Path):
-    own_shop.publish(seed=1)
-    with serving(own_shop.root, tmp_path / "log") as server:
+@pytest.fixture(scope="module")
+def changed_shop(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop whose users change: each test has users of its own."""
+    own = shop.in_(tmp_path_factory.mktemp("changing") / "bundles")
+    own.publish(seed=1)
+    return own
+
+
+@pytest.fixture(scope="module")
+def changing(changed_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(changed_shop.root, tmp_path_factory.mktemp("log") / "log") as server:
         server.wait()
         yield server
 
@@ -48,14 +59,14 @@ def ranked(server: Server, user_id: str) -> list[tuple[str, float]]:
     return [(item["item_id"], item["score"]) for item in answer["items"]]
 
 
-def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request(changing: Server, own_shop: Shop) -> None:
+def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request(changing: Server, changed_shop: Shop) -> None:
     before = user(changing, "3")
     first, second = [item for item, _ in ranked(changing, "3")[:2]]
     answer = took(changing, ("3", first), (3, second))
     assert answer.status == 200
-    bundle = own_shop.root.joinpath("CURRENT").read_text().strip()
+    bundle = changed_shop.root.joinpath("CURRENT").read_text().strip()
     assert answer.json == {
-        "sequence": 2,
+        "change": answer.json["change"],
         "known": 1,
         "unknown": [],
         "bundle": bundle,
@@ -67,19 +78,19 @@ def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request
     assert after["features"] == before["features"]
     found = ranked(changing, "3")
     assert not {first, second} & {item for item, _ in found}
-    plain = Recommender.load(own_shop.root / "versions" / bundle)  # without what changes
+    plain = Recommender.load(changed_shop.root / "versions" / bundle)  # without what changes
     asked = Request("3", history=(second, first, *before["history"]), exclude=(first, second), n=1000)
     expected = plain.recommend(asked)
     plain.close()
     assert found == [(item.item_id, item.score) for item in expected.items]
-    assert (own_shop.root / USERS_LIVE).exists()
+    assert (changed_shop.root / USERS_LIVE).exists()
 
 
-def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Server, own_shop: Shop) -> None:
+def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Server) -> None:
     assert changing.post({"user_id": "new"}).json["user"] == "unknown"
     assert changing.ask("GET", "/v1/users/new").status == 404
     answer = send(changing, "POST", "/v1/users:upsert", {"users": [{"user_id": "new", "features": {"age": 33.5}}]})
-    assert answer.json == {"sequence": 1, "known": 0, "request_id": answer.headers["x-request-id"]}
+    assert answer.json == {"change": answer.json["change"], "known": 0, "request_id": answer.headers["x-request-id"]}
     took(changing, ("new", "1"), ("new", "2"))
     given = changing.post({"user_id": "new", "n": 1000}).json
     assert given["user"] == "known"
@@ -89,39 +100,39 @@ def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Serv
 
 
 def test_items_that_the_catalogue_lacks_are_kept_and_named(changing: Server) -> None:
-    answer = took(changing, ("3", "fresh"), ("3", "7"), ("4", "fresh"), ("4", "other"))
+    answer = took(changing, ("10", "fresh"), ("10", "7"), ("11", "fresh"), ("11", "other"))
     assert answer.json["unknown"] == ["fresh", "other"]
-    assert user(changing, "3")["history"][:2] == ["7", "fresh"]
+    assert user(changing, "10")["history"][:2] == ["7", "fresh"]
     send(changing, "POST", "/v1/items:upsert", {"items": [{"item_id": "fresh", "features": {"genre": "noir"}}]})
-    assert "fresh" not in dict(ranked(changing, "3"))
-    assert "fresh" in dict(ranked(changing, "5"))
-    assert took(changing, ("5", "fresh")).json["unknown"] == []
+    assert "fresh" not in dict(ranked(changing, "10"))
+    assert "fresh" in dict(ranked(changing, "12"))
+    assert took(changing, ("12", "fresh")).json["unknown"] == []
 
 
 def test_times_put_interactions_in_order(changing: Server) -> None:
-    took(changing, ("new", "1", 100), ("new", "2", "1970-01-01T00:00:50Z"), ("new", "3", "1970-01-01T01:01:15+01:00"))
-    took(changing, ("new", "4"), ("new", "5", 99.5))
-    assert user(changing, "new")["history"] == ["4", "1", "5", "3", "2"]
+    took(changing, ("timed", "1", 100), ("timed", "2", "1970-01-01T00:00:50Z"), ("timed", "3", "1970-01-01T01:01:15+01:00"))
+    took(changing, ("timed", "4"), ("timed", "5", 99.5))
+    assert user(changing, "timed")["history"] == ["4", "1", "5", "3", "2"]
 
 
 def test_put_is_whole_upsert_is_in_parts_delete_is_for_good(changing: Server) -> None:
-    before = user(changing, "3")
-    assert send(changing, "PUT", "/v1/users/3", {"features": {"age": 20}, "history": ["1"], "seen": [2]}).json["known"] == 1
-    put = user(changing, "3")
+    before = user(changing, "13")
+    assert send(changing, "PUT", "/v1/users/13", {"features": {"age": 20}, "history": ["1"], "seen": [2]}).json["known"] == 1
+    put = user(changing, "13")
     assert (put["features"], put["history"], put["seen"]) == ({"age": 20}, ["1"], ["1", "2"])
-    upsert = {"users": [{"user_id": "3", "features": {"likes": ["noir"], "age": None}}, {"user_id": 4, "history": []}]}
+    upsert = {"users": [{"user_id": "13", "features": {"likes": ["noir"], "age": None}}, {"user_id": 14, "history": []}]}
     assert send(changing, "POST", "/v1/users:upsert", upsert).json["known"] == 2
-    upserted = user(changing, "3")
+    upserted = user(changing, "13")
     assert (upserted["features"], upserted["history"], upserted["seen"]) == ({"likes": ["noir"]}, ["1"], ["1", "2"])
-    assert user(changing, "4")["history"] == []
-    assert user(changing, "4")["seen"]
-    deleted = changing.ask("DELETE", "/v1/users/3")
+    assert user(changing, "14")["history"] == []
+    assert user(changing, "14")["seen"]
+    deleted = changing.ask("DELETE", "/v1/users/13")
     assert (deleted.status, deleted.json["known"]) == (200, 1)
-    assert changing.ask("DELETE", "/v1/users/3").json["known"] == 0
-    assert changing.ask("GET", "/v1/users/3").status == 404
-    assert changing.post({"user_id": "3"}).json["user"] == "unknown"
-    assert send(changing, "PUT", "/v1/users/3", {}).json["known"] == 0
-    assert user(changing, "3")["history"] == []
+    assert changing.ask("DELETE", "/v1/users/13").json["known"] == 0
+    assert changing.ask("GET", "/v1/users/13").status == 404
+    assert changing.post({"user_id": "13"}).json["user"] == "unknown"
+    assert send(changing, "PUT", "/v1/users/13", {}).json["known"] == 0
+    assert user(changing, "13")["history"] == []
     assert before["history"]
 
 
@@ -140,16 +151,17 @@ def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
 
 
 def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) -> None:
-    before = user(changing, "3")["history"]
-    for _ in range(3):
-        assert took(changing, ("3", "1"), idempotency_key="one").json["sequence"] == 1
-    assert user(changing, "3")["history"] == ["1", *before]
-    assert took(changing, ("3", "2"), idempotency_key="one").pointers == ["/key"]
-    assert took(changing, ("3", "2"), idempotency_key="").status == 422
+    before = user(changing, "15")["history"]
+    first = took(changing, ("15", "1"), idempotency_key="one").json["change"]
     for _ in range(2):
-        assert send(changing, "PUT", "/v1/users/3", {}, idempotency_key="two").json["sequence"] == 2
-        assert changing.ask("DELETE", "/v1/users/3", idempotency_key="three").json["sequence"] == 3
-    assert changing.ask("GET", "/v1/users/3").status == 404
+        assert took(changing, ("15", "1"), idempotency_key="one").json["change"] == first
+    assert user(changing, "15")["history"] == ["1", *before]
+    assert took(changing, ("15", "2"), idempotency_key="one").pointers == ["/key"]
+    assert took(changing, ("15", "2"), idempotency_key="").status == 422
+    for _ in range(2):
+        assert send(changing, "PUT", "/v1/users/15", {}, idempotency_key="two").json["change"] == first + 1
+        assert changing.ask("DELETE", "/v1/users/15", idempotency_key="three").json["change"] == first + 2
+    assert changing.ask("GET", "/v1/users/15").status == 404
 
 
 @pytest.mark.parametrize(
@@ -236,6 +248,17 @@ def test_changes_reach_every_process_at_once_and_lie_over_every_version(own_shop
         assert user(again, "3")["history"] == kept
 
 
+def test_whichever_worker_takes_a_change_the_next_request_knows_it(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+        both_ready(server)
+        known: list[str] = []
+        for number in range(40):  # each over a connection of its own, and so to any worker
+            known.insert(0, f"i{number}")
+            assert took(server, ("u", known[0])).json["change"] == number + 1
+            assert user(server, "u")["history"] == known
+
+
 def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     acknowledged: list[str] = []
@@ -267,7 +290,44 @@ def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -
         seen = user(server, "u")["seen"]
         assert set(acknowledged) <= set(seen)
         assert len(seen) <= len(acknowledged) + 3  # the last of each life may be there or not
-        assert took(server, ("u", "0 0"), idempotency_key="0-0").json["sequence"] == 1
+        assert took(server, ("u", "0 0"), idempotency_key="0-0").json["change"] == 1
+
+
+def test_whoever_meets_another_writer_is_told_to_come_back(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        assert took(server, ("u", "1")).status == 200
+        other = sqlite3.connect(own_shop.root / USERS_LIVE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            answer = took(server, ("u", "2"), idempotency_key="again")  # after five seconds
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert user(server, "u")["history"] == ["1"]
+        assert took(server, ("u", "2"), idempotency_key="again").status == 200
+        assert user(server, "u")["history"] == ["2", "1"]
+
+
+def test_a_disk_that_takes_no_more_is_said_and_heals_without_a_restart(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        assert took(server, ("u", "1")).status == 200
+        log = (own_shop.root / USERS_LIVE).with_name(USERS_LIVE + "-wal")
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
+        for _ in range(3):
+            answer = took(server, ("u", "2"), idempotency_key="again")
+            assert answer.status in (500, 507)
+            assert answer.json["detail"]
+            assert user(server, "u")["history"] == ["1"]
+            assert server.post({"user_id": "u"}).json["degraded"] == []
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert took(server, ("u", "2"), idempotency_key="again").status == 200
+        assert user(server, "u")["history"] == ["2", "1"]
 
 
 def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:
@@ -293,9 +353,9 @@ def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: 
 
 
 def test_a_pipelined_request_sees_what_the_one_before_it_posted(changing: Server) -> None:
-    body = orjson.dumps({"interactions": [{"user_id": "3", "item_id": "new item"}]})
+    body = orjson.dumps({"interactions": [{"user_id": "16", "item_id": "new item"}]})
     with changing.connect() as connection:
-        connection.sendall(request("POST", "/v1/interactions", body, **JSON) + request("GET", "/v1/users/3"))
+        connection.sendall(request("POST", "/v1/interactions", body, **JSON) + request("GET", "/v1/users/16"))
         received = b""
         while b"new item" not in received:
             more = connection.recv(65536)

@@ -1,5 +1,6 @@
 """What every store of users that change promises."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -147,6 +148,50 @@ def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> Non
         assert raised.value.where == "/key"
     assert store.sequence() == 3
     assert store.write([took("u", "i1")]) == 4  # without a key they are two
+
+
+def test_a_batch_is_the_same_whatever_bundle_is_served_when_it_is_sent_again(store: LiveUsers) -> None:
+    first, again = UserTook("u", "i1", None, "old data"), UserTook("u", "i1", None, "new data")
+    assert store.write([first], "one") == store.write([again], "one") == 1
+    assert store.get(["u"])["u"].taken == ("i1",)
+
+
+def _drawn(rng: random.Random) -> UserChange:
+    user_id, items = rng.choice("abcd"), tuple(rng.choices("uvwxyz", k=rng.randint(0, 3)))
+    given = {name: rng.choice([None, 1, "x"]) for name in rng.sample(["age", "zip"], rng.randint(0, 2))}
+    return rng.choice(
+        [
+            UserPut(user_id, given, items, items[:1]),
+            UserUpsert(user_id, given, rng.choice([None, items]), rng.choice([None, items])),
+            *[took(user_id, rng.choice("uvwxyz"), float(rng.randint(0, 9)))] * 4,
+            UserDelete(user_id),
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_written_it_holds_what_a_dictionary_would(open_store: Open, seed: int) -> None:
+    rng, stores = random.Random(seed), [open_store(), open_store()]
+    held: dict[str, LiveUser] = {}
+    keys: dict[str, tuple[list[UserChange], int]] = {}
+    written = 0
+    for number in range(40):
+        batch = [_drawn(rng) for _ in range(rng.randint(1, 4))]
+        key = rng.choice([None, f"key {number}", *keys])
+        if key in keys:
+            batch, last = keys[key]
+            assert rng.choice(stores).write(batch, key) == last
+        else:
+            written += len(batch)
+            assert rng.choice(stores).write(batch, key) == written
+            for change in batch:
+                held[change.user_id] = change.after(held.get(change.user_id), 0.0)
+            if key is not None:
+                keys[key] = batch, written
+        store = rng.choice(stores)
+        assert store.get(["a", "b", "c", "d"]) == held
+        assert store.ids() == sorted(user_id for user_id, user in held.items() if user.known)
+        assert store.sequence() == written
 
 
 def test_many_writers_of_one_user_lose_nothing(open_store: Open) -> None:

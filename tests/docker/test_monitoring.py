@@ -1,0 +1,150 @@
+"""Alert rules, dashboard and runbook against the metrics that there are."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from service.metrics.exposition import Exposition
+from service.metrics.meters import Meters
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+RULES = [
+    rule
+    for group in yaml.safe_load((DOCKER / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "recall.json").read_text(encoding="utf-8"))
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+EXPRESSIONS = [
+    *(pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES),
+    *(pytest.param(target["expr"], id=panel["title"]) for panel in PANELS for target in panel["targets"]),
+    *(pytest.param(one["expr"], id=one["name"]) for one in DASHBOARD["annotations"]["list"]),
+]
+GIVEN_BY_PROMETHEUS = {"job", "instance"}
+
+
+@pytest.fixture(scope="module")
+def metrics() -> dict[str, dict[str, set[str]]]:
+    """Labels of every series, by its name, each with the values that are known beforehand."""
+    meters = Meters()
+    meters.name_routes(["/v1/recommend"])
+    meters.finished({"path": "/v1/recommend"}, 200, 0.1, {})
+    meters.samples.set(1.0)
+    meters.created.set(1.0)
+    meters.synced.set(1.0)
+    found: dict[str, dict[str, set[str]]] = {"up": {}}
+    for family in Exposition(meters).collect():
+        for name in _series(family):
+            labels = found.setdefault(name, {})
+            for sample in family.samples:
+                if sample.name == name:
+                    for label, value in sample.labels.items():
+                        labels.setdefault(label, set()).add(value)
+    return found
+
+
+def _series(family: Metric) -> Iterator[str]:
+    if isinstance(family, HistogramMetricFamily):
+        yield from (f"{family.name}_bucket", f"{family.name}_sum", f"{family.name}_count")
+    else:
+        yield f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def parsed(expression: str) -> Any:
+    return promql_parser.parse(expression.replace("$__rate_interval", "5m").replace("$instance", ".*"))
+
+
+def parts(node: Any) -> Iterator[Any]:
+    yield node
+    for name in ("lhs", "rhs", "expr", "param", "args", "vector_selector"):
+        child = getattr(node, name, None)
+        for one in child if isinstance(child, list) else [child]:
+            if one is not None:
+                yield from parts(one)
+
+
+def test_a_name_that_does_not_exist_is_found(metrics: dict[str, dict[str, set[str]]]) -> None:
+    for wrong in ("recall_sheds_total", "recall_shed_total{why='full'}", "recall_shed_total{reason='fulll'}"):
+        with pytest.raises(AssertionError):
+            test_every_name_label_and_value_exists(f"rate({wrong}[5m])", metrics)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_name_label_and_value_exists(expression: str, metrics: dict[str, dict[str, set[str]]]) -> None:
+    read = list(parts(parsed(expression)))
+    selectors = [node for node in read if isinstance(node, promql_parser.VectorSelector)]
+    assert selectors
+    labels = set(GIVEN_BY_PROMETHEUS)
+    for selector in selectors:
+        assert selector.name in metrics, selector.name
+        known = metrics[selector.name]
+        labels |= known.keys()
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in known.keys() | GIVEN_BY_PROMETHEUS, f"{selector.name} has no label {matcher.name}"
+            if matcher.name in known and matcher.name not in ("route", "status", "version", "worker"):
+                for wanted in matcher.value.split("|"):
+                    assert wanted in known[matcher.name], f"{selector.name} has no {matcher.name} {wanted}"
+    for node in read:
+        modifier = getattr(node, "modifier", None)
+        for label in getattr(modifier, "labels", None) or []:
+            assert label in labels, f"nothing here has a label {label}"
+
+
+def test_every_metric_is_watched_or_drawn(metrics: dict[str, dict[str, set[str]]]) -> None:
+    used = {
+        node.name
+        for parameter in EXPRESSIONS
+        for node in parts(parsed(str(parameter.values[0])))
+        if isinstance(node, promql_parser.VectorSelector)
+    }
+    families = {re.sub("_(total|bucket|sum|count)$", "", name) for name in used}
+    own = {re.sub("_(total|bucket|sum|count)$", "", name) for name in metrics if name.startswith("recall_")}
+    assert own - families == {"recall_bundle_users"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("page", "warn")
+    assert rule["annotations"]["summary"].endswith(".")
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+    sections = re.findall("^## (.+)$", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == [rule["alert"] for rule in RULES]
+
+
+def test_panels_do_not_overlap_and_ask_the_source_that_is_provisioned() -> None:
+    sources = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8"))
+    (uid,) = (one["uid"] for one in sources["datasources"])
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert {panel["datasource"]["uid"] for panel in PANELS} == {uid}
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_what_compose_mounts_is_there() -> None:
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
+    assert "./grafana/dashboards" in mounted
+    for path in mounted:
+        assert path == "../bundles" or (DOCKER / path).exists(), path
+    scraped = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    ((target,),) = ([one for job in scraped for static in job["static_configs"] for one in static["targets"]],)
+    assert target.partition(":")[0] in services
+    assert {job["job_name"] for job in scraped} == {"recall"}

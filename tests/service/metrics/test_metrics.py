@@ -1,0 +1,272 @@
+"""What a running service says of itself."""
+
+import ast
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from recall.bundle.publish import resolve
+from recall.recommender import Recommender, Request
+from service.live import Live
+from service.metrics.meters import STAGES, Meters
+from service.metrics.shadow import Shadow
+from service.settings import Settings
+from service.snapshot import Snapshot
+from tests.service.publishing import Shop
+from tests.service.serving import Server, serving
+from tests.service.test_live import damage, served_within
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scraped(server: Server) -> Samples:
+    answer = server.ask("GET", "/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def own_server(own_shop: Shop, tmp_path: Path):
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--shadow", "0") as server:
+        server.wait()
+        yield server
+
+
+def test_requests_users_and_unknown_values_are_counted(own_server: Server) -> None:
+    before = scraped(own_server)
+    for body in ({"user_id": "3"}, {"user_id": "nobody"}, {}, {"context": {"device": "fridge"}}, {"n": 0}):
+        own_server.post(body)
+    own_server.ask("GET", "/nothing")
+    after = scraped(own_server)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    assert grown("recall_http_requests_total", route="/v1/recommend", status="200") == 4
+    assert grown("recall_http_requests_total", route="/v1/recommend", status="422") == 1
+    assert grown("recall_http_requests_total", route="other", status="404") == 1
+    assert grown("recall_http_request_duration_seconds_count", route="/v1/recommend") == 5
+    assert grown("recall_stage_duration_seconds_count", stage="parse") >= 4
+    assert grown("recall_stage_duration_seconds_count", stage="total") >= 5
+    assert grown("recall_stage_duration_seconds_count", stage="search") == 4
+    assert grown("recall_stage_duration_seconds_count", stage="other") == 0
+    assert grown("recall_recommendations_total", user="known") == 1
+    assert grown("recall_recommendations_total", user="anonymous") == 2
+    assert grown("recall_fallback_total") == 1
+    assert grown("recall_unknown_values_total") == 1
+    assert after["recall_http_requests_in_flight", (("worker", "0"),)] == 1  # the scrape itself
+    assert after["process_open_fds", (("worker", "0"),)] > 5
+    assert after["process_cpu_seconds_total", (("worker", "0"),)] > 0
+
+
+def test_every_stage_that_a_path_times_has_a_name() -> None:
+    named = set()
+    for path in (Path(__file__).parents[3] / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("note_time", "answered"):
+                named |= {one.value for one in node.args if isinstance(one, ast.Constant)}
+    assert {"parse", "recommend", "explain"} <= named <= set(STAGES)
+
+
+def test_searches_that_wait_are_timed(shop: Shop) -> None:
+    async def ask() -> Meters:
+        live = Live(Settings(bundle=shop.root))
+        await live.look()
+        assert live.snapshot is not None
+        live.snapshot.search_seconds = 1.0  # so that they take turns on threads
+        await asyncio.gather(*(live.recommend(Request(user_id="3", n=20)) for _ in range(20)))
+        live.close()
+        return live.meters
+
+    meters = asyncio.run(ask())
+    row = meters.rows.all[0]
+    waited, searched = (meters.stages[name] for name in ("queue", "search"))
+    assert sum(row[searched.at + 1 : searched.at + 2 + len(searched.bounds)]) == 20
+    assert 0 < sum(row[waited.at + 1 : waited.at + 2 + len(waited.bounds)]) < 20
+
+
+def test_the_bundle_and_what_lies_over_it_are_told(own_shop: Shop, own_server: Server) -> None:
+    worker = (("worker", "0"),)
+    found = scraped(own_server)
+    version = resolve(own_shop.root).name
+    assert found["recall_bundle_info", (("version", version),)] == 1
+    assert 0 <= found["recall_bundle_age_seconds", worker] < 3600
+    assert found["recall_bundle_items", worker] == 79
+    assert (found["recall_ready", worker], found["recall_bundle_degraded", worker]) == (1, 0)
+    assert found["recall_swap_total", (("result", "served"),)] == 1
+    assert found["recall_overlay_items", worker] == 0
+    body = orjson.dumps({"items": [{"item_id": "fresh", "features": {"genre": "noir"}}, {"item_id": "7"}]})
+    upserted = own_server.ask("POST", "/v1/items:upsert", body, content_type="application/json")
+    assert upserted.status == 200
+    found = scraped(own_server)
+    assert found["recall_overlay_items", worker] == 2
+    assert found["recall_overlay_hidden_items", worker] == 1
+    assert found["recall_overlay_sequence", worker] == upserted.json["sequence"]
+    assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
+    assert found["recall_journal_fsync_seconds_sum", (("journal", "items"),)] > 0
+    assert found["recall_overlay_lag_seconds", worker] < 30
+    took = orjson.dumps({"interactions": [{"user_id": "3", "item_id": "7"}]})
+    assert own_server.ask("POST", "/v1/interactions", took, content_type="application/json").status == 200
+    found = scraped(own_server)
+    assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
+    assert found["recall_journal_fsync_seconds_count", (("journal", "users"),)] == 1
+
+
+def test_a_refused_version_is_counted_and_answers_say_so(own_shop: Shop, own_server: Server) -> None:
+    served = resolve(own_shop.root)
+    (own_shop.root / "CURRENT").write_text("000009-00000000")
+    deadline = time.monotonic() + 20
+    while not own_server.post({}).json["degraded"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found = scraped(own_server)
+    assert found["recall_bundle_degraded", (("worker", "0"),)] == 1
+    assert found["recall_swap_total", (("result", "refused"),)] >= 1
+    assert found["recall_degraded_total", (("part", "bundle"),)] == 1
+    (own_shop.root / "CURRENT").write_text(served.name)
+    while own_server.post({}).json["degraded"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_start_that_falls_back_is_counted(own_shop: Shop, tmp_path: Path) -> None:
+    first = own_shop.publish(seed=0)
+    damage(own_shop.publish(seed=1))
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        served_within(server, first.name)
+        found = scraped(server)
+        assert found["recall_swap_total", (("result", "fell_back"),)] == 1
+        assert found["recall_swap_total", (("result", "refused"),)] >= 1
+
+
+def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--shadow", "0") as server:
+        server.wait()
+        deadline = time.monotonic() + 60
+        while scraped(server)["recall_workers", ()] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(30):  # a connection each, which the kernel gives to either
+            assert server.post({"user_id": "3"}).status == 200
+        asked = ("recall_http_requests_total", (("route", "/v1/recommend"), ("status", "200")))
+        assert {scraped(server)[asked] for _ in range(10)} == {30}
+        found = scraped(server)
+        assert found["recall_bundle_info", (("version", resolve(own_shop.root).name),)] == 2
+        pids = _children(server.process.pid)
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        while True:  # until another has taken its place
+            assert time.monotonic() < deadline
+            now = set(_children(server.process.pid)) - {pids[0]}
+            with suppress(ConnectionError):  # whoever was given to the one that died
+                if len(now) == 2 and scraped(server)["recall_workers", ()] == 2:
+                    break
+            time.sleep(0.05)
+        assert {scraped(server)[asked] for _ in range(10)} == {30}
+        assert server.post({"user_id": "3"}).status == 200
+        assert scraped(server)[asked] == 31
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Coarse:
+    """A real index that is made to find only every second item of the exact list."""
+
+    exact = False
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+    def search(self, queries, n, exclude=None, within=None, *, surely=False):
+        from dataclasses import replace
+
+        import numpy as np
+
+        if surely:
+            return self._inner.search(queries, n, exclude, within, surely=True)
+        hits = self._inner.search(queries, 2 * n, exclude, within)
+        return replace(hits, rows=hits.rows[:, ::2], scores=hits.scores[:, ::2], exact=np.zeros(len(queries), dtype=bool))
+
+
+def test_sampled_requests_are_answered_again_exactly(shop: Shop) -> None:
+    loaded = Recommender.load(resolve(shop.root))
+    coarse = Recommender(loaded.bundle, Coarse(loaded.index), loaded.users)
+    snapshot = Snapshot(coarse, resolve(shop.root), 0.0)
+
+    async def ask(share: float, times: int) -> Meters:
+        meters = Meters()
+        shadow = Shadow(meters, share)
+        for _ in range(times):
+            request = Request(user_id="3", n=10)
+            shadow.offer(request, coarse.recommend(request), snapshot)
+            while shadow._task is not None:
+                await shadow._task
+        shadow.close()
+        return meters
+
+    meters = asyncio.run(ask(1.0, 20))
+    own = meters.rows.all[0]
+    assert own[meters.samples.at] == 20
+    assert own[meters.shares.at] / 20 == pytest.approx(0.5)
+    meters = asyncio.run(ask(0.0, 50))
+    assert meters.rows.all[0][meters.samples.at] == 0
+    meters = asyncio.run(ask(0.2, 400))
+    assert 40 <= meters.rows.all[0][meters.samples.at] <= 130
+    loaded.close()
+
+
+def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop) -> None:
+    loaded = Recommender.load(resolve(shop.root))
+    coarse = Recommender(loaded.bundle, Coarse(loaded.index), loaded.users)
+    snapshot = Snapshot(coarse, resolve(shop.root), 0.0)
+
+    async def ask() -> None:
+        meters = Meters()
+        shadow = Shadow(meters, 1.0)
+        request = Request(user_id="3", n=10)
+        answer = coarse.recommend(request)
+        for _ in range(3):
+            shadow.offer(request, answer, snapshot)
+        snapshot.retire()  # and one that ends after another version is served does not count
+        assert shadow._task is not None
+        await shadow._task
+        row = meters.rows.all[0]
+        assert row[meters.compared["dropped"].at] == 2
+        assert row[meters.compared["compared"].at] == 1
+        assert row[meters.samples.at] == 0
+        shadow.close()
+
+    asyncio.run(ask())
+
+
+def test_an_exact_answer_is_not_compared(shop: Shop) -> None:
+    async def ask() -> None:
+        live = Live(Settings(bundle=shop.root, shadow=1.0))
+        await live.look()
+        answer = await live.recommend(Request(user_id="3", n=10))
+        assert answer.exact
+        assert live.shadow._task is None
+        live.close()
+
+    asyncio.run(ask())

@@ -1,0 +1,98 @@
+"""Buckets of tokens, one for each key, in one process and in several."""
+
+import os
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from service.security.keys import Key, KeyRing
+from service.security.limits import RateLimits, shared_file, whole_seconds
+from service.security.roles import Role
+from tests.service.publishing import Shop
+from tests.service.serving import serving
+
+
+def keys(*rates: float | None) -> tuple[Key, ...]:
+    return KeyRing(Key(bytes([number]) * 32, Role.READ, rate=rate) for number, rate in enumerate(rates)).keys
+
+
+def taken(limits: RateLimits, key: Key | None, times: int) -> int:
+    return sum(limits.take(key) == 0 for _ in range(times))
+
+
+def test_a_bucket_holds_a_second_and_fills_at_its_rate() -> None:
+    (key,) = keys(20.0)
+    limits = RateLimits([key], None)
+    start = time.monotonic()
+    assert taken(limits, key, 20) == 20
+    refilled = 0
+    while time.monotonic() - start < 0.5:
+        refilled += limits.take(key) == 0
+        time.sleep(0.001)
+    passed = time.monotonic() - start
+    assert 1 <= refilled <= 20 * passed + 1
+    assert 0 < max(limits.take(key) for _ in range(3)) <= 1 / 20
+
+
+def test_a_rate_below_one_a_second_allows_one_at_a_time() -> None:
+    (key,) = keys(0.1)
+    limits = RateLimits([key], None)
+    assert taken(limits, key, 3) == 1
+    assert 9 < limits.take(key) <= 10
+
+
+def test_each_key_has_a_bucket_of_its_own_and_some_have_none() -> None:
+    first, second, free = keys(2.0, 3.0, None)
+    limits = RateLimits([first, second, free], None)
+    assert limits.limited
+    assert (taken(limits, first, 10), taken(limits, second, 10)) == (2, 3)
+    assert taken(limits, free, 1000) == 1000
+    assert taken(limits, None, 1000) == 1000
+    assert not RateLimits([free], None).limited
+    shared = RateLimits([first, second, free], 5.0)
+    assert (taken(shared, first, 10), taken(shared, free, 10), taken(shared, None, 10)) == (2, 5, 5)
+
+
+def test_many_tokens_at_once_are_paid_back() -> None:
+    (key,) = keys(10.0)
+    limits = RateLimits([key], None)
+    assert limits.take(key, 30) == 0
+    assert 2 < limits.take(key) <= 2.1
+
+
+def test_processes_share_their_buckets() -> None:
+    (key,) = keys(50.0)
+    descriptor = shared_file([key])
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(taken(RateLimits([key], None, descriptor), key, 50))
+        pids.append(pid)
+    counts = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert 50 <= sum(counts) < 75  # alone each would have taken 50
+    assert taken(RateLimits([key], None, descriptor), key, 50) < 25
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0.001, "1"), (1.0, "1"), (1.2, "2"), (90.0, "90")])
+def test_retry_after_is_whole_seconds(wait: float, said: str) -> None:
+    assert whole_seconds(wait) == said
+
+
+def test_a_server_answers_429_with_retry_after_to_the_key_that_asks_too_fast(shop: Shop, tmp_path: Path) -> None:
+    slow, fast = "a-slow-key-is-slow", "a-fast-key-is-fast"
+    lines = [
+        f"read sha256:{sha256(key.encode()).hexdigest()} {key[:6]} rate={rate}" for key, rate in ((slow, 0.01), (fast, 1e5))
+    ]
+    (tmp_path / "keys").write_text("\n".join(lines))
+    with serving(shop.root, tmp_path / "log", "--keys", str(tmp_path / "keys")) as server:
+        server.wait()
+        answers = [server.post({}, x_api_key=slow) for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 429, 429]
+        assert answers[1].json["type"] == "urn:fm-recall:problem:rate-limited"
+        assert 0 < int(answers[1].headers["retry-after"]) <= 100
+        assert {server.post({}, x_api_key=fast).status for _ in range(20)} == {200}
+        assert {server.ask("GET", "/health/live").status for _ in range(20)} == {200}

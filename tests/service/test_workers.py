@@ -1,0 +1,241 @@
+"""Several processes on one port: they share the work, changes and keys' buckets, and one that dies is missed for a moment."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.service.publishing import Shop
+from tests.service.serving import Server, receive, request, serving
+from tests.service.test_live import served_within
+
+POST = request("POST", "/v1/recommend", b'{"user_id": "3", "n": 1000}', content_type="application/json")
+
+
+@pytest.fixture
+def pair(own_shop: Shop, tmp_path: Path) -> Iterator[Server]:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+        both_ready(server)
+        yield server
+
+
+def both_ready(server: Server, seconds: float = 30) -> list[int]:
+    """Wait until each worker serves; gives their process ids."""
+    server.wait()
+    deadline = time.monotonic() + seconds
+    while server.log.read_text().count("serving bundle") < 2:
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+    return children(server)
+
+
+def children(server: Server) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True)
+    return sorted(int(one) for one in found.stdout.split())
+
+
+Reach = Callable[[Server, int], socket.socket]
+
+
+@pytest.fixture
+def reaching() -> Iterator[Reach]:
+    """Gives a connection that a worker has taken."""
+    with ExitStack() as stack:
+
+        def reaching(server: Server, worker: int) -> socket.socket:
+            while True:
+                connection = stack.enter_context(server.connect())
+                connection.sendall(request("GET", "/health/live"))
+                receive(connection)
+                inodes = {os.readlink(one) for one in Path(f"/proc/{worker}/fd").iterdir() if one.is_symlink()}
+                place = f"0100007F:{connection.getsockname()[1]:04X}"
+                for line in Path("/proc/net/tcp").read_text().splitlines():
+                    words = line.split()
+                    if words[2] == place and f"socket:[{words[9]}]" in inodes:
+                        return connection
+
+        yield reaching
+
+
+def test_both_answer_and_both_see_each_change_within_a_second(pair: Server, own_shop: Shop, reaching: Reach) -> None:
+    connections = [reaching(pair, worker) for worker in children(pair)]
+    assert len(connections) == 2
+    for number, connection in enumerate(connections):
+        body = orjson.dumps({"items": [{"item_id": f"fresh {number}", "features": {"genre": "noir"}}]})
+        connection.sendall(request("POST", "/v1/items:upsert", body, content_type="application/json"))
+        sequence = receive(connection).json["sequence"]
+        acknowledged = time.monotonic()
+        for other in connections:
+            while True:
+                other.sendall(POST)
+                answer = receive(other).json
+                if answer["sequence"] >= sequence:
+                    break
+                assert time.monotonic() < acknowledged + 1
+            assert f"fresh {number}" in {item["item_id"] for item in answer["items"]}
+    newer = own_shop.publish(seed=2)
+    served_within(pair, newer.name)
+    deadline = time.monotonic() + 20
+    for connection in connections:
+        while True:
+            connection.sendall(POST)
+            answer = receive(connection).json
+            if answer["bundle"] == newer.name:
+                break
+            assert time.monotonic() < deadline
+        assert {"fresh 0", "fresh 1"} <= {item["item_id"] for item in answer["items"]}
+
+
+def test_a_killed_worker_is_missed_by_those_it_was_answering_only(pair: Server, reaching: Reach) -> None:
+    victim, survivor = children(pair)
+    idle = reaching(pair, victim)
+    steady = reaching(pair, survivor)
+    failures: list[Exception] = []
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                statuses.append(pair.send(POST).status)
+            except OSError as error:
+                failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    while not (others := set(children(pair)) - {victim, survivor}):
+        assert time.monotonic() < killed + 3, pair.log.read_text()
+        time.sleep(0.02)
+    (replaced,) = others
+    while pair.log.read_text().count("serving bundle") < 3:
+        assert time.monotonic() < killed + 30
+        time.sleep(0.05)
+    fresh = reaching(pair, replaced)
+    fresh.sendall(POST)
+    assert receive(fresh).status == 200
+    stop.set()
+    asking.join()
+    assert len(failures) <= 1  # the one that was on its way
+    assert set(statuses) == {200}
+    steady.sendall(POST)
+    assert receive(steady).status == 200
+    assert idle.recv(1) == b""
+    assert "was killed by signal 9" in pair.log.read_text()
+
+
+def test_a_worker_that_keeps_dying_is_started_ever_more_rarely(pair: Server) -> None:
+    for life in range(3):
+        os.kill(max(children(pair)), signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while pair.log.read_text().count("is started anew") <= life or len(children(pair)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    pauses = [float(one) for one in re.findall(r"worker \d .*anew in ([\d.]+) s", pair.log.read_text())]
+    by_worker = re.findall(r"worker (\d) ", pair.log.read_text())
+    assert len(pauses) == 3
+    assert max(pauses) == 0.1 * 2 ** (max(by_worker.count(one) for one in set(by_worker)) - 1)
+    assert pair.post({}).status == 200
+
+
+def test_sigterm_drains_all_workers_and_leaves_none(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--drain", "1") as server:
+        workers = both_ready(server)
+        connections = [reaching(server, worker) for worker in workers]
+        for connection in connections:
+            connection.sendall(POST[:-4])
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(status=503)
+        time.sleep(0.3)
+        assert {server.ask("GET", "/health/ready").status for _ in range(20)} == {503}
+        time.sleep(1.2)
+        for connection in connections:
+            connection.sendall(POST[-4:])
+            assert receive(connection).status == 200
+        assert server.process.wait(10) == 0
+        assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_sigint_ends_all_at_once(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--drain", "60") as server:
+        both_ready(server)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_workers_end_when_whoever_watches_them_is_gone(pair: Server) -> None:
+    workers = children(pair)
+    pair.process.kill()
+    pair.process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_port_that_somebody_has_is_not_shared_with_him(pair: Server, own_shop: Shop, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", str(own_shop.root), "--workers", "2", "--port", str(pair.port)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    assert ended.returncode == 78
+    assert "in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_two_names_of_this_machine_are_listened_to_on_one_port(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--host", "localhost") as server:
+        server.wait()
+        assert server.post({}).status == 200
+
+
+def test_workers_know_keys_by_their_hashes_and_count_them_together(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+    own_shop.publish(seed=1)
+    key = "a key that is counted"
+    (tmp_path / "keys").write_text(f"read sha256:{sha256(key.encode()).hexdigest()} rate=0.5\n")
+    secret = {"RECALL_ADMIN_KEY": "nobody may read this"}
+    options = ("--workers", "2", "--keys", str(tmp_path / "keys"))
+    with serving(own_shop.root, tmp_path / "log", *options, environment=secret) as server:
+        workers = both_ready(server)
+        connections = [reaching(server, worker) for worker in workers]
+        statuses = []
+        for connection in connections:
+            connection.sendall(request("GET", "/v1/info", x_api_key=key))
+            statuses.append(receive(connection).status)
+        assert statuses == [200, 429]
+        connections[0].sendall(request("DELETE", "/v1/items/nothing", x_api_key=secret["RECALL_ADMIN_KEY"]))
+        assert receive(connections[0]).status == 200
+        for worker in workers:
+            assert b"nobody may read this" not in Path(f"/proc/{worker}/environ").read_bytes()
+
+
+def test_the_port_may_be_chosen_by_the_system(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=1)
+    command = [sys.executable, "-m", "service", str(own_shop.root), "--workers", "2", "--port", "0"]
+    with (tmp_path / "chosen").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 30
+        while not (found := re.search(r"serves on \S+:(\d+)", (tmp_path / "chosen").read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        Server(int(found[1]), process, tmp_path / "chosen").wait()
+    finally:
+        process.terminate()
+        process.wait(20)
