@@ -1,6 +1,6 @@
 """Explains scores of one bundle's items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -33,14 +33,16 @@ class Explainer:
     def explain(self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int, *, values: bool) -> Explanation:
         """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
-        told, rest = self.values(request, prepared, catalogue, row) if values else (None, 0.0)
+        items = self._items(catalogue, rows)
+        gains = gains_by_name(request, catalogue, self._facets, row)
+        told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
             score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
-            contributions=self.contributions(request, prepared, catalogue, rows)[0],
+            contributions=self._by_fields(request, prepared, items, gains),
             user_offset=prepared.offset,
             values=told,
-            rest=rest,
+            rest=rest if told is None else rest + sum(gains.values()),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=prepared.degraded + catalogue.degraded,
@@ -50,43 +52,44 @@ class Explainer:
         self, request: Request, prepared: Prepared, catalogue: Catalogue, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
         """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
-        encoder, tables = self._bundle.encoder, self._bundle.tables
         items = self._items(catalogue, rows)
         return [
-            contributions(
-                tables.explain(prepared.encoded.rows, items.take(np.array([place]))),
-                encoder.user_fields,
-                encoder.item_fields,
-                request.popularity,
-                gains_by_name(request, catalogue, self._facets, row),
+            self._by_fields(
+                request, prepared, items.take(np.array([place])), gains_by_name(request, catalogue, self._facets, row)
             )
             for place, row in enumerate(rows.tolist())
         ]
 
-    def values(
-        self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int
-    ) -> tuple[tuple[ValueContribution, ...], float]:
-        """What values bring to the score of one row, the largest first, and what was left out of that list, boosts too."""
-        encoder, item = self._bundle.encoder, self._items(catalogue, np.array([row]))
-        parts = entry_parts(self._bundle.tables, prepared.encoded.rows, item)
-        of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
-        field_of = encoder.item_fields.of(item.indices).tolist()
-        dial = request.popularity
-        found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
-            (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
-        ]
-        found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
-        for one, other, value in _filled(parts.second):
-            pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
-            found.append((dial * value, None, tuple(of_item[place] for place in pair)))
-        found.sort(key=lambda one: -abs(one[0]))
-        listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
-        beyond = sum(value for value, _, _ in found[MOST_VALUES:])
-        return listed, beyond + sum(gains_by_name(request, catalogue, self._facets, row).values())
+    def _by_fields(
+        self, request: Request, prepared: Prepared, item: SparseRows, gains: Mapping[str, float]
+    ) -> tuple[Contribution, ...]:
+        encoder = self._bundle.encoder
+        parts = self._bundle.tables.explain(prepared.encoded.rows, item)
+        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
 
     def _items(self, catalogue: Catalogue, rows: Int64) -> SparseRows:
         """Items in the item feature space."""
         return self._bundle.encoder.encode_items(catalogue.table(rows))
+
+
+def _by_values(
+    bundle: Bundle, request: Request, prepared: Prepared, item: SparseRows
+) -> tuple[tuple[ValueContribution, ...], float]:
+    """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
+    encoder, dial = bundle.encoder, request.popularity
+    parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
+    of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
+    field_of = encoder.item_fields.of(item.indices).tolist()
+    found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
+        (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
+    ]
+    found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
+    for one, other, value in _filled(parts.second):
+        pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
+        found.append((dial * value, None, tuple(of_item[place] for place in pair)))
+    found.sort(key=lambda one: -abs(one[0]))
+    listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
+    return listed, sum(value for value, _, _ in found[MOST_VALUES:])
 
 
 def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:

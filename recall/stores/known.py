@@ -226,10 +226,12 @@ class KnownUsers:
             self.fits(user.features)
         except RequestError as error:
             raise RequestError(error.what, where=where + error.where, why=error.why, mend=error.mend) from None
-        plain: dict[str, object] = orjson.loads(
-            orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
-        )
-        return plain
+        try:
+            plain = orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        except TypeError as error:
+            raise RequestError("a value has no form in JSON", where=f"{where}/features", why=str(error)) from None
+        read: dict[str, object] = orjson.loads(plain)
+        return read
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
         """Without columns that this bundle's model does not read: they were given to another."""

@@ -53,6 +53,11 @@ def test_boosts_are_in_the_rest(shop: Recommender) -> None:
     assert sum(one.value for one in told.values) + told.rest == pytest.approx(told.score, abs=1e-4)
 
 
+def test_an_answer_without_items_needs_no_explanation(shop: Recommender) -> None:
+    answer = shop.recommend(Request("u1", allow=(), explain=True))
+    assert (answer.items, answer.contributions) == ((), ())
+
+
 def test_every_item_of_an_answer_says_what_its_score_comes_from(shop: Recommender) -> None:
     for asked in (Request("u1", n=7), Request("u1", n=30, boosts={"price": 0.1}, popularity=2.0)):
         plain = shop.recommend(asked)

@@ -25,6 +25,7 @@ OPERATIONS = [
     *(("/v2", "GET"), ("/v2/health/live", "GET"), ("/v2/health/ready", "GET")),
     *(("/v2/models/{name}", "GET"), ("/v2/models/{name}/ready", "GET")),
 ]
+TIMEOUT = "X-Request-Timeout-Ms"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,8 @@ def test_answers_are_as_documented(server: Server, path: str, method: str, mode:
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def answers_are_as_documented(case: schemathesis.Case) -> None:
+        if mode is GenerationMode.POSITIVE and (case.headers or {}).get(TIMEOUT):
+            case.headers[TIMEOUT] = "60000"  # what is late is answered 504, which the checks take for a fault of the server
         # A schema cannot know the columns of a bundle: made-up ones are rightly refused.
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 

@@ -107,6 +107,7 @@ def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypa
         (User("u", {"gender": {"a": 1}}), "/users/1/features/gender"),
         (User("u", {"user_id": "v"}), "/users/1/features/user_id"),
         (User("u", {"device": "web"}), "/users/1/features/device"),
+        (User("u", {"age": 2**70}), "/users/1/features"),
         (User(7, {}), "/users/1/user_id"),  # type: ignore[arg-type]
         (User("\ud800", {}), "/users/1/user_id"),
         (User("u", {}, "i1"), "/users/1/history"),

@@ -1,6 +1,6 @@
 """One user's changes since a bundle was published, and what they make of the bundle's own record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -67,7 +67,7 @@ class LiveUser:
             tuple(dict.fromkeys((*history, *self.taken, *self.seen, *before))),
         )
 
-    def _later_than(self, history: Sequence[str], data: str) -> int:
+    def _later_than(self, history: tuple[str, ...], data: str) -> int:
         """How many of the latest interactions a bundle's history does not hold.
 
         Those that came while other data were served may be among the data of this bundle: where its history begins with what
@@ -79,7 +79,7 @@ class LiveUser:
         first = next(at for at, one in enumerate(self.data) if one != data)
         for start in range(first, len(taken)):
             shared = min(len(taken) - start, len(history))
-            if shared and taken[start : start + shared] == tuple(history[:shared]):
+            if history[:1] == taken[start : start + 1] and history[:shared] == taken[start : start + shared]:
                 return start
         return len(taken)
 

@@ -1,5 +1,6 @@
 """Users who change over HTTP: stored, and so in the next request of any process, over every version."""
 
+import resource
 import signal
 import sqlite3
 import threading
@@ -294,6 +295,25 @@ def test_whoever_meets_another_writer_is_told_to_come_back(own_shop: Shop, tmp_p
             other.close()
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert user(server, "u")["history"] == ["1"]
+        assert took(server, ("u", "2"), idempotency_key="again").status == 200
+        assert user(server, "u")["history"] == ["2", "1"]
+
+
+def test_a_disk_that_takes_no_more_is_said_and_heals_without_a_restart(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        assert took(server, ("u", "1")).status == 200
+        log = (own_shop.root / USERS_LIVE).with_name(USERS_LIVE + "-wal")
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
+        for _ in range(3):
+            answer = took(server, ("u", "2"), idempotency_key="again")
+            assert answer.status in (500, 507)
+            assert answer.json["detail"]
+            assert user(server, "u")["history"] == ["1"]
+            assert server.post({"user_id": "u"}).json["degraded"] == []
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
         assert took(server, ("u", "2"), idempotency_key="again").status == 200
         assert user(server, "u")["history"] == ["2", "1"]
 

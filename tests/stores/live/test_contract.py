@@ -150,6 +150,12 @@ def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> Non
     assert store.write([took("u", "i1")]) == 4  # without a key they are two
 
 
+def test_a_batch_is_the_same_whatever_bundle_is_served_when_it_is_sent_again(store: LiveUsers) -> None:
+    first, again = UserTook("u", "i1", None, "old data"), UserTook("u", "i1", None, "new data")
+    assert store.write([first], "one") == store.write([again], "one") == 1
+    assert store.get(["u"])["u"].taken == ("i1",)
+
+
 def _drawn(rng: random.Random) -> UserChange:
     user_id, items = rng.choice("abcd"), tuple(rng.choices("uvwxyz", k=rng.randint(0, 3)))
     given = {name: rng.choice([None, 1, "x"]) for name in rng.sample(["age", "zip"], rng.randint(0, 2))}
