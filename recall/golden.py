@@ -21,6 +21,7 @@ USERS, HISTORIES = 16, 8
 TOP = 10
 TOLERANCE = 1e-4
 """Largest difference of a score, relative to the largest of its list or to 1: processors add up in other orders."""
+_DIGITS = ".6g"  # of scores that are stored: so few that any other digit is another number, which the checksum sees
 _SLACK = 0.02  # of all items of the lists of an index that is not exact: those at the brink of what it looks at
 
 
@@ -40,7 +41,7 @@ def record(folder: Path) -> Manifest:
                 user_id=request.user_id,
                 history=None if request.history is None else tuple(request.history),
                 items=tuple(item.item_id for item in answer.items),
-                scores=tuple(item.score for item in answer.items),
+                scores=tuple(float(f"{item.score:{_DIGITS}}") for item in answer.items),
             )
             for request, answer in zip(requests, answers, strict=True)
         )

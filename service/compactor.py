@@ -25,13 +25,13 @@ class Compactor:
         self._again = 0.0
         self._lock: int | None = None
 
-    async def start(self) -> None:
-        """Begin, unless a run goes on or has just ended, here or in another process."""
+    async def start(self) -> bool:
+        """Begin, unless a run goes on or has just ended, here or in another process; gives whether one was begun."""
         if self._watching is not None or asyncio.get_running_loop().time() < self._again:
-            return
+            return False
         if not self._locked():
             self._again = asyncio.get_running_loop().time() + _ASK_AGAIN
-            return
+            return False
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _COMMAND, "compact", str(self._root)),
             stdout=asyncio.subprocess.DEVNULL,
@@ -39,6 +39,7 @@ class Compactor:
         )
         log.info("much of the catalogue has changed: it is published anew")
         self._watching = asyncio.create_task(self._watch(self._process))
+        return True
 
     def close(self) -> None:
         """Stop a run; what was live stays live."""

@@ -20,6 +20,7 @@ from recall.live.following import LiveCatalogue, Receipt
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.opening import open_live_users
+from recall.stores.live.sqlite import SqliteLiveUsers
 from service.admission import ANYBODY, Admission, Caller
 from service.compactor import Compactor
 from service.exchange import Exchange
@@ -55,6 +56,8 @@ class Live(Exchange):
         self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
         self.shadow = Shadow(self.meters, settings.shadow)
         self.refused: Counter[str] = Counter()
+        if isinstance(users, SqliteLiveUsers):
+            users.hear(self.meters.commits["users"].observe)
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
@@ -149,8 +152,8 @@ class Live(Exchange):
         while True:
             await self.look()
             self._looked = True
-            if self.snapshot is not None and self.snapshot.recommender.items.overgrown:
-                await self._compactor.start()
+            if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
+                self.meters.compactions.add()
             self.measure()
             await asyncio.sleep(self._settings.poll)
 

@@ -51,18 +51,21 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 
 
 def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
-    """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; then open its index."""
+    """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; open its index, ask its golden requests."""
+    from recall import golden
     from recall.recommender import Recommender
 
     with screen.stage("verify"):
         recommender = Recommender.load(bundle, verify=True)
     try:
         manifest = recommender.bundle.manifest
+        asked = golden.check(recommender)
         files, size = len(manifest.files), sum(entry.bytes for entry in manifest.files.values())
         if as_json:
-            screen.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size})
+            screen.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size, "golden": asked})
         else:
-            typer.echo(f"{manifest.version} is sound: {files} files, {size:,} bytes, {manifest.sizes.items:,} items")
+            counted = f"{files} files, {size:,} bytes, {manifest.sizes.items:,} items, {asked} golden requests"
+            typer.echo(f"{manifest.version} is sound: {counted}")
     finally:
         recommender.close()
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,16 +27,25 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="A file with hashes of keys, as `recall key new` prints them.")] = None,
     insecure: Annotated[bool, typer.Option(help="Listen where others can ask, without any key.")] = False,
     docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
+    logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
+    otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
 ) -> None:
     """Serve recommendations over HTTP until it is told to stop; takes each newly published bundle by itself.
 
     `python -m service --help` names the rest of what can be set.
     """
+    from recall.bundle.activation import candidates
     from recall.bundle.publish import resolve
+    from recall.errors import BundleError
 
-    resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
+    try:
+        resolve(bundle)  # an error in the path is told here, not by a service that waits for a bundle to come
+    except BundleError:
+        if not candidates(bundle):  # else the last good version is served, and says so
+            raise
     options = ["--workers", str(workers), *(["--keys", str(keys)] if keys else [])]
     options += [*(["--insecure"] if insecure else []), *([] if docs else ["--no-docs"])]
+    options += ["--logs", logs, *(["--otel"] if otel else [])]
     command, environment = service_command(bundle, host, port, users, options)
     sys.stdout.flush()
     sys.stderr.flush()

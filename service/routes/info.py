@@ -3,8 +3,9 @@
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
 
-from service.context import live_of
+from service.context import live_of, request_id_of
 from service.openapi import problems
+from service.wire import Degradation
 
 
 class Sizes(BaseModel):
@@ -30,16 +31,21 @@ class Info(BaseModel):
 
     name: str = Field(description="Name that the run was given in its configuration.")
     bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="Grows with every bundle published to one place.")
+    sequence: int = Field(description="Number of the bundle, which grows with every one published to one place.")
     created: str = Field(description="When it was made, in UTC.")
     sizes: Sizes
     index: str = Field(description="How items are searched.", examples=["exact"])
     columns: Columns
+    changes: int = Field(description="The last live change of items that is served; answers call it their `sequence`.")
+    degraded: list[Degradation] = Field(description="What answers have to do without now, and why; empty when all is well.")
+    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 async def info(request: Request) -> Info:
     """The bundle that is served now: its version, age, sizes, index, and the columns that a request may name."""
-    recommender = live_of(request).serving().recommender
+    live = live_of(request)
+    recommender = live.serving().recommender
+    catalogue = recommender.items.current()
     bundle = recommender.bundle
     manifest, encoder = bundle.manifest, bundle.encoder
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
@@ -57,6 +63,9 @@ async def info(request: Request) -> Info:
             filter=list(recommender.eligibility.attributes.names),
             boosts=list(manifest.boosts),
         ),
+        changes=catalogue.sequence,
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*catalogue.degraded, *live.degraded)],
+        request_id=request_id_of(request),
     )
 
 

@@ -24,7 +24,9 @@ def test_verify_passes_a_sound_bundle_and_refuses_a_changed_one(run, published: 
     ended = run("bundle", "verify", published)
     assert ended.code == 0
     assert ended.out.startswith(f"{resolve(published).name} is sound: ")
-    assert run("bundle", "verify", published, "--json").json["sound"] is True
+    verified = run("bundle", "verify", published, "--json").json
+    assert verified["sound"] is True
+    assert verified["golden"] >= 10
     copy = tmp_path / "copy"
     shutil.copytree(published, copy)
     table = resolve(copy) / "tables.safetensors"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from recall.answer import Absence
 from recall.channels.kinds import Channels, ListChannel, ModelChannel
 from recall.errors import RequestError
+from recall.index.contract import Hits
+from recall.live.catalogue import Catalogue, Scope
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.rules.kinds import AnyRule
@@ -137,6 +140,31 @@ def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:
     request = Request("u4", n=1, rules=[Pin({pinned[0]: 1}), Pin({pinned[1]: 1})])
     found = shop.why_not(request, order[0])
     assert [(one.kind, one.where) for one in found.reasons] == [("rules", "/rules")]
+
+
+def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = ranked(shop, Request("u5"))[0][0]
+    row, search = shop.items.current().rows([best])[0], Catalogue.search
+
+    def passing_over(
+        self: Catalogue,
+        queries: np.ndarray,
+        n: int,
+        exclude: Sequence[np.ndarray],
+        within: Sequence[Scope | None],
+        *,
+        surely: bool = False,
+    ) -> Hits:
+        if surely:
+            return search(self, queries, n, exclude, within, surely=True)
+        hits = search(self, queries, n, [np.append(one, row) for one in exclude], within)
+        return Hits(hits.rows, hits.scores, np.zeros(len(queries), dtype=bool))
+
+    monkeypatch.setattr(Catalogue, "search", passing_over)
+    found = shop.why_not(Request("u5", n=5), best)
+    assert (found.listed, found.rank, kinds(found), found.exact) == (None, 1, ["search"], False)
+    assert found.missing is not None
+    assert found.missing <= 0
 
 
 def test_what_is_no_item_or_no_request_is_refused(shop: Recommender) -> None:

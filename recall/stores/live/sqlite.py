@@ -7,7 +7,7 @@ number meanwhile. A read asks the file, so it sees all that any process has ackn
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -74,6 +74,10 @@ class SqliteLiveUsers:
         self.path = path
         self._commits = Commits(DurableFile(path, _KIND, wait), self._insert)
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        self._commits.heard = heard
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
         """As `LiveUsers.get` promises."""

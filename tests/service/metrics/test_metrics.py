@@ -1,7 +1,10 @@
 """What a running service says of itself."""
 
 import asyncio
+import os
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -87,6 +90,11 @@ def test_the_bundle_and_what_lies_over_it_are_told(own_shop: Shop, own_server: S
     assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
     assert found["recall_journal_fsync_seconds_sum", (("journal", "items"),)] > 0
     assert found["recall_overlay_lag_seconds", worker] < 30
+    took = orjson.dumps({"interactions": [{"user_id": "3", "item_id": "7"}]})
+    assert own_server.ask("POST", "/v1/interactions", took, content_type="application/json").status == 200
+    found = scraped(own_server)
+    assert found["recall_journal_fsync_seconds_count", (("journal", "items"),)] == 1
+    assert found["recall_journal_fsync_seconds_count", (("journal", "users"),)] == 1
 
 
 def test_a_refused_version_is_counted_and_answers_say_so(own_shop: Shop, own_server: Server) -> None:
@@ -115,6 +123,39 @@ def test_a_start_that_falls_back_is_counted(own_shop: Shop, tmp_path: Path) -> N
         found = scraped(server)
         assert found["recall_swap_total", (("result", "fell_back"),)] == 1
         assert found["recall_swap_total", (("result", "refused"),)] >= 1
+
+
+def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--shadow", "0") as server:
+        server.wait()
+        deadline = time.monotonic() + 60
+        while scraped(server)["recall_workers", ()] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(30):  # a connection each, which the kernel gives to either
+            assert server.post({"user_id": "3"}).status == 200
+        asked = ("recall_http_requests_total", (("route", "/v1/recommend"), ("status", "200")))
+        assert {scraped(server)[asked] for _ in range(10)} == {30}
+        found = scraped(server)
+        assert found["recall_bundle_info", (("version", resolve(own_shop.root).name),)] == 2
+        pids = _children(server.process.pid)
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        while True:  # until another has taken its place
+            assert time.monotonic() < deadline
+            now = set(_children(server.process.pid)) - {pids[0]}
+            with suppress(ConnectionError):  # whoever was given to the one that died
+                if len(now) == 2 and scraped(server)["recall_workers", ()] == 2:
+                    break
+            time.sleep(0.05)
+        assert {scraped(server)[asked] for _ in range(10)} == {30}
+        assert server.post({"user_id": "3"}).status == 200
+        assert scraped(server)[asked] == 31
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Coarse:

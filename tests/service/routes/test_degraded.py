@@ -18,7 +18,7 @@ ASKED = {
     "/v1/user-vector": {"user_id": "3"},
     "/v1/items/7/similar": {"n": 2},
 }
-READ = ("/v1/users/3/recommendations", "/v1/items", "/v1/items/7", "/v1/items/7/similar")
+READ = ("/v1/info", "/v1/users/3/recommendations", "/v1/items", "/v1/items/7", "/v1/items/7/similar")
 
 
 def answers(server: Server) -> Iterator[tuple[str, Answer]]:

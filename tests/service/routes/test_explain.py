@@ -39,6 +39,9 @@ def test_sources_and_contributions_stand_side_by_side(server: Server) -> None:
     channels = {"lists": [{"kind": "model"}, {"kind": "list", "items": ["7", "8"]}]}
     found = server.post({"n": 5, "channels": channels, "explain": True}).json
     assert all(set(one) == {"item_id", "score", "sources", "contributions"} for one in found["items"])
+    scores = content(post(server, "/v1/score", {"items": [one["item_id"] for one in found["items"]]}))["items"]
+    for one, scored in zip(found["items"], scores, strict=True):  # the model's, for the merged one has no parts
+        assert sum(part["value"] for part in one["contributions"]) == pytest.approx(scored["score"], abs=1e-4)
 
 
 def test_an_explanation_is_the_recommenders(server: Server, recommender: Recommender) -> None:

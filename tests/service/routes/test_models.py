@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import live_name, publish, resolve, staging, versions
+from recall.bundle.publish import LOCK, live_name, locked, publish, resolve, staging, versions
 from recall.recommender import Recommender, Request
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
@@ -117,6 +117,28 @@ def test_names_are_confined_to_the_root(server: Server, name: str, status: int) 
     for answer in (server.ask("GET", f"/v1/models/{name}"), post(server, f"/v1/models/{name}:activate")):
         assert answer.status == status, answer.body
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_root_that_cannot_be_written_to_changes_nothing(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        shutil.rmtree(own_shop.root / "staging")
+        (own_shop.root / "staging").write_text("in the way")
+        answer = post(server, f"/v1/models/{three[0]}:activate")
+        assert (answer.status, answer.json["type"]) == (500, "urn:fm-recall:problem:not-stored")
+        assert server.post(BODY).json["bundle"] == live_name(own_shop.root) == three[2]
+        (own_shop.root / "staging").unlink()
+        assert post(server, f"/v1/models/{three[0]}:activate").status == 200
+
+
+def test_nothing_is_activated_while_somebody_publishes(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        with locked(own_shop.root / LOCK, 1.0, ""):
+            answer = post(server, f"/v1/models/{three[0]}:activate")
+        assert (answer.status, answer.json["type"]) == (409, "urn:fm-recall:problem:publishing")
+        assert answer.headers["retry-after"] == "1"
+        assert server.post(BODY).json["bundle"] == live_name(own_shop.root) == three[2]
 
 
 def test_links_are_not_followed(own_shop: Shop, three: list[str], tmp_path: Path) -> None:

@@ -182,9 +182,12 @@ def _units(text: str) -> list[int]:
 
 
 def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
-    info = orjson.loads(server.ask("GET", "/v1/info").body)
+    answer = server.ask("GET", "/v1/info")
+    info = orjson.loads(answer.body)
     created = info.pop("created")
     assert created.startswith("20")
+    assert info.pop("request_id") == answer.headers["x-request-id"]
+    assert (info.pop("changes"), info.pop("degraded")) == (0, [])
     assert info == {
         "name": "shop",
         "bundle": resolve(shop.root).name,
