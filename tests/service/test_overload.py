@@ -1,5 +1,6 @@
 """More than can be answered, over real connections: some is answered, the rest is told so, and nothing is mixed up."""
 
+import signal
 import socket
 import threading
 import time
@@ -28,9 +29,14 @@ def asked(number: int, **headers: str) -> bytes:
     return request("POST", "/v1/recommend", b'{"n": 1000}', x_request_id=f"number-{number}", **JSON, **headers)
 
 
-def all_at_once(connections: list[socket.socket], raws: list[bytes]) -> list[Answer]:
-    for connection, raw in zip(connections, raws, strict=True):
-        connection.sendall(raw)
+def all_at_once(server: Server, connections: list[socket.socket], raws: list[bytes]) -> list[Answer]:
+    """Answers to requests that the server finds waiting all at the same moment."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        for connection, raw in zip(connections, raws, strict=True):
+            connection.sendall(raw)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
     return [receive(connection) for connection in connections]
 
 
@@ -40,7 +46,7 @@ def test_what_is_turned_away_is_told_so_and_the_connection_goes_on(narrow: Serve
         seen: Counter[int] = Counter()
         for turn in range(5):
             numbers = range(turn * 1000, turn * 1000 + len(connections))
-            answers = all_at_once(connections, [asked(number) for number in numbers])
+            answers = all_at_once(narrow, connections, [asked(number) for number in numbers])
             for number, answer in zip(numbers, answers, strict=True):
                 seen[answer.status] += 1
                 assert answer.headers["x-request-id"] == answer.json["request_id"] == f"number-{number}"
@@ -57,7 +63,7 @@ def test_what_is_turned_away_is_told_so_and_the_connection_goes_on(narrow: Serve
 def test_a_client_that_closes_is_let_go_even_when_it_is_turned_away(narrow: Server) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(narrow.connect()) for _ in range(60)]
-        answers = all_at_once(connections, [asked(number, connection="close") for number in range(60)])
+        answers = all_at_once(narrow, connections, [asked(number, connection="close") for number in range(60)])
         assert {answer.status for answer in answers} == {200, 503}
         for connection in connections:
             assert connection.recv(1) == b""
@@ -85,7 +91,7 @@ def test_health_is_answered_while_more_comes_than_can_be_answered(narrow: Server
         with ExitStack() as stack:
             connections = [stack.enter_context(narrow.connect()) for _ in range(40)]
             while not stop.is_set():
-                statuses.update(answer.status for answer in all_at_once(connections, [asked(1)] * len(connections)))
+                statuses.update(answer.status for answer in all_at_once(narrow, connections, [asked(1)] * len(connections)))
 
     flooding = threading.Thread(target=flood)
     flooding.start()
