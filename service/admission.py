@@ -90,6 +90,7 @@ class Admission:
 
     Attributes:
         inline: whether most searches are short ones.
+        waited: told the seconds that a search has waited, when its turn has come.
         shed: searches that were not begun, by why: "full" and "old" lines, "late" for their deadline, and "gone" clients.
     """
 
@@ -107,6 +108,7 @@ class Admission:
         self._threads = threads
         self._age = age
         self._here, self._elsewhere = _Line(waiting, standing), _Line(waiting, standing)
+        self.waited: Callable[[float], None] = _nobody
         self._begun = 0
         self._spent = 0.0
         self._turning = False
@@ -257,6 +259,7 @@ class Admission:
             except ProblemError as problem:
                 ticket.answered.set_exception(problem)
             else:
+                self.waited(now - ticket.since)
                 return ticket
         return None
 
@@ -272,3 +275,7 @@ class Admission:
 
 def _busy() -> ProblemError:
     return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+
+
+def _nobody(_seconds: float) -> None:
+    """Hears nothing."""

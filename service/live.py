@@ -7,6 +7,7 @@ happen on other threads.
 import asyncio
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,8 @@ class Live(Exchange):
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
+        self.admission.waited = self.meters.stages["queue"].observe
+        self._search = self.meters.stages["search"]
         self._changing = 0
         self._trouble = ""
         self._looked = False
@@ -82,7 +85,8 @@ class Live(Exchange):
         quick = snapshot.inline and not (far or request.shaped or request.explain)
         if quick and snapshot.recommender.eligibility.ready_for(request):
             return await self.admission.here(self._recommend, request, caller)
-        answer = await self.ask(lambda recommender: recommender.recommend(request), caller)
+        answer, seconds = await self.ask(lambda recommender: _timed(recommender, request), caller)
+        self._search.observe(seconds)
         return self.noted(request, answer, snapshot)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
@@ -228,7 +232,9 @@ class Live(Exchange):
 
     def _recommend(self, request: Request) -> Recommendations:
         snapshot = self.serving()
-        return self.noted(request, snapshot.recommender.recommend(request), snapshot)
+        answer, seconds = _timed(snapshot.recommender, request)
+        self._search.observe(seconds)
+        return self.noted(request, answer, snapshot)
 
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.admission.inline = snapshot.inline and not self._asks_far
@@ -238,6 +244,11 @@ class Live(Exchange):
 
     def _swapped(self, result: str) -> None:
         self.meters.swaps[result].add()
+
+
+def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:
+    start = time.perf_counter()
+    return recommender.recommend(request), time.perf_counter() - start
 
 
 def _threads(settings: Settings) -> int:

@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.live.overlay import Overlay
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.similarity import Similarity
@@ -83,7 +82,6 @@ def test_an_item_that_says_nothing_is_like_no_other(recommender: Recommender) ->
     try:
         similarity = Similarity(recommender.bundle, recommender._preparation, recommender.eligibility)
         catalogue = recommender.items.current()
-        assert isinstance(catalogue.overlay, Overlay)
         nothing = np.empty(0, dtype=np.int64)
         assert len(similarity.nearest(catalogue, 3, 5, nothing, None)[0]) == 0
         (warning,) = recommender.similar("i3").warnings

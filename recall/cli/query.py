@@ -11,7 +11,7 @@ from recall.cli import screen
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from recall.answer import Explanation, Recommendations
+    from recall.answer import Absence, Explanation, Recommendations
     from recall.recommender import Recommender
     from recall.request import Request
 
@@ -54,6 +54,9 @@ def query(
     explain: Annotated[
         str | None, typer.Option(metavar="ITEM", help="Show instead how this item comes to its score, field by field.")
     ] = None,
+    why_not: Annotated[
+        str | None, typer.Option("--why-not", metavar="ITEM", help="Show instead what keeps this item out of the list.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Ask a bundle for the best items, without a server.
@@ -84,6 +87,9 @@ def query(
     try:
         if explain is not None:
             _show_explanation(recommender.explain(asked, explain), as_json)
+            return
+        if why_not is not None:
+            _show_absence(recommender.why_not(asked, why_not), as_json)
             return
         answer = recommender.recommend(asked)
         if as_json:
@@ -196,6 +202,21 @@ def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
     rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
     screen.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
     screen.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
+
+
+def _show_absence(absence: "Absence", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        parts = {name: [one._asdict() for one in getattr(absence, name)] for name in ("reasons", "contributions", "degraded")}
+        last = None if absence.last is None else absence.last._asdict()
+        screen.show_json(asdict(absence) | parts | {"last": last})
+        return
+    screen.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
+    place = "is not listed" if absence.listed is None else f"is listed in place {absence.listed}"
+    screen.note(f"item {absence.item_id} {place}: {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
+    if absence.last is not None and absence.missing is not None and absence.missing > 0:
+        screen.note(f"it lacks {absence.missing:.4f} to overtake {absence.last.item_id}")
 
 
 def _cell(value: object) -> str:

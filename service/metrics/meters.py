@@ -16,8 +16,9 @@ STATUSES = (200, 204, 304, 307, *sorted({kind.status for kind in Kind}))
 """Statuses that are counted one by one."""
 OTHER = "other"
 """What is not told apart from others."""
-STAGES = ("queue", "parse", "features", "search", "explain", "recommend", "render", "total", OTHER)
-"""Parts of the time that an answer takes, as its Server-Timing header names them."""
+STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
+"""Parts of the time that an answer takes, as its Server-Timing header names them; and what a recommendation waits for its turn,
+where it waits, and searches, from its user's record to the ids of its list."""
 PARTS = ("items", "users", "bundle", OTHER)
 """Parts of the service that an answer may have to do without."""
 SWAPS = ("served", "refused", "fell_back")
@@ -26,24 +27,8 @@ REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALI
 
 _MOST_ROUTES = 64
 _REQUESTS = (
-    0.00025,
-    0.0005,
-    0.00075,
-    0.001,
-    0.0015,
-    0.002,
-    0.003,
-    0.005,
-    0.0075,
-    0.01,
-    0.015,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    5,
+    *(0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
 )
 _PARTS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)

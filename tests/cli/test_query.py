@@ -74,6 +74,20 @@ def test_an_item_is_explained_field_by_field(run, published: Path, recommender: 
     assert run("query", published, "--user", "u1", "--explain", "nothing").code == 65
 
 
+def test_what_keeps_an_item_out_is_shown(run, published: Path, recommender: Recommender) -> None:
+    ranking = [one.item_id for one in recommender.recommend(Request(user_id="u1", n=100)).items]
+    ended = run("query", published, "--user", "u1", "-n", "2", "--why-not", ranking[4], "--json")
+    assert (ended.json["rank"], ended.json["listed"], ended.json["last"]["item_id"]) == (5, None, ranking[1])
+    assert [one["kind"] for one in ended.json["reasons"]] == ["score"]
+    shown = run("query", published, "--user", "u1", "-n", "2", "--exclude", ranking[0], "--why-not", ranking[0])
+    assert "/exclude/0" in shown.out
+    assert f"item {ranking[0]} is not listed: 1 of" in shown.err
+    lacking = run("query", published, "--user", "u1", "-n", "2", "--why-not", ranking[4])
+    assert f"to overtake {ranking[1]}" in lacking.err
+    assert "is listed in place 1" in run("query", published, "--user", "u1", "--why-not", ranking[0]).err
+    assert run("query", published, "--user", "u1", "--why-not", "nothing").code == 65
+
+
 def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text(json.dumps({"user_id": "u3", "context": {"device": "tv"}, "n": 2}))

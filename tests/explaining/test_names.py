@@ -8,8 +8,9 @@ import pytest
 
 from recall.answer import FeatureValue
 from recall.data.dataset import Dataset
-from recall.explaining.names import item_values, user_values
+from recall.explaining.names import _text, item_values, user_values
 from recall.features.encoder import FeatureEncoder
+from recall.vocabulary import Vocabulary
 
 
 def test_a_field_of_every_kind(tiny_encoder: FeatureEncoder) -> None:
@@ -51,8 +52,5 @@ def test_bags_have_their_weights_and_crosses_of_buckets_their_bounds(tiny_encode
     tags = {one.value: one.weight for one in item_values(tiny_encoder, row) if one.field == "tags"}
     assert tags["t2"] == pytest.approx(3 * tags["t1"])
     crossed = replace(tiny_encoder.columns["gender_device"], right=tiny_encoder.columns["hour"])
-    from recall.explaining.names import _text
-    from recall.vocabulary import Vocabulary
-
     numbered = replace(crossed, vocabulary=Vocabulary(pl.Series(["1:f0"])))
     assert _text(numbered, 2, 1.0).startswith("f x [-inf, ")

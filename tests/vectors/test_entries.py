@@ -9,6 +9,7 @@ from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.vectors.contract import Tables
 from recall.vectors.entries import entry_parts
+from recall.vectors.fm import FMTables
 from tests.models.worlds import KINDS, World, random_world, worlds
 from tests.vectors.test_contract import scale_of, tables_of
 from tests.vectors.test_sums import sums_of
@@ -63,8 +64,6 @@ def test_more_pairs_than_are_taken_at_once() -> None:
     fields = Fields.of_sizes([("many", 40)])
     rng = np.random.default_rng(0)
     row = SparseRows(np.array([0, 40]), np.arange(40, dtype=np.int32), rng.normal(size=40).astype(np.float32), 40)
-    from recall.vectors.fm import FMTables
-
     v, w = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=40).astype(np.float32)
     tables = FMTables(fields, fields, v, w, v, w, 0.0)
     parts = entry_parts(tables, row, row)

@@ -1,5 +1,6 @@
 """What a running service says of itself."""
 
+import ast
 import asyncio
 import os
 import signal
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from recall.bundle.publish import resolve
 from recall.recommender import Recommender, Request
 from service.live import Live
-from service.metrics.meters import Meters
+from service.metrics.meters import STAGES, Meters
 from service.metrics.shadow import Shadow
 from service.settings import Settings
 from service.snapshot import Snapshot
@@ -61,6 +62,8 @@ def test_requests_users_and_unknown_values_are_counted(own_server: Server) -> No
     assert grown("recall_http_request_duration_seconds_count", route="/v1/recommend") == 5
     assert grown("recall_stage_duration_seconds_count", stage="parse") >= 4
     assert grown("recall_stage_duration_seconds_count", stage="total") >= 5
+    assert grown("recall_stage_duration_seconds_count", stage="search") == 4
+    assert grown("recall_stage_duration_seconds_count", stage="other") == 0
     assert grown("recall_recommendations_total", user="known") == 1
     assert grown("recall_recommendations_total", user="anonymous") == 2
     assert grown("recall_fallback_total") == 1
@@ -68,6 +71,32 @@ def test_requests_users_and_unknown_values_are_counted(own_server: Server) -> No
     assert after["recall_http_requests_in_flight", (("worker", "0"),)] == 1  # the scrape itself
     assert after["process_open_fds", (("worker", "0"),)] > 5
     assert after["process_cpu_seconds_total", (("worker", "0"),)] > 0
+
+
+def test_every_stage_that_a_path_times_has_a_name() -> None:
+    named = set()
+    for path in (Path(__file__).parents[3] / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("note_time", "answered"):
+                named |= {one.value for one in node.args if isinstance(one, ast.Constant)}
+    assert {"parse", "recommend", "explain"} <= named <= set(STAGES)
+
+
+def test_searches_that_wait_are_timed(shop: Shop) -> None:
+    async def ask() -> Meters:
+        live = Live(Settings(bundle=shop.root))
+        await live.look()
+        assert live.snapshot is not None
+        live.snapshot.search_seconds = 1.0  # so that they take turns on threads
+        await asyncio.gather(*(live.recommend(Request(user_id="3", n=20)) for _ in range(20)))
+        live.close()
+        return live.meters
+
+    meters = asyncio.run(ask())
+    row = meters.rows.all[0]
+    waited, searched = (meters.stages[name] for name in ("queue", "search"))
+    assert sum(row[searched.at + 1 : searched.at + 2 + len(searched.bounds)]) == 20
+    assert 0 < sum(row[waited.at + 1 : waited.at + 2 + len(waited.bounds)]) < 20
 
 
 def test_the_bundle_and_what_lies_over_it_are_told(own_shop: Shop, own_server: Server) -> None:

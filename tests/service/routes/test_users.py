@@ -18,6 +18,7 @@ from recall.stores.live.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, Shop
 from tests.service.serving import Answer, Server, request, serving
 from tests.service.test_live import served_within
+from tests.service.test_workers import both_ready
 
 JSON = {"content-type": "application/json"}
 
@@ -245,6 +246,17 @@ def test_changes_reach_every_process_at_once_and_lie_over_every_version(own_shop
     with serving(own_shop.root, tmp_path / "c") as again:
         again.wait()
         assert user(again, "3")["history"] == kept
+
+
+def test_whichever_worker_takes_a_change_the_next_request_knows_it(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+        both_ready(server)
+        known: list[str] = []
+        for number in range(40):  # each over a connection of its own, and so to any worker
+            known.insert(0, f"i{number}")
+            assert took(server, ("u", known[0])).json["change"] == number + 1
+            assert user(server, "u")["history"] == known
 
 
 def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -> None:
