@@ -1,0 +1,33 @@
+"""The commands that the image and compose start the service with."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from service import __main__ as program
+from service.settings import Settings
+
+DOCKER = Path(__file__).parents[2] / "docker"
+
+
+@pytest.mark.parametrize("source", ["image", "compose"])
+def test_it_is_understood(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if source == "image":
+        (found,) = re.findall(r"^CMD (\[.*\])$", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+        command = json.loads(found)
+    else:
+        command = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]["recall"]["command"]
+    assert command[:3] == ["python", "-m", "service"]
+    told: list[Settings] = []
+    monkeypatch.setattr("service.app.serve", told.append)
+    app = typer.Typer()
+    app.command()(program.main)
+    ended = CliRunner().invoke(app, command[3:])
+    assert ended.exit_code == 0, ended.output
+    assert told[0].host == "0.0.0.0"
+    assert told[0].insecure == (source == "compose")
