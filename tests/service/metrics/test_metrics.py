@@ -216,7 +216,7 @@ def test_sampled_requests_are_answered_again_exactly(shop: Shop) -> None:
 
     async def ask(share: float, times: int) -> Meters:
         meters = Meters()
-        shadow = Shadow(meters, share)
+        shadow = Shadow(meters, share, lambda: False)
         for _ in range(times):
             request = Request(user_id="3", n=10)
             shadow.offer(request, coarse.recommend(request), snapshot)
@@ -243,7 +243,8 @@ def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop
 
     async def ask() -> None:
         meters = Meters()
-        shadow = Shadow(meters, 1.0)
+        busy = False
+        shadow = Shadow(meters, 1.0, lambda: busy)
         request = Request(user_id="3", n=10)
         answer = coarse.recommend(request)
         for _ in range(3):
@@ -255,6 +256,10 @@ def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop
         assert row[meters.compared["dropped"].at] == 2
         assert row[meters.compared["compared"].at] == 1
         assert row[meters.samples.at] == 0
+        busy = True
+        shadow.offer(request, answer, snapshot)
+        assert shadow._task is None
+        assert row[meters.compared["dropped"].at] == 3
         shadow.close()
 
     asyncio.run(ask())
