@@ -26,8 +26,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 import numpy.typing as npt
+from figures import Figure, table
 from index import contenders, worlds
-from index.figures import Figure, table
 from index.growth import grow
 from index.measure import Point, Truth, cheapest, in_turn, seconds_of
 from index.memory import ready_and_shared

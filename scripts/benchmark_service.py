@@ -1,51 +1,46 @@
-"""How long answers take: the real server under an open load, asked by known users.
+"""What the service costs beside the search itself, and what its users wait: the real server, asked by known users over HTTP.
 
-    python scripts/benchmark_service.py --items 100000 --rate 100 --seconds 20
-    python scripts/benchmark_service.py --bundle bundles --rate 100 --seconds 20 --out report.json
+    python scripts/benchmark_service.py --folder FOLDER --check
+    python scripts/benchmark_service.py --folder FOLDER --quick --check
+    python scripts/benchmark_service.py --bundle bundles --rate 100 --seconds 20
 
-Requests leave when they are due (Poisson), whether or not earlier ones were answered, and each latency counts from the
-moment its request was due: a server that stalls is charged for everything that had to wait. Sender and server share the
-machine, so the figures are an upper bound.
+Bundles of made-up shops of 100,000 and 1 million items are kept in FOLDER, and made when they are not there; `--quick` takes
+the large one only where it is there. `--check` exits with 1 when a figure is missed, and names it. With `--bundle`, one
+bundle is put under one open load, and its report printed as JSON.
+
+The service and a bare ASGI application, which calls the same index and writes the same bytes, take turns on one core; the
+sender has another. Latencies count from the moment that a request was due.
 """
 
 import argparse
-import asyncio
 import json
-import os
-import random
-import socket
-import subprocess
+import platform
 import sys
+import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from statistics import median
+from typing import Any
 
 import numpy as np
-import orjson
-import uvloop
+from figures import Figure, table
+from report_sections import replace_section
+from serving.closed import closed_load
+from serving.open import open_load
+from serving.processes import Served, bare_application, pinned, service
+from serving.shop import build, requests_of, users_of
 
-from recall.bundle import files
-from recall.bundle.publish import resolve
-from recall.stores.sqlite import SqliteUsers
+from recall.recommender import Recommender
+from recall.request import Request
 
-FIELDS = {
-    "user_id": {"side": "user", "kind": "categorical"},
-    "age": {"side": "user", "kind": "numeric"},
-    "country": {"side": "user", "kind": "categorical"},
-    "interests": {"side": "user", "kind": "bag"},
-    "device": {"side": "user", "kind": "categorical"},
-    "history": {"kind": "history"},
-    "item_id": {"side": "item", "kind": "categorical"},
-    "category": {"side": "item", "kind": "categorical"},
-    "brand": {"side": "item", "kind": "categorical"},
-    "tags": {"side": "item", "kind": "bag"},
-    "price": {"side": "item", "kind": "numeric", "scale": "log"},
-}
+N = 100
+CONNECTIONS = 8
+_USERS = 1000
+_SIZES = {"100k": 100_000, "1m": 1_000_000}
+_SERVER, _SENDER = 0, 1  # cores
 
 
 @dataclass(frozen=True)
@@ -67,199 +62,157 @@ class Report:
     server_peak_mb: float
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection that carries one request at a time."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[int] | None = None
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Keep the way to send."""
-        self.transport = transport
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """Count the request under way as failed."""
-        if self.answered is not None and not self.answered.done():
-            self.answered.set_result(0)
-
-    async def ask(self, raw: bytes) -> int:
-        """Send a request and wait for its status; 0 when the connection broke."""
-        if self.transport.is_closing():
-            return 0
-        self.answered = asyncio.get_running_loop().create_future()
-        self.transport.write(raw)
-        return await self.answered
-
-    def data_received(self, data: bytes) -> None:
-        """Collect one answer."""
-        self._data += data
-        head, blank, body = self._data.partition(b"\r\n\r\n")
-        if not blank:
-            return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) >= length:
-            self._data = b""
-            assert self.answered is not None
-            self.answered.set_result(int(head.split(b" ", 2)[1]))
+def main() -> int:
+    """Run from the command line; returns the exit code."""
+    given = _arguments()
+    if given.bundle:
+        report = measure(given.bundle, given.rate, given.seconds, given.n, given.seed)
+        print(json.dumps(asdict(report), indent=2))
+        return 1 if report.failed else 0
+    began = time.perf_counter()
+    lines: list[str] = []
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="benchmark-service-") as scratch:
+        roots = dict(_bundles(given.folder or Path(scratch), quick=given.quick))
+        seconds, rounds = (1.5, 4) if given.quick else (4, 6)
+        capacity = 0.0
+        for name, root in roots.items():
+            capacity = _beside_bare(lines, figures, name, root, seconds, rounds) if name == "100k" else capacity
+            if name != "100k":
+                _beside_bare(lines, figures, name, root, seconds, rounds)
+                figures.append(_two_workers(root, seconds, rounds))
+        report = measure(roots["100k"], capacity / 2, 10 if given.quick else 30, N, 0)
+        note = f"p50 {report.p50:.2f} ms, worst {report.worst:.1f} ms at {report.rate:.0f} requests a second"
+        figures.append(Figure("p99 at half of capacity, 100k items, ms", report.p99, 10, 5, "less", note))
+        figures.append(_encoding(roots["100k"]))
+    lines += ["", *table(figures)]
+    print(*lines, f"{time.perf_counter() - began:.0f} s in all.", sep="\n")
+    if given.docs:
+        command = f"    python scripts/benchmark_service.py --folder FOLDER{' --quick' if given.quick else ''}"
+        text = "\n".join(["### The service", "", command, "", f"{platform.machine()}, lists of {N}.", "", *lines])
+        replace_section(given.docs, "service", text)
+    missed = [one for one in figures if one.missed]
+    for one in missed:
+        print(f"missed: {one.name}: {one.value:.3g}, {one.least:.3g} is asked", file=sys.stderr)
+    return 1 if given.check and (missed or report.failed) else 0
 
 
-async def send(port: int, requests: list[bytes], due: list[float]) -> tuple[list[float], list[int]]:
-    """Latencies in seconds and statuses of `requests`, each sent `due` seconds after the start."""
-    loop = asyncio.get_running_loop()
-    idle: list[Connection] = []
-    start = loop.time() + 0.1
-
-    async def one(raw: bytes, at: float) -> tuple[float, int]:
-        connection = idle.pop() if idle else (await loop.create_connection(Connection, "127.0.0.1", port))[1]
-        status = await connection.ask(raw)
-        if status:
-            idle.append(connection)
-        return loop.time() - at, status
-
-    tasks = []
-    for raw, offset in zip(requests, due, strict=True):
-        pause = start + offset - loop.time()
-        if pause > 0:
-            await asyncio.sleep(pause)
-        tasks.append(asyncio.create_task(one(raw, start + offset)))
-    results = await asyncio.gather(*tasks)
-    return [latency for latency, _ in results], [status for _, status in results]
+def _bundles(folder: Path, *, quick: bool) -> Iterator[tuple[str, Path]]:
+    for name, items in _SIZES.items():
+        root = folder / name / "bundles"
+        if not root.is_dir():
+            if quick and name != "100k":
+                continue
+            root.parent.mkdir(parents=True, exist_ok=True)
+            build(root.parent, items, 64, 0)
+        yield name, root
 
 
-@contextmanager
-def server(bundle: Path) -> Iterator[tuple[int, int]]:
-    """The service as a subprocess; gives its port and process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "service", str(bundle), "--port", str(port), "--drain", "0"])
-    try:
-        while not _ready(port):
-            if process.poll() is not None:
-                raise SystemExit("the server ended before it was ready")
-            time.sleep(0.1)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
+def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path, seconds: float, rounds: int) -> float:
+    """The service's share of what the bare application answers; gives the service's requests a second."""
+    requests = requests_of(users_of(root, _USERS, 0), N)
+    with service(root, core=_SERVER) as ours, bare_application(root, _USERS, N, core=_SERVER) as bare:
+        loads = {"the service": ours, "bare ASGI": bare}
+        rates, costs = _in_turn(loads, requests, seconds, rounds)
+    if not lines:
+        lines += ["| | items | requests a second | CPU us a request |", "|---|---|---|---|"]
+    for who in loads:
+        lines.append(f"| {who} | {name} | {rates[who]:,.0f} | {costs[who]:.0f} |")
+    share = rates["the service"] / rates["bare ASGI"]
+    least, aim = (0.7, 0.85) if name == "100k" else (0.85, 0.95)
+    by_cpu = costs["bare ASGI"] / costs["the service"]
+    note = f"{by_cpu:.2f} by processor time; one core, {CONNECTIONS} connections"
+    what = f"recommend, {N} results, {name} items: requests a second against bare ASGI"
+    figures.append(Figure(what, share, least, aim, note=note))
+    return rates["the service"]
 
 
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError):
-        return False
+def _two_workers(root: Path, seconds: float, rounds: int) -> Figure:
+    requests = requests_of(users_of(root, _USERS, 0), N)
+    with service(root) as one, service(root, "--workers", "2") as two:
+        rates, _ = _in_turn({"one": one, "two": two}, requests, seconds, rounds, sender=None)
+    note = f"{rates['one']:,.0f} and {rates['two']:,.0f} requests a second; the sender runs on the same cores"
+    return Figure("two workers against one, 1m items", rates["two"] / rates["one"], 1.9, 2.0, note=note)
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mb(pid: int) -> float:
-    """Most memory that a process has held."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+def _in_turn(
+    loads: dict[str, Served], requests: Sequence[bytes], seconds: float, rounds: int, sender: int | None = _SENDER
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Requests a second, and microseconds of the server's processor for each, as medians; the first round is not counted."""
+    rates: dict[str, list[float]] = {name: [] for name in loads}
+    costs: dict[str, list[float]] = {name: [] for name in loads}
+    with pinned(sender):
+        for _ in range(rounds + 1):
+            for name, served in loads.items():
+                before = served.cpu_seconds()
+                load = closed_load(served.port, requests, CONNECTIONS, seconds)
+                if set(load.statuses) != {200}:
+                    raise SystemExit(f"{name} answered {dict(load.statuses)}")
+                rates[name].append(load.rate)
+                costs[name].append(1e6 * (served.cpu_seconds() - before) / load.statuses.total())
+    return {name: median(one[1:]) for name, one in rates.items()}, {name: median(one[1:]) for name, one in costs.items()}
 
 
 def measure(bundle: Path, rate: float, seconds: float, n: int, seed: int) -> Report:
-    """Load the server over `bundle` with Poisson arrivals."""
-    users = SqliteUsers(resolve(bundle) / files.USERS)
-    bodies = [orjson.dumps({"user_id": user_id, "n": n}) for user_id in users.sample(1000, seed)]
-    users.close()
-    drawn = random.Random(seed)  # reproducible load, no secret
-    requests = [
-        b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (len(body), body)
-        for body in drawn.choices(bodies, k=int(rate * seconds))
-    ]
-    gaps = [drawn.expovariate(rate) for _ in requests]
-    due = list(np.cumsum(gaps))
-    with server(bundle) as (port, pid):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/info") as answer:
+    """Load the service over a bundle with Poisson arrivals."""
+    requests = requests_of(users_of(bundle, _USERS, seed), n)
+    with service(bundle, core=_SERVER) as served, pinned(_SENDER):
+        with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/v1/info") as answer:
             info = json.load(answer)
-        uvloop.run(send(port, requests[:200], [i / rate for i in range(min(200, len(requests)))]))  # warm
-        before, start = cpu_seconds(pid), time.perf_counter()
-        latencies, statuses = uvloop.run(send(port, requests, due))
+        open_load(served.port, requests, rate, min(2.0, seconds), seed + 1)  # warm
+        before, start = served.cpu_seconds(), time.perf_counter()
+        latencies, statuses = open_load(served.port, requests, rate, seconds, seed)
         took = time.perf_counter() - start
-        used, peak = cpu_seconds(pid) - before, peak_mb(pid)
+        used, peak = served.cpu_seconds() - before, served.peak_mb()
     p50, p95, p99, worst = np.percentile(np.array(latencies) * 1000, [50, 95, 99, 100]).round(3).tolist()
     failed = sum(status != 200 for status in statuses)
-    achieved = round((len(requests) - failed) / took, 1)
-    cpu = round(used / len(requests) * 1e6, 1)
-    return Report(
-        info["sizes"]["items"],
-        info["index"],
-        n,
-        rate,
-        achieved,
-        len(requests),
-        failed,
-        p50,
-        p95,
-        p99,
-        worst,
-        cpu,
-        round(peak, 1),
-    )
+    achieved = round((len(statuses) - failed) / took, 1)
+    cpu = round(used / len(statuses) * 1e6, 1)
+    sizes, index = info["sizes"]["items"], info["index"]
+    return Report(sizes, index, n, round(rate, 1), achieved, len(statuses), failed, p50, p95, p99, worst, cpu, round(peak, 1))
 
 
-def build(folder: Path, items: int, k: int, seed: int) -> Path:
-    """Make a shop of `items` items, train a model of it for a little, and publish it; gives the root."""
-    from recall.config import parse_config  # torch and training are needed only here
-    from recall.data.dataset import load_dataset
-    from recall.data.synthetic import SyntheticConfig, generate
-    from recall.export import export
-    from recall.features.encoder import FeatureEncoder
-    from recall.training.train import train
-
-    users = max(200, items // 5)
-    shop = SyntheticConfig(users=users, items=items, interactions=20 * users, considered=200, seed=seed)
-    generate(shop).write(folder)
-    config = parse_config(
-        {
-            "name": "benchmark",
-            "seed": seed,
-            "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
-            "fields": FIELDS,
-            "model": {"k": k},
-            "train": {"sweeps": 4},
-        }
-    )
-    dataset = load_dataset(config, folder)
-    encoder = FeatureEncoder.fit(dataset)
-    model = train(config, dataset, encoder, lambda sweep: print(sweep, file=sys.stderr)).model
-    export(model, encoder, dataset, config, folder / "bundles")
-    return folder / "bundles"
+def _encoding(root: Path) -> Figure:
+    """What comes before the search: a known user's values looked up and encoded, and the vector made of them."""
+    recommender = Recommender.load(root, pause=None)
+    requests = [Request(user_id=one, n=N) for one in users_of(root, _USERS, 0)]
+    whole = _microseconds(lambda request: recommender.user_vectors([request]), requests)
+    encoder, tables = recommender.bundle.encoder, recommender.bundle.tables
+    records = [recommender.users.get(one.user_id or "") for one in requests]
+    values = [
+        ({**record.features, encoder.schema.user_id: request.user_id}, record.history)
+        for record, request in zip(records, requests, strict=True)
+        if record is not None
+    ]
+    alone = _microseconds(lambda one: tables.user_parts(encoder.encode_user(*one).rows), values)
+    recommender.close()
+    note = f"with the user looked up, the history's rows found and the request checked it is {whole:.0f} us"
+    return Figure("user vector and encoding, us a request", alone, 100, 40, "less", note)
 
 
-def main() -> None:
-    """Parse, build, measure, print."""
+def _microseconds(act: Callable[[Any], object], over: Sequence[Any]) -> float:
+    times = []
+    for _ in range(6):
+        began = time.thread_time()
+        for one in over:
+            act(one)
+        times.append(time.thread_time() - began)
+    return 1e6 * median(times[1:]) / len(over)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="measure this bundle instead of building one")
-    parser.add_argument("--items", type=int, default=100_000, help="items of the bundle that is built")
-    parser.add_argument("--k", type=int, default=64, help="factors of the bundle that is built")
-    parser.add_argument("--keep", type=Path, help="folder to build in, and to leave the bundle in")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--n", type=int, default=100, help="results a request")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the bundles; a temporary one when left out")
+    parser.add_argument("--quick", action="store_true", help="shorter rounds, and no bundle of a million items is made")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the service is written anew")
+    parser.add_argument("--bundle", type=Path, help="put this bundle under one open load")
+    parser.add_argument("--rate", type=float, default=100.0, help="with --bundle: requests a second")
+    parser.add_argument("--seconds", type=float, default=20.0, help="with --bundle")
+    parser.add_argument("--n", type=int, default=N, help="with --bundle: results a request")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="also write the report here, as JSON")
-    given = parser.parse_args()
-    with TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        bundle = given.bundle or build(folder, given.items, given.k, given.seed)
-        report = measure(bundle, given.rate, given.seconds, given.n, given.seed)
-    print(json.dumps(asdict(report), indent=2))
-    if given.out:
-        given.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    if report.failed:
-        raise SystemExit(f"{report.failed} of {report.requests} requests were not answered 200")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import Figure
 
-from index.figures import Figure
 from index.worlds import World
 from recall.index.codes.index import CellIndex
 from recall.index.opening import open_index

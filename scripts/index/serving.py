@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import benchmark_service
 import numpy as np
+from figures import Figure
+from serving.processes import service
+from serving.shop import build
 
-from index.figures import Figure
 from index.worlds import World
 from recall.config import IndexConfig
 from recall.index.calibration import shares_found
@@ -60,10 +61,10 @@ def certified(world: World, config: IndexConfig) -> Certified:
 def upsert_latency(seconds: float) -> Figure:
     """From an upsert that one process has acknowledged to the first answer of a busy server that holds the item: p99."""
     with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
-        root = benchmark_service.build(Path(scratch), _ITEMS, 32, 0)
+        root = build(Path(scratch), _ITEMS, 32, 0)
         writer = Recommender.load(root)
-        with benchmark_service.server(root) as (port, _), _load(port) as sent:
-            waits = list(_waits(writer, port, seconds))
+        with service(root) as served, _load(served.port) as sent:
+            waits = list(_waits(writer, served.port, seconds))
             rate = sent() / seconds
         writer.close()
     note = (

@@ -55,8 +55,8 @@ class World:
 
 def open_world(folder: Path) -> World:
     """Read a world that was made."""
-    items, users = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("items", "users"))
-    return World(folder.name, np.asarray(items), np.asarray(users), json.loads((folder / "about.json").read_text()))
+    items, users = (np.load(folder / f"{name}.npy") for name in ("items", "users"))
+    return World(folder.name, items, users, json.loads((folder / "about.json").read_text()))
 
 
 def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:

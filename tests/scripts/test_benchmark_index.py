@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
-from index.figures import Figure, table  # noqa: E402
+from figures import Figure, table  # noqa: E402
 from index.measure import Truth, cheapest  # noqa: E402
 from index.worlds import open_world, save  # noqa: E402
 

@@ -28,7 +28,8 @@ CERTAIN = 3e38
 
 _EFFORTS = tuple(step / 32 for step in range(1, 257))
 _FEW = 512  # eligible rows, and as many for each result, that are scored one by one
-_NARROW = 0.05  # share of the rows up to which a filter that comes again is worth codes of its own
+_NARROW = 0.05  # share of the rows up to which a filter that comes again is worth codes of its own,
+_NARROW_ROWS = 1 << 16  # or so many rows: all of them are looked at faster than cells are chosen among those without
 _BUDGET = 64 << 20  # bytes for such codes
 _CHUNK = 256  # blocks that a batch looks at before the next query: they stay in the second-level cache
 _EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
@@ -165,7 +166,7 @@ class CellIndex:
             return self._ranked(asked, n, self._all, _EVERYTHING, effort)
         if within.count <= _FEW + n:
             return rank(self._vectors, asked.vector, within.rows, excluded, n, exact=True)
-        if within.count <= _NARROW * self.size:
+        if within.count <= max(_NARROW * self.size, _NARROW_ROWS):
             narrow = self._narrowing.of(within)
             if narrow is not None:
                 return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)

@@ -19,6 +19,7 @@ _ORDERED = 64  # cells looked into best first; by then `least` is close to what 
 
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
 _SOON = 8  # blocks ahead, whose rows are asked for where rows decide
+_NEXT = 8  # blocks ahead that are asked for while memory is read from one end to the other
 _AHEAD = 8192  # bytes of the next cell that are asked for
 
 
@@ -156,8 +157,12 @@ def scan(
     count,
     least,
     out,
+    known,
 ):
-    """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full."""
+    """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full.
+
+    Blocks before `known` are asked for ahead of their turn: those that will be looked at and lie in memory.
+    """
     shift, factor, slack = of_query
     groups = codes.shape[1]
     room = len(lower) - _PAIR
@@ -165,6 +170,11 @@ def scan(
     at_words, at_out = words.ctypes.data, out.ctypes.data
     chosen = len(bits) > 0 or len(excluded) > 0
     for number in range(first, last, 2):
+        if number + _NEXT < known:  # the processor's own looking ahead ends with every page
+            for line in range(0, 2 * of_block, 64):
+                prefetch(at_codes + (number + _NEXT) * of_block + line)
+            prefetch(at_scales + 4 * LANES * (number + _NEXT))
+            prefetch(at_scales + 4 * LANES * (number + _NEXT + 1))
         if chosen:
             prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON, last))
             prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON + 1, last))
@@ -338,6 +348,7 @@ def search(
         peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
     cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
     following, promised = pop_best(bounds, peaks)
+    known = len(codes) if effort > 1e37 else 0  # a search for certain passes few cells by
     while True:
         if turn < _ORDERED:
             cell, bound = following, promised
@@ -361,7 +372,7 @@ def search(
         while first < last:
             first, count, least = scan(
                 first, last, codes, scales, rows, words, of_query, bits, excluded, n,
-                lower, upper, places, spare, count, least, out,
+                lower, upper, places, spare, count, least, out, max(known, last),
             )  # fmt: skip
             if 2 * count > len(lower):
                 more = 2 * len(lower)
@@ -408,7 +419,7 @@ def search_together(
     places = np.empty((total, room), np.int64)
     spare, out = np.empty(room, np.float32), np.empty(_PAIR, np.float32)
     counts, least = np.zeros(total, np.int64), np.full(total, np.float32(-np.inf), np.float32)
-    done = np.ones(total, np.bool_)
+    done, full = np.ones(total, np.bool_), room - (room >> 2)
     everything = np.empty(0, dtype=np.uint8)
     for start in range(0, blocks, chunk):
         end = min(start + chunk, blocks)
@@ -418,8 +429,11 @@ def search_together(
                 went, counts[at], least[at] = scan(
                     went, end, codes, scales, rows, words[at], (shifts[at], factors[at], slacks[at]), everything,
                     excluded[ends[at] : ends[at + 1]], n, lower[at], upper[at], places[at], spare, counts[at], least[at], out,
+                    blocks if at == 0 else 0,
                 )  # fmt: skip
-                done[at] = counts[at] <= room - (room >> 2)
+                if counts[at] > full:
+                    counts[at], least[at] = keep(lower[at], upper[at], places[at], counts[at], n, spare)
+                    done[at] = counts[at] <= full
     found, scores = np.full((total, n), -1, np.int64), np.full((total, n), np.float32(-np.inf), np.float32)
     for at in range(total):
         if not done[at]:

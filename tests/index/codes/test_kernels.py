@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall.index.codes import kernels
+from recall.index.codes.packing import pack
 
 floats = st.floats(-100, 100, width=32)
 
@@ -77,3 +78,19 @@ def test_the_best_come_first_and_ties_by_row() -> None:
     assert rows.tolist() == [1, 3, 0, 2, 5, 4, 6]
     assert scores.tolist() == [3, 3, 1, 0, 0, -2, -2]
     assert kernels.best_of(vectors, np.ones(1, np.float32), np.array([4, 0]), 1)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("chunk", [2, 16, 256])
+def test_a_batch_is_done_together_whatever_fills_the_buffers(chunk: int) -> None:
+    """A query that is given up is searched for alone, four times as slowly; only ties without end are worth that."""
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.standard_normal((rows, 24)).astype(np.float32) for rows in (20_000, 40))
+    codes = pack(vectors, queries, 64, 0, 1)
+    limits = tuple(np.float32(one) for one in (codes.limits.rho, codes.limits.reach, codes.limits.rounding))
+    nothing, ends = np.empty(0, dtype=np.int64), np.zeros(len(queries) + 1, dtype=np.int64)
+    packed = (codes.basis, codes.codes, codes.scales, codes.rows, vectors)
+    rows, scores, done = kernels.search_together(queries, 100, *packed, nothing, ends, limits, chunk)
+    assert done.all()
+    expected = -np.sort(-(queries @ vectors.T), axis=1)[:, :100]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.einsum("qd,qnd->qn", queries, vectors[rows]), expected, rtol=1e-5, atol=1e-5)

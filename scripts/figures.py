@@ -1,4 +1,4 @@
-"""The figures of the index: each has a bar that must be met and an aim, and says where it was not measured."""
+"""Figures of a benchmark: each has a bar that must be met and an aim, and says where it was not measured."""
 
 import math
 from collections.abc import Iterator

@@ -1,0 +1,83 @@
+"""An open load: requests leave when they are due, whether or not earlier ones were answered.
+
+Each latency counts from the moment that its request was due, so a server that stalls is charged for everything that had to
+wait; a sender that waits for answers would hide just that.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import uvloop
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection that carries one request at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[int] | None = None
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way to send."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own
+        """Count the request under way as failed."""
+        if self.answered is not None and not self.answered.done():
+            self.answered.set_result(0)
+
+    async def ask(self, raw: bytes) -> int:
+        """Send a request and wait for its status; 0 when the connection broke."""
+        if self.transport.is_closing():
+            return 0
+        self.answered = asyncio.get_running_loop().create_future()
+        self.transport.write(raw)
+        return await self.answered
+
+    def data_received(self, data: bytes) -> None:
+        """Collect one answer."""
+        self._data += data
+        head, blank, body = self._data.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(body) >= length and self.answered is not None:
+            self._data = b""
+            self.answered.set_result(int(head.split(b" ", 2)[1]))
+
+
+def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int) -> tuple[list[float], list[int]]:
+    """Latencies in seconds and statuses of requests that arrive as a Poisson process of `rate` a second; 0: none came."""
+    drawn = random.Random(seed)
+    count = max(1, int(rate * seconds))
+    due = np.cumsum([drawn.expovariate(rate) for _ in range(count)]).tolist()
+    return uvloop.run(_send(port, drawn.choices(requests, k=count), due))
+
+
+async def _send(port: int, requests: Sequence[bytes], due: Sequence[float]) -> tuple[list[float], list[int]]:
+    loop = asyncio.get_running_loop()
+    idle: list[_Connection] = []
+    start = loop.time() + 0.1
+
+    async def one(raw: bytes, at: float) -> tuple[float, int]:
+        connection = idle.pop() if idle else (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
+        status = await connection.ask(raw)
+        if status:
+            idle.append(connection)
+        return loop.time() - at, status
+
+    tasks = []
+    for raw, offset in zip(requests, due, strict=True):
+        pause = start + offset - loop.time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        tasks.append(asyncio.create_task(one(raw, start + offset)))
+    results = await asyncio.gather(*tasks)
+    for connection in idle:
+        connection.transport.close()
+    return [latency for latency, _ in results], [status for _, status in results]

@@ -1,0 +1,112 @@
+"""Servers to be measured, each a process of its own: the service, and the bare application beside it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(__file__).absolute().parent.parent
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that answers.
+
+    Attributes:
+        port: on the loopback address.
+        pid: of its first process.
+    """
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it and its workers have used so far."""
+        return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
+
+    def peak_mb(self) -> float:
+        """Most memory that its first process has held."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+@contextmanager
+def service(bundle: Path, *options: str, core: int | None = None) -> Iterator[Served]:
+    """The service over published bundles."""
+    port = free_port()
+    command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--drain", "0", *options]
+    with _running(command, port, "/health/ready", core) as served:
+        yield served
+
+
+@contextmanager
+def bare_application(bundle: Path, users: int, n: int, core: int | None = None) -> Iterator[Served]:
+    """The application of `serving.bare`."""
+    port = free_port()
+    command = [sys.executable, "-m", "serving.bare", str(bundle), str(port), str(users), str(n)]
+    with _running(command, port, None, core) as served:
+        yield served
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """This process on one core, for as long as that lasts."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(command: Sequence[str], port: int, ready: str | None, core: int | None) -> Iterator[Served]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTS, SCRIPTS.parent)))}
+    with pinned(core):  # a process begins where the one that begins it is
+        process = subprocess.Popen(command, env=environment)
+    try:
+        deadline = time.monotonic() + 300
+        while not _answers(port, ready):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the server did not come up: {' '.join(command)}")
+            time.sleep(0.1)
+        yield Served(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(port: int, path: str | None) -> bool:
+    try:
+        if path is None:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+            return True
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

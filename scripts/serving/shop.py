@@ -1,0 +1,68 @@
+"""Bundles to be served: a made-up shop, learnt for a little and published as a training run would publish it."""
+
+import sys
+from pathlib import Path
+
+import orjson
+
+from recall.bundle import files
+from recall.bundle.publish import resolve
+from recall.stores.sqlite import SqliteUsers
+
+FIELDS = {
+    "user_id": {"side": "user", "kind": "categorical"},
+    "age": {"side": "user", "kind": "numeric"},
+    "country": {"side": "user", "kind": "categorical"},
+    "interests": {"side": "user", "kind": "bag"},
+    "device": {"side": "user", "kind": "categorical"},
+    "history": {"kind": "history"},
+    "item_id": {"side": "item", "kind": "categorical"},
+    "category": {"side": "item", "kind": "categorical"},
+    "brand": {"side": "item", "kind": "categorical"},
+    "tags": {"side": "item", "kind": "bag"},
+    "price": {"side": "item", "kind": "numeric", "scale": "log"},
+}
+
+
+def build(folder: Path, items: int, k: int, seed: int) -> Path:
+    """Make a shop of `items` items, train a model of it for a little, and publish it; gives the root."""
+    from recall.config import parse_config  # torch and training are needed only here
+    from recall.data.dataset import load_dataset
+    from recall.data.synthetic import SyntheticConfig, generate
+    from recall.export import export
+    from recall.features.encoder import FeatureEncoder
+    from recall.training.train import train
+
+    users = max(200, min(items // 5, 50_000))
+    shop = SyntheticConfig(users=users, items=items, interactions=20 * users, considered=200, seed=seed)
+    generate(shop).write(folder)
+    config = parse_config(
+        {
+            "name": "benchmark",
+            "seed": seed,
+            "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
+            "fields": FIELDS,
+            "model": {"k": k},
+            "train": {"sweeps": 4},
+        }
+    )
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    model = train(config, dataset, encoder, lambda sweep: print(sweep, file=sys.stderr)).model
+    export(model, encoder, dataset, config, folder / "bundles")
+    return folder / "bundles"
+
+
+def users_of(bundle: Path, count: int, seed: int) -> list[str]:
+    """Ids of some known users."""
+    users = SqliteUsers(resolve(bundle) / files.USERS)
+    ids = users.sample(count, seed)
+    users.close()
+    return ids
+
+
+def requests_of(users: list[str], n: int) -> list[bytes]:
+    """One request for n items for each user, as it goes over the wire."""
+    bodies = [orjson.dumps({"user_id": user, "n": n}) for user in users]
+    head = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    return [head % (len(body), body) for body in bodies]
