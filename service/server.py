@@ -36,7 +36,7 @@ class GuardedHttp(HttpToolsProtocol):
         """Start the clock for the first request."""
         super().connection_made(transport)
         state = cast(State, self.app_state)
-        self._admission = state["live"].admission
+        self._admission, self._meters = state["live"].admission, state["live"].meters
         self._start_clock()
         if len(self.connections) > state["settings"].connections:
             self._refuse(Kind.BUSY, "Too many connections are open.", "retry-after: 1\r\n")
@@ -148,6 +148,7 @@ class GuardedHttp(HttpToolsProtocol):
         request_id = request_id_among(self.headers)
         keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
         body = render(Kind.BUSY, self._admission.full().detail, request_id=request_id)
+        self._meters.turned_away(Kind.BUSY.status)
         head = (
             f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
             f"retry-after: 1\r\nx-request-id: {request_id}\r\n{'' if keep else 'connection: close' + chr(13) + chr(10)}\r\n"
@@ -160,6 +161,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _refuse(self, kind: Kind, detail: str, header: str = "") -> None:
         body = render(kind, detail)
+        self._meters.turned_away(kind.status)
         head = (
             f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(body)}\r\n{header}connection: close\r\n\r\n"
