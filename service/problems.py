@@ -218,14 +218,18 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
     detail = "See /docs or /openapi.json for the paths and methods that are answered."
-    headers = {"Allow": ", ".join(_methods(request))} if kind is Kind.METHOD else error.headers
+    methods = _methods(request) if kind is Kind.METHOD else []
+    headers = {"Allow": ", ".join(methods)} if methods else error.headers  # what is mounted names its own
     return _respond(request, ProblemError(kind, detail, headers=headers))
+
+
+_OF_FILES = ("GET", "HEAD")
 
 
 def _methods(request: Request) -> list[str]:
     """What the path of a request may be asked with; a framework's own answer names the methods of one of its routes."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or _OF_FILES})
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
