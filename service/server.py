@@ -46,7 +46,7 @@ class GuardedHttp(HttpToolsProtocol):
         """Start the clock for the first request."""
         super().connection_made(transport)
         state = cast(State, self.app_state)
-        self._admission = state["live"].admission
+        self._admission, self._meters = state["live"].admission, state["live"].meters
         self._clock = Clock(self.loop, self.timeout_keep_alive, self._too_late)
         self._clock.start()
         if len(self.connections) > state["settings"].connections:
@@ -149,6 +149,7 @@ class GuardedHttp(HttpToolsProtocol):
             return
         self._admission.full()
         keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
+        self._meters.turned_away(Kind.BUSY.status)
         self.transport.write(_turned_away(request_id_among(self.headers), keep))
         if keep:
             self._clock.start()
@@ -157,6 +158,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _refuse(self, kind: Kind, detail: str, header: str = "") -> None:
         body = render(kind, detail)
+        self._meters.turned_away(kind.status)
         head = (
             f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(body)}\r\n{header}connection: close\r\n\r\n"
