@@ -212,17 +212,24 @@ class CellIndex:
     def _check(self, path: Path) -> None:
         """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
         codes = self.codes
-        filled = int(np.count_nonzero(codes.rows >= 0))
-        if filled != self.size or int(codes.starts[-1]) != len(codes.codes) - 1:
+        of_blocks = codes.rows.reshape(-1, LANES)
+        last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
+        if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), mend=_OTHER_EXPORT)
+        filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
+        if filled != self.size:
             raise IndexFileError(
                 f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
             )
-        for row in (0, self.size // 2, self.size - 1):
+        blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
+        for block in (0, blocks // 2, blocks - 1):
+            row = int(of_blocks[block, 0])
+            if not 0 <= row < self.size:
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), mend=_OTHER_EXPORT)
             vector = self._vectors[row].astype(np.float64)
             turned = vector @ codes.basis
-            place = int(np.flatnonzero(codes.rows == row)[0])
-            code = codes.codes[place // LANES, :, place % LANES].copy().view(np.uint8).astype(np.float64) - 128
-            scale = float(codes.scales[place]) * codes.magnitude
+            code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
+            scale = float(codes.scales[LANES * block]) * codes.magnitude
             allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
             if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
                 raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
