@@ -223,13 +223,10 @@ async def _http(request: Request, error: Exception) -> Response:
     return _respond(request, ProblemError(kind, detail, headers=headers))
 
 
-_OF_FILES = ("GET", "HEAD")
-
-
 def _methods(request: Request) -> list[str]:
     """What the path of a request may be asked with; a framework's own answer names the methods of one of its routes."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or _OF_FILES})
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
