@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 
-from faulting.cases import CASES
 from faulting.bench import Bench
 from faulting.case import Case, Score
+from faulting.cases import CASES
 from faulting.shop import Shop
 
 
@@ -109,7 +109,10 @@ def _tell(one: Line) -> None:
     score = one.score
     print(f"{one.case.number:2} {one.case.name}: {one.verdict.strip('*')}  [{one.seconds:.1f} s]")
     if not one.absent:
-        print(f"   runs {score.runs}, failures {score.failures}, lost {score.lost}, lost_ack {score.lost_ack}, wrong {score.wrong}, ", end="")
+        print(
+            f"   runs {score.runs}, failures {score.failures}, lost {score.lost}, lost_ack {score.lost_ack}, wrong {score.wrong}, ",
+            end="",
+        )
         print(f"p99 during {_shown(score.p99, 1) or '-'} ms, recovery {_shown(score.recovery, 2) or '-'} s")
         print(f"   passes when: {one.case.line}")
     for text in score.missed:
@@ -134,7 +137,14 @@ def _write(path: Path, lines: Sequence[Line], quick: bool) -> None:
         "",
     ]
     for one in lines:
-        parts += [f"## {one.case.number}. {one.case.name}", "", f"Done: {one.case.inject}.", "", f"Passes when: {one.case.line}.", ""]
+        parts += [
+            f"## {one.case.number}. {one.case.name}",
+            "",
+            f"Done: {one.case.inject}.",
+            "",
+            f"Passes when: {one.case.line}.",
+            "",
+        ]
         parts += [f"{one.verdict.strip('*').capitalize()}.", ""]
         told = [*(f"- missed: {text}" for text in one.score.missed), *(f"- {text}" for text in one.score.notes)]
         parts += [*told, ""] if told else []
@@ -145,7 +155,14 @@ def _write(path: Path, lines: Sequence[Line], quick: bool) -> None:
 def _plain(one: Line, seed: int) -> dict[str, object]:
     figures = {name: None if isinstance(value, float) and isnan(value) else value for name, value in asdict(one.score).items()}
     where = {"seed": seed, "python": platform.python_version(), "machine": platform.machine(), "system": platform.release()}
-    return {"case": one.case.number, "name": one.case.name, "verdict": one.verdict.strip("*"), "seconds": one.seconds, **figures, **where}
+    return {
+        "case": one.case.number,
+        "name": one.case.name,
+        "verdict": one.verdict.strip("*"),
+        "seconds": one.seconds,
+        **figures,
+        **where,
+    }
 
 
 def _shown(value: float, digits: int) -> str:

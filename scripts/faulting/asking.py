@@ -33,7 +33,13 @@ class Asking:
     """Asks for `n` items for users in turn, until the block ends."""
 
     def __init__(
-        self, port: Callable[[], int] | int, users: Sequence[str], rate: float = 100, n: int = 20, threads: int = 4, **headers: str
+        self,
+        port: Callable[[], int] | int,
+        users: Sequence[str],
+        rate: float = 100,
+        n: int = 20,
+        threads: int = 4,
+        **headers: str,
     ) -> None:
         """Nothing is asked yet; `port` may be a function where servers come and go."""
         self.asked: list[Asked] = []

@@ -1,5 +1,5 @@
 """All cases, by their numbers."""
 
-from faulting import damage, publishing
+from faulting import changing, corpus, damage, publishing
 
-CASES = sorted([*publishing.CASES, *damage.CASES], key=lambda one: one.number)
+CASES = sorted([*publishing.CASES, *damage.CASES, *changing.CASES, *corpus.CASES], key=lambda one: one.number)

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from recall.bundle import files, publish
-from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
-from recall.errors import RecallError
-
 from faulting.asking import Asking
 from faulting.bench import Bench
 from faulting.case import Case, Score
 from faulting.http import Answer, wait_for
 from faulting.oracle import Oracle
-from faulting.servers import SCRIPTS, Server
+from faulting.servers import SCRIPTS
+from recall.bundle import files, publish
+from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
+from recall.errors import RecallError
 
 USERS = [str(number) for number in range(0, 150, 3)]
 _SIZES = re.compile(r"the file has \d+ bytes, the manifest says \d+")
@@ -37,7 +35,9 @@ def _refused(answer: Answer, name: str = "") -> bool:
     return answer.problem and answer.status in (409, 422) and name in _reason(answer)
 
 
-def _each_refused(bench: Bench, score: Score, faults: list[tuple[str, str, Callable[[Path], Callable[[], None]]]], extra: str = "") -> None:
+def _each_refused(
+    bench: Bench, score: Score, faults: list[tuple[str, str, Callable[[Path], Callable[[], None]]]], extra: str = ""
+) -> None:
     """Do each fault to a version that is not live, have it activated, undo it; users ask for the live one all the while.
 
     Each fault is what it is called, the file that the refusal has to name, and what does it and gives what undoes it.
@@ -56,7 +56,9 @@ def _each_refused(bench: Bench, score: Score, faults: list[tuple[str, str, Calla
                     answer = server.post(f"/v1/models/{other.name}:activate", b"")
                 finally:
                     mend()
-                well = _refused(answer, name) and (not extra or name == MANIFEST or re.search(extra, _reason(answer)) is not None)
+                well = _refused(answer, name) and (
+                    not extra or name == MANIFEST or re.search(extra, _reason(answer)) is not None
+                )
                 score.ran(well, f"{what}: {answer.status} {answer.body[:300]!r}")
                 if answer.status == 200:
                     server.post(f"/v1/models/{live}:activate", b"")
@@ -89,8 +91,10 @@ def truncated(bench: Bench, score: Score) -> None:
     for name in _names(bench):
         size = (bench.shop.templates[0] / name).stat().st_size
         for length in [0, size - 1, *(bench.random.randrange(size) for _ in range(bench.many(1, 18)))]:
-            cut: Callable[[Path], Callable[[], None]] = lambda folder, name=name, length=length: _changed(  # type: ignore[misc]
-                folder / name, lambda data: data[:length]
+            cut: Callable[[Path], Callable[[], None]] = (
+                lambda folder, name=name, length=length: _changed(  # type: ignore[misc]
+                    folder / name, lambda data: data[:length]
+                )
             )
             faults.append((f"{name} cut to {length} bytes of {size}", name, cut))
     _each_refused(bench, score, faults, _SIZES.pattern)
@@ -116,17 +120,31 @@ def missing_or_foreign(bench: Bench, score: Score) -> None:
     """Case 7."""
     faults: list[tuple[str, str, Callable[[Path], Callable[[], None]]]] = []
     for name in _names(bench):
-        faults.append((f"{name} is missing", name, lambda folder, name=name: _renamed(folder / name, folder.parent.parent / "away")))
+        faults.append(
+            (f"{name} is missing", name, lambda folder, name=name: _renamed(folder / name, folder.parent.parent / "away"))
+        )
         faults.append((f"{name} is renamed", name, lambda folder, name=name: _renamed(folder / name, folder / f"{name}.bak")))
     foreign = bench.shop.templates[1]
     for name in sorted(files.NAMES - {files.ITEMS, files.ENCODER, files.VOCABULARIES, files.USERS, files.COUNTS}):
-        faults.append((f"{name} of another bundle", name, lambda folder, name=name: _changed(folder / name, lambda _: (foreign / name).read_bytes())))
+        faults.append(
+            (
+                f"{name} of another bundle",
+                name,
+                lambda folder, name=name: _changed(folder / name, lambda _: (foreign / name).read_bytes()),
+            )
+        )
     manifest = (foreign / MANIFEST).read_bytes()
     faults.append(("the manifest of another bundle", "", lambda folder: _changed(folder / MANIFEST, lambda _: manifest)))
     faults.append(("one file more", "extra.bin", lambda folder: _added(folder / "extra.bin")))
     faults.append(("a link in place of a file", files.USERS, lambda folder: _linked(folder / files.USERS)))
     for part, value in (("dim", 5), ("items", 7), ("k", 3), ("users", 1)):
-        faults.append((f"sizes.{part} that is not so, with the right checksum", "", lambda folder, part=part, value=value: _restated(folder, part, value)))
+        faults.append(
+            (
+                f"sizes.{part} that is not so, with the right checksum",
+                "",
+                lambda folder, part=part, value=value: _restated(folder, part, value),
+            )
+        )
     _each_refused(bench, score, faults)
     _by_command(bench, score)
 
@@ -176,7 +194,10 @@ def _by_command(bench: Bench, score: Score) -> None:
         done = command("activate", root, other.name)
         mend()
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or name in line]
-        score.ran(done.returncode == 65 and bool(lines) and name in done.stderr, f"recall activate: {done.returncode} {done.stderr[-300:]!r}")
+        score.ran(
+            done.returncode == 65 and bool(lines) and name in done.stderr,
+            f"recall activate: {done.returncode} {done.stderr[-300:]!r}",
+        )
         score.ask("Traceback" not in done.stderr, "recall activate shows a trace")
 
 
@@ -278,7 +299,9 @@ def not_finite(bench: Bench, score: Score) -> None:
             body = b'{"items": [{"item_id": "odd", "features": {"price": %b}}]}' % value
             answer = server.post("/v1/items:upsert", body)
             well = answer.problem and answer.status in (400, 422)
-            if answer.status == 400 or (answer.status == 422 and ("odd" in _reason(answer) or "/items/0" in answer.body.decode())):
+            if answer.status == 400 or (
+                answer.status == 422 and ("odd" in _reason(answer) or "/items/0" in answer.body.decode())
+            ):
                 score.ran(well, "")
             elif answer.status == 200:
                 kept += 1
@@ -306,7 +329,9 @@ def _spoilt(folder: Path, name: str, value: float) -> Callable[[], None]:
     data = bytearray(kept[name])
     head = 8 + int.from_bytes(data[:8], "little")
     described = json.loads(bytes(data[8:head]))
-    start = next(part["data_offsets"][0] for part in described.values() if isinstance(part, dict) and part.get("dtype") == "F32")
+    start = next(
+        part["data_offsets"][0] for part in described.values() if isinstance(part, dict) and part.get("dtype") == "F32"
+    )
     data[head + start : head + start + 4] = np.float32(value).tobytes()
     (folder / name).write_bytes(bytes(data))
     manifest = Manifest.read(folder)
@@ -332,7 +357,12 @@ def payloads(bench: Bench, score: Score) -> None:
     np.save(arrays, np.array([_Payload(str(marker))], dtype=object), allow_pickle=True)
     huge = (1 << 60).to_bytes(8, "little") + b"{}"
     deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
-    overlapping = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}}).encode()
+    overlapping = json.dumps(
+        {
+            "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+            "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]},
+        }
+    ).encode()
     vast = json.dumps({"item_vectors": {"dtype": "F32", "shape": [1 << 40, 1 << 20], "data_offsets": [0, 16]}}).encode()
     bombs = {
         "a pickle": pickled,
@@ -341,7 +371,10 @@ def payloads(bench: Bench, score: Score) -> None:
         "a deep header": len(deep).to_bytes(8, "little") + deep,
         "tensors that overlap": len(overlapping).to_bytes(8, "little") + overlapping + b"\0" * 24,
         "a tensor of 2^60 numbers": len(vast).to_bytes(8, "little") + vast + b"\0" * 16,
-        "an index that says it holds 2^62 vectors": b"IxFI" + (129).to_bytes(4, "little") + (1 << 62).to_bytes(8, "little") * 3 + b"\0" * 40,
+        "an index that says it holds 2^62 vectors": b"IxFI"
+        + (129).to_bytes(4, "little")
+        + (1 << 62).to_bytes(8, "little") * 3
+        + b"\0" * 40,
         "an index of noise": bytes(bench.random.randrange(256) for _ in range(4000)),
     }
     faults = []
@@ -379,10 +412,19 @@ def _also(path: Path, data: bytes) -> Callable[[], None]:
     return path.unlink
 
 
-_SERVES_ON = "no fault is accepted, the refusal is 409 or 422 and names the file, and the live version is served on: lost 0, wrong 0"
+_SERVES_ON = (
+    "no fault is accepted, the refusal is 409 or 422 and names the file, and the live version is served on: lost 0, wrong 0"
+)
 
 CASES = [
-    Case(5, "a file is truncated", "each file of a version is cut, it is activated", f"{_SERVES_ON}; sizes are told", truncated, fast=True),
+    Case(
+        5,
+        "a file is truncated",
+        "each file of a version is cut, it is activated",
+        f"{_SERVES_ON}; sizes are told",
+        truncated,
+        fast=True,
+    ),
     Case(6, "a bit is flipped", "one bit anywhere in a version, it is activated", _SERVES_ON, flipped, fast=True),
     Case(
         7,

@@ -19,10 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from faulting.shop import copy
 from recall.bundle import publish
 from recall.errors import RecallError
-
-from faulting.shop import copy
 
 SCRIPTS = Path(__file__).absolute().parent.parent
 

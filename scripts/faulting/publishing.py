@@ -5,14 +5,13 @@ import signal
 import time
 from pathlib import Path
 
-from recall.bundle import publish
-from recall.errors import PublishBusyError, RecallError
-
 from faulting.bench import Bench
 from faulting.case import Case, Score
 from faulting.publisher import publisher, stopped
 from faulting.servers import failing
 from faulting.shop import copy, leftovers, whole
+from recall.bundle import publish
+from recall.errors import PublishBusyError, RecallError
 
 CALLS = ("openat", "mkdir", "write", "copy_file_range", "sendfile", "chmod", "fsync", "flock", "rename", "unlink", "rmdir")
 """System calls at which a publisher dies; a kernel or a library may do some of its work with others of them."""
@@ -96,7 +95,9 @@ def two_at_once(bench: Bench, score: Score) -> None:
         score.runs += 2 * count
         score.ask(ends == [0, 0], f"publishers ended with {ends}")
         score.ask(all(of == sorted(of) for of in numbers), "versions do not increase")
-        score.ask(sorted(sum(numbers, [])) == list(range(2, 2 * count + 2)), "a version is missing, or a number was given twice")
+        score.ask(
+            sorted(sum(numbers, [])) == list(range(2, 2 * count + 2)), "a version is missing, or a number was given twice"
+        )
         score.ask(_state(root) == 2 * count + 1, "the last version is not live")
 
         with bench.serve(root) as server:

@@ -84,7 +84,20 @@ def serving(
 ) -> Iterator[Server]:
     """`python -m service` over a root until the block ends; `before` goes before the command, `limits` are set on it."""
     port = port or free_port()
-    command = [*before, sys.executable, "-m", "service", str(root), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
+    command = [
+        *before,
+        sys.executable,
+        "-m",
+        "service",
+        str(root),
+        "--port",
+        str(port),
+        "--poll",
+        "0.1",
+        "--drain",
+        "0",
+        *options,
+    ]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS.parent), **environment}
     with log.open("ab") as output:
         started = time.perf_counter()
