@@ -105,7 +105,7 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
             loads.append(time.perf_counter() - server.started)
             if upserting is not None:
                 _after_the_kill(server, score, oracle, upserting, everything, bench)
-            with Upserting(port, f"new {number}", 1000) as upserting:
+            with Upserting(port, f"new-{number}", 1000) as upserting:
                 time.sleep(bench.random.uniform(0.2, 0.8) if bench.quick else bench.random.uniform(2, 5))
                 server.kill()
                 upserting.stop()
@@ -134,10 +134,9 @@ def _after_the_kill(
     sample: int = 50,
 ) -> None:
     """Everything that was acknowledged is there, and what was not can be sent again, twice, and is taken once."""
-    for key, (sequence, changes) in upserting.acknowledged.items():
+    for sequence, changes in upserting.acknowledged.values():
         oracle.changed(sequence, changes)
-        everything |= dict.fromkeys(changes, changes)  # type: ignore[dict-item]
-        del key
+        everything |= changes.keys()
     for item_id in bench.random.sample(sorted(everything), min(sample, len(everything))):
         if server.get(f"/v1/items/{quote(item_id, safe='')}").status != 200:
             score.lost_ack += 1
