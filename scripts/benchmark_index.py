@@ -45,6 +45,7 @@ SHARES = (0.001, 0.01, 0.1, 0.5)
 OURS = "recall cells"
 GRAPHS = ("hnswlib", "usearch", "voyager")
 _SHOPS = {"shop100k": 100_000, "shop1m": 1_000_000}
+_LARGE = 200_000
 _CHOOSING = 400  # users that settings are chosen on, and as many that are measured
 
 Float32 = npt.NDArray[np.float32]
@@ -93,7 +94,8 @@ def main() -> int:
         indexes = _compare(report, world, names, arguments.quick)
         _filters(report, world, indexes, large=world is largest)
     _exact(report, largest)
-    _certificates(report, opened)
+    # tuning a million vectors takes minutes
+    _certificates(report, [world for world in opened if not arguments.quick or len(world.items) <= _LARGE])
     if arguments.upserts:
         report.figures.append(upsert_latency(arguments.upserts))
     report.say("", *table(report.figures), "", f"{time.perf_counter() - began:.0f} s in all.")
@@ -134,7 +136,7 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
 def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: bool) -> dict[float, CellIndex]:
     """Every contender at every target. Gives this project's index at each."""
     fitting, choosing, measuring = _users(world)
-    large = len(world.items) > 200_000
+    large = len(world.items) > _LARGE
     truth, fresh = Truth.of(world.items, choosing, N), Truth.of(world.items, measuring, N)
     built: list[tuple[contenders.Contender, float]] = []
     for name in names:

@@ -25,6 +25,9 @@ SLICE = 0.002
 STANDING = 0.1
 """Seconds after which a line that was never empty is a standing one."""
 
+BUSY = "Send fewer requests at once, and this one again later."
+"""What is said to whoever is turned away."""
+
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -271,7 +274,7 @@ class Admission:
 
 
 def _busy() -> ProblemError:
-    return ProblemError(Kind.BUSY, "Send fewer requests at once, and this one again later.", headers={"Retry-After": "1"})
+    return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
 
 
 def _nobody(_seconds: float) -> None:

@@ -55,7 +55,7 @@ class Live(Exchange):
         super().__init__(settings, users)
         self.draining = False
         self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
-        self.shadow = Shadow(self.meters, settings.shadow)
+        self.shadow = Shadow(self.meters, settings.shadow, lambda: self.admission.waiting > 0)
         self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
             users.hear(self.meters.commits["users"].observe)

@@ -218,7 +218,8 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
     detail = "See /docs or /openapi.json for the paths and methods that are answered."
-    headers = {"Allow": ", ".join(_methods(request))} if kind is Kind.METHOD else error.headers
+    methods = _methods(request) if kind is Kind.METHOD else []
+    headers = {"Allow": ", ".join(methods)} if methods else error.headers  # what is mounted names its own
     return _respond(request, ProblemError(kind, detail, headers=headers))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from asyncio import TimerHandle, Transport
+from asyncio import Transport
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, cast
@@ -10,6 +10,8 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.admission import BUSY
+from service.clock import Clock
 from service.context import State, request_id_among
 from service.live import Live
 from service.problems import MEDIA_TYPE, Kind, render
@@ -19,13 +21,21 @@ MOST_HEADER_BYTES = 64 * 1024
 """A request line and headers beyond this are refused; checked between reads from the socket, so somewhat more may pass."""
 
 
+_ID = "the-id"
+_BUSY_BODY = render(Kind.BUSY, BUSY, request_id=_ID).replace(b"%", b"%%")
+_ID_LESS = len(_BUSY_BODY) - len(_ID)
+_TURNED_AWAY = (
+    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: %d\r\n"
+    "retry-after: 1\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n%s\r\n"
+) + _BUSY_BODY.decode().replace(_ID, "%s")
+
+
 class GuardedHttp(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with bounds on the time and the size of a request's headers, and problem documents for both.
 
     uvicorn itself waits for ever for headers that were begun, and keeps as many of them as are sent.
     """
 
-    _late: TimerHandle | None = None
     _in_headers = False
     _header_bytes = 0
     _searching = False
@@ -36,23 +46,24 @@ class GuardedHttp(HttpToolsProtocol):
         """Start the clock for the first request."""
         super().connection_made(transport)
         state = cast(State, self.app_state)
-        self._admission = state["live"].admission
-        self._start_clock()
+        self._admission, self._meters = state["live"].admission, state["live"].meters
+        self._clock = Clock(self.loop, self.timeout_keep_alive, self._too_late)
+        self._clock.start()
         if len(self.connections) > state["settings"].connections:
             self._refuse(Kind.BUSY, "Too many connections are open.", "retry-after: 1\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock, and let nobody wait for what this connection asked."""
-        self._stop_clock()
+        """Put the clock away, and let nobody wait for what this connection asked."""
+        self._clock.close()
         self._admission.end(self._begun)
         self._begun = 0
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to headers."""
-        if self._late is None and not self._answering():
+        if not self._clock.running and not self._answering():
             # Blank lines, or the rest of a body that was refused: uvicorn has just stopped its own clock for them.
-            self._start_clock()
+            self._clock.start()
         super().data_received(data)
         if self._in_headers:
             self._header_bytes += len(data)
@@ -64,15 +75,15 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
         self._header_bytes = 0
-        self._start_clock()
+        self._clock.start()
 
     def on_headers_complete(self) -> None:
         """Stop the clock; the body has one of its own. Where too many wait, a search is not even begun to be read."""
         self._in_headers = False
-        self._stop_clock()
+        self._clock.stop()
         if self._admission.crowded() and self._sheds():
             self._shedding = True
-            self._start_clock()
+            self._clock.start()
             return
         self.scope["state"]["gone"] = self.transport.is_closing
         super().on_headers_complete()
@@ -87,7 +98,7 @@ class GuardedHttp(HttpToolsProtocol):
         """The request is here; a search has begun with that, or is turned away."""
         if self._shedding:
             self._shedding = False
-            self._stop_clock()
+            self._clock.stop()
             self._shed()
             return
         if self._searching:
@@ -116,18 +127,9 @@ class GuardedHttp(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _start_clock(self) -> None:
-        self._stop_clock()
-        self._late = self.loop.call_later(self.timeout_keep_alive, self._too_late)
-
-    def _stop_clock(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
     def _too_late(self) -> None:
         if self._answering():  # an earlier request on this connection comes first
-            self._start_clock()
+            self._clock.start()
         elif self._in_headers:
             self._refuse(Kind.TOO_SLOW, f"The headers must arrive within {self.timeout_keep_alive:g} s.")
         else:
@@ -145,27 +147,30 @@ class GuardedHttp(HttpToolsProtocol):
         if self.flow.write_paused:  # it sends, and does not read
             self.transport.abort()
             return
-        request_id = request_id_among(self.headers)
+        self._admission.full()
         keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
-        body = render(Kind.BUSY, self._admission.full().detail, request_id=request_id)
-        head = (
-            f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            f"retry-after: 1\r\nx-request-id: {request_id}\r\n{'' if keep else 'connection: close' + chr(13) + chr(10)}\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        self._meters.turned_away(Kind.BUSY.status)
+        self.transport.write(_turned_away(request_id_among(self.headers), keep))
         if keep:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self._clock.start()
         else:
             self.transport.close()
 
     def _refuse(self, kind: Kind, detail: str, header: str = "") -> None:
         body = render(kind, detail)
+        self._meters.turned_away(kind.status)
         head = (
             f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(body)}\r\n{header}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+
+def _turned_away(request_id: str, keep: bool) -> bytes:
+    """The whole answer to a request that is not even read."""
+    close = "" if keep else "connection: close\r\n"
+    return (_TURNED_AWAY % (_ID_LESS + len(request_id), request_id, close, request_id)).encode("ascii")
 
 
 class Server(uvicorn.Server):

@@ -22,6 +22,7 @@ def test_the_tour_is_marked_to_be_run():
         "bash",
         "bash",
         "bash",
+        "bash",
         "python",
         "python",
         "python",

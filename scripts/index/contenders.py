@@ -107,7 +107,7 @@ class Scann:
         self._index = (
             tree.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(1000).set_n_training_threads(threads).build()
         )
-        shares, widths = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8), (150, 300, 600, 1200, 2500)
+        shares, widths = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0), (150, 300, 600, 1200, 2500, 5000, 10000)
         self.settings = [(max(1, round(leaves * share)), width) for share in shares for width in widths]
 
     def search(self, query: Float32, n: int, setting: tuple[int, int]) -> Int64:
@@ -129,7 +129,7 @@ class FaissIvf:
         with threads_of_faiss(threads):
             self._index.train(padded[np.random.default_rng(0).choice(len(padded), min(len(padded), 40 * lists), replace=False)])
             self._index.add(padded)
-        self.settings = sorted({max(1, round(lists * share)) for share in np.geomspace(0.003, 0.7, 24)})
+        self.settings = sorted({max(1, round(lists * share)) for share in np.geomspace(0.003, 1.0, 24)})
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
         """As `Contender.search` says."""

@@ -186,6 +186,11 @@ class Meters:
         for name, before in self._refused_before.items():
             self.refused[name].row[self.refused[name].at] = before + refused[name]
 
+    def turned_away(self, status: int) -> None:
+        """A request, or what was none, was answered before it had a route."""
+        statuses = self.routes[OTHER].statuses
+        statuses.get(status, statuses[0]).add()
+
     def route_of(self, scope: Scope) -> Route:
         """The route of a request that was routed."""
         route = self.routes.get(scope["path"])

@@ -1,7 +1,8 @@
 """Recall as it is now: a few requests are answered once more, by the index as it is and exactly, and the lists are compared.
 
-It is done off the path, on a thread that yields to all others, and one request at a time: one that is drawn while another is
-compared is dropped, and counted. Only requests whose list the index alone decides are drawn.
+It is done off the path, on a thread that gives way to others, and one request at a time: one that is drawn while another is
+compared, or while others wait for their turn, is dropped, and counted. Drawn are only requests whose list the index alone
+decides.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import math
 import os
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -18,19 +20,21 @@ from recall.request import Request
 from service.metrics.meters import Meters
 from service.snapshot import Snapshot
 
-_PATIENT = 19  # niceness, the greatest that there is
+_PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
 
 
 class Shadow:
     """Draws requests, and compares."""
 
-    def __init__(self, meters: Meters, share: float) -> None:
+    def __init__(self, meters: Meters, share: float, busy: Callable[[], bool]) -> None:
         """Nothing is started.
 
         Args:
             meters: to count with.
             share: of the requests that are compared, 0 to 1.
+            busy: whether there is more to do than can be done.
         """
+        self._busy = busy
         self._meters = meters
         self._share = share
         self._random = random.Random()  # noqa: S311 - nothing is to be kept from anybody
@@ -46,7 +50,7 @@ class Shadow:
         self._left = self._gap()
         if answer.exact or request.shaped:
             return
-        if self._task is not None:
+        if self._task is not None or self._busy():
             self._meters.compared["dropped"].add()
             return
         held = ExitStack()

@@ -40,3 +40,10 @@ def test_the_address_of_a_redis_stays_off_the_command_line() -> None:
     command, environment = service_command(Path("bundles"), "127.0.0.1", 0, "redis://:secret@here/0")
     assert not any("secret" in part for part in command)
     assert environment["RECALL_USERS"] == "redis://:secret@here/0"
+
+
+def test_several_workers_are_served_by(published: Path, run) -> None:
+    command, _ = service_command(Path("bundles"), "127.0.0.1", 0, options=["--workers", "2", "--no-docs"])
+    assert command[-3:] == ["--workers", "2", "--no-docs"]
+    for refused in (("--workers", 0), ("--workers", 257), ("--workers", "two")):
+        assert run("serve", published, *refused).code == 2

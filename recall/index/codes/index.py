@@ -28,9 +28,9 @@ CERTAIN = 3e38
 
 _EFFORTS = tuple(step / 32 for step in range(1, 257))
 _FEW = 512  # eligible rows, and as many for each result, that are scored one by one
-_NARROW = 0.05  # share of the rows up to which a filter that comes again is worth codes of its own,
-_NARROW_ROWS = 1 << 16  # or so many rows: all of them are looked at faster than cells are chosen among those without
-_BUDGET = 64 << 20  # bytes for such codes
+_NARROW = 0.2  # share of the rows up to which a filter that comes again is worth codes of its own,
+_NARROW_ROWS = 1 << 16  # or so many rows: all of them are looked at faster than cells are chosen among those without;
+_BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
 _CHUNK = 256  # blocks that a batch looks at before the next query: they stay in the second-level cache
 _EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
@@ -61,6 +61,8 @@ class CellIndex:
         cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
         self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
         # not a method of this object, which would then live until a collector finds the circle, and its files with it
+        of_row = codes.codes[0].nbytes // LANES + 8
+        self._narrow = min(max(_NARROW * self.size, _NARROW_ROWS), _BUDGET // 4 // of_row)
         self._narrowing = Narrowing(partial(_narrowed, kernels, codes), _BUDGET)
 
     @classmethod
@@ -166,7 +168,7 @@ class CellIndex:
             return self._ranked(asked, n, self._all, _EVERYTHING, effort)
         if within.count <= _FEW + n:
             return rank(self._vectors, asked.vector, within.rows, excluded, n, exact=True)
-        if within.count <= max(_NARROW * self.size, _NARROW_ROWS):
+        if within.count <= self._narrow:
             narrow = self._narrowing.of(within)
             if narrow is not None:
                 return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
@@ -210,17 +212,24 @@ class CellIndex:
     def _check(self, path: Path) -> None:
         """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
         codes = self.codes
-        filled = int(np.count_nonzero(codes.rows >= 0))
-        if filled != self.size or int(codes.starts[-1]) != len(codes.codes) - 1:
+        of_blocks = codes.rows.reshape(-1, LANES)
+        last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
+        if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), mend=_OTHER_EXPORT)
+        filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
+        if filled != self.size:
             raise IndexFileError(
                 f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
             )
-        for row in (0, self.size // 2, self.size - 1):
+        blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
+        for block in (0, blocks // 2, blocks - 1):
+            row = int(of_blocks[block, 0])
+            if not 0 <= row < self.size:
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), mend=_OTHER_EXPORT)
             vector = self._vectors[row].astype(np.float64)
             turned = vector @ codes.basis
-            place = int(np.flatnonzero(codes.rows == row)[0])
-            code = codes.codes[place // LANES, :, place % LANES].copy().view(np.uint8).astype(np.float64) - 128
-            scale = float(codes.scales[place]) * codes.magnitude
+            code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
+            scale = float(codes.scales[LANES * block]) * codes.magnitude
             allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
             if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
                 raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)

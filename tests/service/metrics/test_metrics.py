@@ -50,6 +50,7 @@ def test_requests_users_and_unknown_values_are_counted(own_server: Server) -> No
     for body in ({"user_id": "3"}, {"user_id": "nobody"}, {}, {"context": {"device": "fridge"}}, {"n": 0}):
         own_server.post(body)
     own_server.ask("GET", "/nothing")
+    assert own_server.send(b"nonsense\r\n\r\n").status == 400
     after = scraped(own_server)
 
     def grown(name: str, **labels: str) -> float:
@@ -59,6 +60,7 @@ def test_requests_users_and_unknown_values_are_counted(own_server: Server) -> No
     assert grown("recall_http_requests_total", route="/v1/recommend", status="200") == 4
     assert grown("recall_http_requests_total", route="/v1/recommend", status="422") == 1
     assert grown("recall_http_requests_total", route="other", status="404") == 1
+    assert grown("recall_http_requests_total", route="other", status="400") == 1
     assert grown("recall_http_request_duration_seconds_count", route="/v1/recommend") == 5
     assert grown("recall_stage_duration_seconds_count", stage="parse") >= 4
     assert grown("recall_stage_duration_seconds_count", stage="total") >= 5
@@ -159,15 +161,15 @@ def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--shadow", "0") as server:
         server.wait()
         deadline = time.monotonic() + 60
-        while scraped(server)["recall_workers", ()] < 2:
+        version = (("version", resolve(own_shop.root).name),)
+        while scraped(server).get(("recall_bundle_info", version), 0) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         for _ in range(30):  # a connection each, which the kernel gives to either
             assert server.post({"user_id": "3"}).status == 200
         asked = ("recall_http_requests_total", (("route", "/v1/recommend"), ("status", "200")))
         assert {scraped(server)[asked] for _ in range(10)} == {30}
-        found = scraped(server)
-        assert found["recall_bundle_info", (("version", resolve(own_shop.root).name),)] == 2
+        assert scraped(server)["recall_workers", ()] == 2
         pids = _children(server.process.pid)
         assert len(pids) == 2
         os.kill(pids[0], signal.SIGKILL)
@@ -216,7 +218,7 @@ def test_sampled_requests_are_answered_again_exactly(shop: Shop) -> None:
 
     async def ask(share: float, times: int) -> Meters:
         meters = Meters()
-        shadow = Shadow(meters, share)
+        shadow = Shadow(meters, share, lambda: False)
         for _ in range(times):
             request = Request(user_id="3", n=10)
             shadow.offer(request, coarse.recommend(request), snapshot)
@@ -243,7 +245,8 @@ def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop
 
     async def ask() -> None:
         meters = Meters()
-        shadow = Shadow(meters, 1.0)
+        busy = False
+        shadow = Shadow(meters, 1.0, lambda: busy)
         request = Request(user_id="3", n=10)
         answer = coarse.recommend(request)
         for _ in range(3):
@@ -255,6 +258,10 @@ def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop
         assert row[meters.compared["dropped"].at] == 2
         assert row[meters.compared["compared"].at] == 1
         assert row[meters.samples.at] == 0
+        busy = True
+        shadow.offer(request, answer, snapshot)
+        assert shadow._task is None
+        assert row[meters.compared["dropped"].at] == 3
         shadow.close()
 
     asyncio.run(ask())

@@ -1,0 +1,51 @@
+"""Of several processes that serve one root, one publishes it anew."""
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+from service.compactor import Compactor
+from tests.service.publishing import Shop
+
+
+def test_only_one_of_several_runs(own_shop: Shop) -> None:
+    own_shop.publish(seed=1)
+
+    async def go() -> None:
+        first, second = Compactor(own_shop.root), Compactor(own_shop.root)
+        assert await first.start()
+        assert not await second.start()
+        assert not await first.start()
+        first.close()
+        third = Compactor(own_shop.root)  # `second` looks again after a while
+        assert await third.start()
+        third.close()
+        await asyncio.sleep(0.5)  # the runs that were stopped end
+
+    asyncio.run(go())
+
+
+def test_a_process_that_dies_frees_the_lock(own_shop: Shop) -> None:
+    own_shop.publish(seed=1)
+    pid = os.fork()
+    if pid == 0:
+        descriptor = os.open(own_shop.root / ".compactor", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+
+    async def go() -> None:
+        compactor = Compactor(own_shop.root)
+        assert await compactor.start()
+        compactor.close()
+        await asyncio.sleep(0.5)
+
+    asyncio.run(go())
+
+
+def test_a_root_that_cannot_be_written_to_is_left_as_it_is(tmp_path: Path) -> None:
+    async def go() -> None:
+        assert not await Compactor(tmp_path / "nowhere").start()
+
+    asyncio.run(go())
