@@ -110,7 +110,8 @@ def _tell(one: Line) -> None:
     print(f"{one.case.number:2} {one.case.name}: {one.verdict.strip('*')}  [{one.seconds:.1f} s]")
     if not one.absent:
         print(
-            f"   runs {score.runs}, failures {score.failures}, lost {score.lost}, lost_ack {score.lost_ack}, wrong {score.wrong}, ",
+            f"   runs {score.runs}, failures {score.failures}, lost {score.lost}, "
+            f"lost_ack {score.lost_ack}, wrong {score.wrong}, ",
             end="",
         )
         print(f"p99 during {_shown(score.p99, 1) or '-'} ms, recovery {_shown(score.recovery, 2) or '-'} s")

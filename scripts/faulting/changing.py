@@ -173,6 +173,10 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 def disk_full(bench: Bench, score: Score) -> None:
     """Case 9."""
+    _publishers_limited(bench, score)
+    if not _may_mount(bench.place("try")):
+        score.notes.append("mounting is not allowed here: only publishers were limited, by RLIMIT_FSIZE")
+        return
     with small_disk(bench.place("disk"), "16m") as disk, ExitStack() as stack:
         root = bench.shop.root(disk / "bundles")
         live = publish.live_name(root)
@@ -211,6 +215,17 @@ def disk_full(bench: Bench, score: Score) -> None:
             _served_within(server, newer.name, 20)
             time.sleep(0.3)
         asking.judge(score, oracle)
+
+
+def _may_mount(folder: Path) -> bool:
+    try:
+        with small_disk(folder, "1m"):
+            return True
+    except subprocess.CalledProcessError:
+        return False
+
+
+def _publishers_limited(bench: Bench, score: Score) -> None:
     root = bench.root()
     live = publish.live_name(root)
     with publisher(root, bench.shop.templates[1]) as one:
@@ -364,7 +379,7 @@ CASES = [
         3,
         "kill -9 while items are changed",
         "SIGKILL to a service that takes up to 1,000 changes a second, again and again",
-        "every change that was acknowledged is there, one that is sent again is taken once; ready within 2 s and the time to load",
+        "every acknowledged change is there, one that is sent again is taken once; ready within 2 s and the time to load",
         killed_while_changing,
         fast=True,
     ),

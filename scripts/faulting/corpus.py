@@ -396,7 +396,7 @@ CASES = [
     Case(
         18,
         "odd ids",
-        f"{len(ODD_IDS)} ids with slashes, quotes, markup, line breaks, NUL, marks of direction and more, through path and body",
+        f"{len(ODD_IDS)} ids with slashes, quotes, markup, line breaks, NUL and more, through path and body",
         "each comes back as it was sent; what is no id is refused; none makes a line of the log, or markup",
         odd_ids,
         fast=True,

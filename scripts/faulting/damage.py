@@ -406,7 +406,10 @@ def payloads(bench: Bench, score: Score) -> None:
         other = bench.shop.publish(root, 1)
         wait_for(server.port, "/health/ready", 200, 30)
         score.notes.append(f"the server holds {memory / 1e6:.0f} MB of its own; {other.name} was served beside")
-    checked = "import sys, service.app; found = {'torch', 'joblib', 'dill', 'cloudpickle'} & set(sys.modules); sys.exit(str(found) if found else 0)"
+    checked = (
+        "import sys, service.app; found = {'torch', 'joblib', 'dill', 'cloudpickle'} & set(sys.modules);"
+        "sys.exit(str(found) if found else 0)"
+    )
     done = subprocess.run([sys.executable, "-c", checked], cwd=SCRIPTS.parent, capture_output=True, text=True, check=False)
     score.ran(done.returncode == 0, f"the service imports {done.stderr.strip()[-200:]}")
 
@@ -441,7 +444,7 @@ CASES = [
     Case(
         7,
         "files are missing, renamed, foreign, or sizes do not agree",
-        "files are taken away, renamed, added, linked, exchanged with another bundle's; manifests restated under a right checksum",
+        "files taken away, renamed, added, linked, exchanged with another bundle's; manifests restated under a right checksum",
         f"{_SERVES_ON}; the command line ends with 65 and names the file",
         missing_or_foreign,
         fast=True,
@@ -450,7 +453,7 @@ CASES = [
         8,
         "the live version is damaged when the service starts",
         "a file of it, or CURRENT, is cut in half",
-        "the last good version is served and ready and answers say so; with none live is 200 and ready 503, until one is published",
+        "the last good version is served, ready and answers say so; with none live is 200, ready 503, until one is published",
         at_cold_start,
     ),
     Case(

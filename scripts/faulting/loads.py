@@ -68,7 +68,8 @@ def slow_clients(bench: Bench, score: Score) -> None:
         score.ask(left <= 4, f"{left} of {most - files} files are open after {ended - began:.0f} s")
         score.ask(during <= max(1.2 * base, base + 5), f"others' p99 is {during:.1f} ms, {base:.1f} ms before")
         score.notes.append(
-            f"{count} slow clients were gone after {ended - began:.1f} s, 2 s are set; others' p99 {base:.1f} ms before, {during:.1f} ms meanwhile"
+            f"{count} slow clients were gone after {ended - began:.1f} s, 2 s are set; "
+            f"others' p99 {base:.1f} ms before, {during:.1f} ms meanwhile"
         )
     oracle.close()
 
@@ -143,7 +144,8 @@ def gone_and_late(bench: Bench, score: Score) -> None:
         score.runs = count
         score.ask(set(statuses) <= {200, 503}, f"those who stayed were answered {dict(statuses)}")
         score.notes.append(
-            f"{count} requests of {1000 * each:.0f} ms at four times what two cores can, half gone after 5 ms: {statuses[200]} answered, "
+            f"{count} requests of {1000 * each:.0f} ms, four times as many as one core can answer, half gone after 5 ms: "
+            f"{statuses[200]} answered, "
             f"{searched} searched, {gone} dropped because nobody waited; {wasted} searched for nobody"
         )
         score.ask(gone > 0, "no search was dropped for a client that had gone")
@@ -242,7 +244,8 @@ def overloaded(bench: Bench, score: Score) -> None:
                 grown = server.memory() / memory
                 worst = max(health, default=float("nan"))
                 score.notes.append(
-                    f"{name}: {share:.0%} of capacity answered, p99 {p99:.0f} ms ({before:.0f} ms at half load), 503 within {turned:.0f} ms (p99), "
+                    f"{name}: {share:.0%} of capacity answered, p99 {p99:.0f} ms ({before:.0f} ms at half load), "
+                    f"503 within {turned:.0f} ms (p99), "
                     f"health within {1000 * worst:.0f} ms, memory x {grown:.2f}, offered {len(statuses) / took:.0f} a second"
                 )
                 score.ask(share >= 0.9, f"{name}: {share:.0%} of capacity was answered")
@@ -271,7 +274,7 @@ CASES = [
         21,
         "clients that are slow",
         "connections that stop in the head, send a body byte by byte, never read, or say nothing",
-        "they are closed; files open are as many as before within 60 s; others lose nothing, their p99 is at most 1.2 times or 5 ms more",
+        "they are closed, as many files open as before within 60 s; others lose nothing, their p99 is at most 1.2 times or 5 ms more",
         slow_clients,
     ),
     Case(

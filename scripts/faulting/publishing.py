@@ -179,7 +179,7 @@ CASES = [
         11,
         "two publishers at once, one that is stopped, one that is dead",
         "two processes publish; SIGSTOP, then SIGKILL, to one that holds the lock; a rebuild of a version that is live no more",
-        "versions increase, none is lost or numbered twice; whoever holds the lock keeps others out; a dead one's is free in 1 s",
+        "versions increase, none is lost or numbered twice; a holder of the lock keeps others out, a dead one's is free in 1 s",
         two_at_once,
         fast=True,
     ),
