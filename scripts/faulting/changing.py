@@ -116,6 +116,7 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
         loads.append(time.perf_counter() - server.started)
         _after_the_kill(server, score, oracle, upserting, everything, bench, sample=200)
     oracle.close()
+    score.ask(bool(everything), "nothing was given")
     for seconds in loads[1:]:
         score.recovered(seconds)
     score.ask(
@@ -136,7 +137,7 @@ def _after_the_kill(
     """Everything that was acknowledged is there, and what was not can be sent again, twice, and is taken once."""
     for sequence, changes in upserting.acknowledged.values():
         oracle.changed(sequence, changes)
-        everything |= changes.keys()
+        everything.update(changes)
     for item_id in bench.random.sample(sorted(everything), min(sample, len(everything))):
         if server.get(f"/v1/items/{quote(item_id, safe='')}").status != 200:
             score.lost_ack += 1
