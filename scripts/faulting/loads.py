@@ -49,6 +49,7 @@ def slow_clients(bench: Bench, score: Score) -> None:
                     with suppress(OSError):
                         one.send(post("/v1/recommend", {"n": 1000}) * 8)  # and never reads
                 slow.append((kind, one))
+            time.sleep(0.5)  # until all are taken
             most = server.files()
             score.ask(most - files >= count // 2, f"only {most - files} files more are open with {count} slow clients")
             until = time.perf_counter() + (20 if bench.quick else 60)
@@ -221,7 +222,9 @@ def overloaded(bench: Bench, score: Score) -> None:
                 stop.clear()
                 watching = threading.Thread(target=_watch, args=(server.port, stop, health))
                 watching.start()
+                used = server.cpu_seconds()
                 load = flood(server.port, raws, times * capacity, seconds, 2)
+                busy = (server.cpu_seconds() - used) / seconds
                 recovered = time.perf_counter()
                 while ask(server.port, raws[0]).status != 200 and time.perf_counter() < recovered + 10:
                     time.sleep(0.005)
@@ -244,7 +247,7 @@ def overloaded(bench: Bench, score: Score) -> None:
                     f"503 within {turned:.0f} ms (p99), "
                     f"health within {1000 * worst:.0f} ms, memory x {grown:.2f}; "
                     f"{load.sent / load.seconds:.0f} a second were sent, "
-                    f"{1000 * load.late:.0f} ms late at most, {load.unsent} not"
+                    f"{1000 * load.late:.0f} ms late at most, {load.unsent} not; the server had {busy:.0%} of a core"
                 )
                 score.ask(share >= 0.9, f"{name}: {share:.0%} of capacity was answered")
                 score.ask(
