@@ -58,13 +58,17 @@ def check(recommender: Recommender) -> int:
     The bundle is asked by itself, without what lies over it.
 
     Raises:
-        BundleError: an answer is another one.
+        BundleError: an answer is another one, or it has another number of users than its manifest says.
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
     users = KnownUsers.of(bundle.folder / files.USERS, None, None, bundle.encoder, bundle.manifest.data_hash)
     try:
         alone = Recommender(bundle, recommender.index, users)
+        stored, said = len(users), bundle.manifest.sizes.users
+        if stored != said:
+            where = str(bundle.folder / files.USERS)
+            raise BundleError(f"the file holds {stored} users, the manifest says {said}", where=where)
         answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
     finally:
         users.close()

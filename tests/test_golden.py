@@ -1,6 +1,7 @@
 """What a bundle answered when it was published, it must answer when it is loaded."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_another_list_or_another_score_is_refused(published: Path) -> None:
     recommender.close()
 
 
+def test_another_number_of_users_than_the_manifest_says_is_refused(published: Path) -> None:
+    recommender = Recommender.load(published)
+    manifest = recommender.bundle.manifest
+    restated = manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={"users": 5})})
+    changed = Recommender(replace(recommender.bundle, manifest=restated), recommender.index, recommender.users)
+    with pytest.raises(BundleError, match="holds 12 users, the manifest says 5"):
+        golden.check(changed)
+    recommender.close()
+
+
 def test_items_that_tie_with_the_last_may_take_its_place(published: Path) -> None:
     recommender = Recommender.load(published)
     records = recommender.bundle.manifest.golden
@@ -97,8 +108,6 @@ def test_a_rebuild_writes_its_own(copy: Path) -> None:
 
 
 def _with(recommender: Recommender, records: tuple[object, ...]) -> Recommender:
-    from dataclasses import replace
-
     bundle = recommender.bundle
     manifest = bundle.manifest.model_copy(update={"golden": records})
     return Recommender(replace(bundle, manifest=manifest), recommender.index, recommender.users)

@@ -35,9 +35,9 @@ class Version:
 
 
 def listed(root: Path) -> list[Version]:
-    """All versions of a root, the newest first. Their manifests are read, and nothing else of them."""
+    """All versions of a root, the newest first. Their manifests are read, and nothing else of them; a link is none."""
     live = live_name(root)
-    return [_version(folder, live) for folder in reversed(versions(root))]
+    return [_version(folder, live) for folder in reversed(versions(root)) if not folder.is_symlink()]
 
 
 def find(root: Path, name: str) -> Path:

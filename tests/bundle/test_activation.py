@@ -100,6 +100,7 @@ def test_links_and_strangers_are_no_versions(tmp_path: Path, five: list[str]) ->
         with pytest.raises(BundleError, match="there is no version"):
             activation.activate(tmp_path, name)
     assert live(tmp_path) == five[4]
+    assert [one.folder.name for one in activation.listed(tmp_path)] == five[::-1]
     with pytest.raises(BundleError, match=f"Did you mean '{five[1]}'"):
         activation.find(tmp_path, five[1][:-1])
 

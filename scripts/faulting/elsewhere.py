@@ -1,0 +1,179 @@
+"""What the service depends on and does not own: the store of users on another machine, and the clock."""
+
+import os
+import re
+import signal
+import threading
+import time
+from contextlib import ExitStack
+
+from serving.processes import free_port
+
+from faulting.asking import Asking
+from faulting.bench import Bench
+from faulting.case import Case, Score
+from faulting.changing import some_items, upsert
+from faulting.far import Proxy, redis_server
+from faulting.http import wait_for
+from faulting.oracle import Oracle
+from faulting.servers import Server
+from faulting.shop import leftovers
+from recall.bundle import publish
+
+USERS = [str(number) for number in range(5, 150, 7)]
+_BUDGET = 0.02
+
+
+def store_down(bench: Bench, score: Score) -> None:
+    """Case 25."""
+    root = bench.root()
+    oracle = Oracle(root)
+    seconds = bench.many(2, 30)
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(bench.place("redis")))
+        proxy = Proxy(redis.port)
+        stack.callback(proxy.close)
+        server = stack.enter_context(bench.serve(root, "--users", proxy.url, "--users-seconds", str(_BUDGET))).ready()
+        _recovered(server)
+        with Asking(server.port, USERS) as asking:
+            began = time.perf_counter()
+            time.sleep(seconds)
+            base = asking.p99(began)
+            worst = 0.0
+            for fault in ("refuse", "hang", "reset", "slow", "flap", "SIGSTOP"):
+                stop = threading.Event()
+                flapping = threading.Thread(target=_flap, args=(proxy, stop))
+                if fault == "flap":
+                    flapping.start()
+                elif fault == "SIGSTOP":
+                    redis.process.send_signal(signal.SIGSTOP)
+                else:
+                    proxy.mode = fault
+                broken = time.perf_counter()
+                time.sleep(seconds)
+                if fault == "flap":
+                    stop.set()
+                    flapping.join()
+                elif fault != "SIGSTOP":
+                    score.ran(_parts(server) == ["users"], f"{fault}: the answer does not say that users are degraded")
+                mended = time.perf_counter()
+                redis.process.send_signal(signal.SIGCONT)
+                proxy.mode = "pass"
+                took = _recovered(server)
+                during = asking.p99(broken, mended)
+                worst = max(worst, during)
+                score.recovered(took)
+                score.ran(took <= 5, f"{fault}: back after {took:.1f} s")
+                score.ask(
+                    during <= base + 1000 * _BUDGET + 5,
+                    f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms",
+                )
+                score.notes.append(f"{fault}: p99 {during:.1f} ms, back after {took:.2f} s")
+        asking.judge(score, oracle)
+        score.p99 = worst
+        score.notes.append(f"p99 {base:.1f} ms before; users had no changes, so that every answer has to be the bundle's own")
+    oracle.close()
+
+
+def _flap(proxy: Proxy, stop: threading.Event) -> None:
+    number = 0
+    while not stop.wait(0.15):
+        proxy.mode = ("refuse", "pass", "hang", "pass", "reset", "pass")[number % 6]
+        number += 1
+
+
+def _parts(server: Server) -> list[str]:
+    return [one["part"] for one in server.post("/v1/recommend", {"user_id": "5"}).json["degraded"]]
+
+
+def _recovered(server: Server) -> float:
+    began = time.perf_counter()
+    while _parts(server):
+        if time.perf_counter() > began + 30:
+            raise TimeoutError("users are degraded for ever")
+        time.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def clocks(bench: Bench, score: Score) -> None:
+    """Case 26."""
+    root, port = bench.root(), free_port()
+    oracle = Oracle(root)
+    sequence, number = 0, 0
+    zone = {"TZ": "Europe/Berlin"}
+    clock = bench.place("clock")
+    for said in ("-1h", "+1h", "@2038-01-19 03:14:00", "@2026-10-25 02:59:50", "@1971-01-01 00:00:00")[: bench.many(3, 5)]:
+        faked = ("faketime", "-f", said)
+        with bench.serve(root, port=port, before=faked, environment=zone) as server:
+            server.ready()
+            with Asking(port, USERS, rate=50) as asking:
+                for _ in range(3):
+                    changes = some_items("clock", number)
+                    answer = server.ask(upsert(changes, f"clock-{number}"))
+                    well = answer.status == 200 and answer.json["sequence"] > sequence
+                    score.ran(well, f"{said}: a change: {answer.status} {answer.body[:200]!r}, {sequence} was the last")
+                    sequence, number = answer.json["sequence"], number + 1
+                    oracle.changed(sequence, changes)
+                newer = bench.shop.publish(root, number % 2)  # its publisher has the right time
+                deadline = time.monotonic() + 10
+                while server.post("/v1/recommend", {}).json["bundle"] != newer.name and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                score.ran(
+                    server.post("/v1/recommend", {}).json["bundle"] == newer.name, f"{said}: the newer version is not served"
+                )
+            asking.judge(score, oracle)
+            log = server.log.read_text()
+            score.ask("Traceback" not in log, f"{said}: a trace is in the log: {log[-300:]}")
+    clock.write_text("+0\n")
+    jumping = (
+        "env",
+        f"FAKETIME_TIMESTAMP_FILE={clock}",
+        "FAKETIME_NO_CACHE=1",
+        f"LD_PRELOAD={_library()}",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    )
+    with bench.serve(root, port=port, before=jumping, environment=zone) as server:
+        server.ready()
+        with Asking(port, USERS, rate=50) as asking:
+            for jump in ("+1h", "-1h", "+20y", "+0")[: bench.many(4, 4)]:
+                clock.write_text(jump + "\n")
+                time.sleep(bench.many(1, 10))
+                changes = some_items("jump", number)
+                answer = server.ask(upsert(changes, f"jump-{number}"))
+                score.ran(
+                    answer.status == 200 and answer.json["sequence"] > sequence,
+                    f"after a jump of {jump}: {answer.body[:200]!r}",
+                )
+                sequence, number = answer.json["sequence"], number + 1
+                oracle.changed(sequence, changes)
+                late = server.post("/v1/recommend", {}, x_request_timeout_ms="5000")
+                score.ran(late.status == 200, f"after a jump of {jump}, a deadline of 5 s: {late.status}")
+        asking.judge(score, oracle)
+        score.ran(wait_for(port, "/health/ready", 200, 5).status == 200, "it is not ready after its clock has jumped")
+    score.ask(not leftovers(root) and bool(publish.live_name(root)), "something is left in staging")
+    oracle.close()
+
+
+def _library() -> str:
+    found = [line for line in os.popen("faketime -f +0 env").read().splitlines() if re.match("LD_PRELOAD=", line)]
+    return found[0].partition("=")[2]
+
+
+CASES = [
+    Case(
+        25,
+        "the store of users is down",
+        "the way to Redis is refused, hangs, is reset, is slow by 2 s, flaps; Redis itself is stopped",
+        "lost 0, wrong 0, answers say that users are degraded; p99 at most 20 ms (and 5 ms) more; back within 5 s",
+        store_down,
+        tools=("redis-server",),
+    ),
+    Case(
+        26,
+        "the clock jumps",
+        "services whose clocks are an hour off, in 2038, in the hour that comes twice, in 1971; one whose clock jumps",
+        "changes and versions go by their numbers; no deadline is missed for it; lost 0, wrong 0",
+        clocks,
+        tools=("faketime",),
+    ),
+]

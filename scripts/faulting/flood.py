@@ -1,0 +1,121 @@
+"""An open load that one thread can send many thousands a second of: requests leave when they are due, by epoll.
+
+A latency counts from the moment that a request was due. Connections are opened as they are needed, up to a bound; a request
+for which there is none is not sent, and counts as not sent.
+"""
+
+import random
+import select
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Flood:
+    """What came of a load.
+
+    Attributes:
+        seconds: how long it was sent.
+        sent: requests that left.
+        late: seconds by which the sender itself was behind, at most.
+        answered: latencies in seconds, by status; 0 where the connection was closed.
+        unsent: requests for which there was no connection.
+    """
+
+    seconds: float = 0.0
+    sent: int = 0
+    late: float = 0.0
+    answered: dict[int, list[float]] = field(default_factory=dict)
+    unsent: int = 0
+
+
+class _Connection:
+    __slots__ = ("data", "due", "socket", "wanted")
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.data = bytearray()
+        self.wanted = 0
+        self.due = 0.0
+
+    def take(self) -> int:
+        """Read what has come: the status when an answer is whole, -1 when it is not yet, 0 when there will be none."""
+        try:
+            part = self.socket.recv(1 << 18)
+        except OSError:
+            return 0
+        if not part:
+            return 0
+        self.data += part
+        if not self.wanted:
+            head = self.data.find(b"\r\n\r\n")
+            if head < 0:
+                return -1
+            place = self.data.lower().find(b"content-length: ", 0, head + 2)
+            self.wanted = head + 4 + int(self.data[place + 16 : self.data.index(b"\r\n", place)])
+        if len(self.data) < self.wanted:
+            return -1
+        status = int(self.data[9:12])
+        self.data.clear()
+        self.wanted = 0
+        return status
+
+
+def flood(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int, most: int = 1500) -> Flood:
+    """Send requests as a Poisson process of `rate` a second, over `most` connections at most; wait for what was sent."""
+    drawn, told = random.Random(seed), Flood()
+    poll = select.epoll()
+    idle = [_Connection(port) for _ in range(64)]
+    every = {one.socket.fileno(): one for one in idle}
+    for file in every:
+        poll.register(file, select.EPOLLIN)
+    busy = 0
+    began = time.perf_counter()
+    due, until, now = began, began + seconds, began
+    while due < until or (busy and now < until + 10):
+        while due <= now and due < until:
+            told.late = max(told.late, now - due)
+            if not idle and len(every) < most:
+                with suppress(OSError):
+                    idle.append(_Connection(port))
+                    every[idle[-1].socket.fileno()] = idle[-1]
+                    poll.register(idle[-1].socket.fileno(), select.EPOLLIN)
+            if idle:
+                one = idle.pop()
+                one.due = due
+                with suppress(OSError):  # it was closed, which poll tells of
+                    one.socket.send(requests[told.sent % len(requests)])
+                told.sent += 1
+                busy += 1
+            else:
+                told.unsent += 1
+            due += drawn.expovariate(rate)
+            now = time.perf_counter()
+        for file, _ in poll.poll(max(0.0, min(due - now, 0.01)) if due < until else 0.01):
+            one = every[file]
+            status = one.take()
+            if status < 0:
+                continue
+            if status == 0:
+                poll.unregister(file)
+                one.socket.close()
+                del every[file]
+                if one in idle:
+                    idle.remove(one)
+                    continue
+            else:
+                idle.append(one)
+            busy -= 1
+            told.answered.setdefault(status, []).append(time.perf_counter() - one.due)
+        now = time.perf_counter()
+    told.seconds = seconds
+    if busy:
+        told.answered.setdefault(0, []).extend([10.0] * busy)
+    for one in every.values():
+        one.socket.close()
+    poll.close()
+    return told

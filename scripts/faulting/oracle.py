@@ -1,0 +1,111 @@
+"""What the right answer is: brute force in float64 over the vectors of the version, and the changes, that an answer names."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.bundle.publish import VERSIONS
+from recall.live.items import ItemReader
+from recall.recommender import Recommender
+from recall.request import Request
+
+NEAR = 1e-5
+"""Scores this close, relative to the larger one or to 1, are the same."""
+
+Changes = Mapping[str, Mapping[str, object] | None]
+
+
+class Oracle:
+    """Knows every version of a root, and is told of every change that was acknowledged."""
+
+    def __init__(self, root: Path) -> None:
+        """Versions are read when an answer names them."""
+        self._root = root
+        self._versions: dict[str, _Version] = {}
+        self._changes: list[tuple[int, Changes]] = []
+
+    def changed(self, sequence: int, changes: Changes) -> None:
+        """Items were given, or deleted where they are None, in one batch whose last change has this sequence."""
+        self._changes.append((sequence, changes))
+        self._changes.sort(key=lambda one: one[0])
+
+    def fault(self, answer: Mapping[str, Any], user_id: str | None, n: int) -> str:
+        """What is wrong with an answer to a request that says no more than these; empty when it is right."""
+        name = answer["bundle"]
+        if name not in self._versions:
+            folder = self._root / VERSIONS / name
+            if not folder.is_dir():
+                return f"it names the version {name}, which is not there"
+            self._versions[name] = _Version(folder)
+        return self._versions[name].fault(answer, user_id, n, self._changes)
+
+    def close(self) -> None:
+        """Let go of the versions."""
+        for version in self._versions.values():
+            version.recommender.close()
+        self._versions.clear()
+
+
+class _Version:
+    def __init__(self, folder: Path) -> None:
+        self.recommender = Recommender.load(folder, pause=None)
+        bundle = self.recommender.bundle
+        self._ids = list(bundle.item_ids.ids(np.arange(len(bundle.item_vectors))))
+        self._vectors = np.asarray(bundle.item_vectors, dtype=np.float64)
+        self._folded = bundle.manifest.folded
+        self._users: dict[str | None, tuple[npt.NDArray[np.float64], frozenset[str]]] = {}
+        self._scored: dict[tuple[str | None, int], dict[str, float]] = {}
+
+    @cached_property
+    def _reader(self) -> ItemReader:
+        return ItemReader(self.recommender.bundle)
+
+    def fault(self, answer: Mapping[str, Any], user_id: str | None, n: int, changes: list[tuple[int, Changes]]) -> str:
+        scores = self._scores(user_id, answer["sequence"], changes)
+        found = [(item["item_id"], item["score"]) for item in answer["items"]]
+        if len(found) != min(n, len(scores)):
+            return f"{len(found)} items, {min(n, len(scores))} are right"
+        if len({item_id for item_id, _ in found}) < len(found):
+            return "an item is there twice"
+        best = sorted(scores.values(), reverse=True)
+        for place, (item_id, score) in enumerate(found):
+            if item_id not in scores:
+                return f"an item at place {place} that is none, is deleted, or was seen"
+            near = NEAR * max(1.0, abs(score))
+            if abs(scores[item_id] - score) > near or abs(best[place] - score) > near:
+                return f"place {place} scores {score:.7g}; the item is worth {scores[item_id]:.7g}, the place {best[place]:.7g}"
+        return ""
+
+    def _scores(self, user_id: str | None, sequence: int, changes: list[tuple[int, Changes]]) -> dict[str, float]:
+        last = max((at for at, _ in changes if at <= sequence), default=0)
+        key = (user_id, last)
+        if key not in self._scored:
+            vector, seen = self._user(user_id)
+            scores = dict(zip(self._ids, (self._vectors @ vector).tolist(), strict=True))
+            given: dict[str, Mapping[str, object]] = {}
+            for at, batch in changes:
+                if self._folded < at <= sequence:
+                    for item_id, values in batch.items():
+                        if values is None:
+                            scores.pop(item_id, None)
+                            given.pop(item_id, None)
+                        else:
+                            given[item_id] = values
+            if given:
+                read = self._reader.given(self._reader.read(given))
+                scores |= zip(read.ids, (np.asarray(read.vectors, dtype=np.float64) @ vector).tolist(), strict=True)
+            if len(self._scored) > 2000:
+                self._scored.clear()
+            self._scored[key] = {item_id: score for item_id, score in scores.items() if item_id not in seen}
+        return self._scored[key]
+
+    def _user(self, user_id: str | None) -> tuple[npt.NDArray[np.float64], frozenset[str]]:
+        if user_id not in self._users:
+            record = None if user_id is None else self.recommender.users.get(user_id)
+            vector = self.recommender.user_vectors([Request(user_id=user_id)])[0].astype(np.float64)
+            self._users[user_id] = (vector, frozenset(record.seen if record is not None else ()))
+        return self._users[user_id]
