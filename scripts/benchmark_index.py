@@ -1,6 +1,6 @@
 """The index beside the hardware's limit and beside its peers, on vectors that this project's own pipeline has learnt.
 
-    pip install hnswlib usearch voyager scann        what is not installed is left out, and the report says so
+    pip install -c constraints.txt '.[train,serve,bench]'     what is not installed is left out, and the report says so
     python scripts/benchmark_index.py --worlds FOLDER --data DATA --docs docs/benchmarks.md
     python scripts/benchmark_index.py --worlds FOLDER --quick --check
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from recall.bundle.bundle import load_bundle
+from recall.bundle.holding import hold
 from recall.config import IndexConfig
 from recall.features.sparse import Float32
 from recall.index.opening import build_index
@@ -55,13 +56,19 @@ class Changes(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "live"):
             self.live.close()
+            self.held.close()
             shutil.rmtree(self.folder)
 
     @rule()
     def reopen(self) -> None:
         if hasattr(self, "live"):
             self.live.close()
+        if hasattr(self, "held"):
+            self.held.close()
         self.bundle = load_bundle(self.root, verify=False)
+        held = hold(self.bundle.folder)  # folding publishes versions, and the oldest of those that nobody holds are removed
+        assert held is not None
+        self.held = held
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
         config = IndexConfig.model_validate({"kind": self.kind})
         index = build_index(np.asarray(self.bundle.item_vectors), queries, config, seed=0, threads=1)
