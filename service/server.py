@@ -1,7 +1,9 @@
 """The HTTP server: uvicorn, made to answer slow and malformed clients, and to stop without losing a request."""
 
 import asyncio
+import os
 import signal
+import socket
 from asyncio import Transport
 from http import HTTPStatus
 from types import FrameType
@@ -17,6 +19,8 @@ from service.live import Live
 from service.problems import MEDIA_TYPE, Kind, render
 from service.security.roles import access
 
+_LOOKS = 16
+"""Connections that are taken between two looks at those that there are."""
 MOST_HEADER_BYTES = 64 * 1024
 """A request line and headers beyond this are refused; checked between reads from the socket, so somewhat more may pass."""
 
@@ -203,6 +207,25 @@ class Server(uvicorn.Server):
         if self._lifeline is not None:
             self._loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
         await super().startup(sockets)
+        if self.started:
+            await self._listen_more()
+
+    async def _listen_more(self) -> None:
+        """Have the loop look at each listening socket several times a turn: it takes one connection at each look.
+
+        A turn may have a few searches in it, so that else, when many connect at a moment of much work, the last of them
+        would wait for seconds before anybody hears of them, and be told nothing: health checks among them.
+        """
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def protocol() -> asyncio.Protocol:
+            return GuardedHttp(config, self.server_state, self.lifespan.state)
+
+        for server in tuple(self.servers):
+            for one in server.sockets:
+                for _ in range(_LOOKS - 1):
+                    again = socket.socket(fileno=os.dup(one.fileno()))
+                    self.servers.append(await loop.create_server(protocol, sock=again, backlog=config.backlog))
 
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)

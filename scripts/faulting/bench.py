@@ -34,6 +34,10 @@ class Bench:
         """How often to do something."""
         return quick if self.quick else full
 
+    def within(self, seconds: float) -> float:
+        """A bound on time: with few faults, which run beside whatever else a machine does, only what hangs is missed."""
+        return max(30.0, seconds) if self.quick else seconds
+
     def place(self, name: str) -> Path:
         """A path that nothing is at yet."""
         return self.folder / f"{next(self._numbers)}-{name}"

@@ -120,7 +120,8 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
     for seconds in loads[1:]:
         score.recovered(seconds)
     score.ask(
-        score.recovery <= 2 + loads[0], f"ready after {score.recovery:.1f} s, {loads[0]:.1f} s before anything was changed"
+        score.recovery <= bench.within(2 + loads[0]),
+        f"ready after {score.recovery:.1f} s, {loads[0]:.1f} s before anything was changed",
     )
     score.notes.append(f"{len(everything):,} items were given; the first start took {loads[0]:.1f} s")
 
@@ -326,7 +327,6 @@ def swapped(bench: Bench, score: Score) -> None:
         score.p99 = during
         versions = {one.answer.json["bundle"] for one in asking.asked if one.answer is not None and one.answer.status == 200}
         score.ask(len(versions) > swaps // 2, f"only {len(versions)} versions were served")
-        score.ask(not bench.quick or during < 1000, f"p99 {during:.0f} ms")
         if not bench.quick:  # a few seconds tell nothing of either
             score.ask(during <= 1.5 * base, f"p99 is {during:.1f} ms, {base:.1f} ms before")
             score.ask(after <= 1.1 * memory, f"{after / 1e6:.0f} MB after {swaps} swaps, {memory / 1e6:.0f} MB after ten")
@@ -354,7 +354,7 @@ def worker_killed(bench: Bench, score: Score) -> None:
                 _both(server, 3 + number)
                 took = time.perf_counter() - killed
                 score.recovered(took)
-                score.ran(took <= 3, f"a worker was back after {took:.1f} s")
+                score.ran(took <= bench.within(3), f"a worker was back after {took:.1f} s")
             time.sleep(1)
         lost = Score()
         asking.judge(lost, oracle)

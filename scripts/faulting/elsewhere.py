@@ -65,7 +65,7 @@ def store_down(bench: Bench, score: Score) -> None:
                 score.recovered(took)
                 score.ran(took <= 5, f"{fault}: back after {took:.1f} s")
                 score.ask(
-                    during <= base + 1000 * _BUDGET + 5,
+                    bench.quick or during <= base + 1000 * _BUDGET + 5,
                     f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms",
                 )
                 score.notes.append(f"{fault}: p99 {during:.1f} ms, back after {took:.2f} s")

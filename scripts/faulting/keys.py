@@ -89,7 +89,7 @@ def keys(bench: Bench, score: Score) -> None:
         told = [key for key in (READ, ADMIN) for where in (log, metrics) if key.encode() in where]
         score.ran(not told, "a key is in the log or the metrics")
         score.ask(b"Traceback" not in log, "a trace is in the log")
-        _timing(server, score, bench.many(400, 20_000))
+        _timing(server, score, bench.many(400, 20_000), told=not bench.quick)
 
 
 def _raw(method: str, path: str, header: str = "", body: bytes = b"{}") -> bytes:
@@ -104,7 +104,7 @@ def _huge_key(server: Server) -> int:
     return 0
 
 
-def _timing(server: Server, score: Score, trials: int) -> None:
+def _timing(server: Server, score: Score, trials: int, *, told: bool) -> None:
     """Whether a key that is wrong in its last character takes longer to refuse than one that is wrong in its first."""
     first, last = ("x" + READ[1:]), (READ[:-1] + "x")
     raws = {key: _raw("GET", "/v1/info", f"x-api-key: {key}") for key in (first, last)}
@@ -123,7 +123,7 @@ def _timing(server: Server, score: Score, trials: int) -> None:
     score.notes.append(
         f"a key wrong in its last character is refused {difference:+.2f} us later, standard error {error * 2**0.5:.2f} us"
     )
-    score.ask(abs(difference) < max(5 * error * 2**0.5, 5.0), f"keys are told apart by time: {difference:.2f} us")
+    score.ask(not told or abs(difference) < max(5 * error * 2**0.5, 5.0), f"keys are told apart by time: {difference:.2f} us")
 
 
 NAMES = (

@@ -51,8 +51,9 @@ def soak(bench: Bench, score: Score) -> None:
                     for status, count in load.statuses.items():
                         statuses[status] = statuses.get(status, 0) + count
                     metrics = server.get("/metrics").body.decode()
-                    overlay = next(line for line in metrics.splitlines() if line.startswith("recall_overlay_items "))
-                    held.append(_Held(answered, server.memory(), server.files(), int(float(overlay.split()[1]))))
+                    lying = [line for line in metrics.splitlines() if line.startswith("recall_overlay_items")]
+                    overlay = max((int(float(line.split()[-1])) for line in lying), default=0)
+                    held.append(_Held(answered, server.memory(), server.files(), overlay))
         finally:
             stop.set()
             changing.join()
