@@ -21,7 +21,7 @@ Float32 = npt.NDArray[np.float32]
 
 QUERIES = 12_000
 K = 64
-_SHOP = {
+SHOP = {
     "user_id": {"side": "user", "kind": "categorical"},
     "age": {"side": "user", "kind": "numeric"},
     "country": {"side": "user", "kind": "categorical"},
@@ -34,6 +34,7 @@ _SHOP = {
     "tags": {"side": "item", "kind": "bag"},
     "price": {"side": "item", "kind": "numeric", "scale": "log"},
 }
+"""Fields of a made-up shop, for `[fields]` of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:
         {
             "name": folder.name,
             "data": {"users": "users.parquet", "items": "items.parquet", "time": "time", "split": {"by": "last"}},
-            "fields": _SHOP,
+            "fields": SHOP,
             "model": {"k": k},
             "train": {"sweeps": 6},
         },

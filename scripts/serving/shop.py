@@ -4,24 +4,11 @@ import sys
 from pathlib import Path
 
 import orjson
+from index.worlds import SHOP
 
 from recall.bundle import files
 from recall.bundle.publish import resolve
 from recall.stores.sqlite import SqliteUsers
-
-FIELDS = {
-    "user_id": {"side": "user", "kind": "categorical"},
-    "age": {"side": "user", "kind": "numeric"},
-    "country": {"side": "user", "kind": "categorical"},
-    "interests": {"side": "user", "kind": "bag"},
-    "device": {"side": "user", "kind": "categorical"},
-    "history": {"kind": "history"},
-    "item_id": {"side": "item", "kind": "categorical"},
-    "category": {"side": "item", "kind": "categorical"},
-    "brand": {"side": "item", "kind": "categorical"},
-    "tags": {"side": "item", "kind": "bag"},
-    "price": {"side": "item", "kind": "numeric", "scale": "log"},
-}
 
 
 def build(folder: Path, items: int, k: int, seed: int) -> Path:
@@ -41,7 +28,7 @@ def build(folder: Path, items: int, k: int, seed: int) -> Path:
             "name": "benchmark",
             "seed": seed,
             "data": {"users": "users.parquet", "items": "items.parquet", "time": "time"},
-            "fields": FIELDS,
+            "fields": SHOP,
             "model": {"k": k},
             "train": {"sweeps": 4},
         }
