@@ -1,6 +1,5 @@
 """What was acknowledged is in the file, whatever happened to the process or the disk; what is damaged is refused."""
 
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +15,7 @@ from recall.durable.commits import Commits
 from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
 from recall.stores.live.changes import UserTook, UserUpsert
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
 
@@ -133,24 +133,12 @@ for number in range(6):
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
-@pytest.mark.parametrize(("call", "error", "code"), [("fdatasync", "EIO", "74"), ("pwrite64", "ENOSPC", "73")])
+@every_error
 def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
     SqliteLiveUsers(path).write(took("first"))
-    inject = f"inject={call}:error={error}:when=5+7"
-    command = ["strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null"]
-    shown = subprocess.run(
-        [*command, sys.executable, "-c", STRACED, str(path)], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    if "ptrace" in shown.stderr:
-        pytest.skip("ptrace is not allowed here")
-    lines = [line.split() for line in shown.stdout.splitlines()]
-    assert len(lines) == 6, shown.stderr
-    refused = [line for line in lines if line[0] == "no"]
-    assert refused
-    assert {line[2] for line in refused} == {code}
+    told = acknowledged(STRACED, path, call, error, code)
     held = items_of(SqliteLiveUsers(path))
-    assert {f"i{number}" for said, number, _ in lines if said == "yes"} <= set(held)
+    assert {f"i{number}" for number, _ in told} <= set(held)
 
 
 def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,42 @@
+"""Errors of the disk that strace puts into system calls, for every file that is written before anybody is told so."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def every_error(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test with `call`, `error` and `code`: what fails, how, and the exit code that is told."""
+    cases = [("fdatasync", "EIO", "74"), ("pwrite64", "ENOSPC", "73")]
+    with_cases = pytest.mark.parametrize(("call", "error", "code"), cases)(test)
+    return pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")(with_cases)
+
+
+def acknowledged(program: str, path: Path, call: str, error: str, code: str) -> list[list[str]]:
+    """The words after `yes` of each of six writes, of which some must be refused, all with one exit code.
+
+    Args:
+        program: Python that writes six times to the file that it is given, and prints `yes`, the number and more words, or
+            `no`, the number and the exit code.
+        path: the file.
+        call, error, code: as `every_error` has them.
+    """
+    inject = f"inject={call}:error={error}:when=5+7"
+    command = ["strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null"]
+    shown = subprocess.run(
+        [*command, sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if "ptrace" in shown.stderr:
+        pytest.skip("ptrace is not allowed here")
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert len(lines) == 6, shown.stderr
+    refused = [line for line in lines if line[0] == "no"]
+    assert refused
+    assert {line[2] for line in refused} == {code}
+    return [line[1:] for line in lines if line[0] == "yes"]
