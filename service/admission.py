@@ -65,11 +65,11 @@ class _Ticket:
         left: Callable[[], bool],
     ) -> None:
         """`told` hears the answer, or why there is none; `left` says whether whoever waited was stopped."""
-        self.work = cast(Callable[[object], object], work)
+        self.work = cast("Callable[[object], object]", work)
         self.asked: object = asked
         self.caller = caller
         self.since = since
-        self.told = cast(Told[object], told)
+        self.told = cast("Told[object]", told)
         self.left = left
 
 

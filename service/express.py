@@ -28,6 +28,7 @@ PATH = "/v1/recommend"
 TARGET = PATH.encode()
 """The request target that is answered."""
 
+_ANSWER = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\nserver-timing: %b\r\n%b%b\r\n%b"
 _JSON = b"application/json"
 _LENGTH, _TYPE, _ENCODING, _CHUNKED = b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"
 _LOOKED_AT = frozenset({_LENGTH, _TYPE, _ENCODING, _CHUNKED})
@@ -51,6 +52,9 @@ class Express:
         self.live = live
         self.settings = settings
         self.guard = guard
+        headers: list[tuple[bytes, bytes]] = []
+        secure(headers, PATH)
+        self.secure = b"".join([b"%b: %b\r\n" % header for header in headers])
 
     def turn(self, connection: Connection, scope: Scope, gone: Callable[[], bool], keep: bool) -> "Turn | None":
         """The turn of a request whose headers have come, or None when it is to go through the application.
@@ -185,14 +189,20 @@ class Turn:
             return
         keep = self.keep_alive and not self._express.live.draining
         self._timings["total"] = time.perf_counter() - self._start
-        headers += ((b"x-request-id", self._request_id.encode()), (b"server-timing", timing_of(self._timings)))
-        secure(headers, PATH)
-        if not keep:
-            headers.append((b"connection", b"close"))
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (self._connection.defaults(), media, len(body))
+        document = _ANSWER % (
+            STATUS_LINE[status],
+            self._connection.defaults(),
+            media,
+            len(body),
+            b"".join([b"%b: %b\r\n" % header for header in headers]),
+            self._request_id.encode(),
+            timing_of(self._timings),
+            self._express.secure,
+            b"" if keep else b"connection: close\r\n",
+            body,
+        )
         self._over(status)
-        self._connection.answer(self, b"".join((STATUS_LINE[status], head, lines, b"\r\n", body)), keep)
+        self._connection.answer(self, document, keep)
 
     def _over(self, status: int) -> None:
         self.response_complete = True
