@@ -12,12 +12,12 @@ from serving.processes import free_port
 from faulting.asking import Asking
 from faulting.bench import Bench
 from faulting.case import Case, Score
-from faulting.changing import some_items, upsert
 from faulting.far import Proxy, redis_server
 from faulting.http import wait_for
 from faulting.oracle import Oracle
 from faulting.servers import Server
 from faulting.shop import leftovers
+from faulting.upserts import some_items, upsert
 from recall.bundle import publish
 
 USERS = [str(number) for number in range(5, 150, 7)]
