@@ -11,7 +11,9 @@ from fastapi.routing import APIRoute
 
 from service.context import RequestContext, State
 from service.express import Express
+from service.joining import join
 from service.live import Live
+from service.metrics.pulse import beat
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.protocol import GuardedHttp
@@ -88,10 +90,10 @@ def _application(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        tasks = [asyncio.create_task(live.watch()), asyncio.create_task(live.follow())]
+        tasks = [asyncio.create_task(one) for one in (live.watch(), live.follow(), beat(live.meters))]
         try:
-            if place:  # others may answer: this one listens when it can
-                await live.settled()
+            if place:
+                tasks += await join(live, place)
             state = State(live=live, settings=settings)
             if traces is None:  # who wants a span of each request takes the way that has them
                 state["express"] = Express(live, settings, guard)

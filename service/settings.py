@@ -40,6 +40,8 @@ class Settings(BaseModel):
     """Requests a second of each key, and of all who ask without one; None does not limit."""
     workers: int = Field(default=1, ge=1, le=256)
     """Processes that answer; they share the port, the mapped index and what is changed."""
+    silence: float = Field(default=15.0, ge=2)
+    """Seconds that one of several workers may do nothing at all before it is killed and started anew; bundles load beside."""
     waiting: int = Field(default=128, ge=1)
     """Requests that may wait for a search for a moment; more are answered 503 with Retry-After."""
     standing: int = Field(default=32, ge=1)

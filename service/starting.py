@@ -20,12 +20,14 @@ class Place:
         rates: descriptor of the file in which all count the requests of each key.
         meters: descriptor of the file in which all count what they do.
         lifeline: descriptor that can be read from when whoever started this process is gone.
+        first: whether no other worker was there when this one was started, so that it is to listen before it can serve.
     """
 
     number: int
     rates: int
     meters: int
     lifeline: int
+    first: bool = False
 
 
 def prepare(settings: Settings) -> KeyRing:

@@ -1,17 +1,46 @@
 """All cases, by their numbers."""
 
-from faulting import changing, corpus, damage, elsewhere, keys, loads, publishing, soak
+from faulting import (
+    bodies,
+    clients,
+    damage,
+    disks,
+    elsewhere,
+    fuzz,
+    keys,
+    loads,
+    numbers,
+    payloads,
+    publishing,
+    soak,
+    starts,
+    strangers,
+    swaps,
+    upserts,
+    values,
+    workers,
+)
 
 CASES = sorted(
     [
-        *publishing.CASES,
+        *bodies.CASES,
+        *clients.CASES,
         *damage.CASES,
-        *changing.CASES,
-        *corpus.CASES,
+        *disks.CASES,
+        *elsewhere.CASES,
+        *fuzz.CASES,
         *keys.CASES,
         *loads.CASES,
-        *elsewhere.CASES,
+        *numbers.CASES,
+        *payloads.CASES,
+        *publishing.CASES,
         *soak.CASES,
+        *starts.CASES,
+        *strangers.CASES,
+        *swaps.CASES,
+        *upserts.CASES,
+        *values.CASES,
+        *workers.CASES,
     ],
     key=lambda one: one.number,
 )

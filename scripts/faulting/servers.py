@@ -52,6 +52,14 @@ class Server:
         wait_for(self.port, "/health/ready", 200, seconds)
         return self
 
+    def serves(self, version: str, seconds: float) -> None:
+        """Wait until answers come from a version. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while self.post("/v1/recommend", {"n": 1}).json["bundle"] != version:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{version} was not served within {seconds:g} s: {self.log.read_text()[-500:]}")
+            time.sleep(0.02)
+
     def files(self) -> int:
         """Files and sockets that it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

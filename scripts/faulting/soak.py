@@ -11,9 +11,9 @@ from serving.closed import closed_load
 from faulting.asking import Asking
 from faulting.bench import Bench
 from faulting.case import Case, Score
-from faulting.changing import some_items, upsert
 from faulting.http import post
 from faulting.oracle import Oracle
+from faulting.upserts import some_items, upsert
 
 USERS = [str(number) for number in range(150)]
 

@@ -22,6 +22,7 @@ where it waits, and searches, from its user's record to the ids of its list."""
 PARTS = ("items", "users", "bundle", OTHER)
 """Parts of the service that an answer may have to do without."""
 SWAPS = ("served", "refused", "fell_back")
+RESTARTS = ("ended", "hung")
 SHED = ("full", "old", "late", "gone")
 REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug)
 
@@ -71,6 +72,13 @@ class Meters:
         self.pid, self.version, self.digest = layout.number(), layout.number(), layout.number()
         self.created, self.synced = layout.number(), layout.number()
         self.shares, self.samples = layout.number(), layout.number()
+        self.beat, self.loading = layout.number(), layout.number()
+        self.restarts = layout.counters(
+            "recall_worker_restarts",
+            "Workers that were started anew: they had ended, or were killed because they did nothing any more.",
+            "reason",
+            RESTARTS,
+        )
         self.in_flight = layout.gauge("recall_http_requests_in_flight", "Requests that are being answered.")
         self._durations = layout.histograms(
             "recall_http_request_duration_seconds",

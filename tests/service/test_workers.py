@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from recall.bundle.manifest import MANIFEST
 from tests.service.publishing import Shop
 from tests.service.serving import Server, receive, request, serving
 from tests.service.test_live import served_within
@@ -149,6 +150,62 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_rarely(pair: Server) -> 
     assert len(pauses) == 3
     assert max(pauses) == 0.1 * 2 ** (max(by_worker.count(one) for one in set(by_worker)) - 1)
     assert pair.post({}).status == 200
+
+
+def test_a_worker_that_hangs_is_killed_and_started_anew(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--silence", "3") as server:
+        victim, survivor = both_ready(server)
+        steady = reaching(server, survivor)
+        os.kill(victim, signal.SIGSTOP)
+        stopped = time.monotonic()
+        while not (others := set(children(server)) - {victim, survivor}):
+            assert time.monotonic() < stopped + 30, server.log.read_text()
+            time.sleep(0.05)
+        (replaced,) = others
+        while server.log.read_text().count("serving bundle") < 3:
+            assert time.monotonic() < stopped + 60, server.log.read_text()
+            time.sleep(0.05)
+        for connection in (steady, reaching(server, replaced)):
+            connection.sendall(POST)
+            assert receive(connection).status == 200
+        assert f"(process {victim}) has done nothing for 3.0 s: it is killed" in server.log.read_text()
+        assert 'recall_worker_restarts_total{reason="hung"} 1.0' in server.ask("GET", "/metrics").body.decode()
+        assert not Path(f"/proc/{victim}").exists()
+        assert survivor in children(server)
+
+
+def test_workers_that_stood_still_with_whoever_watches_them_are_not_taken_for_hung(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=1)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--silence", "4") as server:
+        workers = both_ready(server)
+        everything = (server.process.pid, *workers)
+        for process in everything:
+            os.kill(process, signal.SIGSTOP)
+        time.sleep(5)
+        for process in everything:  # whoever watches goes on first
+            os.kill(process, signal.SIGCONT)
+        time.sleep(1)
+        assert server.post({}).status == 200
+        assert children(server) == workers
+        assert "it is killed" not in server.log.read_text()
+
+
+def test_while_workers_load_somebody_says_so(own_shop: Shop, tmp_path: Path) -> None:
+    manifest = own_shop.publish(seed=1) / MANIFEST
+    whole = manifest.with_name("whole")
+    manifest.rename(whole)
+    os.mkfifo(manifest)
+    os.link(manifest, tmp_path / "blocks")  # whoever reads waits here
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+        for answer in (server.ask("GET", "/health/ready"), server.post({})):
+            assert answer.status == 503
+            assert answer.headers["retry-after"] == "1"
+        whole.rename(manifest)
+        with (tmp_path / "blocks").open("wb"):  # who read there finds nothing, and looks again
+            pass
+        both_ready(server)
+        assert {server.post({}).status for _ in range(20)} == {200}
 
 
 def test_sigterm_drains_all_workers_and_leaves_none(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:

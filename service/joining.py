@@ -1,0 +1,29 @@
+"""When one of several workers begins to listen: one at once, the others when they can serve and that one can too.
+
+The kernel shares connections among all that listen, so nobody is to reach a worker that has nothing to serve while others
+have. But where nobody listens, nobody can be told to come back: the first one does that.
+"""
+
+import asyncio
+
+from service.live import Live
+from service.metrics.pulse import others_load
+from service.starting import Place
+
+_PAUSE = 0.02  # seconds
+
+
+async def join(live: Live, place: Place) -> "list[asyncio.Task[None]]":
+    """Wait until this worker is to listen; gives what is to be done while it does."""
+    if place.first:
+        live.meters.loading.set(1.0)
+        return [asyncio.create_task(_settle(live))]
+    await live.settled()
+    while others_load(live.meters) and not live.draining:
+        await asyncio.sleep(_PAUSE)
+    return []
+
+
+async def _settle(live: Live) -> None:
+    await live.settled()
+    live.meters.loading.set(0.0)
