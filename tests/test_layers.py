@@ -36,7 +36,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
     "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
-    "recall.bundle": {"recall.errors", "recall.schema", "recall.features", "recall.vectors"},
+    "recall.compiling": set(),
+    "recall.bundle": {"recall.compiling", "recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},

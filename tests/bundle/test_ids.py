@@ -3,7 +3,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.dtypes import StringDType
 
 from recall.bundle.ids import ItemIds
 from recall.errors import DataError
@@ -53,10 +52,35 @@ class Colliding(str):
 
 
 def test_ids_of_one_hash_are_told_apart() -> None:
-    texts, hash_ = np.array(["b", "c", "d"], dtype=StringDType()), hash("b")
-    ids = ItemIds(texts, np.full(3, hash_), np.arange(3))
+    ids = ItemIds.hashed(pl.Series("item_id", ["b", "c", "d"]), np.full(3, hash("b")))
     np.testing.assert_array_equal(ids.rows([Colliding(text) for text in ("b", "c", "d", "e")]), [0, 1, 2, -1])
 
 
 def test_nothing_is_found_where_there_are_no_items() -> None:
     np.testing.assert_array_equal(ItemIds.of(pl.Series("item_id", [], dtype=pl.String)).rows(["a"]), [-1])
+
+
+def test_a_row_beyond_the_ids_is_an_error() -> None:
+    ids = ItemIds.of(pl.Series("item_id", ["a", "b"]))
+    for row in (-1, 2):
+        with pytest.raises(IndexError):
+            ids.ids(np.array([0, row]))
+
+
+def test_ids_that_are_too_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = pl.Series("item_id", ["ab", "\u00e9", ""])
+    monkeypatch.setattr("recall.bundle.ids._MOST_BYTES", 4)
+    assert ItemIds.of(values).ids(np.array([2, 1, 0])) == ["", "\u00e9", "ab"]
+    monkeypatch.setattr("recall.bundle.ids._MOST_BYTES", 3)
+    with pytest.raises(DataError, match="the item ids are 4 bytes long together"):
+        ItemIds.of(values)
+
+
+def test_ids_lie_in_order() -> None:
+    values = ["b", "\U0001f600", "", "\ufffd", "a", "ab", "\u00e9"]
+    ids = ItemIds.of(pl.Series("item_id", values))
+    order = ids.order()
+    assert ids.ids(order) == sorted(values)
+    assert order.dtype == np.int64
+    for text in [*values, "aa", "\uffff", "c"]:
+        assert ids.place(order, text) == sum(one <= text for one in values)
