@@ -1,13 +1,13 @@
 """The OpenAPI document, and the page that shows it without reaching for any other host."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -54,6 +54,39 @@ def body_of(model: str) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model)}}}}
     }
+
+
+def add_question(
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[[Request], Awaitable[Response]],
+    operation: str,
+    tag: str,
+    bodies: tuple[type[BaseModel], type[BaseModel]],
+    text: str,
+) -> None:
+    """Answer POST requests to a path that reads, and changes nothing.
+
+    Args:
+        app: gets the path.
+        path: to be answered.
+        endpoint: answers.
+        operation: its name in the document, which stays the same for ever.
+        tag: what it belongs to.
+        bodies: what a request holds, and what an answer does.
+        text: what an answer is, in a sentence.
+    """
+    asked, answer = bodies
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        operation_id=operation,
+        tags=[tag],
+        response_class=Response,
+        responses={200: {"model": answer, "description": text}, **problems(400, 408, 413, 415, 422, 503)},
+        openapi_extra=body_of(asked.__name__),
+    )
 
 
 def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int | str, dict[str, Any]]:

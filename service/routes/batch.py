@@ -18,7 +18,7 @@ from recall.request import Request as Asked
 from service.answering import Answer, basis_of
 from service.context import caller_of, live_of, note_time, request_id_of
 from service.live import Live
-from service.openapi import body_of, problems
+from service.openapi import add_question
 from service.parsing import read_body
 from service.problems import ProblemDocument, ProblemError, as_problem, document
 from service.wire import RecommendRequest, RecommendResponse, parse_request, recommendations_of
@@ -71,19 +71,8 @@ async def recommend_batch(request: Request) -> Response:
 
 def add_batch_routes(app: FastAPI) -> None:
     """Answer the path for many requests."""
-    app.add_api_route(
-        "/v1/recommend:batch",
-        recommend_batch,
-        methods=["POST"],
-        operation_id="recommendBatch",
-        tags=["recommendations"],
-        response_class=Response,
-        responses={
-            200: {"model": BatchResponse, "description": "What became of each request."},
-            **problems(400, 408, 413, 415, 422, 503),
-        },
-        openapi_extra=body_of(BatchRequest.__name__),
-    )
+    bodies, text = (BatchRequest, BatchResponse), "What became of each request."
+    add_question(app, "/v1/recommend:batch", recommend_batch, "recommendBatch", "recommendations", bodies, text)
 
 
 def _parsed(body: object) -> Asked | ProblemError:

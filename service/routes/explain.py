@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recall.answer import Absence, Explanation, FeatureValue, ValueContribution
 from service.answering import Answer, answered, respond
-from service.openapi import body_of, problems
+from service.openapi import add_question
 from service.parsing import read_body
 from service.wire import FieldContribution, Id, Item, Ranking, Scoring, contributions_of
 
@@ -118,16 +118,7 @@ def add_explain_routes(app: FastAPI) -> None:
         ("/v1/explain", explain, "explain", ExplainRequest, ExplainResponse, "What the score comes from."),
         ("/v1/why-not", why_not, "whyNot", WhyNotRequest, WhyNotResponse, "Where the item stands."),
     ):
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=["POST"],
-            operation_id=operation,
-            tags=["explanations"],
-            response_class=Response,
-            responses={200: {"model": answer, "description": text}, **problems(400, 408, 413, 415, 422, 503)},
-            openapi_extra=body_of(body.__name__),
-        )
+        add_question(app, path, endpoint, operation, "explanations", (body, answer), text)
 
 
 def _explanation(found: Explanation) -> dict[str, Any]:

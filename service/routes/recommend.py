@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from service.body import read_json
 from service.context import caller_of, live_of, note_time, request_id_of, settings_of
-from service.openapi import body_of, problems
+from service.openapi import add_question
 from service.wire import RecommendRequest, RecommendResponse, parse_request, render_answer
 
 
@@ -25,16 +25,5 @@ async def recommend(request: Request) -> Response:
 
 def add_recommend_routes(app: FastAPI) -> None:
     """Answer the paths for recommendations."""
-    app.add_api_route(
-        "/v1/recommend",
-        recommend,
-        methods=["POST"],
-        operation_id="recommend",
-        tags=["recommendations"],
-        response_class=Response,
-        responses={
-            200: {"model": RecommendResponse, "description": "The best items, best first."},
-            **problems(400, 408, 413, 415, 422, 503),
-        },
-        openapi_extra=body_of(RecommendRequest.__name__),
-    )
+    bodies = RecommendRequest, RecommendResponse
+    add_question(app, "/v1/recommend", recommend, "recommend", "recommendations", bodies, "The best items, best first.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recall.answer import Scores, UserVector
 from recall.request import Request as Asked
 from service.answering import CallerAnswer, answered, respond
-from service.openapi import body_of, problems
+from service.openapi import add_question
 from service.parsing import read_body
 from service.wire import MOST_RESULTS, Caller, Dial, Id, Scoring
 
@@ -86,16 +86,7 @@ def add_score_routes(app: FastAPI) -> None:
         ("/v1/score", score, "score", ScoreRequest, ScoreResponse, "The scores."),
         ("/v1/user-vector", user_vector, "getUserVector", UserVectorRequest, UserVectorResponse, "The vector."),
     ):
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=["POST"],
-            operation_id=operation,
-            tags=["recommendations"],
-            response_class=Response,
-            responses={200: {"model": answer, "description": text}, **problems(400, 408, 413, 415, 422, 503)},
-            openapi_extra=body_of(body.__name__),
-        )
+        add_question(app, path, endpoint, operation, "recommendations", (body, answer), text)
 
 
 def _caller(found: Scores | UserVector) -> dict[str, object]:
