@@ -64,14 +64,14 @@ class BagEncoder:
             return [(MISSING, 1.0)]
         weights = self._weights_of(values, bag)
         known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm = norm_one(self.field.norm, len(known))
+        norm, row_of = norm_one(self.field.norm, len(known)), self.vocabulary.row
         entries: dict[int, float] = {}
-        for value, weight in known:
-            try:
-                row = self.vocabulary.row(canonical(value))
-            except (TypeError, ValueError):
-                raise refusal(self.column, "one part of the list is no single value") from None
-            entries[row] = entries.get(row, 0.0) + weight / norm
+        try:
+            for value, weight in known:
+                row = row_of(value if type(value) is str else canonical(value))
+                entries[row] = entries.get(row, 0.0) + weight / norm
+        except (TypeError, ValueError):
+            raise refusal(self.column, "one part of the list is no single value") from None
         return list(entries.items())
 
     def state(self) -> dict[str, object]:
