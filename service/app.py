@@ -10,14 +10,15 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from service.context import RequestContext, State
-from service.direct import Direct
+from service.express import Express
 from service.joining import join
 from service.live import Live
 from service.metrics.pulse import beat
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
+from service.protocol import GuardedHttp
 from service.records import logging_of
-from service.routes import BODIES, POSTS, add_routes
+from service.routes import BODIES, add_routes
 from service.security.binding import is_loopback
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
@@ -26,7 +27,7 @@ from service.security.keys import NO_KEYS, KeyRing
 from service.security.known import KnownKeys
 from service.security.limits import RateLimits
 from service.security.renewing import Renewal
-from service.server import GuardedHttp, Server
+from service.server import Server
 from service.settings import ANY, Settings
 from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
@@ -100,7 +101,10 @@ def _application(
         try:
             if place:
                 tasks += await join(live, place)
-            yield State(live=live, settings=settings)
+            state = State(live=live, settings=settings)
+            if traces is None:  # who wants a span of each request takes the way that has them
+                state["express"] = Express(live, settings, guard)
+            yield state
         finally:
             for task in tasks:
                 task.cancel()
@@ -120,7 +124,6 @@ def _application(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
     app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
