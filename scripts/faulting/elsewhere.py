@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from serving.processes import free_port
 
 from faulting.asking import Asking
-from faulting.bench import Bench
+from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.far import Proxy, redis_server
 from faulting.http import wait_for
@@ -65,14 +65,16 @@ def store_down(bench: Bench, score: Score) -> None:
                 worst = max(worst, during)
                 score.recovered(took)
                 score.ran(took <= 5, f"{fault}: back after {took:.1f} s")
-                score.ask(
-                    bench.quick or during <= base + 1000 * _BUDGET + 5,
-                    f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms",
-                )
+                most = bench.slower(base + 1000 * _BUDGET, 1)
+                score.ask(during <= most, f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms")
                 score.notes.append(f"{fault}: p99 {during:.1f} ms, back after {took:.2f} s")
         asking.judge(score, oracle)
         score.p99 = worst
-        score.notes.append(f"p99 {base:.1f} ms before; users had no changes, so that every answer has to be the bundle's own")
+        score.notes.append(
+            f"p99 {base:.1f} ms before, it may reach {most:.1f} ms: the budget of 20 ms, and {NOISE:g} ms for noise "
+            "(1 s with few faults)"
+        )
+        score.notes.append("users had no changes, so that every answer has to be the bundle's own")
     oracle.close()
     _how_good(bench, score)
 
@@ -208,7 +210,7 @@ CASES = [
         "the store of users is down",
         "the way to Redis is refused, hangs, is reset, is slow by 2 s, flaps; Redis itself is stopped",
         "lost 0, wrong 0, answers say that users are degraded and are the bundle's own; "
-        "p99 at most 20 ms (and 5 ms for noise) more than before; back within 5 s",
+        "p99 at most the budget of 20 ms, and 5 ms for noise, more than before; back within 5 s",
         store_down,
         tools=("redis-server",),
     ),
