@@ -27,7 +27,7 @@ POST = request("POST", "/v1/recommend", b'{"user_id": "3", "n": 1000}', content_
 @pytest.fixture
 def pair(own_shop: Shop, tmp_path: Path) -> Iterator[Server]:
     own_shop.publish(seed=1)
-    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--patience", "60") as server:
         both_ready(server)
         yield server
 
