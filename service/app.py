@@ -18,6 +18,7 @@ from service.openapi import add_docs, describe
 from service.problems import handle_problems
 from service.records import logging_of
 from service.routes import BODIES, POSTS, add_routes
+from service.routes.page import add_page
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
@@ -124,6 +125,8 @@ def _application(
     live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
+    if settings.page:
+        add_page(app, docs=settings.docs)
     document = describe(app, BODIES)
     describe_access(document, bool(keys), limits.limited)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
