@@ -14,6 +14,7 @@ from recall.bundle import files
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
+from recall.bundle.tensors import servable
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
@@ -38,11 +39,11 @@ class Origin:
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
-    """Raise ExportError, naming up to five items, unless every item vector is finite."""
-    wrong = np.flatnonzero(~np.isfinite(item_vectors).all(axis=1))
+    """Raise ExportError, naming up to five items, unless every item vector is finite and not too large; see `servable`."""
+    wrong = np.flatnonzero(~servable(item_vectors))
     if len(wrong):
         raise ExportError(
-            f"the vectors of {len(wrong)} of {len(item_vectors)} items hold NaN or an infinity",
+            f"the vectors of {len(wrong)} of {len(item_vectors)} items hold NaN or an infinity, or are too large to be scored",
             where="items " + ", ".join(repr(item_ids[int(row)]) for row in wrong[:5]),
             mend="Nothing was published. Look at the training metrics and at these items' features",
         )

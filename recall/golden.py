@@ -5,6 +5,7 @@ checksum can: a library, a processor or a version of this program that makes som
 """
 
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,19 @@ def record(folder: Path) -> Manifest:
     """Ask a finished bundle that is not published yet, and write its answers into its manifest.
 
     Raises:
-        BundleError: it cannot be loaded.
+        BundleError: it cannot be loaded, or a score is not finite.
         PublishError: the file system refused.
     """
     recommender = Recommender.load(folder, verify=False)
     try:
         requests = _requests(recommender)
         answers = recommender.recommend_batch(requests)
+        if not all(isfinite(score) for answer in answers for score in answer.scores):
+            raise BundleError(
+                "a score is not finite",
+                where="golden requests",
+                mend="Nothing was published. Look at the training metrics: the model diverged",
+            )
         golden = tuple(
             GoldenRecord(
                 user_id=request.user_id,

@@ -1,8 +1,7 @@
 """What a request means for one bundle: what it is searched with, and what must not be found."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ _NOBODY = Known(None)
 _SHOWN = 5  # ids named in one warning
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request ready for the search.
 
     Attributes:
@@ -52,7 +50,8 @@ class Preparation:
         """Requests to a bundle by its users."""
         self._bundle = bundle
         self._users = users
-        self._columns = (*bundle.encoder.users.columns, *bundle.encoder.contexts.columns)
+        self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
+        self._user_column = bundle.encoder.schema.user_id
 
     def prepare(self, request: Request, catalogue: Catalogue) -> Prepared:
         """Prepare one request for a catalogue as it is now.
@@ -60,7 +59,9 @@ class Preparation:
         Raises:
             RequestError: n is out of range, a column is not known, or a value is not what its field reads.
         """
-        return self.prepare_all([request], catalogue)[0]
+        check_request(request)
+        known = _NOBODY if request.user_id is None else self._users.one(request.user_id)
+        return self._prepared(request, catalogue, known)
 
     def prepare_all(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared]:
         """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
@@ -96,7 +97,7 @@ class Preparation:
             return error
 
     def _prepared(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared:
-        record = known.record
+        record, trouble = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
@@ -104,35 +105,42 @@ class Preparation:
         allowed = None if request.allow is None else catalogue.rows(request.allow)
         vectors, offsets = self._bundle.tables.user_parts(encoded.rows)
         vector = vectors[0]
-        vector[0] *= request.popularity
-        return Prepared(
-            vector,
-            float(offsets[0]),
-            encoded,
-            excluded[excluded >= 0],
-            None if allowed is None else allowed[allowed >= 0],
-            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
-            tuple(
+        if request.popularity != 1:
+            vector[0] *= request.popularity
+        warnings: tuple[str, ...] = ()
+        if unfit or request.exclude or request.allow or request.history:
+            warnings = tuple(
                 _warnings(
                     _strangers(request.exclude, excluded),
                     _strangers(request.allow or (), allowed),
                     self._bundle.encoder.not_learnt(request.history or ()),
                     unfit,
                 )
-            ),
-            (Degraded("users", known.trouble),) if known.trouble else (),
+            )
+        return Prepared(
+            vector,
+            float(offsets[0]),
+            encoded,
+            _there(excluded),
+            None if allowed is None else _there(allowed),
+            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
+            warnings,
+            (Degraded("users", trouble),) if trouble else (),
         )
 
-    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
-        """The request's features, and columns with a stored value that the model's field cannot read."""
-        values = {**(record.features if record is not None else {}), **request.features, **request.context}
-        user_column = self._bundle.encoder.schema.user_id
-        if request.user_id is not None and user_column in self._columns:
-            values.setdefault(user_column, request.user_id)
+    def _check_columns(self, request: Request) -> None:
         for part, given in (("features", request.features), ("context", request.context)):
             for name in given:
                 if name not in self._columns:
                     raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+
+    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
+        """The request's features, and columns with a stored value that the model's field cannot read."""
+        values = {**(record.features if record is not None else {}), **request.features, **request.context}
+        if request.user_id is not None and self._user_column in self._columns:
+            values.setdefault(self._user_column, request.user_id)
+        if request.features or request.context:
+            self._check_columns(request)
         unfit: list[str] = []
         while True:
             try:
@@ -154,6 +162,12 @@ def shown(ids: Sequence[str]) -> str:
 
 def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
+
+
+def _there(rows: Int64) -> Int64:
+    """Those rows that are not -1."""
+    known = rows >= 0
+    return rows if np.count_nonzero(known) == len(rows) else rows[known]
 
 
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:

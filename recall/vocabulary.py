@@ -1,5 +1,6 @@
 """The values that a field has learnt, each with a row of its own."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,6 +86,11 @@ class Vocabulary:
     def row(self, value: str) -> int:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
         return self._rows.get(value, UNKNOWN)
+
+    def rows_of(self, values: Iterable[str]) -> list[int]:
+        """`row` of each of a few values."""
+        known = self._rows
+        return [known.get(value, UNKNOWN) for value in values]
 
     @cached_property
     def _rows(self) -> dict[str, int]:

@@ -30,6 +30,8 @@ BUSY = "Send fewer requests at once, and this one again later."
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
+Told = Callable[[Answer | None, Exception | None], None]
+"""Hears an answer, or in its place the error that there was."""
 
 
 class Caller(NamedTuple):
@@ -51,14 +53,24 @@ ANYBODY = Caller()
 class _Ticket:
     """A search that waits for its turn."""
 
-    __slots__ = ("answered", "asked", "caller", "since", "work")
+    __slots__ = ("asked", "caller", "left", "since", "told", "work")
 
-    def __init__(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, since: float) -> None:
-        self.work = cast(Callable[[object], object], work)
+    def __init__(
+        self,
+        work: Callable[[Asked], Answer],
+        asked: Asked,
+        caller: Caller,
+        since: float,
+        told: Told[Answer],
+        left: Callable[[], bool],
+    ) -> None:
+        """`told` hears the answer, or why there is none; `left` says whether whoever waited was stopped."""
+        self.work = cast("Callable[[object], object]", work)
         self.asked: object = asked
         self.caller = caller
         self.since = since
-        self.answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.told = cast("Told[object]", told)
+        self.left = left
 
 
 class _Line:
@@ -160,22 +172,53 @@ class Admission:
                 return work(asked)
             finally:
                 self._took(now)
-        ticket = self._queued(line, work, asked, caller, now)
+        answered = self._future()
+        self._queue(line, _Ticket(work, asked, caller, now, _settling(answered), answered.done))
         self._turn_soon()
-        return cast(Answer, await ticket.answered)
+        return cast(Answer, await answered)
+
+    def take(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, told: Told[Answer]) -> None:
+        """As `here`, for a caller that is no coroutine.
+
+        Args:
+            work: a search of a few milliseconds at most.
+            asked: given to it.
+            caller: who waits.
+            told: called on the event loop, at once or later, with what `work` gave or raised, or with the ProblemError of
+                `here`; it raises nothing.
+        """
+        now = time.monotonic()
+        line = self._here
+        try:
+            if not line.tickets and self._spent < SLICE:
+                line.empty_at = now
+                self._check(caller, now)
+                try:
+                    answer = work(asked)
+                finally:
+                    self._took(now)
+            else:
+                self._queue(line, _Ticket(work, asked, caller, now, told, _stays))
+                self._turn_soon()
+                return
+        except Exception as error:  # it belongs to whoever asked
+            told(None, error)
+        else:
+            told(answer, None)
 
     async def elsewhere(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller = ANYBODY) -> Answer:
         """Search on another thread, as soon as one is free; arguments and errors as in `here`."""
         now = time.monotonic()
         line = self._elsewhere
+        answered = self._future()
+        ticket = _Ticket(work, asked, caller, now, _settling(answered), answered.done)
         if self._running < self._threads:
             line.empty_at = now
             self._check(caller, now)
-            ticket = _Ticket(work, asked, caller, now)
             self._start(ticket)
         else:
-            ticket = self._queued(line, work, asked, caller, now)
-        return cast(Answer, await ticket.answered)
+            self._queue(line, ticket)
+        return cast(Answer, await answered)
 
     def full(self) -> ProblemError:
         """What is said to whoever is turned away; counts it."""
@@ -186,12 +229,14 @@ class Admission:
         """Wait for the threads to finish what they do, and let them go."""
         self._pool.shutdown()
 
-    def _queued(self, line: _Line, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, now: float) -> _Ticket:
+    def _queue(self, line: _Line, ticket: _Ticket) -> None:
         if not line.admits(len(line.tickets)):
             raise self.full()
-        ticket = _Ticket(work, asked, caller, now)
         line.tickets.append(ticket)
-        return ticket
+
+    @staticmethod
+    def _future() -> "asyncio.Future[object]":
+        return asyncio.get_running_loop().create_future()
 
     def _took(self, start: float) -> None:
         self._spent += time.monotonic() - start
@@ -215,9 +260,9 @@ class Admission:
             try:
                 answer = ticket.work(ticket.asked)
             except Exception as error:  # it belongs to whoever asked
-                ticket.answered.set_exception(error)
+                ticket.told(None, error)
             else:
-                ticket.answered.set_result(answer)
+                ticket.told(answer, None)
             now = time.monotonic()
             self._spent += now - start
         if not line.tickets:
@@ -232,13 +277,11 @@ class Admission:
 
     def _finished(self, ticket: _Ticket, done: "asyncio.Future[object]") -> None:
         self._running -= 1
-        if done.cancelled():
-            ticket.answered.cancel()
-        elif (error := done.exception()) is None:
-            if not ticket.answered.done():
-                ticket.answered.set_result(done.result())
-        elif not ticket.answered.done():
-            ticket.answered.set_exception(error)
+        error = done.exception()
+        if error is None:
+            ticket.told(done.result(), None)
+        else:
+            ticket.told(None, cast(Exception, error))
         following = self._next(self._elsewhere, time.monotonic())
         if following is not None:
             self._start(following)
@@ -249,7 +292,7 @@ class Admission:
         """The first in a line for whom it is worth searching; those before are told why they are not."""
         while line.tickets:
             ticket = line.tickets.popleft()
-            if ticket.answered.done():  # whoever waited was stopped
+            if ticket.left():
                 continue
             try:
                 self._check(ticket.caller, now)
@@ -257,7 +300,7 @@ class Admission:
                     self.shed["old"] += 1
                     raise _busy()
             except ProblemError as problem:
-                ticket.answered.set_exception(problem)
+                ticket.told(None, problem)
             else:
                 self.waited(now - ticket.since)
                 return ticket
@@ -275,6 +318,25 @@ class Admission:
 
 def _busy() -> ProblemError:
     return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+
+
+def _settling(answered: "asyncio.Future[object]") -> Told[object]:
+    """Settles what a coroutine waits for, unless it was stopped."""
+
+    def told(answer: object, error: Exception | None) -> None:
+        if answered.done():
+            return
+        if error is None:
+            answered.set_result(answer)
+        else:
+            answered.set_exception(error)
+
+    return told
+
+
+def _stays() -> bool:
+    """Nobody can stop whoever waits; who is gone is told of by `Caller.gone`."""
+    return False
 
 
 def _nobody(_seconds: float) -> None:

@@ -10,20 +10,23 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from service.context import RequestContext, State
-from service.direct import Direct
+from service.express import Express
 from service.joining import join
 from service.live import Live
 from service.metrics.pulse import beat
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
+from service.protocol import GuardedHttp
 from service.records import logging_of
-from service.routes import BODIES, POSTS, add_routes
+from service.routes import BODIES, add_routes
 from service.routes.page import add_page
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.keys import NO_KEYS, KeyRing
+from service.security.known import KnownKeys
 from service.security.limits import RateLimits
-from service.server import GuardedHttp, Server
+from service.security.renewing import Renewal
+from service.server import Server
 from service.settings import Settings
 from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
@@ -40,7 +43,7 @@ def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvi
         keys: those that open it; with none it is open.
         traces: makes a span of each request.
     """
-    return _application(settings, Live(settings), keys, traces)
+    return _application(settings, Live(settings), KnownKeys(None, keys.keys), traces)
 
 
 def serve(settings: Settings) -> None:
@@ -56,7 +59,7 @@ def serve(settings: Settings) -> None:
         server_of(settings, keys).run()
 
 
-def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> Server:
+def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -> Server:
     """The server of one process; nothing is opened yet.
 
     Args:
@@ -83,17 +86,23 @@ def server_of(settings: Settings, keys: KeyRing, place: Place | None = None) -> 
 
 
 def _application(
-    settings: Settings, live: Live, keys: KeyRing, traces: "TracerProvider | None", place: Place | None = None
+    settings: Settings, live: Live, keys: KnownKeys, traces: "TracerProvider | None", place: Place | None = None
 ) -> FastAPI:
-    limits = RateLimits(keys.keys, settings.rate, place.rates if place else None)
+    limits = RateLimits(keys.ring.keys, settings.rate, place.rates if place else None)
+    guard = Guard(keys.ring, limits)
+    renewal = Renewal(keys, guard, live.meters)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        tasks = [asyncio.create_task(one) for one in (live.watch(), live.follow(), beat(live.meters))]
+        tasks = [asyncio.create_task(one) for one in (live.watch(), live.follow())]
+        tasks += [asyncio.create_task(one) for one in (renewal.follow(settings.poll), beat(live.meters))]
         try:
             if place:
                 tasks += await join(live, place)
-            yield State(live=live, settings=settings)
+            state = State(live=live, settings=settings)
+            if traces is None:  # who wants a span of each request takes the way that has them
+                state["express"] = Express(live, settings, guard)
+            yield state
         finally:
             for task in tasks:
                 task.cancel()
@@ -113,14 +122,13 @@ def _application(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(Direct, posts=POSTS)  # the innermost: first added, last to be asked
-    guard = Guard(keys, limits)
     app.add_middleware(GuardMiddleware, guard=guard)
     app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
     add_routes(app)
+    app.state.renewal = renewal
     live.refused = guard.refused
     live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
@@ -128,6 +136,6 @@ def _application(
     if settings.page:
         add_page(app, docs=settings.docs)
     document = describe(app, BODIES)
-    describe_access(document, bool(keys), limits.limited)
+    describe_access(document, keys.asked_for, limits.limited or settings.keys is not None)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from recall.answer import Recommendations
 from recall.bundle.manifest import MANIFEST
@@ -22,7 +22,7 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.opening import open_live_users
 from recall.stores.live.sqlite import SqliteLiveUsers
-from service.admission import ANYBODY, Admission, Caller
+from service.admission import ANYBODY, Admission, Caller, Told
 from service.compactor import Compactor
 from service.exchange import Exchange
 from service.metrics.measuring import measure_bundle, measure_overlay
@@ -65,6 +65,7 @@ class Live(Exchange):
         self.admission.waited = self.meters.stages["queue"].observe
         self._search = self.meters.stages["search"]
         self._changing = 0
+        self._tasks: set[asyncio.Task[Recommendations]] = set()
         self._trouble = ""
         self._looked = False
         self._compactor = Compactor(settings.bundle)
@@ -81,13 +82,21 @@ class Live(Exchange):
             ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
-        far = self._asks_far and request.user_id is not None
-        quick = snapshot.inline and not (far or request.shaped or request.explain)
-        if quick and snapshot.recommender.eligibility.ready_for(request):
+        if self._quick(snapshot, request):
             return await self.admission.here(self._recommend, request, caller)
         answer, seconds = await self.ask(lambda recommender: _timed(recommender, request), caller)
         self._search.observe(seconds)
         return self.noted(request, answer, snapshot)
+
+    def answer(self, request: Request, caller: Caller, told: Told[Recommendations]) -> None:
+        """As `recommend`, for a caller that is no coroutine: `told` hears the answer or the error, at once or later."""
+        if self._quick(self.serving(), request):
+            self.admission.take(self._recommend, request, caller, told)
+            return
+        task = asyncio.get_running_loop().create_task(self.recommend(request, caller))
+        self._tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(lambda done: _tell(done, told))
+        task.add_done_callback(self._tasks.discard)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
         """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
@@ -230,6 +239,12 @@ class Live(Exchange):
         if self.snapshot is not None:
             measure_overlay(meters, self.snapshot)
 
+    def _quick(self, snapshot: Snapshot, request: Request) -> bool:
+        """Whether the event loop may answer a request itself."""
+        far = self._asks_far and request.user_id is not None
+        quick = snapshot.inline and not (far or request.shaped or request.explain)
+        return quick and snapshot.recommender.eligibility.ready_for(request)
+
     def _recommend(self, request: Request) -> Recommendations:
         snapshot = self.serving()
         answer, seconds = _timed(snapshot.recommender, request)
@@ -244,6 +259,15 @@ class Live(Exchange):
 
     def _swapped(self, result: str) -> None:
         self.meters.swaps[result].add()
+
+
+def _tell(done: "asyncio.Task[Recommendations]", told: Told[Recommendations]) -> None:
+    if done.cancelled():  # the process stops
+        told(None, ProblemError(Kind.DRAINING, "Ask again."))
+    elif (error := done.exception()) is None:
+        told(done.result(), None)
+    else:
+        told(None, cast(Exception, error))
 
 
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:

@@ -4,7 +4,7 @@ A document names what is wrong, never the value that was sent: values may be sec
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -95,6 +95,10 @@ class ProblemError(Exception):
         self.faults = faults
         self.headers = headers
 
+    def document(self, request_id: str) -> bytes:
+        """The problem document as JSON."""
+        return render(self.kind, self.detail, self.faults, request_id)
+
 
 class FaultDocument(BaseModel):
     """One thing that is wrong with the body."""
@@ -135,6 +139,36 @@ def as_problem(error: RequestError) -> ProblemError:
     return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 
 
+def problem_of(error: Exception) -> ProblemError | None:
+    """The problem that an error makes, which is logged where it is not the client's; None where it was not foreseen."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, RequestError):
+        return as_problem(error)
+    if isinstance(error, JournalError):
+        log.error("a change was not stored: %s", error)
+        if isinstance(error, JournalBusyError):
+            return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
+        full = isinstance(error, JournalFullError)
+        return ProblemError(Kind.FULL, _NO_ROOM) if full else ProblemError(Kind.NOT_STORED, _AGAIN)
+    if isinstance(error, StoreError):
+        log.error("users: %s", error)
+        if isinstance(error, StoreBusyError):
+            return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+        if isinstance(error, StoreDownError):
+            return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
+        full = isinstance(error, StoreFullError)
+        return ProblemError(Kind.FULL, _NO_ROOM) if full else ProblemError(Kind.NOT_STORED, _AGAIN)
+    return None
+
+
+def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
+    """The problem that an error makes which nobody foresaw; it is logged, with its trace where nobody else logs that."""
+    log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
+    detail = "The log has the cause under this request's id."
+    return ProblemError(Kind.INTERNAL, detail, headers={"X-Request-ID": request_id})
+
+
 def pointer(path: Sequence[str | int]) -> str:
     """The JSON pointer of a path of keys and positions; a key of more than 256 characters is cut short."""
     return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
@@ -142,28 +176,11 @@ def pointer(path: Sequence[str | int]) -> str:
 
 def handle_problems(app: FastAPI) -> None:
     """Let every error of `app` end as a problem document."""
-    for kind, handler in _foreseen().items():
-        app.add_exception_handler(kind, handler)
+    for kind in (ProblemError, RequestError, JournalError, StoreError):
+        app.add_exception_handler(kind, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
-
-
-async def problem_of(request: Request, error: Exception) -> Response:
-    """The problem document of an error, where no application handles it. Raises the error when it was not foreseen."""
-    handler = next((one for kind, one in _foreseen().items() if isinstance(error, kind)), None)
-    if handler is None:
-        raise error
-    return await handler(request, error)
-
-
-def _foreseen() -> dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
-    return {
-        ProblemError: _problem,
-        RequestError: _request_error,
-        JournalError: _journal_error,
-        StoreError: _store_error,
-        HTTPException: _http,
-        ClientDisconnect: _disconnected,
-    }
 
 
 async def send_problem(problem: ProblemError, request_id: str, send: Send) -> None:
@@ -181,36 +198,8 @@ def _respond(request: Request, problem: ProblemError) -> Response:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return _respond(request, error)
-
-
-async def _request_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return _respond(request, as_problem(error))
-
-
-async def _journal_error(request: Request, error: Exception) -> Response:
-    log.error("a change was not stored: %s", error)
-    if isinstance(error, JournalBusyError):
-        problem = ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
-    elif isinstance(error, JournalFullError):
-        problem = ProblemError(Kind.FULL, _NO_ROOM)
-    else:
-        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
-    return _respond(request, problem)
-
-
-async def _store_error(request: Request, error: Exception) -> Response:
-    log.error("users: %s", error)
-    if isinstance(error, StoreBusyError):
-        problem = ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
-    elif isinstance(error, StoreDownError):
-        problem = ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
-    elif isinstance(error, StoreFullError):
-        problem = ProblemError(Kind.FULL, _NO_ROOM)
-    else:
-        problem = ProblemError(Kind.NOT_STORED, _AGAIN)
+    problem = problem_of(error)
+    assert problem is not None
     return _respond(request, problem)
 
 
@@ -235,9 +224,4 @@ async def _disconnected(_request: Request, _error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     # This handler answers from outside the middleware that names requests, so it names the request itself.
-    request_id = getattr(request.state, "request_id", "")
-    log.error("the request failed: %s", type(error).__name__)
-    return _respond(
-        request,
-        ProblemError(Kind.INTERNAL, "The log has the cause under this request's id.", headers={"X-Request-ID": request_id}),
-    )
+    return _respond(request, unforeseen(error, getattr(request.state, "request_id", "")))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recall.errors import BundleError
 from service.security.binding import check_binding
-from service.security.keys import KeyRing
+from service.security.known import KnownKeys
 from service.settings import Settings
 
 
@@ -30,7 +30,7 @@ class Place:
     first: bool = False
 
 
-def prepare(settings: Settings) -> KeyRing:
+def prepare(settings: Settings) -> KnownKeys:
     """Refuse what cannot be served, and let this process and those that it starts hold many connections.
 
     Returns:
@@ -44,8 +44,8 @@ def prepare(settings: Settings) -> KeyRing:
         raise BundleError(
             "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
         )
-    keys = KeyRing.read(settings.keys, os.environ)
-    check_binding(settings.host, bool(keys), settings.insecure)
+    keys = KnownKeys.read(settings.keys, os.environ)
+    check_binding(settings.host, bool(keys.ring), settings.insecure)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # then as many as there may be now
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -15,6 +15,8 @@ from recall.rules.kinds import MOST_RULES, TaggedRule
 from service.parsing import parsed
 
 MOST_RESULTS = 1000
+LONGEST_ID = 1024
+_USUAL = {"user_id", "n"}
 
 Scalar = str | int | float | bool | None
 
@@ -35,7 +37,7 @@ def _as_value(value: object) -> object:
     return value
 
 
-Id = Annotated[str, BeforeValidator(_as_id, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
+Id = Annotated[str, BeforeValidator(_as_id, json_schema_input_type=str | int), Field(min_length=1, max_length=LONGEST_ID)]
 Column = Annotated[str, Field(min_length=1, max_length=256)]
 Dial = Annotated[
     float,
@@ -235,6 +237,10 @@ class RecommendResponse(BaseModel):
 
 def parse_request(body: object) -> Request:
     """A request to the recommender from the plain values of a body. Raises ProblemError that names each fault."""
+    if type(body) is dict and body.keys() == _USUAL:  # what most requests say needs no more than this look
+        user_id, n = body["user_id"], body["n"]
+        if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
+            return Request(user_id, n=n)
     return parsed(RecommendRequest, body).request()
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 
 from service.listening import listeners
 from service.metrics.pulse import BEAT, Pulses
-from service.security.keys import Key, KeyRing
+from service.security.keys import Key
+from service.security.known import KnownKeys
 from service.security.roles import Role
 from service.settings import Settings
 from service.starting import Place
@@ -36,13 +38,23 @@ class KnownKey(BaseModel):
     name: str
     rate: float | None
 
+    @classmethod
+    def of(cls, key: Key) -> "KnownKey":
+        """As it is told."""
+        return cls(digest=key.digest.hex(), role=key.role, name=key.name, rate=key.rate)
+
+    def key(self) -> Key:
+        """As it was."""
+        return Key(bytes.fromhex(self.digest), Role(self.role), self.name, self.rate)
+
 
 class Task(BaseModel):
     """What a worker is told.
 
     Attributes:
         settings: as for one process, with the port that was chosen.
-        keys: in the order of their numbers.
+        fixed: keys that never change.
+        listed: keys that the file of keys held when it could be read last.
         number: of the worker.
         rates: descriptor of the file of their buckets.
         meters: descriptor of the file that all count in.
@@ -50,7 +62,8 @@ class Task(BaseModel):
     """
 
     settings: Settings
-    keys: list[KnownKey]
+    fixed: list[KnownKey]
+    listed: list[KnownKey]
     number: int
     rates: int
     meters: int
@@ -124,8 +137,8 @@ class Worker:
             self.process.kill()
 
     def signal(self, number: int) -> None:
-        """Hand a signal on."""
-        if self.process is not None and self.process.poll() is None:
+        """Hand a signal on; SIGHUP only to one that has begun, for before that it would be its end."""
+        if self.process is not None and self.alive and (number != signal.SIGHUP or self._pulses.last(self.number)):
             self.process.send_signal(number)
 
     def wait(self, until: float) -> None:
@@ -153,9 +166,9 @@ def work() -> None:
     task = Task.model_validate_json(sys.stdin.buffer.readline())
     from service.app import server_of
 
-    ring = KeyRing(Key(bytes.fromhex(key.digest), Role(key.role), key.name, key.rate) for key in task.keys)
+    keys = KnownKeys(task.settings.keys, map(KnownKey.key, task.fixed), map(KnownKey.key, task.listed))
     place = Place(task.number, task.rates, task.meters, lifeline=sys.stdin.fileno(), first=task.first)
-    server = server_of(task.settings, ring, place)
+    server = server_of(task.settings, keys, place)
     with suppress(KeyboardInterrupt):
         server.run(sockets=listeners(task.settings.host, task.settings.port))
 

@@ -26,6 +26,8 @@ from service.listening import reserve
 from service.metrics.meters import Meters
 from service.metrics.pulse import BEAT, Pulses
 from service.records import logging_of
+from service.security.keys import Key
+from service.security.known import KnownKeys
 from service.security.limits import shared_file
 from service.settings import Settings
 from service.starting import prepare
@@ -45,15 +47,15 @@ def supervise(settings: Settings) -> None:
     keys = prepare(settings)
     logging.config.dictConfig(logging_of(settings.logs))
     held = reserve(settings.host, settings.port)
-    rates, meters = shared_file(keys.keys), Meters.shared(settings.workers)
+    rates, meters = shared_file(), Meters.shared(settings.workers)
     settings = settings.model_copy(update={"port": held[0].getsockname()[1]})
-    known = [KnownKey(digest=key.digest.hex(), role=key.role, name=key.name, rate=key.rate) for key in keys.keys]
     pulses = Pulses(settings.workers, meters)
     workers = [Worker(number, pulses) for number in range(settings.workers)]
-    with _signals() as (wake, received):
+    with _signals(settings.keys is not None) as (wake, received):
         log.info("process %d serves on %s:%d with %d workers", os.getpid(), settings.host, settings.port, len(workers))
         try:
-            _watch(workers, Task(settings=settings, keys=known, number=0, rates=rates, meters=meters), wake, received)
+            task = Task(settings=settings, fixed=_told(keys.fixed), listed=[], number=0, rates=rates, meters=meters)
+            _watch(workers, task, keys, wake, received)
         finally:
             _stop(workers, received, wake, time.monotonic() + settings.drain + settings.grace + _MARGIN)
             for one in held:
@@ -62,13 +64,19 @@ def supervise(settings: Settings) -> None:
             os.close(meters)
 
 
-def _watch(workers: Sequence[Worker], task: Task, wake: socket.socket, received: Sequence[int]) -> None:
+def _watch(workers: Sequence[Worker], task: Task, keys: KnownKeys, wake: socket.socket, received: list[int]) -> None:
     """Start anew what has ended, and end what does nothing any more, until a signal says to stop."""
     while not _told_to_stop(received):
+        keys.look()  # always: the keys that a worker starts with are the last good ones, also when the file is broken then
+        while signal.SIGHUP in received:
+            received.remove(signal.SIGHUP)
+            for worker in workers:
+                worker.signal(signal.SIGHUP)
         for worker in workers:
             worker.ended()
             if worker.process is None and worker.due <= time.monotonic():
-                worker.start(task, first=not any(other.alive for other in workers))
+                told = task.model_copy(update={"listed": _told(keys.listed)})
+                worker.start(told, first=not any(other.alive for other in workers))
             worker.look(task.settings.silence)
         due = min((worker.due for worker in workers if worker.process is None), default=float("inf"))
         _sleep(wake, min(due, time.monotonic() + BEAT))
@@ -93,6 +101,10 @@ def _stop(workers: Sequence[Worker], received: list[int], wake: socket.socket, u
         worker.wait(until)
 
 
+def _told(keys: Sequence[Key]) -> list[KnownKey]:
+    return [KnownKey.of(key) for key in keys]
+
+
 def _told_to_stop(received: Sequence[int]) -> bool:
     return signal.SIGTERM in received or signal.SIGINT in received
 
@@ -105,9 +117,10 @@ def _sleep(wake: socket.socket, until: float) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[tuple[socket.socket, list[int]]]:
-    """A socket that can be read from when a signal has come, and the signals so far."""
+def _signals(hup: bool) -> Iterator[tuple[socket.socket, list[int]]]:
+    """A socket that can be read from when a signal has come, and the signals so far; SIGHUP is one of them if told."""
     received: list[int] = []
+    heard = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *([signal.SIGHUP] if hup else []))
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
@@ -117,7 +130,7 @@ def _signals() -> Iterator[tuple[socket.socket, list[int]]]:
         wake.setblocking(False)
         waker.setblocking(False)
         handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
-            number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+            number: signal.signal(number, note) for number in heard
         }
         before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         try:

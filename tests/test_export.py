@@ -188,6 +188,16 @@ def test_items_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -
     assert versions(tmp_path) == []
 
 
+def test_vectors_too_large_to_be_scored_are_named(trained: Trained, tmp_path: Path) -> None:
+    row = trained.encoder.encode_items(trained.dataset.items).take(np.array([4])).indices[0]
+    with torch.no_grad():
+        trained.model.item_weights[int(row)] = 1e20
+    with pytest.raises(ExportError, match="too large to be scored") as raised:
+        trained.export(tmp_path)
+    assert "'i4'" in raised.value.where
+    assert versions(tmp_path) == []
+
+
 def test_a_tolerance_below_rounding_is_not_met(trained: Trained, tmp_path: Path) -> None:
     config = trained.config.model_copy(update={"export": ExportConfig(tolerance=1e-12)})
     with pytest.raises(ExportError, match="relative error"):

@@ -1,12 +1,14 @@
 """What a bundle answered when it was published, it must answer when it is loaded."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recall import golden
+from recall.answer import Recommendations
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve
 from recall.errors import BundleError
@@ -105,6 +107,20 @@ def test_a_rebuild_writes_its_own(copy: Path) -> None:
     rebuilt = Recommender.load(copy)
     assert golden.check(rebuilt) > 10
     rebuilt.close()
+
+
+def test_scores_that_are_not_finite_are_not_published(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = Recommender.recommend_batch
+
+    def overflowing(self: Recommender, requests: Sequence[Request]) -> list[Recommendations]:
+        first, *others = answered(self, requests)
+        return [replace(first, scores=(float("inf"), *first.scores[1:])), *others]
+
+    monkeypatch.setattr(Recommender, "recommend_batch", overflowing)
+    before = resolve(copy)
+    with pytest.raises(BundleError, match="a score is not finite"):
+        golden.record(before)
+    assert Manifest.read(before).version == before.name
 
 
 def _with(recommender: Recommender, records: tuple[object, ...]) -> Recommender:

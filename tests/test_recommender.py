@@ -293,7 +293,7 @@ def test_a_vector_that_is_not_finite_refuses_its_own_request_alone(
 
     def infinite(self: object, request: Request, *rest: object) -> object:
         prepared = prepare(self, request, *rest)  # type: ignore[arg-type]
-        return replace(prepared, vector=prepared.vector * np.float32(np.inf)) if request is strange else prepared
+        return prepared._replace(vector=prepared.vector * np.float32(np.inf)) if request is strange else prepared
 
     monkeypatch.setattr(type(recommender._preparation), "_prepared", infinite)
     first, wrong, last = recommender.recommend_each([good, strange, good])

@@ -17,7 +17,7 @@ from recall.bundle.ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
 from recall.bundle.publish import resolve
-from recall.bundle.tensors import check_finite, map_positions, map_tensors, write_tensors
+from recall.bundle.tensors import check_finite, check_vectors, map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, Int64
@@ -140,8 +140,8 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
 
     Args:
         path: the folder of a bundle, or the root that holds published versions.
-        verify: compare every file's SHA-256 and look for numbers that are not finite. Without it only names, sizes and
-            shapes are checked, which is enough for a folder that another process of this machine has just verified.
+        verify: compare every file's SHA-256 and look for numbers that are not finite, or too large. Without it only names,
+            sizes and shapes are checked, which is enough for a folder that another process of this machine has just verified.
 
     Raises:
         BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
@@ -162,7 +162,7 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (manifest.sizes.items, tables.dim)})
     if verify:
         check_finite(folder / files.TABLES, tables.arrays())
-        check_finite(folder / files.ITEM_VECTORS, vectors)
+        check_vectors(folder / files.ITEM_VECTORS, vectors["item_vectors"])
     bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
     bundle.counts()  # read when a request asks for them, and refused now
     return bundle

@@ -75,6 +75,26 @@ def check_finite(path: Path, arrays: Mapping[str, Float32]) -> None:
                 raise BundleError(f"array {name!r} holds NaN or an infinity, first in row {row}", where=str(path))
 
 
+def check_vectors(path: Path, vectors: Float32) -> None:
+    """Raise BundleError, naming the first row that may not be served, unless `servable` are all: float32 [items, dim]."""
+    for first in range(0, len(vectors), _ROWS):
+        part = vectors[first : first + _ROWS]
+        if not (good := servable(part)).all():
+            row = int(np.argmin(good))
+            what = "is too large to be scored" if np.isfinite(part[row]).all() else "holds NaN or an infinity"
+            raise BundleError(f"array 'item_vectors' {what}, first in row {first + row}", where=str(path))
+
+
+def servable(vectors: Float32) -> npt.NDArray[np.bool_]:
+    """Which item vectors may be served: bool [n] of float32 [n, dim].
+
+    Not one that holds NaN or an infinity, and not one so large that float32 cannot hold its square: its scores may not be
+    finite, and an item with such a score is in no list.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.isfinite(np.einsum("nd,nd->n", vectors, vectors)))
+
+
 def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_PREFIX), "little")

@@ -147,7 +147,7 @@ def norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64
 
 def norm_one(norm: Norm, count: int) -> float:
     """The same for one bag."""
-    return {"none": 1.0, "mean": float(count), "sqrt": sqrt(count)}[norm]
+    return sqrt(count) if norm == "sqrt" else float(count) if norm == "mean" else 1.0
 
 
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:

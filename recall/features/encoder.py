@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from recall.features.sparse import SparseRows
 from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.vocabulary import UNKNOWN, Vocabulary
 
+# of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
+_STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
 
 
@@ -43,8 +45,7 @@ class TrainingData(Protocol):
     def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedUser:
+class EncodedUser(NamedTuple):
     """One request.
 
     Attributes:
@@ -215,13 +216,16 @@ class FeatureEncoder:
         Raises:
             RequestError: a column is not known, or its value is not what the field reads.
         """
-        _refuse_strange(values, (*self.users.columns, *self.contexts.columns))
+        if not values.keys() <= self._request_columns:
+            _refuse_strange(values, (*self.users.columns, *self.contexts.columns))
         entries, unknown = self.users.encode_one(values)
-        context_entries, context_unknown = self.contexts.encode_one(values)
-        entries += context_entries
+        if self.contexts.fields:
+            context_entries, context_unknown = self.contexts.encode_one(values)
+            entries += context_entries
+            unknown += context_unknown
         for offset, encoder in self._histories:
             entries += [(offset + row, weight) for row, weight in encoder.encode_one(history)]
-        return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown + context_unknown)))
+        return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown)) if unknown else ())
 
     def not_learnt(self, history: Sequence[str]) -> list[str]:
         """Ids of a history that no history field has learnt; none when there is no such field."""
@@ -289,6 +293,10 @@ class FeatureEncoder:
             if block.field in self.columns and self.reads_context(block.field) == context
         ]
         return FieldGroup(tuple(fields), blocks[-1].offset + blocks[-1].size)
+
+    @cached_property
+    def _request_columns(self) -> frozenset[str]:
+        return frozenset((*self.users.columns, *self.contexts.columns))
 
     @cached_property
     def _histories(self) -> tuple[tuple[int, HistoryEncoder], ...]:
@@ -365,6 +373,9 @@ def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> Non
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:
-    indices = np.array([index for index, _ in entries], dtype=np.int32)
-    weights = np.array([weight for _, weight in entries], dtype=np.float32)
-    return SparseRows(np.array([0, len(entries)], dtype=np.int64), indices, weights, n_features)
+    return SparseRows(
+        np.array([0, len(entries)], _STARTS),
+        np.array([index for index, _ in entries], _INDICES),
+        np.array([weight for _, weight in entries], _WEIGHTS),
+        n_features,
+    )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -89,13 +90,22 @@ class HistoryEncoder:
     def encode_one(self, items: Sequence[str]) -> Entries:
         """Rows of one history, given as item ids, most recent first."""
         entries: Entries = []
-        for part, (first, last) in enumerate(self.field.lags):
-            lagged = items[first - 1 : last]
-            norm = norm_one(self.field.norm, len(lagged))
-            start = part * self.vocabulary.size
-            times = Counter(map(self.vocabulary.row, lagged))
-            entries += [(start + row, count / norm) for row, count in times.items()]
+        learnt = self.vocabulary.rows_of(items[: self._longest])
+        start, size = 0, self.vocabulary.size
+        for first, last in self.field.lags:
+            rows = learnt[first - 1 : last]
+            if rows:
+                norm = norm_one(self.field.norm, len(rows))
+                if len(set(rows)) == len(rows):  # as it mostly is; counting takes longer than all the rest
+                    entries += [(start + row, 1 / norm) for row in rows]
+                else:
+                    entries += [(start + row, count / norm) for row, count in Counter(rows).items()]
+            start += size
         return entries
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(last for _, last in self.field.lags)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ class ScaledEncoder:
         value = number_of(values, self.column)
         if value is None:
             return [(MISSING, 1.0)]
-        scaled = float(self._scaled(np.array([value]))[0])
+        scaled = self._scaled_one(value)
         if abs(scaled) > LARGEST:
             raise refusal(self.column, "the value is too large beside the numbers trained on")
         return [(FIRST, scaled)]
@@ -83,6 +83,14 @@ class ScaledEncoder:
     def state(self) -> dict[str, object]:
         """Mean and deviation."""
         return {"mean": self.mean, "deviation": self.deviation}
+
+    def _scaled_one(self, value: float) -> float:
+        """As `_scaled`, bit for bit; plain Python takes a tenth of the time that numpy takes for an array of one."""
+        if self.deviation == 0.0:
+            return 0.0
+        if self.log:
+            value = float(_signed_log(np.array([value]))[0])
+        return (value - self.mean) / self.deviation
 
     def _scaled(self, values: Float64) -> Float64:
         if self.deviation == 0.0:
@@ -154,6 +162,8 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
     value = values.get(column)
     if value is None:
         return None
+    if type(value) is float and isfinite(value):  # next to always
+        return value
     if isinstance(value, Real):
         try:
             number = float(value)

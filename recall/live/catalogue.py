@@ -74,6 +74,8 @@ class Catalogue:
 
     def ids(self, rows: Int64) -> list[str]:
         """Ids of rows, each in [0, size)."""
+        if not self.overlay.ids:
+            return self.bundle.item_ids.ids(rows)
         given = rows >= self.index.size
         if not given.any():
             return self.bundle.item_ids.ids(rows)

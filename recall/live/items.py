@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from recall.bundle.bundle import Bundle
+from recall.bundle.tensors import servable
 from recall.errors import DataError, RequestError
 from recall.features.sparse import Float32, SparseRows
 from recall.live.columns import ItemColumns
@@ -47,7 +48,7 @@ class ItemReader:
         """Items from `read`, at least one, with their vectors.
 
         Raises:
-            RequestError: a field cannot read the values of an item, or its vector is not finite; names the item.
+            RequestError: a field cannot read the values of an item, or its vector is not finite, or too large; names the item.
         """
         try:
             return self._encoded(items)
@@ -95,8 +96,9 @@ class ItemReader:
             rows = rows.take(np.zeros(2, dtype=np.int64))
         with np.errstate(over="ignore", invalid="ignore"):
             vectors: Float32 = self._bundle.tables.item_vectors(rows)[: len(ids)]
-        if not np.isfinite(vectors).all():
-            raise DataError("the vector holds NaN or an infinity", mend="Look at this item's features")
+        if not servable(vectors).all():
+            what = "is too large to be scored" if np.isfinite(vectors).all() else "holds NaN or an infinity"
+            raise DataError(f"the vector {what}", mend="Look at this item's features")
         return Given(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:

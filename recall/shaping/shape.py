@@ -72,8 +72,11 @@ def shape(
 
 def plain(hits: Hits, place: int) -> Shaped:
     """One of the lists that a search has found, as it is."""
-    found = hits.rows[place] >= 0
-    return Shaped(hits.rows[place][found], hits.scores[place][found], bool(hits.exact[place]))
+    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
+    found = rows >= 0
+    if np.count_nonzero(found) == len(rows):  # next to always: nothing is copied
+        return Shaped(rows, scores, exact)
+    return Shaped(rows[found], scores[found], exact)
 
 
 def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:

@@ -13,6 +13,7 @@ from recall.request import check_id, check_ids
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.stores.live.user import LiveUser
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
 from recall.values import canonical
@@ -114,7 +115,7 @@ class KnownUsers:
 
     def get(self, user_id: str) -> UserRecord | None:
         """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
-        known = self.known([user_id])[user_id]
+        known = self.one(user_id)
         if known.trouble:
             raise StoreError(known.trouble)
         return known.record
@@ -122,17 +123,13 @@ class KnownUsers:
     def known(self, user_ids: Iterable[str]) -> dict[str, Known]:
         """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
         named = list(dict.fromkeys(user_ids))
-        live, trouble = {}, ""
-        if self._live is not None and named:
-            try:
-                live = self._live.get(named)
-            except StoreError as error:
-                trouble = f"changes of users since the bundle are not known: {error.what}"
-        found = {}
-        for user_id in named:
-            record, user = self._stored.get(user_id), live.get(user_id)
-            found[user_id] = Known(record if user is None else self._readable(user.over(record, self._data)), trouble)
-        return found
+        live, trouble = self._changes(named)
+        return {user_id: Known(self._record(user_id, live.get(user_id)), trouble) for user_id in named}
+
+    def one(self, user_id: str) -> Known:
+        """As `known`, of one user."""
+        live, trouble = self._changes((user_id,))
+        return Known(self._record(user_id, live.get(user_id)), trouble)
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample`: ids of users of the bundle."""
@@ -232,6 +229,20 @@ class KnownUsers:
             raise RequestError("a value has no form in JSON", where=f"{where}/features", why=str(error)) from None
         read: dict[str, object] = orjson.loads(plain)
         return read
+
+    def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
+        """What has changed of some users, or why that is not known."""
+        if self._live is None or not user_ids:
+            return {}, ""
+        try:
+            return self._live.get(user_ids), ""
+        except StoreError as error:
+            return {}, f"changes of users since the bundle are not known: {error.what}"
+
+    def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
+        """A user of the bundle, with what has changed of them."""
+        record = self._stored.get(user_id)
+        return record if user is None else self._readable(user.over(record, self._data))
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
         """Without columns that this bundle's model does not read: they were given to another."""

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faulting.asking import Asking
@@ -20,6 +20,9 @@ SERVES_ON = (
 )
 """What each of these cases asks for."""
 
+Fault = tuple[str, str, Callable[[Path], Callable[[], None]]]
+"""What it is called, the file that the refusal has to name, and what does it to a version and gives what undoes it."""
+
 
 def reason(answer: Answer) -> str:
     """What a problem document says was wrong."""
@@ -32,11 +35,21 @@ def refused(answer: Answer, name: str = "") -> bool:
 
 
 def each_refused(
-    bench: Bench, score: Score, faults: list[tuple[str, str, Callable[[Path], Callable[[], None]]]], extra: str = ""
-) -> None:
+    bench: Bench,
+    score: Score,
+    faults: Sequence[Fault],
+    extra: str = "",
+    pause: float = 0.0,
+) -> tuple[float, float]:
     """Do each fault to a version that is not live, have it activated, undo it; users ask for the live one all the while.
 
-    Each fault is what it is called, the file that the refusal has to name, and what does it and gives what undoes it.
+    Args:
+        faults: to be done.
+        extra: what each reason has to match, but where the manifest itself is at fault.
+        pause: seconds from one activation to the next.
+
+    Returns:
+        Milliseconds of the users' p99 before and meanwhile.
     """
     root = bench.root(2)
     live, other = publish.live_name(root), publish.versions(root)[0]
@@ -46,7 +59,8 @@ def each_refused(
         with Asking(server.port, USERS) as asking:
             time.sleep(bench.many(1, 10))
             began = time.perf_counter()
-            for what, name, damage in faults:
+            for number, (what, name, damage) in enumerate(faults):
+                time.sleep(max(0.0, began + number * pause - time.perf_counter()))
                 mend = damage(other)
                 named = right_name(other)
                 other.rename(named)
@@ -70,6 +84,7 @@ def each_refused(
         answer = server.post(f"/v1/models/{other.name}:activate", b"")
         score.ask(answer.status == 200, f"the version, mended, is refused: {answer.body[:300]!r}")
     oracle.close()
+    return base, during
 
 
 def right_name(folder: Path) -> Path:

@@ -10,6 +10,10 @@ from pathlib import Path
 from faulting.servers import NOTHING, Server, serving
 from faulting.shop import Shop
 
+NOISE = 5.0
+"""Milliseconds by which a p99 may differ for no reason: a single pause of the machine is a hundredth of a few seconds."""
+_SHARED = 1000.0  # where other work shares the machine
+
 
 @dataclass
 class Bench:
@@ -37,6 +41,10 @@ class Bench:
     def within(self, seconds: float) -> float:
         """A bound on time: with few faults, which run beside whatever else a machine does, only what hangs is missed."""
         return max(30.0, seconds) if self.quick else seconds
+
+    def slower(self, before: float, times: float) -> float:
+        """Milliseconds that a p99 may reach that was `before`: so many times that, and `NOISE` more in any case."""
+        return max(times * before, before + (_SHARED if self.quick else NOISE))
 
     def place(self, name: str) -> Path:
         """A path that nothing is at yet."""

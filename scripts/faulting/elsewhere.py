@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from serving.processes import free_port
 
 from faulting.asking import Asking
-from faulting.bench import Bench
+from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.far import Proxy, redis_server
 from faulting.http import wait_for
 from faulting.oracle import Oracle
 from faulting.servers import Server
 from faulting.shop import leftovers
+from faulting.tastes import K, Tastes
 from faulting.upserts import some_items, upsert
 from recall.bundle import publish
 
@@ -64,15 +65,59 @@ def store_down(bench: Bench, score: Score) -> None:
                 worst = max(worst, during)
                 score.recovered(took)
                 score.ran(took <= 5, f"{fault}: back after {took:.1f} s")
-                score.ask(
-                    bench.quick or during <= base + 1000 * _BUDGET + 5,
-                    f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms",
-                )
+                most = bench.slower(base + 1000 * _BUDGET, 1)
+                score.ask(during <= most, f"{fault}: p99 {during:.1f} ms, {base:.1f} ms before, the budget is 20 ms")
                 score.notes.append(f"{fault}: p99 {during:.1f} ms, back after {took:.2f} s")
         asking.judge(score, oracle)
         score.p99 = worst
-        score.notes.append(f"p99 {base:.1f} ms before; users had no changes, so that every answer has to be the bundle's own")
+        score.notes.append(
+            f"p99 {base:.1f} ms before, it may reach {most:.1f} ms: the budget of 20 ms, and {NOISE:g} ms for noise "
+            "(1 s with few faults)"
+        )
+        score.notes.append("users had no changes, so that every answer has to be the bundle's own")
     oracle.close()
+    _how_good(bench, score)
+
+
+def _how_good(bench: Bench, score: Score) -> None:
+    """What users took next is looked for while Redis tells what they took since the bundle was made, and while it does not."""
+    tastes = Tastes.open(bench.place("tastes"))
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(bench.place("redis")))
+        proxy = Proxy(redis.port)
+        stack.callback(proxy.close)
+        server = stack.enter_context(bench.serve(tastes.root, "--users", proxy.url, "--users-seconds", "5")).ready()
+        _recovered(server)
+
+        def recall(degraded: list[str]) -> tuple[float, list[list[str]]]:
+            share, lists, wrong = tastes.recall(
+                server,
+                lambda user: {"user_id": user.user_id},
+                lambda answer: [one["part"] for one in answer.json["degraded"]] == degraded,
+            )
+            score.ran(wrong == 0, f"{wrong} of {len(lists)} answers do not say that {degraded or 'nothing'} is degraded")
+            return share, lists
+
+        _, of_bundle = recall([])
+        since = [{"user_id": user.user_id, "item_id": item} for user in tastes.users for item in user.since]
+        for at in range(0, len(since), 500):
+            answer = server.post("/v1/interactions", {"interactions": since[at : at + 500]})
+            score.ran(answer.status == 200, f"interactions were not taken: {answer.status} {answer.body[:200]!r}")
+        usual, lists = recall([])
+        proxy.mode = "refuse"
+        down, without = recall(["users"])
+        proxy.mode = "pass"
+        _recovered(server)
+        _, again = recall([])
+    score.ask(without == of_bundle, "without Redis the bundle's own users are answered with something else")
+    score.ask(again == lists, "after Redis came back answers are others than before")
+    score.ask(
+        usual > down, f"what users took since the bundle is of no use: recall@{K} {usual:.3f} with it, {down:.3f} without"
+    )
+    score.notes.append(
+        f"recall@{K} of what {len(tastes.users)} users took next: {usual:.3f} with what Redis holds of them, "
+        f"{down:.3f} ({down - usual:+.3f}) while it is down, which is the bundle's own"
+    )
 
 
 def _flap(proxy: Proxy, stop: threading.Event) -> None:
@@ -164,7 +209,8 @@ CASES = [
         25,
         "the store of users is down",
         "the way to Redis is refused, hangs, is reset, is slow by 2 s, flaps; Redis itself is stopped",
-        "lost 0, wrong 0, answers say that users are degraded; p99 at most 20 ms (and 5 ms) more; back within 5 s",
+        "lost 0, wrong 0, answers say that users are degraded and are the bundle's own; "
+        "p99 at most the budget of 20 ms, and 5 ms for noise, more than before; back within 5 s",
         store_down,
         tools=("redis-server",),
     ),

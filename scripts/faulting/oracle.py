@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ class Oracle:
             self._versions[name] = _Version(folder)
         return self._versions[name].fault(answer, user_id, n, self._changes)
 
+    def recall(self, answer: Mapping[str, Any], user_id: str | None, n: int) -> float:
+        """Share of the right items that an answer holds; `fault` has to have been asked for its version."""
+        return self._versions[answer["bundle"]].recall(answer, user_id, n, self._changes)
+
     def close(self) -> None:
         """Let go of the versions."""
         for version in self._versions.values():
@@ -79,6 +84,13 @@ class _Version:
             if abs(scores[item_id] - score) > near or abs(best[place] - score) > near:
                 return f"place {place} scores {score:.7g}; the item is worth {scores[item_id]:.7g}, the place {best[place]:.7g}"
         return ""
+
+    def recall(self, answer: Mapping[str, Any], user_id: str | None, n: int, changes: list[tuple[int, Changes]]) -> float:
+        scores = self._scores(user_id, answer["sequence"], changes)
+        best = sorted(scores.values(), reverse=True)[:n]
+        near = NEAR * max(1.0, abs(best[-1]))
+        found = {item["item_id"] for item in answer["items"]}
+        return sum(scores.get(item_id, -inf) >= best[-1] - near for item_id in found) / len(best)
 
     def _scores(self, user_id: str | None, sequence: int, changes: list[tuple[int, Changes]]) -> dict[str, float]:
         last = max((at for at, _ in changes if at <= sequence), default=0)

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recall.bundle import publish
 from recall.bundle.manifest import MANIFEST, Manifest
+
+if TYPE_CHECKING:
+    from recall.models.fm import FactorizationMachine
 
 ODD_IDS = [
     *("a/b", "a%2Fb", "../../etc/passwd", "' OR 1=1--", '"quoted"', "<script>alert(1)</script>", "{{7*7}}"),
@@ -84,8 +88,8 @@ class Shop:
         first, second = (made.export(folder / f"bundles {seed}", seed) for seed in (1, 2))
         return cls((first, second), made.dataset, made.encoder, made.config)
 
-    def export(self, root: Path, seed: int, spoil: float | None = None) -> Path:
-        """Publish a model drawn at random; one of its parameters is `spoil`, where that is given."""
+    def export(self, root: Path, seed: int, spoil: "Callable[[FactorizationMachine], object] | None" = None) -> Path:
+        """Publish a model drawn at random, after `spoil` has changed its parameters, where that is given."""
         import torch
 
         from recall.export import export
@@ -95,7 +99,7 @@ class Shop:
         model.initialise(1.0, torch.Generator().manual_seed(seed))
         if spoil is not None:
             with torch.no_grad():
-                next(iter(model.parameters())).view(-1)[3] = spoil
+                spoil(model)
         return export(model, self.encoder, self.dataset, self.config, root).folder
 
     def publish(self, root: Path, which: int = 0, keep: int | None = None) -> Path:

@@ -1,8 +1,13 @@
 """Users, items, values and columns that nobody has seen."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from faulting.bench import Bench
 from faulting.case import Case, Score
+from faulting.http import Answer
 from faulting.oracle import Oracle
+from faulting.tastes import K, Taster, Tastes
 
 
 def unknown(bench: Bench, score: Score) -> None:
@@ -43,14 +48,51 @@ def unknown(bench: Bench, score: Score) -> None:
             f"the metric of fallbacks says {flagged!r}",
         )
     oracle.close()
+    _how_good(bench, score)
+
+
+def _how_good(bench: Bench, score: Score) -> None:
+    """What users took next is looked for in their own lists, and in those that they get when nobody knows them."""
+    tastes = Tastes.open(bench.place("tastes"))
+    asked: dict[str, Callable[[Taster], Mapping[str, Any]]] = {
+        "nothing": lambda user: {"user_id": f"nobody {user.user_id}"},
+        "their features": lambda user: {"user_id": f"nobody {user.user_id}", "features": user.features},
+        "features and history": lambda user: {
+            "user_id": f"nobody {user.user_id}",
+            "features": user.features,
+            "history": user.history,
+            "exclude": list(dict.fromkeys(user.history)),
+        },
+    }
+    with bench.serve(tastes.root) as server:
+        server.ready()
+        known, _, wrong = tastes.recall(server, lambda user: {"user_id": user.user_id}, lambda answer: _user(answer) == "known")
+        score.ran(wrong == 0, f"{wrong} known users were not answered as such")
+        found = {}
+        for what, asks in asked.items():
+            found[what], _, wrong = tastes.recall(server, asks, lambda answer: _user(answer) == "unknown")
+            score.ran(wrong == 0, f"told {what}: {wrong} unknown users were not answered, and said to be unknown")
+    chance = K / tastes.items
+    score.notes.append(
+        f"recall@{K} of what {len(tastes.users)} users took next: {known:.3f} for known users; for unknown ones "
+        + ", ".join(f"{value:.3f} ({value - known:+.3f}) told {what}" for what, value in found.items())
+        + f"; {chance:.3f} by chance"
+    )
+    for what, value in {"nothing of known users": known, **found}.items():
+        score.ask(value > 2 * chance, f"told {what}: recall@{K} is {value:.3f}, {chance:.3f} by chance")
+
+
+def _user(answer: Answer) -> str:
+    return str(answer.json["user"])
 
 
 CASES = [
     Case(
         19,
         "unknown users, items, values and columns",
-        "requests that name what nobody has seen",
-        "users and values are answered and said to be unknown, columns and keys are refused; wrong 0",
+        "requests that name what nobody has seen; users of a shop who took something next ask as if nobody knew them",
+        "users and values are answered and said to be unknown, columns and keys are refused; wrong 0; what is answered instead "
+        "finds more than twice what chance would",
         unknown,
         fast=True,
     ),

@@ -142,6 +142,10 @@ class Meters:
         self.bundle_degraded = layout.gauge(
             "recall_bundle_degraded", "1 while the live version is refused and another one is served."
         )
+        self.keys = layout.gauge("recall_keys", "Keys that are known.")
+        self.keys_degraded = layout.gauge(
+            "recall_keys_degraded", "1 while the file of keys cannot be read and the keys from before hold."
+        )
         self.ready = layout.gauge("recall_ready", "1 while requests should be sent here.")
         self.promised = layout.gauge("recall_ann_promised_ratio", "Recall that the index was shown to reach when it was made.")
         self.search_seconds = layout.gauge(

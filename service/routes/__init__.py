@@ -1,11 +1,8 @@
 """The paths that are answered: one module for each subject, which holds what goes over the wire for it too."""
 
-from collections.abc import Mapping
-
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from service.direct import Endpoint
 from service.routes.batch import BatchRequest, add_batch_routes
 from service.routes.cached import add_cached_routes
 from service.routes.catalogue import add_catalogue_routes
@@ -17,7 +14,7 @@ from service.routes.items import ItemsUpsert, add_item_routes
 from service.routes.kserve import add_kserve_routes
 from service.routes.metrics import add_metric_routes
 from service.routes.models import add_model_routes
-from service.routes.recommend import add_recommend_routes, recommend
+from service.routes.recommend import add_recommend_routes
 from service.routes.score import ScoreRequest, UserVectorRequest, add_score_routes
 from service.routes.similar import SimilarRequest, add_similar_routes
 from service.routes.users import UserPut, UsersUpsert, add_user_routes
@@ -28,9 +25,6 @@ BODIES: tuple[type[BaseModel], ...] = (
     *(ItemsUpsert, UsersUpsert, UserPut, Interactions),
 )
 """What requests may hold, for the OpenAPI document."""
-
-POSTS: Mapping[str, Endpoint] = {"/v1/recommend": recommend}
-"""The endpoints that are asked most, by path."""
 
 
 def add_routes(app: FastAPI) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from service.context import live_of
 from service.openapi import problems
 from service.problems import Kind, ProblemError
+from service.security.renewing import degraded_keys
 from service.wire import Degradation
 
 
@@ -49,7 +50,7 @@ async def is_ready(request: Request) -> Readiness:
     return Readiness(
         bundle=live.serving().recommender.bundle.manifest.version,
         refused=RefusedBundle(bundle=refusal.folder.name, reason=refusal.reason) if refusal else None,
-        degraded=[Degradation(part=one.part, reason=one.reason) for one in live.degraded],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.degraded, *degraded_keys(request))],
     )
 
 

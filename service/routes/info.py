@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 
 from service.context import live_of, request_id_of
 from service.openapi import problems
+from service.security.renewing import degraded_keys
 from service.wire import Degradation
 
 
@@ -63,6 +64,7 @@ async def info(request: Request) -> Info:
     manifest, encoder = bundle.manifest, bundle.encoder
     certificate = manifest.index.certificate
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
+    degraded = (*catalogue.degraded, *live.degraded, *degraded_keys(request))
     return Info(
         name=manifest.name,
         bundle=manifest.version,
@@ -79,7 +81,7 @@ async def info(request: Request) -> Info:
             boosts=list(manifest.boosts),
         ),
         changes=catalogue.sequence,
-        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*catalogue.degraded, *live.degraded)],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in degraded],
         request_id=request_id_of(request),
     )
 

@@ -36,6 +36,11 @@ class Guard:
         self._keys = keys
         self._limits = limits
 
+    def know(self, keys: KeyRing) -> None:
+        """Let these keys in from now on, and no others."""
+        self._limits.know(keys.keys)
+        self._keys = keys
+
     def admit(self, scope: Scope) -> None:
         """Let a request through, and note in its state who waits for the answer, and how long.
 

@@ -12,7 +12,7 @@ service's settings. `recall key new` prints a key and its line.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
@@ -22,6 +22,8 @@ from service.security.roles import Role
 
 SHORTEST = 16
 """Characters that a key has at least: shorter ones can be found by trying."""
+MOST_KEYS = (1 << 15) - 1
+"""Keys that there may be."""
 
 _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 _HASH = "sha256:"
@@ -38,26 +40,26 @@ class Key:
         role: what it allows.
         name: what it is called in messages; never the key.
         rate: requests a second that it may send; None: as many as the settings say.
-        number: its place among all keys, from 0.
     """
 
     digest: bytes
     role: Role
     name: str = ""
     rate: float | None = None
-    number: int = 0
 
 
 class KeyRing:
     """All keys that are known; false when there are none, and then nobody is asked for one."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
-        """Of a key that is given twice the higher role counts."""
+        """Of a key that is given twice the higher role counts. Raises ConfigError when there are more than `MOST_KEYS`."""
         known: dict[bytes, Key] = {}
         for key in keys:
             if key.digest not in known or known[key.digest].role < key.role:
                 known[key.digest] = key
-        self.keys = tuple(replace(key, number=number) for number, key in enumerate(known.values()))
+        if len(known) > MOST_KEYS:
+            raise ConfigError(f"there are {len(known)} keys", mend=f"There may be {MOST_KEYS}")
+        self.keys = tuple(known.values())
         self._shelves: dict[int, list[Key]] = {}
         for key in self.keys:
             self._shelves.setdefault(key.digest[0], []).append(key)
@@ -70,7 +72,7 @@ class KeyRing:
             ConfigError: the file cannot be read or a line of it is wrong, or a key of the environment is too short. No
                 message holds a key.
         """
-        return cls([*_from_environment(environment), *(_from_file(file) if file is not None else ())])
+        return cls([*from_environment(environment), *(from_file(file) if file is not None else ())])
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,7 +94,8 @@ class KeyRing:
 NO_KEYS = KeyRing(())
 
 
-def _from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
+def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
+    """The keys of the environment. Raises ConfigError when one is too short."""
     for word, role in _ROLES.items():
         for name in (f"RECALL_{word.upper()}_KEY", f"RECALL_{word.upper()}_KEYS"):
             given = environment.get(name, "")
@@ -104,7 +107,8 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
                     yield Key(sha256(raw).digest(), role, name)
 
 
-def _from_file(file: Path) -> Iterator[Key]:
+def from_file(file: Path) -> Iterator[Key]:
+    """The keys of a file of hashes. Raises ConfigError when it cannot be read, or a line is wrong."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -4,37 +4,54 @@ A bucket is one number, the moment at which it will be full again, on a clock th
 generic cell rate algorithm). It fills by itself, so nothing has to run. Workers keep these numbers in a file that they all
 map. No lock is taken: two workers that take the last token in the same microsecond may both get it, and nothing else goes
 wrong.
+
+Keys may change while they are counted. So each bucket stands beside a tag, the first bytes of its key's hash: a key that
+stays goes on with the bucket that it had, in every worker the same, whatever keys come and go beside it.
 """
 
+import fcntl
 import math
 import mmap
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from service.security.keys import Key
+from service.security.keys import MOST_KEYS, Key
 
 BURST = 1.0
 """Seconds' worth of requests that a key which was idle may send at once."""
 _BYTES = 8
+_PLACES = MOST_KEYS + 1  # the first is for all without a key
+_SIZE = 2 * _BYTES * _PLACES
 
 
 class RateLimits:
     """A bucket for each key, and one for all who ask without a key."""
 
     def __init__(self, keys: Sequence[Key], rate: float | None, shared: int | None = None) -> None:
-        """All buckets are full.
+        """All buckets are full, but for those that others have used.
 
         Args:
-            keys: with numbers from 0.
+            keys: those that are known; `know` changes them.
             rate: requests a second of a key that has no rate of its own, and of all without a key; None does not limit.
             shared: descriptor of a file from `shared_file`, whose numbers are shared with other processes.
         """
-        rates = [*((rate if key.rate is None else key.rate) for key in keys), rate]
-        self.limited = any(one is not None for one in rates)
-        self._costs = [0.0 if one is None else 1.0 / one for one in rates]
-        size = _BYTES * len(rates)
-        self._full_again = memoryview(mmap.mmap(-1 if shared is None else shared, size)).cast("d")
+        self._rate = rate
+        self._shared = shared
+        whole = memoryview(mmap.mmap(-1 if shared is None else shared, _SIZE))
+        self._tags, self._full_again = whole[: _SIZE // 2].cast("Q"), whole[_SIZE // 2 :].cast("d")
+        self._none = 0.0 if rate is None else 1.0 / rate
+        self.know(keys)
+
+    def know(self, keys: Sequence[Key]) -> None:
+        """Count the requests of these keys from now on, and of no others."""
+        rates = {key.digest: self._rate if key.rate is None else key.rate for key in keys}
+        places = self._placed(list(rates))
+        self._buckets = {
+            digest: (place, 1.0 / rate) for (digest, rate), place in zip(rates.items(), places, strict=True) if rate is not None
+        }
+        self.limited = bool(self._buckets) or self._rate is not None
 
     def take(self, key: Key | None, count: int = 1) -> float:
         """Take tokens from a key's bucket.
@@ -46,8 +63,7 @@ class RateLimits:
         Returns:
             0.0 when they were taken; else nothing was, and so many seconds must pass before it is worth asking again.
         """
-        place = -1 if key is None else key.number
-        cost = self._costs[place]
+        place, cost = (0, self._none) if key is None else self._buckets.get(key.digest, (0, 0.0))
         if not cost:
             return 0.0
         now = time.monotonic()
@@ -59,14 +75,46 @@ class RateLimits:
         self._full_again[place] = full_again + count * cost
         return 0.0
 
+    def _placed(self, digests: Sequence[bytes]) -> list[int]:
+        """Where the buckets of some keys are: where they were, or where no key that is known has its own."""
+        with self._alone():
+            tags = self._tags.tolist()
+            held = {tag: place for place, tag in enumerate(tags) if tag and place}
+            wanted = [_tag(digest) for digest in digests]
+            kept = set(wanted)
+            free = (place for place in range(1, _PLACES) if tags[place] not in kept)
+            places = []
+            for tag in wanted:
+                if tag not in held:
+                    held[tag] = place = next(free)
+                    self._tags[place], self._full_again[place] = tag, 0.0
+                places.append(held[tag])
+            return places
 
-def shared_file(keys: Sequence[Key]) -> int:
-    """Descriptor of a file in memory of full buckets for `keys`, to be handed to other processes."""
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process changes whose the buckets are."""
+        if self._shared is None:
+            yield
+            return
+        fcntl.lockf(self._shared, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._shared, fcntl.LOCK_UN)
+
+
+def shared_file() -> int:
+    """Descriptor of a file in memory of full buckets, to be handed to other processes."""
     descriptor = os.memfd_create("recall-rates")
-    os.ftruncate(descriptor, _BYTES * (len(keys) + 1))
+    os.ftruncate(descriptor, _SIZE)
     return descriptor
 
 
 def whole_seconds(wait: float) -> str:
     """What Retry-After says for a wait in seconds."""
     return str(max(1, math.ceil(wait)))
+
+
+def _tag(digest: bytes) -> int:
+    return int.from_bytes(digest[:_BYTES], "big") or 1

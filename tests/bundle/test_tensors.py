@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recall.bundle.tensors import check_finite, map_tensors, write_tensors
+from recall.bundle.tensors import check_finite, check_vectors, map_tensors, servable, write_tensors
 from recall.errors import BundleError
 
 
@@ -32,3 +32,17 @@ def test_large_finite_numbers_are_finite(tmp_path: Path) -> None:
 def test_opposite_infinities_are_found(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="'a' holds NaN or an infinity, first in row 1"):
         check_finite(tmp_path, {"a": np.array([[0, 0], [np.inf, -np.inf]], dtype=np.float32)})
+
+
+def test_vectors_whose_square_is_beyond_float32_are_not_served(tmp_path: Path) -> None:
+    vectors = np.zeros((100_000, 3), dtype=np.float32)
+    vectors[70_000] = 1e19
+    assert servable(vectors).all()
+    check_vectors(tmp_path, vectors)
+    vectors[70_001, 1] = -2e19
+    assert np.flatnonzero(~servable(vectors)).tolist() == [70_001]
+    with pytest.raises(BundleError, match="is too large to be scored, first in row 70001"):
+        check_vectors(tmp_path, vectors)
+    vectors[70_000] = [np.inf, -np.inf, np.nan]
+    with pytest.raises(BundleError, match="holds NaN or an infinity, first in row 70000"):
+        check_vectors(tmp_path, vectors)

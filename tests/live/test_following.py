@@ -222,17 +222,20 @@ def test_what_is_wrong_with_an_item_is_named_and_changes_nothing(
     assert not (root / JOURNAL).exists()
 
 
-def test_a_vector_that_is_not_finite_is_refused(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("value", "what"), [(np.inf, "holds NaN or an infinity"), (1e20, "is too large to be scored")])
+def test_a_vector_that_cannot_be_scored_is_refused(
+    live: Recommender, monkeypatch: pytest.MonkeyPatch, value: float, what: str
+) -> None:
     original = type(live.bundle.tables).item_vectors
 
     def overflowing(tables: object, rows: object) -> object:
         vectors = original(tables, rows)  # type: ignore[arg-type]
-        return np.where(vectors[:, :1] == poison, np.inf, vectors)
+        return np.where(vectors[:, :1] == poison, np.float32(value), vectors)
 
     given = live.items._reader.given({"b": {"category": "c2", "price": 7.0}})
     poison = given.vectors[0, 0]
     monkeypatch.setattr(type(live.bundle.tables), "item_vectors", overflowing)
-    with pytest.raises(RequestError, match="item 'b': the vector holds NaN or an infinity") as raised:
+    with pytest.raises(RequestError, match=f"item 'b': the vector {what}") as raised:
         live.items.upsert({"a": FRESH, "b": {"category": "c2", "price": 7.0}})
     assert raised.value.where == "/items/1/features"
     assert live.items.current().sequence == 0

@@ -56,7 +56,7 @@ def test_the_others_wait_until_the_first_can_serve_or_is_gone(
     loads(process, 1)
 
     async def second() -> None:
-        live = Live(Settings(bundle=tmp_path, workers=2), Place(1, shared_file(()), rows, lifeline=0))
+        live = Live(Settings(bundle=tmp_path, workers=2), Place(1, shared_file(), rows, lifeline=0))
         watching = asyncio.create_task(live.watch())
         joining = asyncio.create_task(join(live, Place(1, 0, rows, lifeline=0)))
         await live.settled()
@@ -78,7 +78,7 @@ def test_the_first_listens_before_it_has_anything_to_serve(tmp_path: Path) -> No
     rows = Meters.shared(2)
 
     async def alone() -> None:
-        place = Place(0, shared_file(()), rows, lifeline=0, first=True)
+        place = Place(0, shared_file(), rows, lifeline=0, first=True)
         live = Live(Settings(bundle=tmp_path, workers=2), place)
         (settling,) = await asyncio.wait_for(join(live, place), 30)
         loading = live.meters.loading

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.security.keys import Key, KeyRing
+from service.security.keys import MOST_KEYS, Key, KeyRing
 from service.security.limits import RateLimits, shared_file, whole_seconds
 from service.security.roles import Role
 from tests.service.publishing import Shop
@@ -64,7 +64,7 @@ def test_many_tokens_at_once_are_paid_back() -> None:
 
 def test_processes_share_their_buckets() -> None:
     (key,) = keys(50.0)
-    descriptor = shared_file([key])
+    descriptor = shared_file()
     pids = []
     for _ in range(2):
         pid = os.fork()
@@ -75,6 +75,34 @@ def test_processes_share_their_buckets() -> None:
     assert 50 <= sum(counts) < 75  # alone each would have taken 50
     assert taken(RateLimits([key], None, descriptor), key, 50) < 25
     os.close(descriptor)
+
+
+def test_buckets_stay_with_their_keys_when_others_come_and_go() -> None:
+    first, second, third = keys(0.01, 0.01, 0.01)
+    descriptor = shared_file()
+    one, other = RateLimits([first, second], None, descriptor), RateLimits([second, first], None, descriptor)
+    assert one.take(first) == 0
+    assert other.take(first) > 0
+    other.know([third, second, first])
+    one.know([first])
+    assert (one.take(first) > 0, other.take(first) > 0) == (True, True)
+    assert (other.take(second), other.take(third)) == (0, 0)
+    assert one.take(second) == 0  # who is not known is not counted
+    one.know([])
+    assert not one.limited
+    os.close(descriptor)
+
+
+def test_the_bucket_of_a_key_that_is_gone_serves_another_full() -> None:
+    def many(first: int) -> list[Key]:
+        return [Key(number.to_bytes(8, "big") * 4, Role.READ, rate=0.01) for number in range(first, first + MOST_KEYS)]
+
+    before, after = many(1), many(1 + MOST_KEYS - 1)
+    limits = RateLimits(before, None)
+    assert taken(limits, before[0], 2) == taken(limits, before[-1], 2) == 1
+    limits.know(after)
+    assert after[0] == before[-1]
+    assert [taken(limits, key, 2) for key in (after[0], after[1], after[-1])] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(("wait", "said"), [(0.001, "1"), (1.0, "1"), (1.2, "2"), (90.0, "90")])

@@ -1,0 +1,239 @@
+"""HTTP/1.1 on one connection: uvicorn's, made to answer slow, malformed and too many requests, and the hottest path itself."""
+
+from asyncio import Transport
+from http import HTTPStatus
+from typing import cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.admission import BUSY
+from service.body import too_slow
+from service.clock import Clock
+from service.context import State, request_id_among
+from service.express import PATH, TARGET, Turn
+from service.problems import MEDIA_TYPE, Kind, render
+from service.security.roles import access
+
+MOST_HEADER_BYTES = 64 * 1024
+"""A request line and headers beyond this are refused; checked between reads from the socket, so somewhat more may pass."""
+
+
+_ID = "the-id"
+_BUSY_BODY = render(Kind.BUSY, BUSY, request_id=_ID).replace(b"%", b"%%")
+_ID_LESS = len(_BUSY_BODY) - len(_ID)
+_TURNED_AWAY = (
+    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: %d\r\n"
+    "retry-after: 1\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n%s\r\n"
+) + _BUSY_BODY.decode().replace(_ID, "%s")
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with bounds on the time and the size of a request's headers, and problem documents for both.
+
+    uvicorn itself waits for ever for headers that were begun, and keeps as many of them as are sent.
+    """
+
+    _in_headers = False
+    _header_bytes = 0
+    _searching = False
+    _shedding = False
+    _begun = 0
+    _turn: Turn | None = None  # of a request whose body is still to come
+    _defaults: tuple[object, bytes] = None, b""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # narrower, as uvicorn's is
+        """Start the clock for the first request."""
+        super().connection_made(transport)
+        state = cast(State, self.app_state)
+        self._admission, self._meters = state["live"].admission, state["live"].meters
+        self._express = state.get("express")
+        self._clock = Clock(self.loop, self.timeout_keep_alive, self._too_late)
+        self._clock.start()
+        if len(self.connections) > state["settings"].connections:
+            self._refuse(Kind.BUSY, "Too many connections are open.", "retry-after: 1\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Put the clock away, and let nobody wait for what this connection asked."""
+        self._clock.close()
+        self._admission.end(self._begun)
+        self._begun = 0
+        if self._turn is not None:
+            self._turn.lost()
+            self._turn = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what belongs to headers."""
+        if not self._clock.running and not self._answering():
+            # Blank lines, or the rest of a body that was refused: uvicorn has just stopped its own clock for them.
+            self._clock.start()
+        super().data_received(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+                self._refuse(Kind.HEADERS, f"A request line and its headers may hold {MOST_HEADER_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Start the clock for another request on this connection."""
+        super().on_message_begin()
+        self._in_headers = True
+        self._header_bytes = 0
+        self._clock.start()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock; the body has one of its own. Where too many wait, a search is not even begun to be read."""
+        self._in_headers = False
+        self._clock.stop()
+        if self._admission.crowded() and self._sheds():
+            self._shedding = True
+            self._clock.start()
+            return
+        self.scope["state"]["gone"] = self.transport.is_closing
+        if self.url == TARGET and self._begins_turn():
+            return
+        super().on_headers_complete()
+        self._searching = access(self.scope["method"], self.scope["path"]).searches
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body, unless nobody will read it."""
+        if self._turn is not None:
+            self._turn.take(body)
+        elif not self._shedding:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here; a search has begun with that, or is turned away."""
+        if self._shedding:
+            self._shedding = False
+            self._clock.stop()
+            self._shed()
+            return
+        turn, self._turn = self._turn, None
+        if self._searching or turn is not None:
+            self._searching = False
+            self._begun += 1
+            self._admission.begin()
+        if turn is not None:
+            self._clock.stop()
+            turn.whole()
+        else:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Make room for another search."""
+        self._end()
+        super().on_response_complete()
+
+    def defaults(self) -> bytes:
+        """As `Connection.defaults` promises."""
+        headers = self.server_state.default_headers
+        if self._defaults[0] is not headers:  # uvicorn makes new ones every second, for the date in them
+            self._defaults = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._defaults[1]
+
+    def answer(self, turn: Turn, document: bytes, keep: bool) -> None:
+        """As `Connection.answer` promises."""
+        if self._turn is turn:  # it was given up before it had come
+            self._turn = None
+        else:
+            self._end()
+        if self.transport.is_closing():
+            return
+        self.transport.write(document)
+        if not keep:
+            self.transport.close()
+        elif self.pipeline:
+            super().on_response_complete()  # begins the next
+        else:
+            self.server_state.total_requests += 1
+            self._clock.start()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(Kind.MALFORMED, msg)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, and drop what a client that stopped reading has left unread."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _end(self) -> None:
+        if self._begun:
+            self._begun -= 1
+            self._admission.end()
+
+    def _begins_turn(self) -> bool:
+        """Answer a request here, unless it is one that has to wait, or is too odd for it."""
+        parser = self.parser
+        if (
+            self._express is None
+            or self._answering()
+            or self.expect_100_continue
+            or self.flow.write_paused  # it sends, and does not read
+            or self.transport.is_closing()
+            or parser.get_method() != b"POST"
+            or parser.should_upgrade()
+            or parser.get_http_version() != "1.1"
+        ):
+            return False
+        scope = cast(Scope, self.scope)
+        scope["method"], scope["path"] = "POST", PATH
+        turn = self._express.turn(self, scope, self.transport.is_closing, parser.should_keep_alive())
+        if turn is None:
+            return False
+        self._turn = turn
+        self.cycle = cast(RequestResponseCycle, turn)  # by which uvicorn sees that a request is being answered
+        self._clock.start()
+        return True
+
+    def _too_late(self) -> None:
+        if self._turn is not None:
+            self._turn.fail(too_slow(self.timeout_keep_alive))
+        elif self._answering():  # an earlier request on this connection comes first
+            self._clock.start()
+        elif self._in_headers:
+            self._refuse(Kind.TOO_SLOW, f"The headers must arrive within {self.timeout_keep_alive:g} s.")
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _sheds(self) -> bool:
+        """Whether the request whose headers have come can be turned away without asking the application."""
+        if self._answering() or self.expect_100_continue:  # answers keep their order, and that client sends no body yet
+            return False
+        path, _, _ = self.url.partition(b"?")
+        return access(self.parser.get_method().decode("ascii"), path.decode("ascii", "replace")).searches
+
+    def _shed(self) -> None:
+        """Turn a request away with as little work as it takes: others wait for the time that this needs."""
+        if self.flow.write_paused:  # it sends, and does not read
+            self.transport.abort()
+            return
+        self._admission.full()
+        keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
+        self._meters.turned_away(Kind.BUSY.status)
+        self.transport.write(_turned_away(request_id_among(self.headers), keep))
+        if keep:
+            self._clock.start()
+        else:
+            self.transport.close()
+
+    def _refuse(self, kind: Kind, detail: str, header: str = "") -> None:
+        body = render(kind, detail)
+        self._meters.turned_away(kind.status)
+        head = (
+            f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\n{header}connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def _turned_away(request_id: str, keep: bool) -> bytes:
+    """The whole answer to a request that is not even read."""
+    close = "" if keep else "connection: close\r\n"
+    return (_TURNED_AWAY % (_ID_LESS + len(request_id), request_id, close, request_id)).encode("ascii")
