@@ -18,7 +18,7 @@ TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg":
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(bundle=tmp_path))) as client:
+    with TestClient(create_app(Settings(bundle=tmp_path)), base_url="http://localhost") as client:
         yield client
 
 
@@ -97,7 +97,7 @@ def test_it_can_be_turned_off(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_it_does_not_lead_to_documentation_that_is_off(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(bundle=tmp_path, docs=False))) as client:
+    with TestClient(create_app(Settings(bundle=tmp_path, docs=False)), base_url="http://localhost") as client:
         page = client.get("/").text
     assert 'href="#model"' in page
     assert "docs" not in page
