@@ -19,14 +19,17 @@ from service.problems import handle_problems
 from service.protocol import GuardedHttp
 from service.records import logging_of
 from service.routes import BODIES, add_routes
+from service.routes.page import add_page
+from service.security.binding import is_loopback
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
+from service.security.hosts import Hosts
 from service.security.keys import NO_KEYS, KeyRing
 from service.security.known import KnownKeys
 from service.security.limits import RateLimits
 from service.security.renewing import Renewal
 from service.server import Server
-from service.settings import Settings
+from service.settings import ANY, Settings
 from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
 
@@ -88,7 +91,8 @@ def _application(
     settings: Settings, live: Live, keys: KnownKeys, traces: "TracerProvider | None", place: Place | None = None
 ) -> FastAPI:
     limits = RateLimits(keys.ring.keys, settings.rate, place.rates if place else None)
-    guard = Guard(keys.ring, limits)
+    hosts = _hosts(settings)
+    guard = Guard(keys.ring, limits, hosts, strict=bool(settings.hosts))
     renewal = Renewal(keys, guard, live.meters)
 
     @asynccontextmanager
@@ -127,12 +131,21 @@ def _application(
         app.add_middleware(Tracing, provider=traces)
     handle_problems(app)
     add_routes(app)
-    app.state.renewal = renewal
+    app.state.renewal, app.state.guard = renewal, guard
     live.refused = guard.refused
     live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
+    if settings.page:
+        add_page(app, docs=settings.docs)
     document = describe(app, BODIES)
-    describe_access(document, keys.asked_for, limits.limited or settings.keys is not None)
+    named = hosts is not None and bool(settings.hosts or not keys.ring)
+    describe_access(document, keys.asked_for, limits.limited or settings.keys is not None, named)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def _hosts(settings: Settings) -> Hosts | None:
+    """The names that requests may be sent to; None for any: others than this machine know this one by names of their own."""
+    known = bool(settings.hosts) or is_loopback(settings.host)
+    return Hosts(settings.hosts) if known and ANY not in settings.hosts else None

@@ -57,6 +57,7 @@ class Kind(Enum):
     MOVED = ("version-moved", 412, "Another version is live than was expected")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
+    HOST = ("wrong-host", 421, "The request is meant for another host")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
     LIMITED = ("rate-limited", 429, "Requests come too fast")
     HEADERS = ("headers-too-large", 431, "The headers are too large")

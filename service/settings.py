@@ -5,6 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ANY = "*"
+"""Among `hosts`: whatever the Host header says."""
+
 
 class Settings(BaseModel):
     """Everything that can be set about the service; frozen once made."""
@@ -24,6 +27,8 @@ class Settings(BaseModel):
     """0 lets the system choose."""
     docs: bool = True
     """Serve /docs and /openapi.json."""
+    page: bool = True
+    """Serve the web page at /."""
     max_body: int = Field(default=1 << 20, ge=1)
     """Largest request body in bytes."""
     poll: float = Field(default=1.0, gt=0)
@@ -36,6 +41,9 @@ class Settings(BaseModel):
     """A file with hashes of keys; see `service.security.keys` for it, and for keys in the environment."""
     insecure: bool = False
     """Listen where others can ask although no key is set, because something in front of the service asks for one."""
+    hosts: tuple[str, ...] = ()
+    """Names that requests may have in their Host header besides those of this machine for itself; "*" for any. When none is
+    given, any will do where a key is asked for, or where others than this machine can ask; see `service.security.hosts`."""
     rate: float | None = Field(default=None, gt=0, lt=1e6)
     """Requests a second of each key, and of all who ask without one; None does not limit."""
     workers: int = Field(default=1, ge=1, le=256)

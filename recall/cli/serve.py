@@ -26,7 +26,11 @@ def serve(
     workers: Annotated[int, typer.Option(help="Processes that answer; they share the index.", min=1, max=256)] = 1,
     keys: Annotated[Path | None, typer.Option(help="A file with hashes of keys, as `recall key new` prints them.")] = None,
     insecure: Annotated[bool, typer.Option(help="Listen where others can ask, without any key.")] = False,
+    hosts: Annotated[
+        str, typer.Option(help="Names, with commas between them, that requests may be sent to besides localhost; * for any.")
+    ] = "",
     docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
+    page: Annotated[bool, typer.Option(help="Serve the web page at /.")] = True,
     logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
     otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
 ) -> None:
@@ -44,7 +48,8 @@ def serve(
         if not candidates(bundle):  # else the last good version is served, and says so
             raise
     options = ["--workers", str(workers), *(["--keys", str(keys)] if keys else [])]
-    options += [*(["--insecure"] if insecure else []), *([] if docs else ["--no-docs"])]
+    options += [*(["--insecure"] if insecure else []), *([] if docs else ["--no-docs"]), *([] if page else ["--no-page"])]
+    options += ["--hosts", hosts] if hosts else []
     options += ["--logs", logs, *(["--otel"] if otel else [])]
     command, environment = service_command(bundle, host, port, users, options)
     sys.stdout.flush()

@@ -21,7 +21,7 @@ def slow_clients(bench: Bench, score: Score) -> None:
     """Case 21."""
     root, count, patience = bench.root(), bench.many(120, 500), bench.many(3, 10)
     oracle = Oracle(root)
-    head = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+    head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     with bench.serve(root, "--patience", str(patience)) as server, ExitStack() as stack:
         server.ready()
         server.get("/health/live")

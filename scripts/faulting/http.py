@@ -39,7 +39,7 @@ class Answer:
 
 def request(method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
     """A request; headers may have underscores for their dashes."""
-    lines = [f"{method} {target} HTTP/1.1", "host: here", f"content-length: {len(body)}"]
+    lines = [f"{method} {target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 

@@ -99,7 +99,7 @@ def _raw(method: str, path: str, header: str = "", body: bytes = b"{}") -> bytes
 
 def _huge_key(server: Server) -> int:
     with socket.create_connection(("127.0.0.1", server.port), 10) as connection, suppress(OSError):
-        connection.sendall(b"GET /v1/info HTTP/1.1\r\nhost: here\r\nx-api-key: " + b"k" * (1 << 20) + b"\r\n\r\n")
+        connection.sendall(b"GET /v1/info HTTP/1.1\r\nhost: localhost\r\nx-api-key: " + b"k" * (1 << 20) + b"\r\n\r\n")
         return receive(connection).status
     return 0
 

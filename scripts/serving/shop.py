@@ -51,5 +51,5 @@ def users_of(bundle: Path, count: int, seed: int) -> list[str]:
 def requests_of(users: list[str], n: int) -> list[bytes]:
     """One request for n items for each user, as it goes over the wire."""
     bodies = [orjson.dumps({"user_id": user, "n": n}) for user in users]
-    head = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
     return [head % (len(body), body) for body in bodies]

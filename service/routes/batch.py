@@ -21,6 +21,7 @@ from service.live import Live
 from service.openapi import body_of, problems
 from service.parsing import read_body
 from service.problems import ProblemDocument, ProblemError, as_problem, document
+from service.security.charging import charge
 from service.wire import RecommendRequest, RecommendResponse, parse_request, recommendations_of
 
 MOST_REQUESTS = 256
@@ -61,6 +62,7 @@ async def recommend_batch(request: Request) -> Response:
     """The best items for up to 256 users. The status is 200 also where single requests could not be answered."""
     start = time.perf_counter()
     body = await read_body(request, BatchRequest)
+    charge(request, len(body.requests))
     batch = _Batch(live_of(request), [_parsed(one) for one in body.requests], request_id_of(request))
     parsed = time.perf_counter()
     note_time(request, "parse", parsed - start)

@@ -14,6 +14,7 @@ from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
 from service.parsing import read_body
 from service.routes.users import USER_CHANGE
+from service.security.charging import charge
 from service.wire import Id
 
 MOST_INTERACTIONS = 1000
@@ -92,6 +93,7 @@ async def post_interactions(request: Request) -> Taken:
     """Add to users' histories and seen items what they took; the next request knows of it."""
     key = key_of(request)
     asked = await read_body(request, Interactions)
+    charge(request, len(asked.interactions))
     given = [known.Interaction(one.user_id, one.item_id, one.time) for one in asked.interactions]
 
     def take(recommender: Recommender) -> Taken:

@@ -11,6 +11,7 @@ from service.openapi import body_of, problems
 from service.parsing import read_body
 from service.paths import id_in, id_parameter
 from service.problems import Fault, Kind, ProblemError
+from service.security.charging import charge
 from service.wire import Column, Id, Value
 
 MOST_ITEMS = 1000
@@ -49,6 +50,7 @@ class Changed(BaseModel):
 async def upsert_items(request: Request) -> Changed:
     """Add items, or replace them. They are served from the next request on, without training."""
     asked = await read_body(request, ItemsUpsert)
+    charge(request, len(asked.items))
     items = {one.item_id: one.features for one in asked.items}
     if len(items) < len(asked.items):
         seen: set[str] = set()

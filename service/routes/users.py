@@ -13,6 +13,7 @@ from service.openapi import body_of, problems
 from service.parsing import read_body
 from service.paths import id_in, id_parameter
 from service.problems import Kind, ProblemError
+from service.security.charging import charge
 from service.wire import Column, Degradation, Id, Value
 
 MOST_USERS = 1000
@@ -123,6 +124,7 @@ async def upsert_users(request: Request) -> UsersChanged:
     """Change parts of users, or make new ones known. The next request finds them so, without training."""
     key = key_of(request)
     asked = await read_body(request, UsersUpsert)
+    charge(request, len(asked.users))
     given = [User(one.user_id, one.features, one.history, one.seen) for one in asked.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
     return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))

@@ -10,6 +10,7 @@ from service.security.roles import Access, Role, access
 _TEXTS = {
     401: "No key was sent, or one that is not known.",
     403: "The key is not an admin key.",
+    421: "The Host header names another host than this one; see --hosts.",
     422: "A value is wrong; `errors` names it.",
     429: "The key sends more requests than it may; Retry-After says when to come back.",
     503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
@@ -28,13 +29,14 @@ _TIMEOUT = {
 }
 
 
-def describe_access(document: dict[str, Any], keyed: bool, limited: bool) -> None:
+def describe_access(document: dict[str, Any], keyed: bool, limited: bool, named: bool) -> None:
     """Add to an OpenAPI document what every path may ask for and answer with.
 
     Args:
         document: changed in place.
         keyed: whether keys are asked for.
         limited: whether any key's requests are limited.
+        named: whether the Host header is looked at.
     """
     if keyed:
         document["components"]["securitySchemes"] = _SCHEMES
@@ -46,12 +48,12 @@ def describe_access(document: dict[str, Any], keyed: bool, limited: bool) -> Non
             if needed.searches:
                 operation.setdefault("parameters", []).append(_TIMEOUT)
             responses = operation["responses"]
-            for status in _statuses(needed, keyed, limited):
+            for status in _statuses(needed, keyed, limited, named):
                 responses.setdefault(str(status), _problem(status))
             operation["responses"] = dict(sorted(responses.items()))
 
 
-def _statuses(needed: Access, keyed: bool, limited: bool) -> Iterator[int]:
+def _statuses(needed: Access, keyed: bool, limited: bool, named: bool) -> Iterator[int]:
     if needed.role is Role.OPEN:
         return
     if keyed:
@@ -60,6 +62,8 @@ def _statuses(needed: Access, keyed: bool, limited: bool) -> Iterator[int]:
         yield 403
     if limited:
         yield 429
+    if named:
+        yield 421
     if needed.searches:
         yield from (422, 503, 504)
 

@@ -1,4 +1,4 @@
-"""Whether a request may be answered: who asks, how often, and how long they wait.
+"""Whether a request may be answered: who asks, under which name of the service, how often, and how long they wait.
 
 All of it is looked at before anything is routed or read, in a few microseconds, and with one pass over the headers.
 """
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import Caller
 from service.problems import Kind, ProblemError, send_problem
+from service.security.hosts import Hosts
 from service.security.keys import Key, KeyRing
 from service.security.limits import RateLimits, whole_seconds
 from service.security.roles import Access, Role, access
@@ -18,8 +19,8 @@ from service.security.roles import Access, Role, access
 LONGEST_TIMEOUT = 600_000
 """Milliseconds that X-Request-Timeout-Ms may give."""
 
-_AUTHORISATION, _KEY, _TIMEOUT = b"authorization", b"x-api-key", b"x-request-timeout-ms"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT})
+_AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
+_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
 
@@ -31,8 +32,18 @@ class Guard:
         refused: requests that were not let through, by slug of the problem.
     """
 
-    def __init__(self, keys: KeyRing, limits: RateLimits) -> None:
+    def __init__(self, keys: KeyRing, limits: RateLimits, hosts: Hosts | None = None, strict: bool = True) -> None:
+        """Let these keys in.
+
+        Args:
+            keys: those that are known; with none, nobody is asked for one.
+            limits: how often each may ask.
+            hosts: names that requests are to be sent to; None for any.
+            strict: whether that counts for requests with a key too, which no stranger's page has.
+        """
         self.refused: Counter[str] = Counter()
+        self._hosts = hosts
+        self._strict = strict
         self._keys = keys
         self._limits = limits
 
@@ -53,17 +64,43 @@ class Guard:
         needed = access(scope["method"], scope["path"])
         if needed.role is Role.OPEN:
             return
-        secrets, timeout = _read(scope["headers"])
+        secrets, timeout, host = _read(scope["headers"])
         try:
+            if self._hosts is not None and host is not None and (self._strict or not self._keys):
+                self._check_host(host)
             key = self._identify(secrets, needed) if self._keys else None
             if self._limits.limited:
-                self._count(key)
+                self._count(self._limits.take(key), key)
+                scope["state"]["key"] = key
             if needed.searches:
                 state = scope["state"]
                 state["caller"] = Caller(_deadline(timeout), state.get("gone"))
         except ProblemError as problem:
             self.refused[problem.kind.slug] += 1
             raise
+
+    def charge(self, scope: Scope, count: int) -> None:
+        """Count a request that was let in as so many.
+
+        Args:
+            scope: of the request.
+            count: how many it holds.
+
+        Raises:
+            ProblemError: its key may not send so many now.
+        """
+        if self._limits.limited and count > 1:
+            key = cast("Key | None", scope["state"].get("key"))
+            try:
+                self._count(self._limits.take_further(key, count - 1), key)
+            except ProblemError as problem:
+                self.refused[problem.kind.slug] += 1
+                raise
+
+    def _check_host(self, host: bytes) -> None:
+        if self._hosts is not None and not self._hosts.hold(host):
+            detail = "Ask for localhost or 127.0.0.1; other names are given to the service as --hosts."
+            raise ProblemError(Kind.HOST, detail)
 
     def _identify(self, secrets: list[bytes], needed: Access) -> Key:
         if len(secrets) != 1:
@@ -78,8 +115,7 @@ class Guard:
             raise ProblemError(Kind.FORBIDDEN, "This takes an admin key.", headers={"WWW-Authenticate": challenge})
         return key
 
-    def _count(self, key: Key | None) -> None:
-        wait = self._limits.take(key)
+    def _count(self, wait: float, key: Key | None) -> None:
         if wait:
             detail = "This key sends more requests than it may." if key else "More requests are sent than may be."
             raise ProblemError(Kind.LIMITED, detail, headers={"Retry-After": whole_seconds(wait)})
@@ -103,19 +139,21 @@ class GuardMiddleware:
         await self._app(scope, receive, send)
 
 
-def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None]:
-    """The keys that a request sends, and its timeout."""
+def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None, bytes | None]:
+    """The keys that a request sends, its timeout, and its host; which no browser leaves out. Of two hosts neither counts."""
     secrets: list[bytes] = []
-    timeout = None
+    timeout = host = None
     for name, value in headers:
         if name in _LOOKED_AT:
-            if name == _TIMEOUT:
+            if name == _HOST:
+                host = value if host is None else b""
+            elif name == _TIMEOUT:
                 timeout = value if timeout is None else b""
             elif name == _KEY:
                 secrets.append(value)
             else:  # what another scheme says is no key
                 secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout
+    return secrets, timeout, host
 
 
 def _deadline(timeout: bytes | None) -> float | None:

@@ -75,6 +75,28 @@ class RateLimits:
         self._full_again[place] = full_again + count * cost
         return 0.0
 
+    def take_further(self, key: Key | None, count: int) -> float:
+        """Take more tokens from a key's bucket for a request that has just been let in for one.
+
+        Args:
+            key: as for `take`.
+            count: further tokens. All together are judged as if they had been taken at once.
+
+        Returns:
+            0.0 when they were taken; else only the one was, and so many seconds must pass before it is worth asking again.
+        """
+        place, cost = (0, self._none) if key is None else self._buckets.get(key.digest, (0, 0.0))
+        if not cost:
+            return 0.0
+        now = time.monotonic()
+        full_again = max(self._full_again[place], now)
+        depth = max(BURST, cost)
+        wait = full_again - now + min((count + 1) * cost, depth) - depth
+        if wait > cost:
+            return wait
+        self._full_again[place] = full_again + count * cost
+        return 0.0
+
     def _placed(self, digests: Sequence[bytes]) -> list[int]:
         """Where the buckets of some keys are: where they were, or where no key that is known has its own."""
         with self._alone():

@@ -86,7 +86,7 @@ def test_a_closed_load_counts_what_came(root: Path, served: Served) -> None:
     assert load.statuses.total() > 4
     assert load.rate > 0
     assert served.cpu_seconds() >= before
-    refused = closed_load(served.port, [b"GET /nowhere HTTP/1.1\r\nhost: here\r\n\r\n"], 2, 0.2)
+    refused = closed_load(served.port, [b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"], 2, 0.2)
     assert set(refused.statuses) == {404}
 
 
@@ -197,7 +197,7 @@ def test_bundles_that_are_there_are_taken_and_a_large_one_is_not_made_for_a_quic
 
 def test_a_failed_answer_ends_a_measurement(root: Path, served: Served) -> None:
     with pytest.raises(SystemExit, match=r"one answered \{404"):
-        benchmark_service._in_turn({"one": served}, [b"GET /nowhere HTTP/1.1\r\nhost: here\r\n\r\n"], 0.1, 1, sender=None)
+        benchmark_service._in_turn({"one": served}, [b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"], 0.1, 1, sender=None)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_two_applications_share_nothing(tmp_path: Path) -> None:
 
 
 def test_without_a_bundle_the_process_lives_and_says_what_is_missing(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(bundle=tmp_path / "nowhere", poll=0.01))) as client:
+    with TestClient(create_app(Settings(bundle=tmp_path / "nowhere", poll=0.01)), base_url="http://localhost") as client:
         assert client.get("/health/live").status_code == 200
         for ask in (
             lambda: client.get("/health/ready"),
@@ -53,7 +53,7 @@ def test_without_a_bundle_the_process_lives_and_says_what_is_missing(tmp_path: P
 def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -> None:
     app = create_app(Settings(bundle=tmp_path))
     app.add_api_route("/broken", _broken)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         answer = client.get("/broken", headers={"x-request-id": "here"})
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "here"

@@ -20,7 +20,7 @@ SHAPED = {
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return create_app(Settings(bundle=tmp_path_factory.mktemp("none"))).openapi()
+    return create_app(Settings(bundle=tmp_path_factory.mktemp("none"), hosts=("*",))).openapi()
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
-        "Info",
+        *("Info", "IndexCertificate"),
         *("Model", "Models", "Activated"),
         "Columns",
         "Sizes",
@@ -171,6 +171,17 @@ def test_the_request_schema_says_what_is_refused(document: dict) -> None:
         assert not validator.is_valid(bad), bad
 
 
+def test_where_the_host_counts_every_path_that_tells_something_may_answer_421(document: dict, tmp_path: Path) -> None:
+    told = create_app(Settings(bundle=tmp_path)).openapi()
+    without = {
+        path
+        for path, methods in told["paths"].items()
+        for method, operation in methods.items()
+        if set(operation["responses"]) - set(document["paths"][path][method]["responses"]) != {"421"}
+    }
+    assert without == {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+
+
 def test_problems_are_declared_as_problem_documents(document: dict) -> None:
     for methods in document["paths"].values():
         for operation in methods.values():
@@ -181,9 +192,8 @@ def test_problems_are_declared_as_problem_documents(document: dict) -> None:
 
 
 def test_the_page_needs_no_other_host(client: TestClient) -> None:
-    page = client.get("/")
+    page = client.get("/docs")
     assert page.status_code == 200
-    assert page.url.path == "/docs"
     assert not re.findall(r"(?:src|href)=\"(?!/)[^\"]*\"", page.text)
     assert "//" not in re.sub(r"<!--.*?-->|^\s*//.*$", "", page.text, flags=re.S | re.M)
     for address in re.findall(r"(?:src|href)=\"(/[^\"]*)\"", page.text):
@@ -194,6 +204,6 @@ def test_the_page_needs_no_other_host(client: TestClient) -> None:
 
 
 def test_documentation_can_be_turned_off(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(bundle=tmp_path, docs=False))) as client:
-        for path in ("/", "/docs", "/openapi.json", "/redoc", "/docs/assets/swagger-ui.css"):
+    with TestClient(create_app(Settings(bundle=tmp_path, docs=False)), base_url="http://localhost") as client:
+        for path in ("/docs", "/openapi.json", "/redoc", "/docs/assets/swagger-ui.css"):
             assert client.get(path).status_code == 404

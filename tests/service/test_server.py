@@ -40,7 +40,7 @@ def closes_within(connection: socket.socket, seconds: float) -> bool:
     ("raw", "status"),
     [
         (b"GET /health/live HT", 408),
-        (b"GET /health/live HTTP/1.1\r\nhost: here\r\n", 408),
+        (b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n", 408),
         (POST[:-1], 408),
     ],
 )

@@ -33,7 +33,9 @@ def spans() -> InMemorySpanExporter:
 def client(shop: Shop, spans: InMemorySpanExporter) -> Iterator[TestClient]:
     provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(1.0)))
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    with TestClient(create_app(Settings(bundle=shop.root), traces=provider), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(Settings(bundle=shop.root), traces=provider), base_url="http://localhost", raise_server_exceptions=False
+    ) as client:
         deadline = time.monotonic() + 30
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < deadline

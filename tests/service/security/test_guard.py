@@ -34,7 +34,7 @@ def keyed(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 
 def asks(server: Server, raw: bytes) -> Answer:
     """A recommendation, with further header lines as they are given."""
-    head = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+    head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
     return server.send(head + raw + b"\r\n{}")
 
 
@@ -91,7 +91,7 @@ def test_without_a_known_key_nothing_is_told(keyed: Server, raw: bytes) -> None:
 
 def test_a_key_of_a_megabyte_is_too_large(keyed: Server) -> None:
     with keyed.connect() as connection:
-        connection.sendall(b"GET /v1/info HTTP/1.1\r\nhost: here\r\nx-api-key: " + b"k" * 100_000)
+        connection.sendall(b"GET /v1/info HTTP/1.1\r\nhost: localhost\r\nx-api-key: " + b"k" * 100_000)
         assert receive(connection).status == 431
 
 
@@ -157,7 +157,7 @@ def test_a_timeout_is_a_number_of_milliseconds(server: Server, value: str) -> No
 def test_a_timeout_that_passed_before_the_search_is_said(server: Server) -> None:
     assert asks(server, b"X-Request-Timeout-Ms: 60000\r\n").status == 200
     with server.connect() as connection:
-        head = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+        head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
         connection.sendall(head + b"x-request-timeout-ms: 1\r\n\r\n{")
         connection.settimeout(0.05)
         with pytest.raises(TimeoutError):

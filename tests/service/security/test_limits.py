@@ -5,13 +5,14 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import orjson
 import pytest
 
 from service.security.keys import MOST_KEYS, Key, KeyRing
 from service.security.limits import RateLimits, shared_file, whole_seconds
 from service.security.roles import Role
 from tests.service.publishing import Shop
-from tests.service.serving import serving
+from tests.service.serving import Answer, serving
 
 
 def keys(*rates: float | None) -> tuple[Key, ...]:
@@ -60,6 +61,29 @@ def test_many_tokens_at_once_are_paid_back() -> None:
     limits = RateLimits([key], None)
     assert limits.take(key, 30) == 0
     assert 2 < limits.take(key) <= 2.1
+
+
+def test_a_request_that_holds_many_is_counted_as_many() -> None:
+    (key,) = keys(10.0)
+    limits = RateLimits([key], None)
+    assert limits.take(key) == 0
+    assert limits.take_further(key, 9) == 0
+    assert 0 < limits.take(key) <= 0.1  # ten are what it holds
+    larger = RateLimits([key], None)
+    assert larger.take(key) == 0
+    assert larger.take_further(key, 29) == 0  # more than it ever holds empty a full one
+    assert 2 < larger.take(key) <= 2.1
+
+
+def test_many_that_are_refused_may_come_when_it_was_said() -> None:
+    (key,) = keys(50.0)
+    limits = RateLimits([key], None)
+    assert taken(limits, key, 41) >= 41
+    wait = limits.take_further(key, 29)
+    assert 0.2 < wait <= 21 / 50
+    time.sleep(wait)
+    assert limits.take(key) == 0
+    assert limits.take_further(key, 29) == 0
 
 
 def test_processes_share_their_buckets() -> None:
@@ -124,3 +148,36 @@ def test_a_server_answers_429_with_retry_after_to_the_key_that_asks_too_fast(sho
         assert 0 < int(answers[1].headers["retry-after"]) <= 100
         assert {server.post({}, x_api_key=fast).status for _ in range(20)} == {200}
         assert {server.ask("GET", "/health/live").status for _ in range(20)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommend:batch", {"requests": [{}] * 3}),
+        ("/v1/users:upsert", {"users": [{"user_id": f"fresh {number}"} for number in range(3)]}),
+        ("/v1/items:upsert", {"items": [{"item_id": f"fresh {number}"} for number in range(3)]}),
+        ("/v1/interactions", {"interactions": [{"user_id": "1", "item_id": "2"}] * 3}),
+    ],
+)
+def test_each_request_in_a_batch_is_one(own_shop: Shop, tmp_path: Path, path: str, body: dict[str, list[object]]) -> None:
+    own_shop.publish(seed=1)
+    key = "a key that is counted"
+    (tmp_path / "keys").write_text(f"admin sha256:{sha256(key.encode()).hexdigest()} rate=0.4\n")
+    batch = orjson.dumps(body)
+    one = orjson.dumps({name: values[:1] for name, values in body.items()})
+    with serving(own_shop.root, tmp_path / "log", "--keys", str(tmp_path / "keys")) as server:
+        server.wait()
+
+        def ask(what: bytes) -> Answer:
+            return server.ask("POST", path, what, x_api_key=key, content_type="application/json")
+
+        accepted = ask(batch)
+        assert accepted.status == 200, accepted.body
+        refused = ask(one)
+        assert refused.status == 429
+        assert 3 <= int(refused.headers["retry-after"]) <= 8  # 3 / 0.4, less what has passed
+        deadline = time.monotonic() + 60
+        while (answer := ask(one)).status == 429:
+            assert time.monotonic() < deadline
+            time.sleep(int(answer.headers["retry-after"]))
+        assert ask(batch).status == 429
