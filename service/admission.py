@@ -22,6 +22,8 @@ from service.problems import Kind, ProblemError
 
 SLICE = 0.002
 """Seconds of searching on the event loop between two looks at the sockets; one search may take it beyond."""
+LONGEST_SLICE = 0.01
+"""As many when a look at the sockets takes longer than that: turning others away is not to keep searches from their turns."""
 STANDING = 0.1
 """Seconds after which a line that was never empty is a standing one."""
 
@@ -90,11 +92,12 @@ class _Line:
         self.short = min(short, long)
         self.empty_at = time.monotonic()
 
-    def admits(self, waiting: int) -> bool:
-        """Whether one more may wait beside so many."""
-        if waiting < self.short:
-            return True
-        return waiting < self.long and time.monotonic() - self.empty_at < STANDING
+    def admits(self) -> bool:
+        """Whether one more may wait."""
+        waiting = len(self.tickets)
+        if not waiting:
+            self.empty_at = time.monotonic()
+        return waiting < self.short or (waiting < self.long and time.monotonic() - self.empty_at < STANDING)
 
 
 class Admission:
@@ -121,8 +124,8 @@ class Admission:
         self._age = age
         self._here, self._elsewhere = _Line(waiting, standing), _Line(waiting, standing)
         self.waited: Callable[[float], None] = _nobody
-        self._begun = 0
         self._spent = 0.0
+        self._turned = 0.0
         self._turning = False
         self._running = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
@@ -132,22 +135,13 @@ class Admission:
         """Searches that wait for their turn."""
         return len(self._here.tickets) + len(self._elsewhere.tickets)
 
-    def begin(self) -> None:
-        """A request that will search has come in whole."""
-        self._begun += 1
-
-    def end(self, count: int = 1) -> None:
-        """Requests that began were answered, or their clients are gone."""
-        self._begun -= count
-
-    def crowded(self) -> bool:
+    def crowded(self, *, short: bool) -> bool:
         """Whether a request that searches need not be read, because its search would be turned away.
 
-        This counts whoever has begun, so that of many requests which come at one moment no more are read than may wait.
+        Args:
+            short: whether the search is likely to be a short one.
         """
-        if self.inline:
-            return not self._here.admits(self._begun - self._running - len(self._elsewhere.tickets))
-        return not self._elsewhere.admits(self._begun - self._running)
+        return not (self._here if short and self.inline else self._elsewhere).admits()
 
     async def here(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller = ANYBODY) -> Answer:
         """Search on the event loop, when it is this one's turn.
@@ -163,18 +157,8 @@ class Admission:
         Raises:
             ProblemError: too many wait, the deadline has passed, or nobody waits any more. Then nothing was searched.
         """
-        now = time.monotonic()
-        line = self._here
-        if not line.tickets and self._spent < SLICE:
-            line.empty_at = now
-            self._check(caller, now)
-            try:
-                return work(asked)
-            finally:
-                self._took(now)
         answered = self._future()
-        self._queue(line, _Ticket(work, asked, caller, now, _settling(answered), answered.done))
-        self._turn_soon()
+        self._take(work, asked, caller, _settling(answered), answered.done)
         return cast(Answer, await answered)
 
     def take(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, told: Told[Answer]) -> None:
@@ -187,24 +171,7 @@ class Admission:
             told: called on the event loop, at once or later, with what `work` gave or raised, or with the ProblemError of
                 `here`; it raises nothing.
         """
-        now = time.monotonic()
-        line = self._here
-        try:
-            if not line.tickets and self._spent < SLICE:
-                line.empty_at = now
-                self._check(caller, now)
-                try:
-                    answer = work(asked)
-                finally:
-                    self._took(now)
-            else:
-                self._queue(line, _Ticket(work, asked, caller, now, told, _stays))
-                self._turn_soon()
-                return
-        except Exception as error:  # it belongs to whoever asked
-            told(None, error)
-        else:
-            told(answer, None)
+        self._take(work, asked, caller, told, _stays)
 
     async def elsewhere(self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller = ANYBODY) -> Answer:
         """Search on another thread, as soon as one is free; arguments and errors as in `here`."""
@@ -225,22 +192,46 @@ class Admission:
         self.shed["full"] += 1
         return _busy()
 
+    def dismiss(self) -> None:
+        """Tell all who wait that the process stops."""
+        for line in (self._here, self._elsewhere):
+            while line.tickets:
+                line.tickets.popleft().told(None, draining())
+
     def close(self) -> None:
         """Wait for the threads to finish what they do, and let them go."""
         self._pool.shutdown()
 
+    def _take(
+        self, work: Callable[[Asked], Answer], asked: Asked, caller: Caller, told: Told[Answer], left: Callable[[], bool]
+    ) -> None:
+        now = time.monotonic()
+        line = self._here
+        try:
+            if line.tickets or self._spent >= SLICE:
+                self._queue(line, _Ticket(work, asked, caller, now, told, left))
+                self._turn_soon()
+                return
+            line.empty_at = now
+            self._check(caller, now)
+            try:
+                answer = work(asked)
+            finally:
+                self._spent += time.monotonic() - now
+                self._turn_soon()
+        except Exception as error:  # it belongs to whoever asked
+            told(None, error)
+        else:
+            told(answer, None)
+
     def _queue(self, line: _Line, ticket: _Ticket) -> None:
-        if not line.admits(len(line.tickets)):
+        if not line.admits():
             raise self.full()
         line.tickets.append(ticket)
 
     @staticmethod
     def _future() -> "asyncio.Future[object]":
         return asyncio.get_running_loop().create_future()
-
-    def _took(self, start: float) -> None:
-        self._spent += time.monotonic() - start
-        self._turn_soon()
 
     def _turn_soon(self) -> None:
         if not self._turning:
@@ -252,11 +243,13 @@ class Admission:
         self._turning = False
         self._spent = 0.0
         line = self._here
+        now = start = time.monotonic()
+        before, self._turned = self._turned, now
         if not line.tickets:
             return
-        now = time.monotonic()
-        while self._spent < SLICE and (ticket := self._next(line, now)):
-            start = now
+        until = now + min(max(SLICE, now - before), LONGEST_SLICE)
+        self._turn_soon()
+        while now < until and (ticket := self._next(line, now)):
             try:
                 answer = ticket.work(ticket.asked)
             except Exception as error:  # it belongs to whoever asked
@@ -264,10 +257,10 @@ class Admission:
             else:
                 ticket.told(answer, None)
             now = time.monotonic()
-            self._spent += now - start
+        self._turned = now
+        self._spent = now - start
         if not line.tickets:
             line.empty_at = now
-        self._turn_soon()
 
     def _start(self, ticket: _Ticket) -> None:
         self._running += 1
@@ -314,6 +307,11 @@ class Admission:
         if caller.gone is not None and caller.gone():
             self.shed["gone"] += 1
             raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
+
+
+def draining() -> ProblemError:
+    """What is said to whoever is not answered because the process stops."""
+    return ProblemError(Kind.DRAINING, "Send this request again: another process answers it.", headers={"Retry-After": "1"})
 
 
 def _busy() -> ProblemError:

@@ -1,7 +1,8 @@
 """POST /v1/recommend, answered where its bytes arrive: what a framework does for a request costs more than the answer itself.
 
-Whoever asks cannot tell this from the way through the application (`service.routes.recommend`), which documents the path, and
-takes what this lets pass: bodies whose length is not told beforehand, and requests behind another one on their connection.
+It says the same as the way through the application (`service.routes.recommend`), but what is wrong with the headers only when
+the body has come. The application documents the path, and takes what this lets pass: bodies that are too large or whose length
+is not told beforehand, requests behind another one on their connection, other versions of HTTP, and clients that do not read.
 """
 
 import random
@@ -20,7 +21,7 @@ from service.live import Live
 from service.problems import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.records import REQUEST_ID, log_request
 from service.security.guard import Guard
-from service.security.headers import secure
+from service.security.headers import secured
 from service.settings import Settings
 from service.wire import parse_request, render_answer
 
@@ -48,13 +49,11 @@ class Express:
     """Answers requests to one path."""
 
     def __init__(self, live: Live, settings: Settings, guard: Guard) -> None:
-        """Of an application with these parts."""
+        """Of an application with these parts, which turns look at."""
         self.live = live
         self.settings = settings
         self.guard = guard
-        headers: list[tuple[bytes, bytes]] = []
-        secure(headers, PATH)
-        self.secure = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self.secure = b"".join([b"%b: %b\r\n" % header for header in secured(PATH)])
 
     def turn(self, connection: Connection, scope: Scope, gone: Callable[[], bool], keep: bool) -> "Turn | None":
         """The turn of a request whose headers have come, or None when it is to go through the application.
@@ -65,20 +64,20 @@ class Express:
             gone: whether nobody waits for the answer any more.
             keep: whether the connection is to stay open.
         """
-        length, content, encoding = -1, b"", b"identity"
+        length, content, encoding = -1, b"", None
         for name, value in scope["headers"]:
             if name in _LOOKED_AT:
                 if name == _LENGTH and value.isdigit() and length < 0:
                     length = int(value[:20])
                 elif name == _TYPE and not content:
                     content = value
-                elif name == _ENCODING:
+                elif name == _ENCODING and encoding is None:
                     encoding = value
                 else:
                     return None
         if not 0 <= length <= self.settings.max_body:
             return None
-        return Turn(self, connection, scope, gone, keep, content, encoding)
+        return Turn(self, connection, scope, gone, keep, content, encoding or b"identity")
 
 
 class _Unheard:
@@ -154,12 +153,14 @@ class Turn:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """Answer with the problem that an error makes."""
-        name = REQUEST_ID.set(self._request_id)  # for what is logged
+        """Answer with the problem that an error makes, unless the request was answered."""
+        token = REQUEST_ID.set(self._request_id)  # for what is logged
         try:
             problem = problem_of(error) or unforeseen(error, self._request_id, trace=True)
         finally:
-            REQUEST_ID.reset(name)
+            REQUEST_ID.reset(token)
+        if self.response_complete:
+            return
         headers = [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
         if (b"connection", b"close") in headers:
             headers.remove((b"connection", b"close"))
@@ -211,6 +212,6 @@ class Turn:
         live.meters.finished(self._scope, status, spent, self._timings)
         share = self._express.settings.access
         if share and random.random() < share:  # noqa: S311 - a sample
-            name = REQUEST_ID.set(self._request_id)
+            token = REQUEST_ID.set(self._request_id)
             log_request("POST", PATH, status, spent)
-            REQUEST_ID.reset(name)
+            REQUEST_ID.reset(token)

@@ -22,7 +22,7 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.opening import open_live_users
 from recall.stores.live.sqlite import SqliteLiveUsers
-from service.admission import ANYBODY, Admission, Caller, Told
+from service.admission import ANYBODY, Admission, Caller, Told, draining
 from service.compactor import Compactor
 from service.exchange import Exchange
 from service.metrics.measuring import measure_bundle, measure_overlay
@@ -175,6 +175,13 @@ class Live(Exchange):
         while not (self._looked or self.draining):
             await asyncio.sleep(0.02)
 
+    async def dismiss(self) -> None:
+        """Tell all who still wait for an answer that there will be none."""
+        self.admission.dismiss()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.sleep(0.05)  # until they were told, and what they were told has left
+
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
         self.admission.close()
@@ -262,8 +269,8 @@ class Live(Exchange):
 
 
 def _tell(done: "asyncio.Task[Recommendations]", told: Told[Recommendations]) -> None:
-    if done.cancelled():  # the process stops
-        told(None, ProblemError(Kind.DRAINING, "Ask again."))
+    if done.cancelled():
+        told(None, draining())
     elif (error := done.exception()) is None:
         told(done.result(), None)
     else:

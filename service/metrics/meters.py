@@ -198,9 +198,9 @@ class Meters:
         for name, before in self._refused_before.items():
             self.refused[name].row[self.refused[name].at] = before + refused[name]
 
-    def turned_away(self, status: int) -> None:
-        """A request, or what was none, was answered before it had a route."""
-        statuses = self.routes[OTHER].statuses
+    def turned_away(self, status: int, path: str = OTHER) -> None:
+        """A request, or what was none, was answered before it was routed."""
+        statuses = self.routes.get(path, self.routes[OTHER]).statuses
         statuses.get(status, statuses[0]).add()
 
     def route_of(self, scope: Scope) -> Route:

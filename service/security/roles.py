@@ -36,7 +36,7 @@ _SEARCHES = Access(Role.READ, True)
 _CHANGES = Access(Role.ADMIN, False)
 
 _OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json"})
-_OPEN_FOLDER = "/docs/assets/"
+_OPEN_FOLDERS = ("/docs/assets/", "/page/")
 _ASKED = {
     "/v1/recommend": _SEARCHES,
     "/v1/recommend:batch": _SEARCHES,
@@ -48,9 +48,6 @@ _ASKED = {
 """Paths that only read, although they are asked by POST."""
 _SIMILAR = ("/v1/items/", "/similar")
 _OF_USER = ("/v1/users/", "/recommendations")
-
-HOT = frozenset(path.encode() for path in _ASKED)
-"""Request targets of what searches and is asked most, as they stand in a request line."""
 
 
 def access(method: str, path: str) -> Access:
@@ -67,7 +64,7 @@ def access(method: str, path: str) -> Access:
         return _SEARCHES if _between(path, _SIMILAR) else _CHANGES
     if method not in ("GET", "HEAD"):
         return _CHANGES
-    if path in _OPEN or path.startswith(_OPEN_FOLDER):
+    if path in _OPEN or path.startswith(_OPEN_FOLDERS):
         return _OPENS
     return _SEARCHES if _between(path, _SIMILAR) or _between(path, _OF_USER) else _READS
 

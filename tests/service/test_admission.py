@@ -222,25 +222,42 @@ def test_a_waiter_that_is_stopped_leaves_the_line() -> None:
     assert begun == [0, 1, 3]
 
 
-def test_requests_that_have_begun_count_before_they_search() -> None:
-    async def go(turns: Admission) -> None:
-        assert not turns.crowded()
-        for _ in range(4):
-            turns.begin()
-        assert not turns.crowded()  # for a moment there may be more than four
-        await asyncio.sleep(STANDING + 0.01)
-        assert turns.crowded()
-        turns.end()
-        assert not turns.crowded()
-        for _ in range(5):
-            turns.begin()
-        assert turns.crowded()
-        turns.end(8)
-        assert await turns.here(len, "abc") == 3  # nobody waited: more may come at once
-        for _ in range(7):
-            turns.begin()
-        assert not turns.crowded()
-        turns.begin()
-        assert turns.crowded()
+@pytest.mark.parametrize(("short", "way"), [(True, "taken"), (False, "elsewhere")])
+def test_it_is_crowded_while_its_own_line_stands_and_not_after(short: bool, way: str) -> None:
+    async def go(turns: Turns) -> None:
+        assert not turns.crowded(short=short)
+        asked = [asyncio.create_task(getattr(turns, way)(spin, 0.02)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert turns.waiting == 4
+        assert not turns.crowded(short=short)  # for a moment there may be more
+        time.sleep(STANDING + 0.01)  # the loop sees nobody leave the line
+        assert turns.crowded(short=short)
+        assert not turns.crowded(short=not short)
+        assert await outcomes(*asked) == [0.02] * 5
+        assert not turns.crowded(short=short)
 
-    run(go, admission(waiting=8, standing=4))
+    run(go, admission(threads=1, waiting=8, standing=4))
+
+
+def test_searching_has_its_half_of_the_time_however_much_is_turned_away() -> None:
+    async def go(turns: Turns) -> float:
+        waiting = [asyncio.create_task(turns.here(spin, 0.0005)) for _ in range(100)]
+        await asyncio.sleep(0)
+        began, looking = time.monotonic(), 0.0
+        while not all(one.done() for one in waiting):
+            looking += spin(0.006)  # a look at the sockets that takes long
+            await asyncio.sleep(0)
+        return looking / (time.monotonic() - began)
+
+    assert run(go, admission()) < 0.7  # with slices of 2 ms it would be three quarters
+
+
+def test_whoever_waits_is_told_when_the_process_stops() -> None:
+    async def go(turns: Turns) -> list[object]:
+        asked = [asyncio.create_task(turns.here(spin, SLICE)) for _ in range(3)]
+        asked += [asyncio.create_task(turns.elsewhere(spin, 0.01)) for _ in range(3)]
+        await asyncio.sleep(0)
+        turns.dismiss()
+        return await outcomes(*asked)
+
+    assert run(go, admission(threads=1)) == [SLICE, Kind.DRAINING, Kind.DRAINING, 0.01, Kind.DRAINING, Kind.DRAINING]
