@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import cast
 
 from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.admission import BUSY
@@ -49,6 +50,7 @@ class GuardedHttp(HttpToolsProtocol):
     _turns = 0
     _shedding = False
     _turn: Turn | None = None  # of a request whose body is still to come
+    _running: RequestResponseCycle | None = None
     _defaults: tuple[object, bytes] = None, b""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # narrower, as uvicorn's is
@@ -68,6 +70,10 @@ class GuardedHttp(HttpToolsProtocol):
         if self._turn is not None:
             self._turn.lost()
             self._turn = None
+        if self._running is not None:  # uvicorn tells the last request alone
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -155,6 +161,10 @@ class GuardedHttp(HttpToolsProtocol):
         super().resume_writing()
         if self._clock.running:
             self._clock.start()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def defaults(self) -> bytes:
         """As `Connection.defaults` promises."""
