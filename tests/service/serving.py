@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,28 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
-    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
+def serving(
+    bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = NOTHING, within: Sequence[str] = ()
+) -> Iterator[Server]:
+    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`.
+
+    `within` is a command that becomes the one that is given to it.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
+    command = [
+        *within,
+        sys.executable,
+        "-m",
+        "service",
+        str(bundle),
+        "--port",
+        str(port),
+        "--poll",
+        "0.1",
+        "--drain",
+        "0",
+        *options,
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2], env={**os.environ, **environment}
