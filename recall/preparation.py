@@ -128,15 +128,19 @@ class Preparation:
             (Degraded("users", trouble),) if trouble else (),
         )
 
+    def _check_columns(self, request: Request) -> None:
+        for part, given in (("features", request.features), ("context", request.context)):
+            for name in given:
+                if name not in self._columns:
+                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
         """The request's features, and columns with a stored value that the model's field cannot read."""
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         if request.user_id is not None and self._user_column in self._columns:
             values.setdefault(self._user_column, request.user_id)
-        for part, given in (("features", request.features), ("context", request.context)):
-            for name in given:
-                if name not in self._columns:
-                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+        if request.features or request.context:
+            self._check_columns(request)
         unfit: list[str] = []
         while True:
             try:
@@ -161,9 +165,8 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
 
 
 def _there(rows: Int64) -> Int64:
-    """Those rows that are not -1."""
-    known = rows >= 0
-    return rows if np.count_nonzero(known) == len(rows) else rows[known]
+    """Those rows that are not -1; mostly all of them, which a look at the least one tells in one call."""
+    return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:

@@ -19,6 +19,7 @@ from service.problems import handle_problems
 from service.protocol import GuardedHttp
 from service.records import logging_of
 from service.routes import BODIES, add_routes
+from service.routes.page import add_page
 from service.security.binding import is_loopback
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
@@ -135,6 +136,8 @@ def _application(
     live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
+    if settings.page:
+        add_page(app, docs=settings.docs)
     document = describe(app, BODIES)
     named = hosts is not None and bool(settings.hosts or not keys.ring)
     describe_access(document, keys.asked_for, limits.limited or settings.keys is not None, named)

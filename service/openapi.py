@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -68,10 +68,9 @@ def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve /docs, and send visitors of / there."""
+    """Serve /docs."""
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
     app.add_api_route("/docs", _page, include_in_schema=False)
-    app.add_api_route("/", _home, include_in_schema=False)
 
 
 async def _page(request: Request) -> HTMLResponse:
@@ -87,7 +86,3 @@ async def _page(request: Request) -> HTMLResponse:
     scripts = _SCRIPT.findall(bytes(page.body).decode())
     page.headers["Content-Security-Policy"] = page_policy(*scripts)
     return page
-
-
-async def _home(request: Request) -> RedirectResponse:
-    return RedirectResponse(request.scope.get("root_path", "") + "/docs")

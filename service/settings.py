@@ -27,6 +27,8 @@ class Settings(BaseModel):
     """0 lets the system choose."""
     docs: bool = True
     """Serve /docs and /openapi.json."""
+    page: bool = True
+    """Serve the web page at /."""
     max_body: int = Field(default=1 << 20, ge=1)
     """Largest request body in bytes."""
     poll: float = Field(default=1.0, gt=0)

@@ -30,6 +30,7 @@ def serve(
         str, typer.Option(help="Names, with commas between them, that requests may be sent to besides localhost; * for any.")
     ] = "",
     docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
+    page: Annotated[bool, typer.Option(help="Serve the web page at /.")] = True,
     logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
     otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
 ) -> None:
@@ -47,7 +48,7 @@ def serve(
         if not candidates(bundle):  # else the last good version is served, and says so
             raise
     options = ["--workers", str(workers), *(["--keys", str(keys)] if keys else [])]
-    options += [*(["--insecure"] if insecure else []), *([] if docs else ["--no-docs"])]
+    options += [*(["--insecure"] if insecure else []), *([] if docs else ["--no-docs"]), *([] if page else ["--no-page"])]
     options += ["--hosts", hosts] if hosts else []
     options += ["--logs", logs, *(["--otel"] if otel else [])]
     command, environment = service_command(bundle, host, port, users, options)

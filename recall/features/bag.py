@@ -62,8 +62,11 @@ class BagEncoder:
         bag = self._parts(values, self.column)
         if bag is None:
             return [(MISSING, 1.0)]
-        weights = self._weights_of(values, bag)
-        known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
+        if self.field.weights is None:
+            known = [(value, 1.0) for value in bag if value is not None and value != ""]
+        else:
+            weights = self._weights_of(self.field.weights, values, bag)
+            known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
         norm, row_of = norm_one(self.field.norm, len(known)), self.vocabulary.row
         entries: dict[int, float] = {}
         try:
@@ -88,18 +91,16 @@ class BagEncoder:
             return list(value.split(self.field.separator))
         raise refusal(column, "the value is no list", f"Give a list, or text cut at {self.field.separator!r}")
 
-    def _weights_of(self, values: Mapping[str, object], bag: list[object]) -> list[float]:
-        if self.field.weights is None:
-            return [1.0] * len(bag)
-        given = self._parts(values, self.field.weights)
+    def _weights_of(self, column: str, values: Mapping[str, object], bag: list[object]) -> list[float]:
+        given = self._parts(values, column)
         if given is None or len(given) != len(bag):
-            raise refusal(self.field.weights, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
+            raise refusal(column, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
         try:
             weights = [float(weight) for weight in given]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(abs(weight) <= LARGEST for weight in weights):
-            raise refusal(self.field.weights, "one weight is not a finite number, or too large")
+            raise refusal(column, "one weight is not a finite number, or too large")
         return weights
 
 

@@ -97,7 +97,8 @@ class HistoryEncoder:
             if rows:
                 norm = norm_one(self.field.norm, len(rows))
                 if len(set(rows)) == len(rows):  # as it mostly is; counting takes longer than all the rest
-                    entries += [(start + row, 1 / norm) for row in rows]
+                    weight = 1 / norm
+                    entries += [(start + row, weight) for row in rows]
                 else:
                     entries += [(start + row, count / norm) for row, count in Counter(rows).items()]
             start += size

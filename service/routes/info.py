@@ -27,6 +27,18 @@ class Columns(BaseModel):
     boosts: list[str] = Field(description="Keys of `boosts`.")
 
 
+class IndexCertificate(BaseModel):
+    """A lower bound on how much the index finds of the exact lists, from users who played no part in making it."""
+
+    target: float = Field(description="Share that was asked for.")
+    n: int = Field(description="Length of the lists.")
+    queries: int = Field(description="Users on whom the bound was found; 0 of an index that is exact by construction.")
+    recall: float = Field(description="Mean share that was found for them.")
+    lower: float = Field(description="The mean over all such users is at least this,")
+    confidence: float = Field(description="with this probability.")
+    met: bool = Field(description="Whether `lower` is at least `target`.")
+
+
 class Info(BaseModel):
     """The bundle that is served."""
 
@@ -36,6 +48,7 @@ class Info(BaseModel):
     created: str = Field(description="When it was made, in UTC.")
     sizes: Sizes
     index: str = Field(description="How items are searched.", examples=["exact"])
+    certificate: IndexCertificate | None = Field(description="Null where the kind of index was prescribed.")
     columns: Columns
     changes: int = Field(description="The last live change of items that is served; answers call it their `sequence`.")
     degraded: list[Degradation] = Field(description="What answers have to do without now, and why; empty when all is well.")
@@ -49,6 +62,7 @@ async def info(request: Request) -> Info:
     catalogue = recommender.items.current()
     bundle = recommender.bundle
     manifest, encoder = bundle.manifest, bundle.encoder
+    certificate = manifest.index.certificate
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
     degraded = (*catalogue.degraded, *live.degraded, *degraded_keys(request))
     return Info(
@@ -58,6 +72,7 @@ async def info(request: Request) -> Info:
         created=manifest.created,
         sizes=Sizes(users=manifest.sizes.users, items=manifest.sizes.items, factors=manifest.sizes.k),
         index=manifest.index.kind,
+        certificate=None if certificate is None else IndexCertificate(**certificate.model_dump(exclude={"looks"})),
         columns=Columns(
             features=[name for name in columns if name not in encoder.context_columns],
             context=[name for name in columns if name in encoder.context_columns],

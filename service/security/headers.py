@@ -5,10 +5,17 @@ from hashlib import sha256
 
 _NEVER_GUESS = (b"x-content-type-options", b"nosniff")
 _POLICY = b"content-security-policy"
-_PAGES = ("/docs",)
-_ANSWER = (_NEVER_GUESS, (_POLICY, b"default-src 'none'; frame-ancestors 'none'"))
+_PAGES = ("/docs", "/page/")
+_NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+_ANSWER = (_NEVER_GUESS, _NOTHING)
 _KEEPING = b"cache-control"
 _DO_NOT_KEEP = (_KEEPING, b"no-store")
+
+FILES_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""The Content-Security-Policy of a page all of whose parts are files of their own, and whose scripts parse no HTML."""
 
 
 def secure(headers: list[tuple[bytes, bytes]], path: str) -> None:
@@ -18,8 +25,10 @@ def secure(headers: list[tuple[bytes, bytes]], path: str) -> None:
         headers: names in small letters; changed in place.
         path: that was asked for; pages bring a policy of their own.
     """
-    if path.startswith(_PAGES):
+    if path == "/" or path.startswith(_PAGES):
         headers.append(_NEVER_GUESS)
+        if all(name != _POLICY for name, _ in headers):
+            headers.append(_NOTHING)
         return
     headers.extend(_ANSWER)
     for name, _ in headers:

@@ -36,7 +36,7 @@ _SEARCHES = Access(Role.READ, True)
 _CHANGES = Access(Role.ADMIN, False)
 
 _OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json"})
-_OPEN_FOLDER = "/docs/assets/"
+_OPEN_FOLDERS = ("/docs/assets/", "/page/")
 _ASKED = {
     "/v1/recommend": _SEARCHES,
     "/v1/recommend:batch": _SEARCHES,
@@ -67,7 +67,7 @@ def access(method: str, path: str) -> Access:
         return _SEARCHES if _between(path, _SIMILAR) else _CHANGES
     if method not in ("GET", "HEAD"):
         return _CHANGES
-    if path in _OPEN or path.startswith(_OPEN_FOLDER):
+    if path in _OPEN or path.startswith(_OPEN_FOLDERS):
         return _OPENS
     return _SEARCHES if _between(path, _SIMILAR) or _between(path, _OF_USER) else _READS
 

@@ -55,7 +55,7 @@ def refuses_changes(server: Server, version: str) -> None:
 def test_changes_are_refused_and_answers_go_on(own_shop: Shop, tmp_path: Path, read_only: Callable[[Path], list[str]]) -> None:
     own_shop.publish(seed=1)
     version = own_shop.publish(seed=2).name
-    with serving(own_shop.root, tmp_path / "log", within=read_only(own_shop.root)) as server:
+    with serving(own_shop.root, tmp_path / "log", before=read_only(own_shop.root)) as server:
         server.wait()
         refuses_changes(server, version)
     assert "Traceback" not in (tmp_path / "log").read_text()
@@ -83,7 +83,7 @@ def test_what_was_changed_before_is_served_and_so_is_what_others_change(
     with serving(own_shop.root, tmp_path / "first") as writer:
         writer.wait()
         write(writer, "early")
-    with serving(own_shop.root, tmp_path / "log", within=read_only(own_shop.root)) as server:
+    with serving(own_shop.root, tmp_path / "log", before=read_only(own_shop.root)) as server:
         server.wait()
         assert there(server, "/v1/items/early")
         assert there(server, "/v1/users/early")

@@ -89,8 +89,7 @@ class SqliteLiveUsers:
                 if connection is None:
                     return {}
                 read += [(user_id, _rows(connection, user_id)) for user_id in user_ids[start : start + _TURN]]
-        users = ((user_id, self._user(user_id, rows)) for user_id, rows in read)
-        return {user_id: user for user_id, user in users if user is not None}
+        return {user_id: user for user_id, rows in read if (user := self._user(user_id, rows)) is not None}
 
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
         """As `LiveUsers.write` promises; what was acknowledged is on the disk."""

@@ -188,6 +188,7 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
     assert created.startswith("20")
     assert info.pop("request_id") == answer.headers["x-request-id"]
     assert (info.pop("changes"), info.pop("degraded")) == (0, [])
+    assert info.pop("certificate")["met"] is True
     assert info == {
         "name": "shop",
         "bundle": resolve(shop.root).name,

@@ -32,7 +32,18 @@ def test_the_page_runs_its_own_scripts_only(server: Server) -> None:
 
 
 def test_the_host_header_leads_nowhere(server: Server) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/v1/info", "/v1/info/", "/docs/assets", "/docs/assets/", "/nowhere"):
+    for path in (
+        "/",
+        "/page",
+        "/page/",
+        "/docs",
+        "/openapi.json",
+        "/v1/info",
+        "/v1/info/",
+        "/docs/assets",
+        "/docs/assets/",
+        "/nowhere",
+    ):
         answer = server.send(f"GET {path} HTTP/1.1\r\nhost: evil.example\r\nx-forwarded-host: evil.example\r\n\r\n".encode())
         assert b"evil.example" not in answer.body, path
         assert "evil.example" not in str(answer.headers), path

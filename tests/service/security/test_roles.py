@@ -9,7 +9,8 @@ from service.app import create_app
 from service.security.roles import Access, Role, access
 from service.settings import Settings
 
-OPEN = {"/", "/docs", "/openapi.json", "/docs/assets", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+FOLDERS = {"/docs/assets", "/page"}
+OPEN = {"/", "/docs", "/openapi.json", *FOLDERS, "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 ONLY_READS = {
     *("/v1/recommend", "/v1/recommend:batch", "/v1/explain", "/v1/why-not", "/v1/score", "/v1/user-vector"),
     "/v1/items/{item_id}/similar",
@@ -33,7 +34,7 @@ def _operations(routes: list[Route | Mount]) -> Iterator[tuple[str, str]]:
 def test_every_route_has_the_role_that_its_method_and_path_ask_for(routes: list[Route | Mount]) -> None:
     seen = 0
     for method, path in _operations(routes):
-        role = access(method, path if path != "/docs/assets" else "/docs/assets/some.css").role
+        role = access(method, path if path not in FOLDERS else f"{path}/some.css").role
         if path in OPEN:
             assert role is Role.OPEN, path
         elif method in ("GET", "HEAD") or path in ONLY_READS:
@@ -67,6 +68,8 @@ def test_every_route_has_the_role_that_its_method_and_path_ask_for(routes: list[
         ("get", "/health/live", Access(Role.ADMIN, False)),
         ("GET", "/health/live/", Access(Role.READ, False)),
         ("GET", "/docs/assetsx", Access(Role.READ, False)),
+        ("GET", "/pagex", Access(Role.READ, False)),
+        ("POST", "/page/main.js", Access(Role.ADMIN, False)),
     ],
 )
 def test_what_is_not_surely_harmless_takes_an_admin_key(method: str, path: str, expected: Access) -> None:

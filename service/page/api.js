@@ -1,0 +1,83 @@
+// Questions to the service that this page came from.
+
+const LONGEST = 30_000; // milliseconds
+
+let key = "";
+
+/** Send this key from now on. It is kept in this variable and nowhere else. */
+export function useKey(text) { key = text; }
+
+export const hasKey = () => key !== "";
+
+/** What the service, or the way there, says is wrong. */
+export class Problem extends Error {
+  constructor(title, detail = "", { status = 0, errors = [], requestId = "" } = {}) {
+    super(title);
+    Object.assign(this, { title, detail, status, errors, requestId });
+  }
+}
+
+/** A question: what is asked can be told as code, too. */
+export const call = (method, path, body) => ({ method, path, body });
+
+/** The path of a thing by its id. */
+export function pathOf(folder, id) {
+  if (id === "." || id === "..") throw new Problem("This id cannot be asked for here", "Browsers take it for a folder.");
+  try {
+    return `${folder}/${encodeURIComponent(id)}`;
+  } catch {
+    throw new Problem("This id is not text", "It holds half a character.");
+  }
+}
+
+/** The full address of a call. */
+export const addressOf = ({ path }) => new URL(path, document.baseURI.replace(/[?#].*$/, "")).href;
+
+/** Ask, and give what came: its value, its text, its request id and the time that it took. Throws a Problem. */
+export async function ask(question, signal) {
+  const headers = {};
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (question.body !== undefined) headers["Content-Type"] = "application/json";
+  const late = AbortSignal.timeout(LONGEST);
+  let response, text;
+  try {
+    response = await fetch(addressOf(question), {
+      method: question.method,
+      headers,
+      body: question.body === undefined ? undefined : JSON.stringify(question.body),
+      signal: signal ? AbortSignal.any([signal, late]) : late,
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+    });
+    text = await response.text();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (late.aborted) throw new Problem("The service has not answered in time");
+    throw new Problem("The service does not answer", "It may be down, or the way there is.");
+  }
+  const json = /[/+]json/.test(response.headers.get("content-type") ?? "");
+  let value = null;
+  try {
+    if (json) value = JSON.parse(text);
+  } catch {
+    throw new Problem("The answer is not JSON", "Something between this page and the service may have written it.");
+  }
+  const requestId = response.headers.get("x-request-id") ?? "";
+  if (!response.ok) {
+    throw new Problem(value?.title ?? `The answer is ${response.status}`, value?.detail ?? "", {
+      status: response.status, errors: value?.errors ?? [], requestId,
+    });
+  }
+  return { value, text, requestId, timing: response.headers.get("server-timing") ?? "" };
+}
+
+/** Signals of which each ends the one before, so that an answer that comes late does not cover a later one. */
+export function turns() {
+  let current = null;
+  return () => {
+    current?.abort();
+    current = new AbortController();
+    return current.signal;
+  };
+}

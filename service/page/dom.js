@@ -1,0 +1,53 @@
+// Elements. Whatever the service or a visitor says goes in as text: nothing here, nor elsewhere, parses HTML.
+
+export const by = (id) => document.getElementById(id);
+
+/** An element with attributes and children; children are elements or text. */
+export function make(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function draw(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, String(value));
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null));
+  return element;
+}
+
+/** Put other children in the place of an element's own. */
+export function put(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null));
+}
+
+/** An id, set apart from the text around it: it may be written from right to left, or hold nothing but a space. */
+export const idText = (id) => make("bdi", { class: "id" }, id);
+
+/** A number to four places that still holds the whole of it. */
+export const number = (value) => make("data", { value: String(value) }, value.toFixed(4));
+
+/** A value of a column, in writing. */
+export const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+
+/** Names and values, as a list of definitions. */
+export function facts(pairs, className = "facts") {
+  const rows = pairs.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+  return make("dl", { class: className }, ...(className === "attributes" ? rows.map((row) => make("div", {}, row)) : rows));
+}
+
+export const columns = (features) => Object.entries(features).map(([name, value]) => [name, make("bdi", {}, written(value))]);
+
+/** Show how far a slider stands. */
+export function dial(id) {
+  const slider = by(id), shown = by(`${id}-shown`);
+  const show = () => { shown.textContent = String(Number(slider.value)); };
+  slider.addEventListener("input", show);
+  show();
+}

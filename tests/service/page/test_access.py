@@ -1,0 +1,117 @@
+"""Everybody can use the page: by keyboard alone, on a small screen, in the dark, and with a screen reader."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from tests.service.page.conftest import Visit, visiting
+from tests.service.serving import Server
+
+VIEWS = ("recommend", "compare", "items", "model")
+
+
+def fill_all(visit: Visit) -> None:
+    """Every view shows all that it can show."""
+    page = visit.page
+    visit.open()
+    visit.recommend("3", n="5")
+    page.click("#list > li:first-child button:has-text('Why')")
+    page.click("#recommend-code button")
+    page.fill("#why-not-item", "7")
+    page.click("#why-not-form button")
+    page.wait_for_selector("#list .bars")
+    page.wait_for_selector("#why-not p")
+    page.click("nav a:has-text('Compare')")
+    page.fill("#right-user", "4" * 40)
+    page.click("#compare-form button")
+    page.wait_for_selector("#compare-result table")
+    page.click("nav a:has-text('Items')")
+    page.fill("#item", "long" * 40)
+    page.click("#item-form [type=submit]")
+    page.wait_for_selector("#item-status a")
+    page.click("#item-form [type=submit]")
+    page.click("nav a:has-text('Model')")
+    page.wait_for_selector("#latency svg")
+    page.click("#latency summary")
+    page.wait_for_load_state("networkidle")
+
+
+def show(visit: Visit, view: str) -> None:
+    visit.page.click(f"nav a[href='#{view}']")
+    visit.page.wait_for_selector(f"#{view}:not([hidden])")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
+def test_nothing_serious_is_found_and_nothing_is_too_wide(browser: Browser, server: Server, scheme: str, width: int) -> None:
+    with visiting(browser, server, color_scheme=scheme, viewport={"width": width, "height": 740}) as visit:
+        fill_all(visit)
+        assert visit.troubles == []
+        assert visit.violations() == []
+        for view in VIEWS:
+            show(visit, view)
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, view
+            assert visit.page.evaluate(
+                "[...document.querySelectorAll('main *')].every(one => one.getBoundingClientRect().left >= -1)"
+            )
+            found = Axe().run(visit.page).response["violations"]
+            assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]]) for one in found] == [], view
+
+
+def test_axe_finds_what_is_wrong(visit: Visit) -> None:
+    visit.page.evaluate("document.querySelector('label[for=user]').remove()")
+    assert "label" in [one["id"] for one in Axe().run(visit.page).response["violations"]]
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("dark", True), ("light", False)])
+def test_it_is_dark_where_the_visitor_wants_it(browser: Browser, server: Server, scheme: str, dark: bool) -> None:
+    with visiting(browser, server, color_scheme=scheme) as visit:
+        visit.open()
+        colours = visit.page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.getElementById('user')).color]"
+        )
+        ground, ink = (sum(map(int, one.removeprefix("rgb(").removesuffix(")").split(","))) for one in colours)
+        assert (ground < 150 < 600 < ink) if dark else (ink < 150 < 600 < ground)
+
+
+def test_a_keyboard_is_enough(visit: Visit) -> None:
+    keys = visit.page.keyboard
+    keys.press("Tab")
+    assert visit.focused() == "skip"
+    keys.press("Enter")
+    assert visit.focused() == "main"
+    keys.press("Tab")
+    assert visit.focused() == "user"
+    outline = visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    keys.type("3")
+    keys.press("Tab")
+    assert visit.focused() == "n"
+    keys.press("Control+a")
+    keys.type("4")
+    keys.press("Tab")
+    assert visit.focused() == "popularity"
+    for _ in range(4):
+        keys.press("ArrowLeft")
+    assert visit.text("#popularity-shown") == "0.8"
+    keys.press("Tab")
+    keys.press("Enter")  # opens the rest of the form
+    keys.press("Tab")
+    assert visit.focused() == "features"
+    keys.type('{"age": 50}')
+    for _ in range(5):
+        keys.press("Tab")
+    assert visit.page.evaluate("document.activeElement.type") == "submit"
+    with visit.page.expect_response("**/v1/recommend"):
+        keys.press("Enter")
+    visit.page.wait_for_selector("#list li")
+    assert visit.text("#recommend-status") == "4 items."
+    served = visit.server.post({"user_id": "3", "n": 4, "popularity": 0.8, "features": {"age": 50}}).json
+    assert visit.listed() == [one["item_id"] for one in served["items"]]
+    visit.page.focus("#list-title")
+    keys.press("Tab")
+    assert visit.page.evaluate("document.activeElement.textContent").startswith("Why")
+    keys.press("Space")
+    visit.page.wait_for_selector("#list .bars")
+    assert visit.page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    keys.press("Space")
+    assert not visit.page.is_visible("#list .bars")

@@ -1,0 +1,108 @@
+"""Ids stay text, keys stay in memory, and nothing is asked of any other host."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.service.page.conftest import PATIENT, Visit, visiting
+from tests.service.serving import Server, serving
+
+HOSTILE = ("<img src=x onerror=alert(1)>", "<b>bold</b>", "javascript:alert(1)", '"><script>alert(1)</script>')
+READ, ADMIN = "read-" + "r" * 40, "admin-" + "a" * 40
+
+
+@pytest.fixture
+def guarded(root: Path, tmp_path: Path) -> Iterator[Server]:
+    keys = {"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEY": ADMIN}
+    with serving(root, tmp_path / "server.log", *PATIENT, environment=keys) as server:
+        server.wait()
+        yield server
+
+
+def test_hostile_ids_and_values_stay_text(visit: Visit) -> None:
+    elements = "document.querySelectorAll('main img, main script, main b, main iframe, main [onerror]').length"
+    visit.open("items")
+    for item in HOSTILE:
+        visit.page.fill("#item", item)
+        visit.page.fill("#item-features", '{"genre": "<img src=x onerror=alert(2)>"}')
+        visit.page.click("#item-form [type=submit]")
+        visit.until(f"document.querySelector('#item-status .id')?.textContent === {json.dumps(item)}")
+    visit.page.click("nav a:has-text('Recommend')")
+    visit.recommend("<script>alert(1)</script>", n="1000", filter=json.dumps({"item_id": {"in": HOSTILE}}))
+    assert sorted(visit.listed()) == sorted(HOSTILE)
+    assert visit.texts("#known .id")[0] == "<script>alert(1)</script>"
+    assert visit.texts("#list .attributes bdi") == ["<img src=x onerror=alert(2)>"] * len(HOSTILE)
+    for button in visit.page.query_selector_all("#list button:has-text('Why')"):
+        button.click()
+    visit.page.wait_for_load_state("networkidle")
+    visit.page.fill("#why-not-item", HOSTILE[0])
+    visit.page.click("#why-not-form button")
+    visit.page.wait_for_selector("#why-not p")
+    assert visit.page.evaluate(elements) == 0
+    visit.page.evaluate("document.body.append(document.createElement('b'))")
+    assert visit.page.evaluate(elements.replace("main b", "body b")) == 1  # it would be seen
+
+
+def test_html_cannot_be_made_from_text(visit: Visit) -> None:
+    made = "try { document.body.innerHTML = '<p>x</p>'; 'made' } catch (error) { error.name }"
+    assert visit.page.evaluate(made) == "TypeError"
+    assert [one.split()[0] for one in visit.violations()] == ["require-trusted-types-for"]
+    visit.page.evaluate("window.violations = []")
+    visit.troubles.clear()  # the console tells of it, too
+
+
+def test_only_the_service_is_asked(browser: Browser, server: Server) -> None:
+    with visiting(browser, server) as visit:
+        asked: list[str] = []
+        visit.page.on("request", lambda request: asked.append(request.url))
+        visit.open()
+        visit.recommend("3")
+        visit.page.click("nav a:has-text('Model')")
+        visit.page.wait_for_selector("#latency svg")
+        assert len(asked) > 20
+        assert {one for one in asked if not one.startswith(f"http://127.0.0.1:{server.port}/")} == set()
+        assert visit.troubles == []
+        assert visit.violations() == []
+
+
+def test_a_key_is_asked_for_and_kept_in_memory(browser: Browser, guarded: Server) -> None:
+    with visiting(browser, guarded) as visit:
+        page = visit.page
+        visit.open()
+        assert visit.text("#serving") == "A key is needed: type one."
+        page.fill("#user", "3")
+        page.click("#recommend-form [type=submit]")
+        page.wait_for_selector("#recommend-error:has-text('A key is needed')")
+        assert visit.focused() == "key"
+        page.keyboard.type(READ)
+        visit.recommend("3")
+        assert len(visit.listed()) == 10
+        assert visit.text("#serving").startswith("shop 000001-")
+
+        page.click("nav a:has-text('Items')")  # which this key may not change
+        page.fill("#item", "7")
+        page.click("#item-form [type=submit]")
+        page.wait_for_selector("#item-error:has-text('admin key')")
+        page.fill("#key", ADMIN)
+        page.click("#item-form [type=submit]")
+        page.wait_for_selector("#item-status a")
+
+        for style in ("curl", "Python"):
+            page.click(f"#item-code button:has-text('Copy as {style}')")
+            code = page.input_value("#item-code textarea")
+            assert "RECALL_KEY" in code
+            assert READ not in code
+            assert ADMIN not in code
+        kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href, history.state])"
+        assert page.evaluate(kept) == f'[{{}},{{}},"","{page.url}",null]'
+        assert "#items" in page.url
+        assert ADMIN not in page.content()
+        assert page.context.cookies() == []
+        page.reload()
+        visit.until("document.getElementById('serving').textContent.startsWith('A key')")
+        assert page.input_value("#key") == ""
+        assert visit.violations() == []
+        assert all("Failed to load resource: the server responded with a status of 40" in one for one in visit.troubles)

@@ -1,0 +1,237 @@
+"""What a visitor sees is what the service answers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.service.page.conftest import Visit
+
+
+def test_the_list_is_the_served_one(visit: Visit) -> None:
+    visit.recommend("3", n="12")
+    served = visit.server.post({"user_id": "3", "n": 12}).json
+    assert visit.listed() == [one["item_id"] for one in served["items"]]
+    assert visit.numbers("#list .head") == pytest.approx([one["score"] for one in served["items"]], abs=1e-6)
+    badges = visit.texts("#badges li")
+    for said in ("user known", "exact", "not degraded", f"bundle {served['bundle']}", f"sequence {served['sequence']}"):
+        assert said in badges
+    assert any(re.fullmatch(r"total [\d.]+ ms", one) for one in badges)
+    known = visit.server.ask("GET", "/v1/users/3").json
+    assert visit.texts("#known ol .id") == known["history"]
+    assert visit.texts("#known dt") == list(known["features"])
+    genre = visit.server.ask("GET", f"/v1/items/{visit.listed()[-1]}").json["features"]["genre"]
+    assert f"genre{genre}" in visit.texts("#list > li:last-child .attributes > div")
+
+
+def test_everything_that_is_typed_is_asked(visit: Visit) -> None:
+    visit.page.click("#recommend-form summary")
+    visit.page.uncheck("#seen")
+    visit.recommend(
+        "nobody",
+        n="4",
+        popularity="0.5",
+        features='{"age": 44}',
+        context='{"device": "web"}',
+        history="7\na/b",
+        filter='{"genre": "noir"}',
+    )
+    asked = {
+        "user_id": "nobody",
+        "n": 4,
+        "popularity": 0.5,
+        "features": {"age": 44},
+        "context": {"device": "web"},
+        "history": ["7", "a/b"],
+        "filter": {"genre": "noir"},
+        "exclude_seen": False,
+    }
+    assert visit.listed() == [one["item_id"] for one in visit.server.post(asked).json["items"]]
+    assert "user unknown" in visit.texts("#badges li.warn")
+    assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
+
+
+@pytest.mark.parametrize("popularity", ["1", "0.5", "0"])
+def test_bars_add_up_to_the_score(visit: Visit, popularity: str) -> None:
+    visit.recommend("3", n="3", popularity=popularity)
+    scores = visit.numbers("#list .head")
+    for place, score in enumerate(scores, 1):
+        row = f"#list > li:nth-child({place})"
+        visit.page.click(f"{row} button:has-text('Why')")
+        visit.page.wait_for_selector(f"{row} .bars")
+        parts = visit.numbers(f"{row} .bars")
+        assert len(parts) > 3
+        assert sum(parts) == pytest.approx(score, abs=1e-4)
+        total, served, residual = visit.numbers(f"{row} .bars + dl")
+        assert total == pytest.approx(sum(parts))
+        assert served == score
+        assert abs(residual) < 1e-4
+        widths = visit.page.eval_on_selector_all(f"{row} .bar", "all => all.map(one => one.getBoundingClientRect().width)")
+        assert max(widths) == widths[0] > 10  # the largest comes first, and is drawn
+
+
+def test_why_an_item_is_not_there(visit: Visit) -> None:
+    visit.recommend("3", n="5")
+    answer = visit.server.ask(
+        "POST", "/v1/why-not", b'{"user_id": "3", "n": 5, "item_id": "7"}', content_type="application/json"
+    ).json
+    visit.page.fill("#why-not-item", "7")
+    visit.page.click("#why-not-form button")
+    visit.page.wait_for_selector("#why-not .bars")
+    assert f"It ranks {answer['rank']} of {answer['eligible']}." in visit.text("#why-not")
+    assert visit.texts("#why-not li strong") == [one["kind"] for one in answer["reasons"]]
+    assert sum(visit.numbers("#why-not .bars")) == pytest.approx(answer["missing"], abs=1e-4)
+
+
+def test_what_is_taken_is_known_in_the_next_list(visit: Visit) -> None:
+    visit.recommend("11", n="6")
+    first = visit.listed()
+    with visit.page.expect_response("**/v1/recommend"):
+        visit.page.click("#list > li:first-child button:has-text('Took it')")
+    visit.until("document.querySelector('#known ol .id').textContent === " + json.dumps(first[0]))
+    assert first[0] not in visit.listed()
+    assert visit.server.ask("GET", "/v1/users/11").json["history"][0] == first[0]
+    assert visit.focused() == "list-title"
+
+
+def test_two_lists_side_by_side(visit: Visit) -> None:
+    visit.open("compare")
+    for name, value in {"left-user": "5", "right-user": "5", "right-popularity": "0", "compare-n": "8"}.items():
+        visit.page.fill(f"#{name}", value)
+    visit.page.click("#compare-form button")
+    visit.page.wait_for_selector("#compare-result table")
+    lists = [
+        [one["item_id"] for one in visit.server.post({"user_id": "5", "n": 8, "popularity": popularity}).json["items"]]
+        for popularity in (1, 0)
+    ]
+    assert lists[0] != lists[1]
+    for column, expected in zip((2, 3), lists, strict=True):
+        assert visit.texts(f"#compare-result td:nth-child({column}) .id") == expected
+    both = len(set(lists[0]) & set(lists[1]))
+    assert visit.text("#compare-status").startswith(f"Overlap@8: {both / 8:.2f} ({both} of 8 ")
+    moves = [lists[0].index(one) - at if one in lists[0] else None for at, one in enumerate(lists[1])]
+    said = ["new" if one is None else "same" if one == 0 else f"up {one}" if one > 0 else f"down {-one}" for one in moves]
+    assert visit.texts("#compare-result td:nth-child(4)") == said
+
+
+def test_the_model_card(visit: Visit) -> None:
+    for _ in range(3):
+        visit.server.post({"n": 1})
+    visit.open("model")
+    visit.page.wait_for_selector("#latency svg")
+    info = visit.server.ask("GET", "/v1/info").json
+    card = dict(zip(visit.texts("#card dt"), visit.texts("#card dd"), strict=True))
+    assert card["Version"] == info["bundle"]
+    assert (card["Users"], card["Items"]) == (str(info["sizes"]["users"]), str(info["sizes"]["items"]))
+    assert card["Created"].startswith(info["created"])
+    assert info["certificate"]["met"] is True
+    assert f"{100 * info['certificate']['target']:.2f} %" in visit.text("#certificate")
+    assert visit.texts("#versions tbody th") == [info["bundle"]]
+    assert visit.page.input_value("#route") == "/v1/recommend"
+    counted = sum(
+        float(one.rpartition(" ")[2])
+        for one in visit.server.ask("GET", "/metrics").body.decode().splitlines()
+        if one.startswith('recall_http_request_duration_seconds_count{route="/v1/recommend"}')
+    )
+    assert counted >= 3
+    assert visit.text("#latency").startswith(f"{counted:.0f} answers; half took at most ")
+    heights = visit.page.eval_on_selector_all("#latency rect", "all => all.map(one => Number(one.getAttribute('height')))")
+    assert max(heights) > 100
+    visit.page.click("#latency summary")
+    assert sum(map(int, visit.texts("#latency td"))) == counted
+
+
+def test_an_item_appears_and_goes(visit: Visit) -> None:
+    visit.recommend("6", n="1000")
+    before = visit.listed()
+    visit.page.click("nav a:has-text('Items')")
+    visit.page.fill("#item", "made here")
+    visit.page.fill("#item-features", '{"genre": "noir", "year": 1999}')
+    visit.page.click("#item-form [type=submit]")
+    visit.page.wait_for_selector("#item-status a")
+    assert "is new in the catalogue" in visit.text("#item-status")
+    visit.page.click("#item-status a")
+    visit.page.wait_for_load_state("networkidle")
+    after = visit.listed()
+    assert sorted([*before, "made here"]) == sorted(after)
+    assert visit.texts("#list .mark .id") == ["made here"]
+    ranked = re.search(r"ranks (\d+) of (\d+)", visit.text("#item-status"))
+    assert (int(ranked[1]), int(ranked[2])) == (after.index("made here") + 1, len(after))
+
+    visit.page.click("nav a:has-text('Items')")
+    visit.page.fill("#item-features", "")
+    visit.page.click("#item-load")
+    visit.until("document.getElementById('item-features').value !== ''")
+    assert '"year": 1999' in visit.page.input_value("#item-features")
+    visit.page.click("#item-delete")  # dialogs are dismissed here
+    assert visit.troubles == ['dialog: Delete the item "made here" from the catalogue?']
+    assert visit.server.ask("GET", "/v1/items/made%20here").status == 200
+    visit.troubles.clear()
+    visit.page.evaluate("window.confirm = () => true")
+    visit.page.click("#item-delete")
+    visit.page.wait_for_selector("#item-status:has-text('Deleted')")
+    assert visit.server.ask("GET", "/v1/items/made%20here").status == 404
+    assert visit.listed() == before
+
+
+def test_code_that_is_copied_asks_the_same(visit: Visit) -> None:
+    awkward = "' OR 1=1--"
+    visit.recommend(awkward, n="5", features='{"age": 44}', filter='{"not": {"genre": "noir"}}')
+    served = visit.listed()
+    commands = {"curl": ["bash", "-c"], "Python": [sys.executable, "-c"]}
+    for style, command in commands.items():
+        visit.page.click(f"#recommend-code button:has-text('Copy as {style}')")
+        visit.until("document.querySelector('#recommend-code [role=status]').textContent !== ''")
+        code = visit.page.input_value("#recommend-code textarea")
+        answer = subprocess.run([*command, code], capture_output=True, text=True, check=True, env=dict(os.environ), timeout=60)
+        assert re.findall(r'"item_id":"([^"]*)"', answer.stdout) == served, style
+    visit.open("items")
+    visit.page.fill("#item", "a/b")
+    visit.page.click("#item-load")
+    visit.page.click("#item-code button:has-text('Copy as curl')")
+    code = visit.page.input_value("#item-code textarea")
+    answer = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert '"item_id":"a/b"' in answer.stdout
+
+
+def test_an_answer_that_comes_late_does_not_cover_a_later_one(visit: Visit) -> None:
+    held = []
+
+    def hold(route) -> None:
+        held.append(route) if not held else route.continue_()
+
+    visit.page.route("**/v1/recommend", hold)
+    visit.page.fill("#user", "1")
+    visit.page.click("#recommend-form [type=submit]")
+    visit.until("document.getElementById('recommend-status').textContent.startsWith('Asking')")
+    visit.recommend("2")
+    second = visit.listed()
+    visit.page.wait_for_timeout(100)
+    assert len(held) == 1
+    assert visit.listed() == second == [one["item_id"] for one in visit.server.post({"user_id": "2"}).json["items"]]
+
+
+def test_faults_are_said_where_they_are(visit: Visit) -> None:
+    visit.page.click("#recommend-form summary")
+    for name, value, said in (
+        ("features", "{", "This is not JSON"),
+        ("filter", "[1]", "This is not an object"),
+        ("features", '{"aeg": 3}', "/features/aeg"),
+        ("n", "0", "/n"),
+    ):
+        before = visit.page.input_value(f"#{name}")
+        visit.page.fill(f"#{name}", value)
+        visit.page.click("#recommend-form [type=submit]")
+        visit.page.wait_for_selector(f"#recommend-error:has-text('{said}')")
+        assert visit.focused() == name
+        assert visit.page.get_attribute(f"#{name}", "aria-invalid") == "true"
+        visit.page.fill(f"#{name}", before)
+    visit.recommend("3")
+    assert visit.text("#recommend-error") == ""
+    assert visit.page.query_selector("[aria-invalid]") is None
+    assert len(visit.troubles) == 2  # what a browser itself says of each answer that is no success
+    assert all(one.startswith("console: Failed to load resource") for one in visit.troubles)
+    visit.troubles.clear()
