@@ -81,10 +81,12 @@ def gone_and_late(bench: Bench, score: Score) -> None:
         server.ready()
         answer = server.ask(heavy)
         score.ask(answer.status == 200, f"the heavy request: {answer.status} {answer.body[:200]!r}")
-        began = time.perf_counter()
-        for _ in range(5):
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
             server.ask(heavy)
-        each = (time.perf_counter() - began) / 5
+            times.append(time.perf_counter() - began)
+        each = min(times)  # other work on the machine lengthens the others
         before, gone_before = _searches(server), _shed(server, "gone")
         count = bench.many(120, 600)
         staying = []
@@ -100,17 +102,18 @@ def gone_and_late(bench: Bench, score: Score) -> None:
             statuses = Counter(receive(one).status for one in staying)
         time.sleep(0.5)
         searched, gone = _searches(server) - before, _shed(server, "gone") - gone_before
-        wasted = max(0, searched - statuses[200])
+        wasted, most = max(0, searched - statuses[200]), max(0.05 * count, 8)
         score.runs = count
         score.ask(set(statuses) <= {200, 503}, f"those who stayed were answered {dict(statuses)}")
         score.notes.append(
             f"{count} requests of {1000 * each:.0f} ms, four times as many as one core can answer, half gone after 5 ms: "
             f"{statuses[200]} answered, "
-            f"{searched} searched, {gone} dropped because nobody waited; {wasted} searched for nobody"
+            f"{searched} searched, {gone} dropped because nobody waited; {wasted} searched for nobody, "
+            f"{most:.0f} are let pass: 5 %, and 8 where that is more"
         )
         score.ask(gone > 0, "no search was dropped for a client that had gone")
         # one that has begun when its client goes is not stopped
-        score.ask(wasted <= max(0.05 * count, 8), f"{wasted} searches of {count} requests were for nobody")
+        score.ask(wasted <= most, f"{wasted} searches of {count} requests were for nobody")
         late = Counter[int]()
         stop = threading.Event()
         busy = [threading.Thread(target=_keep_busy, args=(server.port, heavy, stop)) for _ in range(6)]
