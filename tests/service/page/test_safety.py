@@ -37,7 +37,7 @@ def test_hostile_ids_and_values_stay_text(visit: Visit) -> None:
     assert visit.texts("#list .attributes bdi") == ["<img src=x onerror=alert(2)>"] * len(HOSTILE)
     for button in visit.page.query_selector_all("#list button:has-text('Why')"):
         button.click()
-    visit.page.wait_for_load_state("networkidle")
+    visit.page.wait_for_selector(f"#list > li:nth-child({len(HOSTILE)}) .bars")
     visit.page.fill("#why-not-item", HOSTILE[0])
     visit.page.click("#why-not-form button")
     visit.page.wait_for_selector("#why-not p")
