@@ -79,7 +79,8 @@ def check_request(request: Request) -> None:
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
         if isinstance(ids, str):
             raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
-        check_ids(ids, f"/{name}")
+        if len(ids):
+            check_ids(ids, f"/{name}")
 
 
 def check_unchanged(request: Request) -> None:

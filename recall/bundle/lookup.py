@@ -41,8 +41,13 @@ def found(hashes, wanted, slots, starts, texts):
     """
     last = len(slots) - 1
     rows = np.empty(len(hashes), dtype=np.int64)
-    for at in range(len(hashes)):  # a loop of its own: memory answers all of them at once
+    # memory answers in one go what loops of their own ask for, and one after another what a comparison waits for
+    for at in range(len(hashes)):
         rows[at] = slots[hashes[at] & last]
+    met = 0
+    for at in range(len(hashes)):
+        if rows[at] >= 0:
+            met += texts[starts[rows[at]]]
     first = 0
     for at in range(len(hashes)):
         end = first
@@ -62,7 +67,7 @@ def found(hashes, wanted, slots, starts, texts):
             row = np.int64(slots[slot])
         rows[at] = row
         first = end + 1
-    return rows
+    return rows if met >= 0 else rows[:0]  # as it always is, which the compiler does not know: it would not have looked
 
 
 @compiled(_ROWS, _STARTS, _TEXTS)

@@ -87,17 +87,18 @@ class HistoryEncoder:
         indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
         return SparseRows(indptr, indices, weights.astype(np.float32), self.size)
 
-    def encode_one(self, items: Sequence[str]) -> Entries:
-        """Rows of one history, given as item ids, most recent first."""
+    def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
+        """Rows of one history, given as item ids, most recent first; counted from `offset`, where the field's rows begin."""
         entries: Entries = []
         learnt = self.vocabulary.rows_of(items[: self._longest])
-        start, size = 0, self.vocabulary.size
+        start, size = offset, self.vocabulary.size
         for first, last in self.field.lags:
             rows = learnt[first - 1 : last]
             if rows:
                 norm = norm_one(self.field.norm, len(rows))
                 if len(set(rows)) == len(rows):  # as it mostly is; counting takes longer than all the rest
-                    entries += [(start + row, 1 / norm) for row in rows]
+                    weight = 1 / norm
+                    entries += [(start + row, weight) for row in rows]
                 else:
                     entries += [(start + row, count / norm) for row, count in Counter(rows).items()]
             start += size

@@ -151,7 +151,8 @@ def check_asked(
 
 def _rising(rows: Int64) -> Int64:
     """Rows in order, each once; without repeats this takes a third of the time of np.unique."""
-    rising = np.sort(rows)
+    rising = rows.copy()
+    rising.sort()
     new = rising[1:] != rising[:-1]
     return rising if np.count_nonzero(new) == len(new) else np.concatenate([rising[:1], rising[1:][new]])
 

@@ -33,8 +33,10 @@ class SqliteUsers:
         rows = self._ask("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
         if not rows:
             return None
-        features, history, seen = map(orjson.loads, rows[0])
-        return UserRecord(features, tuple(history), tuple(seen))
+        features, history, seen = rows[0]
+        items = tuple(orjson.loads(history))
+        # of most users they are the same: nothing was taken twice, and nothing is too long ago for the history
+        return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample` promises."""

@@ -39,6 +39,10 @@ class SumTables(FMTables):
         """See Tables."""
         return self.bias + row_sums(rows, rows.weights.astype(np.float64) * self.user_weights[rows.indices])
 
+    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
+        """See Tables."""
+        return self.user_vectors(rows), self.user_offset(rows)
+
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """See Tables."""
         of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]

@@ -6,11 +6,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from faulting.asking import Asking
 from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.http import ask, post, receive
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 
@@ -56,7 +58,7 @@ def slow_clients(bench: Bench, score: Score) -> None:
                 time.sleep(1)
             ended = time.perf_counter()
             left = server.files() - files
-        base, during = asking.p99(until=began), asking.p99(began, ended)
+        base, during = asking.usual(began), asking.p99(began, ended)
         asking.judge(score, oracle)
         score.p99 = during
         score.runs = count
@@ -81,10 +83,12 @@ def gone_and_late(bench: Bench, score: Score) -> None:
         server.ready()
         answer = server.ask(heavy)
         score.ask(answer.status == 200, f"the heavy request: {answer.status} {answer.body[:200]!r}")
-        began = time.perf_counter()
-        for _ in range(5):
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
             server.ask(heavy)
-        each = (time.perf_counter() - began) / 5
+            times.append(time.perf_counter() - began)
+        each = min(times)  # other work on the machine lengthens the others
         before, gone_before = _searches(server), _shed(server, "gone")
         count = bench.many(120, 600)
         staying = []
@@ -100,29 +104,24 @@ def gone_and_late(bench: Bench, score: Score) -> None:
             statuses = Counter(receive(one).status for one in staying)
         time.sleep(0.5)
         searched, gone = _searches(server) - before, _shed(server, "gone") - gone_before
-        wasted = max(0, searched - statuses[200])
+        wasted, most = max(0, searched - statuses[200]), max(0.05 * count, 8)
         score.runs = count
         score.ask(set(statuses) <= {200, 503}, f"those who stayed were answered {dict(statuses)}")
         score.notes.append(
             f"{count} requests of {1000 * each:.0f} ms, four times as many as one core can answer, half gone after 5 ms: "
             f"{statuses[200]} answered, "
-            f"{searched} searched, {gone} dropped because nobody waited; {wasted} searched for nobody"
+            f"{searched} searched, {gone} dropped because nobody waited; {wasted} searched for nobody, "
+            f"{most:.0f} are let pass: 5 %, and 8 where that is more"
         )
         score.ask(gone > 0, "no search was dropped for a client that had gone")
         # one that has begun when its client goes is not stopped
-        score.ask(wasted <= max(0.05 * count, 8), f"{wasted} searches of {count} requests were for nobody")
+        score.ask(wasted <= most, f"{wasted} searches of {count} requests were for nobody")
         late = Counter[int]()
-        stop = threading.Event()
-        busy = [threading.Thread(target=_keep_busy, args=(server.port, heavy, stop)) for _ in range(6)]
-        for thread in busy:
-            thread.start()
-        time.sleep(0.2)
         slow = heavy.replace(b"\r\n\r\n", b"\r\nx-request-timeout-ms: 1\r\n\r\n", 1)
-        for _ in range(bench.many(30, 300)):
-            late[server.ask(slow).status] += 1
-        stop.set()
-        for thread in busy:
-            thread.join()
+        with meanwhile(*[partial(_keep_busy, server.port, heavy)] * 6):
+            time.sleep(0.2)
+            for _ in range(bench.many(30, 300)):
+                late[server.ask(slow).status] += 1
         score.ran(set(late) <= {504, 503, 200} and late[504] > 0, f"a deadline of 1 ms: {dict(late)}")
         score.notes.append(f"a deadline of 1 ms behind others: {dict(late)}")
         score.ran(_shed(server, "late") >= late[504], "the counter of late requests is wrong")

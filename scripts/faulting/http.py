@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 JSON = "application/json"
+_BLANK = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Answer:
         return bool(document["status"] == self.status and document["type"].startswith("urn:") and document["detail"])
 
     @property
+    def pointers(self) -> list[str]:
+        """What a problem document says was wrong, as JSON pointers."""
+        return [entry["pointer"] for entry in self.json["errors"]]
+
+    @property
     def come_back(self) -> bool:
         """Whether it is a 503 that says when to come back."""
         return self.status == 503 and "retry-after" in self.headers
@@ -41,7 +47,7 @@ def request(method: str, target: str, body: bytes = b"", **headers: str) -> byte
     """A request; headers may have underscores for their dashes."""
     lines = [f"{method} {target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def post(target: str, value: object, **headers: str) -> bytes:
@@ -52,24 +58,26 @@ def post(target: str, value: object, **headers: str) -> bytes:
 
 def receive(connection: socket.socket) -> Answer:
     """One answer, and no byte of the next. Raises ConnectionError when the server closes before it is whole."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(65536)
-        if not part:
-            raise ConnectionError("closed before the whole answer came")
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
+    head = b""
+    while not head.endswith(_BLANK):
+        seen = connection.recv(65536, socket.MSG_PEEK)
+        end = (head + seen).find(_BLANK)
+        head += _more(connection, len(seen) if end < 0 else end + len(_BLANK) - len(head))
+    first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     length = int(headers.get("content-length", 0))  # an answer 304 has none
-    parts, size = [body], len(body)
-    while size < length:
-        part = connection.recv(1 << 20)
-        if not part:
-            raise ConnectionError("closed before the whole answer came")
-        parts.append(part)
-        size += len(part)
+    parts = []
+    while length > 0:
+        parts.append(_more(connection, length))
+        length -= len(parts[-1])
     return Answer(int(first.split()[1]), headers, b"".join(parts))
+
+
+def _more(connection: socket.socket, most: int) -> bytes:
+    data = connection.recv(most or 1)
+    if not data:
+        raise ConnectionError("closed before the whole answer came")
+    return data
 
 
 def ask(port: int, raw: bytes, timeout: float = 30) -> Answer:

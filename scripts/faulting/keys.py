@@ -121,7 +121,8 @@ def _timing(server: Server, score: Score, trials: int, *, told: bool) -> None:
     error = 1.858 * spread / len(times[first]) ** 0.5  # of a median, from the median deviation
     difference = medians[last] - medians[first]
     score.notes.append(
-        f"a key wrong in its last character is refused {difference:+.2f} us later, standard error {error * 2**0.5:.2f} us"
+        f"a key wrong in its last character is refused {difference:+.2f} us later, standard error {error * 2**0.5:.2f} us; "
+        "five standard errors are let pass, or 5 us where that is more"
     )
     score.ask(not told or abs(difference) < max(5 * error * 2**0.5, 5.0), f"keys are told apart by time: {difference:.2f} us")
 

@@ -185,7 +185,7 @@ def add_user_routes(app: FastAPI) -> None:
 
 
 USER_CHANGE = {
-    409: "One bundle is served by itself, without a store of users; they cannot be changed.",
+    409: "One bundle is served by itself, without a store of users, or nothing can be written there; they cannot be changed.",
     422: "A value is wrong; `errors` names it. Nothing was changed.",
     500: "The change could not be stored, and was not acknowledged.",
     503: "No bundle is served, others are changing the same users, or their store does not answer; Retry-After says when to "

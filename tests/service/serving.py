@@ -1,33 +1,23 @@
 """The real server as a subprocess, and a client that sends bytes exactly as they are given."""
 
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
-NOTHING: Mapping[str, str] = {}
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
+from faulting import servers
+from faulting.http import Answer, receive, request
+from serving.processes import free_port
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self):
-        return orjson.loads(self.body)
-
-    @property
-    def pointers(self) -> list[str]:
-        return [entry["pointer"] for entry in self.json["errors"]]
+__all__ = ["Answer", "Server", "free_port", "receive", "request", "serving"]
 
 
 @dataclass(frozen=True)
@@ -67,56 +57,13 @@ class Server:
         raise AssertionError(f"{path} did not answer {status}; log:\n{self.log.read_text()}")
 
 
-def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def receive(connection: socket.socket) -> Answer:
-    """Read one answer and no byte of the next. Raises ConnectionError when the server closes before it is whole."""
-    data = b""
-    while not data.endswith(b"\r\n\r\n"):
-        data += _more(connection, 1)
-    first, *lines = data.decode("latin-1").strip().split("\r\n")
-    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    body = b""
-    length = int(headers.get("content-length", 0))  # an answer 304 has none
-    while len(body) < length:
-        body += _more(connection, length - len(body))
-    return Answer(int(first.split()[1]), headers, body)
-
-
-def _more(connection: socket.socket, most: int) -> bytes:
-    data = connection.recv(most)
-    if not data:
-        raise ConnectionError("closed before the whole answer came")
-    return data
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
-    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
-    port = free_port()
-    command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2], env={**os.environ, **environment}
-        )
-    server = Server(port, process, log)
-    try:
+def serving(
+    bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = servers.NOTHING, before: Sequence[str] = ()
+) -> Iterator[Server]:
+    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`. `before` goes before it."""
+    log.unlink(missing_ok=True)
+    with servers.serving(bundle, log, *options, environment=environment, before=before) as begun:
+        server = Server(begun.port, begun.process, log)
         server.wait("/health/live")
         yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -39,6 +39,15 @@ def test_the_score_is_lightfms(data: st.DataObject) -> None:
     np.testing.assert_allclose(tables.scores(world.users, world.items), expected, atol=1e-6 * scale, rtol=0)
 
 
+def test_what_one_request_needs_has_no_pairs_either() -> None:
+    world = random_world("fm", seed=5)
+    tables = sums_of(world)
+    for users in (world.users, *(world.users.take(np.array([row])) for row in range(len(world.users)))):
+        vectors, offsets = tables.user_parts(users)
+        np.testing.assert_allclose(vectors, tables.user_vectors(users), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(offsets, tables.user_offset(users), rtol=1e-12, atol=1e-12)
+
+
 def test_an_explanation_adds_up_without_pairs_within_the_item() -> None:
     world = random_world("fm", seed=3)
     tables = sums_of(world)

@@ -57,6 +57,7 @@ class CellIndex:
         self._vectors = vectors
         self._kernels = kernels
         limits = codes.limits
+        self._usual = self._limit_of(effort)
         self._limits = tuple(np.float32(one) for one in (limits.rho, limits.reach, limits.rounding))
         cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
         self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
@@ -181,8 +182,12 @@ class CellIndex:
     def _search(
         self, query: Float32, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], excluded: Int64, effort: float
     ) -> Any:
-        limit = np.float32(min(effort / np.sqrt(self.dim), CERTAIN))  # of a query of length 1, not one like the users'
+        limit = self._usual if effort == self.effort else self._limit_of(effort)
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
+
+    def _limit_of(self, effort: float) -> np.float32:
+        """The effort of a query of length 1, not one like the users'."""
+        return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
     def _search_together(self, asked: list[Asked], n: int) -> list[Ranked]:
         ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
