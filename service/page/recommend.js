@@ -98,25 +98,26 @@ function badges({ value, requestId, timing }) {
     badge(`bundle ${value.bundle}`),
     badge(`sequence ${value.sequence}`),
     badge(`request ${requestId}`),
-    ...timing.split(",").map((one) => badge(one.trim().replace(";dur=", " ") + " ms")),
+    ...timing.split(",").filter(Boolean).map((one) => badge(one.trim().replace(";dur=", " ") + " ms")),
   ];
 }
 
 function row(body, item, rank, marked) {
   const attributes = make("div", { "aria-live": "off" });
   const inner = make("div", { class: "inner", hidden: true });
+  const trouble = make("div", { role: "alert" });
   const label = () => [make("span", { class: "unseen" }, ": "), make("bdi", { class: "unseen" }, item.item_id)];
   const why = make("button", { type: "button", "aria-expanded": "false", click: () => toggle() }, "Why", label());
   const toggle = async () => {
     inner.hidden = !inner.hidden;
     why.setAttribute("aria-expanded", String(!inner.hidden));
-    if (!inner.hidden && !inner.hasChildNodes()) await attempt(inner, () => explain(body, item, inner));
+    if (!inner.hidden && !inner.querySelector(".bars")) await attempt(inner, () => explain(body, item, inner));
     if (!attributes.hasChildNodes()) describe([entry]);
   };
   const took = body.user_id === undefined ? null
-    : make("button", { type: "button", click: () => take(took, inner, body, item.item_id) }, "Took it", label());
+    : make("button", { type: "button", click: () => take(took, trouble, body, item.item_id) }, "Took it", label());
   const head = make("div", { class: "head" }, make("span", { class: "rank" }, `${rank}.`), idText(item.item_id), number(item.score), make("div", { class: "buttons" }, why, took));
-  const element = make("li", marked ? { class: "mark" } : {}, head, attributes, inner);
+  const element = make("li", marked ? { class: "mark" } : {}, head, trouble, attributes, inner);
   const entry = { element, attributes, id: item.item_id };
   return entry;
 }
@@ -165,8 +166,7 @@ function single(question) {
 }
 
 async function take(button, place, body, item_id) {
-  button.disabled = true;
-  place.hidden = false;
+  button.disabled = true; // what is taken is not taken twice
   const done = await attempt(place, async () => {
     await ask(call("POST", "v1/interactions", { interactions: [{ user_id: body.user_id, item_id }] }));
     return true;
