@@ -43,6 +43,11 @@ class SqliteUsers:
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
+    def ids(self, after: str | None, count: int) -> list[str]:
+        """At most so many ids in order of their UTF-8, of all or of those after one."""
+        statement = "SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
+        return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
+
     def records(self) -> Iterator[tuple[str, UserRecord]]:
         """Every user's id and record, in the order that they were written in."""
         for first in range(0, self._size, _BATCH):
