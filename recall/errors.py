@@ -13,10 +13,12 @@
     |   `-- VersionMovedError  another version is live than was expected
     |-- JournalError     a live change was not written, or those that were cannot be read
     |   |-- JournalBusyError  another process is writing
-    |   `-- JournalFullError  the disk is full
+    |   |-- JournalFullError  the disk is full
+    |   `-- JournalReadOnlyError  nothing can be written there
     `-- StoreError       what changed of users was not stored, or cannot be read
         |-- StoreBusyError  others are writing
         |-- StoreFullError  there is no room
+        |-- StoreReadOnlyError  nothing can be written there
         `-- StoreDownError  the store does not answer
 
 An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
@@ -25,6 +27,7 @@ and the HTTP service can each show them in their own form.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from errno import EACCES, EPERM, EROFS
 
 
 class RecallError(Exception):
@@ -120,6 +123,12 @@ class JournalFullError(JournalError):
     exit_code = 73
 
 
+class JournalReadOnlyError(JournalError):
+    """The file system, or the rights of this process, let nobody write the journal; trying again does not help."""
+
+    exit_code = 77
+
+
 class StoreError(RecallError):
     """A change of users could not be stored, or those that were cannot be read; nothing that failed was acknowledged."""
 
@@ -138,10 +147,21 @@ class StoreFullError(StoreError):
     exit_code = 73
 
 
+class StoreReadOnlyError(StoreError):
+    """The file system, or the rights of this process, let nobody change users; trying again does not help."""
+
+    exit_code = 77
+
+
 class StoreDownError(StoreError):
     """The store of users does not answer; trying again later is right."""
 
     exit_code = 69
+
+
+def forbids_writing(error: BaseException | None) -> bool:
+    """Whether an error says that nothing can be written there, by this process or by any."""
+    return isinstance(error, OSError) and error.errno in (EROFS, EACCES, EPERM)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

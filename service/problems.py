@@ -21,11 +21,13 @@ from recall.errors import (
     JournalBusyError,
     JournalError,
     JournalFullError,
+    JournalReadOnlyError,
     RequestError,
     StoreBusyError,
     StoreDownError,
     StoreError,
     StoreFullError,
+    StoreReadOnlyError,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,6 +36,8 @@ MOST_FAULTS = 20
 
 _LATER = {"Retry-After": "1"}
 _AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+NOT_WRITABLE = "The service may not write to the folder of versions, where changes are kept. Nothing was changed."
+"""Where storage is read-only, by a mount or by rights."""
 _NO_ROOM = "Nothing was changed. Send the change again when there is room."
 
 log = logging.getLogger("service")
@@ -150,12 +154,16 @@ def problem_of(error: Exception) -> ProblemError | None:
         log.error("a change was not stored: %s", error)
         if isinstance(error, JournalBusyError):
             return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
+        if isinstance(error, JournalReadOnlyError):
+            return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
         full = isinstance(error, JournalFullError)
         return ProblemError(Kind.FULL, _NO_ROOM) if full else ProblemError(Kind.NOT_STORED, _AGAIN)
     if isinstance(error, StoreError):
         log.error("users: %s", error)
         if isinstance(error, StoreBusyError):
             return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+        if isinstance(error, StoreReadOnlyError):
+            return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
         if isinstance(error, StoreDownError):
             return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
         full = isinstance(error, StoreFullError)

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from recall.errors import RecallError
+from recall.errors import RecallError, forbids_writing
+
+_SHUT = (
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+    sqlite3.SQLITE_READONLY_CANTLOCK,
+    sqlite3.SQLITE_READONLY_DIRECTORY,
+    sqlite3.SQLITE_READONLY_RECOVERY,
+)
+"""Errors of SQLite that say that nothing can be written there."""
+_WRITTEN = "written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,8 @@ class FileKind:
         version: the newest format that is read, and the one that is written.
         create: SQL statements that make the tables.
         mend: what to do about a damaged one.
-        error, busy, full: raised when it cannot be used, when others write all the while, and when there is no room.
+        error, busy, full, shut: raised when it cannot be used, when others write all the while, when there is no room, and when
+            nothing may be written there.
     """
 
     noun: str
@@ -36,6 +47,7 @@ class FileKind:
     error: type[RecallError]
     busy: type[RecallError]
     full: type[RecallError]
+    shut: type[RecallError]
 
 
 class DurableFile:
@@ -51,6 +63,7 @@ class DurableFile:
         self._wait = wait
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._frozen: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
         """The connection, to a file that is created if there is none."""
@@ -65,8 +78,10 @@ class DurableFile:
         file = _number(self._name)
         if self._connection is not None and file != self._file:
             self.close()  # it was moved away: what is written there would never be read
+        if self._connection is not None and self._frozen is not None and _frozen(self.path) != self._frozen:
+            self.close()  # whoever may write here has done so
         if self._connection is None and file is not None:
-            self._connection, self._file = self._connect(), file
+            self._connection, self._file = self._opened(), file
             self.opened += 1
         return self._connection
 
@@ -84,6 +99,9 @@ class DurableFile:
     def reported(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
         """What to raise for an error of SQLite or of the file system."""
         kind, where, why = self.kind, str(self.path), str(error)
+        if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _SHUT):
+            mend = f"Let this process write to the folder, or leave the {kind.noun} as it is"
+            return kind.shut(f"the {kind.noun} cannot be written", where=where, why=why, mend=mend)
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 said = f"another process is writing to the {kind.noun}"
@@ -95,9 +113,20 @@ class DurableFile:
                 return kind.error(f"the {kind.noun} is damaged", where=where, why=why, mend=kind.mend)
         return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _opened(self) -> sqlite3.Connection:
+        """A connection to a file that there is, also where nothing can be written, not even that somebody reads."""
+        address, self._frozen = self.path.absolute().as_uri(), None
+        try:
+            return self._connect(address)
+        except sqlite3.OperationalError as error:
+            self._frozen = _frozen(self.path)
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or self._frozen is None:
+                raise
+        return self._connect(f"{address}?immutable=1")
+
+    def _connect(self, address: str) -> sqlite3.Connection:
         kind = self.kind
-        connection = sqlite3.connect(self.path, timeout=self._wait, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(address, timeout=self._wait, isolation_level=None, check_same_thread=False, uri=True)
         try:
             application = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -151,6 +180,7 @@ def _create(path: Path, kind: FileKind) -> None:
     numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        made.touch(exist_ok=False)  # SQLite would not say why it cannot
         connection = sqlite3.connect(made, isolation_level=None)
         try:
             connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
@@ -177,3 +207,21 @@ def _number(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _frozen(path: Path) -> tuple[int, int] | None:
+    """The state of a file that this process cannot change, with nothing beside it; None of any other.
+
+    SQLite notes beside a file who reads it. Where it cannot, nobody on this side can write either; and as long as there is no
+    log beside the file, nobody on another side does.
+    """
+    if os.access(path.parent, os.W_OK):
+        return None
+    log = path.with_name(f"{path.name}-wal")
+    try:
+        if log.exists() and log.stat().st_size:
+            return None
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

@@ -224,7 +224,7 @@ class FeatureEncoder:
             entries += context_entries
             unknown += context_unknown
         for offset, encoder in self._histories:
-            entries += [(offset + row, weight) for row, weight in encoder.encode_one(history)]
+            entries += encoder.encode_one(history, offset)
         return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown)) if unknown else ())
 
     def not_learnt(self, history: Sequence[str]) -> list[str]:

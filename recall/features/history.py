@@ -87,11 +87,11 @@ class HistoryEncoder:
         indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
         return SparseRows(indptr, indices, weights.astype(np.float32), self.size)
 
-    def encode_one(self, items: Sequence[str]) -> Entries:
-        """Rows of one history, given as item ids, most recent first."""
+    def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
+        """Rows of one history, given as item ids, most recent first; counted from `offset`, where the field's rows begin."""
         entries: Entries = []
         learnt = self.vocabulary.rows_of(items[: self._longest])
-        start, size = 0, self.vocabulary.size
+        start, size = offset, self.vocabulary.size
         for first, last in self.field.lags:
             rows = learnt[first - 1 : last]
             if rows:

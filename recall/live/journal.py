@@ -20,7 +20,7 @@ import orjson
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
 from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
-from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
+from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
@@ -41,6 +41,7 @@ _KIND = FileKind(
     error=JournalError,
     busy=JournalBusyError,
     full=JournalFullError,
+    shut=JournalReadOnlyError,
 )
 
 
@@ -106,6 +107,7 @@ class Journal:
             RequestError: the key belongs to other changes.
             JournalBusyError: another process wrote all the while.
             JournalFullError: there is no room on the disk.
+            JournalReadOnlyError: nothing can be written there.
             JournalError: the file system refused, or the file is no journal. Then nothing was acknowledged: the batch may
                 be there after all, or not, and can be sent again with the same key.
         """

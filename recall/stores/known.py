@@ -10,6 +10,7 @@ import orjson
 from recall.errors import RequestError, StoreError, nearest
 from recall.features.encoder import FeatureEncoder
 from recall.request import check_id, check_ids
+from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -130,6 +131,13 @@ class KnownUsers:
         """As `known`, of one user."""
         live, trouble = self._changes((user_id,))
         return Known(self._record(user_id, live.get(user_id)), trouble)
+
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
+
+        Raises StoreError when what has changed cannot be read.
+        """
+        return listing.page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample`: ids of users of the bundle."""

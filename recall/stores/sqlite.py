@@ -33,13 +33,20 @@ class SqliteUsers:
         rows = self._ask("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
         if not rows:
             return None
-        features, history, seen = map(orjson.loads, rows[0])
-        return UserRecord(features, tuple(history), tuple(seen))
+        features, history, seen = rows[0]
+        items = tuple(orjson.loads(history))
+        # of most users they are the same: nothing was taken twice, and nothing is too long ago for the history
+        return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample` promises."""
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
+
+    def ids(self, after: str | None, count: int) -> list[str]:
+        """At most so many ids in order of their UTF-8, of all or of those after one."""
+        statement = "SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
+        return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
 
     def records(self) -> Iterator[tuple[str, UserRecord]]:
         """Every user's id and record, in the order that they were written in."""

@@ -29,6 +29,9 @@ class UserStore(Protocol):
     def get(self, user_id: str) -> UserRecord | None:
         """What is known of a user, or None."""
 
+    def ids(self, after: str | None, count: int) -> list[str]:
+        """Ids of at most so many users in order of their UTF-8: of all, or of those after one."""
+
     def sample(self, count: int, seed: int) -> list[str]:
         """Ids of at most `count` different users, drawn at random."""
 

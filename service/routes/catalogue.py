@@ -1,7 +1,5 @@
 """The items that there are: one of them, and all of them page by page."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from hashlib import blake2b
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,13 +8,10 @@ from pydantic import BaseModel, Field
 
 from service.answering import Answer, answered, respond
 from service.openapi import problems
+from service.paging import page_in, page_parameters, token_after
 from service.paths import id_in, id_parameter
-from service.problems import Fault, Kind, ProblemError
-from service.query import check_names, parameter, whole_number
-
-USUAL_PAGE, LARGEST_PAGE = 100, 1000
-_LONGEST_TOKEN = 8192
-_CHECK = 4  # bytes
+from service.problems import Kind, ProblemError
+from service.query import check_names
 
 
 class CatalogueEntry(BaseModel):
@@ -50,24 +45,14 @@ async def get_item(request: Request) -> Response:
 
 async def list_items(request: Request) -> Response:
     """The items of the catalogue in order of their ids. One that is there all the while stands on exactly one page."""
-    check_names(request, ("page_size", "page_token"))
-    count = min(whole_number(request, "page_size", USUAL_PAGE, 0), LARGEST_PAGE) or USUAL_PAGE
-    after = _after(request.query_params.get("page_token", ""))
+    count, after = page_in(request)
     found = await answered(request, "read", lambda recommender: recommender.list_items(count, after))
     items = [{"item_id": one.item_id, "features": one.features} for one in found.items]
-    return respond(request, found, {"items": items, "next_page_token": "" if found.after is None else _token(found.after)})
+    return respond(request, found, {"items": items, "next_page_token": token_after(found.after)})
 
 
 def add_catalogue_routes(app: FastAPI) -> None:
     """Answer the paths that show items."""
-    size = parameter(
-        "page_size",
-        f"Items on a page, {USUAL_PAGE} when it is left out or 0; no page holds more than {LARGEST_PAGE}.",
-        {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
-    )
-    token = parameter(
-        "page_token", "The `next_page_token` of the page before.", {"type": "string", "maxLength": _LONGEST_TOKEN}
-    )
     app.add_api_route(
         "/v1/items",
         list_items,
@@ -75,7 +60,7 @@ def add_catalogue_routes(app: FastAPI) -> None:
         tags=["items"],
         response_class=Response,
         responses={200: {"model": ItemsResponse, "description": "One page."}, **problems(422, 503)},
-        openapi_extra={"parameters": [size, token]},
+        openapi_extra={"parameters": page_parameters("Items")},
     )
     app.add_api_route(
         "/v1/items/{item_id}",
@@ -89,23 +74,3 @@ def add_catalogue_routes(app: FastAPI) -> None:
         },
         openapi_extra={"parameters": [id_parameter("item_id")]},
     )
-
-
-def _token(item_id: str) -> str:
-    """An opaque token for the page after an item; it holds what tells it from one that was mangled on the way."""
-    encoded = item_id.encode()
-    return urlsafe_b64encode(blake2b(encoded, digest_size=_CHECK).digest() + encoded).decode().rstrip("=")
-
-
-def _after(token: str) -> str | None:
-    """The item that a page begins after; None for the first page. Raises ProblemError when the token is none of ours."""
-    if not token:
-        return None
-    try:
-        after = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))[_CHECK:].decode()
-    except ValueError:
-        after = ""
-    if _token(after) != token:
-        detail = "page_token is not one that this service gave."
-        raise ProblemError(Kind.INVALID, detail, [Fault("", detail)])
-    return after

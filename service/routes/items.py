@@ -92,7 +92,7 @@ def add_item_routes(app: FastAPI) -> None:
 
 
 _CHANGE = {
-    409: "One bundle is served by itself; its items cannot be changed.",
+    409: "One bundle is served by itself, or nothing can be written there; items cannot be changed.",
     422: "A value is wrong; `errors` names it. Nothing was changed.",
     500: "The change could not be stored, and was not acknowledged.",
     503: "No bundle is served, or another process is changing items; Retry-After says when to come back.",

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from recall.bundle import activation
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.publish import live_name
-from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError
+from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.context import live_of, request_id_of, settings_of
 from service.openapi import problems
 from service.paths import id_in
-from service.problems import Fault, Kind, ProblemError
+from service.problems import NOT_WRITABLE, Fault, Kind, ProblemError
 
 _VERSION_EXAMPLE = "000001-4f2a90c1"
 _IF_MATCH = {
@@ -120,7 +120,8 @@ def add_model_routes(app: FastAPI) -> None:
     bad_name = {422: "The path names no version."}
     missing = {404: "There is no such version."}
     refused = {
-        409: "The version is damaged or not fit to be served, somebody is publishing, or one bundle is served by itself.",
+        409: "The version is damaged or not fit to be served, somebody is publishing, one bundle is served by itself, or "
+        "nothing can be written there.",
         412: "Another version is live than If-Match says.",
         500: "The folder of versions cannot be written to.",
     }
@@ -170,6 +171,8 @@ def _problems(root: Path) -> Iterator[None]:
     except PublishBusyError:
         raise ProblemError(Kind.PUBLISHING, "Try again in a moment.", headers={"Retry-After": "1"}) from None
     except PublishError as error:
+        if forbids_writing(error.__context__):
+            raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
         reason = str(error).replace(f"{root}/", "")

@@ -10,6 +10,7 @@ from recall.stores.known import User
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
+from service.paging import page_in, page_parameters, token_after
 from service.parsing import read_body
 from service.paths import id_in, id_parameter
 from service.problems import Kind, ProblemError
@@ -90,6 +91,35 @@ class KnownUser(BaseModel):
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
+class UserEntry(BaseModel):
+    """A user on a page."""
+
+    user_id: str
+
+
+class UsersPage(BaseModel):
+    """One page of the users that are known, in order of the ids."""
+
+    users: list[UserEntry]
+    next_page_token: str = Field(description="Give it as `page_token` for the page that follows; empty on the last one.")
+    bundle: str = Field(description="Version of the bundle over which the changes lie.", examples=["000001-4f2a90c1"])
+    request_id: str = Field(description="The same as the X-Request-ID header.")
+
+
+async def list_users(request: Request) -> UsersPage:
+    """The users that are known, in order of their ids. One who is known all the while stands on exactly one page."""
+    count, after = page_in(request)
+    found, bundle = await live_of(request).ask(
+        lambda recommender: (recommender.users.ids(after, count + 1), recommender.bundle.manifest.version)
+    )
+    return UsersPage(
+        users=[UserEntry(user_id=user_id) for user_id in found[:count]],
+        next_page_token=token_after(found[count - 1] if len(found) > count else None),
+        bundle=bundle,
+        request_id=request_id_of(request),
+    )
+
+
 async def get_user(request: Request) -> KnownUser:
     """What is known of a user: what the bundle holds, and what was posted since."""
     user_id = id_in(request, "user_id")
@@ -150,6 +180,16 @@ def add_user_routes(app: FastAPI) -> None:
         openapi_extra={**body_of(UsersUpsert.__name__), "parameters": [KEY_PARAMETER]},
     )
     app.add_api_route(
+        "/v1/users",
+        list_users,
+        operation_id="listUsers",
+        tags=["users"],
+        responses=problems(
+            422, texts={503: "No bundle is served, too many requests wait, or the store of changed users does not answer."}
+        ),
+        openapi_extra={"parameters": page_parameters("Users")},
+    )
+    app.add_api_route(
         path,
         get_user,
         methods=["GET"],
@@ -185,7 +225,7 @@ def add_user_routes(app: FastAPI) -> None:
 
 
 USER_CHANGE = {
-    409: "One bundle is served by itself, without a store of users; they cannot be changed.",
+    409: "One bundle is served by itself, without a store of users, or nothing can be written there; they cannot be changed.",
     422: "A value is wrong; `errors` names it. Nothing was changed.",
     500: "The change could not be stored, and was not acknowledged.",
     503: "No bundle is served, others are changing the same users, or their store does not answer; Retry-After says when to "

@@ -1,7 +1,8 @@
 """What each path needs: the one place that says which key opens it, and whether it searches.
 
 Nothing needs to be written here for a path that only reads and is asked by GET, nor for one that changes something: the
-former asks for a read key, everything else for an admin key. A POST that only reads is added to `_ASKED`, or it stays shut to
+former asks for a read key, everything else for an admin key. So does what is stored of users, which is theirs: a read key gets
+recommendations for them. A POST that only reads is added to `_ASKED`, or it stays shut to
 read keys, which is the safe side to err on.
 """
 
@@ -33,7 +34,7 @@ class Access(NamedTuple):
 _OPENS = Access(Role.OPEN, False)
 _READS = Access(Role.READ, False)
 _SEARCHES = Access(Role.READ, True)
-_CHANGES = Access(Role.ADMIN, False)
+_CHANGES = _TELLS = Access(Role.ADMIN, False)
 
 _OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json"})
 _OPEN_FOLDERS = ("/docs/assets/", "/page/")
@@ -48,6 +49,7 @@ _ASKED = {
 """Paths that only read, although they are asked by POST."""
 _SIMILAR = ("/v1/items/", "/similar")
 _OF_USER = ("/v1/users/", "/recommendations")
+_USERS, _USER = "/v1/users", "/v1/users/"
 
 
 def access(method: str, path: str) -> Access:
@@ -66,9 +68,11 @@ def access(method: str, path: str) -> Access:
         return _CHANGES
     if path in _OPEN or path.startswith(_OPEN_FOLDERS):
         return _OPENS
-    return _SEARCHES if _between(path, _SIMILAR) or _between(path, _OF_USER) else _READS
+    if _between(path, _SIMILAR) or _between(path, _OF_USER):
+        return _SEARCHES
+    return _TELLS if path == _USERS or path.startswith(_USER) else _READS
 
 
 def _between(path: str, ends: tuple[str, str]) -> bool:
     first, last = ends
-    return path.startswith(first) and path.endswith(last)
+    return len(path) > len(first) + len(last) and path.startswith(first) and path.endswith(last)

@@ -31,3 +31,18 @@ def test_it_is_understood(source: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert ended.exit_code == 0, ended.output
     assert told[0].host == "0.0.0.0"
     assert told[0].insecure == (source == "compose")
+
+
+def test_compose_keeps_changes_and_the_image_may_do_without() -> None:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+    service = compose["services"]["recall"]
+    (volume,) = service["volumes"]
+    assert volume == "../bundles:/bundles"  # for writing
+    assert service["user"] == "${BUNDLES_OWNER:-1000:1000}"
+    assert service["command"][3] == "/bundles"
+    assert service["read_only"]  # all but that volume
+    for other in compose["services"].values():
+        assert other["cap_drop"] == ["ALL"]
+        for one in other.get("volumes", []):
+            source = (DOCKER / one.split(":")[0]).resolve()
+            assert source.exists() or source == DOCKER.parent / "bundles", one

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recall.durable.file import DurableFile, FileKind, transaction
-from recall.errors import StoreBusyError, StoreError, StoreFullError
+from recall.errors import StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 
 KIND = FileKind(
     noun="notebook",
@@ -20,6 +20,7 @@ KIND = FileKind(
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
+    shut=StoreReadOnlyError,
 )
 
 

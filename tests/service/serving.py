@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +58,12 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = servers.NOTHING) -> Iterator[Server]:
-    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`."""
+def serving(
+    bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = servers.NOTHING, before: Sequence[str] = ()
+) -> Iterator[Server]:
+    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`. `before` goes before it."""
     log.unlink(missing_ok=True)
-    with servers.serving(bundle, log, *options, environment=environment) as begun:
+    with servers.serving(bundle, log, *options, environment=environment, before=before) as begun:
         server = Server(begun.port, begun.process, log)
         server.wait("/health/live")
         yield server

@@ -94,6 +94,7 @@ def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, 
         assert refused.headers["retry-after"] == "1"
         assert refused.json["type"].endswith("store-down")
         assert server.ask("GET", f"/v1/users/{name.replace(' ', '%20')}").status == 503
+        assert server.ask("GET", "/v1/users").status == 503
         shown = user(server, "4")
         assert [one["part"] for one in shown["degraded"]] == ["users"]
         assert server.ask("GET", "/health/ready").status == 200

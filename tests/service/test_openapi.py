@@ -55,6 +55,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
                 ("/v1/users/{user_id}", "put", "putUser"),
             )
         },
+        ("/v1/users", "get"): ("listUsers", ["200", "422", "503"]),
         ("/v1/users/{user_id}", "get"): ("getUser", ["200", "404", "422", "503"]),
         ("/v1/users/{user_id}", "delete"): ("deleteUser", ["200", "409", "422", "500", "503", "507"]),
         **{
@@ -100,7 +101,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         "ItemUpsert",
         "Changed",
         *("Interactions", "Interaction", "Taken"),
-        *("KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
+        *("UsersPage", "UserEntry", "KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),

@@ -41,6 +41,7 @@ class LiveUsers(Protocol):
             RequestError: the key belongs to other changes.
             StoreBusyError: others wrote all the while.
             StoreFullError: there is no room.
+            StoreReadOnlyError: nothing can be written there.
             StoreError: the store cannot be written, or does not answer in time. Then nothing was acknowledged: the batch may
                 be there after all, or not, and can be sent again with the same key.
         """

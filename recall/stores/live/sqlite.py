@@ -15,7 +15,7 @@ from threading import Lock
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
 from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
-from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError
+from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 from recall.stores.live.changes import UserChange, changed, digest_of
 from recall.stores.live.user import LiveUser
 
@@ -39,6 +39,7 @@ _KIND = FileKind(
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
+    shut=StoreReadOnlyError,
 )
 _READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
 _TURN = 32  # users that are read before others may: a request for one does not wait for a thousand

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ import pytest
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.sqlite import USERS_LIVE
-from tests.service.publishing import ITEMS, ODD_IDS, Shop
+from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
 from tests.service.test_live import served_within
 from tests.service.test_workers import both_ready
@@ -361,3 +361,51 @@ def test_a_pipelined_request_sees_what_the_one_before_it_posted(changing: Server
             more = connection.recv(65536)
             assert more, received
             received += more
+
+
+def walk(server: Server, size: int, between: Callable[[int], None] = lambda number: None) -> list[str]:
+    found: list[str] = []
+    token, number = "", 0
+    while True:
+        page = server.ask("GET", f"/v1/users?page_size={size}&page_token={token}")
+        assert page.status == 200, page.body
+        assert len(page.json["users"]) <= size
+        found += [one["user_id"] for one in page.json["users"]]
+        if not (token := page.json["next_page_token"]):
+            return found
+        between(number := number + 1)
+
+
+def test_users_are_listed_page_by_page_while_they_change(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        assert walk(server, 1) == walk(server, 7) == walk(server, 1000) == sorted(USERS)
+        default = server.ask("GET", "/v1/users").json
+        assert [one["user_id"] for one in default["users"]] == sorted(USERS)
+        assert default["bundle"]
+
+        def change(number: int) -> None:
+            if number == 2:
+                assert took(server, ("-before", "7"), ("zz", "7")).status == 200
+                assert send(server, "PUT", "/v1/users/3", {"history": ["7"]}).status == 200
+                for gone in ("5", "true", "nobody"):
+                    assert server.ask("DELETE", f"/v1/users/{gone}").status == 200
+            if number == 4:
+                served_within(server, own_shop.publish(seed=1).name)
+
+        found = walk(server, 4, change)
+        assert len(found) == len(set(found))
+        assert set(found) >= {*USERS, "zz"} - {"5", "true"}
+        for size in (1, 3, 1000):
+            assert walk(server, size) == sorted({*USERS, "zz", "-before"} - {"5", "true"})
+        for number in range(20):  # whole pages of users that are gone
+            assert server.ask("DELETE", f"/v1/users/{number}").status == 200
+        assert walk(server, 2) == sorted({*USERS, "zz", "-before"} - {"true"} - set(map(str, range(20))))
+
+
+def test_a_page_of_users_that_cannot_be_given_is_a_problem(changing: Server) -> None:
+    for query in ("page_size=-1", "page_size=x", "page_token=x", "after=3", "page_size=1&page_size=2"):
+        answer = changing.ask("GET", f"/v1/users?{query}")
+        assert answer.status == 422, query
+        assert answer.json["type"] == "urn:fm-recall:problem:invalid-request"

@@ -167,3 +167,12 @@ def test_a_timeout_that_passed_before_the_search_is_said(server: Server) -> None
         answer = receive(connection)
     assert answer.status == 504
     assert answer.json["type"] == "urn:fm-recall:problem:deadline-passed"
+
+
+def test_what_is_stored_of_users_takes_an_admin_key(keyed: Server) -> None:
+    for path in ("/v1/users", "/v1/users/3", "/v1/users/recommendations"):
+        assert keyed.ask("GET", path).status == 401
+        assert keyed.ask("GET", path, x_api_key=READ).status == 403
+        assert keyed.ask("GET", path, x_api_key=ADMIN).status == (404 if path.endswith("s") and path != "/v1/users" else 200)
+    assert keyed.ask("GET", "/v1/users/3/recommendations", x_api_key=READ).status == 200
+    assert keyed.post({"user_id": "3"}, x_api_key=READ).status == 200
