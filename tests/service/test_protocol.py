@@ -102,11 +102,12 @@ def test_offers_of_another_protocol_are_passed_over(locked: Server, name: str, p
 
 
 def test_what_follows_an_offer_is_never_read_as_another_request(locked: Server) -> None:
-    raw = request("POST", "/v1/recommend", LIVE, x_api_key=READ, connection="upgrade", upgrade="x", **JSON)
+    raw = request("POST", "/v1/recommend", LIVE, x_api_key=READ, **JSON, connection="upgrade", upgrade="x")
     place = raw.index(b"\r\n\r\n") + 4
+    words = raw.index(b"connection: upgrade") + 15, raw.index(b"upgrade: x") + 3
     with locked.connect() as connection:
-        for piece in (raw[: place - 30], raw[place - 30 : place - 9], raw[place - 9 : place]):  # within both words
-            connection.sendall(piece)
+        for first, last in ((0, words[0]), words, (words[1], place)):
+            connection.sendall(raw[first:last])
             time.sleep(0.05)
         answer = receive(connection)
         assert (answer.status, answer.headers["connection"]) == (400, "close")
