@@ -6,11 +6,12 @@ for which there is none is not sent, and counts as not sent.
 
 import random
 import select
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+from serving.connection import Connection
 
 
 @dataclass
@@ -32,44 +33,11 @@ class Flood:
     unsent: int = 0
 
 
-class _Connection:
-    __slots__ = ("data", "due", "socket", "wanted")
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.data = bytearray()
-        self.wanted = 0
-        self.due = 0.0
-
-    def take(self) -> int:
-        """Read what has come: the status when an answer is whole, -1 when it is not yet, 0 when there will be none."""
-        try:
-            part = self.socket.recv(1 << 18)
-        except OSError:
-            return 0
-        if not part:
-            return 0
-        self.data += part
-        if not self.wanted:
-            head = self.data.find(b"\r\n\r\n")
-            if head < 0:
-                return -1
-            place = self.data.lower().find(b"content-length: ", 0, head + 2)
-            self.wanted = head + 4 + int(self.data[place + 16 : self.data.index(b"\r\n", place)])
-        if len(self.data) < self.wanted:
-            return -1
-        status = int(self.data[9:12])
-        self.data.clear()
-        self.wanted = 0
-        return status
-
-
 def flood(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int, most: int = 1500) -> Flood:
     """Send requests as a Poisson process of `rate` a second, over `most` connections at most; wait for what was sent."""
     drawn, told = random.Random(seed), Flood()
     poll = select.epoll()
-    idle = [_Connection(port) for _ in range(64)]
+    idle = [Connection(port) for _ in range(64)]
     every = {one.socket.fileno(): one for one in idle}
     for file in every:
         poll.register(file, select.EPOLLIN)
@@ -81,7 +49,7 @@ def flood(port: int, requests: Sequence[bytes], rate: float, seconds: float, see
             told.late = max(told.late, now - due)
             if not idle and len(every) < most:
                 with suppress(OSError):
-                    idle.append(_Connection(port))
+                    idle.append(Connection(port))
                     every[idle[-1].socket.fileno()] = idle[-1]
                     poll.register(idle[-1].socket.fileno(), select.EPOLLIN)
             if idle:

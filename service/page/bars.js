@@ -1,6 +1,8 @@
-// What a score comes from, as bars.
+// What a score comes from: fields as bars, single values as a table.
 
 import { facts, make, number } from "./dom.js";
+
+const MOST = 20; // values
 
 /** What one part is called: the fields that meet, or the item's own. */
 function named(part) {
@@ -25,4 +27,18 @@ export function bars(contributions, total, called) {
       contributions.map((one) => make("li", {}, make("bdi", {}, named(one)), bar(one.value, largest), number(one.value)))),
     facts([["Sum", number(sum)], [called, number(total)], ["Residual", make("data", { value: String(sum - total) }, (sum - total).toExponential(1))]], "attributes"),
   ];
+}
+
+const said = (one) => make("bdi", {}, `${one.field} ${one.state === "learnt" ? `= ${one.value}` : `(${one.state})`}`);
+
+/** A table of what pairs of values bring, the largest first. */
+export function values(pairs) {
+  const rows = pairs.slice(0, MOST).map((one) => make("tr", {},
+    make("td", {}, one.user === null ? "everyone" : said(one.user)),
+    make("td", {}, one.items.map((item) => make("div", {}, said(item)))),
+    make("td", {}, number(one.value))));
+  return make("table", {},
+    make("caption", {}, pairs.length > MOST ? `The largest ${MOST} of ${pairs.length}` : "All of them"),
+    make("thead", {}, make("tr", {}, ["User", "Item", "Brings"].map((head) => make("th", { scope: "col" }, head)))),
+    make("tbody", {}, rows));
 }

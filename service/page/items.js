@@ -38,11 +38,12 @@ async function save() {
   const question = call("POST", "v1/items:upsert", { items: [{ item_id, features }] });
   const { value } = await ask(question);
   put(by("item-code"), copies([question], "this change"));
+  const saved = make("p", {}, `Saved as change ${value.sequence}: `, idText(item_id), value.known ? " was in the catalogue before." : " is new in the catalogue.");
+  put(by("item-status"), saved);
   await recommend(asked(), item_id);
   const { value: stands } = await ask(call("POST", "v1/why-not", { ...asked(), item_id }));
   const who = asked().user_id === undefined ? ["somebody who is not known"] : ["user ", idText(asked().user_id)];
-  put(by("item-status"),
-    make("p", {}, `Saved as change ${value.sequence}: `, idText(item_id), value.known ? " was in the catalogue before." : " is new in the catalogue."),
+  put(by("item-status"), saved,
     make("p", {}, "For ", ...who, ` it ranks ${stands.rank} of ${stands.eligible}, `,
       stands.listed === null ? "which is not in the list. " : `place ${stands.listed} of the list. `, make("a", { href: "#recommend" }, "See the list")));
 }
@@ -62,6 +63,6 @@ async function remove() {
   if (!window.confirm(`Delete the item ${JSON.stringify(item_id)} from the catalogue?`)) return;
   const { value } = await ask(question);
   put(by("item-code"), copies([question], "this change"));
-  await recommend(asked());
   put(by("item-status"), make("p", {}, `Deleted as change ${value.sequence}: `, idText(item_id), value.known ? " is in no answer any more." : " was not in the catalogue."));
+  await recommend(asked());
 }

@@ -1,7 +1,7 @@
 // The first view: who asks on the left, what they get on the right, and why.
 
 import { ask, call, pathOf, Problem, turns } from "./api.js";
-import { bars } from "./bars.js";
+import { bars, values } from "./bars.js";
 import { copies } from "./code.js";
 import { by, columns, dial, facts, idText, make, number, put } from "./dom.js";
 import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
@@ -9,6 +9,7 @@ import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
 const FIELDS = { user_id: "user", n: "n", popularity: "popularity", features: "features", context: "context", history: "history", filter: "filter" };
 const DESCRIBED = 20; // items whose attributes are asked for at once; further ones tell theirs with their explanation
 const SHOWN = 20; // items of a history
+const DRAWN = 1000; // users of whom one is drawn
 const turn = turns();
 let last = null; // the last request that was answered
 
@@ -18,10 +19,19 @@ export function openRecommend() {
     event.preventDefault();
     recommend();
   });
+  by("random").addEventListener("click", () => attempt(by("recommend-error"), someUser, FIELDS));
   by("why-not-form").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(by("why-not-error"), whyNot, { item_id: "why-not-item" });
   });
+}
+
+/** Ask for a user who is drawn from the first ones that the service lists. */
+async function someUser() {
+  const { value } = await ask(call("GET", `v1/users?page_size=${DRAWN}`));
+  if (!value.users.length) throw new Problem("No user is known");
+  by("user").value = value.users[Math.floor(Math.random() * value.users.length)].user_id;
+  await recommend();
 }
 
 /** What the form asks for. */
@@ -49,16 +59,18 @@ export function recommend(again = null, mark = null) {
     const body = again ?? request();
     const question = call("POST", "v1/recommend", body);
     put(by("recommend-status"), "Asking …");
-    let answer;
+    by("list").setAttribute("aria-busy", "true");
     try {
-      answer = await ask(question, signal);
+      const answer = await ask(question, signal);
+      last = body;
+      show(body, question, answer, mark, signal);
     } catch (error) {
-      if (!signal.aborted) put(by("recommend-status"), "No answer.");
+      if (!signal.aborted) {
+        put(by("recommend-status"), "No answer.");
+        by("list").removeAttribute("aria-busy");
+      }
       throw error;
     }
-    last = body;
-    show(body, question, answer, mark, signal);
-    return answer.value;
   }, FIELDS);
 }
 
@@ -70,8 +82,9 @@ function show(body, question, answer, mark, signal) {
   put(by("recommend-code"), copies([question], "this list"));
   put(by("why-not"));
   put(by("recommend-status"), `${items.length} ${items.length === 1 ? "item" : "items"}${items.length < body.n ? `; no more than that are left of ${body.n}` : ""}.`);
-  showUser(body.user_id, user, signal);
-  describe(rows.slice(0, DESCRIBED), signal);
+  Promise.all([showUser(body.user_id, user, signal), describe(rows.slice(0, DESCRIBED), signal)]).then(() => {
+    if (!signal.aborted) by("list").removeAttribute("aria-busy");
+  });
 }
 
 function badges({ value, requestId, timing }) {
@@ -85,25 +98,26 @@ function badges({ value, requestId, timing }) {
     badge(`bundle ${value.bundle}`),
     badge(`sequence ${value.sequence}`),
     badge(`request ${requestId}`),
-    ...timing.split(",").map((one) => badge(one.trim().replace(";dur=", " ") + " ms")),
+    ...timing.split(",").filter(Boolean).map((one) => badge(one.trim().replace(";dur=", " ") + " ms")),
   ];
 }
 
 function row(body, item, rank, marked) {
   const attributes = make("div", { "aria-live": "off" });
   const inner = make("div", { class: "inner", hidden: true });
+  const trouble = make("div", { role: "alert" });
   const label = () => [make("span", { class: "unseen" }, ": "), make("bdi", { class: "unseen" }, item.item_id)];
   const why = make("button", { type: "button", "aria-expanded": "false", click: () => toggle() }, "Why", label());
   const toggle = async () => {
     inner.hidden = !inner.hidden;
     why.setAttribute("aria-expanded", String(!inner.hidden));
-    if (!inner.hidden && !inner.hasChildNodes()) await attempt(inner, () => explain(body, item, inner));
+    if (!inner.hidden && !inner.querySelector(".bars")) await attempt(inner, () => explain(body, item, inner));
     if (!attributes.hasChildNodes()) describe([entry]);
   };
   const took = body.user_id === undefined ? null
-    : make("button", { type: "button", click: () => take(took, inner, body, item.item_id) }, "Took it", label());
+    : make("button", { type: "button", click: () => take(took, trouble, body, item.item_id) }, "Took it", label());
   const head = make("div", { class: "head" }, make("span", { class: "rank" }, `${rank}.`), idText(item.item_id), number(item.score), make("div", { class: "buttons" }, why, took));
-  const element = make("li", marked ? { class: "mark" } : {}, head, attributes, inner);
+  const element = make("li", marked ? { class: "mark" } : {}, head, trouble, attributes, inner);
   const entry = { element, attributes, id: item.item_id };
   return entry;
 }
@@ -129,14 +143,30 @@ async function describe(entries, signal) {
 
 async function explain(body, item, inner) {
   const { user_id, features, context, history, popularity } = body;
-  const question = call("POST", "v1/explain", { user_id, features, context, history, popularity, item_id: item.item_id });
+  const asks = { user_id, features, context, history, popularity, item_id: item.item_id };
+  const question = call("POST", "v1/explain", asks);
   const { value } = await ask(question);
-  put(inner, make("h3", {}, "What the score comes from"), bars(value.contributions, item.score, "Served score"), copies([question], "this explanation"));
+  put(
+    inner,
+    make("h3", {}, "What the score comes from"),
+    bars(value.contributions, item.score, "Served score"),
+    single(call("POST", "v1/explain", { ...asks, values: true })),
+    copies([question], "this explanation"),
+  );
+}
+
+/** What single values bring, asked for when somebody wants to see it. */
+function single(question) {
+  const place = make("div", {});
+  const open = () => {
+    if (details.open && !place.hasChildNodes()) attempt(place, async () => put(place, values((await ask(question)).value.values)));
+  };
+  const details = make("details", { toggle: open }, make("summary", {}, "Value by value"), place);
+  return details;
 }
 
 async function take(button, place, body, item_id) {
-  button.disabled = true;
-  place.hidden = false;
+  button.disabled = true; // what is taken is not taken twice
   const done = await attempt(place, async () => {
     await ask(call("POST", "v1/interactions", { interactions: [{ user_id: body.user_id, item_id }] }));
     return true;

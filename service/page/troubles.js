@@ -64,7 +64,7 @@ function show(place, problem, fields) {
     needsKey ? make("p", {}, "Type one into the field “Key” at the top, and try again.") : null,
     problem.requestId ? make("p", { class: "quiet" }, `Request ${problem.requestId}`) : null,
   );
-  const first = document.querySelector('[aria-invalid="true"]');
+  const first = Object.values(fields).map(by).find((input) => input.hasAttribute("aria-invalid"));
   first?.closest("details")?.setAttribute("open", "");
   if (needsKey) by("key").focus();
   else first?.focus();

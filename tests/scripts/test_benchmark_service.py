@@ -23,6 +23,7 @@ from serving.shop import build, requests_of, users_of  # noqa: E402
 from tests.service.serving import receive  # noqa: E402
 
 ITEMS, USERS = 300, 40
+FEW = 20  # all of them may wait at once: none is turned away where other work stops the server for a while
 
 two_cores = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="servers and senders have cores of their own")
 
@@ -101,8 +102,8 @@ def test_a_server_that_goes_ends_a_closed_load() -> None:
 
 def test_an_open_load_sends_as_many_as_are_due(root: Path, served: Served) -> None:
     requests = requests_of(users_of(root, USERS, 0), 20)
-    latencies, statuses = open_load(served.port, requests, 60, 1, 0)
-    assert len(latencies) == len(statuses) == 60
+    latencies, statuses = open_load(served.port, requests, FEW, 1, 0)
+    assert len(latencies) == len(statuses) == FEW
     assert set(statuses) == {200}
     assert all(seconds > 0 for seconds in latencies)
 
@@ -151,10 +152,10 @@ def test_a_free_port_is_free() -> None:
 
 @two_cores
 def test_one_bundle_is_put_under_one_load_and_its_report_printed(root: Path) -> None:
-    done = run("--bundle", root, "--rate", 60, "--seconds", 1, "--n", 10)
+    done = run("--bundle", root, "--rate", FEW, "--seconds", 1, "--n", 10)
     assert done.returncode == 0, done.stderr
     report = benchmark_service.Report(**json.loads(done.stdout))
-    assert (report.items, report.n, report.rate, report.requests, report.failed) == (ITEMS, 10, 60, 60, 0)
+    assert (report.items, report.n, report.rate, report.requests, report.failed) == (ITEMS, 10, FEW, FEW, 0)
     assert 0 < report.p50 <= report.p95 <= report.p99 <= report.worst
     assert report.achieved > 0
     assert report.server_cpu_us > 0

@@ -43,8 +43,11 @@ class Visit:
             self.page.fill(f"#{name}", value)
         with self.page.expect_response("**/v1/recommend"):
             self.page.click("#recommend-form [type=submit]")
-        self.until("/items?[.;]/.test(document.getElementById('recommend-status').textContent)")
-        self.page.wait_for_load_state("networkidle")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the list is whole, with attributes and what is known of the user."""
+        self.page.wait_for_selector("#list:not([aria-busy]) > li")
 
     def listed(self) -> list[str]:
         return self.texts("#list > li .head > .id")

@@ -37,7 +37,7 @@ def test_hostile_ids_and_values_stay_text(visit: Visit) -> None:
     assert visit.texts("#list .attributes bdi") == ["<img src=x onerror=alert(2)>"] * len(HOSTILE)
     for button in visit.page.query_selector_all("#list button:has-text('Why')"):
         button.click()
-    visit.page.wait_for_load_state("networkidle")
+    visit.page.wait_for_selector(f"#list > li:nth-child({len(HOSTILE)}) .bars")
     visit.page.fill("#why-not-item", HOSTILE[0])
     visit.page.click("#why-not-form button")
     visit.page.wait_for_selector("#why-not p")
@@ -80,6 +80,7 @@ def test_a_key_is_asked_for_and_kept_in_memory(browser: Browser, guarded: Server
         page.keyboard.type(READ)
         visit.recommend("3")
         assert len(visit.listed()) == 10
+        assert "This takes an admin key." in visit.text("#known")  # what is stored of a user
         assert visit.text("#serving").startswith("shop 000001-")
 
         page.click("nav a:has-text('Items')")  # which this key may not change

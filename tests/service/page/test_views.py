@@ -5,10 +5,16 @@ import os
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.service.page.conftest import Visit
+from recall.config import parse_config
+from tests.service.page.conftest import PATIENT, Visit, visiting
+from tests.service.publishing import CONFIG, USERS, Shop
+from tests.service.serving import serving
 
 
 def test_the_list_is_the_served_one(visit: Visit) -> None:
@@ -54,23 +60,34 @@ def test_everything_that_is_typed_is_asked(visit: Visit) -> None:
     assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
 
 
-@pytest.mark.parametrize("popularity", ["1", "0.5", "0"])
-def test_bars_add_up_to_the_score(visit: Visit, popularity: str) -> None:
-    visit.recommend("3", n="3", popularity=popularity)
-    scores = visit.numbers("#list .head")
-    for place, score in enumerate(scores, 1):
-        row = f"#list > li:nth-child({place})"
-        visit.page.click(f"{row} button:has-text('Why')")
-        visit.page.wait_for_selector(f"{row} .bars")
-        parts = visit.numbers(f"{row} .bars")
-        assert len(parts) > 3
-        assert sum(parts) == pytest.approx(score, abs=1e-4)
-        total, served, residual = visit.numbers(f"{row} .bars + dl")
-        assert total == pytest.approx(sum(parts))
-        assert served == score
-        assert abs(residual) < 1e-4
-        widths = visit.page.eval_on_selector_all(f"{row} .bar", "all => all.map(one => one.getBoundingClientRect().width)")
-        assert max(widths) == widths[0] > 10  # the largest comes first, and is drawn
+def test_bars_add_up_to_the_score(visit: Visit) -> None:
+    for popularity in ("1", "0.5", "0"):
+        visit.recommend("3", n="2", popularity=popularity)
+        scores = visit.numbers("#list .head")
+        assert len(scores) == 2
+        for place, score in enumerate(scores, 1):
+            check_bars(visit, f"#list > li:nth-child({place})", score)
+
+
+def check_bars(visit: Visit, row: str, score: float) -> None:
+    """The bars of one item."""
+    visit.page.click(f"{row} button:has-text('Why')")
+    visit.page.wait_for_selector(f"{row} .bars")
+    parts = visit.numbers(f"{row} .bars")
+    assert len(parts) > 3
+    assert sum(parts) == pytest.approx(score, abs=1e-4)
+    total, served, residual = visit.numbers(f"{row} .bars + dl")
+    assert total == pytest.approx(sum(parts))
+    assert served == score
+    assert abs(residual) < 1e-4
+    widths = visit.page.eval_on_selector_all(f"{row} .bar", "all => all.map(one => one.getBoundingClientRect().width)")
+    assert max(widths) == widths[0] > 10  # the largest comes first, and is drawn
+    visit.page.click(f"{row} summary")
+    visit.page.wait_for_selector(f"{row} table")
+    values = visit.numbers(f"{row} table")
+    assert visit.text(f"{row} caption") == "All of them"
+    assert sum(values) == pytest.approx(score, abs=1e-4)
+    assert sorted(values, key=abs, reverse=True) == values
 
 
 def test_why_an_item_is_not_there(visit: Visit) -> None:
@@ -154,7 +171,7 @@ def test_an_item_appears_and_goes(visit: Visit) -> None:
     visit.page.wait_for_selector("#item-status a")
     assert "is new in the catalogue" in visit.text("#item-status")
     visit.page.click("#item-status a")
-    visit.page.wait_for_load_state("networkidle")
+    visit.settle()
     after = visit.listed()
     assert sorted([*before, "made here"]) == sorted(after)
     assert visit.texts("#list .mark .id") == ["made here"]
@@ -174,6 +191,8 @@ def test_an_item_appears_and_goes(visit: Visit) -> None:
     visit.page.click("#item-delete")
     visit.page.wait_for_selector("#item-status:has-text('Deleted')")
     assert visit.server.ask("GET", "/v1/items/made%20here").status == 404
+    visit.page.click("nav a:has-text('Recommend')")
+    visit.settle()
     assert visit.listed() == before
 
 
@@ -209,9 +228,54 @@ def test_an_answer_that_comes_late_does_not_cover_a_later_one(visit: Visit) -> N
     visit.until("document.getElementById('recommend-status').textContent.startsWith('Asking')")
     visit.recommend("2")
     second = visit.listed()
-    visit.page.wait_for_timeout(100)
     assert len(held) == 1
+    held[0].abort()
+    visit.page.wait_for_timeout(100)
     assert visit.listed() == second == [one["item_id"] for one in visit.server.post({"user_id": "2"}).json["items"]]
+
+
+def test_the_clipboard_is_used_where_it_may_be(visit: Visit) -> None:
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.recommend("3", n="2")
+    visit.page.click("#recommend-code button:has-text('Python')")
+    visit.page.wait_for_selector("#recommend-code [role=status]:has-text('Copied as Python.')")
+    copied = visit.page.evaluate("navigator.clipboard.readText()")
+    assert copied == visit.page.input_value("#recommend-code textarea")
+    assert "v1/recommend" in copied
+
+
+def test_what_is_not_as_it_should_be_is_said(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+    index = {**CONFIG["index"], "kind": "ivf"}
+    Shop(tmp_path / "b", parse_config({**CONFIG, "index": index}), shop.dataset, shop.encoder).publish(seed=1)
+    options = ("--users", "redis://127.0.0.1:1/0", "--shadow", "1", *PATIENT)  # nothing listens there
+    with serving(tmp_path / "b", tmp_path / "log", *options) as server, visiting(browser, server) as visit:
+        server.wait()
+        visit.open()
+        visit.recommend("3")
+        assert any(one.startswith("degraded: users: ") for one in visit.texts("#badges li.warn"))
+        assert "approximate" in visit.texts("#badges li")
+        assert not {"exact", "not degraded"} & set(visit.texts("#badges li"))
+        assert len(visit.listed()) == 10
+        visit.page.click("nav a:has-text('Model')")
+        visit.page.wait_for_selector("#certificate dl")
+        assert visit.texts("#certificate dd")[3] == "no"  # with so few users, nothing can be shown
+        deadline = time.monotonic() + 30
+        while "Live" not in visit.text("#certificate"):  # measured off the path of requests
+            assert time.monotonic() < deadline
+            server.post({"user_id": "4"})
+            visit.page.click("#model-again")
+            time.sleep(0.2)
+        assert re.search(r"Live[\d.]+ %, between [\d.]+ % and [\d.]+ %$", visit.text("#certificate"))
+        assert visit.troubles == []
+        assert visit.violations() == []
+
+
+def test_some_user_is_drawn(visit: Visit) -> None:
+    with visit.page.expect_response("**/v1/recommend"):
+        visit.page.click("#random")
+    visit.settle()
+    assert visit.page.input_value("#user") in USERS
+    assert "user known" in visit.texts("#badges li")
 
 
 def test_faults_are_said_where_they_are(visit: Visit) -> None:

@@ -1,6 +1,8 @@
 """The page's files: whole, small, guarded by headers, and gone when they are not wanted."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from tests.service.publishing import Shop
-from tests.service.serving import Server, serving
+from tests.service.serving import Server, free_port, serving
 
 FILES = sorted(path.name for path in (Path(__file__).parents[3] / "service" / "page").iterdir())
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -94,6 +96,29 @@ def test_it_can_be_turned_off(shop: Shop, tmp_path: Path) -> None:
             answer = server.ask("GET", path)
             assert answer.status == 404
             assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_the_command_line_turns_it_off(shop: Shop, tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-c",
+        "from recall.cli import main; main()",
+        "serve",
+        str(shop.root),
+        "--port",
+        str(port),
+        "--no-page",
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = Server(port, process, tmp_path / "log")
+    try:
+        server.wait()
+        assert (server.ask("GET", "/").status, server.ask("GET", "/docs").status) == (404, 200)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_it_does_not_lead_to_documentation_that_is_off(tmp_path: Path) -> None:
