@@ -20,10 +20,10 @@ _READS = (
     ("GET", "/metrics"),
     ("GET", "/v1/models"),
     ("GET", "/v1/items"),
-    ("GET", "/v1/users/3"),
     ("POST", "/v1/recommend"),
 )
-_CHANGES = (
+_ADMINS = (
+    *(("GET", "/v1/users"), ("GET", "/v1/users/3")),  # what is stored of people
     *(("POST", "/v1/items:upsert"), ("DELETE", "/v1/items/3"), ("POST", "/v1/interactions"), ("POST", "/v1/users:upsert")),
     *(("PUT", "/v1/users/3"), ("DELETE", "/v1/users/3"), ("POST", "/v1/models:rollback"), ("POST", "/v1/models/x:activate")),
 )
@@ -48,7 +48,7 @@ def keys(bench: Bench, score: Score) -> None:
     variables = {"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEY": ADMIN}
     with bench.serve(root, "--access", "1", environment=variables) as server:
         server.ready()
-        for method, path in (*_READS, *_CHANGES):
+        for method, path in (*_READS, *_ADMINS):
             answer = server.ask(_raw(method, path))
             score.ran(
                 answer.status == 401 and "www-authenticate" in answer.headers, f"{method} {path} without a key: {answer.status}"
@@ -58,13 +58,16 @@ def keys(bench: Bench, score: Score) -> None:
                     raw = _raw(method, path).replace(b"\r\n\r\n", f"\r\n{header}{key}\r\n\r\n".encode(), 1)
                     answer = server.ask(raw)
                     score.ran(answer.status == 401 and answer.problem, f"{method} {path} with a wrong key: {answer.status}")
-        for method, path in _CHANGES:
+        for method, path in _ADMINS:
             answer = server.ask(_raw(method, path, f"authorization: Bearer {READ}"))
             score.ran(answer.status == 403 and answer.problem, f"{method} {path} with a read key: {answer.status}")
         for method, path in _READS:
             for key in (READ, ADMIN):
                 answer = server.ask(_raw(method, path, f"x-api-key: {key}"))
                 score.ran(answer.status == 200, f"{method} {path} with a key: {answer.status}")
+        for path in ("/v1/users", "/v1/users/3"):
+            answer = server.ask(_raw("GET", path, f"x-api-key: {ADMIN}"))
+            score.ran(answer.status == 200, f"GET {path} with an admin key: {answer.status}")
         for path in ("/health/live", "/health/ready"):
             score.ran(server.get(path).status == 200, f"{path} needs a key")
         for odd in (

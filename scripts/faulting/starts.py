@@ -81,10 +81,11 @@ class Counting:
 
     Attributes:
         again: how many there were.
+        looks: how often it has looked.
     """
 
     def __init__(self) -> None:
-        self.again = 0
+        self.again = self.looks = 0
 
     def look(self, server: Server, stop: threading.Event) -> None:
         """Until it is told to stop."""
@@ -97,6 +98,7 @@ class Counting:
                 now = set(server.children())
                 self.again += len(before - now)
                 before = now
+                self.looks += 1
 
 
 CASES = [

@@ -1,9 +1,13 @@
 """The fast set of the fault scoreboard, for real, with few faults of each kind; and how the score is kept."""
 
 import math
+import os
 import random
+import signal
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +16,16 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import faults  # noqa: E402
+from faulting.asking import Asked, Asking  # noqa: E402
 from faulting.bench import Bench  # noqa: E402
 from faulting.board import keep, kept, page, table  # noqa: E402
 from faulting.case import Case, Score  # noqa: E402
 from faulting.cases import CASES  # noqa: E402
+from faulting.http import Answer  # noqa: E402
+from faulting.meanwhile import meanwhile  # noqa: E402
 from faulting.oracle import Oracle  # noqa: E402
 from faulting.shop import Shop  # noqa: E402
+from faulting.starts import Counting  # noqa: E402
 
 from recall.bundle.publish import live_name  # noqa: E402
 from recall.recommender import Recommender  # noqa: E402
@@ -78,6 +86,50 @@ def test_the_oracle_tells_right_from_wrong(shop: Shop, tmp_path: Path) -> None:
     assert bool(oracle.fault(older, "3", 1000)) == ("new" in {item["item_id"] for item in items})
     oracle.close()
     recommender.close()
+
+
+def test_recall_is_the_share_of_the_right_items(shop: Shop, tmp_path: Path) -> None:
+    root = shop.root(tmp_path / "bundles")
+    recommender, oracle = Recommender.load(root), Oracle(root)
+    found = recommender.recommend(Request(user_id="3", n=30))
+    items = [{"item_id": item.item_id, "score": item.score} for item in found.items]
+    answer = {"bundle": live_name(root), "sequence": 0, "items": items[:20]}
+    assert oracle.fault(answer, "3", 20) == ""
+    assert oracle.recall(answer, "3", 20) == 1
+    assert oracle.recall({**answer, "items": [*items[:15], *items[25:]]}, "3", 20) == 0.75
+    oracle.close()
+    recommender.close()
+
+
+def test_processes_that_are_started_again_are_counted(bench: Bench) -> None:
+    counting = Counting()
+    with bench.serve(bench.root(), "--workers", "2") as server, meanwhile(partial(counting.look, server)):
+        server.ready()
+        deadline = time.monotonic() + 60
+        while len(server.children()) < 2 or counting.looks < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert counting.again == 0
+        os.kill(server.children()[0], signal.SIGKILL)
+        while not counting.again:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert counting.again >= 1
+
+
+def test_noise_may_add_a_little(bench: Bench) -> None:
+    full = replace(bench, quick=False)
+    assert full.slower(100.0, 1.1) == pytest.approx(110)
+    assert full.slower(3.0, 1.1) == 8.0
+    assert bench.slower(3.0, 1.1) > 500
+
+
+def test_the_first_second_is_no_baseline() -> None:
+    asking = Asking(0, ["1"])
+    asking._start = 10.0
+    asking.asked = [Asked("1", 10.0 + at / 10, 0.5 if at < 10 else 0.001 * at, Answer(200, {}, b"{}"), "") for at in range(20)]
+    assert asking.usual(11.55) == pytest.approx(15, abs=0.1)
+    assert asking.p99(until=11.55) > 400
 
 
 def test_what_is_missed_is_told(bench: Bench) -> None:
