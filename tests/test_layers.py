@@ -62,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "recall.explaining": {
         *("recall.answer", "recall.bundle", "recall.eligibility", "recall.features", "recall.live", "recall.preparation"),
-        *("recall.request", "recall.shaping", "recall.vectors", "recall.vocabulary"),
+        *("recall.request", "recall.shaping", "recall.values", "recall.vectors", "recall.vocabulary"),
     },
     "recall.similarity": {
         *("recall.answer", "recall.bundle", "recall.eligibility", "recall.features.sparse", "recall.live"),

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recall.bundle import bundle
 from recall.errors import RequestError
 from recall.recommender import Recommender
 from tests.shaping.conftest import shaped_root, shop
@@ -30,12 +29,6 @@ def test_items_are_as_the_catalogue_holds_them(shop: Recommender) -> None:
     for one in shop.list_items(1000).items:
         assert one.features == {name: value for name, value in table[one.item_id].items() if value is not None}
         assert shop.item(one.item_id).items == (one,)
-
-
-def test_rows_far_apart_are_read_each_for_itself(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = shop.list_items(1000)
-    monkeypatch.setattr(bundle, "_FAR", 2)
-    assert shop.list_items(1000) == expected
 
 
 def test_what_is_not_there(shop: Recommender) -> None:

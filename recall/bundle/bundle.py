@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import orjson
 import polars as pl
 from polars.datatypes import DataType
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 
 from recall.bundle import files
 from recall.bundle.ids import ItemIds
+from recall.bundle.item_table import ItemTable
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
 from recall.bundle.publish import resolve
@@ -26,8 +26,6 @@ from recall.vectors.family import Layout
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
 """What reading an encoder's state may give rise to when something else wrote it."""
-_FAR = 1 << 16
-"""Rows that it costs more to read and throw away than to look for the next ones anew."""
 _PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
 
 
@@ -42,6 +40,7 @@ class Bundle:
         tables: the model's parameters.
         item_vectors: float32 [items, dim], mapped from the file.
         item_ids: row r of `item_vectors` is item `item_ids.values[r]`.
+        item_table: reads single rows of `items`.
     """
 
     folder: Path
@@ -50,6 +49,7 @@ class Bundle:
     tables: Tables
     item_vectors: Float32
     item_ids: ItemIds
+    item_table: ItemTable
 
     def items(self) -> pl.DataFrame:
         """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
@@ -91,19 +91,8 @@ class Bundle:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
     def some_items(self, rows: Int64) -> pl.DataFrame:
-        """Some rows of `items`, int64 [m], in that order: read without what lies far from them. Raises BundleError."""
-        path = self.folder / files.ITEMS
-        wanted = np.unique(rows)
-        table = pl.scan_parquet(path)
-        try:
-            parts = [
-                table.slice(int(near[0]), int(near[-1] - near[0]) + 1).collect()[near - near[0]]
-                for near in np.split(wanted, np.flatnonzero(np.diff(wanted) > _FAR) + 1)
-                if len(near)
-            ]
-        except (PolarsError, OSError) as error:
-            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
-        return (pl.concat(parts) if parts else table.head(0).collect())[np.searchsorted(wanted, rows)]
+        """Some rows of `items`, int64 [m], in that order. Raises BundleError."""
+        return self.item_table.rows(rows)
 
 
 def write_contents(
@@ -163,7 +152,8 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     if verify:
         check_finite(folder / files.TABLES, tables.arrays())
         check_vectors(folder / files.ITEM_VECTORS, vectors["item_vectors"])
-    bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], _read_ids(folder, manifest))
+    ids, table = _read_ids(folder, manifest), ItemTable(folder / files.ITEMS)
+    bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], ids, table)
     bundle.counts()  # read when a request asks for them, and refused now
     return bundle
 

@@ -15,9 +15,11 @@ from recall.request import Request
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
 from recall.shaping.shape import gains_by_name
+from recall.values import as_requested
 from recall.vectors.entries import entry_parts
 from recall.vectors.rows import Float64
 
+_FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000
 """Contributions of values that are told."""
 
@@ -69,7 +71,11 @@ class Explainer:
 
     def _items(self, catalogue: Catalogue, rows: Int64) -> SparseRows:
         """Items in the item feature space."""
-        return self._bundle.encoder.encode_items(catalogue.table(rows))
+        encoder = self._bundle.encoder
+        table = catalogue.table(rows).select(encoder.items.columns)
+        if not 0 < len(rows) <= _FEW:
+            return encoder.encode_items(table)
+        return SparseRows.below([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
 
 
 def _by_values(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, sync_playwright
 
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
@@ -77,9 +77,9 @@ class Visit:
         return self.page.evaluate("window.violations")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium; one for each module, because other modules' event loops cannot run beside its own."""
+    """Chromium, for as long as these tests run: no event loop of others can run beside its own."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium")
@@ -106,32 +106,44 @@ def server(root: Path) -> Iterator[Server]:
 
 @contextmanager
 def visiting(browser: Browser, server: Server, **options) -> Iterator[Visit]:
-    """A page of its own; the block may not bring about dialogs, errors or violations of the page's policy."""
+    """A page of a context of its own, with Playwright's options for it."""
     with browser.new_context(**options) as context:
         context.add_init_script(_REPORT)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        visit = Visit(page, server)
+        yield _watched(context, server)
 
-        def refuse(dialog: Dialog) -> None:
-            visit.troubles.append(f"dialog: {dialog.message}")
-            dialog.dismiss()
 
-        def note(message: ConsoleMessage) -> None:
-            if message.type in ("error", "warning"):
-                visit.troubles.append(f"console: {message.text}")
-
-        page.on("dialog", refuse)
-        page.on("console", note)
-        page.on("pageerror", lambda error: visit.troubles.append(f"error: {error}"))
-        yield visit
+@pytest.fixture(scope="package")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    with browser.new_context() as context:
+        context.add_init_script(_REPORT)
+        yield context
 
 
 @pytest.fixture
-def visit(browser: Browser, server: Server) -> Iterator[Visit]:
-    """The page at its first view."""
-    with visiting(browser, server) as visit:
-        visit.open()
-        yield visit
-        assert visit.troubles == []
-        assert visit.violations() == []
+def visit(context: BrowserContext, server: Server) -> Iterator[Visit]:
+    """The page at its first view; the test may not bring about dialogs, errors or violations of the page's policy."""
+    visit = _watched(context, server)
+    visit.open()
+    yield visit
+    assert visit.troubles == []
+    assert visit.violations() == []
+    visit.page.close()
+
+
+def _watched(context: BrowserContext, server: Server) -> Visit:
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    visit = Visit(page, server)
+
+    def refuse(dialog: Dialog) -> None:
+        visit.troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            visit.troubles.append(f"console: {message.text}")
+
+    page.on("dialog", refuse)
+    page.on("console", note)
+    page.on("pageerror", lambda error: visit.troubles.append(f"error: {error}"))
+    return visit

@@ -242,6 +242,14 @@ def test_the_clipboard_is_used_where_it_may_be(visit: Visit) -> None:
     copied = visit.page.evaluate("navigator.clipboard.readText()")
     assert copied == visit.page.input_value("#recommend-code textarea")
     assert "v1/recommend" in copied
+    visit.page.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+    )  # as over plain HTTP from elsewhere
+    visit.page.click("#recommend-code button:has-text('curl')")
+    visit.page.wait_for_selector("#recommend-code [role=status]:has-text('Copy the marked text')")
+    marked = visit.page.evaluate("getSelection().toString()")
+    assert marked == visit.page.input_value("#recommend-code textarea")
+    assert marked.startswith("curl ")
 
 
 def test_what_is_not_as_it_should_be_is_said(browser: Browser, shop: Shop, tmp_path: Path) -> None:
