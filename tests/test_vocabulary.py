@@ -27,6 +27,8 @@ def test_rows_agree_with_row_and_lead_back_to_the_value(values: list[str], asked
     assert rows.tolist() == [MISSING if value is None else vocabulary.row(value) for value in asked]
     for value in values:
         assert vocabulary.values[vocabulary.row(value) - FIRST] == value
+    texts = [value for value in asked if value is not None]
+    assert vocabulary.rows_of(texts) == [vocabulary.row(text) for text in texts]
     for value in asked:
         if value is not None and value not in values:
             assert vocabulary.row(value) == UNKNOWN

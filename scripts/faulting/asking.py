@@ -67,6 +67,10 @@ class Asking:
         times = [one.seconds for one in self.asked if since <= one.due < until and one.answer is not None]
         return float(np.percentile(times, share)) * 1000 if times else float("nan")
 
+    def usual(self, until: float) -> float:
+        """Milliseconds of the p99 before a moment, without the first second: a server that has just begun is slower."""
+        return self.p99(self._start + 1.0, until)
+
     def judge(self, score: Score, oracle: Oracle) -> None:
         """Count what was lost and what was wrong, once the block has ended."""
         for one in self.asked:

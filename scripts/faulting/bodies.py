@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from faulting.asking import Asking
 from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.http import JSON, post, receive
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 
@@ -67,7 +67,7 @@ def raw_bytes(bench: Bench, score: Score) -> None:
     with bench.serve(root) as server:
         server.ready()
         with Asking(server.port, USERS) as asking:
-            time.sleep(bench.many(1, 10))
+            time.sleep(bench.many(2, 10))
             began = time.perf_counter()
             for _ in range(bench.many(1, 20)):
                 for path in POSTS:
@@ -76,7 +76,7 @@ def raw_bytes(bench: Bench, score: Score) -> None:
                 for raw in NOT_HTTP:
                     must_refuse(server, raw, score, repr(raw[:40]))
             ended = time.perf_counter()
-        base, during = asking.p99(until=began), asking.p99(began, ended)
+        base, during = asking.usual(began), asking.p99(began, ended)
         asking.judge(score, oracle)
         score.p99 = during
         most = bench.slower(base, 1)
@@ -114,7 +114,8 @@ def huge(bench: Bench, score: Score) -> None:
             slowest[kind] = max(slowest.get(kind, 0.0), seconds)
 
         head = f"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\n".encode()
-        with Highest(server) as highest:
+        highest = Highest(server)
+        with meanwhile(highest.look):
             for _ in range(bench.many(5, 50)):
                 for declared in (limit + 1, 1_000_000_000, 10**18, 10**30):
                     began = time.perf_counter()
@@ -153,7 +154,7 @@ def huge(bench: Bench, score: Score) -> None:
 
 
 class Highest:
-    """Looks at a server's memory all the while, until the block ends.
+    """Looks at a server's memory all the while, as long as it looks.
 
     Attributes:
         bytes: the most that were its own.
@@ -162,21 +163,12 @@ class Highest:
     def __init__(self, server: Server) -> None:
         self.bytes = 0
         self._server = server
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> "Highest":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _look(self) -> None:
+    def look(self, stop: threading.Event) -> None:
+        """Until it is told to stop."""
         while True:
             self.bytes = max(self.bytes, self._server.memory())
-            if self._stop.wait(0.005):
+            if stop.wait(0.005):
                 break
 
 

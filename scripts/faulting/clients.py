@@ -6,11 +6,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from faulting.asking import Asking
 from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.http import ask, post, receive
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 
@@ -56,7 +58,7 @@ def slow_clients(bench: Bench, score: Score) -> None:
                 time.sleep(1)
             ended = time.perf_counter()
             left = server.files() - files
-        base, during = asking.p99(until=began), asking.p99(began, ended)
+        base, during = asking.usual(began), asking.p99(began, ended)
         asking.judge(score, oracle)
         score.p99 = during
         score.runs = count
@@ -115,17 +117,11 @@ def gone_and_late(bench: Bench, score: Score) -> None:
         # one that has begun when its client goes is not stopped
         score.ask(wasted <= most, f"{wasted} searches of {count} requests were for nobody")
         late = Counter[int]()
-        stop = threading.Event()
-        busy = [threading.Thread(target=_keep_busy, args=(server.port, heavy, stop)) for _ in range(6)]
-        for thread in busy:
-            thread.start()
-        time.sleep(0.2)
         slow = heavy.replace(b"\r\n\r\n", b"\r\nx-request-timeout-ms: 1\r\n\r\n", 1)
-        for _ in range(bench.many(30, 300)):
-            late[server.ask(slow).status] += 1
-        stop.set()
-        for thread in busy:
-            thread.join()
+        with meanwhile(*[partial(_keep_busy, server.port, heavy)] * 6):
+            time.sleep(0.2)
+            for _ in range(bench.many(30, 300)):
+                late[server.ask(slow).status] += 1
         score.ran(set(late) <= {504, 503, 200} and late[504] > 0, f"a deadline of 1 ms: {dict(late)}")
         score.notes.append(f"a deadline of 1 ms behind others: {dict(late)}")
         score.ran(_shed(server, "late") >= late[504], "the counter of late requests is wrong")

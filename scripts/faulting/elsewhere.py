@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 
 from serving.processes import free_port
 
@@ -14,6 +15,7 @@ from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.far import Proxy, redis_server
 from faulting.http import wait_for
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 from faulting.shop import leftovers
@@ -37,25 +39,19 @@ def store_down(bench: Bench, score: Score) -> None:
         server = stack.enter_context(bench.serve(root, "--users", proxy.url, "--users-seconds", str(_BUDGET))).ready()
         _recovered(server)
         with Asking(server.port, USERS) as asking:
-            began = time.perf_counter()
             time.sleep(seconds)
-            base = asking.p99(began)
+            base = asking.usual(time.perf_counter())
             worst = 0.0
             for fault in ("refuse", "hang", "reset", "slow", "flap", "SIGSTOP"):
-                stop = threading.Event()
-                flapping = threading.Thread(target=_flap, args=(proxy, stop))
-                if fault == "flap":
-                    flapping.start()
-                elif fault == "SIGSTOP":
+                flapping = [partial(_flap, proxy)] if fault == "flap" else []
+                if fault == "SIGSTOP":
                     redis.process.send_signal(signal.SIGSTOP)
-                else:
+                elif not flapping:
                     proxy.mode = fault
                 broken = time.perf_counter()
-                time.sleep(seconds)
-                if fault == "flap":
-                    stop.set()
-                    flapping.join()
-                elif fault != "SIGSTOP":
+                with meanwhile(*flapping):
+                    time.sleep(seconds)
+                if fault not in ("flap", "SIGSTOP"):
                     score.ran(_parts(server) == ["users"], f"{fault}: the answer does not say that users are degraded")
                 mended = time.perf_counter()
                 redis.process.send_signal(signal.SIGCONT)

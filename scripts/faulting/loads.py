@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from serving.closed import closed_load
@@ -15,6 +16,7 @@ from faulting.bench import NOISE, Bench
 from faulting.case import Case, Score
 from faulting.flood import flood
 from faulting.http import ask, post, request
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 
 USERS = [str(number) for number in range(4, 150, 6)]
@@ -83,20 +85,15 @@ def overloaded(bench: Bench, score: Score) -> None:
             before = float(np.percentile(usual, 99)) * 1000
             memory = server.memory()
             health: list[float] = []
-            stop = threading.Event()
             for times in (5,) if bench.quick else (5, 10):
-                stop.clear()
-                watching = threading.Thread(target=_watch, args=(server.port, stop, health))
-                watching.start()
-                used = server.cpu_seconds()
-                load = flood(server.port, raws, times * capacity, seconds, 2)
-                busy = (server.cpu_seconds() - used) / seconds
-                recovered = time.perf_counter()
-                while ask(server.port, raws[0]).status != 200 and time.perf_counter() < recovered + 10:
-                    time.sleep(0.005)
-                back = time.perf_counter() - recovered
-                stop.set()
-                watching.join()
+                with meanwhile(partial(_watch, server.port, health)):
+                    used = server.cpu_seconds()
+                    load = flood(server.port, raws, times * capacity, seconds, 2)
+                    busy = (server.cpu_seconds() - used) / seconds
+                    recovered = time.perf_counter()
+                    while ask(server.port, raws[0]).status != 200 and time.perf_counter() < recovered + 10:
+                        time.sleep(0.005)
+                    back = time.perf_counter() - recovered
                 good, shed = load.answered.get(200, []), load.answered.get(503, [])
                 score.runs += load.sent
                 score.lost += sum(len(of) for status, of in load.answered.items() if status not in (200, 503))
@@ -126,7 +123,7 @@ def overloaded(bench: Bench, score: Score) -> None:
                 score.ask(bool(health) and worst < 1, f"{name}: health took {worst:.2f} s")
 
 
-def _watch(port: int, stop: threading.Event, seconds: list[float]) -> None:
+def _watch(port: int, seconds: list[float], stop: threading.Event) -> None:
     while not stop.wait(0.1):
         began = time.perf_counter()
         with suppress(OSError):

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from faulting.asking import Asking
 from faulting.bench import Bench
 from faulting.case import Case, Score
 from faulting.http import ask, post, request
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 from faulting.upserts import some_items, upsert
@@ -40,28 +42,22 @@ def soak(bench: Bench, score: Score) -> None:
     root = bench.root()
     oracle = Oracle(root)
     raws = [post("/v1/recommend", {"user_id": user, "n": N}) for user in USERS]
-    stop = threading.Event()
     trouble: list[str] = []
     with bench.serve(root) as server:
         server.ready()
-        changing = threading.Thread(target=_change, args=(bench, server.port, root, oracle, stop, trouble))
         held: list[_Held] = []
-        changing.start()
         answered = 0
         slices = 40
         statuses: dict[int, int] = {}
-        try:
-            with Asking(server.port, USERS, rate=20, threads=2) as asking:
-                while answered < bench.requests:
-                    part = max(1.0, min(30.0, bench.requests / slices / 1500))
-                    load = closed_load(server.port, raws, 8, part)
-                    answered += sum(load.statuses.values())
-                    for status, count in load.statuses.items():
-                        statuses[status] = statuses.get(status, 0) + count
-                    held.append(_Held(answered, server.memory(), server.files(), _overlay(server)))
-        finally:
-            stop.set()
-            changing.join()
+        changing = partial(_change, bench, server.port, root, oracle, trouble)
+        with meanwhile(changing), Asking(server.port, USERS, rate=20, threads=2) as asking:
+            while answered < bench.requests:
+                part = max(1.0, min(30.0, bench.requests / slices / 1500))
+                load = closed_load(server.port, raws, 8, part)
+                answered += sum(load.statuses.values())
+                for status, count in load.statuses.items():
+                    statuses[status] = statuses.get(status, 0) + count
+                held.append(_Held(answered, server.memory(), server.files(), _overlay(server)))
         _rebuilt(server, root, oracle, score)
         asking.judge(score, oracle)
         score.runs = answered
@@ -124,7 +120,7 @@ def _overlay(server: Server) -> int:
     return max((int(float(line.split()[-1])) for line in lying), default=0)
 
 
-def _change(bench: Bench, port: int, root: Path, oracle: Oracle, stop: threading.Event, trouble: list[str]) -> None:
+def _change(bench: Bench, port: int, root: Path, oracle: Oracle, trouble: list[str], stop: threading.Event) -> None:
     """Change items all the while, and publish a version now and then: every third has all changes built into it."""
     number, published, due = 0, 0, time.monotonic() + 5
     while not stop.wait(0.2):

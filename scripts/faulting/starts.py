@@ -3,11 +3,12 @@
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
+from functools import partial
 
 from faulting.bench import Bench
 from faulting.case import Case, Score
 from faulting.http import wait_for
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Oracle
 from faulting.servers import Server
 from recall.bundle import files, publish
@@ -36,7 +37,8 @@ def _one_damaged(bench: Bench, score: Score, name: str, workers: str, begun: lis
     path = root / name if name == publish.CURRENT else bad / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     oracle = Oracle(root)
-    with bench.serve(root, "--workers", workers) as server, Counting(server) as counting:
+    counting = Counting()
+    with bench.serve(root, "--workers", workers) as server, meanwhile(partial(counting.look, server)):
         ready = wait_for(server.port, "/health/ready", 200, 60)
         took.append(time.perf_counter() - server.started)
         score.recovered(took[-1])
@@ -59,7 +61,8 @@ def _none_good(bench: Bench, score: Score, workers: str, begun: list[int]) -> No
     root = bench.root()
     path = publish.versions(root)[0] / files.INDEX
     path.write_bytes(b"")
-    with bench.serve(root, "--workers", workers) as server, Counting(server) as counting:
+    counting = Counting()
+    with bench.serve(root, "--workers", workers) as server, meanwhile(partial(counting.look, server)):
         live = wait_for(server.port, "/health/live", 200, 60)
         time.sleep(bench.many(2, 30))  # long enough for a crash and another
         ready = server.get("/health/ready")
@@ -74,34 +77,24 @@ def _none_good(bench: Bench, score: Score, workers: str, begun: list[int]) -> No
 
 
 class Counting:
-    """Counts processes of a server that end, or are started in the place of others, until the block ends.
+    """Counts processes of a server that end, or are started in the place of others, as long as it looks.
 
     Attributes:
         again: how many there were.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self) -> None:
         self.again = 0
-        self._server = server
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> "Counting":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _look(self) -> None:
+    def look(self, server: Server, stop: threading.Event) -> None:
+        """Until it is told to stop."""
         before: set[int] = set()
-        while not self._stop.wait(0.02):
-            if self._server.process.poll() is not None:
+        while not stop.wait(0.02):
+            if server.process.poll() is not None:
                 self.again += 1
                 return
             with suppress(OSError):
-                now = set(self._server.children())
+                now = set(server.children())
                 self.again += len(before - now)
                 before = now
 

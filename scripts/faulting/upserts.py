@@ -2,7 +2,6 @@
 
 import threading
 import time
-from types import TracebackType
 from urllib.parse import quote
 
 from serving.processes import free_port
@@ -10,6 +9,7 @@ from serving.processes import free_port
 from faulting.bench import Bench
 from faulting.case import Case, Score
 from faulting.http import Answer, ask, post
+from faulting.meanwhile import meanwhile
 from faulting.oracle import Changes, Oracle
 from faulting.servers import Server
 from faulting.shop import GENRES
@@ -18,7 +18,7 @@ USERS = [str(number) for number in range(1, 150, 4)]
 
 
 class Upserting:
-    """Adds and deletes items all the while, each change under a key of its own, until the block ends.
+    """Adds and deletes items all the while, each change under a key of its own.
 
     Attributes:
         acknowledged: sequence and items of every change that was answered 2xx, by its key.
@@ -30,31 +30,18 @@ class Upserting:
         self.unanswered: dict[str, Changes] = {}
         self.refused: list[Answer] = []
         self._port, self._prefix, self._rate = port, prefix, rate
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._change, daemon=True)
 
-    def __enter__(self) -> "Upserting":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stop.set()
-        self._thread.join(60)
-
-    def _change(self) -> None:
+    def change(self, stop: threading.Event) -> None:
+        """Until it is told to stop."""
         number = 0
-        while not self._stop.is_set():
+        while not stop.is_set():
             began = time.perf_counter()
             key, changes = f"{self._prefix}-{number}", some_items(self._prefix, number)
             try:
                 answer = ask(self._port, upsert(changes, key))
             except OSError:
                 self.unanswered[key] = changes
-                if self._stop.wait(0.01):
+                if stop.wait(0.01):
                     break
             else:
                 if answer.status == 200:
@@ -63,7 +50,7 @@ class Upserting:
                     self.unanswered[key] = changes
                     self.refused.append(answer)
             number += 1
-            self._stop.wait(max(0.0, 1 / self._rate - (time.perf_counter() - began)))
+            stop.wait(max(0.0, 1 / self._rate - (time.perf_counter() - began)))
 
 
 def some_items(prefix: str, number: int) -> Changes:
@@ -96,10 +83,10 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
             loads.append(time.perf_counter() - server.started)
             if upserting is not None:
                 _after_the_kill(server, score, oracle, upserting, everything, bench)
-            with Upserting(port, f"new-{number}", 1000) as upserting:
+            upserting = Upserting(port, f"new-{number}", 1000)
+            with meanwhile(upserting.change):
                 time.sleep(bench.random.uniform(0.2, 0.8) if bench.quick else bench.random.uniform(2, 5))
                 server.kill()
-                upserting.stop()
         score.ran(bool(upserting.acknowledged), "nothing was acknowledged before the kill")
     assert upserting is not None
     with bench.serve(root, port=port) as server:

@@ -48,6 +48,7 @@ def test_each_range_has_rows_of_its_own() -> None:
     assert encoder.blocks("past") == [("past[1]", size), ("past[2-3]", size)]
     assert dict(encoder.encode_one(["a", "b", "b", "c"])) == {2: 1.0, size + 3: 2.0}
     assert dict(encoder.encode_one(["f", "?", "a"])) == {0: 1.0, size: 1.0, size + 2: 1.0}
+    assert dict(encoder.encode_one(["a", "b", "b", "c"], 100)) == {102: 1.0, 100 + size + 3: 2.0}
     assert encoder.encode_one([]) == []
 
 
