@@ -28,7 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.features": BASICS - {"recall.config"},
     "recall.data": {*BASICS, "recall.features"},
     # vectors and nothing that they mean
-    "recall.vectors": {"recall.features.sparse", "recall.features.fields"},
+    "recall.vectors": {"recall.compiling", "recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
     "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
     # lists that were found

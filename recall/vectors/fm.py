@@ -8,6 +8,8 @@ Rendle 2010 gives the O(kn) form that makes the split possible.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +82,14 @@ class FMTables(Tables):
         """See Tables. Of one row, both come from one look at its features."""
         if len(rows) != 1:
             return Tables.user_parts(self, rows)
-        # methods, not operators and indexing, which compute the same and take twice as long for so few numbers
-        indices, weights = rows.indices, rows.weights.astype(np.float64)
-        factors = self.user_factors.take(indices, axis=0).astype(np.float64)
-        total = weights.dot(factors)
-        pairs = total.dot(total) - (weights * weights).dot(np.einsum("ij,ij->i", factors, factors))
-        vectors = np.empty((1, 1 + len(total)), dtype=np.float32)
-        vector = vectors[0]
-        vector[0] = 1.0
-        vector[1:] = total
-        return vectors, np.array([self.bias + weights.dot(self.user_weights.take(indices)) + 0.5 * pairs])
+        vector, first, pairs = self._parts(rows)
+        return vector[None], np.array([self.bias + first + pairs])
+
+    def _parts(self, rows: SparseRows) -> tuple[Float32, float, float]:
+        """Of one row: float32 [k + 1] [1 ; sum_u v_u x_u], and its first and second order."""
+        tables = np.ascontiguousarray(self.user_factors), np.ascontiguousarray(self.user_weights)  # which they are
+        parts: tuple[Float32, float, float] = _loops().parts(rows.indices, rows.weights, *tables)
+        return parts
 
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """See Tables."""
@@ -122,6 +122,13 @@ class FMTables(Tables):
             "item_weights": self.item_weights,
             "bias": np.array([self.bias], dtype=np.float32),
         }
+
+
+@cache
+def _loops() -> ModuleType:
+    from recall.vectors import loops  # numba takes half a second to import
+
+    return loops
 
 
 def _own_part(

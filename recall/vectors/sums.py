@@ -41,7 +41,10 @@ class SumTables(FMTables):
 
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
         """See Tables."""
-        return self.user_vectors(rows), self.user_offset(rows)
+        if len(rows) != 1:
+            return self.user_vectors(rows), self.user_offset(rows)
+        vector, first, _ = self._parts(rows)
+        return vector[None], np.array([self.bias + first])
 
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """See Tables."""
