@@ -90,6 +90,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self._in_headers:
             if self._fresh:
                 self._header_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+                self._header_bytes += len(data) - 1 - data.rfind(b"\n")  # of a line that is not whole
                 self._fresh = False
             else:
                 self._header_bytes += len(data)
