@@ -37,11 +37,14 @@ LAYERS: dict[str, set[str]] = {
     "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
     # arrays and files
     "recall.compiling": set(),
+    "recall.recent": set(),
     "recall.bundle": {"recall.compiling", "recall.errors", "recall.schema", "recall.features", "recall.vectors"},
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},
-    "recall.stores.known": {"recall.errors", "recall.request", "recall.values", "recall.features", "recall.stores"},
+    "recall.stores.known": {
+        *("recall.errors", "recall.recent", "recall.request", "recall.values", "recall.features", "recall.stores"),
+    },
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
         *("recall.answer", "recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
@@ -53,7 +56,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.index.selection", "recall.live"),
     },
     "recall.preparation": {
-        "recall.answer",
+        *("recall.answer", "recall.recent"),
         *("recall.errors", "recall.request", "recall.features", "recall.bundle", "recall.live", "recall.stores"),
     },
     "recall.shaping": {

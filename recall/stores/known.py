@@ -9,6 +9,7 @@ import orjson
 
 from recall.errors import RequestError, StoreError, nearest
 from recall.features.encoder import FeatureEncoder
+from recall.recent import Recent
 from recall.request import check_id, check_ids
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
@@ -19,6 +20,8 @@ from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
 from recall.values import canonical
 
+RECENT = 4096
+"""Users of whom what was asked lately is kept in memory."""
 _TAG = 16  # characters of a hash of data that are kept with an interaction
 
 
@@ -81,6 +84,7 @@ class KnownUsers:
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
+        self._recent: Recent[str, UserRecord] = Recent(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
@@ -198,6 +202,7 @@ class KnownUsers:
 
     def close(self) -> None:
         """Free what the stores hold."""
+        self._recent = Recent(1)
         self._stored.close()
         if self._owned and self._live is not None:
             self._live.close()
@@ -248,8 +253,12 @@ class KnownUsers:
             return {}, f"changes of users since the bundle are not known: {error.what}"
 
     def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
-        """A user of the bundle, with what has changed of them."""
-        record = self._stored.get(user_id)
+        """A user of the bundle, with what has changed of them: the very same record for one who asked lately and has not."""
+        record = self._recent.get(user_id)
+        if record is None:
+            record = self._stored.get(user_id)
+            if record is not None:
+                self._recent.put(user_id, record)
         return record if user is None else self._readable(user.over(record, self._data))
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
