@@ -5,6 +5,7 @@ wait; a sender that waits for answers would hide just that.
 """
 
 import asyncio
+import gc
 import random
 from collections.abc import Sequence
 
@@ -55,7 +56,11 @@ def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float,
     drawn = random.Random(seed)
     count = max(1, int(rate * seconds))
     due = np.cumsum([drawn.expovariate(rate) for _ in range(count)]).tolist()
-    return uvloop.run(_send(port, drawn.choices(requests, k=count), due))
+    gc.disable()  # a look at thousands of tasks would hold up what is due
+    try:
+        return uvloop.run(_send(port, drawn.choices(requests, k=count), due))
+    finally:
+        gc.enable()
 
 
 async def _send(port: int, requests: Sequence[bytes], due: Sequence[float]) -> tuple[list[float], list[int]]:
