@@ -147,13 +147,18 @@ def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path,
 def _two_workers(root: Path, seconds: float, rounds: int) -> Figure:
     requests = requests_of(users_of(root, _USERS, 0), N)
     with service(root) as one, service(root, "--workers", "2") as two:
-        rates, _ = _in_turn({"one": (one, requests), "two": (two, requests)}, seconds, rounds, sender=None)
+        loads = {"one": (one, requests), "two": (two, requests)}
+        rates, _ = _in_turn(loads, seconds, rounds, sender=None, connections=2 * CONNECTIONS)
     note = f"{rates['one']:,.0f} and {rates['two']:,.0f} requests a second; the sender runs on the same cores"
     return Figure("two workers against one, 1m items", rates["two"] / rates["one"], 1.9, 2.0, note=note)
 
 
 def _in_turn(
-    loads: Mapping[str, tuple[Served, Sequence[bytes]]], seconds: float, rounds: int, sender: int | None = _SENDER
+    loads: Mapping[str, tuple[Served, Sequence[bytes]]],
+    seconds: float,
+    rounds: int,
+    sender: int | None = _SENDER,
+    connections: int = CONNECTIONS,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Requests a second, and microseconds of the server's processor for each, as medians; the first round is not counted."""
     rates: dict[str, list[float]] = {name: [] for name in loads}
@@ -163,7 +168,7 @@ def _in_turn(
             for name, (served, requests) in loads.items():
                 first = _STEP * number % len(requests)  # each round begins with other users
                 before = served.cpu_seconds()
-                load = closed_load(served.port, [*requests[first:], *requests[:first]], CONNECTIONS, seconds)
+                load = closed_load(served.port, [*requests[first:], *requests[:first]], connections, seconds)
                 if set(load.statuses) != {200}:
                     raise SystemExit(f"{name} answered {dict(load.statuses)}")
                 rates[name].append(load.rate)
