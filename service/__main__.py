@@ -33,7 +33,7 @@ def main(
     hosts: Annotated[str, typer.Option(help="Names, with commas between them, that requests may be sent to; * for any.")] = "",
     rate: Annotated[float | None, typer.Option(help="Requests a second of each key.")] = None,
     waiting: Annotated[int, typer.Option(help="Requests that may wait for a search for a moment.")] = 128,
-    standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 16,
+    standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
     age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
     silence: Annotated[float, typer.Option(help="Seconds that a worker may do nothing before it is started anew.")] = 15.0,

@@ -27,6 +27,9 @@ LONGEST_SLICE = 0.01
 STANDING = 0.1
 """Seconds after which a line that was never empty is a standing one."""
 
+_STALL = 0.05
+"""Seconds without anybody asking for a place, while some wait, that only a process which stood still explains."""
+
 BUSY = "Send fewer requests at once, and this one again later."
 """What is said to whoever is turned away."""
 
@@ -80,24 +83,28 @@ class _Line:
 
     Attributes:
         tickets: those that wait.
-        empty_at: when the line was last seen empty.
+        empty_at: when the line was last seen empty; what the process itself stood still since is added.
+        looked: when it was last asked for a place.
     """
 
-    __slots__ = ("empty_at", "long", "short", "tickets")
+    __slots__ = ("empty_at", "long", "looked", "short", "tickets")
 
     def __init__(self, long: int, short: int) -> None:
         """`long` is how many may wait for a moment, `short` how many may stand."""
         self.tickets: deque[_Ticket] = deque()
         self.long = long
         self.short = min(short, long)
-        self.empty_at = time.monotonic()
+        self.empty_at = self.looked = time.monotonic()
 
     def admits(self) -> bool:
         """Whether one more may wait."""
-        waiting = len(self.tickets)
+        waiting, now = len(self.tickets), time.monotonic()
+        pause, self.looked = now - self.looked, now
         if not waiting:
-            self.empty_at = time.monotonic()
-        return waiting < self.short or (waiting < self.long and time.monotonic() - self.empty_at < STANDING)
+            self.empty_at = now
+        elif pause > _STALL:
+            self.empty_at += pause
+        return waiting < self.short or (waiting < self.long and now - self.empty_at < STANDING)
 
 
 class Admission:
@@ -187,9 +194,13 @@ class Admission:
             self._queue(line, ticket)
         return cast(Answer, await answered)
 
+    def turn_away(self) -> None:
+        """Count somebody who is told that the line is full."""
+        self.shed["full"] += 1
+
     def full(self) -> ProblemError:
         """What is said to whoever is turned away; counts it."""
-        self.shed["full"] += 1
+        self.turn_away()
         return _busy()
 
     def dismiss(self) -> None:

@@ -257,7 +257,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self.flow.write_paused:  # it sends, and does not read
             self.transport.abort()
             return
-        self._admission.full()
+        self._admission.turn_away()
         keep = self.parser.should_keep_alive() and not self.app_state["live"].draining
         self._meters.turned_away(Kind.BUSY.status, self.url.partition(b"?")[0].decode("ascii", "replace"))
         self.transport.write(_turned_away(self.defaults(), request_id_among(self.headers), keep))

@@ -13,6 +13,8 @@ import uvicorn
 from service.live import Live
 from service.protocol import GuardedHttp
 
+_YOUNG = 20_000
+"""Objects that come to be, and stay, between two looks of the collector: what a request makes is gone with it."""
 _LOOKS = 16
 """Connections that are taken between two looks at those that there are."""
 
@@ -74,6 +76,7 @@ class Server(uvicorn.Server):
         await self._live.settled()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG)
 
     def _orphaned(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)

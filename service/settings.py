@@ -52,7 +52,7 @@ class Settings(BaseModel):
     """Seconds that one of several workers may do nothing at all before it is killed and started anew; bundles load beside."""
     waiting: int = Field(default=128, ge=1)
     """Requests that may wait for a search for a moment; more are answered 503 with Retry-After."""
-    standing: int = Field(default=16, ge=1)
+    standing: int = Field(default=32, ge=1)
     """Requests that may wait when so many have waited for more than a tenth of a second."""
     age: float = Field(default=0.5, gt=0)
     """Seconds that a request waits for a search at most, before it is answered 503."""

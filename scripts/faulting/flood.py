@@ -33,34 +33,42 @@ class Flood:
     unsent: int = 0
 
 
-def flood(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int, most: int = 1500) -> Flood:
-    """Send requests as a Poisson process of `rate` a second, over `most` connections at most; wait for what was sent."""
+def flood(
+    port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int, most: int = 1500, settle: float = 0.0
+) -> Flood:
+    """Send requests as a Poisson process of `rate` a second, over `most` connections at most; wait for what was sent.
+
+    What is due in the first `settle` seconds, before those that count, is sent and not told of: it opens the connections.
+    """
     drawn, told = random.Random(seed), Flood()
     poll = select.epoll()
     idle = [Connection(port) for _ in range(64)]
     every = {one.socket.fileno(): one for one in idle}
     for file in every:
         poll.register(file, select.EPOLLIN)
-    busy = 0
+    busy = turn = 0
     began = time.perf_counter()
-    due, until, now = began, began + seconds, began
+    counted = began + settle
+    due, until, now = began, counted + seconds, began
     while due < until or (busy and now < until + 10):
         while due <= now and due < until:
-            told.late = max(told.late, now - due)
+            if due >= counted:
+                told.late = max(told.late, now - due)
             if not idle and len(every) < most:
                 with suppress(OSError):
                     idle.append(Connection(port))
                     every[idle[-1].socket.fileno()] = idle[-1]
                     poll.register(idle[-1].socket.fileno(), select.EPOLLIN)
-            if idle:
-                one = idle.pop()
+            one = idle.pop() if idle else None
+            if one is not None:
                 one.due = due
+                turn += 1
                 with suppress(OSError):  # it was closed, which poll tells of
-                    one.socket.send(requests[told.sent % len(requests)])
-                told.sent += 1
+                    one.socket.send(requests[turn % len(requests)])
                 busy += 1
-            else:
-                told.unsent += 1
+            if due >= counted:
+                told.sent += one is not None
+                told.unsent += one is None
             due += drawn.expovariate(rate)
             now = time.perf_counter()
         for file, _ in poll.poll(max(0.0, min(due - now, 0.01)) if due < until else 0.01):
@@ -78,7 +86,8 @@ def flood(port: int, requests: Sequence[bytes], rate: float, seconds: float, see
             else:
                 idle.append(one)
             busy -= 1
-            told.answered.setdefault(status, []).append(time.perf_counter() - one.due)
+            if one.due >= counted:
+                told.answered.setdefault(status, []).append(time.perf_counter() - one.due)
         now = time.perf_counter()
     told.seconds = seconds
     if busy:

@@ -25,6 +25,9 @@ GRACE = 10.0
 """Seconds from SIGTERM to the end, its lame-duck time included."""
 
 
+_SETTLE = 2.0  # seconds in which a load opens its connections
+
+
 def terminated(bench: Bench, score: Score) -> None:
     """Case 22."""
     root = bench.root()
@@ -90,8 +93,8 @@ def overloaded(bench: Bench, score: Score) -> None:
             for times in (5,) if bench.quick else (5, 10):
                 with meanwhile(partial(_watch, server.port, health)):
                     used = server.cpu_seconds()
-                    load = flood(server.port, raws, times * capacity, seconds, 2)
-                    busy = (server.cpu_seconds() - used) / seconds
+                    load = flood(server.port, raws, times * capacity, seconds, 2, settle=_SETTLE)
+                    busy = (server.cpu_seconds() - used) / (seconds + _SETTLE)
                     recovered = time.perf_counter()
                     while ask(server.port, raws[0]).status != 200 and time.perf_counter() < recovered + 10:
                         time.sleep(0.005)

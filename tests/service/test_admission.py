@@ -118,8 +118,9 @@ def test_a_line_that_stands_is_kept_short_and_one_that_was_empty_may_be_long_aga
         await asyncio.sleep(0)
         assert await burst(50) == 50  # the line was empty
         standing = [asyncio.create_task(burst(50))]
-        await asyncio.sleep(STANDING + 0.05)
-        while turns.waiting > 4:
+        until = time.monotonic() + STANDING + 0.05
+        while turns.waiting > 4 or time.monotonic() < until:
+            turns.crowded(short=way != "elsewhere")  # others go on asking
             await asyncio.sleep(0.001)
         assert 1 <= await burst(40) <= 8  # as many as may stand, beside those that do
         await asyncio.gather(*standing)
@@ -230,13 +231,25 @@ def test_it_is_crowded_while_its_own_line_stands_and_not_after(short: bool, way:
         await asyncio.sleep(0)
         assert turns.waiting == 4
         assert not turns.crowded(short=short)  # for a moment there may be more
-        time.sleep(STANDING + 0.01)  # the loop sees nobody leave the line
-        assert turns.crowded(short=short)
+        for _ in range(6):  # the loop sees nobody leave the line
+            time.sleep(STANDING / 5)
+            crowded = turns.crowded(short=short)
+        assert crowded
         assert not turns.crowded(short=not short)
         assert await outcomes(*asked) == [0.02] * 5
         assert not turns.crowded(short=short)
 
     run(go, admission(threads=1, waiting=8, standing=4))
+
+
+def test_whoever_comes_while_the_process_stands_still_may_wait() -> None:
+    async def go(turns: Turns) -> list[object]:
+        first = [asyncio.create_task(turns.here(spin, SLICE)) for _ in range(4)]
+        await asyncio.sleep(0)
+        time.sleep(STANDING + 0.1)
+        return await outcomes(*first, *(turns.here(spin, 0.0001) for _ in range(20)))
+
+    assert Kind.BUSY not in run(go, admission(waiting=64, standing=4))
 
 
 def test_searching_has_its_half_of_the_time_however_much_is_turned_away() -> None:
