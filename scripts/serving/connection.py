@@ -2,6 +2,8 @@
 
 import socket
 
+_LENGTH = b"content-length: "
+
 
 class Connection:
     """One keep-alive connection that carries one request at a time.
@@ -25,21 +27,26 @@ class Connection:
     def take(self) -> int:
         """Read what has come: the status when an answer is whole, -1 when it is not yet, 0 when there will be none."""
         try:
-            part = self.socket.recv(1 << 18)
+            part = self.socket.recv(1 << 16)  # more would have the allocator ask the kernel for it each time
         except OSError:
             return 0
         if not part:
             return 0
-        self._data += part
+        if self._wanted or self._data:
+            self._data += part
+            part = b""
+        data = self._data or part  # mostly an answer comes whole, and is not copied
         if not self._wanted:
-            head = self._data.find(b"\r\n\r\n")
-            if head < 0:
-                return -1
-            place = self._data.lower().find(b"content-length: ", 0, head + 2)
-            self._wanted = head + 4 + int(self._data[place + 16 : self._data.index(b"\r\n", place)])
-        if len(self._data) < self._wanted:
+            head = data.find(b"\r\n\r\n")
+            if head >= 0:
+                place = data.find(_LENGTH, 0, head + 2)
+                if place < 0:
+                    place = data[: head + 2].lower().find(_LENGTH)
+                self._wanted = head + 4 + int(data[place + len(_LENGTH) : data.index(b"\r\n", place)])
+        if not self._wanted or len(data) < self._wanted:
+            self._data += part
             return -1
-        status = int(self._data[9:12])
+        status = int(data[9:12])
         self._data.clear()
         self._wanted = 0
         return status

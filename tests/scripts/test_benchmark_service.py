@@ -162,13 +162,16 @@ def test_one_bundle_is_put_under_one_load_and_its_report_printed(root: Path) -> 
     assert report.server_peak_mb > 10
 
 
+ENTRANTS = ["the service", "bare ASGI", "the service, users who have not asked lately"]
+
+
 @two_cores
 def test_the_service_takes_turns_with_the_bare_application(root: Path) -> None:
     lines: list[str] = []
     figures: list[Figure] = []
     rate = benchmark_service._beside_bare(lines, figures, "100k", root, 0.3, 1)
     assert rate > 0
-    assert [line.split("|")[1].strip() for line in lines] == ["", "---", "the service", "bare ASGI"]
+    assert [line.split("|")[1].strip() for line in lines] == ["", "---", *ENTRANTS]
     (figure,) = figures
     assert figure.value is not None
     assert figure.value > 0
@@ -197,8 +200,9 @@ def test_bundles_that_are_there_are_taken_and_a_large_one_is_not_made_for_a_quic
 
 
 def test_a_failed_answer_ends_a_measurement(root: Path, served: Served) -> None:
+    nowhere = [b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"]
     with pytest.raises(SystemExit, match=r"one answered \{404"):
-        benchmark_service._in_turn({"one": served}, [b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n"], 0.1, 1, sender=None)
+        benchmark_service._in_turn({"one": (served, nowhere)}, 0.1, 1, sender=None)
 
 
 @pytest.mark.parametrize(
