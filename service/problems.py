@@ -152,23 +152,21 @@ def problem_of(error: Exception) -> ProblemError | None:
         return as_problem(error)
     if isinstance(error, JournalError):
         log.error("a change was not stored: %s", error)
-        if isinstance(error, JournalBusyError):
-            return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
-        if isinstance(error, JournalReadOnlyError):
-            return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
-        full = isinstance(error, JournalFullError)
-        return ProblemError(Kind.FULL, _NO_ROOM) if full else ProblemError(Kind.NOT_STORED, _AGAIN)
-    if isinstance(error, StoreError):
+    elif isinstance(error, StoreError):
         log.error("users: %s", error)
-        if isinstance(error, StoreBusyError):
-            return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
-        if isinstance(error, StoreReadOnlyError):
-            return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
-        if isinstance(error, StoreDownError):
-            return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
-        full = isinstance(error, StoreFullError)
-        return ProblemError(Kind.FULL, _NO_ROOM) if full else ProblemError(Kind.NOT_STORED, _AGAIN)
-    return None
+    else:
+        return None
+    if isinstance(error, JournalBusyError):
+        return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
+    if isinstance(error, StoreBusyError):
+        return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+    if isinstance(error, StoreDownError):
+        return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
+    if isinstance(error, JournalReadOnlyError | StoreReadOnlyError):
+        return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
+    if isinstance(error, JournalFullError | StoreFullError):
+        return ProblemError(Kind.FULL, _NO_ROOM)
+    return ProblemError(Kind.NOT_STORED, _AGAIN)
 
 
 def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:

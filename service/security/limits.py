@@ -63,17 +63,7 @@ class RateLimits:
         Returns:
             0.0 when they were taken; else nothing was, and so many seconds must pass before it is worth asking again.
         """
-        place, cost = (0, self._none) if key is None else self._buckets.get(key.digest, (0, 0.0))
-        if not cost:
-            return 0.0
-        now = time.monotonic()
-        full_again = max(self._full_again[place], now)
-        depth = max(BURST, cost)
-        wait = full_again - now + min(count * cost, depth) - depth
-        if wait > 0:
-            return wait
-        self._full_again[place] = full_again + count * cost
-        return 0.0
+        return self._take(key, count, 0)
 
     def take_further(self, key: Key | None, count: int) -> float:
         """Take more tokens from a key's bucket for a request that has just been let in for one.
@@ -85,14 +75,18 @@ class RateLimits:
         Returns:
             0.0 when they were taken; else only the one was, and so many seconds must pass before it is worth asking again.
         """
+        return self._take(key, count, 1)
+
+    def _take(self, key: Key | None, count: int, before: int) -> float:
+        """As `take`, of a request for which so many tokens were taken a moment before."""
         place, cost = (0, self._none) if key is None else self._buckets.get(key.digest, (0, 0.0))
         if not cost:
             return 0.0
         now = time.monotonic()
         full_again = max(self._full_again[place], now)
         depth = max(BURST, cost)
-        wait = full_again - now + min((count + 1) * cost, depth) - depth
-        if wait > cost:
+        wait = full_again - now + min((before + count) * cost, depth) - depth
+        if wait > before * cost:
             return wait
         self._full_again[place] = full_again + count * cost
         return 0.0

@@ -5,6 +5,7 @@ import time
 
 import orjson
 import pytest
+from faulting.bodies import NOT_HTTP
 
 from tests.service.serving import Server, receive, request
 
@@ -269,19 +270,7 @@ def test_wrong_lengths_are_refused(server: Server, length: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"\x00\x01\x02\x03\r\n\r\n",
-        b"hello\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n",
-        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50,  # a TLS greeting
-        b"POST /v1/recommend HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\nzz\r\n",
-    ],
-)
+@pytest.mark.parametrize("raw", NOT_HTTP, ids=range(len(NOT_HTTP)))
 def test_what_is_not_http_is_refused(server: Server, raw: bytes) -> None:
     answer = server.send(raw)
     assert_problem(answer, 400)

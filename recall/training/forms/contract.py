@@ -114,7 +114,7 @@ class Form(ABC):
 
     def turn(self, axes: Tensor) -> None:
         """Turn the factors of both sides by what `axes` gave, or its transpose: float32 [dim, dim]."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
 
 
 def field_of(fields: Fields) -> Tensor:
