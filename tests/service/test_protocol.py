@@ -66,6 +66,29 @@ def test_a_client_that_does_not_read_is_let_go_and_takes_nobodys_place(locked: S
             time.sleep(0.05)
 
 
+def test_a_client_that_reads_slowly_but_steadily_gets_all_of_its_answer(locked: Server) -> None:
+    body = orjson.dumps({"requests": [{"n": 1000, "exclude_seen": False, "explain": False}] * 256})
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        slow.connect(("127.0.0.1", locked.port))
+        slow.settimeout(10)
+        slow.sendall(request("POST", "/v1/recommend:batch", body, x_api_key=READ, **JSON))
+        data, began = bytearray(), time.monotonic()
+        while b"\r\n\r\n" not in data:
+            data += slow.recv(1 << 12)
+        head, _, _ = bytes(data).partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        whole = len(head) + 4 + length
+        pause = 3.0 / (whole / (1 << 16))  # three times as long as the server waits for one that does not read
+        while len(data) < whole:
+            part = slow.recv(1 << 16)
+            assert part, f"closed after {len(data)} of {whole} bytes"
+            data += part
+            time.sleep(pause * len(part) / (1 << 16))
+        assert len(data) == whole
+        assert time.monotonic() - began > 2
+
+
 def test_trailers_are_bounded(locked: Server) -> None:
     head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     head += b"x-api-key: " + READ.encode() + b"\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
