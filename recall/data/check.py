@@ -16,6 +16,7 @@ from recall.data.findings import Finding, Level, missing, positions, spelling, s
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
+from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.schema import BagField, CrossField, HistoryField, NumericField
@@ -60,6 +61,7 @@ def _training(config: RunConfig, root: Path) -> Iterator[Finding]:
     dataset = load_dataset(config, root)
     FeatureEncoder.fit(dataset)
     events = dataset.events
+    yield from weight_findings(dataset.weight_range, config.data.weight)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)

@@ -1,7 +1,6 @@
 """Interactions sorted by user and time, split, beside the catalogue of users and items."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from recall.data.columns import find_attributes, find_columns
 from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
+from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
@@ -33,7 +33,8 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
+            `item` Int32 (rows of the two tables below), `weight` Float32 (in units of the mean weight of the rows that train,
+            before they decay by `data.half_life`), `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
             the context columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
@@ -44,6 +45,8 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        weight_range: how the weights of the rows that train were spread; None when no weight column is named.
+        observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
     """
 
     schema: Schema
@@ -54,6 +57,8 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    weight_range: WeightRange | None = None
+    observation: float = 1.0
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -119,7 +124,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     rows = _Rows(
         user,
         item,
-        _weights(raw, data.weight, where),
+        Weights.of(raw, data.weight, where(data.weight) if data.weight is not None else ""),
         times,
         column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
         [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
@@ -130,11 +135,14 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
-    events = rows.take(order, parts)
+    training = order[parts == TRAIN]
+    weight, spread = rows.weights.scaled(training), rows.weights.range(training)
+    events = rows.take(order, parts, weight)
+    observation = float(weight.gather(training).min())  # type: ignore[arg-type]
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
-    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
+    negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.label is not None else None
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, spread, observation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +151,18 @@ class _Rows:
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
-    weight: pl.Series
+    weights: Weights
     times: Times | None
     parts: Parts | None
     context: list[pl.Series]
 
-    def take(self, at: Int64, parts: Parts) -> pl.DataFrame:
-        """The rows at positions `at` [m] with their parts [m], as the data set holds them."""
+    def take(self, at: Int64, parts: Parts, weight: pl.Series) -> pl.DataFrame:
+        """The rows at positions `at` [m] with their parts [m], as the data set holds them; `weight` [n], scaled."""
         return pl.DataFrame(
             [
                 pl.Series("user", self.user[at]),
                 pl.Series("item", self.item[at]),
-                self.weight.gather(at).alias("weight"),
+                weight.gather(at).alias("weight"),
                 pl.Series("split", parts),
                 *(column.gather(at) for column in self.context),
             ]
@@ -194,21 +202,6 @@ def _numeric(schema: Schema, side: Side) -> set[str]:
     return {
         schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField) and field.side == side
     }
-
-
-def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
-    if column is None:
-        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
-    weights = numbers(raw[column], where(column))
-    missing = weights.null_count()
-    if missing:
-        raise DataError(
-            f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
-        )
-    single = weights.cast(pl.Float32)
-    mend = "Leave out rows that should not count, or name another weight column"
-    refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
-    return single
 
 
 def labels(values: pl.Series, where: str) -> npt.NDArray[np.bool_]:
