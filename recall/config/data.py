@@ -104,6 +104,12 @@ class DataConfig(Section):
     """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"
     """Column with the item's id, in the interactions and in the items table."""
+    id_in_users: str | None = None
+    """What the users table calls its id column, where that is not `user_id`; the same in files of new users."""
+    id_in_items: str | None = None
+    """What the items table calls its id column, where that is not `item_id`; the same in files of new items."""
+    nulls: tuple[str, ...] = ()
+    """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
     time: str | None = None
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
