@@ -218,7 +218,7 @@ def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, f
     held = validation_requests(config, dataset)
     if held is None:
         return {}
-    contexts = build_contexts(dataset, bundle.encoder, held.event)
+    contexts = build_contexts(dataset, bundle.encoder, held.event, held.before)
     phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
     rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
     place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found

@@ -21,9 +21,9 @@ from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
-from recall.config import ExportConfig, IndexConfig
+from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
-from recall.data.tables import read_table
+from recall.data.tables import read_items
 from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
@@ -118,7 +118,7 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
     encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
     attributes = bundle.manifest.attributes
-    table = read_table(path)
+    table = read_items(trained_on(bundle.manifest), path)
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
@@ -170,6 +170,11 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
         before.columns,
     )
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def trained_on(manifest: Manifest) -> DataConfig:
+    """How the tables of a bundle's run were read: what ids are called, and which texts mean a missing value."""
+    return DataConfig.model_validate(manifest.config.get("data", {}))
 
 
 def kept(manifest: Manifest) -> int:
