@@ -3,16 +3,28 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, RunConfig
+from recall.config import ColumnSplit, ItemsSplit, RunConfig, UsersSplit
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_attributes, find_columns
-from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
+from recall.data.split import (
+    TRAIN,
+    Parts,
+    Places,
+    carve,
+    carve_last,
+    column_parts,
+    hashed_parts,
+    negative_parts,
+    sorted_parts,
+    with_given,
+)
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.data.weights import WeightRange, Weights
@@ -34,8 +46,8 @@ class Dataset:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
             `item` Int32 (rows of the two tables below), `weight` Float32 (in units of the mean weight of the rows that train,
-            before they decay by `data.half_life`), `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
-            the context columns as they were read.
+            before they decay by `data.half_life`), `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or TEST), then the context
+            columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
@@ -45,6 +57,7 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
         weight_range: how the weights of the rows that train were spread; None when no weight column is named.
         observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
     """
@@ -57,6 +70,7 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    hold_out: Literal["", "users", "items"] = ""
     weight_range: WeightRange | None = None
     observation: float = 1.0
 
@@ -120,13 +134,20 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
-    named_split = data.split if isinstance(data.split, ColumnSplit) else None
+    named_parts: Parts | None = None
+    match data.split:
+        case ColumnSplit(column=column):
+            named_parts = column_parts(raw[column], data.split, where(column))
+        case UsersSplit():
+            named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
+        case ItemsSplit():
+            named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
     rows = _Rows(
         user,
         item,
         Weights.of(raw, data.weight, where(data.weight) if data.weight is not None else ""),
         times,
-        column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
+        named_parts,
         [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
     )
     taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
@@ -142,12 +163,25 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
     negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.label is not None else None
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, spread, observation)
+    hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
+    return Dataset(
+        schema,
+        events,
+        users,
+        items,
+        columns.context,
+        columns.users,
+        columns.items,
+        negatives,
+        hold_out,
+        weight_range=spread,
+        observation=observation,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The interactions as they lie in the file, read: n of everything; `parts` only where a column names them."""
+    """The interactions as they lie in the file, read: n of everything; `parts` only where a column or a hash names them."""
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
@@ -185,6 +219,8 @@ def _parts(
     data = config.data
     if rows.parts is not None:
         parts, rest_parts = rows.parts[order], rows.parts[rest]
+        if isinstance(data.split, UsersSplit) and rows.times is not None:
+            parts = with_given(parts, rows.user[order], data.split.given)
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user[order], minlength=n_users))])
         times, unit = (rows.times.values, rows.times.unit) if rows.times is not None else (None, 1)
