@@ -2,17 +2,19 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, RunConfig
+from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_attributes, find_columns
+from recall.data.described import described
+from recall.data.outcomes import Outcomes, without_left_out
 from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
@@ -86,7 +88,17 @@ def load_dataset(config: RunConfig, root: Path) -> Dataset:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
-    return dataset_of(config, read_tables(config.data, root))
+    return dataset_of(config, open_tables(config.data, root))
+
+
+def open_tables(data: DataConfig, root: Path) -> Tables:
+    """The tables of a run without the rows that are left out, and with what the interactions say of users and items moved.
+
+    Raises:
+        DataError, ConfigError: as `load_dataset`.
+    """
+    tables = read_tables(data, root)
+    return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 
 def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
@@ -94,13 +106,13 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
 
     Args:
         config: names the columns and fields.
-        tables: what they are in.
+        tables: what they are in, as `open_tables` gives them.
         known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
     of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
-    named = [data.user_id, data.item_id, data.time, data.weight, data.label, *columns.context]
+    named = [data.user_id, data.item_id, data.time, *data.outcome_columns, *columns.context]
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
     if raw.is_empty():
@@ -115,25 +127,25 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
+    outcomes = Outcomes.of(raw, data, where)
     named_split = data.split if isinstance(data.split, ColumnSplit) else None
     rows = _Rows(
         user,
         item,
-        _weights(raw, data.weight, where),
+        _weights(raw, data.weight, outcomes, where),
         times,
         column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
         [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
     )
-    taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
     del raw
-    order, rest, before = _apart(_order(user, times), taken)
+    order, rest, before = _apart(_order(user, times), outcomes.taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
     events = rows.take(order, parts)
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
-    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
+    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.has_negatives else None
     return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
 
 
@@ -196,34 +208,21 @@ def _numeric(schema: Schema, side: Side) -> set[str]:
     }
 
 
-def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
-    if column is None:
+def _weights(raw: pl.DataFrame, column: str | None, outcomes: Outcomes, where: Callable[[str], str]) -> pl.Series:
+    if column is None and outcomes.weight is None:
         return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
+    if column is None:
+        return pl.Series(outcomes.weight, dtype=pl.Float32)
     weights = numbers(raw[column], where(column))
     missing = weights.null_count()
     if missing:
         raise DataError(
             f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
         )
-    single = weights.cast(pl.Float32)
+    single = (weights if outcomes.weight is None else weights * pl.Series(outcomes.weight)).cast(pl.Float32)
     mend = "Leave out rows that should not count, or name another weight column"
     refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
     return single
-
-
-def labels(values: pl.Series, where: str) -> npt.NDArray[np.bool_]:
-    """A column of 1 and 0 as truth values [n]. Raises DataError when a label is missing or another number."""
-    parsed = numbers(values, where)
-    if parsed.null_count():
-        raise DataError(
-            f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
-            where=where,
-            mend="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
-        )
-    refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
-    if not (parsed == 1.0).any():
-        raise DataError("no row has label 1", where=where, mend="There must be something to learn from")
-    return (parsed == 1.0).to_numpy()
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:
