@@ -4,7 +4,18 @@ Every value is frozen once read; a key that is not known is refused with the nea
 overridden by its dotted path, such as `train.sweeps=4`.
 """
 
-from recall.config.data import ColumnSplit, DataConfig, EventsConfig, LastSplit, NoSplit, OutcomeConfig, Split, TimeSplit
+from recall.config.data import (
+    ColumnSplit,
+    DataConfig,
+    EventsConfig,
+    ItemsSplit,
+    LastSplit,
+    NoSplit,
+    OutcomeConfig,
+    Split,
+    TimeSplit,
+    UsersSplit,
+)
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
 from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
@@ -31,6 +42,7 @@ __all__ = [
     "FwFMConfig",
     "GradientConfig",
     "IndexConfig",
+    "ItemsSplit",
     "LRConfig",
     "LastSplit",
     "ModelConfig",
@@ -45,6 +57,7 @@ __all__ = [
     "StoppingConfig",
     "TimeSplit",
     "Train",
+    "UsersSplit",
     "load_config",
     "parse_config",
 ]

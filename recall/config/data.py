@@ -49,13 +49,44 @@ class TimeSplit(Section):
     """Read as `test` is, and earlier than it; nothing validates when left out."""
 
 
+class HashSplit(Section):
+    """Shares drawn by a hash of the id and the run's seed, so that new rows leave the part of every known id as it is."""
+
+    test: float = Field(default=0.1, ge=0, lt=1)
+    """Share to test on."""
+    valid: float = Field(default=0.1, ge=0, lt=1)
+    """Share to validate on; 0 when no other part should be held out."""
+
+    @model_validator(mode="after")
+    def _some_train(self) -> "HashSplit":
+        if self.test + self.valid >= 1:
+            raise ValueError(f"test and valid must leave a share to train on, got {self.test} + {self.valid}")
+        return self
+
+
+class UsersSplit(HashSplit):
+    """A share of the users is held out entirely, which measures what new users get."""
+
+    by: Literal["users"]
+    given: float = Field(default=0.5, ge=0, lt=1)
+    """With `data.time`: share of a held-out user's interactions, the oldest, that a request knows of. A history field reads
+    them, and `evaluation.mask` leaves them out of the answer; the later ones, at least one, are to be found. Without
+    `data.time` all of them are to be found."""
+
+
+class ItemsSplit(HashSplit):
+    """A share of the items is held out entirely; they stay in the catalogue, known by their features alone."""
+
+    by: Literal["items"]
+
+
 class NoSplit(Section):
     """Everything trains."""
 
     by: Literal["none"] = "none"
 
 
-Split = Annotated[ColumnSplit | LastSplit | TimeSplit | NoSplit, Field(discriminator="by")]
+Split = Annotated[ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | NoSplit, Field(discriminator="by")]
 
 
 class OutcomeConfig(Section):

@@ -63,6 +63,8 @@ def _training(config: RunConfig, root: Path) -> Iterator[Finding]:
     events = dataset.events
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
+            if dataset.hold_out == f"{side}s":
+                continue
             known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
             known[events[side].gather(dataset.training)] = True
             asked = events[side].gather(dataset.select(part)).to_numpy()

@@ -4,18 +4,30 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, DataConfig, RunConfig
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RunConfig, UsersSplit
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_attributes, find_columns
 from recall.data.described import described
 from recall.data.outcomes import Outcomes, without_left_out
-from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
+from recall.data.split import (
+    TRAIN,
+    Parts,
+    Places,
+    carve,
+    carve_last,
+    column_parts,
+    hashed_parts,
+    negative_parts,
+    sorted_parts,
+    with_given,
+)
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
@@ -35,8 +47,8 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
-            the context columns as they were read.
+            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or
+            TEST), then the context columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
@@ -46,6 +58,7 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
     """
 
     schema: Schema
@@ -56,6 +69,7 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    hold_out: Literal["", "users", "items"] = ""
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -128,13 +142,20 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     outcomes = Outcomes.of(raw, data, where)
-    named_split = data.split if isinstance(data.split, ColumnSplit) else None
+    named_parts: Parts | None = None
+    match data.split:
+        case ColumnSplit(column=column):
+            named_parts = column_parts(raw[column], data.split, where(column))
+        case UsersSplit():
+            named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
+        case ItemsSplit():
+            named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
     rows = _Rows(
         user,
         item,
         _weights(raw, data.weight, outcomes, where),
         times,
-        column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
+        named_parts,
         [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
     )
     del raw
@@ -146,12 +167,13 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
     negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.has_negatives else None
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
+    hold_out = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, hold_out)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The interactions as they lie in the file, read: n of everything; `parts` only where a column names them."""
+    """The interactions as they lie in the file, read: n of everything; `parts` only where a column or a hash names them."""
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
@@ -189,6 +211,8 @@ def _parts(
     data = config.data
     if rows.parts is not None:
         parts, rest_parts = rows.parts[order], rows.parts[rest]
+        if isinstance(data.split, UsersSplit) and rows.times is not None:
+            parts = with_given(parts, rows.user[order], data.split.given)
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user[order], minlength=n_users))])
         times, unit = (rows.times.values, rows.times.unit) if rows.times is not None else (None, 1)
