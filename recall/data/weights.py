@@ -67,14 +67,20 @@ class Weights:
     where: str
 
     @staticmethod
-    def of(raw: pl.DataFrame, column: str | None, where: str) -> "Weights":
+    def of(raw: pl.DataFrame, column: str | None, where: str, factors: Float64 | None = None) -> "Weights":
         """Read a weight column; every row weighs 1 without one.
+
+        Args:
+            raw: the columns that were read, [n].
+            column: the column with the weights.
+            where: names the column in an error; empty where there is neither a column nor factors.
+            factors: float64 [n], positive; what each row weighs by its kind of event.
 
         Raises:
             DataError: A weight is missing, not a number, not positive, or infinite.
         """
         if column is None:
-            return Weights(np.ones(len(raw)), "")
+            return Weights(np.ones(len(raw)), "") if factors is None else Weights(factors, where)
         weights = numbers(raw[column], where)
         missing = weights.is_null()
         if missing.any():
@@ -85,7 +91,8 @@ class Weights:
             )
         mend = "Leave out rows that should not count, or name another weight column"
         refuse(raw[column], weights <= 0, where, "not positive", mend)
-        return Weights(weights.to_numpy(), where)
+        values = weights.to_numpy()
+        return Weights(values if factors is None else values * factors, where)
 
     def scaled(self, training: npt.NDArray[np.integer]) -> pl.Series:
         """The weights divided by the mean of the training rows, so that these have a mean of 1.
