@@ -7,7 +7,7 @@ overridden by its dotted path, such as `train.sweeps=4`.
 from recall.config.data import ColumnSplit, DataConfig, ItemsSplit, LastSplit, NoSplit, Split, TimeSplit, UsersSplit
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
-from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,
     GradientConfig,
@@ -20,6 +20,7 @@ from recall.config.training import (
 )
 
 __all__ = [
+    "CHOOSING",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
