@@ -16,7 +16,7 @@ from recall.index.calibration import Certificate, Truth, certify
 from recall.index.candidates import like
 from recall.index.checks import Checks
 from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, open_index
+from recall.index.opening import build_index, engine_of, open_index
 from recall.index.trials import Trial
 from recall.index.tuning import Bound, Tuning, tune
 from recall.index.users import Users
@@ -75,7 +75,7 @@ def write_index(
     tuned = None if small or config.kind != "auto" else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
     chosen.write(folder / files.INDEX)
-    opened = open_index(folder / files.INDEX, chosen.kind, chosen.params, vectors)
+    opened = open_index(folder / files.INDEX, engine_of(chosen.kind), chosen.kind, chosen.params, vectors)
     if tuned is not None and tuned.bound.queries:
         bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
     else:
@@ -83,6 +83,8 @@ def write_index(
     checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
     write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
     return IndexRecord(
+        engine=engine_of(opened.kind),
+        file=files.INDEX,
         kind=opened.kind,
         params=dict(opened.params),
         **asdict(found),

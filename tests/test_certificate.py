@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
     record = write_index(folder, VECTORS.shape, ASKED, CONFIG)
-    opened = open_index(folder / files.INDEX, record.kind, record.params, VECTORS)
+    opened = open_index(folder / files.INDEX, record.engine, record.kind, record.params, VECTORS)
     assert opened.size == 2000
     assert record.provenance is not None
     assert record.provenance.source == "made up"
@@ -70,7 +70,7 @@ def test_an_index_like_that_of_before_is_tried_first(
         return tune(*arguments, tell=tell)
 
     monkeypatch.setattr(certificate, "tune", recorded)
-    before = IndexRecord(kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
+    before = IndexRecord(engine="faiss", kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
     record = write_index(folder, VECTORS.shape, ASKED, CONFIG, before)
     size = 32
     assert calls[0] == [f"{'ivf' if kind == 'ivf_int8' else kind} {size}"]

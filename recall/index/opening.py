@@ -49,23 +49,44 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
-def open_index(path: Path, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
-    """Open an index file, memory-mapped.
+def engine_of(kind: str) -> str:
+    """Return the name of the engine that opens an index of a kind, as the manifest records it."""
+    return "cells" if kind == "cells" else "faiss"
+
+
+def open_index(path: Path | None, engine: str, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
+    """Open an index, its file memory-mapped.
 
     Args:
-        path: the file that `ItemIndex.write` wrote.
+        path: the file that `ItemIndex.write` wrote; None if the engine keeps no local file, which none of today's does.
+        engine: name of the engine.
         kind: the index's `kind`.
         params: the index's `params`.
         vectors: float32 [items, dim], the vectors it was built over.
         threads: threads that one call of `search` may use.
 
     Raises:
-        IndexFileError: the file is unreadable, of another kind, or over other vectors.
+        IndexFileError: the engine is unknown or lacks its file, or the file is unreadable, of another kind, or over other
+            vectors.
     """
     prepare_faiss()
+    if engine not in _ENGINES:
+        raise IndexFileError(
+            f"no index engine {engine!r} is known",
+            where=str(path) if path is not None else "manifest, index.engine",
+            why=f"this version opens {' and '.join(_ENGINES)}",
+            mend="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
+        )
+    if path is None:
+        raise IndexFileError(
+            f"the manifest names no index file, and engine {engine!r} needs one",
+            where="manifest, index.file",
+            mend="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
+        )
     opener = _OPENERS.get(kind)
-    if opener is None:
-        raise IndexFileError(f"no index of kind {kind!r} is known", where=str(path), mend=nearest(kind, _OPENERS))
+    if opener is None or engine_of(kind) != engine:
+        mend = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
+        raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), mend=mend)
     return opener(path, params, vectors, threads)
 
 
@@ -92,6 +113,8 @@ _OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
     "exact": _open_exact,
     **{kind: partial(_open_ivf, kind) for kind in REFINE},
 }
+
+_ENGINES = tuple(dict.fromkeys(map(engine_of, _OPENERS)))
 
 
 def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:

@@ -30,7 +30,7 @@ def check(root: Path) -> int:
     folder = publish.resolve(root)
     manifest = Manifest.read(folder)
     assert folder.name == manifest.version
-    files.check_names(folder, manifest.files)
+    files.check_names(folder, manifest)
     files.check_contents(folder, manifest.files, digests=True)
     return manifest.sequence
 
