@@ -4,7 +4,18 @@ Every value is frozen once read; a key that is not known is refused with the nea
 overridden by its dotted path, such as `train.sweeps=4`.
 """
 
-from recall.config.data import ColumnSplit, DataConfig, ItemsSplit, LastSplit, NoSplit, Split, TimeSplit, UsersSplit
+from recall.config.data import (
+    ColumnSplit,
+    DataConfig,
+    EventsConfig,
+    ItemsSplit,
+    LastSplit,
+    NoSplit,
+    OutcomeConfig,
+    Split,
+    TimeSplit,
+    UsersSplit,
+)
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
 from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
@@ -24,6 +35,7 @@ __all__ = [
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
+    "EventsConfig",
     "ExportConfig",
     "FFMConfig",
     "FMConfig",
@@ -37,6 +49,7 @@ __all__ = [
     "ModelConfig",
     "NoSplit",
     "OpeningConfig",
+    "OutcomeConfig",
     "PairwiseConfig",
     "RunConfig",
     "SoftmaxConfig",
