@@ -18,6 +18,7 @@ from recall.data.outcomes import Outcomes
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
+from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.schema import BagField, CrossField, HistoryField, NumericField
@@ -90,6 +91,7 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
     yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
+    yield from weight_findings(dataset.weight_range, config.data.weight)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             if dataset.hold_out == f"{side}s":

@@ -30,10 +30,11 @@ from recall.data.split import (
 )
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
+from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
-from recall.values import numbers, refuse
+from recall.values import numbers
 
 Int64 = npt.NDArray[np.int64]
 
@@ -47,8 +48,9 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or
-            TEST), then the context columns as they were read.
+            `item` Int32 (rows of the two tables below), `weight` Float32 (in units of the mean weight of the rows that train,
+            before they decay by `data.half_life`), `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or TEST), then the context
+            columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
@@ -59,6 +61,8 @@ class Dataset:
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
         hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
+        weight_range: how the weights of the rows that train were spread; None when no weight column is named.
+        observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
     """
 
     schema: Schema
@@ -70,6 +74,8 @@ class Dataset:
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
     hold_out: Literal["", "users", "items"] = ""
+    weight_range: WeightRange | None = None
+    observation: float = 1.0
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -153,7 +159,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     rows = _Rows(
         user,
         item,
-        _weights(raw, data.weight, outcomes, where),
+        _weights(raw, data, outcomes, where),
         times,
         named_parts,
         [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
@@ -163,12 +169,27 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
-    events = rows.take(order, parts)
+    training = order[parts == TRAIN]
+    weight, spread = rows.weights.scaled(training), rows.weights.range(training)
+    events = rows.take(order, parts, weight)
+    observation = float(weight.gather(training).min())  # type: ignore[arg-type]
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
-    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.has_negatives else None
-    hold_out = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, hold_out)
+    negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
+    hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
+    return Dataset(
+        schema,
+        events,
+        users,
+        items,
+        columns.context,
+        columns.users,
+        columns.items,
+        negatives,
+        hold_out,
+        weight_range=spread,
+        observation=observation,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +198,18 @@ class _Rows:
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
-    weight: pl.Series
+    weights: Weights
     times: Times | None
     parts: Parts | None
     context: list[pl.Series]
 
-    def take(self, at: Int64, parts: Parts) -> pl.DataFrame:
-        """The rows at positions `at` [m] with their parts [m], as the data set holds them."""
+    def take(self, at: Int64, parts: Parts, weight: pl.Series) -> pl.DataFrame:
+        """The rows at positions `at` [m] with their parts [m], as the data set holds them; `weight` [n], scaled."""
         return pl.DataFrame(
             [
                 pl.Series("user", self.user[at]),
                 pl.Series("item", self.item[at]),
-                self.weight.gather(at).alias("weight"),
+                weight.gather(at).alias("weight"),
                 pl.Series("split", parts),
                 *(column.gather(at) for column in self.context),
             ]
@@ -232,21 +253,10 @@ def _numeric(schema: Schema, side: Side) -> set[str]:
     }
 
 
-def _weights(raw: pl.DataFrame, column: str | None, outcomes: Outcomes, where: Callable[[str], str]) -> pl.Series:
-    if column is None and outcomes.weight is None:
-        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
-    if column is None:
-        return pl.Series(outcomes.weight, dtype=pl.Float32)
-    weights = numbers(raw[column], where(column))
-    missing = weights.null_count()
-    if missing:
-        raise DataError(
-            f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
-        )
-    single = (weights if outcomes.weight is None else weights * pl.Series(outcomes.weight)).cast(pl.Float32)
-    mend = "Leave out rows that should not count, or name another weight column"
-    refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
-    return single
+def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> Weights:
+    """Weights of the weight column, times those of the events; the errors and the range name the column that has them."""
+    column = data.weight or (data.events.column if data.events is not None else None)
+    return Weights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:

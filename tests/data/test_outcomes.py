@@ -33,7 +33,8 @@ def load(folder: Path, text: str, **data: Any) -> Dataset:
 def pairs(dataset: Dataset, frame: pl.DataFrame | None = None) -> list[tuple[str, str, float]]:
     rows = dataset.events if frame is None else frame
     users, items = (dataset.users["user_id"].gather(rows["user"]), dataset.items["item_id"].gather(rows["item"]))
-    return list(zip(users, items, rows["weight"], strict=True))
+    weights = (rows["weight"].cast(pl.Float64) / dataset.observation).round(5)  # the smallest that trains is 1: only ratios count
+    return list(zip(users, items, weights, strict=True))
 
 
 def test_rows_below_a_threshold_are_read_as_if_they_were_not_there(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_weights_of_events_and_of_rows_are_multiplied(tmp_path: Path) -> None:
     text = "user_id,item_id,event,t,w\na,x,view,1,2\na,y,cart,2,0.5\nb,x,spam,3,-7\n"
     events = {"column": "event", "weights": {"view": 1, "cart": 3}, "left_out": ["spam"]}
     dataset = load(tmp_path, text, events=events, weight="w")  # the weight of a row that is left out is never read
-    assert pairs(dataset) == [("a", "x", 2.0), ("a", "y", 1.5)]
+    assert pairs(dataset) == [("a", "x", 1.33333), ("a", "y", 1.0)]
     with pytest.raises(DataError, match=r"rows are counted without those.*not positive"):
         load(tmp_path, text.replace("0.5", "-1"), events=events, weight="w")
 
@@ -108,7 +109,7 @@ def test_events_may_be_numbers_in_either_form(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "t": [1, 2], "kind": [1.0, 2.0]})
     frame.write_parquet(tmp_path / "e.parquet")
     rule = {"column": "kind", "weights": {"1": 4}, "left_out": ["2"]}
-    assert pairs(load_dataset(config(interactions="e.parquet", events=rule), tmp_path)) == [("a", "x", 4.0)]
+    assert pairs(load_dataset(config(interactions="e.parquet", events=rule), tmp_path)) == [("a", "x", 1.0)]
 
 
 def test_label_threshold_and_event_must_agree_that_a_row_was_taken(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_label_threshold_and_event_must_agree_that_a_row_was_taken(tmp_path: Pat
         "events": {"column": "event", "weights": {"buy": 2}, "not_taken": ["skip"]},
     }
     dataset = load(tmp_path, text, **data)
-    assert pairs(dataset) == [("a", "x", 2.0)]
+    assert pairs(dataset) == [("a", "x", 1.0)]
     assert dataset.negatives is not None
     assert len(dataset.negatives) == 3
     with pytest.raises(DataError, match="no row counts as taken"):
