@@ -38,6 +38,8 @@ class Rival(BaseModel):
     bundle: str
     unreachable: int
     strangers: int
+    context_columns: tuple[str, ...] = ()
+    """As for the report's own bundle."""
     exact: bool
     model: ListFigures
     comparison: dict[str, Comparison]
@@ -62,6 +64,9 @@ class EvaluationReport(BaseModel):
     """Relevant items that are masked or not in the bundle's catalogue: each is a miss."""
     strangers: int
     """Requests whose user the bundle does not hold: they are answered without the features of the users table."""
+    context_columns: tuple[str, ...] = ()
+    """Columns that were read from the held-out rows themselves, as context of the requests. A figure holds in service only if
+    requests bring them, known before an item is chosen."""
     exact: bool
     """Whether the index always finds the best items."""
     found: Estimate
@@ -142,6 +147,7 @@ def evaluate(
                 bundle=other.bundle.manifest.version,
                 unreachable=_unreachable(other, dataset, held),
                 strangers=others.strangers,
+                context_columns=other.bundle.encoder.context_columns,
                 exact=other.index.exact,
                 model=rival_model,
                 comparison=compare(by_model, by_rival, resamples, seed),
@@ -160,6 +166,7 @@ def evaluate(
         relevant=len(held.relevant.items),
         unreachable=_unreachable(recommender, dataset, held),
         strangers=answered.strangers,
+        context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
         found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
         model=model,

@@ -97,6 +97,8 @@ def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
         yield Text(f"{rival.unreachable:,} relevant items are masked or not in the catalogue of {rival.bundle}.")
     if rival.strangers != report.strangers:
         yield Text(f"{rival.strangers:,} requests are of users that {rival.bundle} does not hold.")
+    if rival.context_columns != report.context_columns:
+        yield Text(f"{rival.bundle}: {_read(rival.context_columns)}")
 
 
 def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
@@ -216,9 +218,17 @@ def _notes(report: EvaluationReport) -> Iterable[str]:
         yield f"{lost} are masked or not in the catalogue, and count as missed."
     if report.strangers:
         yield f"{report.strangers:,} requests are of users that the bundle does not hold."
+    yield _read(report.context_columns)
     search = "exact" if report.exact else "approximate"
     yield f"The index is {search}: it returned {report.found.value:.4%} of the exact lists. {report.seconds:.1f} s."
     yield "Brackets hold 95 % intervals, by drawing users anew."
+
+
+def _read(columns: tuple[str, ...]) -> str:
+    if not columns:
+        return "Context columns read from the held-out row: none."
+    named = ", ".join(columns)
+    return f"Context columns read from the held-out row: {named}. Requests must bring them, known before an item is chosen."
 
 
 def _interval(estimate: Estimate, sign: str = "") -> str:

@@ -98,6 +98,15 @@ def test_what_is_odd_is_said_and_what_is_not_is_left_out():
     assert any(line.startswith("The index is approximate") for line in odd)
 
 
+def test_the_context_that_was_read_from_the_held_out_row_is_always_named():
+    assert "Context columns read from the held-out row: none." in lines_of(report_of())
+    lines = lines_of(report_of(context_columns=("device", "hour")))
+    assert (
+        "Context columns read from the held-out row: device, hour. Requests must bring them, known before an item is chosen."
+        in lines
+    )
+
+
 def test_without_resamples_and_beside_a_baseline_of_zero():
     bare = Estimate(value=0.5)
     line, *_ = [
