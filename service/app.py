@@ -146,6 +146,11 @@ def _application(
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """The names that requests may be sent to; None for any: others than this machine know this one by names of their own."""
-    known = bool(settings.hosts) or is_loopback(settings.host)
-    return Hosts(settings.hosts) if known and ANY not in settings.hosts else None
+    """The names that requests may be sent to; None for any.
+
+    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which no web
+    page's owner can let stand for this machine.
+    """
+    if ANY in settings.hosts:
+        return None
+    return Hosts(settings.hosts, network=not settings.hosts and not is_loopback(settings.host))
