@@ -67,7 +67,8 @@ def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFr
 def _refuse_missing(ids: pl.Series, where: str) -> None:
     if ids.null_count():
         raise DataError(
-            f"{ids.null_count():,} of {len(ids):,} rows have no id, first row {int(ids.is_null().arg_max() or 0) + 1:,}",
+            f"{ids.null_count():,} of {len(ids):,} rows have no id",
             where=where,
             mend="Fill the ids in, or leave the rows out",
+            row=int(ids.is_null().arg_max() or 0) + 1,
         )
