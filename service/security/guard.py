@@ -20,7 +20,8 @@ LONGEST_TIMEOUT = 600_000
 """Milliseconds that X-Request-Timeout-Ms may give."""
 
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST})
+_TOKEN = b"x-recall-token"
+_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
 
@@ -64,7 +65,7 @@ class Guard:
         needed = access(scope["method"], scope["path"])
         if needed.role is Role.OPEN:
             return
-        secrets, timeout, host = _read(scope["headers"])
+        secrets, timeout, host, token = _read(scope["headers"])
         try:
             if self._hosts is not None and host is not None and (self._strict or not self._keys):
                 self._check_host(host)
@@ -72,9 +73,9 @@ class Guard:
             if self._limits.limited:
                 self._count(self._limits.take(key), key)
                 scope["state"]["key"] = key
-            if needed.searches:
+            if needed.searches or token:
                 state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), state.get("gone"))
+                state["caller"] = Caller(_deadline(timeout), state.get("gone"), token.decode("latin-1"))
         except ProblemError as problem:
             self.refused[problem.kind.slug] += 1
             raise
@@ -139,21 +140,27 @@ class GuardMiddleware:
         await self._app(scope, receive, send)
 
 
-def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None, bytes | None]:
-    """The keys that a request sends, its timeout, and its host; which no browser leaves out. Of two hosts neither counts."""
+def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None, bytes | None, bytes]:
+    """The keys that a request sends, its timeout, its host, which no browser leaves out, and the token of a change.
+
+    Of two hosts neither counts, and two tokens are none.
+    """
     secrets: list[bytes] = []
     timeout = host = None
+    token = b""
     for name, value in headers:
         if name in _LOOKED_AT:
             if name == _HOST:
                 host = value if host is None else b""
+            elif name == _TOKEN:
+                token = value if not token else b"?"
             elif name == _TIMEOUT:
                 timeout = value if timeout is None else b""
             elif name == _KEY:
                 secrets.append(value)
             else:  # what another scheme says is no key
                 secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout, host
+    return secrets, timeout, host, token
 
 
 def _deadline(timeout: bytes | None) -> float | None:
