@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.bundle import files
+from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
@@ -36,6 +37,8 @@ class Origin:
     config: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
     folded: int = 0
+    log: str | None = None
+    columns: ColumnTypes | None = None
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
@@ -92,6 +95,8 @@ def seal(
         sequence=0,
         parent=origin.parent,
         folded=origin.folded,
+        log=origin.log,
+        columns=origin.columns,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         schema=encoder.schema,
         schema_fingerprint=encoder.schema.fingerprint(),
