@@ -40,6 +40,10 @@ def train(
         float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
     ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
+    as_of: Annotated[
+        int | None,
+        typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The items table contains all live changes up to this one."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model, prove its export, and publish it.
@@ -53,7 +57,8 @@ def train(
         raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
     from recall.config import load_config
 
-    loaded = load_config(config, settings or ())
+    through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
+    loaded = load_config(config, [*(settings or ()), *through])
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
@@ -62,6 +67,8 @@ def train(
         from recall.cli.training import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on)
+    for line in finished.exported.standing.lines():
+        screen.note(line)
     if as_json:
         screen.show_json(_result(finished))
     else:
@@ -82,6 +89,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "export_seconds": dict(finished.exported.seconds),
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
+        "live_changes": finished.exported.standing.counts(),
         **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),
     }
 

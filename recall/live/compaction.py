@@ -1,8 +1,8 @@
 """Publishing a catalogue with its live changes as a version of its own, so that what lies over it stays small.
 
 The new version says up to which change it holds them; later ones are read from the journal on top of it, as those before
-were on top of the old one. So it may be killed at any point: either version gives the same answers. The journal keeps them: what
-is published from tables later gives the same answers whether this has run or not.
+were on top of the old one. So it may be killed at any point: either version gives the same answers. The journal keeps what was
+compacted: what is published from tables later gives the same answers whether this has run or not.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import locked, resolve, versions
 from recall.errors import BundleError, JournalError, PublishError
-from recall.live.binding import contained
-from recall.live.journal import JOURNAL, Journal
+from recall.live.binding import Standing, contained, deletions
+from recall.live.journal import JOURNAL, Base, Journal
 from recall.rebuild import RebuildReport, publish_items
 from recall.recommender import Recommender
 
@@ -83,4 +83,10 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     items = catalogue.items()
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), mend="A version holds at least one item: add some first")
-    return publish_items(now, items, root, manifest.sequence, catalogue.sequence)
+    journal = Journal(root / JOURNAL)
+    try:
+        gone = deletions(journal, catalogue.sequence)
+    finally:
+        journal.close()
+    standing = Standing(Base(now.items.identity or None, catalogue.sequence))
+    return publish_items(now, items, root, manifest.sequence, standing, gone)

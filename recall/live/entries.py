@@ -27,7 +27,7 @@ CREATE = (
     "CREATE TABLE heads (number INTEGER PRIMARY KEY, sequence INTEGER NOT NULL UNIQUE, head BLOB NOT NULL)",
     # format 1 called the table so: what still writes that format fails, instead of writing past the checksums
     "CREATE VIEW changes AS SELECT sequence, item_id, features, checksum FROM entries",
-    "INSERT INTO log VALUES (lower(hex(randomblob(16))), 0, 0, x'', 0, 0, 0, 1, NULL, 0, 0)",
+    "INSERT INTO log VALUES (lower(hex(randomblob(16))), 0, 0, x'', 0, 0, 0, 0, NULL, 0, 0)",
 )
 KEPT_HEADS = 1024
 """Commits whose head is kept: far more than a reader that looks a hundred times a second is ever behind."""

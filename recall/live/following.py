@@ -72,7 +72,7 @@ class LiveCatalogue:
             JournalError: the journal cannot be read, or no longer holds what came after the bundle.
         """
         self._journal = journal
-        self._base = Base(getattr(bundle.manifest, "log", None), bundle.manifest.folded)
+        self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
         self._empty = Overlay.empty(self._base.folded, index.size, index.dim)
         self._catalogue = Catalogue(bundle, index, self._empty)

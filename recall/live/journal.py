@@ -60,7 +60,8 @@ class Entry(NamedTuple):
     features: Mapping[str, object] | None
 
 
-class Base(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Base:
     """What a version holds of a log: the changes up to a sequence; `log` is the log's identity, None if not recorded."""
 
     log: str | None = None
@@ -128,7 +129,7 @@ class Journal:
         changes: Sequence[Change],
         key: str | None = None,
         after: int = 0,
-        base: Base = Base(),  # noqa: B008 - immutable
+        base: Base = Base(),
         expected: State | None = None,
     ) -> int:
         """Write a batch; it is on disk when this returns.
