@@ -8,7 +8,9 @@ from pydantic import JsonValue
 
 from recall.cli import screen
 from recall.config import ModelConfig, RunConfig
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.check import check_loaded
+from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.tables import Tables
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport, TrainingInterruptedError
@@ -27,8 +29,15 @@ class Run:
     exported: ExportReport
 
 
-def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
+def run(config: RunConfig, data: Path, root: Path, resume: bool = False, *, checked: bool = False) -> Run:
     """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+
+    Args:
+        config: of the run.
+        data: folder of the tables.
+        root: where to publish.
+        resume: go on from the checkpoint of the same run, which was interrupted.
+        checked: the tables were checked, and what was found is printed already.
 
     Raises:
         RecallError: whatever stops the run; what was live in `root` stays live.
@@ -37,9 +46,12 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
     checkpoint = root / CHECKPOINT
     try:
         with screen.stage("load the tables"):
-            dataset = load_dataset(config, data)
+            tables = open_tables(config.data, data)
+            dataset = dataset_of(config, tables)
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
+        if not checked:
+            warn(config, tables, dataset)
         screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
@@ -51,6 +63,14 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
         raise interrupted(checkpoint) from None
     checkpoint.unlink(missing_ok=True)
     return Run(dataset, trained, exported)
+
+
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+    """Print what `recall data check` warns of, one line each."""
+    with screen.stage("check the tables"):
+        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+    for finding in findings:
+        screen.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
