@@ -218,13 +218,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _create(path: Path, kind: FileKind) -> None:
     """Put an empty file in place as a whole: one that is empty or half made is a damaged one."""
     numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
-    modes = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         made.touch(exist_ok=False)  # SQLite would not say why it cannot
         connection = sqlite3.connect(made, isolation_level=None)
         try:
-            connection.executescript(f"{numbers} {modes} BEGIN; {'; '.join(kind.create)}; COMMIT;")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
+            connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         finally:
             connection.close()  # moves everything from the WAL into the file, and removes the WAL
         folder = os.open(path.parent, os.O_RDONLY)

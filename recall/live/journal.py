@@ -252,7 +252,7 @@ class Journal:
         with self._commits.alone() as connection:
             count = entries.drop(connection, min(upto, entries.read_state(connection).last))
         with self._commits.outside() as connection:
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
         return count
 
     def checkpoint(self) -> None:
