@@ -16,6 +16,7 @@ from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compar
 from recall.evaluation.cold import ColdStart, start_cold
 from recall.evaluation.dial import Dial, turn
 from recall.evaluation.discrimination import Discrimination, discriminate
+from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
 from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out, row_by_row
 from recall.evaluation.requests import requests
@@ -77,8 +78,12 @@ class EvaluationReport(BaseModel):
     """Model against popularity, over the same users."""
     dial: Dial | None
     """The curve over the popularity dial; None when `evaluation.dial` is empty."""
-    cold: ColdStart
-    """What is left when ids are unknown."""
+    cold: ColdStart | None
+    """A simulation of what is left when ids are unknown; None where the split holds users or items out, and so measures it."""
+    held_out_users: HeldOutUsers | None = None
+    """What users get of whom nothing trained, with `data.split` by "users"."""
+    held_out_items: HeldOutItems | None = None
+    """How items are found of which nothing trained, with `data.split` by "items"."""
     discrimination: Discrimination | None = None
     """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
@@ -119,6 +124,8 @@ def evaluate(
         raise DataError(
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
+    for one in (recommender, *against) if dataset.hold_out else ():
+        refuse_learnt(dataset, one.bundle, split)
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
     catalogue = joint_catalogue(dataset, [one.bundle.item_ids for one in (recommender, *against)])
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
@@ -147,7 +154,7 @@ def evaluate(
             )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
-    trial = Trial.of(recommender, dataset, held.take(drawn))
+    trial, bundle, popular = Trial.of(recommender, dataset, held.take(drawn)), recommender.bundle, by_popularity.take(drawn)
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
@@ -166,7 +173,11 @@ def evaluate(
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=turn(trial, config.evaluation, seed),
-        cold=start_cold(trial, recommender.bundle, by_popularity.take(drawn), config.evaluation, seed),
+        cold=None if dataset.hold_out else start_cold(trial, bundle, popular, config.evaluation, seed),
+        held_out_users=judge_users(trial, bundle, popular, config.evaluation, seed) if dataset.hold_out == "users" else None,
+        held_out_items=judge_items(trial, bundle, dataset, split, popular, config.evaluation, seed)
+        if dataset.hold_out == "items"
+        else None,
         discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
         ablation=ablate(trial, recommender.bundle, config.evaluation, seed) if ablated else None,
         rivals=tuple(rivals),
