@@ -44,6 +44,9 @@ def train(
         int | None,
         typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The items table contains all live changes up to this one."),
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model, prove its export, and publish it.
@@ -55,6 +58,8 @@ def train(
         raise typer.BadParameter("--resume BUNDLE and --new DATA belong together")
     if compare_full and resume is None:
         raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
+    if go_on and restart:
+        raise typer.BadParameter("--continue goes on from a checkpoint, and --restart overwrites it: give one of the two")
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -62,11 +67,11 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
         from recall.cli.training import run
 
-        finished = run(loaded, data if data is not None else config.parent, out, go_on)
+        finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():
         screen.note(line)
     if as_json:
