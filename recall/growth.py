@@ -145,7 +145,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     """
     bundle = load_bundle(source)
     _check(config, bundle)
-    dataset = _remembering(config, new, bundle) if old is None else load_additions(config, new, old)
+    dataset = _remembering(config, new, bundle) if old is None else load_additions(config, new, old, bundle.encoder.types)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -197,7 +197,8 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> Dataset:
     store = SqliteUsers(bundle.folder / files.USERS)
     try:
         users = _users(bundle, store)
-        dataset = load_additions_alone(config, new, users, read_table(bundle.folder / files.ITEMS))
+        items = read_table(bundle.folder / files.ITEMS)
+        dataset = load_additions_alone(config, new, users, items, bundle.encoder.types)
         return with_remembered(dataset, store.records())
     finally:
         store.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recall.canonical import CanonicalTypes
 from recall.config import DataConfig, RunConfig
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.joined import followed, replaced
@@ -12,7 +13,7 @@ from recall.data.tables import Table, Tables, read_tables
 from recall.errors import DataError
 
 
-def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
+def load_additions(config: RunConfig, new: Path, old: Path, types: CanonicalTypes | None = None) -> Dataset:
     """Old and new interactions as one data set; of a user or item that both describe, the new description holds.
 
     The split is that of all interactions together. Where it takes a random share of them (`data.carve`), that share is
@@ -22,6 +23,7 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
         config: names the tables and columns.
         new: folder of the new tables. Users and items need be there only as far as they are new or have changed.
         old: folder of the old tables.
+        types: of the columns, as the bundle records them; found from the values when left out.
 
     Raises:
         DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
@@ -33,21 +35,25 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     joined = _joined(config.data, after, before.users, before.items)
     tables = replace(joined, interactions=followed(before.interactions, after.interactions))
     known = before.interactions.frame.select(pl.len()).collect().item()
-    return dataset_of(config, tables, known)
+    return dataset_of(config, tables, known, types)
 
 
-def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:
+def load_additions_alone(
+    config: RunConfig, new: Path, users: Table, items: Table, types: CanonicalTypes | None = None
+) -> Dataset:
     """New interactions over all users and items, where the old interactions are gone.
 
     Args:
         config: names the tables and columns.
         new: as in `load_additions`.
         users, items: as they were known before.
+        types: as in `load_additions`.
 
     Raises:
         DataError, ConfigError: as `load_additions`.
     """
-    return dataset_of(config, _joined(config.data, _read(config.data, new, users, items), users, items))
+    tables = _joined(config.data, _read(config.data, new, users, items), users, items)
+    return dataset_of(config, tables, types=types)
 
 
 def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:

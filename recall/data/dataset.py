@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, RunConfig
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
+from recall.data.column_types import find_types, forms
 from recall.data.columns import find_attributes, find_columns
 from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
@@ -19,7 +21,7 @@ from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
-from recall.values import numbers, refuse
+from recall.values import number_column, numbers, refuse
 
 Int64 = npt.NDArray[np.int64]
 
@@ -44,6 +46,7 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        types: of all columns, in whose canonical form text is.
     """
 
     schema: Schema
@@ -54,6 +57,7 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    types: CanonicalTypes = UNTYPED
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -75,27 +79,29 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load_dataset(config: RunConfig, root: Path) -> Dataset:
+def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = None) -> Dataset:
     """Read, join, sort and split a run's tables.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
+        types: of the columns, as a bundle records them; found from the values when left out.
 
     Raises:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
-    return dataset_of(config, read_tables(config.data, root))
+    return dataset_of(config, read_tables(config.data, root), types=types)
 
 
-def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
+def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: CanonicalTypes | None = None) -> Dataset:
     """Join, sort and split a run's tables; errors as in `load_dataset`.
 
     Args:
         config: names the columns and fields.
         tables: what they are in.
         known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+        types: as for `load_dataset`.
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
@@ -107,12 +113,20 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
         raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
 
     where = tables.interactions.where
-    listed_users = listed(tables.users, data.user_id, columns.users, of_users)
-    users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
     attributes = find_attributes(data, columns, tables)
     of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
-    listed_items = listed(tables.items, data.item_id, (*columns.items, *attributes), of_items)
-    items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    item_columns = (*columns.items, *attributes)
+    raw_users = None if tables.users is None else tables.users.collect([data.user_id, *columns.users])
+    raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
+    if types is None:
+        numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
+        types = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric)
+    user_forms, item_forms = forms(schema, types)
+    listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
+    users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
+    listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
+    items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
+    del raw_users, raw_items
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     named_split = data.split if isinstance(data.split, ColumnSplit) else None
@@ -122,7 +136,10 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
         _weights(raw, data.weight, where),
         times,
         column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
-        [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
+        [
+            number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
+            for name in columns.context
+        ],
     )
     taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
     del raw
@@ -134,7 +151,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
     negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, types)
 
 
 @dataclass(frozen=True, slots=True)
