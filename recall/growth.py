@@ -194,7 +194,7 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
 
 def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> Dataset:
     """The new interactions over the users and the catalogue of a bundle, after what it remembers of its users."""
-    store = SqliteUsers(bundle.folder / files.USERS)
+    store = SqliteUsers(bundle.users_file)
     try:
         users = _users(bundle, store)
         items = read_table(bundle.folder / files.ITEMS)
@@ -211,7 +211,7 @@ def _users(bundle: Bundle, store: SqliteUsers) -> Table:
     columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
     rows = [(user_id, *(record.features.get(name) for name in columns)) for user_id, record in store.records()]
     frame = pl.DataFrame(rows, schema=[schema.user_id, *columns], orient="row", infer_schema_length=None, strict=False)
-    return Table(bundle.folder / files.USERS, frame.lazy(), frame.schema)
+    return Table(bundle.users_file, frame.lazy(), frame.schema)
 
 
 def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, float]:
@@ -219,7 +219,7 @@ def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, f
     held = validation_requests(config, dataset)
     if held is None:
         return {}
-    contexts = build_contexts(dataset, bundle.encoder, held.event)
+    contexts = build_contexts(dataset, bundle.encoder, held.event, held.before)
     phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
     rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
     place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found

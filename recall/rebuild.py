@@ -17,13 +17,14 @@ from recall import golden
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
+from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
-from recall.config import ExportConfig, IndexConfig
+from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.column_types import forms
-from recall.data.tables import read_table
+from recall.data.tables import read_items
 from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
@@ -118,7 +119,7 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
     encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
     attributes = bundle.manifest.attributes
-    table = read_table(path)
+    table = read_items(trained_on(bundle.manifest), path)
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
@@ -149,16 +150,32 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
     check_items(vectors, items[bundle.encoder.schema.item_id])
     write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     try:
-        shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
+        shutil.copyfile(bundle.users_file, folder / files.USERS)
     except OSError as error:
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
+    write_deletions(folder, carried_deletions(bundle, items))
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
-    origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics, folded)
+    origin = Origin(
+        before.name,
+        before.sequence,
+        before.data_hash,
+        before.seed,
+        before.config,
+        before.metrics,
+        folded,
+        before.log,
+        before.columns,
+    )
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def trained_on(manifest: Manifest) -> DataConfig:
+    """How the tables of a bundle's run were read: what ids are called, and which texts mean a missing value."""
+    return DataConfig.model_validate(manifest.config.get("data", {}))
 
 
 def kept(manifest: Manifest) -> int:
@@ -173,6 +190,11 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
     if before is not None:
         counts[rows >= 0] = before[rows[rows >= 0]]
     return counts
+
+
+def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
+    """Return the deletions compacted into a bundle, but for those of ids that are among these items again."""
+    return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
 def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:

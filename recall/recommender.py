@@ -18,7 +18,6 @@ from recall.answer import (
     Similar,
     UserVector,
 )
-from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.holding import Hold, hold
 from recall.bundle.publish import VERSIONS, resolve
@@ -107,14 +106,14 @@ class Recommender:
         held = hold(folder) if folder.parent.name == VERSIONS else None
         bundle = load_bundle(folder, verify=verify)
         record = bundle.manifest.index
-        index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
+        index = open_index(bundle.index_file, record.engine, record.kind, record.params, bundle.item_vectors, threads)
         checks = bundle.checks()
         if checks is not None and record.checks is not None:
-            recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
+            recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
-        known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        known = KnownUsers.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded

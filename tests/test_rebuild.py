@@ -11,9 +11,14 @@ import pytest
 from recall.bundle import files
 from recall.bundle.bundle import load_bundle
 from recall.bundle.publish import publish, resolve, staging, versions
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
 from recall.errors import BundleError, DataError, PublishError
+from recall.export import export
+from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
 from recall.recommender import Recommender, Request
+from tests.conftest import random_model
 
 
 @pytest.fixture
@@ -185,3 +190,26 @@ def test_the_script_tells_what_changed(root: Path, items: pl.DataFrame, tmp_path
     assert refused.returncode == DataError.exit_code
     assert "there is no column 'price'" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_new_catalogue_is_read_as_the_items_of_the_run_were(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,movieId\n" + "".join(f"u{n % 5},m{n % 7}\n" for n in range(40)))
+    (tmp_path / "i.csv").write_text("id,kind\n" + "".join(f"m{n},{'NA' if n == 3 else f'k{n % 2}'}\n" for n in range(7)))
+    config = parse_config(
+        {
+            "data": {"interactions": "e.csv", "items": "i.csv", "item_id": "movieId", "id_in_items": "id", "nulls": ["NA"]},
+            "fields": {
+                "user_id": {"side": "user", "kind": "categorical"},
+                "movieId": {"side": "item", "kind": "categorical"},
+                "kind": {"side": "item", "kind": "categorical"},
+            },
+        }
+    )
+    dataset = load_dataset(config, tmp_path)
+    encoder = FeatureEncoder.fit(dataset)
+    export(random_model(encoder), encoder, dataset, config, tmp_path / "root")
+    assert load_bundle(tmp_path / "root").items()["kind"].to_list() == ["k0", "k1", "k0", None, "k0", "k1", "k0"]
+    (tmp_path / "new.csv").write_text("id,kind\nm0,k0\nm9,NA\n")
+    report = rebuild(tmp_path / "root", tmp_path / "new.csv", tmp_path / "root")
+    assert report.added == ("m9",)
+    assert load_bundle(tmp_path / "root").items().rows() == [("m0", "k0"), ("m9", None)]

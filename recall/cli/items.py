@@ -23,14 +23,15 @@ def upsert_items(
 ) -> None:
     """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
     from recall.data.catalogue import listed
-    from recall.data.tables import read_table
+    from recall.data.tables import read_items
+    from recall.rebuild import trained_on
     from recall.recommender import Recommender
     from recall.values import as_requested
 
     recommender = Recommender.load(root, verify=False)
     try:
         column = recommender.bundle.encoder.schema.item_id
-        read = read_table(table)
+        read = read_items(trained_on(recommender.bundle.manifest), table)
         items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
         _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)

@@ -36,6 +36,7 @@ def predict(
     import polars as pl
 
     from recall.data.tables import read_table
+    from recall.rebuild import trained_on
     from recall.recommender import Recommender
 
     recommender = Recommender.load(bundle)
@@ -48,7 +49,8 @@ def predict(
                 why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
                 mend='Train with train.objective = "logistic", or ask for --scores',
             )
-        table = read_table(pairs)
+        nulls = trained_on(recommender.bundle.manifest).nulls
+        table = read_table(pairs, nulls)
         rows = table.collect(table.columns)
         _check_columns(table, rows, recommender)
         _check_out(out, rows)
@@ -62,7 +64,8 @@ def predict(
     columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
     if not scores:
         columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
-    _write(rows.with_columns(columns), out)
+    written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
+    _write(written.with_columns(columns), out)
     screen.show({"written": out, "pairs": f"{len(rows):,}", **({"unknown": unknown} if unknown else {})})
 
 

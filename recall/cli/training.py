@@ -38,6 +38,8 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
     try:
         with screen.stage("load the tables"):
             dataset = load_dataset(config, data)
+        for table, column, message in dataset.assumptions:
+            screen.note(f"note: {table}.{column}: {message}")
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
         screen.note(sizes(dataset, encoder, config.model))

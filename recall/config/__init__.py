@@ -4,10 +4,21 @@ Every value is frozen once read; a key that is not known is refused with the nea
 overridden by its dotted path, such as `train.sweeps=4`.
 """
 
-from recall.config.data import ColumnSplit, DataConfig, LastSplit, NoSplit, Split, TimeSplit
+from recall.config.data import (
+    ColumnSplit,
+    DataConfig,
+    EventsConfig,
+    ItemsSplit,
+    LastSplit,
+    NoSplit,
+    OutcomeConfig,
+    Split,
+    TimeSplit,
+    UsersSplit,
+)
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
-from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,
     GradientConfig,
@@ -20,9 +31,11 @@ from recall.config.training import (
 )
 
 __all__ = [
+    "CHOOSING",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
+    "EventsConfig",
     "ExportConfig",
     "FFMConfig",
     "FMConfig",
@@ -30,11 +43,13 @@ __all__ = [
     "FwFMConfig",
     "GradientConfig",
     "IndexConfig",
+    "ItemsSplit",
     "LRConfig",
     "LastSplit",
     "ModelConfig",
     "NoSplit",
     "OpeningConfig",
+    "OutcomeConfig",
     "PairwiseConfig",
     "RunConfig",
     "SoftmaxConfig",
@@ -43,6 +58,7 @@ __all__ = [
     "StoppingConfig",
     "TimeSplit",
     "Train",
+    "UsersSplit",
     "load_config",
     "parse_config",
 ]

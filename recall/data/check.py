@@ -11,11 +11,13 @@ import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.columns import find_attributes, find_columns
-from recall.data.dataset import labels, load_dataset
+from recall.data.dataset import load_dataset, open_tables
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.data.outcomes import Outcomes
 from recall.data.split import TEST, TRAIN, VALID, column_parts
-from recall.data.tables import Tables, read_tables
+from recall.data.tables import Tables
 from recall.data.times import Times
+from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.schema import BagField, CrossField, HistoryField, NumericField
@@ -36,7 +38,7 @@ def check(config: RunConfig, root: Path) -> list[Finding]:
     """
     found: dict[Finding, None] = {}
     try:
-        tables = read_tables(config.data, root)
+        tables = open_tables(config.data, root)
     except RecallError as error:
         return [_error(error)]
     for look in (_training(config, root), _fields(config, tables), _ids(config.data, tables), _rows(config.data, tables)):
@@ -60,8 +62,13 @@ def _training(config: RunConfig, root: Path) -> Iterator[Finding]:
     dataset = load_dataset(config, root)
     FeatureEncoder.fit(dataset)
     events = dataset.events
+    for table, column, message in dataset.assumptions:
+        yield Finding("note", table, column, message, 1)
+    yield from weight_findings(dataset.weight_range, config.data.weight)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
+            if dataset.hold_out == f"{side}s":
+                continue
             known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
             known[events[side].gather(dataset.training)] = True
             asked = events[side].gather(dataset.select(part)).to_numpy()
@@ -102,7 +109,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
 
 def _outcomes(data: DataConfig) -> set[str]:
     split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
-    return split | {name for name in (data.weight, data.label) if name is not None}
+    return split | set(data.outcome_columns)
 
 
 def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
@@ -133,12 +140,11 @@ def _plain(ids: pl.Series) -> pl.Series:
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Interactions that are there twice, or out of order."""
     timed = [data.time] if data.time is not None else []
-    read = [data.user_id, data.item_id, *timed, *(name for name in [data.label] if name is not None)]
-    raw = tables.interactions.collect(read)
-    taken = np.ones(len(raw), dtype=np.bool_)
-    if data.label is not None:
-        taken = labels(raw[data.label], tables.interactions.where(data.label))
-        raw = raw.drop(data.label).filter(taken)
+    read = [data.user_id, data.item_id, *timed]
+    raw = tables.interactions.collect([*read, *data.outcome_columns])
+    outcomes = Outcomes.of(raw, data, tables.interactions.where)
+    taken = np.ones(len(raw), dtype=np.bool_) if outcomes.taken is None else outcomes.taken
+    raw = raw.select(read).filter(taken)
     again = len(raw) - len(Distinct.of(raw).first)
     if again:
         same = "user, item and time" if timed else "user and item"

@@ -4,8 +4,8 @@ A CSV file has no types, so every column of it is read as text: "007" stays "007
 number is wanted. A folder of Parquet files reads as one table, in order of the file names.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -26,11 +26,15 @@ class Table:
         path: the file, or a folder of Parquet files.
         frame: its rows, lazily.
         types: its columns and their types, in order.
+        written: what the file calls a column, for those that have another name here.
+        note: added to the place that errors name, such as how rows are counted.
     """
 
     path: Path
     frame: pl.LazyFrame
     types: pl.Schema
+    written: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def columns(self) -> list[str]:
@@ -64,7 +68,27 @@ class Table:
 
     def where(self, column: str) -> str:
         """Names one of the table's columns in an error."""
-        return f"{self.path}, column {column!r}"
+        return f"{self.path}, column {self.written.get(column, column)!r}{self.note}"
+
+    def renamed(self, old: str | None, new: str) -> "Table":
+        """Give a column another name; nothing changes when `old` is None or `new` itself.
+
+        Raises:
+            DataError: there is no column `old`, or there is a column `new` beside it.
+        """
+        if old is None or old == new:
+            return self
+        if old not in self.types:
+            raise DataError(f"there is no column {old!r}", where=str(self.path), mend=nearest(old, self.columns))
+        if new in self.types:
+            raise DataError(
+                f"column {old!r} holds the id, and there is also a column {new!r}",
+                where=str(self.path),
+                why=f"the id is called {new!r} everywhere else",
+                mend=f"Rename or remove column {new!r}",
+            )
+        frame = self.frame.rename({old: new})
+        return Table(self.path, frame, frame.collect_schema(), {**self.written, new: old}, self.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +109,28 @@ class Tables:
 def read_tables(config: DataConfig, root: Path) -> Tables:
     """Open the tables of a run; relative paths start at `root`. Raises DataError as `read_table` does."""
     return Tables(
-        read_table(root / config.interactions),
-        read_table(root / config.users) if config.users is not None else None,
-        read_table(root / config.items) if config.items is not None else None,
+        read_table(root / config.interactions, config.nulls),
+        read_users(config, root / config.users) if config.users is not None else None,
+        read_items(config, root / config.items) if config.items is not None else None,
     )
 
 
-def read_table(path: Path) -> Table:
+def read_users(config: DataConfig, path: Path) -> Table:
+    """Open a file of users as a run's own, with the id column under the name that interactions use. Raises DataError."""
+    return read_table(path, config.nulls).renamed(config.id_in_users, config.user_id)
+
+
+def read_items(config: DataConfig, path: Path) -> Table:
+    """Open a file of items as a run's own, with the id column under the name that interactions use. Raises DataError."""
+    return read_table(path, config.nulls).renamed(config.id_in_items, config.item_id)
+
+
+def read_table(path: Path, nulls: Sequence[str] = ()) -> Table:
     """Open one `.parquet` or `.csv` file, or a folder of Parquet files.
+
+    Args:
+        path: the file or folder.
+        nulls: texts of a CSV file that mean a missing value, as an empty cell does.
 
     Raises:
         DataError: the file is missing, empty, damaged, or of another kind.
@@ -107,7 +145,7 @@ def read_table(path: Path) -> Table:
         elif path.suffix == ".parquet":
             frame = pl.scan_parquet(path)
         elif path.suffix == ".csv":
-            frame = pl.scan_csv(path, infer_schema=False, null_values=[""])  # "" in quotes is no value either
+            frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
         else:
             raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
         return Table(path, frame, frame.collect_schema())

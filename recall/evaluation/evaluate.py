@@ -17,7 +17,7 @@ from recall.evaluation.cold import ColdStart, start_cold
 from recall.evaluation.dial import Dial, turn
 from recall.evaluation.discrimination import Discrimination, discriminate
 from recall.evaluation.lists import Int64
-from recall.evaluation.protocol import HeldOut, held_out
+from recall.evaluation.protocol import HeldOut, held_out, row_by_row
 from recall.evaluation.requests import requests
 from recall.evaluation.served import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
 from recall.evaluation.trial import Trial
@@ -146,7 +146,7 @@ def evaluate(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
         mask=config.evaluation.mask,
-        request="row" if dataset.schema.history is not None else config.evaluation.request,
+        request="row" if row_by_row(dataset, config.evaluation) else config.evaluation.request,
         requests=len(held),
         users=len(np.unique(held.user)),
         items=len(recommender.bundle.item_ids),

@@ -17,6 +17,10 @@ from recall.training.learner import Learner
 Validate = Callable[[Model], Mapping[str, float]]
 
 
+class NonFiniteError(TrainingError):
+    """A parameter, the loss or a score is not finite."""
+
+
 class TrainingInterruptedError(RecallError):
     """Training was stopped by hand; what was learned up to the last whole sweep is kept where a checkpoint was asked for."""
 
@@ -77,7 +81,7 @@ def run_sweeps(
         beat: the validation figure of the model as it is, where that is one to keep unless a sweep betters it.
 
     Raises:
-        TrainingError: a number is not finite; names sweep and field.
+        NonFiniteError: a number is not finite; names sweep and field.
         TrainingInterruptedError: the keyboard interrupted training; says how to go on.
     """
     model = learner.model
@@ -151,14 +155,14 @@ def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[st
             continue
         side = side_of(name)
         place = name if side is None else f"field {blocks[side](int(torch.nonzero(~finite)[0, 0]))!r} of the {side} side"
-        raise TrainingError(
+        raise NonFiniteError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
             mend="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
         )
     if loss != loss or loss in (float("inf"), float("-inf")):
-        raise TrainingError(
-            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme weights in the interactions"
+        raise NonFiniteError(
+            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme values with 'recall data check'"
         )
 
 
@@ -172,7 +176,7 @@ def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str
         name = max(peaks, key=lambda name: float(peaks[name].max()))
         side = name.partition("_")[0]
         place = f"the largest are in field {blocks[side](int(peaks[name].argmax()))!r} of the {side} side"
-        raise TrainingError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
+        raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
 
 
 def _interrupted(position: Position, checkpointing: Checkpointing | None) -> TrainingInterruptedError:

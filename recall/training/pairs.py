@@ -41,6 +41,7 @@ class ObservedPairs:
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
         shown: what the data say was shown and not taken; None where they say nothing of it, or nobody asks.
+        observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
     """
 
     contexts: SparseRows
@@ -51,6 +52,7 @@ class ObservedPairs:
     user_fields: Fields | None = None
     item_fields: Fields | None = None
     shown: ShownPairs | None = None
+    observation: float = 1.0
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
@@ -65,6 +67,7 @@ class ObservedPairs:
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
+            observation=dataset.observation,
         )
 
     def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":

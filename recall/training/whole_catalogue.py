@@ -112,7 +112,8 @@ class WholeCatalogueSolver:
         """Row and column weights, alpha, and the regularisation of every feature."""
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
-        self._a, self._b = _power(of_context, config.activity), _power(of_item, config.popularity)
+        self._a = _power(of_context, config.activity, pairs.observation)
+        self._b = _power(of_item, config.popularity, pairs.observation)
         total_a, total_b = float(self._a.sum(dtype=np.float64)), float(self._b.sum(dtype=np.float64))
         self._weight = float(of_context.sum(dtype=np.float64))
         alpha = config.unobserved * self._weight / (total_a * total_b)
@@ -323,9 +324,9 @@ def _one_thread(where: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _power(counts: Float32, power: float) -> Float32:
-    """counts^power [n], scaled to a mean of 1; a count of zero weighs as one observation."""
-    weights = np.maximum(counts, np.float32(1)) ** np.float32(power)
+def _power(counts: Float32, power: float, observation: float) -> Float32:
+    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
+    weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
 
 

@@ -105,3 +105,45 @@ def test_only_the_tables_that_are_named_are_there(tmp_path: Path) -> None:
     assert tables.users is None
     assert tables.items is not None
     assert tables.items.columns == ["item_id"]
+
+
+def test_null_spellings_are_missing_values_in_csv_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,age\n1,NA\n2,\\N\n3,na\n4,\n5,NAN\n")
+    assert read_table(tmp_path / "a.csv").collect(["age"])["age"].to_list() == ["NA", "\\N", "na", None, "NAN"]
+    read = read_table(tmp_path / "a.csv", ["NA", "\\N"]).collect(["age"])["age"].to_list()
+    assert read == [None, None, "na", None, "NAN"]
+
+
+def write_three(folder: Path) -> DataConfig:
+    (folder / "e.csv").write_text("userId,movieId,device\n1,10,NA\n2,11,tv\n")
+    (folder / "u.csv").write_text("id,age\n1,NA\n2,30\n")
+    (folder / "i.csv").write_text("movie,title\n10,Heat\n11,NA\n")
+    return DataConfig(
+        interactions="e.csv",
+        users="u.csv",
+        items="i.csv",
+        user_id="userId",
+        item_id="movieId",
+        id_in_users="id",
+        id_in_items="movie",
+        nulls=("NA",),
+    )
+
+
+def test_each_table_may_have_its_own_name_for_the_id_and_all_share_the_null_spellings(tmp_path: Path) -> None:
+    tables = read_tables(write_three(tmp_path), tmp_path)
+    assert tables.users is not None
+    assert tables.items is not None
+    assert tables.interactions.collect(["device"])["device"].to_list() == [None, "tv"]
+    assert tables.users.collect(["userId", "age"]).rows() == [("1", None), ("2", "30")]
+    assert tables.items.collect(["movieId", "title"]).rows() == [("10", "Heat"), ("11", None)]
+    assert tables.users.where("userId") == f"{tmp_path / 'u.csv'}, column 'id'"  # as the file has it
+
+
+def test_an_id_column_that_is_not_there_or_would_be_there_twice_is_refused(tmp_path: Path) -> None:
+    config = write_three(tmp_path)
+    with pytest.raises(DataError, match=r"i\.csv: there is no column 'movies'\. Did you mean 'movie'\?"):
+        read_tables(config.model_copy(update={"id_in_items": "movies"}), tmp_path)
+    (tmp_path / "u.csv").write_text("id,userId\n1,7\n")
+    with pytest.raises(DataError, match="column 'id' holds the id, and there is also a column 'userId'"):
+        read_tables(config, tmp_path)

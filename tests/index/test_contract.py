@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, open_index
+from recall.index.opening import build_index, engine_of, open_index
 from recall.index.selection import Selection
 
 KINDS = ("cells", "exact", "ivf", "ivf_int8", "pq")
@@ -274,7 +274,7 @@ def test_no_query_gives_no_list(index: ItemIndex) -> None:
 def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     index.write(path)
-    opened = open_index(path, index.kind, index.params, VECTORS)
+    opened = open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS)
     assert (opened.kind, opened.size, opened.dim, opened.exact) == (index.kind, SIZE, DIM, index.exact)
     assert opened.params == index.params
     before, after = index.search(QUERIES, 30), opened.search(QUERIES, 30)
@@ -286,16 +286,16 @@ def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) ->
     path = tmp_path / "index.faiss"
     path.write_bytes(b"not an index")
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(path, index.kind, index.params, VECTORS)
+        open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS)
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(tmp_path / "missing", index.kind, index.params, VECTORS)
+        open_index(tmp_path / "missing", engine_of(index.kind), index.kind, index.params, VECTORS)
 
 
 def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     index.write(path)
     with pytest.raises(IndexFileError, match=r"holds 3000 vectors( of 24 numbers)?, the bundle 2999"):
-        open_index(path, index.kind, index.params, VECTORS[:-1])
+        open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS[:-1])
 
 
 def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
