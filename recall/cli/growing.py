@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from recall.cli import screen
-from recall.cli.training import CHECKPOINT, Run, interrupted, reporter, sizes
+from recall.cli.training import CHECKPOINT, Run, interrupted, reporter, sizes, warn
 from recall.config import RunConfig
 from recall.export import export
 from recall.growth import Ground, Retrained, open_ground, retrain
@@ -42,6 +42,7 @@ def grow(
     try:
         with screen.stage("open the bundle, load the tables"):
             ground = open_ground(config, source, new, old, root, remember)
+        warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
         screen.note(sizes(ground.dataset, ground.encoder, config.model))

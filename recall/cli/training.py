@@ -8,7 +8,10 @@ from pydantic import JsonValue
 
 from recall.cli import screen
 from recall.config import ModelConfig, RunConfig
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.check import check_loaded
+from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.parts import parts_line
+from recall.data.tables import Tables
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport, TrainingInterruptedError
@@ -27,8 +30,15 @@ class Run:
     exported: ExportReport
 
 
-def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
+def run(config: RunConfig, data: Path, root: Path, resume: bool = False, *, checked: bool = False) -> Run:
     """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+
+    Args:
+        config: of the run.
+        data: folder of the tables.
+        root: where to publish.
+        resume: go on from the checkpoint of the same run, which was interrupted.
+        checked: the tables were checked, and what was found is printed already.
 
     Raises:
         RecallError: whatever stops the run; what was live in `root` stays live.
@@ -37,11 +47,14 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
     checkpoint = root / CHECKPOINT
     try:
         with screen.stage("load the tables"):
-            dataset = load_dataset(config, data)
+            tables = open_tables(config.data, data)
+            dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
             screen.note(f"note: {table}.{column}: {message}")
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
+        if not checked:
+            warn(config, tables, dataset)
         screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
@@ -53,6 +66,14 @@ def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
         raise interrupted(checkpoint) from None
     checkpoint.unlink(missing_ok=True)
     return Run(dataset, trained, exported)
+
+
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+    """Print what `recall data check` warns of, one line each."""
+    with screen.stage("check the tables"):
+        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+    for finding in findings:
+        screen.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
@@ -74,7 +95,7 @@ def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
-        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; {shown}"
+        f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"

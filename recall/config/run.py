@@ -51,7 +51,7 @@ class EvaluationConfig(Section):
     intervals: int = Field(default=1000, ge=0)
     """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
     sample: int = Field(default=10_000, ge=1)
-    """At most this many requests, drawn once, for the dial, for cold start and for what each field is worth."""
+    """At most this many requests, drawn once, for the dial, for cold start, for hold-outs and for what each field is worth."""
     dial: tuple[Annotated[float, Field(ge=0, le=10)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     """Settings of a request's `popularity` for the curve of recall and coverage; an empty list leaves it out."""
 

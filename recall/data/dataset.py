@@ -10,8 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+<<<<<<< HEAD
 from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RunConfig, UsersSplit
+=======
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
+>>>>>>> main
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
@@ -26,7 +30,9 @@ from recall.data.split import (
     carve_last,
     column_parts,
     hashed_parts,
+    id_hashes,
     negative_parts,
+    random_parts,
     sorted_parts,
     with_given,
 )
@@ -173,6 +179,9 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
             named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
         case ItemsSplit():
             named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
+        case RandomSplit():
+            hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
+            named_parts = random_parts(*hashes, data.split, config.seed)
     rows = _Rows(
         user,
         item,

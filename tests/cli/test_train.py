@@ -51,6 +51,25 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender.close()
 
 
+def test_training_says_what_check_warns_of_one_line_each_before_it_begins(run, tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 30},i{n % 7},Title  {n % 7},{n % 2}\n" for n in range(300))
+    (tmp_path / "e.csv").write_text("user_id,item_id,title,clicked\n" + rows)
+    fields = "".join(f'{name} = {{ side = "user", kind = "categorical" }}\n' for name in ("user_id", "title", "clicked"))
+    (tmp_path / "run.toml").write_text(
+        f'[data]\ninteractions = "e.csv"\n[fields]\n{fields}item_id = {{ side = "item", kind = "categorical" }}\n'
+    )
+    ended = run("train", tmp_path / "run.toml", "--out", tmp_path / "out", "--set", "train.sweeps=1", "--set", "model.k=2")
+    assert ended.code == 0
+    lines = ended.err.splitlines()
+    warned = [line for line in lines if line.startswith("warning: ")]
+    assert [line.split()[1] for line in warned] == ["interactions.title:", "interactions.clicked:"]
+    assert lines.index(warned[-1]) < next(number for number, line in enumerate(lines) if line.startswith("sweep"))
+    checked = run("data", "check", tmp_path / "run.toml").out.splitlines()
+    assert [line.split(None, 1)[1] for line in checked if line.startswith("warning")] == [
+        line.removeprefix("warning: ") for line in warned
+    ]
+
+
 def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) -> None:
     model = "model={kind='fwfm', k=4, rank=1}"
     train = "train={objective='softmax', epochs=1}"
