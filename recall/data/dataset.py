@@ -10,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-<<<<<<< HEAD
 from recall.canonical import UNTYPED, CanonicalTypes
-from recall.config import ColumnSplit, DataConfig, ItemsSplit, RunConfig, UsersSplit
-=======
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
->>>>>>> main
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
