@@ -8,6 +8,7 @@ from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
 from recall.features.sparse import Int64
 from recall.filters.attributes import Attributes, forms_of
+from recall.filters.binding import bound
 from recall.filters.parsing import parse
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
@@ -60,6 +61,11 @@ class Eligibility:
                 scope = Scope(*(Selection.everything(one.size) for one in without))
             return Scope(scope.main - without.main, scope.given - without.given), _NONE
         return scope, excluded
+
+    def check(self, request: Request, now: datetime.datetime) -> None:
+        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
+        if request.filter is not None:
+            bound(parse(request.filter), self.attributes, now)
 
     def failed(self, request: Request, catalogue: Catalogue, row: int, now: datetime.datetime) -> list[str]:
         """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""

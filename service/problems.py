@@ -50,6 +50,7 @@ class Kind(Enum):
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NO_KEY = ("no-key", 401, "A key is needed")
     FORBIDDEN = ("forbidden", 403, "The key does not allow this")
+    CROSS_SITE = ("cross-site", 403, "A page of another site may not ask for this")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")

@@ -43,7 +43,8 @@ class Settings(BaseModel):
     """Listen where others can ask although no key is set, because something in front of the service asks for one."""
     hosts: tuple[str, ...] = ()
     """Names that requests may have in their Host header besides those of this machine for itself; "*" for any. When none is
-    given, any will do where a key is asked for, or where others than this machine can ask; see `service.security.hosts`."""
+    given, any will do where a key is asked for; without a key only addresses and names without a dot do where other machines
+    can ask, and only loopback names elsewhere. See `service.security.hosts`."""
     rate: float | None = Field(default=None, gt=0, lt=1e6)
     """Requests a second of each key, and of all who ask without one; None does not limit."""
     workers: int = Field(default=1, ge=1, le=256)

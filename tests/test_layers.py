@@ -122,6 +122,10 @@ LAYERS: dict[str, set[str]] = {
         "recall.rebuild",
         "recall.recommender",
     },
+    "recall.vector_export": {
+        *("recall.errors", "recall.features.sparse", "recall.bundle", "recall.index.engine", "recall.live.catalogue"),
+        *("recall.recommender", "recall.request"),
+    },
     "recall.importing": {
         *(
             *BASICS,

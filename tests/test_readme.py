@@ -24,6 +24,8 @@ def test_the_tour_is_marked_to_be_run():
         "bash",
         "bash",
         "python",
+        "bash",
+        "python",
         "python",
         "python",
         "python",

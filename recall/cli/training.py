@@ -10,6 +10,7 @@ from recall.cli import screen
 from recall.config import ModelConfig, RunConfig
 from recall.data.check import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.parts import parts_line
 from recall.data.tables import Tables
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
@@ -92,7 +93,7 @@ def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
-        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; {shown}"
+        f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"

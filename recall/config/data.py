@@ -80,13 +80,21 @@ class ItemsSplit(HashSplit):
     by: Literal["items"]
 
 
+class RandomSplit(HashSplit):
+    """A share of the (user, item) pairs is held out, for a log without times; all rows of one pair share its part."""
+
+    by: Literal["random"]
+
+
 class NoSplit(Section):
     """Everything trains."""
 
     by: Literal["none"] = "none"
 
 
-Split = Annotated[ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | NoSplit, Field(discriminator="by")]
+Split = Annotated[
+    ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | RandomSplit | NoSplit, Field(discriminator="by")
+]
 
 
 class OutcomeConfig(Section):

@@ -1,6 +1,7 @@
 """Looks at the tables of a run before anything is trained, and reports all that is odd at once."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.clock import time_findings
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
 from recall.data.leakage import leaks
 from recall.data.outcomes import Outcomes
+from recall.data.parts import part_findings
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
@@ -92,6 +95,7 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
     yield from weight_findings(dataset.weight_range, config.data.weight)
+    yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             if dataset.hold_out == f"{side}s":
@@ -179,6 +183,8 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield Finding(kind, "interactions", "", f"{again:,} rows repeat the {same} of another; their weights add up", again)
     if data.time is None:
         return
+    moments = Times.of(raw[data.time], tables.interactions.where(data.time))
+    yield from time_findings(moments, raw[data.user_id], data.split, data.time, datetime.now(UTC))
     tied = len(raw) - len(Distinct.of(raw.select(data.user_id, data.time)).first)
     if tied:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
@@ -189,8 +195,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
         parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
-        times = Times.of(raw[data.time], table.where(data.time)).values
-        yield from _leaks(raw[data.user_id], times, parts == TRAIN, parts == TEST, data.time)
+        yield from _leaks(raw[data.user_id], moments.values, parts == TRAIN, parts == TEST, data.time)
 
 
 def _leaks(

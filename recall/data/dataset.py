@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, DataConfig, ItemsSplit, RunConfig, UsersSplit
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_attributes, find_columns
@@ -24,7 +24,9 @@ from recall.data.split import (
     carve_last,
     column_parts,
     hashed_parts,
+    id_hashes,
     negative_parts,
+    random_parts,
     sorted_parts,
     with_given,
 )
@@ -156,6 +158,9 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
             named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
         case ItemsSplit():
             named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
+        case RandomSplit():
+            hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
+            named_parts = random_parts(*hashes, data.split, config.seed)
     rows = _Rows(
         user,
         item,

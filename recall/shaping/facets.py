@@ -48,7 +48,7 @@ class Facets:
 
     def groups(self, catalogue: Catalogue, column: str, where: str) -> Groups:
         """What every row of a catalogue holds in a column. Raises RequestError at `where` when there is no such column."""
-        self._check(column, where)
+        self.check_column(column, where)
         separator = self._schema.separator(column)
         groups = self._base(("groups", column), lambda: Groups.of(self._bundle.item_column(column), separator))
         overlay = catalogue.overlay
@@ -79,7 +79,7 @@ class Facets:
             order = self._base(("latest", ""), lambda: Order.of(np.arange(size, dtype=np.float64)))
             places = np.arange(size, size + len(overlay.ids), dtype=np.float64)
             return (order, Order.of(places).below(size)) if overlay.ids else (order,)
-        self._check(column, where)
+        self.check_column(column, where)
         order, read = self._base(("latest", column), lambda: _newest(self._bundle.item_column(column), where))
         if not overlay.ids:
             return (order,)
@@ -97,7 +97,8 @@ class Facets:
             return base, Boosts(base.names, base.values[:, :0])
         return base, self._given(overlay, ("boosts", ""), lambda: of(overlay.items.get_column, len(overlay.ids)))
 
-    def _check(self, column: str, where: str) -> None:
+    def check_column(self, column: str, where: str) -> None:
+        """Raise RequestError at `where` when items have no such column."""
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, mend=nearest(column, self.columns))
 

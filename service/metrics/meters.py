@@ -24,7 +24,7 @@ PARTS = ("items", "users", "bundle", OTHER)
 SWAPS = ("served", "refused", "fell_back")
 RESTARTS = ("ended", "hung")
 SHED = ("full", "old", "late", "gone")
-REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug)
+REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
 
 _MOST_ROUTES = 64
 _REQUESTS = (
