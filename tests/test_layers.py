@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.answer": {"recall.channels.merging"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
-    "recall.draft": {"recall.errors", "recall.data.tables"},
+    "recall.draft": {"recall.errors", "recall.data", "recall.values"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},

@@ -45,6 +45,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
+    from recall.cli.stopping import terminable
     from recall.tuning.space import OBJECTIVES
     from recall.tuning.study import Limits, tune
     from recall.tuning.writing import write_config
@@ -54,7 +55,8 @@ def tune(
     target = out if out is not None else config.with_suffix(".tuned.toml")
     limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or loaded.model.k or 1, chosen)
     journal = target.with_suffix(".journal")
-    found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
+    with terminable():  # SIGTERM too ends the search with what was found until then
+        found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes)
     if as_json:
         screen.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
