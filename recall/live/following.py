@@ -20,7 +20,7 @@ from recall.live.items import ItemReader, Values
 from recall.live.journal import Base, Change, Journal, MovedError, values_of
 from recall.live.overlay import Overlay
 from recall.live.past import Past, read_token
-from recall.request import check_id
+from recall.request import check_id, check_text
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
@@ -234,7 +234,7 @@ class LiveCatalogue:
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
         """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
-        named = list(dict.fromkeys(_checked(ids)))
+        named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
     def close(self) -> None:
@@ -250,7 +250,7 @@ class LiveCatalogue:
                 mend="Load the root of published versions, not the folder of one",
             )
         if key is not None:
-            check_id(key, "/key")
+            check_text(key, "/key")
         for _ in range(_TRIES):
             self.refresh()
             before = self._catalogue
