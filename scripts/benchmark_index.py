@@ -7,7 +7,7 @@
 Worlds are catalogues with users (scripts/index/worlds.py): made-up shops of 100,000 and 1 million items, and gowalla and
 ml-1m where DATA holds them. They are kept in FOLDER and learnt when they are not there: the large one takes some ten minutes.
 `--quick` takes what is there, without the graphs of a million vectors, whose building takes most of an hour's half, and
-without growth. `--few` compares a Faiss IndexFlatIP with the cells where a catalogue is small, and nothing else. `--check` exits
+without growth. `--few` compares a Faiss IndexFlatIP with the cells where a catalogue is small, and no more. `--check` exits
 with 1 when a figure is missed, and names it.
 
 Searches are for the 100 best, one at a time, by one thread, in turn; times are the processor's. Settings are chosen on
