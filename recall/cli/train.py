@@ -40,6 +40,9 @@ def train(
         float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
     ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model, prove its export, and publish it.
@@ -51,17 +54,19 @@ def train(
         raise typer.BadParameter("--resume BUNDLE and --new DATA belong together")
     if compare_full and resume is None:
         raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
+    if go_on and restart:
+        raise typer.BadParameter("--continue goes on from a checkpoint, and --restart overwrites it: give one of the two")
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
         from recall.cli.training import run
 
-        finished = run(loaded, data if data is not None else config.parent, out, go_on)
+        finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     if as_json:
         screen.show_json(_result(finished))
     else:

@@ -64,6 +64,7 @@ class Catalogue:
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Rows of items: int64 [m], -1 where the catalogue does not hold one."""
+        ids = self.bundle.encoder.item_ids(ids)
         rows, overlay = self.bundle.item_ids.rows(ids), self.overlay
         if overlay.hidden.count:
             rows[(rows >= 0) & overlay.hidden.holds(rows)] = -1

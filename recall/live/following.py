@@ -18,7 +18,7 @@ from recall.live.catalogue import Catalogue
 from recall.live.items import ItemReader, Values
 from recall.live.journal import Change, Entry, Journal
 from recall.live.overlay import Overlay
-from recall.request import check_id
+from recall.request import check_id, check_text
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
@@ -143,7 +143,7 @@ class LiveCatalogue:
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
         """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
-        named = list(dict.fromkeys(_checked(ids)))
+        named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class LiveCatalogue:
                 mend="Load the root of published versions, not the folder of one",
             )
         if key is not None:
-            check_id(key, "/key")
+            check_text(key, "/key")
         before = self._catalogue
         known = int((before.rows([change.item_id for change in changes]) >= 0).sum())
         if not changes:
