@@ -157,7 +157,8 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         overlap = _remembered_note(dataset)
     else:
         additions = addition_tables(config.data, new, old)
-        tables, dataset, overlap = additions.tables, additions.dataset(config), additions.note
+        tables, overlap = additions.tables, additions.note
+        dataset = additions.dataset(config, bundle.encoder.types)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -212,7 +213,7 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
     try:
         users = _users(bundle, store)
         tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
-        return tables, with_remembered(dataset_of(config, tables), store.records())
+        return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
     finally:
         store.close()
 

@@ -49,6 +49,8 @@ def run(
         with screen.stage("load the tables"):
             tables = open_tables(config.data, data)
             dataset = dataset_of(config, tables)
+        for table, column, message in dataset.assumptions:
+            screen.note(f"note: {table}.{column}: {message}")
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recall.canonical import CanonicalTypes, canonical_column, type_of
 from recall.config import DataConfig, RunConfig
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.described import described
@@ -16,7 +17,7 @@ from recall.data.outcomes import without_left_out
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
 from recall.errors import DataError, nearest
-from recall.values import Distinct, canonical_series
+from recall.values import Distinct
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
@@ -58,10 +59,15 @@ class Additions:
     before: Tables
     after: Tables
 
-    def dataset(self, config: RunConfig) -> Dataset:
-        """The data set of these tables. Raises DataError, which names the row of the file that it is in, and ConfigError."""
+    def dataset(self, config: RunConfig, types: CanonicalTypes | None = None) -> Dataset:
+        """The data set of these tables, with column types as for `load_dataset`.
+
+        Raises:
+            DataError: as `load_dataset`; it names the row of the file that was read.
+            ConfigError: as `load_dataset`.
+        """
         with self.located(config.data):
-            return dataset_of(config, self.tables, self.known)
+            return dataset_of(config, self.tables, self.known, types)
 
     @property
     def note(self) -> str:
@@ -119,7 +125,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
             if name not in table.types:
                 raise DataError(f"there is no column {name!r}", where=str(table.path), mend=nearest(name, table.columns))
     raw = both.collect(keys)
-    columns = [canonical_series(raw[name]) if not isinstance(raw[name].dtype, pl.List) else raw[name] for name in keys]
+    columns = [canonical_column(raw[name], type_of(raw[name]), both.where(name), None).alias(name) for name in keys]
     if data.time is not None:
         try:
             columns[keys.index(data.time)] = Times.of(raw[data.time], both.where(data.time)).values

@@ -102,6 +102,9 @@ def test_times_are_compared_as_moments_and_ids_as_values(tmp_path: Path) -> None
     )
     additions = addition_tables(plain(time="t").data, new, old)
     assert (additions.given, additions.repeated) == (2, 1)
+    (tmp_path / "numbers").mkdir()
+    new, old = folders(tmp_path / "numbers", "user_id,item_id,t\n1,7,5\n2,8,6\n", "user_id,item_id,t\n1.0,7.0,5\n1.0,8.0,5.0\n")
+    assert addition_tables(plain(time="t").data, new, old).repeated == 1
 
 
 def test_a_row_is_left_out_as_often_as_it_was_there(tmp_path: Path) -> None:
