@@ -64,7 +64,7 @@ class Truth:
         return items
 
     def possible(self, version: int, item: str) -> set[Value | None]:
-        """What an item may be while the log lacks some changes: what it was at any time, but what was said since then counts."""
+        """What an item may be while the log lacks some changes: whatever it was at a time, or what was said since then."""
         past = self.lines[self.versions[version]].table.get(item)
         since = self.damaged or 0
         later = [value for one, value in self.changes[since:] if one == item]

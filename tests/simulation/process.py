@@ -113,8 +113,12 @@ class Process:
 
 def values(catalogue: Catalogue) -> model.Catalogue:
     """What the items of a catalogue are."""
-    frame = catalogue.items().select("item_id", "category", "price")
-    return {item: Value(category, price) for item, category, price in frame.iter_rows()}
+    return items_of(catalogue.items())
+
+
+def items_of(table: pl.DataFrame) -> model.Catalogue:
+    """What a table says of items."""
+    return {item: Value(*value) for item, *value in table.select("item_id", "category", "price").iter_rows()}
 
 
 def table_of(items: model.Catalogue, template: pl.DataFrame) -> pl.DataFrame:

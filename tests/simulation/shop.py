@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 HERE, ELSEWHERE = "root", "elsewhere"
+FOREIGN = 500
+"""Number of the version that was trained elsewhere."""
 
 
 def make_shop(folder: Path) -> Path:
@@ -23,7 +25,20 @@ def make_shop(folder: Path) -> Path:
         export(random_model(encoder, seed=seed), encoder, dataset, config, folder / name)
     for table in folder.glob("*.parquet"):
         table.unlink()
+    _renumber(folder / ELSEWHERE)
     return folder
+
+
+def _renumber(root: Path) -> None:
+    """Give the only version of a root a number that another root will not come to."""
+    from recall.bundle.manifest import Manifest
+    from recall.bundle.publish import CURRENT, resolve
+
+    version = resolve(root)
+    manifest = Manifest.read(version).model_copy(update={"sequence": FOREIGN})
+    manifest.write(version)
+    version.rename(version.with_name(manifest.version))
+    (root / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
 
 
 def fresh_root(shop: Path, folder: Path) -> Path:

@@ -9,13 +9,16 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from recall.bundle.activation import activate, previous
 from recall.bundle.bundle import load_bundle
 from recall.bundle.publish import VERSIONS, live_name, number, versions
+from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
 from recall.live.compaction import compact
 from recall.live.journal import JOURNAL, Change, Journal
@@ -24,7 +27,7 @@ from recall.stores.known import Interaction
 from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken
-from tests.simulation.process import Process, die, table_of, values
+from tests.simulation.process import Process, die, items_of, table_of, values
 
 NEW = [f"new{number}" for number in range(4)]
 STRANGE = "strange"
@@ -78,7 +81,7 @@ class World:
         self.damages = 0
         bundle = load_bundle(self.root)
         self.template = bundle.items()
-        table = {one: Value(kind, price) for one, kind, price in self.template.select("item_id", "category", "price").iter_rows()}
+        table = items_of(self.template)
         self.ids = [*table][:6]
         self.truth.lines.append(Line(table, 0))
         self.truth.versions[bundle.manifest.sequence] = 0
@@ -157,7 +160,7 @@ class World:
         if self.truth.damaged is None and self.truth.pending:
             self.settle_pending(process)
         self.truth.changes += changes
-        if self.truth.damaged is None and sequence != len(self.truth.changes):
+        if not self.damages and sequence != len(self.truth.changes):
             self.fail("log", f"change {len(self.truth.changes)} was given sequence {sequence}")
         if key is not None:
             self.keyed.append((key, changes, sequence))
@@ -167,8 +170,10 @@ class World:
             for item, _ in changes:
                 if found.get(item) != expected.get(item) and not (reader is not process and catalogue.degraded):
                     kind = "log" if reader is process else "stale"
-                    self.fail(kind, f"{reader.name} was asked after {process.name} had acknowledged: {difference(found, expected)}")
-        return f"{[item for item, _ in changes]} {sequence if self.truth.damaged is None else ''}"
+                    self.fail(
+                        kind, f"{reader.name} was asked after {process.name} had acknowledged: {difference(found, expected)}"
+                    )
+        return f"{[item for item, _ in changes]} {'' if self.damages else sequence}"
 
     def again(self, process: Process) -> str:
         """A batch that was acknowledged is sent once more, under its key."""
@@ -197,7 +202,9 @@ class World:
         if self.truth.damaged is None and not self.truth.pending and not self.damages:
             found, expected = values(catalogue), self.truth.items(process.version, catalogue.sequence)
             if found != expected:
-                self.fail("log", f"{process.name} serves what never was, at {catalogue.sequence}: {difference(found, expected)}")
+                self.fail(
+                    "log", f"{process.name} serves what never was, at {catalogue.sequence}: {difference(found, expected)}"
+                )
         return f"{len(values(catalogue))} items"
 
     def look(self, process: Process) -> str:
@@ -229,13 +236,12 @@ class World:
             back = previous(self.root).name if self.draw.random() < 0.5 else ""
         except RecallError:
             back = ""
-        name = back or self.draw.choice([one.name for one in versions(self.root)])
-        activate(self.root, name)
-        self.check_new()
-        return f"{number(name)}"
+        return self.switched(back or self.draw.choice([one.name for one in versions(self.root)]))
 
     def rebuild(self, process: Process) -> str:
         """A version is made from a new table, whose owner knows nothing of the changes."""
+        if self.damages:
+            return "not after the log was damaged"  # what it lacked by then is in versions alone, and is told of
         items = {one: Value(f"c{self.draw.randrange(4)}", float(self.draw.randrange(100))) for one in self.ids + NEW[:2]}
         path = self.folder / "items.parquet"
         table_of(items, self.template).write_parquet(path)
@@ -247,17 +253,13 @@ class World:
 
     def elsewhere(self, process: Process) -> str:
         """A version that was trained elsewhere is copied here and made live, if it is let."""
-        foreign = versions(self.shop / shop.ELSEWHERE)[0]
-        name = f"{number(foreign.name):06d}{foreign.name[6:]}"
-        if number(name) in self.truth.versions:
+        if shop.FOREIGN in self.truth.versions:
             return "was here before"
-        shutil.copytree(foreign, self.root / VERSIONS / name)
-        items = {one: Value(*rest) for one, *rest in load_bundle(foreign).items().select("item_id", "category", "price").iter_rows()}
-        self.truth.lines.append(Line(items, 1))
-        self.published(number(name), len(self.truth.lines) - 1)
-        activate(self.root, name)
-        self.check_new("elsewhere")
-        return "live"
+        (foreign,) = versions(self.shop / shop.ELSEWHERE)
+        shutil.copytree(foreign, self.root / VERSIONS / foreign.name)
+        self.truth.lines.append(Line(items_of(load_bundle(foreign).items()), 1))
+        self.published(shop.FOREIGN, len(self.truth.lines) - 1)
+        return self.switched(foreign.name)
 
     def die(self, process: Process) -> str:
         """The process is killed in the middle of something, and started again."""
@@ -433,19 +435,22 @@ class World:
             expected = self.truth.items(process.version)
         if self.truth.damaged is None:
             if found != expected:
-                self.fail(kind, f"{process.name} {'is degraded and ' if catalogue.degraded else ''}{difference(found, expected)}")
+                self.fail(
+                    kind, f"{process.name} {'is degraded and ' if catalogue.degraded else ''}{difference(found, expected)}"
+                )
             elif catalogue.degraded:
                 self.fail(kind, f"{process.name} is degraded without cause: {catalogue.degraded[0]}")
         elif found == expected and not catalogue.degraded:
-            if process.name == "new":
-                self.truth.damaged = None  # whoever starts now finds everything in the files
+            if process.name == "new" and not process.loaded.bundle.manifest.folded:
+                self.truth.damaged = None  # the log holds everything, for nothing came from the version
         elif not catalogue.degraded:
             self.fail(kind, f"{process.name} lost changes and does not say so: {difference(found, expected)}")
         else:
-            for item in found.keys() | expected.keys():
+            for item in sorted(found.keys() | expected.keys()):
                 possible = self.truth.possible(process.version, item)
                 if found.get(item) not in possible:
-                    self.fail(kind, f"{process.name}, degraded: {item} is {found.get(item)}, expected one of {sorted(map(str, possible))}")
+                    told = f"{item} is {found.get(item)}, expected one of {sorted(map(str, possible))}"
+                    self.fail(kind, f"{process.name}, degraded: {told}")
         self.check_scores(process, found)
 
     def check_scores(self, process: Process, found: dict[str, Value]) -> None:
@@ -471,6 +476,18 @@ class World:
                 self.fail(kind, f"{process.name} knows that {user} took {found}, expected {expected}")
 
     # parts of the above
+
+    def switched(self, name: str) -> str:
+        """Make a version live by the project's command; one that cannot be served must be refused."""
+        try:
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                activate_version(self.root, name, None, True)
+        except RecallError as error:
+            if number(name) != shop.FOREIGN and not self.damages:
+                self.refused(error)
+            return f"refused, {type(error).__name__}"
+        self.check_new("elsewhere" if number(name) == shop.FOREIGN else "log")
+        return f"{number(name)}"
 
     def begin(self, process: Process) -> None:
         """Start a process, which must succeed."""
@@ -507,9 +524,9 @@ class World:
             return
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
-        if all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version):
-            self.truth.changes += pending
-        elif self.truth.damaged is None and Journal(self.root / JOURNAL).last() > len(self.truth.changes):
+        served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
+        written = self.truth.damaged is None and Journal(self.root / JOURNAL).last() > len(self.truth.changes)
+        if served or written:
             self.truth.changes += pending
 
     def settle_user(self, process: Process) -> None:
@@ -526,5 +543,3 @@ class World:
         if sequence in self.truth.versions:
             self.fail("log", f"version {sequence} was published twice")
         self.truth.versions[sequence] = line
-
-
