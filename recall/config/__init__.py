@@ -8,17 +8,19 @@ from recall.config.data import (
     ColumnSplit,
     DataConfig,
     EventsConfig,
+    HashSplit,
     ItemsSplit,
     LastSplit,
     NoSplit,
     OutcomeConfig,
+    RandomSplit,
     Split,
     TimeSplit,
     UsersSplit,
 )
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
-from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,
     GradientConfig,
@@ -31,6 +33,7 @@ from recall.config.training import (
 )
 
 __all__ = [
+    "CHOOSING",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "FTRLConfig",
     "FwFMConfig",
     "GradientConfig",
+    "HashSplit",
     "IndexConfig",
     "ItemsSplit",
     "LRConfig",
@@ -50,6 +54,7 @@ __all__ = [
     "OpeningConfig",
     "OutcomeConfig",
     "PairwiseConfig",
+    "RandomSplit",
     "RunConfig",
     "SoftmaxConfig",
     "Split",

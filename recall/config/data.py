@@ -80,13 +80,21 @@ class ItemsSplit(HashSplit):
     by: Literal["items"]
 
 
+class RandomSplit(HashSplit):
+    """A share of the (user, item) pairs is held out, for a log without times; all rows of one pair share its part."""
+
+    by: Literal["random"]
+
+
 class NoSplit(Section):
     """Everything trains."""
 
     by: Literal["none"] = "none"
 
 
-Split = Annotated[ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | NoSplit, Field(discriminator="by")]
+Split = Annotated[
+    ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | RandomSplit | NoSplit, Field(discriminator="by")
+]
 
 
 class OutcomeConfig(Section):
@@ -165,6 +173,10 @@ class DataConfig(Section):
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
     carve_last: int = Field(default=0, ge=0)
     """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
+
+    contains_changes_through: int = Field(default=0, ge=0)
+    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
+    of what is trained from it; by default all do."""
 
     @model_validator(mode="after")
     def _columns_play_one_part(self) -> "DataConfig":

@@ -28,14 +28,19 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     Raises:
         DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
     """
+    return dataset_of(config, *addition_tables(config.data, new, old))
+
+
+def addition_tables(data: DataConfig, new: Path, old: Path) -> tuple[Tables, int]:
+    """The tables that `load_additions` reads, and how many of their interactions are old."""
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), mend="Give the folder of what came since")
-    before = _kept(config.data, read_tables(config.data, old))
-    after = _read(config.data, new, before.users, before.items)
-    joined = _joined(config.data, after, before.users, before.items)
+    before = _kept(data, read_tables(data, old))
+    after = _read(data, new, before.users, before.items)
+    joined = _joined(data, after, before.users, before.items)
     tables = replace(joined, interactions=followed(before.interactions, after.interactions))
     known = before.interactions.frame.select(pl.len()).collect().item()
-    return dataset_of(config, described(config.data, tables), known)
+    return described(data, tables), known
 
 
 def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:
@@ -49,9 +54,14 @@ def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Tabl
     Raises:
         DataError, ConfigError: as `load_additions`.
     """
-    after = _read(config.data, new, users, items)
-    joined = _joined(config.data, after, _without(users, config.data.user_columns), _without(items, config.data.item_columns))
-    return dataset_of(config, described(config.data, joined, Tables(after.interactions, users, items)))
+    return dataset_of(config, addition_tables_alone(config.data, new, users, items))
+
+
+def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
+    """The tables that `load_additions_alone` reads."""
+    after = _read(data, new, users, items)
+    joined = _joined(data, after, _without(users, data.user_columns), _without(items, data.item_columns))
+    return described(data, joined, Tables(after.interactions, users, items))
 
 
 def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:

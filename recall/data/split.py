@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, ItemsSplit, LastSplit, Split, TimeSplit, UsersSplit
+from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
 from recall.errors import ConfigError, DataError
 from recall.features.hashed import stable_hash
 from recall.values import canonical_series, examples
@@ -77,6 +77,41 @@ def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Pa
         int8 [n], TRAIN, VALID or TEST.
     """
     drawn = np.array([stable_hash(f"{seed}:{rule.by}:{one}") for one in ids.to_list()], dtype=np.uint64) / 2.0**64
+    return _drawn_parts(drawn, rule)
+
+
+def random_parts(users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64], rule: RandomSplit, seed: int) -> Parts:
+    """Draw the part of each interaction by a hash of its user, its item and the seed.
+
+    The part depends on these alone: other rows change nothing, and rows that repeat a pair share its part, so that no
+    test pair is known from training.
+
+    Args:
+        users: uint64 [n], `id_hashes` of the user of each interaction.
+        items: uint64 [n], the same of its item.
+        rule: the shares.
+        seed: of the draw.
+
+    Returns:
+        int8 [n], TRAIN, VALID or TEST.
+    """
+    drawn = _mixed(_mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
+    return _drawn_parts(drawn, rule)
+
+
+def id_hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
+    """Stable 64-bit hashes of ids, String [n]: uint64 [n]."""
+    return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves half of the output's."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _drawn_parts(drawn: npt.NDArray[np.float64], rule: HashSplit) -> Parts:
     return np.select([drawn < rule.test, drawn < rule.test + rule.valid], [TEST, VALID], TRAIN).astype(np.int8)
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import faiss
 
-from recall.config import IndexConfig
+from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
@@ -32,7 +32,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
-        config: kind, threshold and target; kind 'auto' is exact up to the threshold and an inverted file above.
+        config: kind, threshold and target; 'auto' and 'faiss' are exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores when left out. A search uses one.
 
@@ -40,12 +40,12 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    if config.kind == "cells" or (config.kind == "auto" and len(vectors) <= config.exact_up_to):
+    if config.kind == "cells":
         return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
-    if config.kind == "exact":
+    if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
         return ExactIndex.build(vectors)
     lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
-    index = IvfIndex.build(lists, "ivf" if config.kind == "auto" else config.kind)
+    index = IvfIndex.build(lists, "ivf" if config.kind in CHOOSING else config.kind)
     return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 

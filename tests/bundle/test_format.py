@@ -41,7 +41,7 @@ def reseal(folder: Path, **changes: object) -> Manifest:
 def test_a_new_bundle_is_of_format_4_and_names_engine_and_file(published: Path) -> None:
     manifest = load_bundle(published).manifest
     assert manifest.format_version == 4
-    assert (manifest.index.engine, manifest.index.file) in (("faiss", "index.faiss"), ("cells", "index.faiss"))
+    assert (manifest.index.engine, manifest.index.kind, manifest.index.file) == ("faiss", "exact", "index.faiss")
     assert manifest.users_elsewhere is None
 
 

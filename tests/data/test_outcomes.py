@@ -33,7 +33,9 @@ def load(folder: Path, text: str, **data: Any) -> Dataset:
 def pairs(dataset: Dataset, frame: pl.DataFrame | None = None) -> list[tuple[str, str, float]]:
     rows = dataset.events if frame is None else frame
     users, items = (dataset.users["user_id"].gather(rows["user"]), dataset.items["item_id"].gather(rows["item"]))
-    weights = (rows["weight"].cast(pl.Float64) / dataset.observation).round(5)  # the smallest that trains is 1: only ratios count
+    weights = (rows["weight"].cast(pl.Float64) / dataset.observation).round(
+        5
+    )  # the smallest that trains is 1: only ratios count
     return list(zip(users, items, weights, strict=True))
 
 

@@ -14,9 +14,11 @@ VECTORS = vectors_like_a_model(200, 9, 0)
 QUERIES = users_like_a_model(10, 9, 1)
 
 
-@pytest.mark.parametrize(("exact_up_to", "kind"), [(200, "cells"), (199, "ivf"), (0, "ivf")])
-def test_large_catalogues_are_searched_approximately(exact_up_to: int, kind: str) -> None:
-    assert build_index(VECTORS, QUERIES, IndexConfig(exact_up_to=exact_up_to), seed=0).kind == kind
+@pytest.mark.parametrize("kind", ["auto", "faiss"])
+@pytest.mark.parametrize(("exact_up_to", "built"), [(200, "exact"), (199, "ivf"), (0, "ivf")])
+def test_large_catalogues_are_searched_approximately(exact_up_to: int, built: str, kind: str) -> None:
+    config = IndexConfig.model_validate({"kind": kind, "exact_up_to": exact_up_to})
+    assert build_index(VECTORS, QUERIES, config, seed=0).kind == built
 
 
 @pytest.mark.parametrize("kind", ["cells", "exact", "ivf"])
