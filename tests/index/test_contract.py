@@ -14,6 +14,7 @@ from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.contract import ItemIndex
 from recall.index.opening import build_index, engine_of, open_index
 from recall.index.selection import Selection
+from tests.hypotheses import examples
 
 KINDS = ("cells", "exact", "ivf", "ivf_int8", "pq")
 SIZE, DIM = 3000, 17
@@ -81,7 +82,7 @@ def test_it_agrees_with_brute_force(index: ItemIndex, n: int) -> None:
     excluded=st.lists(st.lists(st.integers(0, SIZE - 1), max_size=30), min_size=1, max_size=4),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_results_are_distinct_eligible_ordered_and_as_many_as_asked(
     index: ItemIndex, n: int, excluded: list[list[int]], seed: int
 ) -> None:

@@ -121,6 +121,7 @@ def test_the_fastest_that_finds_enough_wins() -> None:
     assert "fastest of 4" in tuning.why
 
 
+@pytest.mark.slow
 def test_exact_search_is_taken_where_nothing_is_faster() -> None:
     tuning = tuned_with(FakeCandidate("slow", lambda effort, user: 0, 0.003))
     assert tuning.name == EXACT
