@@ -16,6 +16,7 @@ from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
 from recall.data.leakage import leaks
+from recall.data.outcome_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.outcomes import Outcomes
 from recall.data.parts import part_findings
 from recall.data.split import TEST, TRAIN, VALID, column_parts
@@ -94,6 +95,8 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
     yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
+    for table, column, message in dataset.assumptions:
+        yield Finding("note", table, column, message, 1)
     yield from weight_findings(dataset.weight_range, config.data.weight)
     yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):
@@ -135,7 +138,18 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     for table, file in tables.named.items():
         for column in file.columns:
             if column not in read[table] and column not in used:
-                yield Finding("note", table, column, "nothing reads this column", 1)
+                yield _unread(table, column)
+
+
+def _unread(table: str, column: str) -> Finding:
+    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" else ""
+    if not word:
+        return Finding("note", table, column, "nothing reads this column", 1)
+    message = (
+        f"nothing reads this column, which is called {word!r}, as what says how an interaction turned out: every row counts "
+        "alike, until data.outcome, data.events, data.label or data.weight names it"
+    )
+    return Finding("warning", table, column, message, 1)
 
 
 def _outcomes(data: DataConfig) -> set[str]:

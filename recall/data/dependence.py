@@ -144,16 +144,15 @@ class Relations:
 
         Args:
             users, items: integer [n] >= 0.
-            values: [n]; of numbers, the better of two readings counts: each a value of its own, or ranks.
+            values: [n]; where they are numbers an item may determine them nearly, as ranks.
         """
         frame = pl.DataFrame({"user": users, "item": items, "value": codes_of(values)}).with_row_index("row")
         frame = frame.filter(pl.col("value") >= 0).unique(["user", "item", "value"], keep="first", maintain_order=True)
         user, item, value = (frame[name].to_numpy() for name in ("user", "item", "value"))
         of_item, of_user = function_gain(item, value), function_gain(user, value)
-        if values.dtype.is_numeric():
+        if values.dtype.is_numeric():  # of users only equal values count: numbers of visits rise with those of new users
             numbers = values.gather(frame["row"]).cast(pl.Float64).to_numpy()
             of_item = max(of_item, number_gain(item, numbers), key=lambda gain: gain.low)
-            of_user = max(of_user, number_gain(user, numbers), key=lambda gain: gain.low)
         return Relations(of_item, of_user, choice_gain(value, item, user))
 
 

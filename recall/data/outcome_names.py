@@ -3,30 +3,36 @@
 import re
 
 
-def _named(names: str) -> frozenset[str]:
+def named(names: str) -> frozenset[str]:
+    """The names in a text with blanks between them."""
     return frozenset(names.split())
 
 
-RATING = _named("rating ratings rate rated stars star score scores grade grades overall vote votes")
+RATING = named("rating ratings rate rated stars star score scores grade grades overall vote votes")
 """How much the user liked the item."""
-LABEL = _named(
+LABEL = named(
     "label target y clicked click clicks purchased purchase bought buy converted conversion liked like likes applied installed "
-    "booked responded response feedback recommended recommend helpful returned added saved favorited favourited isclick "
+    "booked responded response feedback recommended recommend helpful added saved favorited favourited isclick "
     "downloaded opened watched ordered reordered hired accepted"
 )
 """Whether the user took it."""
-EVENT = _named("event events action actions behavior behaviour interaction activity eventtype actiontype shelf")
+NEGATIVE = named(
+    "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip"
+)
+"""Whether the user refused it."""
+EVENT = named("event events action actions behavior behaviour interaction activity eventtype actiontype shelf")
 """What the user did."""
-AMOUNT = _named(
+AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
-    "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total"
+    "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
+    "strength weight"
 )
 """How much of it, or for how long."""
-TEXT = _named("review reviews comment comments reviewtext summary feedback text")
+TEXT = named("review reviews comment comments reviewtext summary feedback text")
 """What the user said of it."""
 
-_BEFORE = _named("previous prev last past history before avg average mean expected prior user item mode so far since")
-_OUTCOME = RATING | LABEL | EVENT | AMOUNT | TEXT
+_BEFORE = named("previous prev last past history before avg average mean expected prior user item mode so far since")
+_OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT
 
 
 def words(name: str) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     start: WarmStart | None = None,
+    restart: bool = False,
 ) -> TrainResult:
     """Learn the model that the configuration describes from the training part of the data.
 
@@ -73,10 +74,12 @@ def train(
         report: told of every sweep.
         checkpoint: file that keeps the run after each sweep; nothing is kept when None.
         resume: go on from that file.
+        restart: overwrite that file, which is refused otherwise.
         start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
 
     Raises:
         TrainingError: a number is not finite, or the checkpoint does not fit.
+        CheckpointExistsError: there is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
@@ -104,7 +107,7 @@ def train(
             validation,
             report,
             {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-            None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume),
+            None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
             began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
         )
     except NonFiniteError as error:

@@ -77,6 +77,14 @@ def test_it_agrees_with_brute_force(index: ItemIndex, n: int) -> None:
     np.testing.assert_allclose(hits.scores, np.einsum("qd,qnd->qn", QUERIES, VECTORS[hits.rows]), rtol=1e-5, atol=1e-5)
 
 
+def test_a_query_whose_square_exceeds_float32_is_answered(index: ItemIndex) -> None:
+    far = QUERIES[:5] * np.float32(1e25)
+    hits = index.search(far, 20)
+    assert np.isfinite(hits.scores).all()
+    if index.exact:
+        np.testing.assert_array_equal(hits.rows, index.search(QUERIES[:5], 20).rows)
+
+
 @given(
     n=st.integers(1, 60),
     excluded=st.lists(st.lists(st.integers(0, SIZE - 1), max_size=30), min_size=1, max_size=4),
