@@ -21,7 +21,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
     elif time is not None:
         yield 'split = { by = "last", test = 1, valid = 1 }  # the last interaction of each user tests'
     else:
-        yield "carve = 0.1  # without a time, a random tenth validates and nothing tests"
+        yield 'split = { by = "random" }  # without a time, interactions drawn at random validate and test'
     taken: set[str] = set()
     for name, role in found.items():
         match role.kind:
