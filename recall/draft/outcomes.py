@@ -31,9 +31,9 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
             case "label":
                 yield from _label(name, role, active="label" not in taken)
                 taken.add("label")
-            case "amount" | "weight" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
+            case "amount" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
                 yield f"weight = {text(name)}  # {role.reason}"
-            case "amount" | "weight":
+            case "amount":
                 yield from _amount(name, role, active="outcome" not in taken)
                 taken |= {"outcome"} if role.low < 0 else set()
             case "rating":
