@@ -41,6 +41,7 @@ _FORMATS = {
 _LOOKED_AT = 2_000
 _FEW = 20
 _PROPERTY = 0.95
+_PLACES = 10  # different numbers, up to which they may be places on a screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +135,17 @@ def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | No
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})
-    if len(pairs) >= _FEW and not _orders(pairs):
-        return None
-    return 1, "numbers that order the rows of a user, under the name of a time"
+    if len(pairs) < _FEW or _orders(pairs):
+        return 1, "numbers that order the rows of a user, under the name of a time"
+    plain = set(words(name)) <= set(_USUAL)
+    if plain and pairs["number"].n_unique() > _PLACES and len(pairs.unique()) > len(pairs) / 2:
+        return 1, "many different numbers, under the name of a time; the file is not in their order"
+    return None
 
 
 def _orders(pairs: pl.DataFrame) -> bool:
     """Whether numbers rise within each user as the file goes on, or count each user's rows in whatever order."""
-    if pairs["number"].n_unique() <= 10:  # a place on a screen, or an hour
+    if pairs["number"].n_unique() <= _PLACES:
         return False
     step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()
     rising = len(step) > 0 and (step >= 0).mean() >= _PROPERTY and (step > 0).mean() > 0.5  # type: ignore[operator]

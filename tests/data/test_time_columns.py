@@ -34,6 +34,7 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("x", [f"12/{1 + n % 28}/2010 8:26" for n in range(60)], 0, "write them in ISO 8601"),
         ("position", [n % 6 + 100 * (n // 6) for n in range(60)], 1, "order the rows of a user"),
         ("position", [5 - n % 6 + 60 * (n // 6) for n in range(60)], 1, "order the rows of a user"),  # the file is not in order
+        ("time", np.random.default_rng(0).permutation(60) * 10, 1, "not in their order"),
         ("t.time", list(range(60)), 1, "order the rows of a user"),
     ],
 )
