@@ -16,6 +16,7 @@ from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
 from recall.bundle.tensors import servable
+from recall.canonical import UNTYPED
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
@@ -96,7 +97,7 @@ def seal(
         parent=origin.parent,
         folded=origin.folded,
         log=origin.log,
-        columns=origin.columns,
+        columns=origin.columns if origin.columns is not None else _columns(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         schema=encoder.schema,
         schema_fingerprint=encoder.schema.fingerprint(),
@@ -127,6 +128,20 @@ def seal(
     )
     manifest.write(folder)
     return manifest
+
+
+def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:
+    """Types of the columns as the manifest lists them; None when the encoder knows none."""
+    types, schema = encoder.types, encoder.schema
+    if types == UNTYPED:
+        return None
+    read = {schema.item_id, *encoder.items.columns}
+    return ColumnTypes(
+        users={name: one for name, one in types.users.items() if name not in encoder.context_columns},
+        contexts={name: one for name, one in types.users.items() if name in encoder.context_columns},
+        items={name: one for name, one in types.items.items() if name in read},
+        attributes={name: one for name, one in types.items.items() if name not in read},
+    )
 
 
 def _versions() -> list[tuple[str, str]]:

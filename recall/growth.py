@@ -151,7 +151,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         tables, dataset = _remembering(config, new, bundle)
     else:
         tables, known = addition_tables(config.data, new, old)
-        dataset = dataset_of(config, tables, known)
+        dataset = dataset_of(config, tables, known, bundle.encoder.types)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -205,7 +205,7 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
     try:
         users = _users(bundle, store)
         tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
-        return tables, with_remembered(dataset_of(config, tables), store.records())
+        return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
     finally:
         store.close()
 

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ColumnType = Annotated[str, Field(pattern="^(list of )?(text|integer|float32|float64|boolean|date|time)$")]
-"""One of "text", "integer", "float32", "float64", "boolean", "date", "time" (a moment), or "list of" one of them."""
+ColumnType = Annotated[str, Field(pattern="^(list of )?(text|integer|float32|float64|boolean|date|time|clock)$")]
+"""One of "text", "integer", "float32", "float64", "boolean", "date", "time" (a moment) and "clock" (a time of day), or
+"list of" one of them."""
 
 
 class ColumnTypes(BaseModel):

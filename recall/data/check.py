@@ -97,6 +97,8 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
     yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
+    for table, column, message in dataset.assumptions:
+        yield Finding("note", table, column, message, 1)
     yield from weight_findings(dataset.weight_range, config.data.weight)
     yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
+from recall.data.column_types import Assumption, find_types, forms
 from recall.data.columns import find_attributes, find_columns
 from recall.data.described import described
 from recall.data.outcomes import Outcomes, without_left_out
@@ -36,7 +38,7 @@ from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
-from recall.values import numbers
+from recall.values import number_column
 
 Int64 = npt.NDArray[np.int64]
 
@@ -65,6 +67,8 @@ class Dataset:
         hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
         weight_range: how the weights of the rows that train were spread; None when no weight column is named.
         observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
+        types: of all columns, in whose canonical form text is.
+        assumptions: how text was read, where that is another value than what is written.
     """
 
     schema: Schema
@@ -78,6 +82,8 @@ class Dataset:
     hold_out: Literal["", "users", "items"] = ""
     weight_range: WeightRange | None = None
     observation: float = 1.0
+    types: CanonicalTypes = UNTYPED
+    assumptions: tuple[Assumption, ...] = ()
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -99,18 +105,19 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load_dataset(config: RunConfig, root: Path) -> Dataset:
+def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = None) -> Dataset:
     """Read, join, sort and split a run's tables.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
+        types: of the columns, as a bundle records them; found from the values when left out.
 
     Raises:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
-    return dataset_of(config, open_tables(config.data, root))
+    return dataset_of(config, open_tables(config.data, root), types=types)
 
 
 def open_tables(data: DataConfig, root: Path) -> Tables:
@@ -123,13 +130,14 @@ def open_tables(data: DataConfig, root: Path) -> Tables:
     return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 
-def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
+def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: CanonicalTypes | None = None) -> Dataset:
     """Join, sort and split a run's tables; errors as in `load_dataset`.
 
     Args:
         config: names the columns and fields.
         tables: what they are in, as `open_tables` gives them.
         known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+        types: as for `load_dataset`.
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
@@ -141,12 +149,21 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
         raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
 
     where = tables.interactions.where
-    listed_users = listed(tables.users, data.user_id, columns.users, of_users)
-    users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
     attributes = find_attributes(data, columns, tables)
     of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
-    listed_items = listed(tables.items, data.item_id, (*columns.items, *attributes), of_items)
-    items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    item_columns = (*columns.items, *attributes)
+    raw_users = None if tables.users is None else tables.users.collect([data.user_id, *columns.users])
+    raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
+    assumptions: tuple[Assumption, ...] = ()
+    if types is None:
+        numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
+        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric)
+    user_forms, item_forms = forms(schema, types)
+    listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
+    users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
+    listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
+    items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
+    del raw_users, raw_items
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     outcomes = Outcomes.of(raw, data, where)
@@ -167,7 +184,10 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
         _weights(raw, data, outcomes, where),
         times,
         named_parts,
-        [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
+        [
+            number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
+            for name in columns.context
+        ],
     )
     del raw
     order, rest, before = _apart(_order(user, times), outcomes.taken)
@@ -194,6 +214,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
         hold_out,
         weight_range=spread,
         observation=observation,
+        types=types,
+        assumptions=assumptions,
     )
 
 

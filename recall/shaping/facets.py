@@ -1,6 +1,7 @@
 """What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -152,7 +153,7 @@ def _physical(values: pl.Series) -> Float64:
     return values.to_physical().cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _parsed(parse: Callable[[str], float], values: pl.Series) -> Float64:
+def _parsed(parse: Callable[[str], float | Fraction], values: pl.Series) -> Float64:
     """Texts as what they say, NaN where they say nothing of it."""
     distinct = values.drop_nulls().unique()
     found = [_number(parse, text) for text in distinct.to_list()]
@@ -160,7 +161,7 @@ def _parsed(parse: Callable[[str], float], values: pl.Series) -> Float64:
     return read.fill_null(float("nan")).to_numpy()
 
 
-def _number(parse: Callable[[str], float], text: str) -> float:
+def _number(parse: Callable[[str], float | Fraction], text: str) -> float:
     try:
         return float(parse(text))
     except ValueError:
