@@ -92,12 +92,34 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A column of the interactions that describes their users or items.
+
+    Attributes:
+        table: users or items.
+        column: its name.
+        rows: interactions with a value.
+        other: those among them whose value is not the one that their user or item has now.
+    """
+
+    table: str
+    column: str
+    rows: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tables:
-    """All tables of a run; `users` and `items` are None when the configuration names none."""
+    """All tables of a run; `users` and `items` are None when the configuration names none.
+
+    Attributes:
+        told: columns that were moved from the interactions to the users and items.
+    """
 
     interactions: Table
     users: Table | None
     items: Table | None
+    told: tuple[Told, ...] = ()
 
     @property
     def named(self) -> dict[str, Table]:
