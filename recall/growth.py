@@ -84,7 +84,7 @@ class Ground:
         }
         if self.before:
             said["before"] = dict(self.before)
-            said["after"] = dict(trained.metrics)
+            said["after"] = {name: trained.metrics[name] for name in self.before}
         if retrained is not None:
             full = retrained.trained
             said["full"] = {**full.metrics, "sweeps": full.sweeps, "seconds": round(full.seconds, 3)}
