@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
 from recall import golden
 from recall.assembly import Origin, check_items, parity_of, seal
@@ -29,6 +30,7 @@ from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, SparseRows
+from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
@@ -54,6 +56,7 @@ class RebuildReport:
         kept: number of items whose vector is the same as before.
         users: stored users whose lists were compared.
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
+        standing: which live changes stay on top of the items.
     """
 
     folder: Path
@@ -64,9 +67,10 @@ class RebuildReport:
     kept: int
     users: int
     overlap: float
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
-def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -> RebuildReport:
+def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
     """Publish a bundle with a model as it is and items as they are now.
 
     Args:
@@ -75,9 +79,11 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
             configuration names: `.parquet` or `.csv`.
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
+        as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
 
     Raises:
         BundleError: the source is missing or damaged.
+        ConfigError: there is no live change of that sequence.
         DataError: the table lacks a column, has one that no field reads, or repeats an id; nothing is published.
         ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
@@ -86,12 +92,20 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     try:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None)
+        standing = stand(root, items[old.bundle.encoder.schema.item_id].to_list(), as_of)
+        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
     finally:
         old.close()
 
 
-def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: int | None, folded: int = 0) -> RebuildReport:
+def publish_items(
+    old: Recommender,
+    items: pl.DataFrame,
+    root: Path,
+    expected: int | None,
+    standing: Standing,
+    deletions: pl.DataFrame | None = None,
+) -> RebuildReport:
     """Publish the model of a bundle with other items.
 
     Args:
@@ -99,13 +113,14 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
         items: with the columns of the bundle's own.
         root: where the new version is published.
         expected: publish only if this sequence is still the live one.
-        folded: live changes up to this sequence of the root's journal are among the items.
+        standing: what the items hold of the root's live changes.
+        deletions: those that have been carried out on the items; None if the items are a table of their own.
 
     Raises:
         ExportError, PublishError: as `rebuild`.
     """
     with staging(root) as folder:
-        _assemble(old, items, folder, folded)
+        _assemble(old, items, folder, standing, deletions)
         new = Recommender.load(folder)
         try:
             users, overlap = _compare_lists(old, new)
@@ -113,7 +128,7 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
             new.close()
         golden.record(folder)
         published = publish(folder, root, expected, keep=kept(old.bundle.manifest))
-    return _report(old, items, new.bundle.item_vectors, published, users, overlap)
+    return _report(old, items, new.bundle.item_vectors, published, (users, overlap), standing)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
@@ -148,7 +163,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     return items
 
 
-def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) -> None:
+def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Standing, deletions: pl.DataFrame | None) -> None:
     """Write a whole bundle into a staged folder."""
     bundle, before = old.bundle, old.bundle.manifest
     rows = bundle.encoder.encode_items(items)
@@ -159,7 +174,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
         shutil.copyfile(bundle.users_file, folder / files.USERS)
     except OSError as error:
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
-    write_deletions(folder, carried_deletions(bundle, items))
+    write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
@@ -170,13 +185,19 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
         before.sequence,
         before.data_hash,
         before.seed,
-        before.config,
+        before.config if deletions is not None else _with_through(before.config, standing.base.folded),
         before.metrics,
-        folded,
-        before.log,
+        standing.base.folded,
+        standing.base.log,
         before.columns,
     )
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def _with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """A run's configuration, with the live changes that the tables contain instead of those that the run's tables did."""
+    data = config.get("data")
+    return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 
 
 def trained_on(manifest: Manifest) -> DataConfig:
@@ -237,7 +258,12 @@ def _compare_lists(old: Recommender, new: Recommender) -> tuple[int, float]:
 
 
 def _report(
-    old: Recommender, items: pl.DataFrame, vectors: Float32, published: Path, users: int, overlap: float
+    old: Recommender,
+    items: pl.DataFrame,
+    vectors: Float32,
+    published: Path,
+    compared: tuple[int, float],
+    standing: Standing,
 ) -> RebuildReport:
     ids = items[old.bundle.encoder.schema.item_id]
     before = old.bundle.item_ids.rows(ids.to_list())
@@ -252,6 +278,7 @@ def _report(
         removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
         changed=tuple(ids.gather(known[~same])),
         kept=int(same.sum()),
-        users=users,
-        overlap=overlap,
+        users=compared[0],
+        overlap=compared[1],
+        standing=standing,
     )

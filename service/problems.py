@@ -60,6 +60,7 @@ class Kind(Enum):
     PUBLISHING = ("publishing", 409, "Somebody else is publishing")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
     MOVED = ("version-moved", 412, "Another version is live than was expected")
+    OTHER_LOG = ("other-log", 412, "The token is of another log of changes")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     HOST = ("wrong-host", 421, "The request is meant for another host")
@@ -73,6 +74,7 @@ class Kind(Enum):
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
     STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
 

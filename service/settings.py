@@ -35,6 +35,9 @@ class Settings(BaseModel):
     """Seconds between two looks at CURRENT."""
     follow: float = Field(default=0.02, gt=0)
     """Seconds between two looks for item changes of other processes; those made here are served at once."""
+    write_back: float = Field(default=5.0, gt=0)
+    """Seconds after which changes that the journal has lost are written back, unless a change comes before: whoever replaces
+    the file may not be done with it."""
     patience: int = Field(default=10, ge=1)
     """Seconds that a client may take to send a request's headers, or its body, or leave a connection idle."""
     keys: Path | None = None

@@ -54,6 +54,7 @@ LAYERS: dict[str, set[str]] = {
         *("recall.answer", "recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
         *("recall.canonical", "recall.features", "recall.bundle", "recall.index"),
     },
+    "recall.live.binding": {"recall.errors", "recall.bundle", "recall.live"},
     "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
     "recall.eligibility": {
         *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
@@ -101,8 +102,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
         *("recall.certificate", "recall.golden"),
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
-        *("recall.proof", "recall.stores", "recall.vectors"),
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.live.binding"),
+        *("recall.models", "recall.proof", "recall.stores", "recall.vectors"),
     },
     "recall.rebuild": {
         *(
@@ -113,6 +114,7 @@ LAYERS: dict[str, set[str]] = {
             "recall.data",
             "recall.features",
             "recall.index",
+            "recall.live.binding",
             "recall.proof",
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
@@ -138,6 +140,7 @@ LAYERS: dict[str, set[str]] = {
             "recall.bundle",
             "recall.data",
             "recall.features",
+            "recall.live.binding",
             "recall.proof",
             "recall.stores",
         ),

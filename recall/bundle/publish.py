@@ -95,12 +95,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
                     mend="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
-            update: dict[str, object] = {"sequence": 1 + max([live, *_sequences(root)])}
-            before = Manifest.read(resolve(root)) if live else None
-            # live changes that the last version did not hold stay on top of this one, unless it holds them itself
-            if before is not None and before.folded > manifest.folded:
-                update |= {"folded": before.folded, "log": before.log}
-            manifest = manifest.model_copy(update=update)
+            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
             manifest.write(staged)
             _sync(staged / MANIFEST)
             _sync(staged)

@@ -174,6 +174,10 @@ class DataConfig(Section):
     carve_last: int = Field(default=0, ge=0)
     """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
 
+    contains_changes_through: int = Field(default=0, ge=0)
+    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
+    of what is trained from it; by default all do."""
+
     @model_validator(mode="after")
     def _columns_play_one_part(self) -> "DataConfig":
         parts = {

@@ -21,8 +21,9 @@ LONGEST_TIMEOUT = 600_000
 """Milliseconds that X-Request-Timeout-Ms may give."""
 
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
+_TOKEN = b"x-recall-token"
 _ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE})
+_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
 _STRANGE_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
@@ -67,7 +68,7 @@ class Guard:
         needed = access(scope["method"], scope["path"])
         if needed.role is Role.OPEN:
             return
-        secrets, timeout, host, origin, fetch_site = _read(scope["headers"])
+        secrets, timeout, host, origin, fetch_site, token = _read(scope["headers"])
         try:
             if self._hosts is not None and host is not None and (self._strict or not self._keys):
                 self._check_host(host)
@@ -77,9 +78,9 @@ class Guard:
             if self._limits.limited:
                 self._count(self._limits.take(key), key)
                 scope["state"]["key"] = key
-            if needed.searches:
+            if needed.searches or token:
                 state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), state.get("gone"))
+                state["caller"] = Caller(_deadline(timeout), state.get("gone"), token.decode("latin-1"))
         except ProblemError as problem:
             self.refused[problem.kind.slug] += 1
             raise
@@ -146,14 +147,17 @@ class GuardMiddleware:
 
 def _read(
     headers: list[tuple[bytes, bytes]],
-) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None]:
-    """Read a request's keys, timeout, host, origin and `Sec-Fetch-Site`; a header that is sent twice is read as b""."""
+) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None, bytes]:
+    """Read a request's keys, timeout, host, origin, `Sec-Fetch-Site` and token; a header that is sent twice is read as b""."""
     secrets: list[bytes] = []
+    token = b""
     timeout = host = origin = fetch_site = None
     for name, value in headers:
         if name in _LOOKED_AT:
             if name == _HOST:
                 host = value if host is None else b""
+            elif name == _TOKEN:
+                token = value if not token else b"?"
             elif name == _TIMEOUT:
                 timeout = value if timeout is None else b""
             elif name == _ORIGIN:
@@ -164,7 +168,7 @@ def _read(
                 secrets.append(value)
             else:  # what another scheme says is no key
                 secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout, host, origin, fetch_site
+    return secrets, timeout, host, origin, fetch_site, token
 
 
 def _deadline(timeout: bytes | None) -> float | None:
