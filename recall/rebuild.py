@@ -24,7 +24,7 @@ from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
-from recall.data.column_types import forms
+from recall.data.column_types import as_held, forms
 from recall.data.tables import read_items
 from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
@@ -151,9 +151,15 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
+    dtypes, types = bundle.item_types(), encoder.types.items
+    items = items.with_columns(
+        as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
+    )
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
-    Boosts.of(boosts, items.columns, items.get_column, len(items), schema)  # refused now, or by every request
+    Boosts.of(
+        boosts, items.columns, items.get_column, len(items), schema, encoder.types.items
+    )  # refused now, or by every request
     return items
 
 

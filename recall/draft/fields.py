@@ -103,7 +103,7 @@ def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Coll
     """One line for each column of the interactions that a request may know."""
     lines = []
     for name, role in found.items():
-        if role.kind == "visit":
+        if role.kind in ("visit", "moment"):
             lines.append(f"# {name}: {role.reason}")
         elif role.kind == "context" and name not in without:
             one = guess(frame[name])

@@ -103,8 +103,18 @@ def test_a_rating_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_few_rows_prove_nothing(tmp_path: Path) -> None:
-    columns = ["title", "price", "hour", "device"]
+    columns = ["weather", "hour", "device", "taste"]
     assert list(leaks(load_dataset(reading(tmp_path, columns, log(12)), tmp_path))) == []
+    few = pl.DataFrame({"user_id": list("abcd"), "item_id": list("xxyy"), "title": ["X", "X", "Y", "Y"]})
+    assert list(leaks(load_dataset(reading(tmp_path, ["title"], few), tmp_path))) == []
+
+
+def test_a_rule_without_exception_is_found_in_few_rows(tmp_path: Path) -> None:
+    items = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
+    frame = pl.DataFrame({"user_id": range(12), "item_id": items, "title": [f"t{one}" for one in items]})
+    assert len(list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path)))) == 1
+    frame = frame.with_columns(title=pl.when(pl.col("user_id") == 9).then(pl.lit("t0")).otherwise("title"))
+    assert list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path))) == []
 
 
 def test_check_says_so_once(tmp_path: Path) -> None:
