@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -132,7 +133,9 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 values = numbers(values, tables.named[table].where(column))
                 yield from spread(values, field, report)
             yield from chain(missing(values, report), variety(values, field, report))
-            if not isinstance(field, NumericField | BagField):
+            if isinstance(field, BagField):
+                yield from bag_findings(values, field, report)
+            elif not isinstance(field, NumericField):
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
