@@ -87,6 +87,9 @@ class DataConfig(Section):
     """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
     label: str | None = None
     """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
+    available_from: str | None = None
+    """Column of the items table with the time from which each item is on offer, in the unit of `time`. An item without training
+    interactions is no negative, unless it was on offer before the last of them; needs `time` and `items`."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""

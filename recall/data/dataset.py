@@ -13,7 +13,8 @@ from recall.config import ColumnSplit, RunConfig
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.columns import find_attributes, find_columns
-from recall.data.split import TRAIN, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
+from recall.data.offer import Offer, available
+from recall.data.split import TRAIN, VALID, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
@@ -44,6 +45,7 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        available: bool [items], on offer by their date before training ended; None when no date column is named.
     """
 
     schema: Schema
@@ -54,6 +56,7 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    available: npt.NDArray[np.bool_] | None = None
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -64,6 +67,20 @@ class Dataset:
         """Positions in `events` of the interactions that train; int64 [m]."""
         return self.select(TRAIN)
 
+    @property
+    def offer(self) -> Offer:
+        """The items by what training knows of them."""
+        met = self.events["item"].to_numpy()[self.events["split"].to_numpy() < VALID]
+        shown = np.empty(0, dtype=np.int32)
+        if self.negatives is not None:
+            shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
+        return Offer.of(met, shown, self.available, len(self.items))
+
+    @property
+    def offered(self) -> npt.NDArray[np.bool_]:
+        """bool [items], what training may count as a negative."""
+        return self.offer.candidates
+
     def fingerprint(self) -> str:
         """SHA-256 over the names, types and values of all tables."""
         digest = hashlib.sha256()
@@ -72,6 +89,8 @@ class Dataset:
                 digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
                 for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
                     _digest(digest, part.to_series())
+        if self.available is not None:
+            digest.update(np.packbits(self.available).tobytes())
         return digest.hexdigest()
 
 
@@ -134,7 +153,11 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
     negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives)
+    since = None
+    if data.available_from is not None:
+        last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
+        since = available(tables.items, data.available_from, len(items), times, last)
+    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class TrainingData(Protocol):
     def context_columns(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
 
 
 class EncodedUser(NamedTuple):
@@ -310,6 +312,8 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
     events = dataset.events[dataset.training]
     user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
     item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+    # an item that was on offer and never taken is learnt from, by its own id, and not by the row of unknown ones
+    catalogue_counts = np.maximum(item_counts, dataset.offered)
     columns: dict[str, ColumnEncoder] = {}
     histories: dict[str, HistoryEncoder] = {}
     for name, field in _parts_first(schema):
@@ -324,7 +328,7 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
         elif field.side == "user":
             frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
         else:
-            frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
+            frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
         try:
             column = fit_column(field, read[0], columns, frame, counts)
         except DataError as error:
