@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreFullError,
         StoreReadOnlyError,
+        TokenError,
         TrainingError,
         VersionMovedError,
     )
@@ -102,6 +103,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreReadOnlyError",
+    "TokenError",
     "TrainingError",
     "User",
     "UserVector",

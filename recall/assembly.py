@@ -11,10 +11,12 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.bundle import files
+from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
 from recall.bundle.tensors import servable
+from recall.canonical import UNTYPED
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32
@@ -36,6 +38,8 @@ class Origin:
     config: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
     folded: int = 0
+    log: str | None = None
+    columns: ColumnTypes | None = None
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
@@ -92,6 +96,8 @@ def seal(
         sequence=0,
         parent=origin.parent,
         folded=origin.folded,
+        log=origin.log,
+        columns=origin.columns if origin.columns is not None else _columns(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         schema=encoder.schema,
         schema_fingerprint=encoder.schema.fingerprint(),
@@ -122,6 +128,20 @@ def seal(
     )
     manifest.write(folder)
     return manifest
+
+
+def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:
+    """Types of the columns as the manifest lists them; None when the encoder knows none."""
+    types, schema = encoder.types, encoder.schema
+    if types == UNTYPED:
+        return None
+    read = {schema.item_id, *encoder.items.columns}
+    return ColumnTypes(
+        users={name: one for name, one in types.users.items() if name not in encoder.context_columns},
+        contexts={name: one for name, one in types.users.items() if name in encoder.context_columns},
+        items={name: one for name, one in types.items.items() if name in read},
+        attributes={name: one for name, one in types.items.items() if name not in read},
+    )
 
 
 def _versions() -> list[tuple[str, str]]:

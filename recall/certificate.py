@@ -8,7 +8,7 @@ from pathlib import Path
 from recall.bundle import files
 from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
 from recall.bundle.tensors import map_tensors, write_tensors
-from recall.config import IndexConfig
+from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.features.sparse import Float32
 from recall.index.bound import lower_bound
@@ -16,7 +16,7 @@ from recall.index.calibration import Certificate, Truth, certify
 from recall.index.candidates import like
 from recall.index.checks import Checks
 from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, open_index
+from recall.index.opening import build_index, engine_of, open_index
 from recall.index.trials import Trial
 from recall.index.tuning import Bound, Tuning, tune
 from recall.index.users import Users
@@ -59,9 +59,9 @@ def write_index(
         folder: holds the item vectors.
         shape: of the item vectors.
         asked: the users.
-        config: the index to build; of kind 'auto' and with many items, the fastest that meets the target.
-        before: the index of a bundle like this one: of kind 'auto', another of its make is taken if it meets the target,
-            and only if it does not are all candidates tried.
+        config: the index to build; of kind 'auto' or 'faiss' and with many items, the fastest that meets the target.
+        before: the index of a bundle like this one: where a kind is chosen, another of its make is taken if it meets the
+            target, and only if it does not are all candidates tried.
         tell: called with each candidate when it was tried.
         always: try candidates however few the items are.
 
@@ -72,10 +72,12 @@ def write_index(
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
     users = Users.split(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
-    tuned = None if small or config.kind != "auto" else _tuned(vectors, users, config, before, tell)
+    tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
-    chosen.write(folder / files.INDEX)
-    opened = open_index(folder / files.INDEX, chosen.kind, chosen.params, vectors)
+    engine = engine_of(chosen.kind)
+    path = folder / files.INDEX_FILES[engine]
+    chosen.write(path)
+    opened = open_index(path, engine, chosen.kind, chosen.params, vectors)
     if tuned is not None and tuned.bound.queries:
         bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
     else:
@@ -83,6 +85,8 @@ def write_index(
     checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
     write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
     return IndexRecord(
+        engine=engine,
+        file=path.name,
         kind=opened.kind,
         params=dict(opened.params),
         **asdict(found),
@@ -99,12 +103,17 @@ def _tuned(
 ) -> Tuning:
     """The fastest index that meets the target, one like that of before if it does."""
     threads = os.cpu_count() or 1
-    alike = like(before.kind, before.params) if before is not None else []
+    alike = like(before.kind, before.params) if before is not None and _may_be(before.engine, config) else []
     if alike:
         tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
         if not tuned.index.exact:
             return tuned
     return tune(vectors, users, config, users.seed, threads, tell=tell)
+
+
+def _may_be(engine: str, config: IndexConfig) -> bool:
+    """Whether an index of this engine may be chosen."""
+    return config.kind == "auto" or engine == config.kind
 
 
 def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexConfig) -> tuple[Bound, Certificate]:
@@ -114,7 +123,7 @@ def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexCo
     if opened.exact:
         found = certify(opened, vectors, fresh[:_MEASURING], n)
         if found.recall < 1.0:
-            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where=files.INDEX, mend=_FAULT)
+            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", mend=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
     shares = Truth.of(vectors, fresh, n).shares(opened)
     recall = float(shares.mean())
@@ -129,4 +138,4 @@ def _provenance(users: Users, source: str) -> ProvenanceRecord:
 
 
 def _why(config: IndexConfig) -> str:
-    return f"exact search: there are at most {config.exact_up_to:,} items" if config.kind == "auto" else ""
+    return f"exact search: there are at most {config.exact_up_to:,} items" if config.kind in CHOOSING else ""

@@ -3,11 +3,14 @@
 import datetime
 
 import numpy as np
+import polars as pl
 
 from recall.bundle.bundle import Bundle
+from recall.canonical import LIST, TEXT, of_dtype, separators
 from recall.errors import RequestError
 from recall.features.sparse import Int64
 from recall.filters.attributes import Attributes, forms_of
+from recall.filters.binding import bound
 from recall.filters.parsing import parse
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
@@ -25,7 +28,17 @@ class Eligibility:
 
     def __init__(self, bundle: Bundle) -> None:
         """Columns are read when a filter first names them. Raises BundleError."""
-        forms = forms_of(bundle.item_types(), bundle.encoder.schema)
+        dtypes, recorded, schema = bundle.item_types(), bundle.encoder.types.items, bundle.encoder.schema
+        forms = forms_of(dtypes, schema, recorded)
+        self.types = {
+            name: recorded.get(name, TEXT) if dtypes[name] == pl.String else of_dtype(dtypes[name])
+            for name, form in forms.items()
+            if form is not None
+        }
+        """Type of every column that a filter may name, such as "float64" or "list of text"."""
+        for name in separators(schema, "item"):
+            if name in self.types and not self.types[name].startswith(LIST):
+                self.types[name] = LIST + self.types[name]
         self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
         self._over: tuple[Overlay | None, Attributes] = None, self.attributes
 
@@ -60,6 +73,11 @@ class Eligibility:
                 scope = Scope(*(Selection.everything(one.size) for one in without))
             return Scope(scope.main - without.main, scope.given - without.given), _NONE
         return scope, excluded
+
+    def check(self, request: Request, now: datetime.datetime) -> None:
+        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
+        if request.filter is not None:
+            bound(parse(request.filter), self.attributes, now)
 
     def failed(self, request: Request, catalogue: Catalogue, row: int, now: datetime.datetime) -> list[str]:
         """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""

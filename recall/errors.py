@@ -4,6 +4,7 @@
     |-- ConfigError      a configuration file or setting is wrong
     |-- DataError        a table does not hold what the configuration says
     |-- RequestError     one request cannot be answered as it was asked
+    |   `-- TokenError     a token names no change of the log that is served
     |-- TrainingError    training met a number that is not finite, or cannot start
     |-- ExportError      the exported vectors do not reproduce the model
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
@@ -65,6 +66,10 @@ class RequestError(RecallError):
     """One request cannot be answered as it was asked; `where` is a JSON pointer into the request, such as `/context/hour`."""
 
     exit_code = 65
+
+
+class TokenError(RequestError):
+    """A token names no change of the log that is served."""
 
 
 class TrainingError(RecallError):

@@ -25,6 +25,7 @@ from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, Int64, SparseRows
+from recall.live.binding import Standing, stand
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.fm import FactorizationMachine
@@ -50,11 +51,13 @@ class ExportReport:
         folder: the published bundle.
         manifest: with the proofs.
         seconds: spent in each stage, in order.
+        standing: which live changes of the root stay on top of it.
     """
 
     folder: Path
     manifest: Manifest
     seconds: Mapping[str, float]
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
 def export(
@@ -84,10 +87,12 @@ def export(
         expected: publish only if this sequence is still the live one; see `publish`.
 
     Raises:
+        ConfigError: the tables are said to contain live changes that there are not.
         ExportError: the vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
         PublishError: the file system refused, or another publisher held the root.
     """
     seconds: dict[str, float] = {}
+    standing = stand(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
     with staging(root) as folder:
         with _timed(seconds, "encode"):
             item_rows = encoder.encode_items(dataset.items)
@@ -113,11 +118,13 @@ def export(
                 config.seed,
                 config.model_dump(mode="json", by_alias=True),
                 dict(metrics or {}),
+                standing.base.folded,
+                standing.base.log,
             )
             seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index), fold)
             golden.record(folder)
             published = publish(folder, root, expected, keep=config.export.keep)
-    return ExportReport(published, Manifest.read(published), seconds)
+    return ExportReport(published, Manifest.read(published), seconds, standing)
 
 
 def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Tables:

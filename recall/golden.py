@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from recall.bundle import files
 from recall.bundle.manifest import GoldenRecord, Manifest
 from recall.errors import BundleError
 from recall.recommender import Recommender
@@ -69,12 +68,12 @@ def check(recommender: Recommender) -> int:
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
-    users = KnownUsers.of(bundle.folder / files.USERS, None, None, bundle.encoder, bundle.manifest.data_hash)
+    users = KnownUsers.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)
     try:
         alone = Recommender(bundle, recommender.index, users)
         stored, said = len(users), bundle.manifest.sizes.users
         if stored != said:
-            where = str(bundle.folder / files.USERS)
+            where = str(bundle.users_file)
             raise BundleError(f"the file holds {stored} users, the manifest says {said}", where=where)
         answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
     finally:

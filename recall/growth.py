@@ -18,11 +18,11 @@ from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import CURRENT
 from recall.config import RunConfig
-from recall.data.additions import load_additions, load_additions_alone
+from recall.data.additions import addition_tables, addition_tables_alone
 from recall.data.contexts import build_contexts
-from recall.data.dataset import Dataset
+from recall.data.dataset import Dataset, dataset_of
 from recall.data.remembered import with_remembered
-from recall.data.tables import Table, read_table
+from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.lists import ItemLists
@@ -45,6 +45,7 @@ class Ground:
 
     Attributes:
         source: the bundle's manifest.
+        tables: what it reads: the new tables, with the old ones where they are at hand.
         dataset: what to learn from, old interactions before new ones.
         encoder: the bundle's, with the values that it had not learnt.
         start: the bundle's parameters.
@@ -54,6 +55,7 @@ class Ground:
     """
 
     source: Manifest
+    tables: Tables
     dataset: Dataset
     encoder: FeatureEncoder
     start: WarmStart
@@ -145,7 +147,11 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     """
     bundle = load_bundle(source)
     _check(config, bundle)
-    dataset = _remembering(config, new, bundle) if old is None else load_additions(config, new, old)
+    if old is None:
+        tables, dataset = _remembering(config, new, bundle)
+    else:
+        tables, known = addition_tables(config.data, new, old)
+        dataset = dataset_of(config, tables, known, bundle.encoder.types)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -156,6 +162,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
     return Ground(
         source=bundle.manifest,
+        tables=tables,
         dataset=dataset,
         encoder=encoder,
         start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
@@ -192,13 +199,13 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             )
 
 
-def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> Dataset:
+def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, Dataset]:
     """The new interactions over the users and the catalogue of a bundle, after what it remembers of its users."""
-    store = SqliteUsers(bundle.folder / files.USERS)
+    store = SqliteUsers(bundle.users_file)
     try:
         users = _users(bundle, store)
-        dataset = load_additions_alone(config, new, users, read_table(bundle.folder / files.ITEMS))
-        return with_remembered(dataset, store.records())
+        tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
+        return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
     finally:
         store.close()
 
@@ -210,7 +217,7 @@ def _users(bundle: Bundle, store: SqliteUsers) -> Table:
     columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
     rows = [(user_id, *(record.features.get(name) for name in columns)) for user_id, record in store.records()]
     frame = pl.DataFrame(rows, schema=[schema.user_id, *columns], orient="row", infer_schema_length=None, strict=False)
-    return Table(bundle.folder / files.USERS, frame.lazy(), frame.schema)
+    return Table(bundle.users_file, frame.lazy(), frame.schema)
 
 
 def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, float]:
@@ -218,7 +225,7 @@ def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, f
     held = validation_requests(config, dataset)
     if held is None:
         return {}
-    contexts = build_contexts(dataset, bundle.encoder, held.event)
+    contexts = build_contexts(dataset, bundle.encoder, held.event, held.before)
     phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
     rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
     place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found

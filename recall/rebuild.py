@@ -12,21 +12,25 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
 from recall import golden
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
+from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
+from recall.data.column_types import forms
 from recall.data.tables import read_items
 from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, SparseRows
+from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
@@ -52,6 +56,7 @@ class RebuildReport:
         kept: number of items whose vector is the same as before.
         users: stored users whose lists were compared.
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
+        standing: which live changes stay on top of the items.
     """
 
     folder: Path
@@ -62,9 +67,10 @@ class RebuildReport:
     kept: int
     users: int
     overlap: float
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
-def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -> RebuildReport:
+def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
     """Publish a bundle with a model as it is and items as they are now.
 
     Args:
@@ -73,9 +79,11 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
             configuration names: `.parquet` or `.csv`.
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
+        as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
 
     Raises:
         BundleError: the source is missing or damaged.
+        ConfigError: there is no live change of that sequence.
         DataError: the table lacks a column, has one that no field reads, or repeats an id; nothing is published.
         ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
@@ -84,12 +92,20 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = ()) -
     try:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None)
+        standing = stand(root, items[old.bundle.encoder.schema.item_id].to_list(), as_of)
+        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
     finally:
         old.close()
 
 
-def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: int | None, folded: int = 0) -> RebuildReport:
+def publish_items(
+    old: Recommender,
+    items: pl.DataFrame,
+    root: Path,
+    expected: int | None,
+    standing: Standing,
+    deletions: pl.DataFrame | None = None,
+) -> RebuildReport:
     """Publish the model of a bundle with other items.
 
     Args:
@@ -97,13 +113,14 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
         items: with the columns of the bundle's own.
         root: where the new version is published.
         expected: publish only if this sequence is still the live one.
-        folded: live changes up to this sequence of the root's journal are among the items.
+        standing: what the items hold of the root's live changes.
+        deletions: those that have been carried out on the items; None if the items are a table of their own.
 
     Raises:
         ExportError, PublishError: as `rebuild`.
     """
     with staging(root) as folder:
-        _assemble(old, items, folder, folded)
+        _assemble(old, items, folder, standing, deletions)
         new = Recommender.load(folder)
         try:
             users, overlap = _compare_lists(old, new)
@@ -111,7 +128,7 @@ def publish_items(old: Recommender, items: pl.DataFrame, root: Path, expected: i
             new.close()
         golden.record(folder)
         published = publish(folder, root, expected, keep=kept(old.bundle.manifest))
-    return _report(old, items, new.bundle.item_vectors, published, users, overlap)
+    return _report(old, items, new.bundle.item_vectors, published, (users, overlap), standing)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
@@ -133,14 +150,14 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
-    items = listed(table, schema.item_id, wanted, numeric)
+    items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
     Boosts.of(boosts, items.columns, items.get_column, len(items), schema)  # refused now, or by every request
     return items
 
 
-def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) -> None:
+def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Standing, deletions: pl.DataFrame | None) -> None:
     """Write a whole bundle into a staged folder."""
     bundle, before = old.bundle, old.bundle.manifest
     rows = bundle.encoder.encode_items(items)
@@ -148,16 +165,33 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, folded: int) 
     check_items(vectors, items[bundle.encoder.schema.item_id])
     write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     try:
-        shutil.copyfile(bundle.folder / files.USERS, folder / files.USERS)
+        shutil.copyfile(bundle.users_file, folder / files.USERS)
     except OSError as error:
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
+    write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.model_validate(before.config.get("index", {}))
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
-    origin = Origin(before.name, before.sequence, before.data_hash, before.seed, before.config, before.metrics, folded)
+    origin = Origin(
+        before.name,
+        before.sequence,
+        before.data_hash,
+        before.seed,
+        before.config if deletions is not None else _with_through(before.config, standing.base.folded),
+        before.metrics,
+        standing.base.folded,
+        standing.base.log,
+        before.columns,
+    )
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def _with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """A run's configuration, with the live changes that the tables contain instead of those that the run's tables did."""
+    data = config.get("data")
+    return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 
 
 def trained_on(manifest: Manifest) -> DataConfig:
@@ -177,6 +211,11 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
     if before is not None:
         counts[rows >= 0] = before[rows[rows >= 0]]
     return counts
+
+
+def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
+    """Return the deletions compacted into a bundle, but for those of ids that are among these items again."""
+    return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
 def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
@@ -213,7 +252,12 @@ def _compare_lists(old: Recommender, new: Recommender) -> tuple[int, float]:
 
 
 def _report(
-    old: Recommender, items: pl.DataFrame, vectors: Float32, published: Path, users: int, overlap: float
+    old: Recommender,
+    items: pl.DataFrame,
+    vectors: Float32,
+    published: Path,
+    compared: tuple[int, float],
+    standing: Standing,
 ) -> RebuildReport:
     ids = items[old.bundle.encoder.schema.item_id]
     before = old.bundle.item_ids.rows(ids.to_list())
@@ -228,6 +272,7 @@ def _report(
         removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
         changed=tuple(ids.gather(known[~same])),
         kept=int(same.sum()),
-        users=users,
-        overlap=overlap,
+        users=compared[0],
+        overlap=compared[1],
+        standing=standing,
     )

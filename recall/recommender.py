@@ -18,7 +18,6 @@ from recall.answer import (
     Similar,
     UserVector,
 )
-from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.holding import Hold, hold
 from recall.bundle.publish import VERSIONS, resolve
@@ -35,10 +34,11 @@ from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.live.following import PAUSE, LiveCatalogue
 from recall.live.journal import JOURNAL, Journal
 from recall.preparation import Preparation, Prepared
-from recall.request import Request, check_id
+from recall.request import Request, check_id, check_request
 from recall.scoring import Scorer
 from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, plain, shape
+from recall.shaping.validation import check_boosts, check_shaping
 from recall.similarity import Similarity
 from recall.stores.known import KnownUsers
 from recall.stores.live.contract import LiveUsers
@@ -107,14 +107,14 @@ class Recommender:
         held = hold(folder) if folder.parent.name == VERSIONS else None
         bundle = load_bundle(folder, verify=verify)
         record = bundle.manifest.index
-        index = open_index(bundle.folder / files.INDEX, record.kind, record.params, bundle.item_vectors, threads)
+        index = open_index(bundle.index_file, record.engine, record.kind, record.params, bundle.item_vectors, threads)
         checks = bundle.checks()
         if checks is not None and record.checks is not None:
-            recheck(index, Checks(*checks), record.checks.found, bundle.folder / files.INDEX)
+            recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
         items = LiveCatalogue(bundle, index, journal, pause)
-        known = KnownUsers.of(bundle.folder / files.USERS, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        known = KnownUsers.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded
@@ -137,9 +137,9 @@ class Recommender:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
                 none or does not fit the catalogue.
         """
-        catalogue = self.items.current()
+        catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
+        self._check(request, catalogue, now)
         prepared = self._preparation.prepare(request, catalogue)
-        now = datetime.datetime.now(datetime.UTC)
         within, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
@@ -185,6 +185,7 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
+        check_boosts(request, catalogue, self._facets)
         prepared = self._preparation.prepare(request, catalogue)
         return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
 
@@ -194,7 +195,9 @@ class Recommender:
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
-        return self._absences.of(request, self.items.current(), item_id)
+        catalogue = self.items.current()
+        self._check(request, catalogue, datetime.datetime.now(datetime.UTC))
+        return self._absences.of(request, catalogue, item_id)
 
     def similar(self, item_id: str, request: Request | None = None) -> Similar:
         """The items that are most like an item of the catalogue, surely the right ones.
@@ -215,7 +218,9 @@ class Recommender:
         Raises:
             RequestError: as `recommend`.
         """
-        return self._scorer.score(request, item_ids, self.items.current())
+        catalogue = self.items.current()
+        check_boosts(request, catalogue, self._facets)
+        return self._scorer.score(request, item_ids, catalogue)
 
     def user_vector(self, request: Request) -> UserVector:
         """What one request is searched with. Raises RequestError as `recommend`."""
@@ -256,8 +261,15 @@ class Recommender:
     ) -> list[Recommendations | RequestError]:
         answers: dict[int, Recommendations | RequestError] = {}
         by_n: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
-        prepared = self._preparation.prepare_each(requests, catalogue)
-        for position, (request, one) in enumerate(zip(requests, prepared, strict=True)):
+        for position, request in enumerate(requests):
+            try:
+                self._check(request, catalogue, now)
+            except RequestError as error:
+                answers[position] = error
+        fit = [position for position in range(len(requests)) if position not in answers]
+        prepared = self._preparation.prepare_each([requests[position] for position in fit], catalogue)
+        for position, one in zip(fit, prepared, strict=True):
+            request = requests[position]
             try:
                 if isinstance(one, RequestError):
                     raise one
@@ -280,6 +292,14 @@ class Recommender:
             for place, (position, one, _, _) in enumerate(members):
                 answers[position] = self._answer(requests[position], one, catalogue, plain(hits, place))
         return [answers[position] for position in range(len(requests))]
+
+    def _check(self, request: Request, catalogue: Catalogue, now: datetime.datetime) -> None:
+        """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""
+        if request.shaped or request.filter is not None:
+            check_request(request)
+            self.eligibility.check(request, now)
+            if request.shaped:
+                check_shaping(request, catalogue, self._facets)
 
     def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
         told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()

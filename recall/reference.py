@@ -79,7 +79,11 @@ def dotted(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from dotted(value, f"{prefix}{name}.")
         elif isinstance(value, dict):
             for key, member in value.items():
-                yield from dotted(member, f"{prefix}{name}.{_bare(key)}.")
+                path = f"{prefix}{name}.{_bare(key)}"
+                if isinstance(member, BaseModel):
+                    yield from dotted(member, f"{path}.")
+                else:
+                    yield path, member
         elif value is not None:
             yield f"{prefix}{name}", value
 
@@ -161,6 +165,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(f"`{toml(part)}`" for part in parts)
     if origin in (Union, UnionType):
         return " or ".join(_type_name(part) for part in parts if part is not NoneType)
+    if origin is dict:
+        return f"table of {_type_name(parts[1])}s"
     if origin is tuple:
         names = [_type_name(part) for part in parts]
         return f"list of {names[0]}" if Ellipsis in get_args(annotation) else f"[{', '.join(names)}]"

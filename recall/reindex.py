@@ -12,8 +12,9 @@ from pydantic import JsonValue, ValidationError
 from recall import golden
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
+from recall.bundle.deletions import write_deletions
 from recall.bundle.index_record import IndexRecord
-from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.publish import CURRENT, publish, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
@@ -70,14 +71,15 @@ def reindex(
         asked = Asked(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
-                _copy(bundle, Path(temporary), files.ITEM_VECTORS)
+                _copy(bundle.folder / files.ITEM_VECTORS, Path(temporary))
                 index = write_index(Path(temporary), bundle.item_vectors.shape, asked, config, tell=tell, always=True)
             return ReindexReport(manifest.index, index, None, manifest.version)
         with staging(root) as folder:
             items = bundle.items()
             counts = carried_counts(bundle, items)
             write_contents(folder, bundle.encoder, bundle.tables, bundle.item_vectors, items, counts)
-            _copy(bundle, folder, files.USERS)
+            _copy(bundle.users_file, folder)
+            write_deletions(folder, bundle.deletions())
             index = write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
             _seal(bundle, folder, index, config)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
@@ -98,24 +100,21 @@ def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig
         raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
 
 
-def _copy(bundle: Bundle, folder: Path, name: str) -> None:
+def _copy(file: Path, folder: Path) -> None:
     try:
-        shutil.copyfile(bundle.folder / name, folder / name)
+        shutil.copyfile(file, folder / file.name)
     except OSError as error:
-        raise PublishError("a file could not be copied", where=str(folder / name), why=str(error)) from None
+        raise PublishError("a file could not be copied", where=str(folder / file.name), why=str(error)) from None
 
 
 def _seal(bundle: Bundle, folder: Path, index: IndexRecord, config: IndexConfig) -> None:
     """Write the manifest: the source's, with another index and in the format of today."""
     before, encoder = bundle.manifest, bundle.encoder
-    fields = {"user_fields": encoder.user_fields.names, "item_fields": encoder.item_fields.names}
-    before.model_copy(
+    before.upgraded(encoder.user_fields.names, encoder.item_fields.names).model_copy(
         update={
-            "format_version": FORMAT_VERSION,
             "sequence": 0,
             "parent": before.sequence,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": before.model.model_copy(update=fields),
             "files": files.describe(folder),
             "index": index,
             "config": {**before.config, "index": config.model_dump(mode="json")},

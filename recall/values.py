@@ -16,7 +16,10 @@ from polars import selectors
 
 from recall.errors import DataError
 
-_WHOLE = 2.0**53  # beyond this a float no longer tells neighbouring integers apart
+_WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
+_NEIGHBORS = 2.0**53  # beyond this a float no longer tells neighboring integers apart
+_DIGITS = 15  # decimal digits that a float always keeps
+_INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
 
 
 def canonical(value: object) -> str:
@@ -33,16 +36,26 @@ def canonical(value: object) -> str:
         case int():
             return str(value)
         case float() if value == value:
-            return str(int(value)) if abs(value) < _WHOLE and value.is_integer() else repr(value)
+            return str(int(value)) if abs(value) < _WHOLE and value.is_integer() else repr(value)  # an integer of equal value
         case Decimal() if value.is_finite():
-            return canonical(float(value))
+            return _decimal(value)
         case np.floating():  # the shortest decimal of its own width
             return canonical(float(str(value)))
         case np.generic():
             return canonical(value.item())
+        case datetime.datetime() if value.tzinfo is not None:  # equal moments are one value, whatever zone shows them
+            return value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat()
         case datetime.date() | datetime.time():  # a datetime is a date
             return value.isoformat()
     raise TypeError(f"a {type(value).__name__} has no written form")
+
+
+def _decimal(value: Decimal) -> str:
+    """A finite decimal: as the integer or float that it equals, or exactly where a float would lose digits."""
+    if value == value.to_integral_value():
+        return str(int(value))
+    kept = value.normalize()
+    return canonical(float(kept)) if len(kept.as_tuple().digits) <= _DIGITS else format(kept, "f")
 
 
 def canonical_series(values: pl.Series) -> pl.Series:
@@ -64,19 +77,36 @@ def canonical_series(values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if dtype == pl.Float32:  # the shortest decimal of the 32-bit number, not of its 64-bit neighbour
         return canonical_series(values.cast(pl.String).cast(pl.Float64))
-    if dtype.is_decimal():
-        return canonical_series(values.cast(pl.Float64))
     if dtype.is_float():
         values = values.fill_nan(None)
-    elif dtype not in (pl.Date, pl.Datetime, pl.Time):
+    elif not dtype.is_decimal() and dtype not in (pl.Date, pl.Datetime, pl.Time):
         raise DataError(
             f"a column of type {dtype} does not hold single values",
             where=f"column {values.name!r}" if values.name else "",
             mend="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
         )
     distinct = Distinct.of(values)
-    texts = [None if value is None else canonical(value) for value in values.gather(distinct.first).to_list()]
+    different = values.gather(distinct.first)
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        texts = [None if value is None else _nanoseconds(value) for value in different.to_physical().to_list()]
+    else:
+        texts = [None if value is None else canonical(value) for value in different.to_list()]
     return pl.Series(values.name, texts, dtype=pl.String).gather(distinct.codes)
+
+
+def known_texts(values: pl.Series) -> pl.Series:
+    """Return `canonical_series` with empty text as null: a field takes it for a missing value."""
+    written = canonical_series(values)
+    return written.set(written == "", None) if values.dtype == pl.String else written
+
+
+def _nanoseconds(value: int) -> str:
+    """A moment in nanoseconds since 1970: Python's datetimes would lose the last three digits."""
+    seconds, rest = divmod(value, 1_000_000_000)
+    moment = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds, microseconds=rest // 1000)).isoformat()
+    if not rest % 1000:
+        return moment
+    return f"{moment}{'' if rest >= 1000 else '.000000'}{rest % 1000:03}"
 
 
 def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
@@ -105,10 +135,47 @@ def numbers(values: pl.Series, where: str) -> pl.Series:
     dtype = values.dtype
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"a column of type {dtype} holds no numbers", where=where, mend="Give integers or floats")
-    parsed = (values.str.strip_chars() if dtype == pl.String else values).cast(pl.Float64, strict=False)
+    if dtype == pl.String:
+        values = values.set(values == "", None)
+        parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
+    elif dtype == pl.Float32:  # 0.1 is the number that a request gives, and not its 32-bit neighbor
+        parsed = values.cast(pl.String).cast(pl.Float64)
+    else:
+        parsed = values.cast(pl.Float64, strict=False)
     refuse(values, parsed.is_null() & values.is_not_null(), where, "no number")
     refuse(values, parsed.is_infinite().fill_null(value=False), where, "infinite")
     return parsed.fill_nan(None)
+
+
+def number_column(values: pl.Series, where: str) -> pl.Series:
+    """Read a column as numbers without losing a digit.
+
+    Args:
+        values: [n], as for `numbers`.
+        where: names the column in an error.
+
+    Returns:
+        [n]: Float64, or Int64 or UInt64 where all values are integers and a float would round one of them; null where one is
+        missing.
+
+    Raises:
+        DataError: As `numbers`.
+    """
+    parsed = numbers(values, where)
+    if not (parsed.abs() > _NEIGHBORS).any():
+        return parsed
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+        values = values.set(values == "", None)
+        if not values.str.contains(_INTEGER).all():
+            return parsed
+    elif not values.dtype.is_integer():
+        return parsed
+    for dtype in (pl.Int64, pl.UInt64):
+        exact = values.cast(dtype, strict=False)
+        if exact.null_count() == values.null_count():
+            return exact
+    return parsed
 
 
 def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, mend: str = "") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.values import Distinct, canonical_series
+from recall.values import Distinct, known_texts
 
 UNKNOWN = 0
 """Row of a value that was not learnt."""
@@ -40,7 +40,7 @@ class Vocabulary:
         distinct = Distinct.of(values)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(distinct.first)).astype(np.int64)
         learnt = (
-            pl.DataFrame({"value": canonical_series(values.gather(distinct.first)), "count": totals})
+            pl.DataFrame({"value": known_texts(values.gather(distinct.first)), "count": totals})
             .filter(pl.col("value").is_not_null())
             .group_by("value")
             .agg(pl.col("count").sum())
@@ -73,7 +73,7 @@ class Vocabulary:
         distinct = Distinct.of(values)
         learnt = pl.DataFrame({"value": self.values, "row": np.arange(FIRST, self.size, dtype=np.int32)})
         found = (
-            canonical_series(values.gather(distinct.first))
+            known_texts(values.gather(distinct.first))
             .alias("value")
             .to_frame()
             .join(learnt, on="value", how="left", maintain_order="left")

@@ -7,7 +7,8 @@
 Worlds are catalogues with users (scripts/index/worlds.py): made-up shops of 100,000 and 1 million items, and gowalla and
 ml-1m where DATA holds them. They are kept in FOLDER and learnt when they are not there: the large one takes some ten minutes.
 `--quick` takes what is there, without the graphs of a million vectors, whose building takes most of an hour's half, and
-without growth. `--check` exits with 1 when a figure is missed, and names it.
+without growth. `--few` compares a Faiss IndexFlatIP with the cells where a catalogue is small, and no more. `--check` exits
+with 1 when a figure is missed, and names it.
 
 Searches are for the 100 best, one at a time, by one thread, in turn; times are the processor's. Settings are chosen on
 one half of the users and every figure is taken on the other.
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from figures import Figure, table
 from index import contenders, worlds
+from index.few import beside_the_cells
 from index.growth import grow
 from index.measure import Point, Truth, cheapest, in_turn, seconds_of
 from index.memory import ready_and_shared
@@ -68,6 +70,8 @@ def main() -> int:
     """Run from the command line; returns the exit code."""
     arguments = _arguments()
     folder = arguments.worlds or Path(tempfile.mkdtemp(prefix="benchmark-index-"))
+    if arguments.few:
+        return _only_few(arguments, folder)
     report = Report()
     began = time.perf_counter()
     faiss.omp_set_num_threads(1)
@@ -94,6 +98,7 @@ def main() -> int:
         indexes = _compare(report, world, names, arguments.quick)
         _filters(report, world, indexes, large=world is largest)
     _exact(report, largest)
+    _few(report, largest)
     # tuning a million vectors takes minutes
     _certificates(report, [world for world in opened if not arguments.quick or len(world.items) <= _LARGE])
     if arguments.upserts:
@@ -254,6 +259,35 @@ def _exact(report: Report, world: worlds.World) -> None:
     report.figures.extend(ready_and_shared(world, index, N))
 
 
+def _few(report: Report, world: worlds.World) -> None:
+    """A Faiss IndexFlatIP beside the cells, over few items of a world."""
+    report.say(
+        "", f"Few items of {world.name}, each query without 100 seen ones:", "", *beside_the_cells(world, report.figures)
+    )
+
+
+def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
+    """The comparison over few items alone, in a section of its own; returns the exit code."""
+    name = (arguments.only or ["shop100k"])[0]
+    if not (folder / name / "about.json").exists():
+        _make(folder / name, arguments)
+    report = Report()
+    faiss.omp_set_num_threads(1)
+    _few(report, worlds.open_world(folder / name))
+    report.say("", *table(report.figures))
+    if arguments.docs:
+        text = [
+            "### The index of few items",
+            "",
+            f"    {_command(arguments)}",
+            "",
+            f"{platform.machine()}, one thread.",
+            *report.lines,
+        ]
+        replace_section(arguments.docs, "index of few items", "\n".join(text))
+    return 1 if arguments.check and any(one.missed for one in report.figures) else 0
+
+
 def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
     """Tune an index for each catalogue as an export does, and try it on users it never met."""
     report.say("", "| tuned for .99 | chosen | certificate | recall of fresh users | seconds |", "|---" * 5 + "|")
@@ -283,7 +317,8 @@ _DEFAULT_BLAS = 128_000
 
 def _command(arguments: argparse.Namespace) -> str:
     words = ["python scripts/benchmark_index.py --worlds FOLDER"]
-    return " ".join([*words, *(["--data DATA"] if arguments.data else []), *(["--quick"] if arguments.quick else [])])
+    return " ".join([*words, *(["--data DATA"] if arguments.data else []), *(["--quick"] if arguments.quick else []),
+                     *(["--few"] if arguments.few else [])])  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:
@@ -291,6 +326,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--worlds", type=Path, help="folder that keeps the catalogues; a temporary one when left out")
     parser.add_argument("--data", type=Path, help="folder with the public splits")
     parser.add_argument("--quick", action="store_true", help="under ten minutes: without large graphs and growth")
+    parser.add_argument("--few", action="store_true", help="compare IndexFlatIP with the cells over few items, and no more")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="catalogues to take; all of them when left out")
     parser.add_argument("--upserts", type=float, default=10, metavar="SECONDS", help="how long items are upserted; 0 for not")

@@ -4,12 +4,14 @@
     python scripts/benchmark_quality.py examples/ml-100k.toml --data ../shared/data/ml-100k --out result.json
     python scripts/benchmark_quality.py examples/frappe.toml --against 'small FFM: model.kind=ffm; model.k=8'
     python scripts/benchmark_quality.py crossed.toml --against plain.toml --docs docs/benchmarks.md
+    python scripts/benchmark_quality.py examples/toys.toml --against other-checkout/bundles
 
 The data folder is the one that holds the tables, or a folder above it that holds one named as the configuration or
 its first words: `frappe`, or `ml-1m` for `ml-1m-history`. GroupLens' own files are prepared first, in a temporary
 folder. Each model is trained on the training part, exported with proof, and the published bundle answers every test
-request; nothing is sampled. Each `--against` names another configuration, or settings that change the first one; their
-differences have intervals over the same users. `--validate` judges on the validation part instead, for tuning. `--docs`
+request; nothing is sampled. Each `--against` names another configuration, settings that change the first one, or a
+folder of published bundles, such as one that another version of the program trained; their differences have intervals
+over the same users. `--validate` judges on the validation part instead, for tuning. `--docs`
 also writes the result into its section of a Markdown file.
 """
 
@@ -32,6 +34,7 @@ from pydantic import BaseModel
 from report_sections import replace_section
 from rich.console import Console
 
+from recall.bundle.manifest import Manifest
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
@@ -52,7 +55,7 @@ def main() -> int:
     try:
         entrants = _entrants(arguments)
         with tempfile.TemporaryDirectory(prefix="benchmark-quality-") as scratch:
-            data = _data_folder(entrants[0].config, arguments.data, Path(scratch))
+            data = data_folder(entrants[0].config, arguments.data, Path(scratch))
             result = run(entrants, data, Path(scratch), arguments.validate)
     except RecallError as error:
         print(f"benchmark_quality: {error}", file=sys.stderr)
@@ -67,10 +70,15 @@ def main() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A configuration, and what it is called beside the others."""
+    """A configuration to train, or a bundle that is there already, and what it is called beside the others."""
 
     label: str
     config: RunConfig
+    bundle: Path | None = None
+
+    def root(self, scratch: Path, number: int) -> Path:
+        """Folder of its bundles."""
+        return scratch / f"bundles-{number}" if self.bundle is None else self.bundle
 
 
 class Trained(BaseModel):
@@ -104,12 +112,12 @@ class Result(BaseModel):
 def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) -> Result:
     """Train, export, load and evaluate, as a user would; the first is compared with each of the others."""
     first = entrants[0]
-    trained = [_publish(one, data, scratch / f"bundles-{number}") for number, one in enumerate(entrants)]
+    trained = [publish(one, data, one.root(scratch, number)) for number, one in enumerate(entrants)]
     dataset = load_dataset(_joint([one.config for one in entrants]), data)
     with ExitStack() as opened:
         recommenders = [
-            opened.enter_context(closing(Recommender.load(scratch / f"bundles-{number}", threads=os.cpu_count() or 1)))
-            for number in range(len(entrants))
+            opened.enter_context(closing(Recommender.load(one.root(scratch, number), threads=os.cpu_count() or 1)))
+            for number, one in enumerate(entrants)
         ]
         started = time.monotonic()
         report = evaluate(recommenders[0], dataset, first.config, VALID if validate else TEST, against=recommenders[1:])
@@ -144,8 +152,13 @@ def _joint(configs: Sequence[RunConfig]) -> RunConfig:
     )
 
 
-def _publish(entrant: Entrant, data: Path, root: Path) -> Trained:
+def publish(entrant: Entrant, data: Path, root: Path) -> Trained:
+    """Train and publish an entrant to `root`, or describe the bundle that it is."""
     config = entrant.config
+    if entrant.bundle is not None:
+        with closing(Recommender.load(entrant.bundle)) as recommender:
+            found = recommender.bundle.manifest
+        return _described(entrant.label, found, 0, {})
     print(f"{config.name}, {entrant.label}", file=sys.stderr, flush=True)
     started = time.monotonic()
     dataset = load_dataset(config, data)
@@ -153,14 +166,18 @@ def _publish(entrant: Entrant, data: Path, root: Path) -> Trained:
     loaded = time.monotonic() - started
     trained = train(config, dataset, encoder, _progress)
     manifest = export(trained.model, encoder, dataset, config, root).manifest
+    return _described(entrant.label, manifest, trained.sweeps, {"load and encode": loaded, "train": trained.seconds})
+
+
+def _described(label: str, manifest: Manifest, sweeps: int, seconds: dict[str, float]) -> Trained:
     return Trained(
-        label=entrant.label,
+        label=label,
         bundle=manifest.version,
-        kind=config.model.kind,
+        kind=manifest.model.kind,
         k=manifest.sizes.k,
         dim=manifest.sizes.dim,
-        sweeps=trained.sweeps,
-        seconds={"load and encode": loaded, "train": trained.seconds},
+        sweeps=sweeps,
+        seconds=seconds,
         largest_error=manifest.parity.largest_error,
     )
 
@@ -170,7 +187,9 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
     common = [f"seed={arguments.seed}", *arguments.set]
     entrants = [Entrant("as configured", load_config(arguments.config, common))]
     for against in arguments.against:
-        if against.endswith(".toml"):
+        if "=" not in against and Path(against).is_dir():
+            entrants.append(Entrant(f"bundle {Path(against).name}", entrants[0].config, Path(against)))
+        elif against.endswith(".toml"):
             entrants.append(Entrant(Path(against).stem, load_config(Path(against), common)))
         else:
             label, colon, settings = against.partition(":")
@@ -181,7 +200,7 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
     return entrants
 
 
-def _data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
+def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
     """The folder that holds the configured tables; GroupLens' own files are prepared into `scratch`."""
     words = config.name.split("-")
     candidates = [folder, *(folder / "-".join(words[:count]) for count in range(len(words), 0, -1))]
@@ -211,14 +230,15 @@ def _show(result: Result) -> None:
         print(f"{one.bundle}: {one.label}; {_sizes(one)}")
     Console(width=128).print(render(result.report))
     for one in (result.model, *result.rivals):
-        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.seconds.items())
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.seconds.items()) or "trained before"
         print(f"{one.bundle}: {stages}; largest error of an exported score {one.largest_error:.1e}")
     print(f"evaluate {result.evaluation_seconds:.1f} s; peak memory of the whole run {result.peak_memory_mb:,} MB")
     print(f"machine: {result.machine}")
 
 
 def _sizes(one: Trained) -> str:
-    return f"{one.kind}, k {one.k}, vectors of {one.dim}, {one.sweeps} sweeps"
+    sweeps = f", {one.sweeps} sweeps" if one.seconds else ""
+    return f"{one.kind}, k {one.k}, vectors of {one.dim}{sweeps}"
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -249,7 +269,7 @@ def _section(result: Result, command: str) -> Iterator[str]:
             difference = rival.comparison[name]
             cells += [_bracketed(rival.model.metrics[name]), f"{_bracketed(difference.difference, '+')} {difference.verdict}"]
         yield f"| {name} | " + " | ".join(cells) + " |"
-    for title, cell in (("model", _sizes), ("training", lambda one: f"{one.seconds['train']:.1f} s")):
+    for title, cell in (("model", _sizes), ("training", lambda one: f"{one.seconds['train']:.1f} s" if one.seconds else "")):
         yield f"| {title} | " + " | ".join([cell(result.model), "", *(f"{cell(one)} | " for one in result.rivals)]) + " |"
 
 
@@ -273,7 +293,8 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SETTINGS",
-        help="another TOML file, or settings KEY=VALUE with ; between them, perhaps after a name and a colon; may be repeated",
+        help="another TOML file, a folder of bundles, or settings KEY=VALUE with ; between them, perhaps after a name and a "
+        "colon; may be repeated",
     )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
     parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")

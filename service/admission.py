@@ -45,10 +45,12 @@ class Caller(NamedTuple):
     Attributes:
         deadline: moment, on the monotonic clock, after which the answer is of no use.
         gone: whether nobody waits any more.
+        token: of a change that the answer is to have seen; empty for none.
     """
 
     deadline: float | None = None
     gone: Callable[[], bool] | None = None
+    token: str = ""
 
 
 ANYBODY = Caller()

@@ -1,6 +1,8 @@
 """The application, and the process that serves it."""
 
 import asyncio
+import logging
+import logging.config
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from fastapi.routing import APIRoute
 from service.context import RequestContext, State
 from service.express import Express
 from service.joining import join
+from service.listening import listeners
 from service.live import Live
 from service.metrics.pulse import beat
 from service.openapi import add_docs, describe
@@ -32,6 +35,8 @@ from service.server import Server
 from service.settings import ANY, Settings
 from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
+
+log = logging.getLogger("service")
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -54,11 +59,14 @@ def serve(settings: Settings) -> None:
     The port is open, and /health/live answers, while the first bundle still loads.
 
     Raises:
-        BundleError, ConfigError: as `service.starting.prepare`.
+        BundleError, ConfigError: as `service.starting.prepare`, and when the address cannot be bound.
     """
     keys = prepare(settings)
+    logging.config.dictConfig(logging_of(settings.logs))
+    sockets = listeners(settings.host, settings.port, shared=False)
+    log.info("listening on %s", ", ".join("{}:{}".format(*one.getsockname()[:2]) for one in sockets))
     with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
-        server_of(settings, keys).run()
+        server_of(settings, keys).run(sockets)
 
 
 def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -> Server:
@@ -146,6 +154,11 @@ def _application(
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """The names that requests may be sent to; None for any: others than this machine know this one by names of their own."""
-    known = bool(settings.hosts) or is_loopback(settings.host)
-    return Hosts(settings.hosts) if known and ANY not in settings.hosts else None
+    """The names that requests may be sent to; None for any.
+
+    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which no web
+    page's owner can let stand for this machine.
+    """
+    if ANY in settings.hosts:
+        return None
+    return Hosts(settings.hosts, network=not settings.hosts and not is_loopback(settings.host))

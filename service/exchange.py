@@ -17,6 +17,7 @@ from recall.bundle.publish import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.stores.live.contract import LiveUsers
 from service.problems import Kind, ProblemError
+from service.redaction import without_paths
 from service.settings import Settings
 from service.snapshot import Snapshot
 
@@ -181,10 +182,11 @@ class Exchange:
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)
         pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
-        reason = str(error) or type(error).__name__
+        told = str(error) or type(error).__name__
+        reason = without_paths(told, self._settings.bundle)  # /health/ready shows it to callers without a key
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
-            log.error("bundle %s is refused: %s", folder.name, reason, exc_info=None if expected else error)
+            log.error("bundle %s is refused: %s", folder.name, told, exc_info=None if expected else error)
         self._swapped("refused")
         self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
         return refusal

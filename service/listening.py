@@ -1,40 +1,89 @@
-"""Sockets of one port for several processes: each has its own, and the kernel shares new connections among them."""
+"""Sockets that are bound before anything is loaded, so that an address that cannot be had is reported at once.
 
+Several processes may share a port: each has sockets of its own, and the kernel shares new connections among them.
+"""
+
+import errno
+import logging
 import os
 import socket
 
 from recall.errors import ConfigError
 
-_REUSE = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
+_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What binding says of an address that this machine does not have, such as ::1 where IPv6 is turned off."""
+
+_BACKLOG = 2048  # as uvicorn has it
+
+log = logging.getLogger("service")
 
 
-def listeners(host: str, port: int) -> list[socket.socket]:
-    """A bound socket for each address that a name stands for; none listens yet, so none gets connections.
+def listeners(host: str, port: int, *, shared: bool = True) -> list[socket.socket]:
+    """Bind a socket for each address of a name.
+
+    Sockets that are not shared listen at once. Shared ones do not yet, so that none gets connections.
+
+    Of several addresses those that this machine does not have are left out, with a warning in the log.
 
     Args:
         host: name or address.
         port: 0 lets the system choose one, the same for all addresses.
+        shared: whether sockets of other processes may be bound to the same port.
 
     Raises:
-        ConfigError: the name stands for nothing, or the port cannot be had.
+        ConfigError: The name has no address, or the port cannot be bound.
     """
+    options = [socket.SO_REUSEADDR, *([socket.SO_REUSEPORT] if shared else [])]
     found: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            one = socket.socket(family, kind, protocol)
+            try:
+                one = socket.socket(family, kind, protocol)
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                missing = _missed(address[0], error)
+                continue
             found.append(one)
-            for level, option in _REUSE:
-                one.setsockopt(level, option, 1)
+            for option in options:
+                one.setsockopt(socket.SOL_SOCKET, option, 1)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((address[0], found[0].getsockname()[1] if len(found) > 1 else port, *address[2:]))
+            try:
+                one.bind((address[0], found[0].getsockname()[1] if len(found) > 1 else port, *address[2:]))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                found.pop().close()
+                missing = _missed(address[0], error)
+            else:
+                if not shared:  # two sockets may be bound to one port, but only one of them listens
+                    one.listen(_BACKLOG)
+        if missing is not None and not found:
+            raise missing
     except OSError as error:
         for one in found:
             one.close()
-        raise ConfigError("cannot listen there", where=f"{host}:{port}", why=error.strerror or str(error)) from None
+        raise _unusable(host, port, error) from None
     return found
+
+
+def _missed(address: object, error: OSError) -> OSError:
+    log.warning("not listening on %s: %s", address, error.strerror)
+    return error
+
+
+def _unusable(host: str, port: int, error: OSError) -> ConfigError:
+    hints = {
+        errno.EADDRINUSE: f"Another program uses port {port}: stop it, or choose another with --port",
+        errno.EACCES: "Choose a port above 1023 with --port, or give the process the right to bind this one",
+        errno.EADDRNOTAVAIL: "Give an address of this machine as --host; 0.0.0.0 stands for all",
+    }
+    mend = hints.get(error.errno or 0, "Give a name or an address of this machine as --host")
+    return ConfigError("cannot listen there", where=f"{host}:{port}", why=error.strerror or str(error), mend=mend)
 
 
 def reserve(host: str, port: int) -> list[socket.socket]:
@@ -52,6 +101,5 @@ def reserve(host: str, port: int) -> list[socket.socket]:
                 try:
                     alone.bind(address)
                 except OSError as error:
-                    why = error.strerror or os.strerror(error.errno or 0)
-                    raise ConfigError("cannot listen there", where=f"{host}:{port}", why=why) from None
+                    raise _unusable(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from None
     return listeners(host, port)

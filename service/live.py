@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from recall.answer import Recommendations
+from recall.answer import Degraded, Recommendations
 from recall.bundle.manifest import MANIFEST
 from recall.errors import StoreError
 from recall.live.following import LiveCatalogue, Receipt
@@ -25,6 +25,7 @@ from recall.stores.live.sqlite import SqliteLiveUsers
 from service.admission import ANYBODY, Admission, Caller, Told, draining
 from service.compactor import Compactor
 from service.exchange import Exchange
+from service.following import Follower
 from service.metrics.measuring import measure_bundle, measure_overlay
 from service.metrics.meters import Meters
 from service.metrics.shadow import Shadow
@@ -66,7 +67,7 @@ class Live(Exchange):
         self._search = self.meters.stages["search"]
         self._changing = 0
         self._tasks: set[asyncio.Task[Recommendations]] = set()
-        self._trouble = ""
+        self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
         self._compactor = Compactor(settings.bundle)
 
@@ -81,16 +82,20 @@ class Live(Exchange):
             RequestError: the request names something that the bundle does not know of.
             ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
         """
-        snapshot = self.serving()
+        snapshot = await self._in_step(caller)
         if self._quick(snapshot, request):
             return await self.admission.here(self._recommend, request, caller)
-        answer, seconds = await self.ask(lambda recommender: _timed(recommender, request), caller)
+        with snapshot.held():
+            answer, seconds = await self.admission.elsewhere(
+                lambda recommender: _timed(recommender, request), snapshot.recommender, caller
+            )
         self._search.observe(seconds)
         return self.noted(request, answer, snapshot)
 
     def answer(self, request: Request, caller: Caller, told: Told[Recommendations]) -> None:
         """As `recommend`, for a caller that is no coroutine: `told` hears the answer or the error, at once or later."""
-        if self._quick(self.serving(), request):
+        snapshot = self.serving()
+        if self._quick(snapshot, request) and not self._follower.behind(snapshot, caller):
             self.admission.take(self._recommend, request, caller, told)
             return
         task = asyncio.get_running_loop().create_task(self.recommend(request, caller))
@@ -112,7 +117,7 @@ class Live(Exchange):
 
     async def ask_in_turns(self, acts: Iterable[Callable[[Recommender], Answer]], caller: Caller = ANYBODY) -> list[Answer]:
         """As `ask`, of much that would hold up others: one bundle answers all of it, and others have their turns between."""
-        snapshot = self.serving()
+        snapshot = await self._in_step(caller)
         with snapshot.held():
             return [await self.admission.elsewhere(act, snapshot.recommender, caller) for act in acts]
 
@@ -157,7 +162,7 @@ class Live(Exchange):
         while True:
             await asyncio.sleep(self._settings.follow)
             if self.snapshot is not None:
-                await self._catch_up(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
+                await self._follower.look(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
@@ -187,6 +192,7 @@ class Live(Exchange):
         self.admission.close()
         self.shadow.close()
         self._compactor.close()
+        self._follower.close()
         super().close()
 
     @contextmanager
@@ -201,18 +207,15 @@ class Live(Exchange):
         finally:
             self._changing -= 1
 
-    async def _catch_up(self, snapshot: Snapshot) -> None:
-        with snapshot.held():
-            items = snapshot.recommender.items
-            try:
-                if items.moved():
-                    await asyncio.to_thread(items.refresh)
-                self._trouble = ""
-                self.meters.in_step()
-            except Exception as error:  # answers go on, and say so
-                if str(error) != self._trouble:
-                    log.error("live changes cannot be read: %s", error)
-                self._trouble = str(error)
+    async def _in_step(self, caller: Caller) -> Snapshot:
+        """What is served, with every change that was acknowledged before now. Raises ProblemError."""
+        snapshot = self.serving()
+        while self._follower.behind(snapshot, caller):
+            await self._follower.catch_up(snapshot, caller)
+            before, snapshot = snapshot, self.serving()
+            if snapshot is before:
+                break
+        return snapshot
 
     def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
         """An answer as it goes out, counted, and at times drawn to be compared."""
@@ -235,6 +238,11 @@ class Live(Exchange):
     def told(self, answer: Recommendations) -> Recommendations:
         """An answer with what is degraded beyond the bundle that it comes from."""
         return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+
+    def lacking(self) -> tuple[Degraded, ...]:
+        """What answers have to do without now, whoever they are for."""
+        items = () if self.snapshot is None else self.snapshot.recommender.items.current().degraded
+        return (*items, *self.degraded)
 
     def measure(self) -> None:
         """Set the gauges."""

@@ -50,6 +50,7 @@ class Kind(Enum):
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NO_KEY = ("no-key", 401, "A key is needed")
     FORBIDDEN = ("forbidden", 403, "The key does not allow this")
+    CROSS_SITE = ("cross-site", 403, "A page of another site may not ask for this")
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
@@ -59,6 +60,7 @@ class Kind(Enum):
     PUBLISHING = ("publishing", 409, "Somebody else is publishing")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
     MOVED = ("version-moved", 412, "Another version is live than was expected")
+    OTHER_LOG = ("other-log", 412, "The token is of another log of changes")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     HOST = ("wrong-host", 421, "The request is meant for another host")
@@ -72,6 +74,7 @@ class Kind(Enum):
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
     STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
 

@@ -35,6 +35,9 @@ class Settings(BaseModel):
     """Seconds between two looks at CURRENT."""
     follow: float = Field(default=0.02, gt=0)
     """Seconds between two looks for item changes of other processes; those made here are served at once."""
+    write_back: float = Field(default=5.0, gt=0)
+    """Seconds after which changes that the journal has lost are written back, unless a change comes before: whoever replaces
+    the file may not be done with it."""
     patience: int = Field(default=10, ge=1)
     """Seconds that a client may take to send a request's headers, or its body, or leave a connection idle."""
     keys: Path | None = None
@@ -43,7 +46,8 @@ class Settings(BaseModel):
     """Listen where others can ask although no key is set, because something in front of the service asks for one."""
     hosts: tuple[str, ...] = ()
     """Names that requests may have in their Host header besides those of this machine for itself; "*" for any. When none is
-    given, any will do where a key is asked for, or where others than this machine can ask; see `service.security.hosts`."""
+    given, any will do where a key is asked for; without a key only addresses and names without a dot do where other machines
+    can ask, and only loopback names elsewhere. See `service.security.hosts`."""
     rate: float | None = Field(default=None, gt=0, lt=1e6)
     """Requests a second of each key, and of all who ask without one; None does not limit."""
     workers: int = Field(default=1, ge=1, le=256)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from recall.bundle.tensors import map_positions, map_tensors, write_tensors
 from recall.certificate import Asked, write_index
 from recall.config import IndexConfig
 from recall.index.candidates import Candidate
-from recall.index.opening import open_index
+from recall.index.opening import engine_of, open_index
 from recall.index.tuning import Tuning, tune
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
@@ -29,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
     record = write_index(folder, VECTORS.shape, ASKED, CONFIG)
-    opened = open_index(folder / files.INDEX, record.kind, record.params, VECTORS)
+    assert record.file == files.INDEX_FILES[record.engine]
+    opened = open_index(folder / record.file, record.engine, record.kind, record.params, VECTORS)
     assert opened.size == 2000
     assert record.provenance is not None
     assert record.provenance.source == "made up"
@@ -39,6 +41,39 @@ def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
     rows = map_positions(folder / files.CHECKS, {"rows": shape}, {"queries": (record.checks.queries, 9)})["rows"]
     best = np.argsort(-(queries @ VECTORS.T), axis=1)[:, :15]
     assert [set(one) for one in rows] == [set(one) for one in best]
+
+
+@pytest.mark.parametrize(
+    ("kind", "up_to", "named"),
+    [
+        ("cells", 100, "cells.safetensors"),
+        ("ivf", 100, "index.faiss"),
+        ("auto", 2000, "index.faiss"),
+        ("faiss", 2000, "index.faiss"),
+    ],
+)
+def test_the_file_is_named_after_its_engine(folder: Path, kind: str, up_to: int, named: str) -> None:
+    config = IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind, "exact_up_to": up_to})
+    record = write_index(folder, VECTORS.shape, ASKED, config)
+    assert (record.file, record.engine) == (named, named.partition(".")[0].replace("index", "faiss"))
+    assert sorted(one.name for one in folder.iterdir()) == sorted([named, files.CHECKS, files.ITEM_VECTORS])
+    if record.engine == "faiss":
+        index = faiss.read_index(str(folder / named))
+        assert index.ntotal == 2000
+        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+        assert isinstance(index, faiss.IndexFlatIP) == (kind != "ivf")
+
+
+@pytest.mark.parametrize("up_to", [100, 2000])
+def test_kind_faiss_tries_faiss_kinds_alone(folder: Path, up_to: int) -> None:
+    config = IndexConfig.model_validate({**CONFIG.model_dump(), "kind": "faiss", "exact_up_to": up_to})
+    cells = IndexRecord(
+        engine="cells", kind="cells", params={"cells": 32, "effort": 2.0}, queries=1, n=15, recall=1.0, lowest=1.0
+    )
+    record = write_index(folder, VECTORS.shape, ASKED, config, cells, always=up_to == 100)
+    assert (record.engine, record.file) == ("faiss", "index.faiss")
+    tried = {one.kind for one in record.candidates}
+    assert tried == ({"exact", "ivf", "ivf_int8", "pq"} if up_to == 100 else set())
 
 
 def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> None:
@@ -70,7 +105,7 @@ def test_an_index_like_that_of_before_is_tried_first(
         return tune(*arguments, tell=tell)
 
     monkeypatch.setattr(certificate, "tune", recorded)
-    before = IndexRecord(kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
+    before = IndexRecord(engine=engine_of(kind), kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
     record = write_index(folder, VECTORS.shape, ASKED, CONFIG, before)
     size = 32
     assert calls[0] == [f"{'ivf' if kind == 'ivf_int8' else kind} {size}"]

@@ -99,6 +99,26 @@ def test_an_override_that_says_nothing_is_refused(file: Path, override: str, mes
             {"data": {"split": {"by": "column", "valid": ["train"]}}},
             "data.split: a value means one part of the split, but ['train']",
         ),
+        (
+            {"data": {"outcome": {"column": "r", "atleast": 4}}},
+            "data.outcome.atleast: this key is not known. Did you mean 'at_least'",
+        ),
+        (
+            {"data": {"outcome": {"column": "r", "at_least": 4, "below": "gone"}}},
+            "data.outcome.below: Input should be 'left out'",
+        ),
+        ({"data": {"events": {"column": "e", "weights": {}}}}, "data.events.weights: Dictionary should have at least 1 item"),
+        (
+            {"data": {"events": {"column": "e", "weights": {"view": 0}}}},
+            "data.events.weights.view: Input should be greater than 0",
+        ),
+        ({"data": {"events": {"column": "e", "wieghts": {"view": 1}}}}, "Did you mean 'weights'?"),
+        (
+            {"data": {"events": {"column": "e", "weights": {"view": 1}, "left_out": ["view"]}}},
+            "data.events: an event has one meaning, but ['view'] are named more than once",
+        ),
+        ({"data": {"item_columns": ["t"], "time": "t"}}, "data: data.item_columns names 't', which is data.time"),
+        ({"data": {"item_columns": ["t"], "user_columns": ["t"]}}, "data.user_columns and data.item_columns both name ['t']"),
         ({"data": {"carve": 2}}, "data.carve: Input should be less than 1 (given: 2)"),
         ({"train": {"sweeps": "x"}}, "train.sweeps: Input should be a valid integer"),
         ({"train": {"objective": "softmax", "epoch": 1}}, "train.epoch: this key is not known. Did you mean 'epochs'?"),

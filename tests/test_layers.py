@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BASICS = {"recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
+BASICS = {"recall.canonical", "recall.errors", "recall.schema", "recall.config", "recall.values", "recall.vocabulary"}
 LAYERS: dict[str, set[str]] = {
     "recall": {
         *("recall.answer", "recall.channels", "recall.config", "recall.errors"),
@@ -22,7 +22,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.answer": {"recall.channels.merging"},
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
-    "recall.draft": {"recall.errors", "recall.data.tables"},
+    "recall.canonical": {"recall.errors", "recall.schema", "recall.values"},
+    "recall.draft": {"recall.errors", "recall.data", "recall.values"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},
@@ -34,7 +35,10 @@ LAYERS: dict[str, set[str]] = {
     # lists that were found
     "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
-    "recall.filters": {"recall.errors", "recall.schema", "recall.values", "recall.features.sparse", "recall.index.selection"},
+    "recall.filters": {
+        *("recall.canonical", "recall.errors", "recall.schema", "recall.values"),
+        *("recall.features.sparse", "recall.index.selection"),
+    },
     # arrays and files
     "recall.compiling": set(),
     "recall.recent": set(),
@@ -48,12 +52,13 @@ LAYERS: dict[str, set[str]] = {
     "recall.stores.writing": {"recall.errors", "recall.data", "recall.values"},
     "recall.live": {
         *("recall.answer", "recall.durable", "recall.errors", "recall.request", "recall.schema", "recall.values"),
-        *("recall.features", "recall.bundle", "recall.index"),
+        *("recall.canonical", "recall.features", "recall.bundle", "recall.index"),
     },
+    "recall.live.binding": {"recall.errors", "recall.bundle", "recall.live"},
     "recall.live.compaction": {"recall.errors", "recall.bundle", "recall.live", "recall.rebuild", "recall.recommender"},
     "recall.eligibility": {
         *("recall.errors", "recall.request", "recall.features.sparse", "recall.bundle", "recall.filters"),
-        *("recall.index.selection", "recall.live"),
+        *("recall.canonical", "recall.index.selection", "recall.live"),
     },
     "recall.preparation": {
         *("recall.answer", "recall.recent"),
@@ -97,8 +102,8 @@ LAYERS: dict[str, set[str]] = {
     "recall.certificate": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle", "recall.index"},
     "recall.export": {
         *("recall.certificate", "recall.golden"),
-        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.models"),
-        *("recall.proof", "recall.stores", "recall.vectors"),
+        *(*BASICS, "recall.assembly", "recall.bundle", "recall.data", "recall.features", "recall.live.binding"),
+        *("recall.models", "recall.proof", "recall.stores", "recall.vectors"),
     },
     "recall.rebuild": {
         *(
@@ -109,6 +114,7 @@ LAYERS: dict[str, set[str]] = {
             "recall.data",
             "recall.features",
             "recall.index",
+            "recall.live.binding",
             "recall.proof",
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
@@ -122,6 +128,10 @@ LAYERS: dict[str, set[str]] = {
         "recall.rebuild",
         "recall.recommender",
     },
+    "recall.vector_export": {
+        *("recall.errors", "recall.features.sparse", "recall.bundle", "recall.index.engine", "recall.live.catalogue"),
+        *("recall.recommender", "recall.request"),
+    },
     "recall.importing": {
         *(
             *BASICS,
@@ -130,6 +140,7 @@ LAYERS: dict[str, set[str]] = {
             "recall.bundle",
             "recall.data",
             "recall.features",
+            "recall.live.binding",
             "recall.proof",
             "recall.stores",
         ),

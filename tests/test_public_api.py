@@ -34,6 +34,7 @@ PUBLIC = [
         "StoreError",
         "StoreFullError",
         "StoreReadOnlyError",
+        "TokenError",
     ),
     *("TrainingError",),
     *("User", "UserVector"),

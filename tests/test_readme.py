@@ -24,6 +24,8 @@ def test_the_tour_is_marked_to_be_run():
         "bash",
         "bash",
         "python",
+        "bash",
+        "python",
         "python",
         "python",
         "python",
@@ -33,3 +35,11 @@ def test_the_tour_is_marked_to_be_run():
         "python",
     ]
     assert "recall train" in blocks(README)[0][1]
+
+
+def test_the_pieces_of_data_that_are_shown_are_read():
+    pieces = [block.split("```")[0] for block in README.split("```toml\n")[2:4]]
+    fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
+    first, second = (parse_config({"data": tomllib.loads(piece), "fields": fields}).data for piece in pieces)
+    assert (first.label, first.weight, first.events.left_out) == ("clicked", "plays", ("refund",))
+    assert (second.item_columns, second.nulls) == (("title", "price"), ("NA", "NULL"))

@@ -80,7 +80,7 @@ def test_an_export_of_many_items_records_how_its_index_was_chosen(large: Path) -
 def test_a_small_catalogue_is_exact_without_a_trial(published: Path) -> None:
     record = load_bundle(published).manifest.index
     assert record.candidates == ()
-    assert record.why == "exact search: there are at most 50,000 items"
+    assert record.why == "exact search: there are at most 20,000 items"
     assert record.certificate is not None
     assert (record.certificate.lower, record.certificate.queries) == (1.0, 0)
 

@@ -12,6 +12,7 @@ from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
 from recall.bundle import files
+from recall.bundle.deletions import read_deletions
 from recall.bundle.ids import ItemIds
 from recall.bundle.item_table import ItemTable
 from recall.bundle.manifest import MANIFEST, Manifest
@@ -90,6 +91,33 @@ class Bundle:
         except (PolarsError, OSError) as error:
             raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
+    @property
+    def users_file(self) -> Path:
+        """The SQLite file of the users.
+
+        Raises:
+            BundleError: the users of this bundle are stored elsewhere.
+        """
+        elsewhere = self.manifest.users_elsewhere
+        if elsewhere is not None:
+            raise BundleError(
+                "the bundle holds no users: they are stored outside of it",
+                where=str(self.folder),
+                why=f"the manifest says that they are at {elsewhere.location}",
+                mend="Use a version of fm-recall that reads users from there, or export the model again with its users",
+            )
+        return self.folder / files.USERS
+
+    @property
+    def index_file(self) -> Path | None:
+        """The file of the index; None if its engine keeps no local file."""
+        name = self.manifest.index.file
+        return self.folder / name if name is not None else None
+
+    def deletions(self) -> pl.DataFrame:
+        """Item ids whose deletion was compacted into this version; see `recall.bundle.deletions`. Raises BundleError."""
+        return read_deletions(self.folder)
+
     def some_items(self, rows: Int64) -> pl.DataFrame:
         """Some rows of `items`, int64 [m], in that order. Raises BundleError."""
         return self.item_table.rows(rows)
@@ -143,7 +171,7 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
             where=str(folder / MANIFEST),
             mend="The manifest belongs to another bundle; publish again",
         )
-    files.check_names(folder, manifest.files, manifest.format_version)
+    files.check_names(folder, manifest)
     files.check_contents(folder, manifest.files, digests=verify)
     encoder = _read_encoder(folder)
     _check_encoder(folder, encoder, manifest)

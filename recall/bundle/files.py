@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, FileEntry
+from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
 from recall.errors import BundleError
 
 TABLES = "tables.safetensors"
@@ -16,23 +16,34 @@ ENCODER = "encoder.json"
 VOCABULARIES = "vocabularies.parquet"
 USERS = "users.sqlite"
 INDEX = "index.faiss"
+CELLS = "cells.safetensors"
 CHECKS = "checks.safetensors"
 COUNTS = "counts.safetensors"
+DELETIONS = "deleted.parquet"
 NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS, COUNTS})
-"""The files of a bundle as it is written now."""
+"""The files of a usual bundle; see `expected_names` for what a manifest may leave out or name otherwise."""
+INDEX_FILES = {"faiss": INDEX, "cells": CELLS}
+"""Name of the index file that each engine writes; a manifest may name another one, as those of formats 1 to 3 do."""
+_ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
+_SINCE_3 = frozenset({CHECKS, COUNTS})
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
 
 
-def names_of(version: int) -> frozenset[str]:
-    """The files of a bundle of this format, but the manifest."""
-    return NAMES if version > 2 else NAMES - {CHECKS, COUNTS}
+def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names that a manifest must list, and those that it may list beside them."""
+    required = _ALWAYS if manifest.format_version < 3 else _ALWAYS | _SINCE_3
+    if manifest.index.file is not None:
+        required |= {manifest.index.file}
+    if manifest.users_elsewhere is None:
+        required |= {USERS}
+    return required, frozenset() if manifest.format_version < 4 else frozenset({DELETIONS})
 
 
-def describe(folder: Path, among: Iterable[str] = NAMES) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file, or of those named, of a finished bundle but the manifest."""
-    names = sorted(among)
+def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, FileEntry]:
+    """Size and SHA-256 of every file of a bundle but the manifest, or of those named."""
+    names = sorted({one.name for one in folder.iterdir()} - {MANIFEST} if among is None else among)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
         digests = pool.map(_sha256, (folder / name for name in names))
         return {
@@ -41,28 +52,32 @@ def describe(folder: Path, among: Iterable[str] = NAMES) -> dict[str, FileEntry]
         }
 
 
-def check_names(folder: Path, listed: Iterable[str], version: int = FORMAT_VERSION) -> None:
-    """Refuse a folder that holds more, less or other than the manifest lists.
+def check_names(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder that holds more, less or other than its manifest lists.
 
     Args:
         folder: the bundle.
-        listed: names that its manifest lists.
-        version: its format.
+        manifest: its manifest.
 
     Raises:
         BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
             is missing or not listed.
     """
-    names = set(listed)
+    names = set(manifest.files)
     for name in sorted(names):
         if not _PLAIN.match(name):
             raise BundleError(f"the manifest lists {name[:80]!r}, which is no plain file name", where=str(folder / MANIFEST))
-    expected = names_of(version)
-    if names != expected:
+    required, optional = expected_names(manifest)
+    if not required <= names <= required | optional:
         raise BundleError(
             "the manifest does not list the files of its format",
             where=str(folder / MANIFEST),
-            why=f"lists {_shown(names)}; expected {_shown(expected)}",
+            why=f"lists {_shown(names)}; expected {_shown(required)}"
+            + (f" and perhaps {_shown(optional)}" if optional else ""),
+        )
+    if manifest.index.file in _ALWAYS | _SINCE_3 | {USERS, DELETIONS, MANIFEST}:
+        raise BundleError(
+            f"the manifest names {manifest.index.file!r} as the index, which is another file", where=str(folder / MANIFEST)
         )
     found = {entry.name: entry for entry in folder.iterdir()}
     for name, entry in sorted(found.items()):

@@ -81,7 +81,12 @@ class ChecksRecord(_Part):
 class IndexRecord(_Part):
     """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
 
+    engine: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
+    """Name of the engine that opens the index, such as "faiss" or "cells"; derived from `kind` in formats 1 to 3."""
+    file: str | None = None
+    """Name of the index file; None if the engine keeps no local file. Always "index.faiss" in formats 1 to 3."""
     kind: str
+    """What the engine built, such as "exact" or "ivf"."""
     params: dict[str, int | float]
     queries: int
     n: int

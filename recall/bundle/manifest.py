@@ -12,15 +12,25 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
 from recall.errors import BundleError, PublishError
 from recall.schema import Schema
 from recall.vectors.contract import Kind
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 MANIFEST = "manifest.json"
-_SINCE_3: Final = {"folded": True, "index": {"certificate", "candidates", "provenance", "why", "checks"}}
-"""What formats 1 and 2 do not know, and their checksums do not cover."""
+INDEX_BEFORE_4: Final = "index.faiss"
+"""Name of the index file in formats 1 to 3, whatever engine wrote it."""
+_INDEX_SINCE_3: Final = {"certificate", "candidates", "provenance", "why", "checks"}
+_INDEX_SINCE_4: Final = {"engine", "file"}
+_SINCE_4: Final = {"log": True, "columns": True, "users_elsewhere": True}
+_NOT_IN: Final[dict[int, dict[str, Any]]] = {
+    1: {**_SINCE_4, "model": True, "folded": True, "index": _INDEX_SINCE_3 | _INDEX_SINCE_4},
+    2: {**_SINCE_4, "folded": True, "index": _INDEX_SINCE_3 | _INDEX_SINCE_4},
+    3: {**_SINCE_4, "index": _INDEX_SINCE_4},
+}
+"""Keys that a format version does not have; its checksums do not cover them."""
 
 
 class _Part(BaseModel):
@@ -108,10 +118,19 @@ class GoldenRecord(_Part):
         return self
 
 
+class UsersElsewhere(_Part):
+    """Location of the users of a bundle that holds no users file."""
+
+    location: str = Field(min_length=1)
+    """Address or description for error messages; must hold no credentials."""
+    identity: str | None = None
+    """Identity of the store, so that a reader can tell it from another one at the same address; None if it has none."""
+
+
 class Manifest(_Part):
     """Everything about a bundle but its arrays."""
 
-    format_version: Literal[1, 2, 3] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     name: str
     sequence: int = Field(ge=0)
     """Number of the publication; 0 while the bundle is not published."""
@@ -119,13 +138,19 @@ class Manifest(_Part):
     """Sequence of the bundle that this one was rebuilt or went on from."""
     folded: int = Field(default=0, ge=0)
     """Live changes up to this sequence of the journal are among the items already; 0 where there were none."""
+    log: str | None = None
+    """Identity of the change log that `folded` counts in; None if unknown, as in formats 1 to 3."""
     created: str
     """UTC, ISO 8601."""
     schema_: Schema = Field(alias="schema")
     schema_fingerprint: str
+    columns: ColumnTypes | None = None
+    """Type of every column that requests, users and items may give; None if unknown, as in formats 1 to 3."""
     sizes: Sizes
     model: ModelRecord
     files: dict[str, FileEntry]
+    users_elsewhere: UsersElsewhere | None = None
+    """Set exactly when the bundle holds no users file."""
     parity: Parity
     index: IndexRecord
     data_hash: str
@@ -146,10 +171,28 @@ class Manifest(_Part):
             return values
         return {**values, "model": {"kind": "fm", "user_fields": (), "item_fields": ()}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_engine_and_file_of_older_formats(cls, values: Any) -> Any:
+        """Fill in what formats 1 to 3 left to the reader: one index file, whose engine follows from the kind."""
+        if not isinstance(values, dict) or values.get("format_version") not in (1, 2, 3):
+            return values
+        index = values.get("index")
+        if not isinstance(index, dict) or "engine" in index:
+            return values
+        engine = "cells" if index.get("kind") == "cells" else "faiss"
+        return {**values, "index": {**index, "engine": engine, "file": INDEX_BEFORE_4}}
+
     @model_validator(mode="after")
     def _checks_came_with_format_3(self) -> "Manifest":
         if (self.index.checks is None) != (self.format_version < 3):
             raise ValueError(f"format {self.format_version} {'needs' if self.format_version > 2 else 'has no'} index.checks")
+        return self
+
+    @model_validator(mode="after")
+    def _index_file_is_listed(self) -> "Manifest":
+        if self.index.file is not None and self.index.file not in self.files:
+            raise ValueError(f"index.file is {self.index.file!r}, which is not among the files")
         return self
 
     @property
@@ -182,6 +225,16 @@ class Manifest(_Part):
         named = index.get("boosts") if isinstance(index, dict) else None
         return tuple(map(str, named)) if isinstance(named, list) else ()
 
+    def upgraded(self, user_fields: tuple[str, ...], item_fields: tuple[str, ...]) -> "Manifest":
+        """Return the manifest in the newest format, for a copy of the bundle whose files are written again.
+
+        Args:
+            user_fields: names of the encoder's user fields, which format 1 does not record.
+            item_fields: names of its item fields.
+        """
+        model = self.model.model_copy(update={"user_fields": user_fields, "item_fields": item_fields})
+        return self.model_copy(update={"format_version": FORMAT_VERSION, "model": model})
+
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
         try:
@@ -211,10 +264,12 @@ class Manifest(_Part):
             raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
 
     def _values(self) -> dict[str, Any]:
-        unknown: dict[str, Any] = {1: {"model": True, **_SINCE_3}, 2: _SINCE_3}.get(self.format_version, {})
+        unknown: dict[str, Any] = _NOT_IN.get(self.format_version, {})
         if self.golden is None:  # bundles are out there whose checksum does not know of it
             unknown = {**unknown, "golden": True}
-        return self.model_dump(mode="json", by_alias=True, exclude=unknown)
+        # one of an older format was read from a file, and keys that came later within that format are not in its checksum
+        older = self.format_version < FORMAT_VERSION
+        return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)
 
 
 def _canonical(values: dict[str, Any]) -> bytes:

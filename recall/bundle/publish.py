@@ -45,7 +45,8 @@ def staging(root: Path) -> Iterator[Path]:
         PublishError: the folder cannot be made.
     """
     try:
-        (root / STAGING).mkdir(parents=True, exist_ok=True)
+        _make_folder(root)
+        (root / STAGING).mkdir(exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
         with locked(root / LOCK, 10.0, PUBLISHING):
             _clear_leftovers(root)
@@ -94,9 +95,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
                     mend="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
-            # live changes that the last version did not hold stay on top of this one, unless it holds them itself
-            folded = max(manifest.folded, Manifest.read(resolve(root)).folded if live else 0)
-            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)]), "folded": folded})
+            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
             manifest.write(staged)
             _sync(staged / MANIFEST)
             _sync(staged)
@@ -265,6 +264,14 @@ def _prune(root: Path, keep: int) -> None:
         if folder.name not in kept:
             with suppress(OSError):
                 remove(folder, root / STAGING)
+
+
+def _make_folder(path: Path) -> None:
+    """Create a folder and its missing parents. Each new name is fsynced: without it a power failure removes all below it."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from recall.cli import failures
-from recall.cli.bundle import show_bundle, verify_bundle
+from recall.cli.bundle import export_bundle, show_bundle, verify_bundle
 from recall.cli.config import config_keys, config_schema, show_config
 from recall.cli.data import check_data, generate_data
 from recall.cli.demo import demo
@@ -65,7 +65,8 @@ def application() -> typer.Typer:
 
 def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
     yield "data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}
-    yield "bundle", "Look at what was published.", {"show": show_bundle, "verify": verify_bundle}
+    shown: dict[str, Callable[..., None]] = {"show": show_bundle, "verify": verify_bundle, "export": export_bundle}
+    yield "bundle", "Look at what was published, or write its vectors for other systems.", shown
     yield "items", "Change the catalogue while it is served.", {"upsert": upsert_items, "delete": delete_items}
     yield "key", "Keys that open a service.", {"new": new_key}
     yield "config", "What a configuration says.", {"show": show_config, "schema": config_schema, "keys": config_keys}

@@ -1,5 +1,6 @@
 """`recall bundle`: what was published."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6
 """A fold that lost less has lost nothing but digits of float32."""
+
+
+class Format(StrEnum):
+    """What vectors are written as; see `recall.vector_export`."""
+
+    PARQUET = "parquet"
+    NPY = "npy"
+    FAISS = "faiss"
+
 
 BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -68,6 +78,46 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
             typer.echo(f"{manifest.version} is sound: {counted}")
     finally:
         recommender.close()
+
+
+def export_bundle(
+    bundle: BundlePath,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="Parquet tables; NumPy arrays with ids as JSON; or a Faiss IndexFlatIP with ids as JSON."
+        ),
+    ] = Format.PARQUET,
+    users: Annotated[
+        bool, typer.Option("--users", help="Write the vector of each known user too, as of a request without context.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write item vectors and their ids, live changes included, for use in other systems.
+
+    The inner product of a user's and an item's vector is the item's score.
+
+    Example: recall bundle export bundles --format faiss --users --out vectors
+    """
+    from recall.vector_export import export_vectors
+
+    with screen.stage("write the vectors"):
+        report = export_vectors(bundle, out, format_.value, users=users)
+    if as_json:
+        screen.show_json({**report._asdict(), "folder": str(report.folder)})
+        return
+    lines: dict[str, object] = {
+        "written": report.folder,
+        "files": ", ".join(report.files),
+        "items": f"{report.items:,} vectors of {report.dim:,} numbers",
+        "version": report.version,
+    }
+    if report.users is not None:
+        lines["users"] = f"{report.users:,} vectors"
+    if report.sequence:
+        lines["changes up to"] = report.sequence
+    screen.show(lines)
 
 
 def _model(manifest: "Manifest") -> str:

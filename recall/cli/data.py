@@ -28,8 +28,7 @@ def check_data(
         screen.show_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            place = ".".join(part for part in (finding.table, finding.column) if part)
-            typer.echo(f"{finding.level:8} {place + ': ' if place else ''}{finding.message}")
+            typer.echo(f"{finding.level:8} {finding.place + ': ' if finding.place else ''}{finding.message}")
         if not findings:
             typer.echo("nothing odd was found")
     faults = sum(finding.level == "error" for finding in findings)

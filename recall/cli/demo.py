@@ -36,7 +36,7 @@ def demo(
         shop = _generate(data)
     loaded = load_config(config if config is not None else data / "recall.toml")
     _check(loaded, data)
-    finished = run(loaded, data, out / "bundles")
+    finished = run(loaded, data, out / "bundles", restart=True, checked=True)
     parity = finished.exported.manifest.parity
     screen.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
     _evaluate(loaded, finished, out, shop)

@@ -49,11 +49,12 @@ def evaluate(
     from recall.recommender import Recommender
 
     loaded = load_config(config, settings or ())
-    with screen.stage("load the tables"):
-        dataset = load_dataset(loaded, data if data is not None else config.parent)
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
         recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads, users=None)))
+        with screen.stage("load the tables"):
+            types = recommender.bundle.encoder.types
+            dataset = load_dataset(loaded, data if data is not None else config.parent, types)
         others = [opened.enter_context(closing(Recommender.load(one, threads=threads, users=None))) for one in against or ()]
         with screen.stage("ask and judge"):
             split = TEST if part is Part.TEST else VALID

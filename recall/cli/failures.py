@@ -6,12 +6,15 @@ from pathlib import Path
 
 import typer
 
+from recall.cli.stopping import TERMINATED
 from recall.errors import RecallError
 
 UNAVAILABLE = 69
 """Exit code: something that the command needs is not installed."""
 CANNOT_WRITE = 73
 """Exit code: the file system refused."""
+
+_STOPPED = (130, TERMINATED)
 
 _EXTRAS = {"torch": "train", "fastapi": "serve", "uvicorn": "serve", "httptools": "serve", "fastapi_offline": "serve"}
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -41,7 +44,7 @@ def show(error: Exception, trace: bool = False) -> int:
     if trace:
         typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     known = _known(error)
-    label = typer.style("error", fg="red", bold=True) if known.exit_code != 130 else typer.style("stopped", bold=True)
+    label = typer.style("error", fg="red", bold=True) if known.exit_code not in _STOPPED else typer.style("stopped", bold=True)
     typer.echo(f"{label}: {known.what}", err=True)
     for name, text in (("where", known.where), ("why", known.why), ("mend", known.mend)):
         if text:

@@ -5,11 +5,12 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from recall.cli import screen
-from recall.cli.training import CHECKPOINT, Run, interrupted, reporter, sizes
+from recall.cli.keeping import keeping
+from recall.cli.training import Run, reporter, sizes, warn
 from recall.config import RunConfig
 from recall.export import export
 from recall.growth import Ground, Retrained, open_ground, retrain
-from recall.training.train import TrainResult, train
+from recall.training.train import TrainResult, run_fingerprint, train
 
 
 def grow(
@@ -21,6 +22,8 @@ def grow(
     resume: bool = False,
     compare: bool = False,
     remember: float = 1.0,
+    *,
+    restart: bool = False,
 ) -> Run:
     """Go on from a bundle with new tables and publish to `root`, saying on stderr how far it is.
 
@@ -32,22 +35,26 @@ def grow(
         root: where to publish.
         resume: go on from the checkpoint of the same run, which was interrupted.
         remember: without `old`, what an old observation counts beside a new one.
+        restart: overwrite that checkpoint; where it is there, one of the two must be said.
         compare: also train from scratch on the same data, and give the difference.
 
     Raises:
         RecallError: whatever stops the run; what was live in `root` stays live.
-        TrainingInterruptedError: the keyboard stopped it; says how to go on.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
     """
-    checkpoint = root / CHECKPOINT
-    try:
+    with keeping() as kept:
         with screen.stage("open the bundle, load the tables"):
             ground = open_ground(config, source, new, old, root, remember)
+        checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
+        warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
         screen.note(sizes(ground.dataset, ground.encoder, config.model))
         screen.note(new_values(ground))
         with screen.bar("train") as move:
-            trained = train(config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start)
+            trained = train(
+                config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
+            )
         retrained = _retrained(config, ground, trained) if compare else None
         with screen.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
@@ -55,9 +62,6 @@ def grow(
             exported = export(
                 trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected
             )
-    except KeyboardInterrupt:
-        raise interrupted(checkpoint) from None
-    checkpoint.unlink(missing_ok=True)
     return Run(ground.dataset, trained, exported)
 
 

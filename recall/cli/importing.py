@@ -47,6 +47,8 @@ def import_model(
 
     with screen.stage("read, encode, prove, index, publish"):
         report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
+    for line in report.standing.lines():
+        screen.note(line)
     if as_json:
         screen.show_json(_result(report))
     else:

@@ -7,6 +7,7 @@ import typer
 
 from recall.cli import screen
 from recall.cli.failures import require_new
+from recall.errors import DataError
 
 
 def init(
@@ -16,18 +17,23 @@ def init(
 ) -> None:
     """Write a first recall.toml for the tables in a folder, to be read and corrected.
 
-    A folder without tables gets a small made-up shop as CSV, as an example of the form.
+    An empty folder gets a small made-up shop as CSV, as an example of the form.
     """
     from recall.data.synthetic import SyntheticConfig, generate
     from recall.draft import draft
 
     config = folder / "recall.toml"
+    if not folder.is_dir():
+        raise DataError(
+            "there is no such folder",
+            where=str(folder),
+            mend="Correct the path, or make an empty folder, which gets a small made-up shop",
+        )
     require_new(config)
-    if folder.is_dir() and any(folder.iterdir()):
+    if any(folder.iterdir()):
         config.write_text(draft(folder, user_id, item_id), encoding="utf-8")
         screen.note("read it and correct it; then: recall data check " + str(config))
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         with screen.stage("write a small shop"):
             generate(SyntheticConfig(users=200, items=150, interactions=4_000)).write(folder, ".csv")
         screen.note(f"next: recall train {config}")

@@ -58,6 +58,7 @@ def predict(
         with screen.stage(f"predict {len(rows):,} pairs"):
             pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
             predicted = [one for piece in pieces for one in _predict(recommender, piece)]
+        unknown = _unknown(recommender, asked)
     finally:
         recommender.close()
     columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
@@ -65,7 +66,7 @@ def predict(
         columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
     written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
     _write(written.with_columns(columns), out)
-    screen.show({"written": out, "pairs": f"{len(rows):,}"})
+    screen.show({"written": out, "pairs": f"{len(rows):,}", **({"unknown": unknown} if unknown else {})})
 
 
 def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
@@ -79,8 +80,6 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
     for name in ("score", "probability"):
         if name in rows.columns:
             raise DataError(f"there is a column {name!r} already", where=str(table.path), mend="Rename it")
-    if rows[ids[1]].null_count():
-        raise DataError(f"{rows[ids[1]].null_count():,} rows name no item", where=table.where(ids[1]))
     read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
     strange = [name for name in rows.columns if name not in read]
     if strange:
@@ -91,6 +90,8 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
     import polars as pl
 
+    from recall.data.catalogue import ids_of
+    from recall.data.column_types import forms
     from recall.schema import NumericField
     from recall.values import as_requested, canonical_series, numbers
 
@@ -101,14 +102,30 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     }
     read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
     read.pop(schema.user_id, None)
-    return as_requested(
-        pl.DataFrame(
-            [
-                *(canonical_series(rows[name]) for name in (schema.user_id, schema.item_id)),
-                *(numbers(rows[name], table.where(name)) if name in numeric else rows[name] for name in read),
-            ]
-        )
-    )
+    users, items = forms(schema, encoder.types)
+    given = [
+        numbers(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
+        for name in read
+    ]
+    user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))
+    item_ids = ids_of(rows[schema.item_id], table.where(schema.item_id), items)
+    return as_requested(pl.DataFrame([user_ids, item_ids, *given]))
+
+
+def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
+    """How many values of each column the model has not learned; empty when there is none."""
+    from recall.vocabulary import UNKNOWN
+
+    encoder, counts = recommender.bundle.encoder, {}
+    for name, field in encoder.columns.items():
+        column = field.column
+        if encoder.schema.fields[name].side != "user" or column not in asked.columns or field.vocabulary is None:
+            continue
+        rows = field.encode(asked)
+        unknown = int((rows.indices == UNKNOWN).sum())
+        if unknown:
+            counts[column] = f"{unknown:,} of {len(asked) - asked[column].null_count():,} values of {column!r}"
+    return ", ".join(counts.values())
 
 
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":

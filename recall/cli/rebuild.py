@@ -15,13 +15,18 @@ def rebuild(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column that no field reads and that is there on purpose.")
     ] = None,
+    as_of: Annotated[
+        int, typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The table contains all live changes up to this one.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a trained model with a new catalogue. Nothing is trained: an item's vector follows from its features."""
     from recall.rebuild import rebuild as publish_anew
 
     with screen.stage("encode, index, compare, publish"):
-        report = publish_anew(bundle, items, out if out is not None else bundle, ignore or ())
+        report = publish_anew(bundle, items, out if out is not None else bundle, ignore or (), as_of)
+    for line in report.standing.lines():
+        screen.note(line)
     if as_json:
         screen.show_json(
             {
@@ -33,6 +38,7 @@ def rebuild(
                 "kept": report.kept,
                 "users": report.users,
                 "overlap": report.overlap,
+                "live_changes": report.standing.counts(),
             }
         )
         return

@@ -40,6 +40,13 @@ def train(
         float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
     ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
+    as_of: Annotated[
+        int | None,
+        typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The items table contains all live changes up to this one."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model, prove its export, and publish it.
@@ -51,17 +58,22 @@ def train(
         raise typer.BadParameter("--resume BUNDLE and --new DATA belong together")
     if compare_full and resume is None:
         raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
+    if go_on and restart:
+        raise typer.BadParameter("--continue goes on from a checkpoint, and --restart overwrites it: give one of the two")
     from recall.config import load_config
 
-    loaded = load_config(config, settings or ())
+    through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
+    loaded = load_config(config, [*(settings or ()), *through])
     if resume is not None and new is not None:
         from recall.cli.growing import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
         from recall.cli.training import run
 
-        finished = run(loaded, data if data is not None else config.parent, out, go_on)
+        finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
+    for line in finished.exported.standing.lines():
+        screen.note(line)
     if as_json:
         screen.show_json(_result(finished))
     else:
@@ -82,6 +94,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "export_seconds": dict(finished.exported.seconds),
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
+        "live_changes": finished.exported.standing.counts(),
         **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),
     }
 

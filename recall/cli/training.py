@@ -7,15 +7,16 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from recall.cli import screen
+from recall.cli.keeping import keeping
 from recall.config import ModelConfig, RunConfig
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.check import check_loaded
+from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.parts import parts_line
+from recall.data.tables import Tables
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
-from recall.training.loop import SweepReport, TrainingInterruptedError
-from recall.training.train import TrainResult, train
-
-CHECKPOINT = "checkpoint.safetensors"
-"""Kept beside the published versions while a run is under way."""
+from recall.training.loop import SweepReport
+from recall.training.train import TrainResult, run_fingerprint, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +28,50 @@ class Run:
     exported: ExportReport
 
 
-def run(config: RunConfig, data: Path, root: Path, resume: bool = False) -> Run:
+def run(
+    config: RunConfig, data: Path, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
+) -> Run:
     """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+
+    Args:
+        config: of the run.
+        data: folder of the tables.
+        root: where to publish.
+        resume: go on from the checkpoint of the same run, which was interrupted.
+        restart: overwrite that checkpoint; where it is there, one of the two must be said.
+        checked: the tables were checked, and what was found is printed already.
 
     Raises:
         RecallError: whatever stops the run; what was live in `root` stays live.
-        TrainingInterruptedError: the keyboard stopped it; says how to go on.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
     """
-    checkpoint = root / CHECKPOINT
-    try:
+    with keeping() as kept:
         with screen.stage("load the tables"):
-            dataset = load_dataset(config, data)
+            tables = open_tables(config.data, data)
+            dataset = dataset_of(config, tables)
+        for table, column, message in dataset.assumptions:
+            screen.note(f"note: {table}.{column}: {message}")
+        checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with screen.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
+        if not checked:
+            warn(config, tables, dataset)
         screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
-            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume)
+            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
         screen.note(trained.note)
         with screen.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)
-    except KeyboardInterrupt:
-        raise interrupted(checkpoint) from None
-    checkpoint.unlink(missing_ok=True)
     return Run(dataset, trained, exported)
+
+
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+    """Print what `recall data check` warns of, one line each."""
+    with screen.stage("check the tables"):
+        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+    for finding in findings:
+        screen.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
@@ -72,19 +93,8 @@ def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
-        f"{len(dataset.events):,} interactions, {len(dataset.training):,} of them train; {shown}"
+        f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"
     )
-
-
-def interrupted(checkpoint: Path) -> TrainingInterruptedError:
-    """What to raise when the keyboard stops a run; says whether anything was kept."""
-    if checkpoint.exists():
-        return TrainingInterruptedError(
-            "interrupted; nothing was published, and what was learned is kept",
-            where=str(checkpoint),
-            mend="Add --continue to the same command to go on from there",
-        )
-    return TrainingInterruptedError("interrupted before anything was learned", mend="Start it again")

@@ -34,6 +34,9 @@ def tune(
 ) -> None:
     """Look for better settings on a part of the training data; the test part is not looked at.
 
+    Every trial is also judged on the same requests asked as by unknown users. One that serves them worse than popularity
+    does, beyond chance, does not win while another does not.
+
     Finished trials are kept beside the result, as NAME.tuned.journal: the same command goes on with an interrupted
     search, and may run several times at once.
 
@@ -42,6 +45,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
+    from recall.cli.stopping import terminable
     from recall.tuning.space import OBJECTIVES
     from recall.tuning.study import Limits, tune
     from recall.tuning.writing import write_config
@@ -51,16 +55,18 @@ def tune(
     target = out if out is not None else config.with_suffix(".tuned.toml")
     limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or loaded.model.k or 1, chosen)
     journal = target.with_suffix(".journal")
-    found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
+    with terminable():  # SIGTERM too ends the search with what was found until then
+        found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes)
     if as_json:
         screen.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
         return
+    unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
     before = "failed" if found.configured is None else f"{found.configured:.4f}"
     screen.show(
         {
             "written": target,
-            "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes",
+            "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
             "configured": f"{before}",
             "to go on": f"run the same command again; trials are kept in {journal}",
         }
@@ -87,6 +93,10 @@ def _show(report: "TrialReport") -> None:
         model = report.values.get("model")
         k = f"k={model.get('k')} " if isinstance(model, dict) else ""
         shown = k + " ".join(f"{key}={toml(value)}" for key, value in train.items() if isinstance(value, str | int | float))
-    screen.note(
-        f"trial {report.number:>3}  {report.figure:.4f}{' *' if report.best else '  '} {report.seconds:6.1f} s  {shown}"
-    )
+    unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
+    mark = " *" if report.best else "  "
+    screen.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
+
+
+def _unknown(figure: float, margin: float | None) -> str:
+    return f"unknown users {figure:.4f}{', worse than popularity' if margin is not None and margin < 0 else ''}"

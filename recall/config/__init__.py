@@ -4,10 +4,23 @@ Every value is frozen once read; a key that is not known is refused with the nea
 overridden by its dotted path, such as `train.sweeps=4`.
 """
 
-from recall.config.data import ColumnSplit, DataConfig, LastSplit, NoSplit, Split, TimeSplit
+from recall.config.data import (
+    ColumnSplit,
+    DataConfig,
+    EventsConfig,
+    HashSplit,
+    ItemsSplit,
+    LastSplit,
+    NoSplit,
+    OutcomeConfig,
+    RandomSplit,
+    Split,
+    TimeSplit,
+    UsersSplit,
+)
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.reading import load_config, parse_config
-from recall.config.run import EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,
     GradientConfig,
@@ -20,22 +33,28 @@ from recall.config.training import (
 )
 
 __all__ = [
+    "CHOOSING",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
+    "EventsConfig",
     "ExportConfig",
     "FFMConfig",
     "FMConfig",
     "FTRLConfig",
     "FwFMConfig",
     "GradientConfig",
+    "HashSplit",
     "IndexConfig",
+    "ItemsSplit",
     "LRConfig",
     "LastSplit",
     "ModelConfig",
     "NoSplit",
     "OpeningConfig",
+    "OutcomeConfig",
     "PairwiseConfig",
+    "RandomSplit",
     "RunConfig",
     "SoftmaxConfig",
     "Split",
@@ -43,6 +62,7 @@ __all__ = [
     "StoppingConfig",
     "TimeSplit",
     "Train",
+    "UsersSplit",
     "load_config",
     "parse_config",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from recall.config.section import Section
 
@@ -49,13 +49,86 @@ class TimeSplit(Section):
     """Read as `test` is, and earlier than it; nothing validates when left out."""
 
 
+class HashSplit(Section):
+    """Shares drawn by a hash of the id and the run's seed, so that new rows leave the part of every known id as it is."""
+
+    test: float = Field(default=0.1, ge=0, lt=1)
+    """Share to test on."""
+    valid: float = Field(default=0.1, ge=0, lt=1)
+    """Share to validate on; 0 when no other part should be held out."""
+
+    @model_validator(mode="after")
+    def _some_train(self) -> "HashSplit":
+        if self.test + self.valid >= 1:
+            raise ValueError(f"test and valid must leave a share to train on, got {self.test} + {self.valid}")
+        return self
+
+
+class UsersSplit(HashSplit):
+    """A share of the users is held out entirely, which measures what new users get."""
+
+    by: Literal["users"]
+    given: float = Field(default=0.5, ge=0, lt=1)
+    """With `data.time`: share of a held-out user's interactions, the oldest, that a request knows of. A history field reads
+    them, and `evaluation.mask` leaves them out of the answer; the later ones, at least one, are to be found. Without
+    `data.time` all of them are to be found."""
+
+
+class ItemsSplit(HashSplit):
+    """A share of the items is held out entirely; they stay in the catalogue, known by their features alone."""
+
+    by: Literal["items"]
+
+
+class RandomSplit(HashSplit):
+    """A share of the (user, item) pairs is held out, for a log without times; all rows of one pair share its part."""
+
+    by: Literal["random"]
+
+
 class NoSplit(Section):
     """Everything trains."""
 
     by: Literal["none"] = "none"
 
 
-Split = Annotated[ColumnSplit | LastSplit | TimeSplit | NoSplit, Field(discriminator="by")]
+Split = Annotated[
+    ColumnSplit | LastSplit | TimeSplit | UsersSplit | ItemsSplit | RandomSplit | NoSplit, Field(discriminator="by")
+]
+
+
+class OutcomeConfig(Section):
+    """How an interaction turned out, such as a rating or the seconds watched: a row below the threshold is no interaction."""
+
+    column: str
+    """Column of the interactions that holds numbers."""
+    at_least: float = Field(allow_inf_nan=False)
+    """A row with this value or a higher one counts as taken."""
+    below: Literal["left out", "not taken"] = "left out"
+    """A row below is read as if it were not there, or as shown and not taken, which is what label 0 says."""
+    missing: Literal["error", "taken", "left out", "not taken"] = "error"
+    """What becomes of a row without a value."""
+
+
+class EventsConfig(Section):
+    """A column that names what happened, such as view, cart or purchase. A name in none of the three lists is an error."""
+
+    column: str
+    """Column of the interactions that holds the names."""
+    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(min_length=1)
+    """What one event of each name counts; with `data.weight` the two are multiplied."""
+    left_out: tuple[str, ...] = ()
+    """Names whose rows are read as if they were not there."""
+    not_taken: tuple[str, ...] = ()
+    """Names whose rows are shown and not taken, which is what label 0 says."""
+
+    @model_validator(mode="after")
+    def _names_are_apart(self) -> "EventsConfig":
+        named = (*self.weights, *self.left_out, *self.not_taken)
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"an event has one meaning, but {twice} are named more than once")
+        return self
 
 
 class DataConfig(Section):
@@ -79,6 +152,12 @@ class DataConfig(Section):
     """What the items table calls its id column, where that is not `item_id`; the same in files of new items."""
     nulls: tuple[str, ...] = ()
     """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
+    user_columns: tuple[str, ...] = ()
+    """Columns of the interactions that describe the user: read as columns of the users table, for each user the value that
+    most of the user's rows have (of equally frequent ones the last)."""
+    item_columns: tuple[str, ...] = ()
+    """Columns of the interactions that describe the item, such as its title in a log: read as columns of the items table, for
+    each item the value that most of its rows have (of equally frequent ones the last)."""
     time: str | None = None
     """Time or position; orders each user's interactions. Ties keep the order of the file."""
     weight: str | None = None
@@ -90,8 +169,53 @@ class DataConfig(Section):
     available_from: str | None = None
     """Column of the items table with the time from which each item is on offer, in the unit of `time`. An item without training
     interactions is no negative, unless it was on offer before the last of them; needs `time` and `items`."""
+    outcome: OutcomeConfig | None = None
+    events: EventsConfig | None = None
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
     carve_last: int = Field(default=0, ge=0)
     """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
+
+    contains_changes_through: int = Field(default=0, ge=0)
+    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
+    of what is trained from it; by default all do."""
+
+    @model_validator(mode="after")
+    def _columns_play_one_part(self) -> "DataConfig":
+        parts = {
+            "user_id": self.user_id,
+            "item_id": self.item_id,
+            "time": self.time,
+            "weight": self.weight,
+            "label": self.label,
+        }
+        parts |= {"outcome.column": self.outcome.column} if self.outcome is not None else {}
+        parts |= {"events.column": self.events.column} if self.events is not None else {}
+        parts |= {"split.column": self.split.column} if isinstance(self.split, ColumnSplit) else {}
+        for key, columns in (("user_columns", self.user_columns), ("item_columns", self.item_columns)):
+            for name, column in parts.items():
+                if column in columns:
+                    raise ValueError(f"data.{key} names {column!r}, which is data.{name} and describes neither users nor items")
+        both = sorted(set(self.user_columns) & set(self.item_columns))
+        if both:
+            raise ValueError(f"data.user_columns and data.item_columns both name {both}")
+        return self
+
+    @property
+    def outcome_columns(self) -> tuple[str, ...]:
+        """Columns of the interactions that say how each turned out, without repetition."""
+        named = (
+            self.weight,
+            self.label,
+            self.outcome.column if self.outcome is not None else None,
+            self.events.column if self.events is not None else None,
+        )
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether some rows may count as shown and not taken."""
+        outcome, events = self.outcome, self.events
+        of_outcome = outcome is not None and "not taken" in (outcome.below, outcome.missing)
+        return self.label is not None or of_outcome or (events is not None and bool(events.not_taken))

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -99,7 +100,7 @@ def _members(annotation: Any) -> list[Any]:
         return _members(get_args(annotation)[0])
     if isinstance(annotation, type) or get_origin(annotation) in (dict, tuple, list, Literal) or annotation is None:
         return [annotation]
-    return [leaf for member in get_args(annotation) for leaf in _members(member)]
+    return [leaf for member in get_args(annotation) if member is not NoneType for leaf in _members(member)]
 
 
 def _tags(member: Any) -> tuple[str, ...]:

@@ -11,23 +11,29 @@ from recall.config.training import SquareConfig, Train
 from recall.errors import nearest
 from recall.schema import AnyField, Schema
 
+CHOOSING = frozenset({"auto", "faiss"})
+"""Kinds of index that stand for a choice among others."""
+
 
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "cells", "exact", "ivf", "ivf_int8", "pq"] = "auto"
-    """Codes of 8 bits in cells, each looked into as its spread promises; exact search by faiss; an inverted file with codes
-    of 16 bits, of 8, or of 4 for every two components; or the fastest of all that are shown to reach the target."""
-    exact_up_to: int = Field(default=50_000, ge=0)
-    """With kind 'auto': exact search up to this many items, and no other is tried."""
+    kind: Literal["auto", "faiss", "cells", "exact", "ivf", "ivf_int8", "pq"] = "auto"
+    """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf', 'ivf_int8', 'pq': a Faiss inverted file with codes of 16
+    bits, of 8, or of 4 for every two components. 'cells': this project's own 8-bit codes in cells, no Faiss file. 'auto':
+    'exact' for few items, and for more the fastest of all that are shown to reach the target. 'faiss': the same among the
+    Faiss kinds."""
+    exact_up_to: int = Field(default=20_000, ge=0)
+    """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
     target: float = Field(default=0.99, gt=0, le=1)
     """Share of the exact top n that an approximate index must find, in the mean over users."""
     n: int = Field(default=100, ge=1)
     """Length of the lists that the target speaks of."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    """Probability with which the lower bound on that share holds; with kind 'auto' the bound must reach the target."""
+    """Probability with which the lower bound on that share holds; with kind 'auto' or 'faiss' the bound must reach the
+    target."""
     seconds: float = Field(default=600, gt=0)
-    """With kind 'auto': after this time no other candidate is begun."""
+    """With kind 'auto' or 'faiss': after this time no other candidate is begun."""
     boosts: tuple[str, ...] = ()
     """What requests may give weights to beside the model: columns of items that hold numbers, or `column=value` for 1 where
     an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
@@ -45,7 +51,7 @@ class EvaluationConfig(Section):
     intervals: int = Field(default=1000, ge=0)
     """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
     sample: int = Field(default=10_000, ge=1)
-    """At most this many requests, drawn once, for the dial, for cold start and for what each field is worth."""
+    """At most this many requests, drawn once, for the dial, for cold start, for hold-outs and for what each field is worth."""
     dial: tuple[Annotated[float, Field(ge=0, le=10)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     """Settings of a request's `popularity` for the curve of recall and coverage; an empty list leaves it out."""
 

@@ -7,7 +7,9 @@ import polars as pl
 
 from recall.config import DataConfig, RunConfig
 from recall.data.dataset import Dataset, dataset_of
+from recall.data.described import described
 from recall.data.joined import followed, replaced
+from recall.data.outcomes import without_left_out
 from recall.data.tables import Table, Tables, read_tables
 from recall.errors import DataError
 
@@ -26,14 +28,19 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     Raises:
         DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
     """
+    return dataset_of(config, *addition_tables(config.data, new, old))
+
+
+def addition_tables(data: DataConfig, new: Path, old: Path) -> tuple[Tables, int]:
+    """The tables that `load_additions` reads, and how many of their interactions are old."""
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), mend="Give the folder of what came since")
-    before = read_tables(config.data, old)
-    after = _read(config.data, new, before.users, before.items)
-    joined = _joined(config.data, after, before.users, before.items)
+    before = _kept(data, read_tables(data, old))
+    after = _read(data, new, before.users, before.items)
+    joined = _joined(data, after, before.users, before.items)
     tables = replace(joined, interactions=followed(before.interactions, after.interactions))
     known = before.interactions.frame.select(pl.len()).collect().item()
-    return dataset_of(config, tables, known)
+    return described(data, tables), known
 
 
 def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:
@@ -47,7 +54,14 @@ def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Tabl
     Raises:
         DataError, ConfigError: as `load_additions`.
     """
-    return dataset_of(config, _joined(config.data, _read(config.data, new, users, items), users, items))
+    return dataset_of(config, addition_tables_alone(config.data, new, users, items))
+
+
+def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
+    """The tables that `load_additions_alone` reads."""
+    after = _read(data, new, users, items)
+    joined = _joined(data, after, _without(users, data.user_columns), _without(items, data.item_columns))
+    return described(data, joined, Tables(after.interactions, users, items))
 
 
 def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:
@@ -57,7 +71,20 @@ def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | No
         for name, path, known in (("users", data.users, users), ("items", data.items, items))
         if path is not None and (known is None or (folder / path).exists())
     }
-    return read_tables(data.model_copy(update={"users": None, "items": None, **there}), folder)
+    return _kept(data, read_tables(data.model_copy(update={"users": None, "items": None, **there}), folder))
+
+
+def _kept(data: DataConfig, tables: Tables) -> Tables:
+    return replace(tables, interactions=without_left_out(data, tables.interactions))
+
+
+def _without(table: Table, columns: tuple[str, ...]) -> Table:
+    """A table of an earlier run as its file had it: without what the interactions said."""
+    there = [name for name in columns if name in table.types]
+    if not there:
+        return table
+    frame = table.frame.drop(there)
+    return replace(table, frame=frame, types=frame.collect_schema())
 
 
 def _joined(data: DataConfig, after: Tables, users: Table | None, items: Table | None) -> Tables:

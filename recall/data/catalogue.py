@@ -6,28 +6,38 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import Columns
 from recall.data.tables import Table
 from recall.errors import DataError
-from recall.values import Distinct, canonical_series, examples, numbers
+from recall.values import Distinct, canonical_series, examples, number_column
 
 
-def listed(table: Table | None, id_column: str, columns: tuple[str, ...], numeric: Collection[str]) -> pl.DataFrame:
+def listed(
+    table: Table | None,
+    id_column: str,
+    columns: tuple[str, ...],
+    numeric: Collection[str],
+    forms: Columns | None = None,
+    raw: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """The rows of a users or items table.
 
     Args:
         table: None when the configuration names none, which gives no rows.
         id_column: its ids become text.
         columns: further columns to read.
-        numeric: names of columns that become numbers.
+        numeric: names of columns that become numbers, each in a type that loses no digit.
+        forms: types that text columns are brought to the canonical form of; text stays as it is without.
+        raw: the columns of the table, where they were read before.
 
     Raises:
-        DataError: an id is missing or there twice, or a column is not there or holds no numbers.
+        DataError: an id is missing or there twice, or a column is not there or does not hold what it should.
     """
     if table is None:
         return pl.DataFrame(schema={id_column: pl.String()})
-    raw = table.collect([id_column, *columns])
-    ids = canonical_series(raw[id_column])
-    _refuse_missing(ids, table.where(id_column))
+    raw = table.collect([id_column, *columns]) if raw is None else raw
+    forms = forms if forms is not None else Columns()
+    ids = ids_of(raw[id_column], table.where(id_column), forms)
     repeated = ids.filter(ids.is_duplicated())
     if len(repeated):
         raise DataError(
@@ -36,8 +46,18 @@ def listed(table: Table | None, id_column: str, columns: tuple[str, ...], numeri
             why="one row describes one id",
             mend="Keep one row for each id",
         )
-    values = [numbers(raw[name], table.where(name)) if name in numeric else raw[name] for name in columns]
+    values = [
+        number_column(raw[name], table.where(name)) if name in numeric else forms.canonical(raw[name], table.where(name))
+        for name in columns
+    ]
     return pl.DataFrame([ids, *values])
+
+
+def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
+    """Ids as text in canonical form, String [n]. Raises DataError when one is missing, empty, or blank."""
+    ids = forms.canonical(canonical_series(values), where)
+    _refuse_missing(ids, where)
+    return ids
 
 
 def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
@@ -56,7 +76,7 @@ def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFr
     """
     distinct = Distinct.of(met)
     ids = canonical_series(met.gather(distinct.first)).alias(frame.columns[0])
-    if ids.null_count():
+    if _absent(ids).any():
         _refuse_missing(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
     rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
@@ -64,10 +84,20 @@ def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFr
     return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
 
 
+def _absent(ids: pl.Series) -> pl.Series:
+    """Which ids are missing, or hold nothing but white space; Boolean [n]."""
+    return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
+
+
 def _refuse_missing(ids: pl.Series, where: str) -> None:
-    if ids.null_count():
+    absent = _absent(ids)
+    count = int(absent.sum())
+    if count:
+        rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
+        shown = ", ".join(f"{row:,}" for row in rows) + (", ..." if count > len(rows) else "")
         raise DataError(
-            f"{ids.null_count():,} of {len(ids):,} rows have no id, first row {int(ids.is_null().arg_max() or 0) + 1:,}",
+            f"{count:,} of {len(ids):,} rows have no id, {'rows' if count > 1 else 'first row'} {shown}",
             where=where,
+            why="an id that is missing, empty or blank names nothing",
             mend="Fill the ids in, or leave the rows out",
         )

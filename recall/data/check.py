@@ -1,6 +1,7 @@
 """Looks at the tables of a run before anything is trained, and reports all that is odd at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,12 +11,18 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.clock import time_findings
 from recall.data.columns import find_attributes, find_columns
-from recall.data.dataset import labels, load_dataset
+from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.data.leakage import leaks
+from recall.data.outcome_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
+from recall.data.outcomes import Outcomes
+from recall.data.parts import part_findings
 from recall.data.split import TEST, TRAIN, VALID, column_parts
-from recall.data.tables import Tables, read_tables
+from recall.data.tables import Tables
 from recall.data.times import Times
+from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.schema import BagField, CrossField, HistoryField, NumericField
@@ -34,12 +41,34 @@ def check(config: RunConfig, root: Path) -> list[Finding]:
     Returns:
         Findings; without one of level "error" the run can be trained.
     """
-    found: dict[Finding, None] = {}
     try:
-        tables = read_tables(config.data, root)
+        tables = open_tables(config.data, root)
     except RecallError as error:
         return [_error(error)]
-    for look in (_training(config, root), _fields(config, tables), _ids(config.data, tables), _rows(config.data, tables)):
+    return _found(chain([_training(config, tables)], _looks(config, tables)))
+
+
+def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Finding]:
+    """As `check`, of tables that were read and encoded without a fault.
+
+    Args:
+        config: names the columns and fields.
+        tables: as they were opened.
+        dataset: read from them.
+    """
+    return _found(chain([_parts(config, dataset)], _looks(config, tables)))
+
+
+def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
+    yield _fields(config, tables)
+    yield _ids(config.data, tables)
+    yield _rows(config.data, tables)
+
+
+def _found(looks: Iterable[Iterator[Finding]]) -> list[Finding]:
+    """What was found without repetition, errors first."""
+    found: dict[Finding, None] = {}
+    for look in looks:
         try:
             found |= dict.fromkeys(look)
         except RecallError as error:  # one look that cannot go on does not stop the others
@@ -55,13 +84,25 @@ def _report(table: str, column: str, level: Level, message: str, count: int) -> 
     return Finding(level, table, column, message, count)
 
 
-def _training(config: RunConfig, root: Path) -> Iterator[Finding]:
-    """Whether the run can be loaded and encoded, and how much of what it is judged on it has never seen."""
-    dataset = load_dataset(config, root)
+def _training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Whether the run can be loaded and encoded, and what `_parts` finds."""
+    dataset = dataset_of(config, tables)
     FeatureEncoder.fit(dataset)
+    yield from _parts(config, dataset)
+
+
+def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+    """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
+    yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
+    for table, column, message in dataset.assumptions:
+        yield Finding("note", table, column, message, 1)
+    yield from weight_findings(dataset.weight_range, config.data.weight)
+    yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
+            if dataset.hold_out == f"{side}s":
+                continue
             known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
             known[events[side].gather(dataset.training)] = True
             asked = events[side].gather(dataset.select(part)).to_numpy()
@@ -97,12 +138,23 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     for table, file in tables.named.items():
         for column in file.columns:
             if column not in read[table] and column not in used:
-                yield Finding("note", table, column, "nothing reads this column", 1)
+                yield _unread(table, column)
+
+
+def _unread(table: str, column: str) -> Finding:
+    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" else ""
+    if not word:
+        return Finding("note", table, column, "nothing reads this column", 1)
+    message = (
+        f"nothing reads this column, which is called {word!r}, as what says how an interaction turned out: every row counts "
+        "alike, until data.outcome, data.events, data.label or data.weight names it"
+    )
+    return Finding("warning", table, column, message, 1)
 
 
 def _outcomes(data: DataConfig) -> set[str]:
     split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
-    return split | {name for name in (data.weight, data.label) if name is not None}
+    return split | set(data.outcome_columns)
 
 
 def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
@@ -133,12 +185,11 @@ def _plain(ids: pl.Series) -> pl.Series:
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Interactions that are there twice, or out of order."""
     timed = [data.time] if data.time is not None else []
-    read = [data.user_id, data.item_id, *timed, *(name for name in [data.label] if name is not None)]
-    raw = tables.interactions.collect(read)
-    taken = np.ones(len(raw), dtype=np.bool_)
-    if data.label is not None:
-        taken = labels(raw[data.label], tables.interactions.where(data.label))
-        raw = raw.drop(data.label).filter(taken)
+    read = [data.user_id, data.item_id, *timed]
+    raw = tables.interactions.collect([*read, *data.outcome_columns])
+    outcomes = Outcomes.of(raw, data, tables.interactions.where)
+    taken = np.ones(len(raw), dtype=np.bool_) if outcomes.taken is None else outcomes.taken
+    raw = raw.select(read).filter(taken)
     again = len(raw) - len(Distinct.of(raw).first)
     if again:
         same = "user, item and time" if timed else "user and item"
@@ -146,6 +197,8 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield Finding(kind, "interactions", "", f"{again:,} rows repeat the {same} of another; their weights add up", again)
     if data.time is None:
         return
+    moments = Times.of(raw[data.time], tables.interactions.where(data.time))
+    yield from time_findings(moments, raw[data.user_id], data.split, data.time, datetime.now(UTC))
     tied = len(raw) - len(Distinct.of(raw.select(data.user_id, data.time)).first)
     if tied:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
@@ -156,8 +209,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
         parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
-        times = Times.of(raw[data.time], table.where(data.time)).values
-        yield from _leaks(raw[data.user_id], times, parts == TRAIN, parts == TEST, data.time)
+        yield from _leaks(raw[data.user_id], moments.values, parts == TRAIN, parts == TEST, data.time)
 
 
 def _leaks(

@@ -53,7 +53,9 @@ class Positives:
     weights: npt.NDArray[np.float32]
 
 
-def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
+def build_contexts(
+    dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64], before: npt.NDArray[np.int64] | None = None
+) -> Contexts:
     """The contexts of some interactions.
 
     With a history field each interaction is a context of its own. Otherwise two interactions share one when they agree
@@ -63,11 +65,12 @@ def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDA
         dataset: the interactions.
         encoder: fitted on its training part.
         positions: int64 [m], positions in `dataset.events`.
+        before: int64 [m], how many of all events come before the moment of each history; the position itself when left out.
 
     Raises:
         DataError: a column does not hold what its field reads.
     """
-    return _contexts(dataset, encoder, dataset.events, positions, positions)
+    return _contexts(dataset, encoder, dataset.events, positions, positions if before is None else before)
 
 
 def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
@@ -79,7 +82,7 @@ def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.
         DataError: there is no label column, or a column does not hold what its field reads.
     """
     if dataset.negatives is None:
-        raise DataError("there is no label column", where="data.label", mend="Name the column that tells 1 from 0")
+        raise DataError("no row can be one that was not taken", where="data.label", mend="Name the column that tells 1 from 0")
     before = dataset.negatives["before"].to_numpy()[positions]
     return _contexts(dataset, encoder, dataset.negatives, positions, before)
 

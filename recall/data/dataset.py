@@ -2,25 +2,45 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, RunConfig
+from recall.canonical import UNTYPED, CanonicalTypes
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
+from recall.data.column_types import Assumption, find_types, forms
 from recall.data.columns import find_attributes, find_columns
+from recall.data.described import described
 from recall.data.offer import Offer, available
-from recall.data.split import TRAIN, VALID, Parts, Places, carve, carve_last, column_parts, negative_parts, sorted_parts
+from recall.data.outcomes import Outcomes, without_left_out
+from recall.data.split import (
+    TRAIN,
+    VALID,
+    Parts,
+    Places,
+    carve,
+    carve_last,
+    column_parts,
+    hashed_parts,
+    id_hashes,
+    negative_parts,
+    random_parts,
+    sorted_parts,
+    with_given,
+)
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
+from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
-from recall.values import numbers, refuse
+from recall.values import number_column
 
 Int64 = npt.NDArray[np.int64]
 
@@ -34,8 +54,9 @@ class Dataset:
     Attributes:
         schema: the fields.
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
-            `item` Int32 (rows of the two tables below), `weight` Float32, `split` Int8 (REMEMBERED, TRAIN, VALID or TEST), then
-            the context columns as they were read.
+            `item` Int32 (rows of the two tables below), `weight` Float32 (in units of the mean weight of the rows that train,
+            before they decay by `data.half_life`), `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or TEST), then the context
+            columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those met in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
@@ -45,6 +66,11 @@ class Dataset:
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
             `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
             mask or popularity knows of them. None when no label column is named.
+        hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
+        weight_range: how the weights of the rows that train were spread; None when no weight column is named.
+        observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
+        types: of all columns, in whose canonical form text is.
+        assumptions: how text was read, where that is another value than what is written.
         available: bool [items], on offer by their date before training ended; None when no date column is named.
     """
 
@@ -56,6 +82,11 @@ class Dataset:
     user_columns: tuple[str, ...]
     item_columns: tuple[str, ...]
     negatives: pl.DataFrame | None = None
+    hold_out: Literal["", "users", "items"] = ""
+    weight_range: WeightRange | None = None
+    observation: float = 1.0
+    types: CanonicalTypes = UNTYPED
+    assumptions: tuple[Assumption, ...] = ()
     available: npt.NDArray[np.bool_] | None = None
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
@@ -94,90 +125,143 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load_dataset(config: RunConfig, root: Path) -> Dataset:
+def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = None) -> Dataset:
     """Read, join, sort and split a run's tables.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
+        types: of the columns, as a bundle records them; found from the values when left out.
 
     Raises:
         DataError: a table, column or value is not what the configuration says.
         ConfigError: a field can be read in two ways, or the split needs a column that is not named.
     """
-    return dataset_of(config, read_tables(config.data, root))
+    return dataset_of(config, open_tables(config.data, root), types=types)
 
 
-def dataset_of(config: RunConfig, tables: Tables, known: int = 0) -> Dataset:
+def open_tables(data: DataConfig, root: Path) -> Tables:
+    """The tables of a run without the rows that are left out, and with what the interactions say of users and items moved.
+
+    Raises:
+        DataError, ConfigError: as `load_dataset`.
+    """
+    tables = read_tables(data, root)
+    return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
+
+
+def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: CanonicalTypes | None = None) -> Dataset:
     """Join, sort and split a run's tables; errors as in `load_dataset`.
 
     Args:
         config: names the columns and fields.
-        tables: what they are in.
+        tables: what they are in, as `open_tables` gives them.
         known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+        types: as for `load_dataset`.
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
     of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
-    named = [data.user_id, data.item_id, data.time, data.weight, data.label, *columns.context]
+    named = [data.user_id, data.item_id, data.time, *data.outcome_columns, *columns.context]
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
     if raw.is_empty():
         raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
 
     where = tables.interactions.where
-    listed_users = listed(tables.users, data.user_id, columns.users, of_users)
-    users, user = extended(listed_users, raw[data.user_id], where(data.user_id))
     attributes = find_attributes(data, columns, tables)
     of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
-    listed_items = listed(tables.items, data.item_id, (*columns.items, *attributes), of_items)
-    items, item = extended(listed_items, raw[data.item_id], where(data.item_id))
+    item_columns = (*columns.items, *attributes)
+    raw_users = None if tables.users is None else tables.users.collect([data.user_id, *columns.users])
+    raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
+    assumptions: tuple[Assumption, ...] = ()
+    if types is None:
+        numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
+        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric)
+    user_forms, item_forms = forms(schema, types)
+    listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
+    users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
+    listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
+    items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
+    del raw_users, raw_items
     Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
-    named_split = data.split if isinstance(data.split, ColumnSplit) else None
+    outcomes = Outcomes.of(raw, data, where)
+    named_parts: Parts | None = None
+    match data.split:
+        case ColumnSplit(column=column):
+            named_parts = column_parts(raw[column], data.split, where(column))
+        case UsersSplit():
+            named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
+        case ItemsSplit():
+            named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
+        case RandomSplit():
+            hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
+            named_parts = random_parts(*hashes, data.split, config.seed)
     rows = _Rows(
         user,
         item,
-        _weights(raw, data.weight, where),
+        _weights(raw, data, outcomes, where),
         times,
-        column_parts(raw[named_split.column], named_split, where(named_split.column)) if named_split is not None else None,
-        [numbers(raw[name], where(name)) if name in of_users else raw[name] for name in columns.context],
+        named_parts,
+        [
+            number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
+            for name in columns.context
+        ],
     )
-    taken = labels(raw[data.label], where(data.label)) if data.label is not None else None
     del raw
-    order, rest, before = _apart(_order(user, times), taken)
+    order, rest, before = _apart(_order(user, times), outcomes.taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
-    events = rows.take(order, parts)
+    training = order[parts == TRAIN]
+    weight, spread = rows.weights.scaled(training), rows.weights.range(training)
+    events = rows.take(order, parts, weight)
+    observation = float(weight.gather(training).min())  # type: ignore[arg-type]
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
-    negatives = rows.take(rest, rest_parts).with_columns(before=before) if data.label is not None else None
     since = None
     if data.available_from is not None:
         last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
-    return Dataset(schema, events, users, items, columns.context, columns.users, columns.items, negatives, since)
+    negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
+    hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
+    return Dataset(
+        schema,
+        events,
+        users,
+        items,
+        columns.context,
+        columns.users,
+        columns.items,
+        negatives,
+        hold_out,
+        weight_range=spread,
+        observation=observation,
+        types=types,
+        assumptions=assumptions,
+        available=since,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The interactions as they lie in the file, read: n of everything; `parts` only where a column names them."""
+    """The interactions as they lie in the file, read: n of everything; `parts` only where a column or a hash names them."""
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
-    weight: pl.Series
+    weights: Weights
     times: Times | None
     parts: Parts | None
     context: list[pl.Series]
 
-    def take(self, at: Int64, parts: Parts) -> pl.DataFrame:
-        """The rows at positions `at` [m] with their parts [m], as the data set holds them."""
+    def take(self, at: Int64, parts: Parts, weight: pl.Series) -> pl.DataFrame:
+        """The rows at positions `at` [m] with their parts [m], as the data set holds them; `weight` [n], scaled."""
         return pl.DataFrame(
             [
                 pl.Series("user", self.user[at]),
                 pl.Series("item", self.item[at]),
-                self.weight.gather(at).alias("weight"),
+                weight.gather(at).alias("weight"),
                 pl.Series("split", parts),
                 *(column.gather(at) for column in self.context),
             ]
@@ -200,6 +284,8 @@ def _parts(
     data = config.data
     if rows.parts is not None:
         parts, rest_parts = rows.parts[order], rows.parts[rest]
+        if isinstance(data.split, UsersSplit) and rows.times is not None:
+            parts = with_given(parts, rows.user[order], data.split.given)
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user[order], minlength=n_users))])
         times, unit = (rows.times.values, rows.times.unit) if rows.times is not None else (None, 1)
@@ -219,34 +305,10 @@ def _numeric(schema: Schema, side: Side) -> set[str]:
     }
 
 
-def _weights(raw: pl.DataFrame, column: str | None, where: Callable[[str], str]) -> pl.Series:
-    if column is None:
-        return pl.repeat(1.0, len(raw), dtype=pl.Float32, eager=True)
-    weights = numbers(raw[column], where(column))
-    missing = weights.null_count()
-    if missing:
-        raise DataError(
-            f"{missing:,} of {len(raw):,} rows have no weight", where=where(column), mend="Write 1 for a plain interaction"
-        )
-    single = weights.cast(pl.Float32)
-    mend = "Leave out rows that should not count, or name another weight column"
-    refuse(raw[column], (single <= 0) | single.is_infinite(), where(column), "not positive, or too large", mend)
-    return single
-
-
-def labels(values: pl.Series, where: str) -> npt.NDArray[np.bool_]:
-    """A column of 1 and 0 as truth values [n]. Raises DataError when a label is missing or another number."""
-    parsed = numbers(values, where)
-    if parsed.null_count():
-        raise DataError(
-            f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
-            where=where,
-            mend="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
-        )
-    refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
-    if not (parsed == 1.0).any():
-        raise DataError("no row has label 1", where=where, mend="There must be something to learn from")
-    return (parsed == 1.0).to_numpy()
+def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> Weights:
+    """Weights of the weight column, times those of the events; the errors and the range name the column that has them."""
+    column = data.weight or (data.events.column if data.events is not None else None)
+    return Weights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:

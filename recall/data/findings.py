@@ -36,6 +36,11 @@ class Finding:
     message: str
     count: int
 
+    @property
+    def place(self) -> str:
+        """The table and column, as far as there are any."""
+        return ".".join(part for part in (self.table, self.column) if part)
+
 
 Report = Callable[[Level, str, int], Finding]
 """Makes the finding (level, message, count) for one column."""

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall.data.dataset import Dataset
+from recall.data.split import TRAIN
 from recall.features.history import History
 
 
@@ -24,12 +25,14 @@ def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: 
     return items_before(dataset, dataset.events["user"].to_numpy()[positions], positions, longest)
 
 
-def items_before(dataset: Dataset, users: npt.NDArray[np.int32], before: npt.NDArray[np.int64], longest: int) -> History:
+def items_before(dataset: Dataset, users: npt.NDArray[np.integer], before: npt.NDArray[np.int64], longest: int) -> History:
     """The latest items of some users at some moments, most recent first.
+
+    Where items are held out, no history holds one of them: as long as an item is not on offer, nobody has it.
 
     Args:
         dataset: its events are sorted by user and time.
-        users: int32 [m].
+        users: integer [m].
         before: int64 [m], how many of all events come before the moment.
         longest: at most this many items.
 
@@ -38,6 +41,10 @@ def items_before(dataset: Dataset, users: npt.NDArray[np.int32], before: npt.NDA
     """
     user = dataset.events["user"].to_numpy()
     item = dataset.events["item"].to_numpy()
+    if dataset.hold_out == "items":
+        there = dataset.events["split"].to_numpy() <= TRAIN
+        before = np.concatenate([[0], np.cumsum(there)])[before]
+        user, item = user[there], item[there]
     starts = np.searchsorted(user, users)  # the user's first interaction: events are sorted by user
     lengths = np.minimum(before - starts, longest)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

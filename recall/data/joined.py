@@ -1,6 +1,6 @@
 """Two tables as one: newer rows beside the older ones, or in their place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import polars as pl
 from polars.datatypes import DataType
@@ -36,7 +36,7 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
     for table in (older, newer):
         if key not in table.types:
             raise DataError(f"there is no column {key!r}", where=str(table.path), mend="Every row needs its id")
-    before, after = (_alike(one, other).with_columns(_written(pl.col(key))) for one, other in ((older, newer), (newer, older)))
+    before, after = (_alike(one, other).with_columns(written(pl.col(key))) for one, other in ((older, newer), (newer, older)))
     kept = before.join(after.select(key), on=key, how="anti", maintain_order="left")
     return _table(newer, pl.concat([kept, after], how="vertical_relaxed"))
 
@@ -47,8 +47,16 @@ def _table(newer: Table, frame: pl.LazyFrame) -> Table:
 
 def _alike(table: Table, other: Table) -> pl.LazyFrame:
     """The columns that the other table has too, in types that can stand under each other."""
-    shared = sorted(set(table.types) & set(other.types))
-    return table.frame.select(_turn(name, table, other)(pl.col(name)) for name in shared)
+    return table.frame.select(alike(sorted(set(table.types) & set(other.types)), table, other))
+
+
+def alike(columns: Iterable[str], table: Table, other: Table) -> list[pl.Expr]:
+    """Columns of one table, in types that can stand under or over those of the other table, which has them too.
+
+    Raises:
+        DataError: a column holds bags in one of them and single values in the other.
+    """
+    return [_turn(name, table, other)(pl.col(name)) for name in columns]
 
 
 def _turn(name: str, table: Table, other: Table) -> Turn:
@@ -61,7 +69,7 @@ def _turn(name: str, table: Table, other: Table) -> Turn:
             where=str(table.path),
             mend="Write both tables in the same way",
         )
-    return _same if mine == theirs or _kind(mine) == _kind(theirs) != "" else _written
+    return _same if mine == theirs or _kind(mine) == _kind(theirs) != "" else written
 
 
 def _kind(dtype: DataType) -> str:
@@ -75,5 +83,6 @@ def _same(column: pl.Expr) -> pl.Expr:
     return column
 
 
-def _written(column: pl.Expr) -> pl.Expr:
+def written(column: pl.Expr) -> pl.Expr:
+    """The values of a column in their written form."""
     return column.map_batches(canonical_series, return_dtype=pl.String())

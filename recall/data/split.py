@@ -6,10 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config import ColumnSplit, LastSplit, Split, TimeSplit
+from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
 from recall.errors import ConfigError, DataError
+from recall.features.hashed import stable_hash
 from recall.values import canonical_series, examples
 
+GIVEN = -2
+"""Known of a held-out user when asked: neither trains nor is judged."""
 REMEMBERED = -1
 """Known from before: neither trains nor is judged."""
 TRAIN = 0
@@ -59,6 +62,73 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     return found.to_numpy()
 
 
+def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Parts:
+    """Draw the part of each user or item by a hash of its id.
+
+    The part depends on the id, the seed and the shares alone: other ids and further interactions change nothing, and a
+    change of `valid` leaves the test part as it is.
+
+    Args:
+        ids: String [n], ids of users or items.
+        rule: says which of the two, and the shares.
+        seed: of the draw.
+
+    Returns:
+        int8 [n], TRAIN, VALID or TEST.
+    """
+    drawn = np.array([stable_hash(f"{seed}:{rule.by}:{one}") for one in ids.to_list()], dtype=np.uint64) / 2.0**64
+    return _drawn_parts(drawn, rule)
+
+
+def random_parts(users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64], rule: RandomSplit, seed: int) -> Parts:
+    """Draw the part of each interaction by a hash of its user, its item and the seed.
+
+    The part depends on these alone: other rows change nothing, and rows that repeat a pair share its part, so that no
+    test pair is known from training.
+
+    Args:
+        users: uint64 [n], `id_hashes` of the user of each interaction.
+        items: uint64 [n], the same of its item.
+        rule: the shares.
+        seed: of the draw.
+
+    Returns:
+        int8 [n], TRAIN, VALID or TEST.
+    """
+    drawn = _mixed(_mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
+    return _drawn_parts(drawn, rule)
+
+
+def id_hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
+    """Stable 64-bit hashes of ids, String [n]: uint64 [n]."""
+    return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves half of the output's."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _drawn_parts(drawn: npt.NDArray[np.float64], rule: HashSplit) -> Parts:
+    return np.select([drawn < rule.test, drawn < rule.test + rule.valid], [TEST, VALID], TRAIN).astype(np.int8)
+
+
+def with_given(parts: Parts, user: npt.NDArray[np.integer], share: float) -> Parts:
+    """Mark the oldest interactions of each held-out user as GIVEN, always fewer than all of them.
+
+    Args:
+        parts: int8 [n], equal for all interactions of a user.
+        user: integer [n], never falling; interactions of one user are in order of time.
+        share: of a user's interactions, in [0, 1); rounded down.
+    """
+    first = np.searchsorted(user, user, side="left")
+    count = np.searchsorted(user, user, side="right") - first
+    early = np.arange(len(user)) - first < np.floor(share * count)
+    return np.where((parts > TRAIN) & early, np.int8(GIVEN), parts)
+
+
 def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: int, rule: Split) -> Parts:
     """The part of each interaction by its place or its time.
 
@@ -66,7 +136,7 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
         times: number [n] in that order; needed by a split by time.
         unit: what one unit of the configuration is in `times`.
-        rule: how to split; a split by column is `column_parts`.
+        rule: how to split; a split by column is `column_parts`, one by users or items `hashed_parts`.
 
     Raises:
         ConfigError: there is no time to split by, or validation would start after the test.

@@ -13,6 +13,7 @@ from polars.datatypes import DataType
 
 from recall.config import DataConfig
 from recall.errors import DataError, nearest
+from recall.values import canonical_series
 
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 
@@ -43,7 +44,8 @@ class Table:
     def collect(self, columns: Iterable[str]) -> pl.DataFrame:
         """Read some columns; a name that occurs twice is read once.
 
-        Categorical and enumerated text comes back as text and decimals as floats.
+        Categorical and enumerated text comes back as text, decimals as floats, and as integers where they have no decimals.
+        Empty text is a missing value.
 
         Raises:
             DataError: a column is missing or of a type that no field can read, or the file is damaged.
@@ -59,9 +61,10 @@ class Table:
                     mend="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
         try:
-            return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
+            read = self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _unreadable(self.path, error) from None
+        return read.with_columns(_exact(column) for column in read if _settles(column.dtype))
 
     def where(self, column: str) -> str:
         """Names one of the table's columns in an error."""
@@ -142,7 +145,7 @@ def read_table(path: Path, nulls: Sequence[str] = ()) -> Table:
         elif path.suffix == ".parquet":
             frame = pl.scan_parquet(path)
         elif path.suffix == ".csv":
-            frame = pl.scan_csv(path, infer_schema=False, null_values=list(nulls) or None)
+            frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
         else:
             raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
         return Table(path, frame, frame.collect_schema())
@@ -166,4 +169,19 @@ def _plain(dtype: DataType) -> DataType:
         return pl.List(_plain(dtype.inner))  # type: ignore[arg-type]
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
         return pl.String()
-    return pl.Float64() if dtype.is_decimal() else dtype
+    return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype
+
+
+def _settles(dtype: DataType) -> bool:
+    return dtype == pl.String or dtype.is_decimal()
+
+
+def _exact(values: pl.Series) -> pl.Series:
+    """Text without empty values; decimals without decimals as integers, or as text where no integer type holds them."""
+    if values.dtype == pl.String:
+        return values.set(values == "", None) if (values == "").any() else values
+    for dtype in (pl.Int64, pl.UInt64):
+        integers = values.cast(dtype, strict=False)
+        if integers.null_count() == values.null_count():
+            return integers
+    return canonical_series(values)

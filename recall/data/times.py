@@ -1,11 +1,13 @@
 """Times of interactions as numbers that sort as the times do."""
 
+from calendar import isleap
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from recall.errors import DataError
-from recall.values import refuse
+from recall.values import Distinct, refuse
 
 _DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
@@ -20,10 +22,12 @@ class Times:
         values: Int64 [n] or Float64 [n] without nulls: numbers as they were given, dates in microseconds since 1970.
         unit: what one unit of the configuration is in `values`: 1 for numbers, 1,000,000 for dates, which the
             configuration gives in unix seconds.
+        naive: number of ISO 8601 texts without an offset, which are read as UTC, where others have one; else 0.
     """
 
     values: pl.Series
     unit: int
+    naive: int = 0
 
     @staticmethod
     def of(values: pl.Series, where: str) -> "Times":
@@ -37,7 +41,7 @@ class Times:
         Raises:
             DataError: a time is missing, not finite, or cannot be read.
         """
-        parsed = _parsed(values, where) if values.dtype == pl.String else values
+        parsed, naive = _parsed(values, where) if values.dtype == pl.String else (values, 0)
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
             instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
@@ -58,23 +62,87 @@ class Times:
                 why="without it their place among the user's interactions is not known",
                 mend="Fill the times in, or leave the rows out",
             )
-        return Times(parsed, unit)
+        return Times(parsed, unit, naive)
 
 
-def _parsed(values: pl.Series, where: str) -> pl.Series:
+def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
+    """The numbers or moments that a column of text holds, and how many lack an offset where others have one."""
     for dtype in (pl.Int64, pl.Float64):
-        parsed = values.cast(dtype, strict=False)
+        parsed = values.str.strip_chars().cast(dtype, strict=False)
         if parsed.null_count() == values.null_count():
-            return parsed
-    clock = values.str.replace(" ", "T", literal=True).alias("text").to_frame()
-    parsed = clock.select(
-        pl.coalesce(
-            pl.col("text").str.to_datetime(_CLOCK, strict=False, time_unit="us"),
-            pl.col("text").str.to_datetime(_CLOCK + "%#z", strict=False, time_unit="us").dt.replace_time_zone(None),
-            pl.col("text").str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
-        )
-    ).to_series()
-    number = values.cast(pl.Float64, strict=False).is_not_null()
-    refuse(values, parsed.is_null() & ~number & values.is_not_null(), where, "neither numbers nor ISO 8601 times")
+            return parsed, 0
+    found = _moments(values)
+    parsed = found["moment"]
+    unread = parsed.is_null() & values.is_not_null()
+    number = unread & values.cast(pl.Float64, strict=False).is_not_null()
+    refuse(values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds")
     refuse(values, number, where, "written as numbers among ISO 8601 times")
-    return parsed
+    aware = int(found["aware"].sum())
+    return parsed, len(values) - values.null_count() - aware if aware else 0
+
+
+def _moments(values: pl.Series) -> pl.DataFrame:
+    """The moment in UTC that each ISO 8601 text names, null for other text, and whether the text has an offset.
+
+    The usual forms are read column-wise. What is left goes through `datetime.fromisoformat` once for each different text.
+    A zone written as UTC or GMT, or after a blank, is read as data warehouses export it.
+
+    Returns:
+        `moment` Datetime [n] without a zone, and `aware` Boolean [n].
+    """
+    text = pl.col("text")
+    plain = values.str.strip_chars().str.replace(" ", "T", literal=True).alias("text").to_frame()
+    zoned = text.str.to_datetime(_CLOCK + "%#z", strict=False, time_unit="us").dt.replace_time_zone(None)
+    found = plain.select(
+        pl.coalesce(
+            text.str.to_datetime(_CLOCK, strict=False, time_unit="us"),
+            zoned,
+            text.str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
+        ).alias("moment"),
+        aware=zoned.is_not_null(),
+    )
+    left = found["moment"].is_null() & values.is_not_null()
+    if not left.any():
+        return found
+    texts = values.filter(left)
+    distinct = Distinct.of(texts)
+    read = [_moment(one) for one in texts.gather(distinct.first).to_list()]
+    moments = pl.Series([None if one is None else one[0] for one in read], dtype=pl.Datetime("us"))
+    aware = pl.Series([one is not None and one[1] for one in read], dtype=pl.Boolean)
+    places = left.arg_true()
+    return pl.DataFrame(
+        [
+            found["moment"].scatter(places, moments.gather(distinct.codes)),
+            found["aware"].fill_null(value=False).scatter(places, aware.gather(distinct.codes)),
+        ]
+    )
+
+
+def _moment(text: str) -> tuple[datetime, bool] | None:
+    """The moment in UTC, without a zone, and whether the text has an offset; None when it is no ISO 8601 time."""
+    plain = text.strip().upper()
+    for zone in (" UTC", " GMT", "UTC", "GMT"):
+        if plain.endswith(zone):
+            plain = plain.removesuffix(zone) + "Z"
+            break
+    head, _, offset = plain.rpartition(" ")
+    if head and offset[:1] in ("+", "-", "Z"):
+        plain = head + offset
+    day, mark, clock = plain.partition("T" if "T" in plain else " ")
+    digits = day.replace("-", "")
+    try:
+        if len(digits) == 7 and digits.isdecimal():  # a day of the year, which fromisoformat does not know
+            year, days = int(digits[:4]), int(digits[4:])
+            if not 1 <= days <= 365 + isleap(year):
+                return None
+            day = (date(year, 1, 1) + timedelta(days=days - 1)).isoformat()
+        elif len(day) == 7 and len(digits) == 6 and not mark:  # a month is its first day
+            day += "-01"
+        midnight = clock.startswith(("24:00", "2400"))  # the end of a day is the start of the next
+        moment = datetime.fromisoformat(day + mark + (clock.replace("24", "00", 1) if midnight else clock))
+        moment += timedelta(days=midnight)
+        if moment.tzinfo is None:
+            return moment, False
+        return moment.astimezone(UTC).replace(tzinfo=None), True
+    except (ValueError, OverflowError):
+        return None

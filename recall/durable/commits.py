@@ -26,15 +26,22 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 class Commits(Generic[AnyBatch]):
     """The writer of one file; may be used from several threads at once."""
 
-    def __init__(self, file: DurableFile, insert: Callable[[sqlite3.Connection, AnyBatch], None]) -> None:
+    def __init__(
+        self,
+        file: DurableFile,
+        insert: Callable[[sqlite3.Connection, AnyBatch], None],
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             file: of which nobody else uses this connection.
             insert: writes one batch within a transaction, or leaves an `error` in it and writes nothing.
+            committed: called after each commit, before anyone is told of it.
         """
         self.file = file
         self._insert = insert
+        self._committed = committed
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
         self.heard: Callable[[float], None] = _nobody
@@ -67,6 +74,14 @@ class Commits(Generic[AnyBatch]):
             connection = self.file.writer()
             with transaction(connection):
                 yield connection
+            self.file.check_in_place()
+            self._committed()
+
+    @contextmanager
+    def outside(self) -> Iterator[sqlite3.Connection]:
+        """The connection outside of a transaction, for maintenance. Raises errors of the file's kind."""
+        with self._lock, self.file.reports("written"):
+            yield self.file.writer()
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
@@ -82,6 +97,8 @@ class Commits(Generic[AnyBatch]):
                 with transaction(connection):
                     for batch in batches:
                         self._insert(connection, batch)
+                self.file.check_in_place()
+                self._committed()
                 self.heard(time.perf_counter() - began)
             for batch in batches:
                 batch.written = True

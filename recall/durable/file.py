@@ -4,7 +4,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ class FileKind:
         mend: what to do about a damaged one.
         error, busy, full, shut: raised when it cannot be used, when others write all the while, when there is no room, and when
             nothing may be written there.
+        upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
+        wal_bytes: the `-wal` file is cut to this size after a checkpoint.
     """
 
     noun: str
@@ -48,6 +50,8 @@ class FileKind:
     busy: type[RecallError]
     full: type[RecallError]
     shut: type[RecallError]
+    upgrade: Callable[[sqlite3.Connection], None] | None = None
+    wal_bytes: int = -1
 
 
 class DurableFile:
@@ -60,9 +64,11 @@ class DurableFile:
         self.kind = kind
         self.opened = 0
         """Connections made so far."""
+        self.version = kind.version
+        """Format of the file that is open: an older one where it may not be written."""
         self._wait = wait
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._file: tuple[int, int, int] | None = None
         self._frozen: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
@@ -76,14 +82,26 @@ class DurableFile:
     def reader(self) -> sqlite3.Connection | None:
         """The connection, or None when there is no file."""
         file = _number(self._name)
-        if self._connection is not None and file != self._file:
+        if self._connection is not None and (file is None or self._file is None or not _same(file, self._file)):
             self.close()  # it was moved away: what is written there would never be read
         if self._connection is not None and self._frozen is not None and _frozen(self.path) != self._frozen:
             self.close()  # whoever may write here has done so
         if self._connection is None and file is not None:
             self._connection, self._file = self._opened(), file
             self.opened += 1
+        elif file is not None:
+            self._file = file
         return self._connection
+
+    def check_in_place(self) -> None:
+        """Raise an error of the kind unless the file that is open is still the one at its path."""
+        file = _number(self._name)
+        if file is None or self._file is None or file[:2] != self._file[:2]:
+            raise self.kind.error(
+                f"the {self.kind.noun} was moved away while it was written",
+                where=str(self.path),
+                mend="Nothing was acknowledged: send the change again",
+            )
 
     def close(self) -> None:
         """Close the connection, if there is one; the next call makes another."""
@@ -139,10 +157,32 @@ class DurableFile:
                     mend="Upgrade fm-recall",
                 )
             connection.execute("PRAGMA synchronous = FULL")
+            if kind.wal_bytes >= 0:
+                connection.execute(f"PRAGMA journal_size_limit = {kind.wal_bytes}").fetchall()
+            self.version = self._upgraded(connection, version)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _upgraded(self, connection: sqlite3.Connection, version: int) -> int:
+        """Bring a file of an older format to the newest, if it may be written; gives its format then."""
+        kind = self.kind
+        if version == kind.version or kind.upgrade is None:
+            return kind.version
+        try:
+            with transaction(connection):
+                if int(connection.execute("PRAGMA user_version").fetchone()[0]) < kind.version:
+                    kind.upgrade(connection)
+                    connection.execute(f"PRAGMA user_version = {kind.version}")
+            with suppress(sqlite3.Error):  # someone reads: the file stays as large as it was
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("VACUUM")
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode not in _SHUT:
+                raise
+            return version
+        return kind.version
 
 
 class _Reports:
@@ -183,6 +223,7 @@ def _create(path: Path, kind: FileKind) -> None:
         made.touch(exist_ok=False)  # SQLite would not say why it cannot
         connection = sqlite3.connect(made, isolation_level=None)
         try:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
             connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         finally:
             connection.close()  # moves everything from the WAL into the file, and removes the WAL
@@ -201,12 +242,18 @@ def _create(path: Path, kind: FileKind) -> None:
             made.with_name(made.name + rest).unlink(missing_ok=True)
 
 
-def _number(path: str) -> tuple[int, int] | None:
+def _number(path: str) -> tuple[int, int, int] | None:
+    """Device, number and size in bytes of a file."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_size
+
+
+def _same(file: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
+    """Whether a file is the one that was opened, and not cut short since: memory would hide that for a while."""
+    return file[:2] == before[:2] and file[2] >= before[2]
 
 
 def _frozen(path: Path) -> tuple[int, int] | None:

@@ -16,8 +16,9 @@ from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compar
 from recall.evaluation.cold import ColdStart, start_cold
 from recall.evaluation.dial import Dial, turn
 from recall.evaluation.discrimination import Discrimination, discriminate
+from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
 from recall.evaluation.lists import Int64
-from recall.evaluation.protocol import HeldOut, held_out
+from recall.evaluation.protocol import HeldOut, held_out, row_by_row
 from recall.evaluation.requests import requests
 from recall.evaluation.served import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
 from recall.evaluation.trial import Trial
@@ -37,6 +38,8 @@ class Rival(BaseModel):
     bundle: str
     unreachable: int
     strangers: int
+    context_columns: tuple[str, ...] = ()
+    """As for the report's own bundle."""
     exact: bool
     model: ListFigures
     comparison: dict[str, Comparison]
@@ -61,6 +64,9 @@ class EvaluationReport(BaseModel):
     """Relevant items that are masked or not in the bundle's catalogue: each is a miss."""
     strangers: int
     """Requests whose user the bundle does not hold: they are answered without the features of the users table."""
+    context_columns: tuple[str, ...] = ()
+    """Columns that were read from the held-out rows themselves, as context of the requests. A figure holds in service only if
+    requests bring them, known before an item is chosen."""
     exact: bool
     """Whether the index always finds the best items."""
     found: Estimate
@@ -72,8 +78,12 @@ class EvaluationReport(BaseModel):
     """Model against popularity, over the same users."""
     dial: Dial | None
     """The curve over the popularity dial; None when `evaluation.dial` is empty."""
-    cold: ColdStart
-    """What is left when ids are unknown."""
+    cold: ColdStart | None
+    """A simulation of what is left when ids are unknown; None where the split holds users or items out, and so measures it."""
+    held_out_users: HeldOutUsers | None = None
+    """What users get of whom nothing trained, with `data.split` by "users"."""
+    held_out_items: HeldOutItems | None = None
+    """How items are found of which nothing trained, with `data.split` by "items"."""
     discrimination: Discrimination | None = None
     """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
@@ -114,6 +124,8 @@ def evaluate(
         raise DataError(
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
+    for one in (recommender, *against) if dataset.hold_out else ():
+        refuse_learnt(dataset, one.bundle, split)
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
     catalogue = joint_catalogue(dataset, [one.bundle.item_ids for one in (recommender, *against)])
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
@@ -135,31 +147,37 @@ def evaluate(
                 bundle=other.bundle.manifest.version,
                 unreachable=_unreachable(other, dataset, held),
                 strangers=others.strangers,
+                context_columns=other.bundle.encoder.context_columns,
                 exact=other.index.exact,
                 model=rival_model,
                 comparison=compare(by_model, by_rival, resamples, seed),
             )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
-    trial = Trial.of(recommender, dataset, held.take(drawn))
+    trial, bundle, popular = Trial.of(recommender, dataset, held.take(drawn)), recommender.bundle, by_popularity.take(drawn)
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
         mask=config.evaluation.mask,
-        request="row" if dataset.schema.history is not None else config.evaluation.request,
+        request="row" if row_by_row(dataset, config.evaluation) else config.evaluation.request,
         requests=len(held),
         users=len(np.unique(held.user)),
         items=len(recommender.bundle.item_ids),
         relevant=len(held.relevant.items),
         unreachable=_unreachable(recommender, dataset, held),
         strangers=answered.strangers,
+        context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
         found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
         model=model,
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=turn(trial, config.evaluation, seed),
-        cold=start_cold(trial, recommender.bundle, by_popularity.take(drawn), config.evaluation, seed),
+        cold=None if dataset.hold_out else start_cold(trial, bundle, popular, config.evaluation, seed),
+        held_out_users=judge_users(trial, bundle, popular, config.evaluation, seed) if dataset.hold_out == "users" else None,
+        held_out_items=judge_items(trial, bundle, dataset, split, popular, config.evaluation, seed)
+        if dataset.hold_out == "items"
+        else None,
         discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
         ablation=ablate(trial, recommender.bundle, config.evaluation, seed) if ablated else None,
         rivals=tuple(rivals),

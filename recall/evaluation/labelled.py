@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall.bundle.bundle import Bundle
+from recall.config import DataConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
 from recall.evaluation.lists import Bool, Int64
@@ -127,7 +128,7 @@ def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -
 def _power(bundle: Bundle) -> float:
     """The power of an item's count with which negatives were drawn in training; 0 when none were."""
     train, data = bundle.manifest.config.get("train"), bundle.manifest.config.get("data")
-    by_label = isinstance(data, dict) and data.get("label") is not None
+    by_label = isinstance(data, dict) and DataConfig.model_validate(data).has_negatives
     power = train.get("popularity") if isinstance(train, dict) and bundle.manifest.objective == "logistic" else None
     return float(power) if isinstance(power, int | float) and not by_label else 0.0
 

@@ -7,7 +7,7 @@ import numpy as np
 from recall.config import EvaluationConfig
 from recall.data import words
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
+from recall.data.history import items_before
 from recall.data.synthetic import Synthetic
 from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import held_out
@@ -29,7 +29,7 @@ def oracle(shop: Synthetic, dataset: Dataset, config: EvaluationConfig, split: i
     user_id, item_id = dataset.schema.user_id, dataset.schema.item_id
     users = _rows(shop.users["user_id"].to_list(), dataset.users[user_id].to_list())
     items = _rows(shop.items["item_id"].to_list(), dataset.items[item_id].to_list())
-    before = previous_items(dataset, held.event, 1)
+    before = items_before(dataset, held.user, held.before, 1)
     last = np.append(before.items, 0)[before.indptr[:-1].clip(max=len(before.items))]
     phi = shop.truth.user_vectors(
         users[events["user"].to_numpy()],

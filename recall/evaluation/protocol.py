@@ -20,19 +20,21 @@ class HeldOut:
         user: int64 [q], whose request it is.
         relevant: q lists of item rows, none empty.
         masked: q lists of item rows that are left out of the answers; a relevant item among them is a miss.
+        before: int64 [q], how many of all events come before the moment of the request; its history ends there.
     """
 
     event: Int64
     user: Int64
     relevant: ItemLists
     masked: ItemLists
+    before: Int64
 
     def __len__(self) -> int:
         return len(self.event)
 
     def take(self, rows: Integers) -> "HeldOut":
         """The requests at positions `rows` (integer [m]), in that order."""
-        return HeldOut(self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows))
+        return HeldOut(self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows])
 
     def drawn(self, most: int, seed: int) -> Int64:
         """Positions of at most so many of the requests, drawn at random and rising; int64 [min(q, most)]."""
@@ -52,7 +54,12 @@ class HeldOut:
     def between(self, first: int, last: int) -> "HeldOut":
         """Requests first, ..., last - 1."""
         relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
-        return HeldOut(self.event[first:last], self.user[first:last], relevant, masked)
+        return HeldOut(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
+
+
+def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
+    """Whether each judged interaction is a request of its own, as `held_out` describes."""
+    return config.request == "row" or (dataset.schema.history is not None and dataset.hold_out != "users")
 
 
 def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> HeldOut:
@@ -62,20 +69,23 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     agree in user and context columns are one request, and all their items are relevant; where the schema has a history
     field, two interactions never agree, since each has a history of its own.
 
+    Where users are held out, all requests of a user have the same history, which ends before the first judged
+    interaction: with the split's `given` share. So with 'context' interactions do agree.
+
     The mask 'user' leaves out all items that the user has among the known interactions; 'context' those that the user
     has among them under exactly the same context columns.
 
     Args:
         dataset: the interactions.
         config: how to ask and what to mask.
-        judged: int64 [m], positions in `dataset.events` to be found again.
+        judged: int64 [m], positions in `dataset.events` to be found again, rising.
         known: int64 [n], positions whose items are masked.
     """
     item = dataset.events["item"].to_numpy()
     user = dataset.events["user"].to_numpy()
     asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[np.concatenate([judged, known])])
     context, known_context = asked.codes[: len(judged)], asked.codes[len(judged) :]
-    if config.request == "row" or dataset.schema.history is not None:
+    if row_by_row(dataset, config):
         first, request = np.arange(len(judged)), np.arange(len(judged))
     else:
         _, first, request = np.unique(context, return_index=True, return_inverse=True)
@@ -86,4 +96,7 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     else:
         masked = ItemLists.empty(len(first))
     event = judged[first]
-    return HeldOut(event, user[event].astype(np.int64), ItemLists.from_pairs(request, item[judged], len(first)), masked)
+    of_judged = user[judged]
+    before = judged[np.searchsorted(of_judged, user[event])] if dataset.hold_out == "users" else event
+    relevant = ItemLists.from_pairs(request, item[judged], len(first))
+    return HeldOut(event, user[event].astype(np.int64), relevant, masked, before)

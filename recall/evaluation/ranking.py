@@ -59,10 +59,23 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Re
         if replaced is not None:
             pairs, ends = replaced.items.between(first, last), replaced.items.indptr
             scores[pairs.owners, pairs.items] = replaced.scores[ends[first] : ends[last]]
-        left_out = masked.between(first, last)
-        scores[left_out.owners, left_out.items] = -np.inf
-        result[first:last] = _top(scores, n)
+        result[first:last] = top_of_scores(scores, masked.between(first, last), n)
     return result
+
+
+def top_of_scores(scores: Float32, masked: ItemLists, n: int) -> Int64:
+    """The n items of the highest score on each line that are not masked.
+
+    Args:
+        scores: float32 [q, items], overwritten where masked; -inf for an item that cannot be returned either.
+        masked: q lists of item rows.
+        n: at most `items`.
+
+    Returns:
+        As `top_rows`.
+    """
+    scores[masked.owners, masked.items] = -np.inf
+    return _top(scores, n)
 
 
 def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:

@@ -12,6 +12,7 @@ from recall.evaluation.cold import ColdStart
 from recall.evaluation.dial import Dial
 from recall.evaluation.discrimination import Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
+from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
 _PLAIN = {"higher": "higher", "lower": "lower", "undecided": "not told apart"}
@@ -44,7 +45,12 @@ def render(report: EvaluationReport) -> RenderableType:
         parts += _rival(report, rival)
     if report.dial is not None:
         parts += _dial(report.dial)
-    parts += _cold(report.cold)
+    if report.held_out_users is not None:
+        parts += _held_out_users(report.held_out_users)
+    if report.held_out_items is not None:
+        parts += _held_out_items(report.held_out_items)
+    if report.cold is not None:
+        parts += _cold(report.cold)
     if report.discrimination is not None:
         parts += _discrimination(report.discrimination)
     if report.ablation is not None:
@@ -91,6 +97,8 @@ def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
         yield Text(f"{rival.unreachable:,} relevant items are masked or not in the catalogue of {rival.bundle}.")
     if rival.strangers != report.strangers:
         yield Text(f"{rival.strangers:,} requests are of users that {rival.bundle} does not hold.")
+    if rival.context_columns != report.context_columns:
+        yield Text(f"{rival.bundle}: {_read(rival.context_columns)}")
 
 
 def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
@@ -125,8 +133,57 @@ def _dial(dial: Dial) -> Iterable[RenderableType]:
     yield Text(f"Exact lists of {dial.requests:,} requests, straight from the vectors. {dial.seconds:.1f} s.")
 
 
+def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
+    ways = {"unknown": held.unknown, "by features": held.features, "by history": held.history}
+    asked = {name: way for name, way in ways.items() if way is not None}
+    for title, head in (("held-out users: none of their interactions trained", True), ("difference to popularity", False)):
+        table = Table(title=f"\n{title}", title_justify="left")
+        table.add_column("metric")
+        for name in (*(["popularity"] if head else []), *asked):
+            table.add_column(name, justify="right")
+        for name, popular in held.popularity.items():
+            figures = [_margin(popular), *(_margin(way.metrics[name]) for way in asked.values())]
+            differences = [_interval(way.comparison[name].difference, "+") for way in asked.values()]
+            table.add_row(name, *(figures if head else differences))
+        yield table
+    yield Text(f"{_asked(held.requests, held.users)} {held.seconds:.1f} s.")
+    yield Text("unknown: asked with an id that the model has not learnt, and nothing else.")
+    if held.features is not None:
+        yield Text("by features: asked with the columns of the users table and of the request's context, without a history.")
+    if held.history is not None:
+        yield Text("by history: asked with the history alone.")
+
+
+def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:
+    table = Table(title="\nheld-out items: none of their interactions trained", title_justify="left")
+    table.add_column("metric")
+    for name in ("model", "popularity", "content", "model - content"):
+        table.add_column(name, justify="right")
+    for name, figure in held.model.items():
+        rest = ("", "") if held.content is None else _beside(held.content, name)
+        table.add_row(name, _margin(figure), _margin(held.popularity.metrics[name]), *rest)
+    yield table
+    yield Text(f"{_asked(held.requests, held.users)} {held.seconds:.1f} s.")
+    yield Text(f"m = {held.new:,} new items among n = {held.items:,} items.")
+    yield Text(f"recall@{held.k} among all n: {_interval(held.among_all)}")
+    yield Text(f"recall@{held.k_new} among the m new ones alone, round({held.k} m / n): {_interval(held.among_new)}")
+    yield Text(f"their ratio: {'none' if held.ratio is None else _interval(held.ratio)}")
+    if held.content is None:
+        yield Text("No item field reads anything but the id: nothing is known of a new item.")
+    else:
+        yield Text("content: cosine between an item's features and the sum over the user's training items.")
+
+
+def _beside(baseline: Against, name: str) -> tuple[str, str]:
+    return _margin(baseline.metrics[name]), _interval(baseline.comparison[name].difference, "+")
+
+
+def _asked(requests: int, users: int) -> str:
+    return f"Exact lists of {requests:,} requests of {users:,} users, straight from the vectors; ± is half a 95 % interval."
+
+
 def _cold(cold: ColdStart) -> Iterable[RenderableType]:
-    table = Table(title="\ncold start: the same requests with ids unknown", title_justify="left")
+    table = Table(title="\nsimulated cold start: the same requests with ids masked", title_justify="left")
     table.add_column("metric")
     parts = {"new items": cold.new_items, "new users": cold.new_users, "history only": cold.history_only}
     shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items() if part is not None}
@@ -136,8 +193,10 @@ def _cold(cold: ColdStart) -> Iterable[RenderableType]:
     for name in cold.whole:
         table.add_row(name, *(_margin(figures[name]) for figures in shown.values()))
     yield table
-    asked = f"{cold.requests:,} requests of {cold.users:,} users"
-    yield Text(f"Exact lists of {asked}, straight from the vectors; ± is half a 95 % interval. {cold.seconds:.1f} s.")
+    yield Text(f"{_asked(cold.requests, cold.users)} {cold.seconds:.1f} s.")
+    yield Text("A simulation: the model was trained on these very items and users, and only their ids are masked.")
+    yield Text("It compares what ids and other fields carry; new users and items fare worse. For their figures, train and")
+    yield Text("""evaluate with --set 'data.split={by="users"}' or --set 'data.split={by="items"}'.""")
     for name, part in parts.items():
         if part is not None:
             yield Text(f"{name}: masked are {', '.join(part.fields)}.")
@@ -159,9 +218,17 @@ def _notes(report: EvaluationReport) -> Iterable[str]:
         yield f"{lost} are masked or not in the catalogue, and count as missed."
     if report.strangers:
         yield f"{report.strangers:,} requests are of users that the bundle does not hold."
+    yield _read(report.context_columns)
     search = "exact" if report.exact else "approximate"
     yield f"The index is {search}: it returned {report.found.value:.4%} of the exact lists. {report.seconds:.1f} s."
     yield "Brackets hold 95 % intervals, by drawing users anew."
+
+
+def _read(columns: tuple[str, ...]) -> str:
+    if not columns:
+        return "Context columns read from the held-out row: none."
+    named = ", ".join(columns)
+    return f"Context columns read from the held-out row: {named}. Requests must bring them, known before an item is chosen."
 
 
 def _interval(estimate: Estimate, sign: str = "") -> str:

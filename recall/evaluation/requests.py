@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
+from recall.data.history import items_before
 from recall.errors import DataError
 from recall.evaluation.protocol import HeldOut
 from recall.features.encoder import FeatureEncoder
@@ -42,7 +42,7 @@ def requests(dataset: Dataset, held: HeldOut, encoder: FeatureEncoder, n: int) -
     histories: list[list[str] | None] = [None] * len(held)
     field = encoder.schema.history
     if field is not None:
-        before = previous_items(dataset, held.event, max(last for _, last in field.lags))
+        before = items_before(dataset, held.user, held.before, max(last for _, last in field.lags))
         ids, limits = item_ids.gather(before.items).to_list(), before.indptr.tolist()
         histories = [ids[first:last] for first, last in pairwise(limits)]
     return [

@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import TEXT, canonical_as
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
 from recall.features.sparse import SparseRows
 from recall.schema import BagField
-from recall.values import canonical, numbers, refuse
+from recall.values import numbers, refuse
 from recall.vocabulary import MISSING, Vocabulary
 
 
@@ -26,13 +27,17 @@ class BagEncoder:
     field: BagField
     column: str
     vocabulary: Vocabulary
+    type: str = TEXT
+    """Of the values in a bag."""
 
     @staticmethod
-    def fit(field: BagField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BagEncoder":
+    def fit(
+        field: BagField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer], type_: str = TEXT
+    ) -> "BagEncoder":
         """Learn the values of a column; row r of `frame` counts `counts[r]` times for each different value in it."""
         bags = Bags.of(field, column, frame)
         once = pl.DataFrame({"row": bags.row, "value": bags.values}).unique(maintain_order=True)
-        return BagEncoder(field, column, Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count))
+        return BagEncoder(field, column, Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count), type_)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,11 +72,11 @@ class BagEncoder:
         else:
             weights = self._weights_of(self.field.weights, values, bag)
             known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm, row_of = norm_one(self.field.norm, len(known)), self.vocabulary.row
+        norm, row_of, as_text = norm_one(self.field.norm, len(known)), self.vocabulary.row, self.type == TEXT
         entries: dict[int, float] = {}
         try:
             for value, weight in known:
-                row = row_of(value if type(value) is str else canonical(value))
+                row = row_of(value if as_text and type(value) is str else canonical_as(value, self.type) or "")
                 entries[row] = entries.get(row, 0.0) + weight / norm
         except (TypeError, ValueError):
             raise refusal(self.column, "one part of the list is no single value") from None

@@ -7,24 +7,28 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import TEXT, canonical_as
 from recall.features.blocks import Entries, column_of, refusal
 from recall.features.sparse import SparseRows
 from recall.schema import CategoricalField
-from recall.values import canonical, canonical_series
+from recall.values import known_texts
 from recall.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class CategoricalEncoder:
-    """A categorical field with its vocabulary."""
+    """A categorical field with its vocabulary, whose values are in the canonical form of the column's type."""
 
     column: str
     vocabulary: Vocabulary
+    type: str = TEXT
 
     @staticmethod
-    def fit(field: CategoricalField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "CategoricalEncoder":
+    def fit(
+        field: CategoricalField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer], type_: str = TEXT
+    ) -> "CategoricalEncoder":
         """Learn the values of a column; row r of `frame` counts `counts[r]` times."""
-        return CategoricalEncoder(column, Vocabulary.fit(frame[column], counts, field.min_count))
+        return CategoricalEncoder(column, Vocabulary.fit(frame[column], counts, field.min_count), type_)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,23 +51,25 @@ class CategoricalEncoder:
 
     def texts(self, frame: pl.DataFrame) -> pl.Series:
         """The values in written form."""
-        return canonical_series(column_of(frame, self.column))
+        return known_texts(column_of(frame, self.column))
 
     def text(self, values: Mapping[str, object]) -> str | None:
         """The value of one request in written form."""
-        return text_of(values, self.column)
+        return text_of(values, self.column, self.type)
 
     def state(self) -> dict[str, object]:
         """Nothing beside the vocabulary."""
         return {}
 
 
-def text_of(values: Mapping[str, object], column: str) -> str | None:
-    """The value of one column of a request in written form, or None when it is missing. Raises RequestError."""
+def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str | None:
+    """Return the canonical text of one column of a request, or None when it is missing or empty. Raises RequestError."""
     value = values.get(column)
-    if value is None or isinstance(value, str):
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and type_ == TEXT:
         return value
     try:
-        return canonical(value)
+        return canonical_as(value, type_)
     except (TypeError, ValueError):  # an integer of thousands of digits has no written form either
         raise refusal(column, "the value is no single value", "Give text, a finite number, true or false") from None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.errors import DataError, RequestError, nearest
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
 from recall.features.fields import Fields
@@ -45,6 +46,8 @@ class TrainingData(Protocol):
     def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
     @property
     def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def types(self) -> CanonicalTypes: ...  # noqa: D102
 
 
 class EncodedUser(NamedTuple):
@@ -68,12 +71,14 @@ class FeatureEncoder:
         context_columns: columns that come with the interaction and not with the user.
         columns: encoders of the fields that read columns, by field name.
         histories: encoders of the history fields, by field name.
+        types: of all columns of the training data, attributes included; none in bundles of formats 1 to 3.
     """
 
     schema: Schema
     context_columns: tuple[str, ...]
     columns: Mapping[str, ColumnEncoder]
     histories: Mapping[str, HistoryEncoder]
+    types: CanonicalTypes = UNTYPED
 
     @staticmethod
     def fit(dataset: TrainingData) -> "FeatureEncoder":
@@ -225,13 +230,25 @@ class FeatureEncoder:
             context_entries, context_unknown = self.contexts.encode_one(values)
             entries += context_entries
             unknown += context_unknown
+        history = self.item_ids(history)
         for offset, encoder in self._histories:
             entries += encoder.encode_one(history, offset)
         return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown)) if unknown else ())
 
+    def user_id(self, user_id: str) -> str:
+        """Return a user's id in the canonical form of the id column."""
+        type_ = self.types.users.get(self.schema.user_id, TEXT)
+        return user_id if type_ == TEXT else canonical_text(user_id, type_)
+
+    def item_ids(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return ids of items in the canonical form of the id column."""
+        type_ = self.types.items.get(self.schema.item_id, TEXT)
+        return ids if type_ == TEXT else [canonical_text(one, type_) for one in ids]
+
     def not_learnt(self, history: Sequence[str]) -> list[str]:
         """Ids of a history that no history field has learnt; none when there is no such field."""
         learnt = [encoder.vocabulary for encoder in self.histories.values()]
+        history = self.item_ids(history)
         return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
 
     def encode_item(self, values: Mapping[str, object]) -> SparseRows:
@@ -244,6 +261,7 @@ class FeatureEncoder:
         values = {
             "schema": self.schema.model_dump(mode="json"),
             "context_columns": list(self.context_columns),
+            "types": self.types.state(),
             "fields": {name: encoder.state() for name, encoder in self.columns.items()},
         }
         vocabularies = [
@@ -263,14 +281,16 @@ class FeatureEncoder:
         nothing = Vocabulary(pl.Series("value", [], dtype=pl.String()))
         columns: dict[str, ColumnEncoder] = {}
         histories: dict[str, HistoryEncoder] = {}
+        types = CanonicalTypes.from_state(values.get("types"))
         for name, field in _parts_first(schema):
             vocabulary = learnt.get(name, nothing)
             if isinstance(field, HistoryField):
                 histories[name] = HistoryEncoder(field, vocabulary)
             else:
                 state = values["fields"][name]
-                columns[name] = restore_column(field, _columns(schema, name)[0], columns, state, vocabulary)
-        return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories)
+                column, type_ = _columns(schema, name)[0], type_of_field(schema, types, name)
+                columns[name] = restore_column(field, column, columns, state, vocabulary, type_)
+        return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)
 
     def _vocabularies(self) -> Iterator[tuple[str, Vocabulary | None]]:
         yield from ((name, encoder.vocabulary) for name, encoder in self.columns.items())
@@ -316,6 +336,7 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
     catalogue_counts = np.maximum(item_counts, dataset.offered)
     columns: dict[str, ColumnEncoder] = {}
     histories: dict[str, HistoryEncoder] = {}
+    types = dataset.types if known is None else known.types
     for name, field in _parts_first(schema):
         if isinstance(field, HistoryField):
             history = HistoryEncoder.fit(field, dataset.items[schema.item_id], item_counts)
@@ -329,12 +350,21 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
             frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
         else:
             frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
+        type_ = type_of_field(schema, types, name)
         try:
-            column = fit_column(field, read[0], columns, frame, counts)
+            column = fit_column(field, read[0], columns, frame, counts, type_)
         except DataError as error:
             raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, mend=error.mend) from None
-        columns[name] = column if known is None else grow_column(field, read[0], columns, known.columns[name], column)
-    return FeatureEncoder(schema, dataset.context_columns, columns, histories)
+        if known is not None:
+            column = grow_column(field, read[0], columns, known.columns[name], column, type_)
+        columns[name] = column
+    return FeatureEncoder(schema, dataset.context_columns, columns, histories, types)
+
+
+def type_of_field(schema: Schema, types: CanonicalTypes, name: str) -> str:
+    """Return the type of the single values that a field reads: of its column, or inside the column's lists."""
+    columns = types.users if schema.fields[name].side == "user" else types.items
+    return columns.get(_columns(schema, name)[0], TEXT).removeprefix(LIST)
 
 
 def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:

@@ -7,10 +7,11 @@ from hashlib import blake2b
 import numpy as np
 import polars as pl
 
+from recall.canonical import TEXT
 from recall.features.blocks import Entries, column_of
 from recall.features.categorical import text_of
 from recall.features.sparse import SparseRows
-from recall.values import Distinct, canonical_series
+from recall.values import Distinct, known_texts
 from recall.vocabulary import FIRST, MISSING, Vocabulary
 
 
@@ -26,6 +27,7 @@ class HashedEncoder:
     column: str
     buckets: int
     vocabulary: Vocabulary | None = None
+    type: str = TEXT
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -41,7 +43,7 @@ class HashedEncoder:
         """One row with weight 1 for each value."""
         values = column_of(frame, self.column)
         distinct = Distinct.of(values)
-        texts = canonical_series(values.gather(distinct.first)).to_list()
+        texts = known_texts(values.gather(distinct.first)).to_list()
         rows = np.array([MISSING if text is None else self._row(text) for text in texts], dtype=np.int32)
         return SparseRows.single(rows[distinct.codes], self.size)
 
@@ -52,11 +54,11 @@ class HashedEncoder:
 
     def texts(self, frame: pl.DataFrame) -> pl.Series:
         """The values in written form."""
-        return canonical_series(column_of(frame, self.column))
+        return known_texts(column_of(frame, self.column))
 
     def text(self, values: Mapping[str, object]) -> str | None:
         """The value of one request in written form."""
-        return text_of(values, self.column)
+        return text_of(values, self.column, self.type)
 
     def state(self) -> dict[str, object]:
         """Nothing: the schema holds the number of buckets."""

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import TEXT
 from recall.features.bag import BagEncoder
 from recall.features.blocks import ColumnEncoder, SingleEncoder
 from recall.features.categorical import CategoricalEncoder
@@ -25,6 +26,7 @@ def fit_column(
     parts: Mapping[str, ColumnEncoder],
     frame: pl.DataFrame,
     counts: npt.NDArray[np.integer],
+    type_: str = TEXT,
 ) -> ColumnEncoder:
     """Learn one field.
 
@@ -34,18 +36,19 @@ def fit_column(
         parts: encoders that are there already, by field name.
         frame: rows to learn from.
         counts: integer [n], how often each row counts.
+        type_: of the column, or of the values in its lists.
     """
     match field:
         case CategoricalField():
-            return CategoricalEncoder.fit(field, column, frame, counts)
+            return CategoricalEncoder.fit(field, column, frame, counts, type_)
         case BagField():
-            return BagEncoder.fit(field, column, frame, counts)
+            return BagEncoder.fit(field, column, frame, counts, type_)
         case NumericField(scale="buckets"):
             return BucketEncoder.fit(field, column, frame, counts)
         case NumericField():
             return ScaledEncoder.fit(field, column, frame, counts)
         case HashedField():
-            return HashedEncoder(column, field.buckets)
+            return HashedEncoder(column, field.buckets, type=type_)
         case CrossField():
             return CrossEncoder.fit(field, _parts(field, parts), frame, counts)
         case _:
@@ -53,12 +56,17 @@ def fit_column(
 
 
 def grow_column(
-    field: ReadingField, column: str, parts: Mapping[str, ColumnEncoder], known: ColumnEncoder, fresh: ColumnEncoder
+    field: ReadingField,
+    column: str,
+    parts: Mapping[str, ColumnEncoder],
+    known: ColumnEncoder,
+    fresh: ColumnEncoder,
+    type_: str = TEXT,
 ) -> ColumnEncoder:
     """What is known of a field, with the values that only `fresh` has learnt; arguments as in `fit_column`."""
     if known.vocabulary is None or fresh.vocabulary is None:
         return known
-    return restore_column(field, column, parts, known.state(), known.vocabulary.grown(fresh.vocabulary))
+    return restore_column(field, column, parts, known.state(), known.vocabulary.grown(fresh.vocabulary), type_)
 
 
 def restore_column(
@@ -67,19 +75,20 @@ def restore_column(
     parts: Mapping[str, ColumnEncoder],
     state: Mapping[str, Any],
     vocabulary: Vocabulary,
+    type_: str = TEXT,
 ) -> ColumnEncoder:
     """The encoder with that state and vocabulary; arguments as in `fit_column`."""
     match field:
         case CategoricalField():
-            return CategoricalEncoder(column, vocabulary)
+            return CategoricalEncoder(column, vocabulary, type_)
         case BagField():
-            return BagEncoder(field, column, vocabulary)
+            return BagEncoder(field, column, vocabulary, type_)
         case NumericField(scale="buckets"):
             return BucketEncoder(column, np.array(state["edges"], dtype=np.float64))
         case NumericField():
             return ScaledEncoder(column, field.scale == "log", float(state["mean"]), float(state["deviation"]))
         case HashedField():
-            return HashedEncoder(column, field.buckets)
+            return HashedEncoder(column, field.buckets, type=type_)
         case CrossField():
             return CrossEncoder(*_parts(field, parts), vocabulary)
         case _:

@@ -31,3 +31,20 @@ def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
     blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
     columns = encoder.columns
     return tuple(block for block in blocks if block.field in columns and column in columns[block.field].columns)
+
+
+def said_as(rows: SparseRows, blocks: Iterable[Block], other: SparseRows) -> SparseRows:
+    """The same rows with the features of these blocks replaced by those of another request.
+
+    Args:
+        rows: n rows of the user feature space.
+        blocks: those to replace; all others stay.
+        other: one row of the same space.
+    """
+    inside = np.zeros(other.nnz, dtype=np.bool_)
+    blocks = tuple(blocks)
+    for block in blocks:
+        inside |= (other.indices >= block.offset) & (other.indices < block.offset + block.size)
+    indptr = np.array([0, int(inside.sum())], dtype=np.int64)
+    part = SparseRows(indptr, other.indices[inside], other.weights[inside], other.n_features)
+    return SparseRows.beside([without(rows, blocks), part.take(np.zeros(len(rows), dtype=np.int64))])

@@ -7,6 +7,7 @@ from threading import Lock
 import polars as pl
 from polars.datatypes import DataType
 
+from recall.canonical import TEXT, separators
 from recall.errors import RequestError, nearest
 from recall.filters.binding import bound
 from recall.filters.cache import SelectionCache
@@ -15,7 +16,7 @@ from recall.filters.columns import Column
 from recall.filters.predicates import Predicate
 from recall.filters.values import Form, Kind
 from recall.index.selection import Selection
-from recall.schema import BagField, Schema
+from recall.schema import Schema
 
 
 class Attributes:
@@ -144,10 +145,15 @@ class _Opened:
         return found
 
 
-def forms_of(types: Mapping[str, DataType], schema: Schema | None = None) -> dict[str, Form | None]:
-    """How columns of these types are read, by name; see `Attributes.of`."""
-    separators: dict[str, str] = {}
-    for name, field in (schema.fields if schema is not None else {}).items():
-        if isinstance(field, BagField) and field.side == "item":
-            separators |= {field.column or name: field.separator} | ({field.weights: field.separator} if field.weights else {})
-    return {name: Form.of(dtype, separators.get(name, "")) for name, dtype in types.items()}
+def forms_of(
+    types: Mapping[str, DataType], schema: Schema | None = None, canonical_types: Mapping[str, str] | None = None
+) -> dict[str, Form | None]:
+    """How columns are read, by name.
+
+    Args:
+        types: dtypes of the columns.
+        schema: its bag fields say how text is cut.
+        canonical_types: types of the columns as the bundle records them, which decide what text is compared as.
+    """
+    cuts, recorded = separators(schema, "item") if schema is not None else {}, canonical_types or {}
+    return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}

@@ -1,9 +1,11 @@
 """A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol, assert_never
 
+from recall.canonical import NUMBERS, canonical_text
 from recall.errors import DataError, RequestError
 from recall.filters.clauses import Clause, Every, Rest, Rows, Some
 from recall.filters.columns import Column, merged
@@ -23,6 +25,8 @@ from recall.filters.predicates import (
 )
 from recall.filters.values import Form, Kind, Operand, microseconds, microseconds_of, nanoseconds, nanoseconds_of
 from recall.values import canonical
+
+_INTEGER = re.compile("-?[0-9]+")
 
 _HOLDS = {
     "text": "text",
@@ -96,7 +100,7 @@ class _Binding:
         form = self._single(name, where)
         parts: dict[Kind, tuple[int, int]] = {}
         for one in bounds:
-            kind = _ordered_as(form.kind, one.value)
+            kind = _ordered_as(form, one.value)
             if kind == "truth":
                 raise RequestError("true and false have no order", where=one.where, mend=f"Column {name!r} takes equals")
             low, high = self._place(name, kind, one.value, one.where)
@@ -158,7 +162,7 @@ class _Binding:
         return form
 
     def _place(self, name: str, kind: Kind, value: Scalar, where: str) -> tuple[int, int]:
-        operand = _operand(name, kind, value, where)
+        operand = _operand(name, kind, value, where, self._columns.form(name, where).type)
         return self._column(name, kind, where).values.place(operand)
 
     def _column(self, name: str, kind: Kind, where: str) -> Column:
@@ -170,20 +174,33 @@ class _Binding:
             ) from None
 
 
-def _ordered_as(kind: Kind, value: Scalar) -> Kind:
+def _ordered_as(form: Form, value: Scalar) -> Kind:
     """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
-    if kind != "text" or isinstance(value, str):
-        return kind
+    if form.kind != "text":
+        return form.kind
+    if isinstance(value, str):
+        return "number" if form.type in NUMBERS and _number_of(value) is not None else "text"
     if isinstance(value, bool):
         return "truth"
     return "number" if isinstance(value, int | float) else "clock" if isinstance(value, datetime.time) else "time"
 
 
-def _operand(name: str, kind: Kind, value: Scalar, where: str) -> Operand:
-    """A value as its column's kind is compared."""
+def _number_of(text: str) -> int | float | None:
+    """The number that a text is in a column of numbers; None for any other text."""
+    written = canonical_text(text, "float64")
+    try:
+        return int(written) if _INTEGER.fullmatch(written) else float(written) if written[-1:].isdigit() else None
+    except ValueError:
+        return None
+
+
+def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
+    """A value as its column's kind is compared; `type_` is the canonical type of the column."""
     match kind, value:
         case "text", _:
-            return canonical(value)
+            return canonical_text(canonical(value), type_)
+        case "number", str() if type_ in NUMBERS and (number := _number_of(value)) is not None:
+            return number
         case "truth", bool():
             return int(value)
         case "number", int() | float() if not isinstance(value, bool):

@@ -5,6 +5,7 @@ import datetime
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -13,16 +14,22 @@ import polars as pl
 from numpy.dtypes import StringDType
 from polars.datatypes import DataType
 
+from recall.canonical import LIST, TEXT, moment
 from recall.errors import DataError
-from recall.values import as_requested, canonical_series, numbers
+from recall.values import as_requested, canonical_series, number_column
 
 Kind = Literal["text", "number", "truth", "time", "clock"]
 """What values are compared as; a date is the time at which it begins, and a clock is a time of day."""
-Operand = str | int | float
+Operand = str | int | float | Fraction
 """A value as its kind is compared: a time in microseconds since 1970 UTC, a clock in nanoseconds since midnight."""
 
+_LARGEST = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+_TEXTS: dict[str, Kind] = {"date": "time", "time": "time", "clock": "clock"}
+"""What text of a canonical type is compared as, where not as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +40,29 @@ class Form:
         kind: what its values are compared as.
         bag: whether an item has any number of them.
         separator: cuts text into the values of a bag.
+        type: of the values, as the bundle records it; text is in its canonical form.
     """
 
     kind: Kind
     bag: bool = False
     separator: str = ""
+    type: str = TEXT
 
     @staticmethod
-    def of(dtype: DataType, separator: str = "") -> "Form | None":
-        """The form of a column of that type, or None when nothing can be compared with it; see `separator` above."""
+    def of(dtype: DataType, separator: str = "", type_: str = TEXT) -> "Form | None":
+        """The form of a column, or None when nothing can be compared with it.
+
+        Args:
+            dtype: of the column.
+            separator: see above.
+            type_: canonical type of the column, which decides what text is compared as.
+        """
+        inner_type = type_.removeprefix(LIST)
         if isinstance(dtype, pl.List | pl.Array):
-            inner = Form.of(dtype.inner)  # type: ignore[arg-type]
-            return None if inner is None or inner.bag else Form(inner.kind, bag=True)
+            inner = Form.of(dtype.inner, "", inner_type)  # type: ignore[arg-type]
+            return None if inner is None or inner.bag else Form(inner.kind, bag=True, type=inner.type)
         if dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-            return Form("text", bool(separator), separator)
+            return Form(_TEXTS.get(inner_type, "text"), bool(separator), separator, inner_type)
         if dtype.is_numeric():
             return Form("number")
         if dtype in (pl.Date, pl.Datetime):
@@ -76,7 +92,7 @@ class Values:
             less = bisect.bisect_left(self.rising, operand)
             return less + 1, less + 1 + (less < len(self) and self.rising[less] == operand)
         if self.rising.dtype.kind == "f":
-            low, high = _as_floats(operand)
+            low, high = _as_floats(operand if not isinstance(operand, Fraction) else float(operand))
         else:
             low, high = math.ceil(operand * self.scale), math.floor(operand * self.scale)
         return self._less(low) + 1, self._less(high, or_equal=True) + 1
@@ -138,9 +154,14 @@ def microseconds(value: datetime.date) -> int:
     return ((value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
 
 
-def microseconds_of(text: str) -> int:
-    """A date or time in ISO 8601 in microseconds since 1970. Raises ValueError when it is none."""
-    return microseconds(datetime.datetime.fromisoformat(text.strip()))
+def microseconds_of(text: str) -> int | Fraction:
+    """A date or time in ISO 8601 in microseconds since 1970, nanoseconds as a fraction. Raises ValueError when it is none."""
+    try:
+        seconds, nanoseconds = moment(text.strip())
+    except ValueError:  # other forms of ISO 8601, such as 20260131
+        return microseconds(datetime.datetime.fromisoformat(text.strip()))
+    whole, rest = divmod(nanoseconds, 1000)
+    return seconds * 1_000_000 + whole + (Fraction(rest, 1000) if rest else 0)
 
 
 def nanoseconds(value: datetime.time) -> int:
@@ -173,9 +194,9 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
     if kind == "text":
         return canonical_series(values), 1
     if kind == "number" and dtype == pl.String:
-        return numbers(values, where), 1
+        return number_column(values, where), 1
     if kind in ("time", "clock") and dtype == pl.String:
-        return _parsed(values, microseconds_of if kind == "time" else nanoseconds_of, where), 1
+        return _parsed(values, microseconds_of if kind == "time" else nanoseconds_of, where)
     if own is None or own.bag or own.kind != kind:
         if values.null_count() == len(values):
             return pl.Series(values.name, [None] * len(values), dtype=pl.Int64), 1
@@ -191,12 +212,17 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
     return values.to_physical().cast(pl.Int64), 1
 
 
-def _parsed(values: pl.Series, parse: Callable[[str], int], where: str) -> pl.Series:
+def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: str) -> tuple[pl.Series, int]:
+    """Text as whole numbers, and the scale of `Values`: 1000 where a time has nanoseconds."""
     texts = values.drop_nulls().unique()
-    parsed = []
+    parsed: list[int | Fraction] = []
     for text in texts.to_list():
         try:
             parsed.append(parse(text))
         except ValueError:
             raise DataError(f"the text {text[:40]!r} is none", where=where, mend="Write times as ISO 8601 has them") from None
-    return values.replace_strict(texts, pl.Series(parsed, dtype=pl.Int64), default=None, return_dtype=pl.Int64)
+    scale = 1000 if any(isinstance(one, Fraction) for one in parsed) else 1
+    keys = [int(one * scale) for one in parsed]
+    if any(abs(key) > _LARGEST for key in keys):  # years in nanoseconds that 63 bits do not hold: to the microsecond
+        scale, keys = 1, [math.floor(one) for one in parsed]
+    return values.replace_strict(texts, pl.Series(keys, dtype=pl.Int64), default=None, return_dtype=pl.Int64), scale

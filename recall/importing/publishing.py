@@ -26,6 +26,7 @@ from recall.importing.encoding import encoder_of, schema_of, tables_of
 from recall.importing.foreign import Float64, ForeignModel, Side
 from recall.importing.mapping import Mapped
 from recall.importing.reading import Reading
+from recall.live.binding import Standing, stand
 from recall.proof import prove
 from recall.schema import NumericField
 from recall.stores.sqlite import SqliteUsers
@@ -61,11 +62,13 @@ class ImportReport:
         folder: the published bundle.
         manifest: with the proof.
         unknown: by item field, how many rows of the catalogue hold a value that the mapping does not name.
+        standing: which live changes of the root stay on top of it.
     """
 
     folder: Path
     manifest: Manifest
     unknown: Mapping[str, int]
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
 def import_model(
@@ -93,6 +96,7 @@ def import_model(
     tables = tables_of(model, mapped, encoder)
     rows = encoder.encode_items(dataset.items)
     config = ExportConfig()
+    standing = stand(root, dataset.items[catalogue.item_id].to_list())
     with staging(root) as folder:
         vectors = tables.item_vectors(rows)
         check_items(vectors, dataset.items[catalogue.item_id])
@@ -106,12 +110,13 @@ def import_model(
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]))
         proof = prove(tables.user_vectors(proved), tables.user_offset(proved), vectors[picked], scores, config.tolerance)
-        origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {})
+        base = standing.base
+        origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
         counts = (len(dataset.users), len(dataset.items))
         seal(folder, origin, encoder, tables, counts, (parity_of(proof, "model"), index), None)
         golden.record(folder)
         published = publish(folder, root, keep=config.keep)
-    return ImportReport(published, Manifest.read(published), _unknown(encoder, rows))
+    return ImportReport(published, Manifest.read(published), _unknown(encoder, rows), standing)
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> Dataset:

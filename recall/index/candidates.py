@@ -73,11 +73,13 @@ class InvertedFile:
                 yield f"pq {self.count} x{refine:.0f}", coded.with_refine(refine)
 
 
-def candidates(size: int) -> list[Candidate]:
-    """What is tried for `size` items, the most promising first: the time may be short."""
+def candidates(size: int, kind: str = "auto") -> list[Candidate]:
+    """What is tried for `size` items, the most promising first: the time may be short. Kind 'faiss' leaves out the cells."""
     cells, lists = cells_for(size), lists_for(size)
     few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
-    found: list[Candidate] = [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
+    found: list[Candidate] = []
+    if kind != "faiss":
+        found += [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
     found += [InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)]
     return list(dict.fromkeys(found))
 

@@ -1,7 +1,7 @@
 """What is particular to faiss: its files, and the settings that it keeps for a whole process or thread."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -56,6 +56,14 @@ def write_faiss(index: faiss.Index, path: Path) -> None:
         faiss.write_index(index, os.fspath(path))
     except RuntimeError as error:
         raise IndexFileError("the index could not be written", where=str(path), why=_reason(error)) from None
+
+
+def write_flat(path: Path, parts: Iterable[Float32], dim: int) -> None:
+    """Write an inner-product index of vectors, given in parts of float32 [m, dim], to a new file. Raises IndexFileError."""
+    flat = faiss.IndexFlatIP(dim)
+    for part in parts:
+        flat.add(np.ascontiguousarray(part))
+    write_faiss(flat, path)
 
 
 def read_faiss(path: Path) -> faiss.Index:

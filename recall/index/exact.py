@@ -111,7 +111,8 @@ class ExactIndex:
                     yield position, None if tied else found, width
 
     def _flat_search(self, padded: Float32, width: int, within: Selection | None) -> tuple[Float32, Int64]:
-        params = faiss.SearchParameters()
-        params.sel = selector(within)
+        params = faiss.SearchParameters() if within is not None else None
+        if params is not None:
+            params.sel = selector(within)
         with faiss_threads(self._threads):
             return self._flat.search(padded, width, params=params)

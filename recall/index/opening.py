@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import faiss
 
-from recall.config import IndexConfig
+from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, nearest
 from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
@@ -32,7 +32,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
-        config: kind, threshold and target; kind 'auto' is exact up to the threshold and an inverted file above.
+        config: kind, threshold and target; 'auto' and 'faiss' are exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores when left out. A search uses one.
 
@@ -40,32 +40,53 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    if config.kind == "cells" or (config.kind == "auto" and len(vectors) <= config.exact_up_to):
+    if config.kind == "cells":
         return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
-    if config.kind == "exact":
+    if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
         return ExactIndex.build(vectors)
     lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
-    index = IvfIndex.build(lists, "ivf" if config.kind == "auto" else config.kind)
+    index = IvfIndex.build(lists, "ivf" if config.kind in CHOOSING else config.kind)
     return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
-def open_index(path: Path, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
-    """Open an index file, memory-mapped.
+def engine_of(kind: str) -> str:
+    """Return the name of the engine that opens an index of a kind, as the manifest records it."""
+    return "cells" if kind == "cells" else "faiss"
+
+
+def open_index(path: Path | None, engine: str, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
+    """Open an index, its file memory-mapped.
 
     Args:
-        path: the file that `ItemIndex.write` wrote.
+        path: the file that `ItemIndex.write` wrote; None if the engine keeps no local file, which none of today's does.
+        engine: name of the engine.
         kind: the index's `kind`.
         params: the index's `params`.
         vectors: float32 [items, dim], the vectors it was built over.
         threads: threads that one call of `search` may use.
 
     Raises:
-        IndexFileError: the file is unreadable, of another kind, or over other vectors.
+        IndexFileError: the engine is unknown or lacks its file, or the file is unreadable, of another kind, or over other
+            vectors.
     """
     prepare_faiss()
+    if engine not in _ENGINES:
+        raise IndexFileError(
+            f"no index engine {engine!r} is known",
+            where=str(path) if path is not None else "manifest, index.engine",
+            why=f"this version opens {' and '.join(_ENGINES)}",
+            mend="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
+        )
+    if path is None:
+        raise IndexFileError(
+            f"the manifest names no index file, and engine {engine!r} needs one",
+            where="manifest, index.file",
+            mend="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
+        )
     opener = _OPENERS.get(kind)
-    if opener is None:
-        raise IndexFileError(f"no index of kind {kind!r} is known", where=str(path), mend=nearest(kind, _OPENERS))
+    if opener is None or engine_of(kind) != engine:
+        mend = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
+        raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), mend=mend)
     return opener(path, params, vectors, threads)
 
 
@@ -92,6 +113,8 @@ _OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
     "exact": _open_exact,
     **{kind: partial(_open_ivf, kind) for kind in REFINE},
 }
+
+_ENGINES = tuple(dict.fromkeys(map(engine_of, _OPENERS)))
 
 
 def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:

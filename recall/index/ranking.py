@@ -77,7 +77,9 @@ def rounding(queries: Float32, longest: float) -> Float32:
         longest: the largest Euclidean length of a vector.
     """
     spacing = float(np.finfo(np.float32).eps)
-    return np.asarray(queries.shape[-1] * spacing * longest * np.linalg.norm(queries, axis=-1), dtype=np.float32)
+    lengths = np.linalg.norm(np.asarray(queries, dtype=np.float64), axis=-1)  # the square of a float32 may exceed float32
+    with np.errstate(over="ignore"):  # then any two scores may lie within rounding of each other
+        return np.asarray(queries.shape[-1] * spacing * longest * lengths).astype(np.float32)
 
 
 def longest_of(vectors: Float32) -> float:

@@ -21,6 +21,7 @@ from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex
 from recall.index.effort import TunableIndex
 from recall.index.engine import prepare_faiss
+from recall.index.exact import ExactIndex
 from recall.index.ivf import IvfIndex
 from recall.index.trials import EXACT, Bench, Trial
 from recall.index.users import Users
@@ -75,7 +76,8 @@ def tune(
     Args:
         vectors: float32 [size, dim].
         users: whose vectors it is found with.
-        config: target, n, confidence, and the time after which no other candidate is begun.
+        config: kind ('faiss' leaves out the cells), target, n, confidence, and the time after which no other candidate is
+            begun.
         seed: of whatever is drawn.
         threads: to build with.
         tried: the candidates; those for this number of items when left out.
@@ -86,7 +88,7 @@ def tune(
     """
     prepare_faiss()
     began = time.perf_counter()
-    exact = CellIndex.build(vectors, users.fitting, seed, threads)
+    exact = _exact_index(vectors, users, config, seed, threads)
     built = time.perf_counter() - began
     n = min(config.n, len(vectors))
     first = len(users.looks[0])
@@ -96,7 +98,7 @@ def tune(
         return _exactly(exact, n, config, why, ())
     bench = Bench(Truth.of(vectors, users.tuning, n), config, first)
     bench.add_exact(exact, built)
-    for candidate in candidates(len(vectors)) if tried is None else tried:
+    for candidate in candidates(len(vectors), config.kind) if tried is None else tried:
         if time.perf_counter() - began > config.seconds:
             bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), None, "left out: the time was up"))
             continue
@@ -104,6 +106,13 @@ def tune(
             tell(bench.add(name, index, seconds))
     bench.compare()
     return _verified(bench, vectors, users, exact)
+
+
+def _exact_index(vectors: Float32, users: Users, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
+    """Build the index that is taken where no approximate one is: by Faiss if asked for or for few items, else by cells."""
+    if config.kind == "faiss" or len(vectors) <= config.exact_up_to:
+        return ExactIndex.build(vectors)
+    return CellIndex.build(vectors, users.fitting, seed, threads)
 
 
 def _verified(bench: Bench, vectors: Float32, users: Users, exact: ItemIndex) -> Tuning:

@@ -39,7 +39,7 @@ class Catalogue:
         bundle: what was published.
         index: over its vectors.
         overlay: what has changed since.
-        trouble: why later changes are not known, if the journal cannot be read.
+        trouble: what is wrong with the log of changes, in a sentence; empty when nothing is.
     """
 
     bundle: Bundle
@@ -55,7 +55,7 @@ class Catalogue:
     @property
     def degraded(self) -> tuple[Degraded, ...]:
         """What answers from it are to say of it."""
-        return (Degraded("items", f"later changes of items are not known: {self.trouble}"),) if self.trouble else ()
+        return (Degraded("items", self.trouble),) if self.trouble else ()
 
     @property
     def size(self) -> int:
@@ -64,6 +64,7 @@ class Catalogue:
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Rows of items: int64 [m], -1 where the catalogue does not hold one."""
+        ids = self.bundle.encoder.item_ids(ids)
         rows, overlay = self.bundle.item_ids.rows(ids), self.overlay
         if overlay.hidden.count:
             rows[(rows >= 0) & overlay.hidden.holds(rows)] = -1

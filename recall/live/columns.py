@@ -5,6 +5,7 @@ cannot hold is refused, for the item would otherwise be another one after the ne
 """
 
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from zoneinfo import ZoneInfo
@@ -13,23 +14,37 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
+from recall.canonical import LIST, TEXT, canonical_text, refuse_other, separators
 from recall.errors import RequestError, nearest
-from recall.schema import BagField, Schema
+from recall.schema import Schema
 from recall.values import canonical
 
 Read = Callable[[object], object]
 """Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""
 
 
+_DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")  # as tables of text are read
+_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\.0*)?\s*")
+
+
 class ItemColumns:
     """The columns of a catalogue but the id."""
 
-    def __init__(self, types: Mapping[str, DataType], schema: Schema) -> None:
-        """The columns that a bundle's items have, the id among them, and what its fields read."""
+    def __init__(self, types: Mapping[str, DataType], schema: Schema, canonical_types: Mapping[str, str] | None = None) -> None:
+        """The columns that a bundle's items have, the id among them, what its fields read, and the types of its text."""
         self.id_column = schema.item_id
         self._types = pl.Schema(types)
-        separators = _separators(schema)
-        self._read = {name: _reader(dtype, separators.get(name)) for name, dtype in types.items() if name != schema.item_id}
+        cuts, texts = separators(schema, "item"), canonical_types or {}
+        self._read = {
+            name: _reader(dtype, cuts.get(name), texts.get(name, TEXT).removeprefix(LIST))
+            for name, dtype in types.items()
+            if name != schema.item_id
+        }
+        self._id_type = texts.get(schema.item_id, TEXT)
+
+    def id(self, item_id: str) -> str:
+        """Return an item's id in the canonical form of the id column."""
+        return canonical_text(item_id, self._id_type)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +70,7 @@ class ItemColumns:
                 raise RequestError(
                     f"item {item_id!r}: items have no column {name!r}", where=place, mend=nearest(name, self._read)
                 )
-            if value is None:
+            if value is None or value == "":
                 continue
             try:
                 values[name] = read(value)
@@ -74,17 +89,6 @@ class ItemColumns:
         return pl.DataFrame(columns)
 
 
-def _separators(schema: Schema) -> dict[str, str]:
-    """What cuts the text of a column into values, of columns that bag fields of items read."""
-    found = {}
-    for name, field in schema.fields.items():
-        if isinstance(field, BagField) and field.side == "item":
-            found[schema.column(name)] = field.separator
-            if field.weights is not None:
-                found[field.weights] = field.separator
-    return found
-
-
 def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         utc = pl.Series(name, values, dtype=pl.Datetime(dtype.time_unit, "UTC"))
@@ -92,11 +96,12 @@ def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
     return pl.Series(name, values, dtype=dtype)
 
 
-def _reader(dtype: DataType, separator: str | None) -> Read:
+def _reader(dtype: DataType, separator: str | None, type_: str) -> Read:
     if isinstance(dtype, pl.List | pl.Array):
-        return _list_reader(_reader(dtype.inner, None), separator)  # type: ignore[arg-type]
+        return _list_reader(_reader(dtype.inner, None, type_), separator)  # type: ignore[arg-type]
     if dtype == pl.String:
-        return _text if separator is None else _joined(separator)
+        text = _text_reader(type_)
+        return text if separator is None else _joined(separator, text)
     if dtype.is_integer():
         return _integer_reader(dtype)
     if dtype == pl.Float32:
@@ -114,6 +119,17 @@ def _reader(dtype: DataType, separator: str | None) -> Read:
     return _nothing
 
 
+def _text_reader(type_: str) -> Callable[[object], str]:
+    """Reads text in the canonical form of a column's type; a column of dates or times takes nothing else."""
+
+    def read(value: object) -> str:
+        text = canonical_text(_text(value), type_)
+        refuse_other(text, type_)
+        return text
+
+    return read if type_ != TEXT else _text
+
+
 def _text(value: object) -> str:
     if isinstance(value, float) and not isfinite(value):
         raise ValueError("not a finite number")
@@ -128,11 +144,11 @@ def _text(value: object) -> str:
     return text
 
 
-def _joined(separator: str) -> Read:
+def _joined(separator: str, text: Callable[[object], str]) -> Read:
     def read(value: object) -> str:
         if not isinstance(value, list | tuple):
-            return _text(value)
-        parts = ["" if part is None else _text(part) for part in value]
+            value = _text(value).split(separator)
+        parts = ["" if part is None or part == "" else text(part) for part in value]
         if any(separator in part for part in parts):
             raise ValueError(f"a list with {separator!r} inside a part, at which the column's text is cut")
         return separator.join(parts)
@@ -153,7 +169,8 @@ def _list_reader(read: Read, separator: str | None) -> Read:
 
 def _number(value: object) -> float:
     try:
-        number = float(value) if isinstance(value, int | float | str) else float("nan")
+        readable = isinstance(value, int | float) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
+        number = float(value) if readable else float("nan")  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         number = float("nan")
     if not isfinite(number):
@@ -171,7 +188,9 @@ def _integer_reader(dtype: DataType) -> Read:
     bounds = np.iinfo(str(dtype).lower() if str(dtype) not in ("Int128", "UInt128") else "int64")
 
     def read(value: object) -> int:
-        number = int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() else value
+        number: object = value
+        if isinstance(value, str) and (found := _INTEGER.fullmatch(value)) is not None:
+            number = int(found[1])
         if isinstance(number, float) and number.is_integer():
             number = int(number)
         if isinstance(number, bool) or not isinstance(number, int) or not bounds.min <= number <= bounds.max:
@@ -190,8 +209,8 @@ def _truth(value: object) -> bool:
 
 def _date(value: object) -> datetime.date:
     try:
-        if isinstance(value, str):
-            return datetime.date.fromisoformat(value)
+        if isinstance(value, str):  # midnight is the date, as it is in text
+            return datetime.date.fromisoformat(canonical_text(value, "date"))
     except ValueError:
         pass
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
@@ -202,18 +221,18 @@ def _date(value: object) -> datetime.date:
 def _moment_reader(dtype: pl.Datetime) -> Read:
     zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
     coarse = dtype.time_unit == "ms"
-    example = "2026-01-31T18:00:00Z" if zone is not None else "2026-01-31T18:00:00"
 
     def read(value: object) -> datetime.datetime:
         try:
-            moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+            moment = datetime.datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
         except ValueError:
             moment = None
-        if not isinstance(moment, datetime.datetime) or (moment.tzinfo is None) != (zone is None):
-            raise ValueError(f"no time with{'out' if zone is None else ''} a zone, such as {example}")
+        if not isinstance(moment, datetime.datetime):
+            raise ValueError("no time, such as 2026-01-31T18:00:00Z")
+        moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
         if coarse:
             moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-        return moment if zone is None else moment.astimezone(zone)
+        return moment.replace(tzinfo=None) if zone is None else moment.astimezone(zone)
 
     return read
 

@@ -1,7 +1,8 @@
 """Publishing a catalogue with its live changes as a version of its own, so that what lies over it stays small.
 
 The new version says up to which change it holds them; later ones are read from the journal on top of it, as those before
-were on top of the old one. So it may be killed at any point: either version gives the same answers.
+were on top of the old one. So it may be killed at any point: either version gives the same answers. The journal keeps what was
+compacted: what is published from tables later gives the same answers whether this has run or not.
 """
 
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import locked, resolve, versions
 from recall.errors import BundleError, JournalError, PublishError
-from recall.live.journal import JOURNAL, Journal
+from recall.live.binding import Standing, contained, deletions
+from recall.live.journal import JOURNAL, Base, Journal
 from recall.rebuild import RebuildReport, publish_items
 from recall.recommender import Recommender
 
@@ -42,17 +44,27 @@ def compact(root: Path) -> RebuildReport | None:
 
 
 def prune(root: Path) -> int:
-    """Let the journal forget what every version of a root holds, and give how many changes. Raises JournalError."""
-    held: list[int] = []
-    for version in versions(root):
-        try:
-            held.append(Manifest.read(version).folded)
-        except BundleError:
-            return 0  # nobody knows what a damaged one would need
-    lowest = min(held, default=0)
+    """Drop what no version can need again from the journal, and give how many changes.
+
+    That is what the tables behind every version hold, as whoever trained from them has said. What compaction has put into a
+    version stays in the journal: a version that is trained from older tables needs it.
+
+    Raises:
+        JournalError: the journal cannot be read or written.
+    """
     journal = Journal(root / JOURNAL)
     try:
-        return journal.prune(lowest) if lowest else 0
+        state = journal.state()
+        if state is None:
+            return 0
+        held: list[int] = []
+        for version in versions(root):
+            try:
+                held.append(contained(Manifest.read(version), state.identity))
+            except BundleError:
+                return 0  # nobody knows what a damaged one would need
+        lowest = min(held, default=0)
+        return journal.prune(lowest) if lowest > state.pruned else 0
     finally:
         journal.close()
 
@@ -71,4 +83,10 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     items = catalogue.items()
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), mend="A version holds at least one item: add some first")
-    return publish_items(now, items, root, manifest.sequence, catalogue.sequence)
+    journal = Journal(root / JOURNAL)
+    try:
+        gone = deletions(journal, catalogue.sequence)
+    finally:
+        journal.close()
+    standing = Standing(Base(now.items.identity or None, catalogue.sequence))
+    return publish_items(now, items, root, manifest.sequence, standing, gone)

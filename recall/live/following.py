@@ -12,13 +12,15 @@ from threading import Lock
 from typing import NamedTuple
 
 from recall.bundle.bundle import Bundle
-from recall.errors import JournalError, RequestError
+from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.index.contract import ItemIndex
 from recall.live.catalogue import Catalogue
+from recall.live.entries import Row
 from recall.live.items import ItemReader, Values
-from recall.live.journal import Change, Entry, Journal
+from recall.live.journal import Base, Change, Journal, MovedError, values_of
 from recall.live.overlay import Overlay
-from recall.request import check_id
+from recall.live.past import Past, read_token
+from recall.request import check_id, check_text
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
@@ -28,18 +30,30 @@ LARGEST_SHARE = 0.05
 """the share of the catalogue, but"""
 LEAST_GIVEN = 1_000
 """no fewer: each search looks at all of them."""
+_TRIES = 5  # of a change whose log is replaced between reading and writing
 
 
-class Receipt(NamedTuple):
+class _Receipt(NamedTuple):
+    sequence: int
+    known: int
+
+
+class Receipt(_Receipt):
     """What became of a batch of changes, which is on disk and in the catalogue.
 
     Attributes:
         sequence: of its last change; answers of this sequence or a later one have seen it.
         known: how many of its items the catalogue held before.
+        token: names the change among those of all logs; an answer that is asked for with it has seen the change.
     """
 
-    sequence: int
-    known: int
+    token: str
+
+    def __new__(cls, sequence: int, known: int, token: str = "") -> "Receipt":
+        """Make one; `token` is no part of the tuple, which has two members as ever."""
+        made = super().__new__(cls, sequence, known)
+        made.token = token
+        return made
 
 
 class LiveCatalogue:
@@ -58,13 +72,15 @@ class LiveCatalogue:
             JournalError: the journal cannot be read, or no longer holds what came after the bundle.
         """
         self._journal = journal
-        self._folded = bundle.manifest.folded
+        self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._catalogue = Catalogue(bundle, index, Overlay.empty(self._folded, index.size, index.dim))
+        self._empty = Overlay.empty(self._base.folded, index.size, index.dim)
+        self._catalogue = Catalogue(bundle, index, self._empty)
         self._pause = pause
         self._changing = Lock()
         self._version = (-1, -1)
         self._due = 0.0
+        self._past = Past()
         if journal is not None:
             self.refresh()
             self._due = time.monotonic() + (pause or 0.0)
@@ -91,7 +107,7 @@ class LiveCatalogue:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
             except JournalError as error:
-                self._catalogue = replace(self._catalogue, trouble=_said(error))
+                self._catalogue = replace(self._catalogue, trouble=_unread(error))
             finally:
                 self._changing.release()
         return self._catalogue
@@ -106,11 +122,70 @@ class LiveCatalogue:
         if self._journal is not None:
             self._journal.hear(heard)
 
+    @property
+    def unsaved(self) -> int:
+        """Acknowledged changes that are served and that are in no file, since the log was replaced, cut short or removed."""
+        return len(self._past.unsaved)
+
+    @property
+    def logged(self) -> int:
+        """Changes in the log at the last look: the last one of each item."""
+        return 0 if self._past.state is None else self._past.state.number
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log's files."""
+        return 0 if self._journal is None else self._journal.size()
+
+    def settle(self) -> None:
+        """Move what was written into the log's file itself, so that a copy of that file alone is whole. Raises JournalError."""
+        if self._journal is not None:
+            self._journal.checkpoint()
+
+    @property
+    def identity(self) -> str:
+        """Identity of the log that is followed; empty before the first change."""
+        return "" if self._past.state is None else self._past.state.identity
+
+    def token(self, sequence: int) -> str:
+        """Return a token for a change of the log that is followed."""
+        return f"{self.identity}.{sequence}" if self.identity else ""
+
+    def has_seen(self, token: str) -> bool:
+        """Return whether the catalogue, as it is now, holds the change that a token names.
+
+        Raises:
+            TokenError: it names no change of this log, nor of one that this log has taken over.
+        """
+        identity, sequence = read_token(token)
+        if self._past.knows(identity, sequence):
+            return self._catalogue.sequence >= sequence
+        raise TokenError(
+            "the token is of another log of changes",
+            where="/token",
+            why="the log was replaced after the change was acknowledged, or the token is from another service",
+            mend="Look whether the change is served, and make it again if it is not",
+        )
+
     def moved(self) -> bool:
-        """Whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
+        """Return whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
         if self._journal is None or self._changing.locked():
             return False
         return bool(self._catalogue.trouble) or self._journal.version() != self._version
+
+    def behind(self) -> bool:
+        """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
+
+        False where the journal cannot be read: then the catalogue tells of it, and waiting would not help.
+        """
+        if self._journal is None:
+            return False
+        if self._changing.locked():
+            return True
+        try:
+            return self._journal.version() != self._version and not self._catalogue.trouble
+        except JournalError:
+            return False
 
     def refresh(self) -> Catalogue:
         """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
@@ -119,9 +194,25 @@ class LiveCatalogue:
                 try:
                     self._catch_up(self._journal)
                 except JournalError as error:
-                    self._catalogue = replace(self._catalogue, trouble=_said(error))
+                    self._catalogue = replace(self._catalogue, trouble=_unread(error))
                     raise
         return self._catalogue
+
+    def mend(self) -> int:
+        """Write acknowledged changes back that the log has lost, and give how many.
+
+        Every change that is written does so first. A process that serves for long calls this as well, some seconds after
+        `unsaved` has become larger than 0: whoever replaces the file may not be done with it.
+
+        Raises:
+            JournalError: they cannot be written.
+        """
+        past = self._past
+        if self._journal is None or not past.unsaved or past.lost is None:
+            return 0
+        written = self._journal.write_back(list(past.unsaved.values()), past.lost, past.lost_held)
+        self.refresh()
+        return written
 
     def upsert(self, items: Values, key: str | None = None) -> Receipt:
         """Add items, or replace those whose ids the catalogue holds. Each is given whole: what is left out is missing.
@@ -143,7 +234,7 @@ class LiveCatalogue:
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
         """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
-        named = list(dict.fromkeys(_checked(ids)))
+        named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
     def close(self) -> None:
@@ -159,36 +250,54 @@ class LiveCatalogue:
                 mend="Load the root of published versions, not the folder of one",
             )
         if key is not None:
-            check_id(key, "/key")
-        before = self._catalogue
-        known = int((before.rows([change.item_id for change in changes]) >= 0).sum())
-        if not changes:
-            return Receipt(before.sequence, 0)
-        sequence = self._journal.append(changes, key, after=max(self._folded, before.sequence))
-        with suppress(JournalError):  # it is on disk: to say that it failed would be wrong, and answers tell of the trouble
+            check_text(key, "/key")
+        for _ in range(_TRIES):
             self.refresh()
-        return Receipt(sequence, known)
+            before = self._catalogue
+            known = int((before.rows([change.item_id for change in changes]) >= 0).sum())
+            if not changes:
+                return Receipt(before.sequence, 0, self.token(before.sequence))
+            self.mend()
+            try:
+                sequence = self._journal.append(changes, key, before.sequence, self._base, self._past.state)
+            except MovedError:
+                continue
+            with suppress(JournalError):  # it is on disk: to say that it failed would be wrong
+                self.refresh()
+            return Receipt(sequence, known, self.token(sequence))
+        raise JournalBusyError(
+            "the journal was replaced again and again",
+            where=str(self._journal.path),
+            mend="Try again in a moment",
+        )
 
     def _catch_up(self, journal: Journal) -> None:
         """Take in what is new; the caller holds the lock."""
         version = journal.version()
         if version == self._version and not self._catalogue.trouble:
             return
-        entries = journal.since(self._catalogue.sequence)
-        overlay = self._after(entries) if entries else self._catalogue.overlay
-        self._catalogue = replace(self._catalogue, overlay=overlay, trouble="")
+        reading = journal.read(self._past.state, self._base)
+        rows = self._past.take(reading)
+        overlay = self._catalogue.overlay
+        if rows is None:
+            overlay, rows = self._empty, sorted(self._past.known.values())
+        sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
+        if rows or sequence > overlay.sequence:
+            overlay = self._after(overlay, rows, sequence)
+        self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
         self._version = version
 
-    def _after(self, entries: Sequence[Entry]) -> Overlay:
-        last = {entry.item_id: entry.features for entry in entries}
+    def _after(self, overlay: Overlay, rows: Sequence[Row], sequence: int) -> Overlay:
+        last = {row.item_id: values_of(row) for row in rows}
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
-        rows = self._catalogue.bundle.item_ids.rows(list(last))
-        return self._catalogue.overlay.changed(entries[-1].sequence, list(last), rows, given, refused)
+        places = self._catalogue.bundle.item_ids.rows(list(last))
+        return overlay.changed(sequence, list(last), places, given, refused)
 
 
-def _said(error: JournalError) -> str:
+def _unread(error: JournalError) -> str:
     """What is wrong, without the place: answers say it to whoever asks."""
-    return f"{error.what} ({error.why})" if error.why else error.what
+    why = f"{error.what} ({error.why})" if error.why else error.what
+    return f"later changes of items are not known: {why}"
 
 
 def _checked(ids: Iterable[str]) -> Iterable[str]:

@@ -29,7 +29,8 @@ class ItemReader:
     @cached_property
     def columns(self) -> ItemColumns:
         """The columns of the bundle's items."""
-        return ItemColumns(self._bundle.item_types(), self._bundle.encoder.schema)
+        encoder = self._bundle.encoder
+        return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
 
     def read(self, items: Values) -> dict[str, dict[str, object]]:
         """The values of items as the catalogue's columns hold them.
@@ -41,7 +42,7 @@ class ItemReader:
         read = {}
         for position, (item_id, features) in enumerate(items.items()):
             check_id(item_id, f"/items/{position}/item_id")
-            read[item_id] = self.columns.read(item_id, features, f"/items/{position}/features")
+            read[self.columns.id(item_id)] = self.columns.read(item_id, features, f"/items/{position}/features")
         return read
 
     def given(self, items: Values) -> Given:

@@ -1,14 +1,20 @@
-"""What has changed since the items were published, on disk before anybody is told that it is.
+"""The log of live changes: the last change of each item, on disk before it is acknowledged.
 
 One SQLite file in a root of published versions, in WAL mode and fsynced at every commit. A change has a sequence: 1, 2, 3
-and so on without a gap, whichever process wrote it, so a reader knows what it has read and that nothing is missing. A
-batch is one transaction. SQLite lets one process write at a time and any number read meanwhile; threads of one process
-that want to write at once share one transaction, and so one fsync.
+and so on, whichever process wrote it. A batch is one transaction. SQLite lets one process write at a time and any number
+read meanwhile; threads of one process that want to write at once share one transaction, and so one fsync.
+
+A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
+more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
+
+The log has an identity, so that a version, a reader or a token can tell it from another one in its place. How far it reached is
+noted outside of it as well; see `recall.durable.mark`.
 """
 
 import sqlite3
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -19,30 +25,24 @@ import orjson
 
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
-from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
+from recall.durable.keys import REMEMBERED, remember, taken_before
+from recall.durable.mark import Lost, Mark, Marked
 from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
+from recall.live import entries
+from recall.live.entries import DamagedError, Row, State
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
+MARK = "journal.mark"
+"""Name of the file beside it that says how far it reached."""
+VERSION = 2
 
 _MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
-_KIND = FileKind(
-    noun="journal",
-    holds="live changes",
-    application=0x464D524A,  # "FMRJ"
-    version=1,
-    create=(
-        "CREATE TABLE changes (sequence INTEGER PRIMARY KEY, item_id TEXT NOT NULL, features BLOB, checksum INTEGER NOT NULL)",
-        CREATE,
-        "CREATE TABLE state (pruned INTEGER NOT NULL)",
-        "INSERT INTO state VALUES (0)",
-    ),
-    mend=_MEND,
-    error=JournalError,
-    busy=JournalBusyError,
-    full=JournalFullError,
-    shut=JournalReadOnlyError,
-)
+_WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
+
+
+class MovedError(Exception):
+    """The log is not the one that the writer has read, or no longer is: read it again, then write."""
 
 
 class Change(NamedTuple):
@@ -60,6 +60,32 @@ class Entry(NamedTuple):
     features: Mapping[str, object] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a version holds of a log: the changes up to a sequence; `log` is the log's identity, None if not recorded."""
+
+    log: str | None = None
+    folded: int = 0
+
+
+class Reading(NamedTuple):
+    """What a reader finds.
+
+    Attributes:
+        state: None when there is no file.
+        rows: entries after the reader's position if the log goes on from there, else all after the version's base.
+        held: the version holds the changes up to this sequence; 0 where the log goes on.
+        goes_on: whether the log goes on from the reader's position.
+        mark: how far the log reached, as noted outside of it.
+    """
+
+    state: State | None
+    rows: list[Row]
+    held: int
+    goes_on: bool
+    mark: Marked | None
+
+
 @dataclass(eq=False)
 class _Batch(Batch):
     """Changes that one caller wants written, and the sequence that they got."""
@@ -67,6 +93,8 @@ class _Batch(Batch):
     rows: list[tuple[str, bytes | None]]
     key: str | None
     after: int
+    base: Base
+    expected: State | None
     last: int = 0
     digest: bytes = field(init=False)
 
@@ -75,35 +103,49 @@ class _Batch(Batch):
 
 
 class Journal:
-    """One root's journal; may be used from several threads at once. There need not be a file before the first change."""
+    """The log of one root; there need not be a file before the first change. Safe to share among threads."""
 
-    def __init__(self, path: Path, wait: float = 5.0) -> None:
-        """Nothing is opened yet.
+    def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+        """Open nothing yet.
 
         Args:
             path: the file.
             wait: seconds that a writer waits for another process to finish.
+            clock: gives seconds since 1970.
         """
         self.path = path
-        self._commits = Commits(DurableFile(path, _KIND, wait), _insert)
-        self._reading, self._reader = Lock(), DurableFile(path, _KIND, wait)
+        self.mark = Mark(path.with_name(MARK))
+        self._clock = clock
+        self._commits = Commits(DurableFile(path, KIND, wait), self._insert, self._note)
+        self._reading, self._reader = Lock(), DurableFile(path, KIND, wait)
+        self._written: tuple[State, tuple[Lost, ...], Lost | None] | None = None
 
     def hear(self, heard: Callable[[float], None]) -> None:
-        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        """Register a callback that gets the seconds of every write, its fsync included, on the thread that wrote."""
         self._commits.heard = heard
 
-    def append(self, changes: Sequence[Change], key: str | None = None, after: int = 0) -> int:
+    def append(
+        self,
+        changes: Sequence[Change],
+        key: str | None = None,
+        after: int = 0,
+        base: Base = Base(),
+        expected: State | None = None,
+    ) -> int:
         """Write a batch; it is on disk when this returns.
 
         Args:
             changes: in order; of two that name one item the later counts.
             key: the caller's own name for the batch. A batch with a key that the journal remembers is not written again.
-            after: sequences that must lie before this batch, whatever the file says: those that a published version holds.
+            after: sequences that must lie before this batch, whatever the file says.
+            base: what the version that is served holds of the log, so that a new file does not number it again.
+            expected: where the caller has read to. The batch is written only if the log still goes on from there.
 
         Returns:
             The sequence of the last change; of a batch that was written before, what was returned then.
 
         Raises:
+            MovedError: the log does not go on from `expected`.
             RequestError: the key belongs to other changes.
             JournalBusyError: another process wrote all the while.
             JournalFullError: there is no room on the disk.
@@ -111,44 +153,92 @@ class Journal:
             JournalError: the file system refused, or the file is no journal. Then nothing was acknowledged: the batch may
                 be there after all, or not, and can be sent again with the same key.
         """
-        batch = _Batch([(one, None if values is None else _json(values)) for one, values in changes], key, after)
+        rows = [(one, None if values is None else _json(values)) for one, values in changes]
+        batch = _Batch(rows, key, after, base, expected)
         self._commits.write(batch)
         return batch.last
 
-    def since(self, sequence: int) -> list[Entry]:
-        """All changes after a sequence, in order.
+    def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
+        """Write acknowledged changes that the file lacks, as it was replaced, cut short or removed.
+
+        Args:
+            rows: of which those count that are later than what the file holds of the same item.
+            known: the log that they are from, as it was when the caller had read all of it.
+            held: the caller's version holds its changes up to this sequence, and `rows` are all later ones.
+
+        Returns:
+            How many were written.
 
         Raises:
-            JournalError: the file cannot be read, is damaged, or no longer holds all of them.
+            JournalError: as `append`.
+        """
+        with self._commits.alone() as connection:
+            state = entries.read_state(connection)
+            if state.last == 0 and state.base is None:  # a new file: it becomes the log that is gone
+                written = sorted(rows)
+                count, digest = entries.restore(connection, written)
+                state = known._replace(pruned=max(known.pruned, held), number=count, digest=digest)
+                entries.write_state(connection, state)
+                entries.keep_head(connection, state.last, state.head)
+                added = len(written)
+            else:
+                newer = [row for row in sorted(rows) if row.at > _time_of(connection, row.item_id)]
+                raws = [(row.item_id, row.features, row.at) for row in newer]
+                state = state._replace(last=max(state.last, known.last))
+                if state.identity != known.identity:
+                    state = state._replace(base=known.identity, base_from=held, base_through=known.last)
+                state = entries.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
+                added = len(newer)
+            self._written = state, (Lost(known.identity, known.last),), None
+        return added
+
+    def read(self, position: State | None, base: Base) -> Reading:
+        """Return what was written since a reader looked, or everything if the log does not go on from there.
+
+        Args:
+            position: of the reader; None for one that starts.
+            base: what its version holds of the log.
+
+        Raises:
+            JournalError: the file cannot be read, is damaged, or no longer holds what the version lacks.
         """
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
-                return []
+                return Reading(None, [], 0, False, self.mark.read())
             connection.execute("BEGIN")
             try:
-                pruned = int(connection.execute("SELECT pruned FROM state").fetchone()[0])
-                statement = "SELECT sequence, item_id, features, checksum FROM changes WHERE sequence > ? ORDER BY sequence"
-                rows = connection.execute(statement, (sequence,)).fetchall()
+                state = self._state(connection)
+                goes_on = position is not None and self._goes_on(connection, state, position)
+                held, start = (0, position.last) if goes_on and position is not None else self._start(state, base)
+                rows = self._rows(connection, start, whole=not goes_on)
             finally:
                 connection.execute("ROLLBACK")
-        if sequence < pruned:
-            raise JournalError(
-                f"changes {sequence + 1} to {pruned} are no longer in the journal",
-                where=str(self.path),
-                why="they are part of later versions",
-                mend="Serve a version that was published since",
-            )
-        return [self._entry(place, *row) for place, row in enumerate(rows, start=sequence + 1)]
+            return Reading(state, rows, held, goes_on, self.mark.read())
 
-    def last(self) -> int:
-        """The sequence of the latest change; 0 when there is none. Raises JournalError."""
+    def since(self, sequence: int) -> list[Entry]:
+        """Return the last change of each item that has changed after a sequence, in order.
+
+        Raises:
+            JournalError: the file cannot be read, is damaged, or no longer holds all of them.
+        """
+        state = self.state()
+        found = [] if state is None else self.read(None, Base(state.identity or None, sequence)).rows
+        return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
+
+    def state(self) -> State | None:
+        """Return what the log says of itself, or None when there is no file. Raises JournalError."""
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
-            return 0 if connection is None else _last(connection)
+            return None if connection is None else self._state(connection)
+
+    def last(self) -> int:
+        """Return the sequence of the latest change; 0 when there is none. Raises JournalError."""
+        state = self.state()
+        return 0 if state is None else state.last
 
     def version(self) -> tuple[int, int]:
-        """Something that is another one whenever somebody has written since: cheap to ask for. Raises JournalError."""
+        """Return a token that changes after every committed write: cheap to ask for. Raises JournalError."""
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
@@ -156,14 +246,28 @@ class Journal:
             return self._reader.opened, int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def prune(self, upto: int) -> int:
-        """Forget all changes up to a sequence, which versions hold by now; gives how many. Raises JournalError."""
+        """Drop all changes up to a sequence, which no version can need again; gives how many. Raises JournalError."""
         if not self.path.exists():
             return 0
         with self._commits.alone() as connection:
-            upto = min(upto, _last(connection))
-            count = connection.execute("DELETE FROM changes WHERE sequence <= ?", (upto,)).rowcount
-            connection.execute("UPDATE state SET pruned = max(pruned, ?)", (upto,))
+            count = entries.drop(connection, min(upto, entries.read_state(connection).last))
+        with self._commits.outside() as connection:
+            connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
         return count
+
+    def checkpoint(self) -> None:
+        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises JournalError."""
+        if self.path.exists():
+            with self._commits.outside() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def size(self) -> int:
+        """Return the bytes of its files."""
+        found = 0
+        for name in (self.path.name, f"{self.path.name}-wal"):
+            with suppress(OSError):
+                found += self.path.with_name(name).stat().st_size
+        return found
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -171,45 +275,123 @@ class Journal:
         with self._reading:
             self._reader.close()
 
-    def _entry(self, expected: int, sequence: int, item_id: str, features: bytes | None, checksum: int) -> Entry:
-        if sequence != expected:
-            raise JournalError(f"change {expected} is missing from the journal", where=str(self.path), mend=_MEND)
-        if not isinstance(item_id, str) or checksum != _checksum(sequence, item_id, features):
-            raise JournalError(f"change {sequence} was damaged after it was written", where=str(self.path), mend=_MEND)
-        return Entry(sequence, item_id, None if features is None else orjson.loads(features))
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+        if batch.key is not None:
+            try:
+                known = taken_before(connection, batch.key, batch.digest)
+            except RequestError as error:
+                batch.error = error
+                return
+            if known is not None:
+                batch.last = known
+                return
+        state = entries.read_state(connection)
+        if batch.expected is not None and not self._goes_on(connection, state, batch.expected):
+            batch.error = MovedError()
+            return
+        state, lost = self._numbered(state, batch)
+        now = max(int(self._clock() * 1e6), state.at + 1)
+        state = entries.add(connection, state, [(*row, now) for row in batch.rows], batch.digest)
+        batch.last = state.last
+        if batch.key is not None:
+            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+        self._written = state, (), lost
 
+    def _numbered(self, state: State, batch: _Batch) -> tuple[State, Lost | None]:
+        """The state with its last sequence where the next one must not be an old one again, and what is missing by then."""
+        mark, base, lost = self.mark.read(), batch.base, None
+        if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
+            lost = Lost(mark.identity, mark.sequence)
+        before = max([batch.after, base.folded, *([mark.sequence] if mark is not None else [])])
+        if before <= state.last:
+            return state, lost
+        if not state.last and not state.number:  # a new file, over a version that holds changes of one that is gone
+            state = state._replace(unnamed=int(base.log is None), pruned=base.folded)
+            if base.log is not None:
+                state = state._replace(base=base.log, base_from=base.folded, base_through=base.folded)
+        elif base.folded > state.last and base.log in (state.identity, None):
+            state = state._replace(pruned=base.folded)  # the version holds changes that the file lost
+        return state._replace(last=before), lost
 
-def _insert(connection: sqlite3.Connection, batch: _Batch) -> None:
-    if batch.key is not None:
+    def _note(self) -> None:
+        """Note outside of the file how far it reaches now; the writer's lock is held."""
+        if self._written is not None:
+            (state, covered, lost), self._written = self._written, None
+            base = () if state.base is None else (Lost(state.base, state.base_through),)
+            self.mark.advance(state.identity, state.last, (*base, *covered), lost)
+
+    def _state(self, connection: sqlite3.Connection) -> State:
+        return entries.read_state(connection) if self._reader.version > 1 else entries.state_of_format_1(connection)
+
+    def _goes_on(self, connection: sqlite3.Connection, state: State, position: State) -> bool:
+        if state.identity != position.identity or state.last < position.last:
+            return False
+        return not state.identity or entries.has_passed(connection, position.last, position.head)
+
+    def _rows(self, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
         try:
-            known = taken_before(connection, batch.key, batch.digest)
-        except RequestError as error:
-            batch.error = error
-            return
-        if known is not None:
-            batch.last = known
-            return
-    last = _last(connection)
-    if last < batch.after:  # the file was taken away once: what versions hold must not be numbered again
-        connection.execute("DELETE FROM changes")
-        connection.execute("UPDATE state SET pruned = ?", (batch.after,))
-        last = batch.after
-    rows = [(number, *row, _checksum(number, *row)) for number, row in enumerate(batch.rows, start=last + 1)]
-    connection.executemany("INSERT INTO changes (sequence, item_id, features, checksum) VALUES (?, ?, ?, ?)", rows)
-    batch.last = last + len(rows)
-    if batch.key is not None:
-        remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+            if self._reader.version == 1:
+                return entries.rows_of_format_1(connection, sequence)
+            return entries.rows_after(connection, sequence, whole=whole)
+        except DamagedError as error:
+            raise JournalError(str(error), where=str(self.path), mend=_MEND) from None
+
+    def _start(self, state: State, base: Base) -> tuple[int, int]:
+        """The sequence up to which a version holds the changes of this log, and the one after which it needs entries.
+
+        Raises:
+            JournalError: neither the version nor the log holds some.
+        """
+        same = base.log == state.identity or (base.log is None and bool(state.unnamed))
+        taken_over = base.log is not None and base.log == state.base
+        held = base.folded if same else state.pruned if taken_over and base.folded >= state.base_from else 0
+        if held < state.pruned:
+            raise JournalError(
+                f"changes {held + 1} to {state.pruned} are no longer in the journal",
+                where=str(self.path),
+                why="the version was made without them, and later versions hold them",
+                mend="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
+                f"--as-of {state.pruned}`, which says that its tables hold those changes",
+            )
+        return held, held if same else 0
 
 
-def _last(connection: sqlite3.Connection) -> int:
-    last = connection.execute("SELECT max((SELECT coalesce(max(sequence), 0) FROM changes), (SELECT pruned FROM state))")
-    return int(last.fetchone()[0])
+def values_of(row: Row) -> Mapping[str, object] | None:
+    """Return the values by column that a change gives, or None for a deletion."""
+    if row.features is None:
+        return None
+    values: dict[str, object] = orjson.loads(row.features)
+    return values
 
 
-def _checksum(sequence: int, item_id: str, features: bytes | None) -> int:
-    parts = (str(sequence).encode(), item_id.encode(), b"deleted" if features is None else b"given", features or b"")
-    return zlib.crc32(b"\0".join(parts))
+def _upgrade(connection: sqlite3.Connection) -> None:
+    try:
+        entries.upgrade(connection)
+    except DamagedError as error:
+        raise JournalError(str(error), where=JOURNAL, mend=_MEND) from None
+
+
+def _time_of(connection: sqlite3.Connection, item_id: str) -> int:
+    found = connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
+    return int(found[0][0]) if found else -1
 
 
 def _json(values: Mapping[str, object]) -> bytes:
     return orjson.dumps(dict(values), option=orjson.OPT_SORT_KEYS)
+
+
+KIND = FileKind(
+    noun="journal",
+    holds="live changes",
+    application=0x464D524A,  # "FMRJ"
+    version=VERSION,
+    create=entries.ALL,
+    mend=_MEND,
+    error=JournalError,
+    busy=JournalBusyError,
+    full=JournalFullError,
+    shut=JournalReadOnlyError,
+    upgrade=_upgrade,
+    wal_bytes=_WAL_BYTES,
+)
+"""What SQLite is told of the file."""

@@ -24,7 +24,12 @@ class Popularity:
     @staticmethod
     def fit(counts: npt.NDArray[np.integer]) -> "Popularity":
         """From the number of training interactions of each item (integer [items])."""
-        order = np.argsort(-counts.astype(np.int64), kind="stable")
+        return Popularity.ranked(counts.astype(np.int64))
+
+    @staticmethod
+    def ranked(scores: npt.NDArray[np.int64] | npt.NDArray[np.floating]) -> "Popularity":
+        """From one score for each item, int64 or float [items]; equal scores by rising row."""
+        order = np.argsort(-scores, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         return Popularity(order, place)

@@ -12,6 +12,10 @@ from recall.features.sparse import Int64
 from recall.rules.contract import Candidates, Mask, Pool, Step
 from recall.rules.groups import Groups
 
+_MOST_SPARE = 2_000
+"""Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps
+in a row would multiply without this bound: ten of them to 59,049 times the length of the list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -72,8 +76,8 @@ class Capped:
     warnings: tuple[str, ...] = ()
 
     def needs(self, wanted: int) -> int:
-        """Three times as many: what lists that repeat themselves usually take."""
-        return 3 * wanted
+        """Guess three times as many, and at most `_MOST_SPARE` more."""
+        return wanted + min(2 * wanted, _MOST_SPARE)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
         """Those that are admitted."""

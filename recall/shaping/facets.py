@@ -1,6 +1,7 @@
 """What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ class Facets:
 
     def groups(self, catalogue: Catalogue, column: str, where: str) -> Groups:
         """What every row of a catalogue holds in a column. Raises RequestError at `where` when there is no such column."""
-        self._check(column, where)
+        self.check_column(column, where)
         separator = self._schema.separator(column)
         groups = self._base(("groups", column), lambda: Groups.of(self._bundle.item_column(column), separator))
         overlay = catalogue.overlay
@@ -79,7 +80,7 @@ class Facets:
             order = self._base(("latest", ""), lambda: Order.of(np.arange(size, dtype=np.float64)))
             places = np.arange(size, size + len(overlay.ids), dtype=np.float64)
             return (order, Order.of(places).below(size)) if overlay.ids else (order,)
-        self._check(column, where)
+        self.check_column(column, where)
         order, read = self._base(("latest", column), lambda: _newest(self._bundle.item_column(column), where))
         if not overlay.ids:
             return (order,)
@@ -97,7 +98,8 @@ class Facets:
             return base, Boosts(base.names, base.values[:, :0])
         return base, self._given(overlay, ("boosts", ""), lambda: of(overlay.items.get_column, len(overlay.ids)))
 
-    def _check(self, column: str, where: str) -> None:
+    def check_column(self, column: str, where: str) -> None:
+        """Raise RequestError at `where` when items have no such column."""
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, mend=nearest(column, self.columns))
 
@@ -151,7 +153,7 @@ def _physical(values: pl.Series) -> Float64:
     return values.to_physical().cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _parsed(parse: Callable[[str], float], values: pl.Series) -> Float64:
+def _parsed(parse: Callable[[str], float | Fraction], values: pl.Series) -> Float64:
     """Texts as what they say, NaN where they say nothing of it."""
     distinct = values.drop_nulls().unique()
     found = [_number(parse, text) for text in distinct.to_list()]
@@ -159,7 +161,7 @@ def _parsed(parse: Callable[[str], float], values: pl.Series) -> Float64:
     return read.fill_null(float("nan")).to_numpy()
 
 
-def _number(parse: Callable[[str], float], text: str) -> float:
+def _number(parse: Callable[[str], float | Fraction], text: str) -> float:
     try:
         return float(parse(text))
     except ValueError:

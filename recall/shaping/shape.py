@@ -60,10 +60,10 @@ def shape(
     """
     channels = None if request.channels is None else read_channels(request.channels)
     rules = read_rules(request.rules)
-    _check_pins(rules, request.n)
+    check_pins(rules, request.n)
     pool = _Pool(catalogue, facets, vector, excluded, scope, gains_of(request, catalogue, facets), channels)
     steps = [rule.step(pool, f"/rules/{place}") for place, rule in enumerate(rules)]
-    found = shaped(pool.fetch, steps, request.n)
+    found = shaped(pool.fetch, steps, request.n, catalogue.size)
     last = pool.merged
     sources = None if last is None else last.sources(last.places(found.rows))
     warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
@@ -238,7 +238,8 @@ class _Pool:
         return [f"{len(strangers)} ids of channel {channel.name!r} are not in the catalogue: {shown}"] if strangers else []
 
 
-def _check_pins(rules: Sequence[AnyRule], n: int) -> None:
+def check_pins(rules: Sequence[AnyRule], n: int) -> None:
+    """Raise RequestError when a pin names a position beyond the n results that were asked for."""
     for place, rule in enumerate(rules):
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:

@@ -10,7 +10,7 @@ import orjson
 from recall.errors import RequestError, StoreError, nearest
 from recall.features.encoder import FeatureEncoder
 from recall.recent import Recent
-from recall.request import check_id, check_ids
+from recall.request import check_id, check_ids, check_text
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
@@ -127,12 +127,13 @@ class KnownUsers:
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Known]:
         """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
-        named = list(dict.fromkeys(user_ids))
-        live, trouble = self._changes(named)
-        return {user_id: Known(self._record(user_id, live.get(user_id)), trouble) for user_id in named}
+        named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
+        live, trouble = self._changes(list(dict.fromkeys(named.values())))
+        return {given: Known(self._record(user_id, live.get(user_id)), trouble) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Known:
         """As `known`, of one user."""
+        user_id = self._encoder.user_id(user_id)
         live, trouble = self._changes((user_id,))
         return Known(self._record(user_id, live.get(user_id)), trouble)
 
@@ -160,7 +161,8 @@ class KnownUsers:
             StoreError: the change could not be stored, and is not acknowledged; see `LiveUsers.write`.
         """
         features = self._features(user, "")
-        return self._write([UserPut(user.user_id, features, tuple(user.history or ()), tuple(user.seen or ()))], key)
+        history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
+        return self._write([UserPut(self._encoder.user_id(user.user_id), features, history, seen)], key)
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
         """Change users, or make those known who are not: all of them or none.
@@ -171,8 +173,8 @@ class KnownUsers:
         changes = []
         for place, (user_id, _, history, seen) in enumerate(users):
             features = self._features(users[place], f"/users/{place}")
-            both = (None if items is None else tuple(items) for items in (history, seen))
-            changes.append(UserUpsert(user_id, features, *both))
+            both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
+            changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
         return self._write(changes, key)
 
     def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
@@ -189,12 +191,16 @@ class KnownUsers:
                     where=f"/interactions/{place}/time",
                     mend="Give seconds since 1970, or leave it out for now",
                 )
-        return self._write([UserTook(*one, self._data) for one in interactions], key)
+        taken = (
+            Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
+            for user_id, item_id, time in interactions
+        )
+        return self._write([UserTook(*one, self._data) for one in taken], key)
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
         """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
         check_ids(user_ids, "/user_ids")
-        return self._write([UserDelete(user_id) for user_id in dict.fromkeys(user_ids)], key)
+        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
 
     def fits(self, features: Mapping[str, object]) -> None:
         """Raise RequestError unless the model's fields read these values; `where` is a pointer into `{"features": ...}`."""
@@ -214,7 +220,7 @@ class KnownUsers:
                 mend="Load the root of published versions, not the folder of one, or name a Redis",
             )
         if key is not None:
-            check_id(key, "/key")
+            check_text(key, "/key")
         before = self.known(change.user_id for change in changes)
         known = sum(one.record is not None for one in before.values())
         if not changes:

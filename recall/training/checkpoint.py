@@ -1,8 +1,13 @@
-"""A run that was interrupted, kept so that it can go on as if it had not been."""
+"""A run that was interrupted, kept so that it can go on as if it had not been.
 
+Every run has a file of its own, named after its fingerprint, and holds a lock on it while it trains.
+"""
+
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +15,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recall.errors import TrainingError
+from recall.errors import RecallError, TrainingError
+
+_PREFIX = "checkpoint-"
+_SUFFIX = ".safetensors"
+_DIGITS = 16  # of the fingerprint in a name
+
+
+class CheckpointExistsError(TrainingError):
+    """A checkpoint is there already, and is not overwritten."""
+
+    exit_code = 73
+
+
+class CheckpointBusyError(RecallError):
+    """Another process is training the same run."""
+
+    exit_code = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +55,77 @@ class Position:
     seconds: float = 0.0
 
 
+def checkpoint_path(root: Path, fingerprint: str) -> Path:
+    """The file in `root` of the run with this fingerprint."""
+    return root / f"{_PREFIX}{fingerprint[:_DIGITS]}{_SUFFIX}"
+
+
+def other_checkpoints(path: Path) -> list[Path]:
+    """Checkpoints of other runs beside a run's own, sorted by name."""
+    return sorted(other for other in path.parent.glob(f"{_PREFIX}*{_SUFFIX}") if other != path)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a checkpoint while its run trains; the kernel frees it when the process dies.
+
+    Raises:
+        CheckpointBusyError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("w") as holder:
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointBusyError(
+                "another process is training this very run", where=str(path), mend="Wait for it, or give another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def refuse_overwriting(path: Path, fingerprint: str) -> None:
+    """Raise CheckpointExistsError when there is a checkpoint that a new run would overwrite."""
+    if not path.exists():
+        return
+    try:
+        position, _ = load_checkpoint(path, fingerprint)
+        what = f"a checkpoint of this very run after sweep {position.sweep} is there"
+        mend = "Add --continue to go on from it, or --restart to overwrite it and train from the beginning"
+    except TrainingError as error:
+        what, mend = f"{error.what}, and would be overwritten", "Move it away, or add --restart to overwrite it"
+    raise CheckpointExistsError(what, where=str(path), mend=mend)
+
+
 def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write beside the place, then rename: a checkpoint on disk is always whole. `path` ends in .safetensors."""
+    """Write beside the place, fsync, then rename: a checkpoint on disk is always whole, also after a power failure.
+
+    Args:
+        path: ends in .safetensors; its folder is made if it is not there.
+        position: where the run stands.
+        tensors: all that the next sweep depends on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(path.name + ".part")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, staged, {"position": json.dumps(asdict(position))}
-    )
-    os.replace(staged, path)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, staged, {"position": json.dumps(asdict(position))})
+        _sync(staged)
+        os.replace(staged, path)
+        _sync(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, Tensor]]:
@@ -55,10 +139,16 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
             position = Position(**json.loads(file.metadata()["position"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
-        raise TrainingError("there is no checkpoint to go on from", where=str(path), mend="Train without --continue") from None
+        others = [other.name for other in other_checkpoints(path)]
+        raise TrainingError(
+            "there is no checkpoint of this run to go on from",
+            where=str(path),
+            why=f"{', '.join(others)} belong to other configurations or data" if others else "",
+            mend="Give the configuration and data that it was made with, or train without --continue",
+        ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            "the checkpoint is damaged", where=str(path), why=str(error), mend="Train without --continue"
+            "the checkpoint is damaged", where=str(path), why=str(error), mend="Train with --restart in place of --continue"
         ) from None
     if position.fingerprint != fingerprint:
         raise TrainingError(

@@ -11,10 +11,14 @@ from torch import Tensor
 from recall.config import StoppingConfig
 from recall.errors import RecallError, TrainingError
 from recall.models.contract import Model, side_of
-from recall.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
 from recall.training.learner import Learner
 
 Validate = Callable[[Model], Mapping[str, float]]
+
+
+class NonFiniteError(TrainingError):
+    """A parameter, the loss or a score is not finite."""
 
 
 class TrainingInterruptedError(RecallError):
@@ -47,11 +51,19 @@ class SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing:
-    """Where a run keeps its checkpoint, what run it is, and whether to go on from there."""
+    """Where a run keeps its checkpoint, and what it does with one that is there.
+
+    Attributes:
+        path: the file.
+        fingerprint: of the run.
+        resume: go on from the checkpoint.
+        restart: overwrite the checkpoint; it is refused when neither is set.
+    """
 
     path: Path
     fingerprint: str
     resume: bool = False
+    restart: bool = False
 
 
 def run_sweeps(
@@ -77,11 +89,13 @@ def run_sweeps(
         beat: the validation figure of the model as it is, where that is one to keep unless a sweep betters it.
 
     Raises:
-        TrainingError: a number is not finite; names sweep and field.
+        NonFiniteError: a number is not finite; names sweep and field.
+        CheckpointExistsError: a checkpoint would be overwritten.
         TrainingInterruptedError: the keyboard interrupted training; says how to go on.
     """
     model = learner.model
     position, best = _start(learner, checkpointing, beat)
+    kept = position.sweep
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
@@ -105,9 +119,10 @@ def run_sweeps(
             position = replace(position, sweep=sweep, seconds=now - began)
             if checkpointing is not None:
                 _keep(checkpointing.path, position, learner, best)
+                kept = sweep
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
-        raise _interrupted(position, checkpointing) from None
+        raise _interrupted(kept, checkpointing) from None
     if best is not None:
         _restore_tables(model, best)
     return position
@@ -118,6 +133,8 @@ def _start(
 ) -> tuple[Position, dict[str, Tensor] | None]:
     if checkpointing is None or not checkpointing.resume:
         fingerprint = "" if checkpointing is None else checkpointing.fingerprint
+        if checkpointing is not None and not checkpointing.restart:
+            refuse_overwriting(checkpointing.path, fingerprint)
         return (Position(fingerprint), None) if beat is None else (Position(fingerprint, best=beat), _tables(learner.model))
     position, tensors = load_checkpoint(checkpointing.path, checkpointing.fingerprint)
     _restore_tables(learner.model, _part(tensors, "model."))
@@ -151,14 +168,14 @@ def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[st
             continue
         side = side_of(name)
         place = name if side is None else f"field {blocks[side](int(torch.nonzero(~finite)[0, 0]))!r} of the {side} side"
-        raise TrainingError(
+        raise NonFiniteError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
             mend="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
         )
     if loss != loss or loss in (float("inf"), float("-inf")):
-        raise TrainingError(
-            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme weights in the interactions"
+        raise NonFiniteError(
+            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme values with 'recall data check'"
         )
 
 
@@ -172,14 +189,14 @@ def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str
         name = max(peaks, key=lambda name: float(peaks[name].max()))
         side = name.partition("_")[0]
         place = f"the largest are in field {blocks[side](int(peaks[name].argmax()))!r} of the {side} side"
-        raise TrainingError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
+        raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
 
 
-def _interrupted(position: Position, checkpointing: Checkpointing | None) -> TrainingInterruptedError:
-    if checkpointing is None or position.sweep == 0:
+def _interrupted(kept: int, checkpointing: Checkpointing | None) -> TrainingInterruptedError:
+    if checkpointing is None or kept == 0:
         return TrainingInterruptedError("training was interrupted; nothing was kept", mend="Start it again")
     return TrainingInterruptedError(
-        f"training was interrupted after sweep {position.sweep}, which is kept",
+        f"training was interrupted after sweep {kept}, which is kept",
         where=str(checkpointing.path),
         mend="Add --continue to the same command to go on from there",
     )

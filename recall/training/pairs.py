@@ -43,6 +43,7 @@ class ObservedPairs:
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
         user_roles, item_roles: what those fields are to newcomers; None where none of their rows is masked.
         shown: what the data say was shown and not taken; None where they say nothing of it, or nobody asks.
+        observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
     """
 
     contexts: SparseRows
@@ -55,6 +56,7 @@ class ObservedPairs:
     user_roles: Roles | None = None
     item_roles: Roles | None = None
     shown: ShownPairs | None = None
+    observation: float = 1.0
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
@@ -84,6 +86,7 @@ class ObservedPairs:
             encoder.item_fields,
             Roles.of(encoder.user_fields, contexts.features, encoder, "user"),
             Roles.of(encoder.item_fields, rows, encoder, "item"),
+            observation=dataset.observation,
         )
 
     def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":

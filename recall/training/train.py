@@ -18,7 +18,7 @@ from recall.features.sparse import SparseRows
 from recall.models.contract import Model, Side, side_of
 from recall.models.family import new_model
 from recall.training.learning import new_learner
-from recall.training.loop import Checkpointing, SweepReport, run_sweeps
+from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
 from recall.training.warm import Anchored, WarmStart
@@ -61,6 +61,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     start: WarmStart | None = None,
+    restart: bool = False,
 ) -> TrainResult:
     """Learn the model that the configuration describes from the training part of the data.
 
@@ -73,10 +74,12 @@ def train(
         report: told of every sweep.
         checkpoint: file that keeps the run after each sweep; nothing is kept when None.
         resume: go on from that file.
+        restart: overwrite that file, which is refused otherwise.
         start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
 
     Raises:
         TrainingError: a number is not finite, or the checkpoint does not fit.
+        CheckpointExistsError: there is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: the keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
@@ -93,19 +96,31 @@ def train(
         learner = Anchored(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0)
     validation = Validation.of(config, dataset, encoder)
     began = dict(validation(model)) if validation is not None and start is not None else {}
-    position = run_sweeps(
-        learner,
-        config.train.sweeps,
-        config.train.stopping,
-        validation,
-        report,
-        {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-        None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume),
-        began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
-    )
+    try:
+        position = run_sweeps(
+            learner,
+            config.train.sweeps,
+            config.train.stopping,
+            validation,
+            report,
+            {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
+            None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
+            began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
+        )
+    except NonFiniteError as error:
+        raise _blamed(error, dataset) from None
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
     return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note)
+
+
+def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
+    """The same error; where the weights are extreme it names them, as they are the likeliest cause."""
+    spread = dataset.weight_range
+    if spread is None or not spread.extreme:
+        return error
+    mend = f"Correct or cap the weights in {spread.where}, or leave these rows out"
+    return NonFiniteError(error.what, where=error.where, why=f"the {spread}", mend=mend)
 
 
 @torch.no_grad()

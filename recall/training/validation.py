@@ -45,7 +45,7 @@ class Validation:
         held = validation_requests(config, dataset)
         if held is None:
             return None
-        contexts = build_contexts(dataset, encoder, held.event)
+        contexts = build_contexts(dataset, encoder, held.event, held.before)
         return Validation(
             SparseBatch.of(contexts.features.take(contexts.context), fields=encoder.user_fields),
             SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),

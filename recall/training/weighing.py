@@ -37,7 +37,10 @@ class Weights:
         """The weights that a configuration gives to observed pairs."""
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
-        a, b = _power(of_context, config.activity), _power(of_item, config.popularity)
+        a, b = (
+            _power(counts, power, pairs.observation)
+            for counts, power in ((of_context, config.activity), (of_item, config.popularity))
+        )
         total = float(of_context.sum(dtype=np.float64))
         total_a, total_b = float(a.sum(dtype=np.float64)), float(b.sum(dtype=np.float64))
         return Weights(of_context, of_item, a, b, config.unobserved * total / (total_a * total_b), total, total_a, total_b)
@@ -52,7 +55,7 @@ def penalty(sees: Float32, others: float, config: OpeningConfig) -> Tensor:
     return torch.where(seen > 0, config.regularisation * seen.clamp_min(1e-6) ** config.nu, 0.0)
 
 
-def _power(counts: Float32, power: float) -> Float32:
-    """counts^power [n], scaled to a mean of 1; a count of zero weighs as one observation."""
-    weights = np.maximum(counts, np.float32(1)) ** np.float32(power)
+def _power(counts: Float32, power: float, observation: float) -> Float32:
+    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
+    weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)

@@ -9,10 +9,10 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -31,6 +31,8 @@ from recall.tuning.space import Objective, Values, settings
 
 CONFIGURED = "configured"
 """Marks the trial of the settings as they were given, which comes first."""
+MARGIN = "margin"
+"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ class TrialReport:
         figure: on the validation part; None when nothing came of it.
         fault: why nothing did.
         seconds: it took.
-        best: whether no trial before was better.
+        best: whether no trial before was better, as `better` compares them.
+        unknown: the same figure when every request is asked as by an unknown user.
+        margin: upper end of the 95 % interval of the difference between that and popularity.
     """
 
     number: int
@@ -69,6 +73,8 @@ class TrialReport:
     fault: str
     seconds: float
     best: bool
+    unknown: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,9 @@ class Found:
         seconds: spent on them.
         data_hash: of the data, split as they were for the search.
         validation: interactions that were judged by.
+        unknown: of the best trial, the same figure when every request is asked as by an unknown user.
+        margin: upper end of the 95 % interval of the difference between that and popularity. Below 0 only when every trial
+            serves unknown users worse than popularity does.
     """
 
     values: Values
@@ -95,6 +104,46 @@ class Found:
     seconds: float
     data_hash: str
     validation: int
+    unknown: float | None = None
+    margin: float | None = None
+
+
+class Judged(NamedTuple):
+    """What the model of a trial's best sweep comes to on the validation part.
+
+    Attributes:
+        figure: of the metric that the search is for.
+        sweeps: after which it was met.
+        unknown, margin: as in `TrialReport`.
+    """
+
+    figure: float
+    sweeps: int
+    unknown: float | None
+    margin: float | None
+
+
+def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
+    """Whether one trial beats another.
+
+    A trial with `margin` below 0 serves unknown users worse than popularity does, beyond chance. It never beats one that does
+    not, whatever it gains on known users. Among trials that do not, the figure decides; among trials that all do, the margin.
+
+    Args:
+        figure, margin: of the one.
+        than, other: figure and margin of the other.
+    """
+    return _standing(figure, margin) > _standing(than, other)
+
+
+def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
+    fair = margin is None or margin >= 0
+    return fair, figure if fair or margin is None else margin
+
+
+def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
+    """The finished trial that no other beats, the earliest of equals; there is at least one."""
+    return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
 
 
 class _OutOfTimeError(Exception):
@@ -151,8 +200,8 @@ class _Bench:
         """Other settings to try."""
         return settings(trial, self.config, list(self.limits.objectives), self.limits.most_k, self.pairs)
 
-    def figure(self, values: Values, deadline: float) -> tuple[float, int]:
-        """The best figure on the validation part, and after how many sweeps it was met."""
+    def figure(self, values: Values, deadline: float) -> Judged:
+        """Train a proposal and judge the model of its best sweep."""
         config = merged(self.config, values)
         dataset = self._dataset if config.data == self.config.data else load_dataset(config, self._data)
         if dataset is self._dataset and config.fields != self.config.fields:
@@ -160,26 +209,29 @@ class _Bench:
         encoder = FeatureEncoder.fit(dataset)
         stopping = config.train.stopping
         metric = f"{stopping.metric}@{stopping.at}"
-        best, at = float("-inf"), 0
+        best = Judged(float("-inf"), 0, None, None)
 
         def look(report: SweepReport) -> None:
-            nonlocal best, at
-            if report.metrics and report.metrics[metric] > best:
-                best, at = report.metrics[metric], report.sweep
+            nonlocal best
+            if report.metrics and report.best:
+                found = report.metrics
+                best = Judged(
+                    found[metric], report.sweep, found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
+                )
             if time.monotonic() > deadline:
                 raise _OutOfTimeError
 
         try:
             train(config, dataset, encoder, look)
         except _OutOfTimeError:
-            if at == 0:
+            if best.sweeps == 0:
                 raise TrainingError("the time was over before the first look at the validation part") from None
-        return best, at
+        return best
 
 
 def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
     """Make one trial and write it down."""
-    before = [one.value for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+    before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     trial = study.ask()
     began = time.monotonic()
     first = trial.number == 0
@@ -187,7 +239,7 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
         {} if first else settings(trial, bench.config, list(bench.limits.objectives), bench.limits.most_k, bench.pairs)
     )
     try:
-        figure, sweeps = bench.figure(values, min(deadline, began + bench.limits.trial_seconds))
+        judged = bench.figure(values, min(deadline, began + bench.limits.trial_seconds))
     except RecallError as error:
         study.tell(trial, state=TrialState.FAIL)
         report(TrialReport(trial.number, values, None, str(error), time.monotonic() - began, best=False))
@@ -196,11 +248,14 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
         study.tell(trial, state=TrialState.FAIL)
         raise
     seconds = time.monotonic() - began
-    for name, value in (("values", values), ("sweeps", sweeps), ("seconds", seconds), (CONFIGURED, first)):
+    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds, CONFIGURED: first}
+    for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
         trial.set_user_attr(name, value)
-    study.tell(trial, figure)
-    best = all(other is None or figure > other for other in before)
-    report(TrialReport(trial.number, values, figure, "", seconds, best))
+    if judged.margin is not None:
+        trial.set_constraint(MARGIN, -judged.margin)  # the sampler takes a trial for feasible where this is at most 0
+    study.tell(trial, judged.figure)
+    best = all(better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before)
+    report(TrialReport(trial.number, values, judged.figure, "", seconds, best, judged.unknown, judged.margin))
 
 
 def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[RunConfig, Dataset]:
@@ -242,7 +297,7 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset) -> Found:
         raise TrainingError(
             "no trial was finished", where="tune", mend="Give more --minutes, or look at what the trials failed of"
         )
-    best = max(done, key=lambda one: (one.value or 0.0, -one.number))
+    best = best_trial(done)
     configured = next((one.value for one in done if one.user_attrs[CONFIGURED]), None)
     stopping = config.train.stopping
     return Found(
@@ -254,6 +309,8 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset) -> Found:
         sum(float(one.user_attrs["seconds"]) for one in done),
         dataset.fingerprint(),
         len(dataset.select(VALID)),
+        best.user_attrs.get("unknown"),
+        best.user_attrs.get(MARGIN),
     )
 
 

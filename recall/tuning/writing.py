@@ -80,6 +80,13 @@ def _provenance(found: Found, source: Path, minutes: float) -> str:
         f"{found.trials} trials in {found.seconds / 60:.0f} minutes (--minutes {minutes:g}), the best with {found.metric}",
         f"{found.figure:.4f} on {found.validation:,} interactions held out of training.",
         "" if found.configured is None else f"The settings of {source.name} came to {found.configured:.4f}.",
+        "" if found.unknown is None else _unknown(found),
         f"The test part was not looked at. Data, SHA-256: {found.data_hash[:16]}.",
     ]
     return "".join(f"# {line}\n" for line in lines if line)
+
+
+def _unknown(found: Found) -> str:
+    worse = found.margin is not None and found.margin < 0
+    beside = "worse than popularity, as in every trial" if worse else "not below popularity"
+    return f"Asked as by unknown users the same requests come to {found.unknown:.4f}, which is {beside}."

@@ -129,7 +129,7 @@ def whole(root: Path) -> int:
     manifest = Manifest.read(folder)
     if folder.name != manifest.version:
         raise ValueError(f"{folder.name} holds {manifest.version}")
-    files.check_names(folder, manifest.files)
+    files.check_names(folder, manifest)
     files.check_contents(folder, manifest.files, digests=True)
     return manifest.sequence
 

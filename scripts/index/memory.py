@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,56 @@ from figures import Figure
 
 from index.worlds import World
 from recall.index.codes.index import CellIndex
-from recall.index.opening import open_index
+from recall.index.contract import ItemIndex
+from recall.index.opening import engine_of, open_index
 
 _VECTORS, _INDEX, _PARAMS, _USERS = "vectors.npy", "index", "params.json", "users.npy"
 _SEARCHES = 200
 
 
-def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
-    """Seconds until an index can be asked, and memory of a second process, as a share of what the first one maps."""
+@dataclass(frozen=True)
+class Memory:
+    """What two processes took that opened one index and searched it.
+
+    Attributes:
+        file: bytes of the index file.
+        mapped: bytes of that and of the vectors, which all processes share.
+        own: most bytes of memory that one of them does not share.
+        opened: most seconds until one of them could search.
+    """
+
+    file: int
+    mapped: int
+    own: float
+    opened: float
+
+
+def opened_twice(world: World, index: ItemIndex, n: int) -> Memory:
+    """Open an index in two processes that live at the same time, and search it in both."""
     with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
         folder = Path(scratch)
         np.save(folder / _VECTORS, world.items)
         np.save(folder / _USERS, world.users[:_SEARCHES])
         index.write(folder / _INDEX)
-        (folder / _PARAMS).write_text(json.dumps({"params": index.params, "n": n}))
-        mapped = (folder / _INDEX).stat().st_size + (folder / _VECTORS).stat().st_size
+        (folder / _PARAMS).write_text(json.dumps({"kind": index.kind, "params": index.params, "n": n}))
+        file = (folder / _INDEX).stat().st_size
+        mapped = file + (folder / _VECTORS).stat().st_size
         first, second = _process(folder), _process(folder)  # both live on while the other is asked
         found = [_report(one) for one in (first, second)]
         for one in (first, second):
             one.communicate()
-    opened = max(one["opened"] for one in found)
-    own = max(one["own"] for one in found)
+    return Memory(file, mapped, max(one["own"] for one in found), max(one["opened"] for one in found))
+
+
+def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
+    """Seconds until an index can be asked, and memory of a second process, as a share of what the first one maps."""
+    found = opened_twice(world, index, n)
+    own, mapped = found.own, found.mapped
     name = f"{len(world.items):,} items"
     memory = f"{name}: memory of its own that another process takes, share of the index"
     note = f"{own / 1e6:.1f} MB of its own after {_SEARCHES} searches, and {mapped / 1e6:.0f} MB that all share"
     return [
-        Figure(f"{name}: seconds until a mapped index can be asked", opened, 0.01, 0.005, "less"),
+        Figure(f"{name}: seconds until a mapped index can be asked", found.opened, 0.01, 0.005, "less"),
         Figure(memory, own / mapped, 0.02, 0.01, "less", note),
     ]
 
@@ -77,7 +102,7 @@ def _open(folder: Path) -> dict[str, float]:
     _other(users)  # compiled code and what numpy keeps are there before: they are of the program, not of the index
     before = _own_bytes()
     began = time.perf_counter()
-    index = open_index(folder / _INDEX, "cells", asked["params"], vectors)
+    index = open_index(folder / _INDEX, engine_of(asked["kind"]), asked["kind"], asked["params"], vectors)
     opened = time.perf_counter() - began
     for user in users:
         index.search(user[None], asked["n"])

@@ -21,7 +21,13 @@ def measure_bundle(meters: Meters, snapshot: Snapshot) -> None:
 
 def measure_overlay(meters: Meters, snapshot: Snapshot) -> None:
     """What lies over the bundle now."""
-    overlay = snapshot.recommender.items.current().overlay
+    items = snapshot.recommender.items
+    catalogue = items.current()
+    overlay = catalogue.overlay
+    meters.troubled.set(bool(catalogue.trouble))
+    meters.unsaved.set(items.unsaved)
+    meters.logged.set(items.logged)
+    meters.log_bytes.set(items.log_bytes)
     meters.overlay_items.set(overlay.count)
     meters.overlay_hidden.set(overlay.hidden.count)
     meters.overlay_sequence.set(overlay.sequence)

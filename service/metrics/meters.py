@@ -24,7 +24,7 @@ PARTS = ("items", "users", "bundle", OTHER)
 SWAPS = ("served", "refused", "fell_back")
 RESTARTS = ("ended", "hung")
 SHED = ("full", "old", "late", "gone")
-REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug)
+REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
 
 _MOST_ROUTES = 64
 _REQUESTS = (
@@ -72,7 +72,7 @@ class Meters:
         self.pid, self.version, self.digest = layout.number(), layout.number(), layout.number()
         self.created, self.synced = layout.number(), layout.number()
         self.shares, self.samples = layout.number(), layout.number()
-        self.beat, self.loading = layout.number(), layout.number()
+        self.beat, self.loading, self.listening = layout.number(), layout.number(), layout.number()
         self.restarts = layout.counters(
             "recall_worker_restarts",
             "Workers that were started anew: they had ended, or were killed because they did nothing any more.",
@@ -122,6 +122,15 @@ class Meters:
             "journal",
             ("items", "users"),
         )
+        self.written_back = layout.counter(
+            "recall_journal_written_back", "Acknowledged changes that the journal had lost and that were written back to it."
+        )
+        self.unsaved = layout.gauge(
+            "recall_journal_unsaved_changes", "Acknowledged changes that are served and that the journal does not hold."
+        )
+        self.troubled = layout.gauge("recall_journal_degraded", "1 while something is wrong with the journal of items.")
+        self.logged = layout.gauge("recall_journal_entries", "Changes in the journal of items: the last one of each item.")
+        self.log_bytes = layout.gauge("recall_journal_bytes", "Size of the journal of items, its -wal file included.")
         self.compactions = layout.counter("recall_compactions", "Runs that publish the catalogue anew.")
         self.compared = layout.counters(
             "recall_ann_sampled",
@@ -153,6 +162,7 @@ class Meters:
         )
         self.rows = Rows(layout.width, workers, descriptor)
         layout.bind(self.rows.all[number])
+        self.listening.set(0.0)
         self.pid.set(os.getpid())
         self._shed_before = self._values(self.shed)
         self._refused_before = self._values(self.refused)

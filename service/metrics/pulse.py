@@ -20,10 +20,20 @@ async def beat(meters: Meters) -> None:
 
 def others_load(meters: Meters) -> bool:
     """Whether another worker listens that has nothing to serve yet."""
+    return _others(meters, meters.loading.at)
+
+
+def others_listen(meters: Meters) -> bool:
+    """Return whether another worker listens."""
+    return _others(meters, meters.listening.at)
+
+
+def _others(meters: Meters, at: int) -> bool:
+    """Whether a number is set in the row of another worker that is alive."""
     own = os.getpid()
     for row in meters.rows.all:
         pid = int(row[meters.pid.at])
-        if row[meters.loading.at] and pid != own and os.path.exists(f"/proc/{pid}"):
+        if row[at] and pid != own and os.path.exists(f"/proc/{pid}"):
             return True
     return False
 

@@ -30,8 +30,8 @@ async function look() {
     put(by("serving"), `${value.name} ${value.bundle}`);
     put(by("features-note"), names(value.columns.features));
     put(by("context-note"), names(value.columns.context));
-    put(by("filter-note"), names(value.columns.filter));
-    put(by("item-features-note"), names(value.columns.filter.filter((name) => name !== "item_id")));
+    put(by("filter-note"), names(Object.keys(value.columns.filter)));
+    put(by("item-features-note"), names(Object.keys(value.columns.filter).filter((name) => name !== "item_id")));
   } catch (error) {
     put(by("serving"), error.status === 401 ? "A key is needed: type one." : error.title);
   }

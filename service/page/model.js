@@ -54,7 +54,7 @@ function showCard(info) {
     ["Features", list(info.columns.features)],
     ["Context", list(info.columns.context)],
     ["History", info.columns.history ? "counts" : "only leaves items out"],
-    ["Filter by", list(info.columns.filter)],
+    ["Filter by", list(Object.entries(info.columns.filter).map(([name, type]) => `${name} (${type})`))],
     ["Boosts", list(info.columns.boosts)],
     ["Live change", String(info.changes)],
     ["Degraded", info.degraded.length ? info.degraded.map((one) => `${one.part}: ${one.reason}`).join("; ") : "no"],

@@ -50,7 +50,7 @@ async def is_ready(request: Request) -> Readiness:
     return Readiness(
         bundle=live.serving().recommender.bundle.manifest.version,
         refused=RefusedBundle(bundle=refusal.folder.name, reason=refusal.reason) if refusal else None,
-        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.degraded, *degraded_keys(request))],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.lacking(), *degraded_keys(request))],
     )
 
 

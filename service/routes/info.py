@@ -23,7 +23,12 @@ class Columns(BaseModel):
     features: list[str] = Field(description="Keys of `features`.")
     context: list[str] = Field(description="Keys of `context`.")
     history: bool = Field(description="Whether previous items count for more than being left out.")
-    filter: list[str] = Field(description="Columns of the items that `filter` may name.")
+    filter: dict[str, str] = Field(
+        description="Columns of the items that `filter` may name, and the type of their values: text, integer, float32, "
+        'float64, boolean, date, time (a moment), clock (a time of day), or "list of" one of these.',
+        examples=[{"genre": "text", "price": "float64", "tags": "list of text", "published": "time"}],
+    )
+    types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
     boosts: list[str] = Field(description="Keys of `boosts`.")
 
 
@@ -77,7 +82,8 @@ async def info(request: Request) -> Info:
             features=[name for name in columns if name not in encoder.context_columns],
             context=[name for name in columns if name in encoder.context_columns],
             history=manifest.schema_.history is not None,
-            filter=list(recommender.eligibility.attributes.names),
+            filter=recommender.eligibility.types,
+            types={name: encoder.types.users.get(name, "text") for name in columns},
             boosts=list(manifest.boosts),
         ),
         changes=catalogue.sequence,

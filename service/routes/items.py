@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from recall.live.following import Receipt
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
@@ -40,9 +41,12 @@ class ItemsUpsert(BaseModel):
 
 
 class Changed(BaseModel):
-    """The change is on disk, and in every answer that follows."""
+    """The change is on disk, and in every answer to a request that is sent from now on, whichever worker it comes from."""
 
     sequence: int = Field(description="Answers of this sequence or a later one have seen the change.")
+    token: str = Field(
+        description="Names the change; opaque. A request that sends it as X-Recall-Token is answered when the change is served."
+    )
     known: int = Field(description="How many of the items the catalogue held before.")
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
@@ -57,16 +61,14 @@ async def upsert_items(request: Request) -> Changed:
         twice = next(at for at, one in enumerate(asked.items) if one.item_id in seen or seen.add(one.item_id))  # type: ignore[func-returns-value]
         raise ProblemError(Kind.INVALID, "An item is there twice.", [Fault(f"/items/{twice}/item_id", "Give each item once")])
     key = key_of(request)
-    receipt = await live_of(request).change(lambda live: live.upsert(items, key))
-    return Changed(**receipt._asdict(), request_id=request_id_of(request))
+    return _changed(request, await live_of(request).change(lambda live: live.upsert(items, key)))
 
 
 async def delete_item(request: Request) -> Changed:
     """Delete an item; one that is not there stays deleted. Its id is the rest of the path, percent-encoded."""
     item_id = id_in(request, "item_id")
     key = key_of(request)
-    receipt = await live_of(request).change(lambda live: live.delete([item_id], key))
-    return Changed(**receipt._asdict(), request_id=request_id_of(request))
+    return _changed(request, await live_of(request).change(lambda live: live.delete([item_id], key)))
 
 
 def add_item_routes(app: FastAPI) -> None:
@@ -89,6 +91,10 @@ def add_item_routes(app: FastAPI) -> None:
         responses=problems(texts=_CHANGE),
         openapi_extra={"parameters": [id_parameter("item_id"), KEY_PARAMETER]},
     )
+
+
+def _changed(request: Request, receipt: Receipt) -> Changed:
+    return Changed(**receipt._asdict(), token=receipt.token, request_id=request_id_of(request))
 
 
 _CHANGE = {

@@ -6,10 +6,13 @@ from typing import Any
 from service.problems import MEDIA_TYPE, ProblemDocument
 from service.security.guard import LONGEST_TIMEOUT
 from service.security.roles import Access, Role, access
+from service.security.sites import SAFE_METHODS
 
+_STRANGE_PAGE = -403  # a 403 too, of a service without keys
 _TEXTS = {
     401: "No key was sent, or one that is not known.",
     403: "The key is not an admin key.",
+    _STRANGE_PAGE: "A browser says that a page of another site sent the request.",
     421: "The Host header names another host than this one; see --hosts.",
     422: "A value is wrong; `errors` names it.",
     429: "The key sends more requests than it may; Retry-After says when to come back.",
@@ -48,18 +51,20 @@ def describe_access(document: dict[str, Any], keyed: bool, limited: bool, named:
             if needed.searches:
                 operation.setdefault("parameters", []).append(_TIMEOUT)
             responses = operation["responses"]
-            for status in _statuses(needed, keyed, limited, named):
-                responses.setdefault(str(status), _problem(status))
+            for status in _statuses(method, needed, keyed, limited, named):
+                responses.setdefault(str(abs(status)), _problem(status))
             operation["responses"] = dict(sorted(responses.items()))
 
 
-def _statuses(needed: Access, keyed: bool, limited: bool, named: bool) -> Iterator[int]:
+def _statuses(method: str, needed: Access, keyed: bool, limited: bool, named: bool) -> Iterator[int]:
     if needed.role is Role.OPEN:
         return
     if keyed:
         yield 401
     if keyed and needed.role is Role.ADMIN:
         yield 403
+    if not keyed and method.upper() not in SAFE_METHODS:
+        yield _STRANGE_PAGE
     if limited:
         yield 429
     if named:

@@ -15,14 +15,18 @@ from service.security.hosts import Hosts
 from service.security.keys import Key, KeyRing
 from service.security.limits import RateLimits, whole_seconds
 from service.security.roles import Access, Role, access
+from service.security.sites import SAFE_METHODS, is_cross_site
 
 LONGEST_TIMEOUT = 600_000
 """Milliseconds that X-Request-Timeout-Ms may give."""
 
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST})
+_TOKEN = b"x-recall-token"
+_ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
+_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
+_STRANGE_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
 
 
 class Guard:
@@ -64,17 +68,19 @@ class Guard:
         needed = access(scope["method"], scope["path"])
         if needed.role is Role.OPEN:
             return
-        secrets, timeout, host = _read(scope["headers"])
+        secrets, timeout, host, origin, fetch_site, token = _read(scope["headers"])
         try:
             if self._hosts is not None and host is not None and (self._strict or not self._keys):
                 self._check_host(host)
+            if not self._keys and scope["method"] not in SAFE_METHODS and is_cross_site(fetch_site, origin, host):
+                raise ProblemError(Kind.CROSS_SITE, _STRANGE_PAGE)
             key = self._identify(secrets, needed) if self._keys else None
             if self._limits.limited:
                 self._count(self._limits.take(key), key)
                 scope["state"]["key"] = key
-            if needed.searches:
+            if needed.searches or token:
                 state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), state.get("gone"))
+                state["caller"] = Caller(_deadline(timeout), state.get("gone"), token.decode("latin-1"))
         except ProblemError as problem:
             self.refused[problem.kind.slug] += 1
             raise
@@ -139,21 +145,30 @@ class GuardMiddleware:
         await self._app(scope, receive, send)
 
 
-def _read(headers: list[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes | None, bytes | None]:
-    """The keys that a request sends, its timeout, and its host; which no browser leaves out. Of two hosts neither counts."""
+def _read(
+    headers: list[tuple[bytes, bytes]],
+) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None, bytes]:
+    """Read a request's keys, timeout, host, origin, `Sec-Fetch-Site` and token; a header that is sent twice is read as b""."""
     secrets: list[bytes] = []
-    timeout = host = None
+    token = b""
+    timeout = host = origin = fetch_site = None
     for name, value in headers:
         if name in _LOOKED_AT:
             if name == _HOST:
                 host = value if host is None else b""
+            elif name == _TOKEN:
+                token = value if not token else b"?"
             elif name == _TIMEOUT:
                 timeout = value if timeout is None else b""
+            elif name == _ORIGIN:
+                origin = value if origin is None else b""
+            elif name == _FETCH_SITE:
+                fetch_site = value if fetch_site is None else b""
             elif name == _KEY:
                 secrets.append(value)
             else:  # what another scheme says is no key
                 secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout, host
+    return secrets, timeout, host, origin, fetch_site, token
 
 
 def _deadline(timeout: bytes | None) -> float | None:

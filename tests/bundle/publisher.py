@@ -17,12 +17,12 @@ from recall.bundle import files, publish
 from recall.bundle.manifest import Manifest
 
 
-def publish_random(root: Path, template: Manifest) -> Path:
+def publish_random(root: Path, template: Manifest, keep: int | None = None) -> Path:
     with publish.staging(root) as folder:
         for name in files.NAMES:
             (folder / name).write_bytes(os.urandom(3000))
         template.model_copy(update={"files": files.describe(folder)}).write(folder)
-        return publish.publish(folder, root)
+        return publish.publish(folder, root, keep=keep)
 
 
 def check(root: Path) -> int:
@@ -30,7 +30,7 @@ def check(root: Path) -> int:
     folder = publish.resolve(root)
     manifest = Manifest.read(folder)
     assert folder.name == manifest.version
-    files.check_names(folder, manifest.files)
+    files.check_names(folder, manifest)
     files.check_contents(folder, manifest.files, digests=True)
     return manifest.sequence
 

@@ -180,8 +180,8 @@ def test_files_of_another_format_are_refused(folder: Path) -> None:
 
 
 def test_a_newer_format_says_so_whatever_else_it_holds(folder: Path) -> None:
-    (folder / MANIFEST).write_text(json.dumps({"format_version": 4, "wholly": "different"}))
-    with pytest.raises(BundleError, match=r"format 4, newer than the format 3 .*Upgrade fm-recall"):
+    (folder / MANIFEST).write_text(json.dumps({"format_version": 5, "wholly": "different"}))
+    with pytest.raises(BundleError, match=r"format 5, newer than the format 4 .*Upgrade fm-recall"):
         load_bundle(folder)
 
 

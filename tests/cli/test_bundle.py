@@ -2,6 +2,8 @@ import shutil
 from pathlib import Path
 
 from recall.bundle.publish import resolve
+from recall.cli.bundle import Format
+from recall.vector_export import FORMATS
 
 
 def test_show_names_what_was_published(run, published: Path) -> None:
@@ -45,3 +47,15 @@ def test_a_folder_that_holds_no_bundle_is_named(run, tmp_path: Path) -> None:
         assert ended.code == 65
         assert str(tmp_path) in ended.err
     assert run("serve", tmp_path).code == 65
+
+
+def test_export_offers_what_there_is(run, published: Path, tmp_path: Path) -> None:
+    assert [one.value for one in Format] == list(FORMATS)
+    ended = run("bundle", "export", published, "--out", tmp_path / "out", "--format", "npy", "--users")
+    assert ended.code == 0, ended.err
+    assert "15 vectors of 5 numbers" in ended.out
+    assert run("bundle", "export", published, "--out", tmp_path / "out").code == 73
+    assert run("bundle", "export", published, "--out", tmp_path / "other", "--format", "csv").code == 2
+    assert run("bundle", "export", tmp_path / "out", "--out", tmp_path / "other").code == 65
+    shown = run("bundle", "export", published, "--out", tmp_path / "other", "--json").json
+    assert (shown["items"], shown["users"], shown["files"]) == (15, None, ["items.parquet", "export.json"])

@@ -6,6 +6,7 @@ from recall.data.dataset import load_dataset
 
 def test_an_empty_folder_gets_a_shop_that_trains(run, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
+    folder.mkdir()
     ended = run("init", folder)
     assert (ended.code, ended.out) == (0, f"{folder / 'recall.toml'}\n")
     assert len(load_dataset(load_config(folder / "recall.toml"), folder).events) == 4_000
@@ -16,7 +17,7 @@ def test_tables_that_are_there_get_a_draft_that_loads(run, tiny_folder: Path) ->
     assert ended.code == 0
     config = load_config(tiny_folder / "recall.toml")
     assert config.data.users == "users.parquet"
-    assert load_dataset(config, tiny_folder).context_columns == ("strength", "device", "hour")
+    assert load_dataset(config, tiny_folder).context_columns == ("device", "hour")
 
 
 def test_a_configuration_is_never_written_over(run, tiny_folder: Path) -> None:
@@ -32,3 +33,20 @@ def test_a_folder_without_interactions_is_explained(run, tmp_path: Path) -> None
     assert ended.code == 65
     assert "there is no interactions.parquet" in ended.err
     assert not (tmp_path / "recall.toml").exists()
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path: Path) -> None:
+    ended = run("init", tmp_path / "shpo")
+    assert ended.code == 65
+    assert f"there is no such folder\nwhere: {tmp_path / 'shpo'}" in ended.err
+    assert not (tmp_path / "shpo").exists()
+    (tmp_path / "file").write_text("x")
+    assert run("init", tmp_path / "file").code == 65
+
+
+def test_an_id_column_of_another_name_is_asked_for(run, tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("userId,item_id\n1,2\n")
+    ended = run("init", tmp_path)
+    assert ended.code == 65
+    assert "Did you mean 'userId'? Name the column with --user-id" in " ".join(ended.err.split())
+    assert run("init", tmp_path, "--user-id", "userId").code == 0

@@ -10,8 +10,12 @@ import pytest
 from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import resolve
+from recall.config import load_config
+from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.recommender import Recommender, Request
+from recall.training.checkpoint import checkpoint_path
+from recall.training.train import run_fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,7 +45,7 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     assert result["sweeps"] == 2
     assert result["parity"]["largest_error"] < 1e-5
     assert 0 <= result["metrics"]["ndcg@10"] <= 1
-    assert not (tmp_path / "checkpoint.safetensors").exists()
+    assert not checkpoints(tmp_path)
     lines = ended.err.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith("sweep")] == [["sweep", "1/2"], ["sweep", "2/2"]]
     assert all("ndcg@10" in line and line.partition("loss")[2] for line in lines if line.startswith("sweep"))
@@ -49,6 +53,25 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender = Recommender.load(tmp_path)
     assert len(recommender.recommend(Request(user_id="u0001", n=5)).items) == 5
     recommender.close()
+
+
+def test_training_says_what_check_warns_of_one_line_each_before_it_begins(run, tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 30},i{n % 7},Title  {n % 7},{n % 2}\n" for n in range(300))
+    (tmp_path / "e.csv").write_text("user_id,item_id,title,clicked\n" + rows)
+    fields = "".join(f'{name} = {{ side = "user", kind = "categorical" }}\n' for name in ("user_id", "title", "clicked"))
+    (tmp_path / "run.toml").write_text(
+        f'[data]\ninteractions = "e.csv"\n[fields]\n{fields}item_id = {{ side = "item", kind = "categorical" }}\n'
+    )
+    ended = run("train", tmp_path / "run.toml", "--out", tmp_path / "out", "--set", "train.sweeps=1", "--set", "model.k=2")
+    assert ended.code == 0
+    lines = ended.err.splitlines()
+    warned = [line for line in lines if line.startswith("warning: ")]
+    assert [line.split()[1] for line in warned] == ["interactions.title:", "interactions.clicked:"]
+    assert lines.index(warned[-1]) < next(number for number, line in enumerate(lines) if line.startswith("sweep"))
+    checked = run("data", "check", tmp_path / "run.toml").out.splitlines()
+    assert [line.split(None, 1)[1] for line in checked if line.startswith("warning")] == [
+        line.removeprefix("warning: ") for line in warned
+    ]
 
 
 def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) -> None:
@@ -61,9 +84,12 @@ def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) ->
     assert f"rank 1 lost {fold.lost:.1e} of the field weights" in ended.out
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=40"]
-    arguments += ["--set", "train.stopping.patience=500"]
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*.safetensors"))
+
+
+def stopped(arguments: list[str], folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal to a training run once it has kept a sweep; gives its exit code and what it wrote to stderr."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from recall.cli import main; main()", *arguments],
         cwd=ROOT,
@@ -71,24 +97,54 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path
         stdout=subprocess.PIPE,
         text=True,
     )
-    checkpoint = tmp_path / "checkpoint.safetensors"
     deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not checkpoints(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
     assert out == ""
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
+def test_a_stopped_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=40"]
+    arguments += ["--set", "train.stopping.patience=500"]
+    found, err = stopped(arguments, tmp_path, number)
+    assert found == code, err
     assert "stopped: training was interrupted after sweep" in err
     assert "Add --continue to the same command" in err
     assert "Traceback" not in err
-    assert checkpoint.exists()
+    (checkpoint,) = checkpoints(tmp_path)
+    kept = checkpoint.read_bytes()
     other = run(*arguments, "--set", "model.k=3", "--continue")
     assert other.code == 1
-    assert "the checkpoint belongs to another run" in other.err
+    assert "there is no checkpoint of this run to go on from" in other.err
+    assert f"{checkpoint.name} belong to other configurations or data" in other.err
+    again = run(*arguments)
+    assert again.code == 73
+    assert "a checkpoint of this very run after sweep" in again.err
+    assert "Add --continue to go on from it, or --restart" in again.err
+    finished = run(*arguments, "--set", "model.k=3", "--set", "train.sweeps=1")
+    assert finished.code == 0
+    assert f"checkpoints of other runs are left alone in {tmp_path}: {checkpoint.name}" in finished.err
+    assert checkpoint.read_bytes() == kept
     resumed = run(*arguments, "--continue")
     assert resumed.code == 0
     assert "sweep  1/" not in resumed.err
+    assert [path.name for path in tmp_path.iterdir() if "checkpoint" in path.name] == []
+
+
+def test_a_run_from_the_beginning_over_a_checkpoint_must_be_asked_for(run, shop: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=1", "--set", "model.k=2"]
+    config = load_config(shop / "recall.toml", ["train.sweeps=1", "model.k=2"])
+    checkpoint = checkpoint_path(tmp_path, run_fingerprint(config, load_dataset(config, shop)))
+    checkpoint.write_bytes(b"damaged")
+    refused = run(*arguments)
+    assert (refused.code, checkpoint.read_bytes()) == (73, b"damaged")
+    assert "the checkpoint is damaged, and would be overwritten" in refused.err
+    assert run(*arguments, "--continue", "--restart").code == 2
+    assert run(*arguments, "--restart").code == 0
     assert not checkpoint.exists()
 
 

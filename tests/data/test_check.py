@@ -125,3 +125,14 @@ def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path
     assert not [finding for finding in findings if finding.column == "y"]
     reads = check(config({"y": {"side": "user", "kind": "categorical"}}, **data), tmp_path)
     assert one(reads, "known only once the interaction has happened").column == "y"
+
+
+def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,rating,note\na,x,5,n\nb,y,1,n\n", i="item_id,rating\nx,4.5\ny,3\n")
+    findings = check(config(items="i.csv"), tmp_path)
+    assert one(findings, "every row counts alike").column == "rating"
+    assert one(findings, "every row counts alike").level == "warning"
+    unread = [(finding.table, finding.column) for finding in findings if finding.message == "nothing reads this column"]
+    assert unread == [("interactions", "note"), ("items", "rating")]
+    used = check(config(items="i.csv", outcome={"column": "rating", "at_least": 4}), tmp_path)
+    assert not [finding for finding in used if "every row counts alike" in finding.message]

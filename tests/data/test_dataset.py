@@ -76,7 +76,7 @@ def test_ids_of_any_type_meet(tmp_path: Path) -> None:
 
 
 def test_ids_may_hold_any_character(tmp_path: Path) -> None:
-    ids = ["a b", " a b", "ü", "u\u0308", "日本", "🙂", "a/b?c", "\u0000", "\n", ",", '"', "", "NaN", "null", "1e5"]
+    ids = ["a b", " a b", "ü", "u\u0308", "日本", "🙂", "a/b?c", "\u0000", "a\n", ",", '"', "NaN", "null", "1e5"]
     pl.DataFrame({"user_id": ids, "item_id": ids[::-1]}).write_parquet(tmp_path / "e.parquet")
     dataset = load_dataset(config(interactions="e.parquet"), tmp_path)
     assert dataset.users["user_id"].to_list() == ids
@@ -124,10 +124,26 @@ def test_every_split_reaches_the_events(tmp_path: Path) -> None:
     assert carved.training.dtype == np.int64
 
 
-def test_weights_are_read_or_one(tmp_path: Path) -> None:
+def test_weights_are_read_in_units_of_their_mean_or_one(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,w\na,x,2\na,y,0.5\n")
     assert load_dataset(config(interactions="e.csv"), tmp_path).events["weight"].to_list() == [1.0, 1.0]
-    assert load_dataset(config(interactions="e.csv", weight="w"), tmp_path).events["weight"].to_list() == [2.0, 0.5]
+    dataset = load_dataset(config(interactions="e.csv", weight="w"), tmp_path)
+    assert dataset.events["weight"].to_list() == pytest.approx([1.6, 0.4])
+    assert dataset.observation == pytest.approx(0.4)
+
+
+def test_only_rows_that_train_set_the_unit_of_weights(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id,w,split,y\na,x,2,train,1\na,y,6,train,1\na,z,100,test,1\na,q,8,train,0\n")
+    dataset = load_dataset(config(interactions="e.csv", weight="w", split={"by": "column"}, label="y"), tmp_path)
+    assert dataset.events["weight"].to_list() == [0.5, 1.5, 25.0]
+    assert dataset.negatives is not None
+    assert dataset.negatives["weight"].to_list() == [2.0]
+
+
+def test_a_decayed_weight_keeps_the_unit_of_what_did_not_decay(tmp_path: Path) -> None:
+    write_csv(tmp_path, "e.csv", "user_id,item_id,t,w\na,x,1,30\na,y,2,30\na,z,3,30\n")
+    dataset = load_dataset(config(interactions="e.csv", time="t", weight="w", half_life=1), tmp_path)
+    assert (dataset.events["weight"].to_list(), dataset.observation) == ([0.25, 0.5, 1.0], 1.0)
 
 
 HEAD = "user_id,item_id,t,w,split\n"
@@ -155,9 +171,9 @@ HEAD = "user_id,item_id,t,w,split\n"
             {"e": HEAD + "a,x,1,-1,train\na,y,1,0,train\n"},
             {"weight": "w"},
             DataError,
-            r"2 values are not positive, or too large: '-1', '0'",
+            r"2 values are not positive: '-1', '0', first in row 1",
         ),
-        ({"e": HEAD + "a,x,1,,train\n"}, {"weight": "w"}, DataError, r"1 of 1 rows have no weight"),
+        ({"e": HEAD + "a,x,1,,train\n"}, {"weight": "w"}, DataError, r"1 of 1 rows have no weight, first in row 1"),
         ({"e": HEAD + "a,x,1,1,train\n"}, {"weight": "ww"}, DataError, r"no column 'ww'\. Did you mean 'w'"),
         ({"e": HEAD + "a,x,1,1,holdout\n"}, {"split": {"by": "column"}}, DataError, r"name no part of the split: 'holdout'"),
         ({"e": HEAD + "a,x,1,1,test\n"}, {"split": {"by": "column"}}, ConfigError, "leaves nothing to train on"),

@@ -1,11 +1,24 @@
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.config import ColumnSplit, LastSplit, NoSplit, TimeSplit
-from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_parts, sorted_parts
+from recall.config import ColumnSplit, LastSplit, NoSplit, RandomSplit, TimeSplit, parse_config
+from recall.data.dataset import load_dataset
+from recall.data.split import (
+    TEST,
+    TRAIN,
+    VALID,
+    carve,
+    carve_last,
+    column_parts,
+    id_hashes,
+    random_parts,
+    sorted_parts,
+)
 from recall.errors import ConfigError, DataError
 
 
@@ -100,3 +113,43 @@ def test_only_what_may_be_drawn_is_carved() -> None:
     carved = carve(parts, 0.5, 0, among)
     assert (carved == VALID).sum() == 5
     assert not (carved[:30] == VALID).any()
+
+
+def drawn(users: list[str], items: list[str], seed: int = 0, **shares: float) -> list[int]:
+    rule = RandomSplit(by="random", **shares)
+    return random_parts(id_hashes(pl.Series(users)), id_hashes(pl.Series(items)), rule, seed).tolist()
+
+
+def test_random_parts_depend_on_the_pair_and_the_seed_alone() -> None:
+    users, items = [f"u{n % 40}" for n in range(2000)], [f"i{n % 49}" for n in range(2000)]
+    parts = drawn(users, items)
+    assert drawn(users[::-1], items[::-1]) == parts[::-1]
+    assert drawn(users[:500], items[:500]) == parts[:500]
+    assert drawn(users, items, seed=1) != parts
+    assert parts[1960:] == [parts[place - 1960] for place in range(1960, 2000)]  # 40 x 49 pairs, then again
+    for part, share in ((TEST, 0.1), (VALID, 0.1), (TRAIN, 0.8)):
+        assert parts[:1960].count(part) / 1960 == pytest.approx(share, abs=0.025)
+
+
+def test_a_user_and_an_item_of_one_name_may_change_places() -> None:
+    names = [f"x{n}" for n in range(300)]
+    assert drawn(names, names[::-1]) != drawn(names[::-1], names)
+
+
+def test_another_validation_share_leaves_the_test_part_as_it_is() -> None:
+    users, items = [f"u{n}" for n in range(500)], ["i"] * 500
+    first, second = drawn(users, items, valid=0.0), drawn(users, items, valid=0.4)
+    assert [part == TEST for part in first] == [part == TEST for part in second]
+    assert VALID not in first
+
+
+def test_a_random_split_needs_no_time_and_no_test_pair_is_known(tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 17},i{n % 13}\n" for n in range(400))  # every pair about twice
+    (tmp_path / "e.csv").write_text("user_id,item_id\n" + rows)
+    fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
+    split = {"by": "random", "test": 0.2, "valid": 0.1}
+    dataset = load_dataset(parse_config({"data": {"interactions": "e.csv", "split": split}, "fields": fields}), tmp_path)
+    pairs = [set(dataset.events[dataset.select(part)].select("user", "item").rows()) for part in (TRAIN, VALID, TEST)]
+    assert all(pairs)
+    assert not pairs[0] & pairs[1]
+    assert not (pairs[0] | pairs[1]) & pairs[2]

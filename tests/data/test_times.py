@@ -2,6 +2,8 @@ import datetime
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recall.data.times import Times
 from recall.errors import DataError
@@ -63,3 +65,69 @@ def test_what_is_no_time_is_refused_with_examples() -> None:
         Times.of(pl.Series([1, 2**64 - 1], dtype=pl.UInt64), "x")
     with pytest.raises(DataError, match="type Boolean holds no times"):
         Times.of(pl.Series([True]), "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2020-02-29T10:05",
+        "2020-02-29 10:05",
+        "2020-02-29T10:05Z",
+        "2020-02-29T10:05:00z",
+        "2020-02-29 10:05:00 UTC",
+        "2020-02-29 10:05:00.000 UTC",
+        "2020-02-29 10:05 GMT",
+        "2020-02-29T10:05:00,000",
+        "2020-02-29 12:05:00 +0200",
+        "2020-02-29T12:05+02",
+        "2020-02-29T05:05-05:00",
+        "20200229T100500Z",
+        "20200229T1005",
+        "2020-W09-6T10:05",
+        "2020W096T1005",
+        "2020-060T10:05:00",
+        "2020060T100500Z",
+        " 2020-02-29T10:05:00 ",
+        "2020-02-29T10:05:00.000000000Z",
+    ],
+)
+def test_any_form_of_iso_8601_is_read(text: str) -> None:
+    for values in ([text], [text, "2020-02-29T10:05:00"]):  # alone, and among the usual form
+        times = Times.of(pl.Series(values), "x")
+        assert times.values.to_list() == [FEBRUARY + (10 * 60 + 5) * 60 * SECOND] * len(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "day"), [("2020-02", -28), ("2020-060", 0), ("2020-W09-6", 0), ("20200229", 0), ("2020-02-29T24:00", 1)]
+)
+def test_dates_of_any_form_are_midnight(text: str, day: int) -> None:
+    times = Times.of(pl.Series([text, "2020-02-29"]), "x").values
+    assert times.to_list() == [FEBRUARY + day * 86_400 * SECOND, FEBRUARY]
+
+
+@pytest.mark.parametrize(
+    "text", ["2020-02-30", "2021-366", "2020-W54-1", "2020-02-29T25:00", "Feb 29 2020", "29/02/2020 10:05"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match=r"neither numbers nor ISO 8601 times: .* Write 2024-01-31T10:05:00Z"):
+        Times.of(pl.Series(["2020-02-29", text]), "x")
+
+
+def test_times_without_an_offset_are_counted_where_others_have_one() -> None:
+    assert Times.of(pl.Series(["2020-02-29T10:05", "2020-02-29 10:05:00"]), "x").naive == 0
+    assert Times.of(pl.Series(["2020-02-29T10:05Z", "2020-02-29 10:05:00+01:00"]), "x").naive == 0
+    assert Times.of(pl.Series(["2020-02-29T10:05 UTC", "2020-02-29 10:05:00", "2020-02-29"]), "x").naive == 2
+
+
+@given(st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9998, 12, 31)), st.timezones())
+def test_what_python_writes_is_read_back(moment: datetime.datetime, zone: datetime.tzinfo) -> None:
+    aware = moment.replace(tzinfo=zone)
+    texts = [moment.isoformat(), moment.isoformat(" ", "minutes"), moment.strftime("%Y%m%dT%H%M%S").zfill(15)]
+    offset = aware.utcoffset() or datetime.timedelta()
+    whole = not offset.seconds % 60  # ISO 8601 knows offsets of whole minutes
+    texts += [aware.isoformat()] if whole else []
+    expected = [moment, moment.replace(second=0, microsecond=0), moment.replace(microsecond=0)]
+    expected += [(moment - offset)] if whole else []
+    found = [Times.of(pl.Series([text]), "x").values[0] for text in texts]
+    epoch = datetime.datetime(1970, 1, 1)
+    assert found == [(one - epoch) // datetime.timedelta(microseconds=1) for one in expected]

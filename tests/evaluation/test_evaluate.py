@@ -140,6 +140,7 @@ def test_items_that_only_the_bundle_has_take_their_places_in_the_lists(judged, t
 def test_users_that_the_bundle_does_not_hold_are_counted(judged, tmp_path):
     config, _, _, _, recommender, report = judged
     assert report.strangers == 0
+    assert report.context_columns == recommender.bundle.encoder.context_columns
     write_tiny_tables(tmp_path)
     events = pl.read_parquet(tmp_path / "interactions.parquet")
     events.with_columns(pl.col("user_id").replace({"u3": "someone"})).write_parquet(tmp_path / "interactions.parquet")

@@ -106,3 +106,27 @@ def test_a_sample_keeps_requests_whole(tmp_path):
     assert held.sample(99, seed=1) is held
     assert len(held_out(dataset_of(tmp_path), EvaluationConfig(), np.zeros(0, np.int64), np.zeros(0, np.int64))) == 0
     assert TRAIN == 0
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_requests_of_a_held_out_user_know_the_given_interactions_and_ask_for_the_rest(tmp_path, history):
+    dataset_of(tmp_path)  # writes the table
+    fields = {name: {"side": name[:4], "kind": "categorical"} for name in ("user_id", "item_id")}
+    fields["hour"] = {"side": "user", "kind": "categorical"}
+    if history:
+        fields["before"] = {"kind": "history", "lags": [[1, 2]]}
+    split = {"by": "users", "test": 0.98, "valid": 0, "given": 0.5}
+    frame = pl.read_parquet(tmp_path / "interactions.parquet")
+    others = [pl.DataFrame({"user_id": f"u{n}", "item_id": "a", "hour": 1, "split": "", "time": 0}) for n in range(300)]
+    pl.concat([frame, *others], how="vertical_relaxed").write_parquet(tmp_path / "interactions.parquet")
+    dataset = load_dataset(parse_config({"data": {"time": "time", "split": split}, "fields": fields}), tmp_path)
+    got, held = asked(dataset, "user", "context")
+    assert [one for one in got if one[0] in ("ann", "bob")] == [
+        ("ann", 1, {"b", "d"}, {"a", "b", "c"}),
+        ("ann", 2, {"d"}, {"a", "b", "c"}),
+        ("bob", 1, {"a"}, {"c"}),
+    ]
+    sent = requests(dataset, held, FeatureEncoder.fit(dataset), 5)
+    assert [one.history for one in sent[:3]] == ([["c", "b"], ["c", "b"], ["c"]] if history else [None] * 3)
+    by_row, _ = asked(dataset, "user", "row")
+    assert [one[:3] for one in by_row[:4]] == [("ann", 1, {"b"}), ("ann", 1, {"d"}), ("ann", 2, {"d"}), ("bob", 1, {"a"})]

@@ -8,6 +8,7 @@ from recall.evaluation.cold import ColdStart, Masked
 from recall.evaluation.dial import Dial, DialPoint
 from recall.evaluation.discrimination import Bin, Calibration, Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
+from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from recall.evaluation.report import render
 from recall.evaluation.served import ListFigures
 
@@ -97,6 +98,15 @@ def test_what_is_odd_is_said_and_what_is_not_is_left_out():
     assert any(line.startswith("The index is approximate") for line in odd)
 
 
+def test_the_context_that_was_read_from_the_held_out_row_is_always_named():
+    assert "Context columns read from the held-out row: none." in lines_of(report_of())
+    lines = lines_of(report_of(context_columns=("device", "hour")))
+    assert (
+        "Context columns read from the held-out row: device, hour. Requests must bring them, known before an item is chosen."
+        in lines
+    )
+
+
 def test_without_resamples_and_beside_a_baseline_of_zero():
     bare = Estimate(value=0.5)
     line, *_ = [
@@ -122,6 +132,58 @@ def test_cold_start_stands_beside_the_model_and_popularity():
     assert "new users: masked are user_id, user_by_hour." in lines
     assert "No item field reads the id: a new item is scored as any other with the same features." in lines
     assert not any("No user field" in line for line in lines)
+    assert lines[head].strip() == "simulated cold start: the same requests with ids masked"
+    assert "A simulation: the model was trained on these very items and users, and only their ids are masked." in lines
+    assert any("""--set 'data.split={by="users"}' or --set 'data.split={by="items"}'""" in line for line in lines)
+    assert report_of().model_dump(mode="json")["cold"]["simulated"] is True
+
+
+def compared(value, low, high):
+    return Comparison(difference=Estimate(value=value, low=low, high=high), ratio=None)
+
+
+def test_held_out_users_are_shown_by_what_was_known_of_them():
+    figure = Estimate(value=0.25, low=0.2, high=0.3)
+    way = Against(metrics={"ndcg@20": figure}, comparison={"ndcg@20": compared(0.125, 0.0625, 0.1875)})
+    held = HeldOutUsers(
+        requests=1200,
+        users=400,
+        popularity={"ndcg@20": Estimate(value=0.125, low=0.1, high=0.15)},
+        unknown=way,
+        features=None,
+        history=way,
+        seconds=0.5,
+    )
+    lines = lines_of(report_of(cold=None, held_out_users=held))
+    head = next(row for row, line in enumerate(lines) if line.startswith("held-out users"))
+    assert [line.rstrip() for line in lines[head:]] == GOLDEN_USERS.strip("\n").split("\n")
+    assert not any("simulated" in line for line in lines)
+
+
+def test_held_out_items_stand_beside_content_and_alone():
+    figure = Estimate(value=0.25, low=0.2, high=0.3)
+    beside = Against(metrics={"recall@20": figure}, comparison={"recall@20": compared(-0.125, -0.1875, -0.0625)})
+    held = HeldOutItems(
+        requests=1200,
+        users=400,
+        new=1192,
+        items=11924,
+        model={"recall@20": Estimate(value=0.125, low=0.1, high=0.15)},
+        popularity=Against(metrics={"recall@20": Estimate(value=0.0)}, comparison={}),
+        content=beside,
+        k=20,
+        k_new=2,
+        among_all=Estimate(value=0.125, low=0.1, high=0.15),
+        among_new=Estimate(value=0.25, low=0.2, high=0.3),
+        ratio=Estimate(value=0.5, low=0.4, high=0.6),
+        seconds=0.5,
+    )
+    lines = lines_of(report_of(cold=None, held_out_items=held))
+    head = next(row for row, line in enumerate(lines) if line.startswith("held-out items"))
+    assert [line.rstrip() for line in lines[head:]] == GOLDEN_ITEMS.strip("\n").split("\n")
+    bare = lines_of(report_of(cold=None, held_out_items=held.model_copy(update={"content": None, "ratio": None})))
+    assert "their ratio: none" in bare
+    assert "No item field reads anything but the id: nothing is known of a new item." in bare
 
 
 def test_the_dial_is_a_table_of_its_own_where_there_is_one():
@@ -193,3 +255,37 @@ def test_taken_or_not_is_a_table_of_its_own_that_says_where_rows_come_from(sourc
 def test_a_report_holds_only_what_can_be(field):
     with pytest.raises(ValueError, match=field):
         report_of(**{field: "other"})
+
+
+GOLDEN_USERS = """
+held-out users: none of their interactions trained
+┏━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┓
+┃ metric  ┃      popularity ┃         unknown ┃      by history ┃
+┡━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━┩
+│ ndcg@20 │ 0.1250 ± 0.0250 │ 0.2500 ± 0.0500 │ 0.2500 ± 0.0500 │
+└─────────┴─────────────────┴─────────────────┴─────────────────┘
+
+difference to popularity
+┏━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
+┃ metric  ┃                    unknown ┃                 by history ┃
+┡━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━┩
+│ ndcg@20 │ +0.1250 [+0.0625, +0.1875] │ +0.1250 [+0.0625, +0.1875] │
+└─────────┴────────────────────────────┴────────────────────────────┘
+Exact lists of 1,200 requests of 400 users, straight from the vectors; ± is half a 95 % interval. 0.5 s.
+unknown: asked with an id that the model has not learnt, and nothing else.
+by history: asked with the history alone.
+"""
+GOLDEN_ITEMS = """
+held-out items: none of their interactions trained
+┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
+┃ metric    ┃           model ┃ popularity ┃         content ┃            model - content ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━┩
+│ recall@20 │ 0.1250 ± 0.0250 │     0.0000 │ 0.2500 ± 0.0500 │ -0.1250 [-0.1875, -0.0625] │
+└───────────┴─────────────────┴────────────┴─────────────────┴────────────────────────────┘
+Exact lists of 1,200 requests of 400 users, straight from the vectors; ± is half a 95 % interval. 0.5 s.
+m = 1,192 new items among n = 11,924 items.
+recall@20 among all n: 0.1250 [0.1000, 0.1500]
+recall@2 among the m new ones alone, round(20 m / n): 0.2500 [0.2000, 0.3000]
+their ratio: 0.5000 [0.4000, 0.6000]
+content: cosine between an item's features and the sum over the user's training items.
+"""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, open_index
+from recall.index.opening import build_index, engine_of, open_index
 from recall.index.selection import Selection
 
 KINDS = ("cells", "exact", "ivf", "ivf_int8", "pq")
@@ -74,6 +74,14 @@ def test_it_agrees_with_brute_force(index: ItemIndex, n: int) -> None:
     found = np.mean([len(set(hits.rows[q]) & set(brute_force(VECTORS, QUERIES[q], n))) / n for q in range(len(QUERIES))])
     assert found == 1.0 if index.exact else found >= 0.9
     np.testing.assert_allclose(hits.scores, np.einsum("qd,qnd->qn", QUERIES, VECTORS[hits.rows]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_query_whose_square_exceeds_float32_is_answered(index: ItemIndex) -> None:
+    far = QUERIES[:5] * np.float32(1e25)
+    hits = index.search(far, 20)
+    assert np.isfinite(hits.scores).all()
+    if index.exact:
+        np.testing.assert_array_equal(hits.rows, index.search(QUERIES[:5], 20).rows)
 
 
 @given(
@@ -274,7 +282,7 @@ def test_no_query_gives_no_list(index: ItemIndex) -> None:
 def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     index.write(path)
-    opened = open_index(path, index.kind, index.params, VECTORS)
+    opened = open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS)
     assert (opened.kind, opened.size, opened.dim, opened.exact) == (index.kind, SIZE, DIM, index.exact)
     assert opened.params == index.params
     before, after = index.search(QUERIES, 30), opened.search(QUERIES, 30)
@@ -286,16 +294,16 @@ def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) ->
     path = tmp_path / "index.faiss"
     path.write_bytes(b"not an index")
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(path, index.kind, index.params, VECTORS)
+        open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS)
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(tmp_path / "missing", index.kind, index.params, VECTORS)
+        open_index(tmp_path / "missing", engine_of(index.kind), index.kind, index.params, VECTORS)
 
 
 def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     index.write(path)
     with pytest.raises(IndexFileError, match=r"holds 3000 vectors( of 24 numbers)?, the bundle 2999"):
-        open_index(path, index.kind, index.params, VECTORS[:-1])
+        open_index(path, engine_of(index.kind), index.kind, index.params, VECTORS[:-1])
 
 
 def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:

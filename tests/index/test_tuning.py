@@ -195,7 +195,16 @@ def test_candidates_fit_the_size() -> None:
         found = candidates(size)
         assert len(found) == len(set(found)) >= 2
         assert all(1 <= one.count <= max(size, 1) for one in found if isinstance(one, CellCodes | InvertedFile))
+        among_faiss = candidates(size, "faiss")
+        assert among_faiss == [one for one in found if isinstance(one, InvertedFile)]
     assert candidates(1_000_000)[0] == CellCodes(cells_for(1_000_000))
+
+
+@pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
+def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
+    config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
+    tuning = tune(SMALL, Users.split(PEOPLE, 0), config, 0, 1, [])
+    assert (tuning.name, tuning.index.kind) == (EXACT, exact)
 
 
 def test_an_index_can_be_made_again() -> None:

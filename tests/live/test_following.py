@@ -247,7 +247,7 @@ def test_ids_are_text(live: Recommender, ids: object) -> None:
         live.items.delete(ids)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "../../etc", "é", "e\u0301", "' OR 1=1--", "🦊" * 50])
+@pytest.mark.parametrize("item_id", ["nul\0inside", "line\nbreak", "../../etc", "é", "e\u0301", "' OR 1=1--", "🦊" * 50])
 def test_ids_come_back_as_they_were_given(root: Path, live: Recommender, item_id: str) -> None:
     live.items.upsert({item_id: {}})
     again = Recommender.load(root)

@@ -45,6 +45,31 @@ def test_it_measures_the_catalogues_that_there_are(worlds: Path, tmp_path: Path)
     assert all(" met" in line or " aim" in line for line in filtered)
 
 
+def test_few_items_alone_have_a_section_of_their_own(worlds: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "benchmarks.md"
+    command = [sys.executable, "scripts/benchmark_index.py", "--worlds", str(worlds), "--only", "large", "--few"]
+    rng = np.random.default_rng(0)
+    items, users = (rng.standard_normal((rows, 16)).astype(np.float32) for rows in (20_000, 100))
+    save(worlds / "large", items, users, 1.0)
+    done = subprocess.run(
+        [*command, "--docs", str(docs)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = docs.read_text()
+    assert "<!-- section: index of few items -->" in written
+    rows = [line.split(" | ") for line in written.splitlines() if "x 16 |" in line]
+    assert [(row[0], row[1]) for row in rows] == [
+        (f"| {size} x 16", name) for size in ("5,000", "20,000") for name in ("Faiss IndexFlatIP", "recall cells, exact")
+    ]
+    assert [float(row[4]) for row in rows[::2]] == [0.3, 1.3]  # megabytes of vectors
+    assert written.count("| IndexFlatIP, 20,000 items, top ") == 2
+
+
 def test_what_is_missed_is_named() -> None:
     figures = [
         Figure("speed", 2.0, 3.0, 5.0),

@@ -6,6 +6,7 @@ import torch
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
 from recall.models.fm import FactorizationMachine
+from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
 from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
 from tests.training.worlds import random_pairs
@@ -120,6 +121,25 @@ def test_refuses_checkpoints_that_are_missing_damaged_or_of_another_run(tmp_path
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(TrainingError, match="damaged"):
         resume("a")
+
+
+def test_a_checkpoint_is_overwritten_only_when_that_is_asked_for(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+
+    def start(fingerprint="a", **how):
+        return run_sweeps(
+            Counting(), 2, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, fingerprint, **how)
+        )
+
+    start()
+    kept = path.read_bytes()
+    with pytest.raises(CheckpointExistsError, match=r"this very run after sweep 2 is there\. Add --continue .* or --restart"):
+        start()
+    with pytest.raises(CheckpointExistsError, match="belongs to another run, and would be overwritten"):
+        start("b")
+    assert path.read_bytes() == kept
+    assert start("b", restart=True).fingerprint == "b"
+    assert load_checkpoint(path, "b")[0].sweep == 2
 
 
 @pytest.mark.parametrize(("table", "place"), [("item_factors", "field 'i2' of the item side"), ("user_weights", "field 'u1'")])

@@ -6,6 +6,7 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
+from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.training.train import train
@@ -116,3 +117,53 @@ def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, reque
 def test_at_most_so_many_requests_are_looked_at(tiny_dataset, tiny_encoder):
     config = config_with({"stopping": {"requests": 5}})
     assert len(Validation.of(config, tiny_dataset, tiny_encoder).relevant) == 5
+
+
+WEIGHED = [
+    ({"sweeps": 2, "popularity": 1.0, "activity": 1.0}, None),
+    ({"sweeps": 2, "popularity": 1.0, "activity": 1.0}, 2.0),
+    ({"objective": "softmax", "epochs": 1, "batch": 16, "activity": 0.5, "opening": {"sweeps": 1}}, 2.0),
+    ({"objective": "softmax", "epochs": 1, "batch": 16, "candidates": "sampled", "samples": 16}, None),
+    ({"objective": "softmax", "epochs": 1, "batch": 32, "candidates": "in-batch"}, None),
+    ({"objective": "warp", "epochs": 1, "batch": 32, "optimiser": "sgd", "regularisation": 0.01}, None),
+    ({"objective": "logistic", "epochs": 1, "batch": 32, "optimiser": "adagrad", "first_order": {}}, 2.0),
+]
+
+
+@pytest.mark.parametrize(("objective", "half_life"), WEIGHED)
+def test_a_constant_factor_on_all_weights_changes_nothing(objective, half_life, tiny_folder):
+    events = pl.read_parquet(tiny_folder / "interactions.parquet")
+    base = config_with(objective)
+    config = base.model_copy(update={"data": base.data.model_copy(update={"half_life": half_life})})
+    models = []
+    for factor in (1.0, 2.0**-7, 0.01, 77.0):
+        events.with_columns(pl.col("strength") * factor).write_parquet(tiny_folder / "interactions.parquet")
+        dataset = load_dataset(config, tiny_folder)
+        models.append(train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None).model)
+    for one, same, small, large in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, same)
+        torch.testing.assert_close(one, small, rtol=0.02, atol=0.002)
+        torch.testing.assert_close(one, large, rtol=0.02, atol=0.002)
+
+
+def test_huge_weights_train_the_same_model_as_ones(tiny_folder):
+    events = pl.read_parquet(tiny_folder / "interactions.parquet")
+    config = config_with({"sweeps": 2})
+    models = []
+    for weight in (1.0, 1e20, 1e-300):
+        events.with_columns(strength=pl.lit(weight)).write_parquet(tiny_folder / "interactions.parquet")
+        dataset = load_dataset(config, tiny_folder)
+        models.append(train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None).model)
+    for tables in zip(*(model.parameters() for model in models), strict=True):
+        assert all(torch.equal(tables[0], table) for table in tables)
+
+
+def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
+    events = pl.read_parquet(tiny_folder / "interactions.parquet")
+    row = int(events["time"].arg_min())  # the first interaction of its user trains
+    heavy = pl.Series("strength", [1e35 if place == row else 1.0 for place in range(len(events))])
+    events.with_columns(heavy).write_parquet(tiny_folder / "interactions.parquet")
+    config = config_with({"objective": "bpr", "epochs": 1, "batch": 1, "optimiser": "sgd", "learning_rate": 1e36})
+    dataset = load_dataset(config, tiny_folder)
+    with pytest.raises(TrainingError, match=rf"\(row {row + 1}, .*interactions\.parquet, column 'strength'"):
+        train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)

@@ -3,13 +3,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from optuna.trial import FrozenTrial, create_trial
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.tuning.space import OBJECTIVES
-from recall.tuning.study import Limits, merged, tune
+from recall.tuning.study import MARGIN, Limits, best_trial, better, merged, tune
 from tests.conftest import TINY
 
 LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -111,3 +112,43 @@ def test_nothing_found_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
     with pytest.raises(TrainingError, match="no trial was finished"):
         tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
+
+
+@pytest.mark.parametrize(
+    ("figure", "margin", "than", "other", "expected"),
+    [
+        (0.5, 0.0, 0.4, 0.0, True),
+        (0.4, 0.0, 0.5, 0.1, False),
+        (0.4, 0.0, 0.4, 0.1, False),
+        (0.9, -0.001, 0.1, 0.0, False),  # whatever is gained on known users
+        (0.1, 0.0, 0.9, -0.001, True),
+        (0.1, -0.1, 0.9, -0.2, True),
+        (0.9, -0.2, 0.1, -0.1, False),
+        (0.5, None, 0.4, None, True),
+        (0.1, None, 0.9, -0.1, True),
+    ],
+)
+def test_a_trial_that_serves_unknown_users_worse_than_popularity_beats_no_other(figure, margin, than, other, expected):
+    assert better(figure, margin, than, other) is expected
+
+
+def trial_of(number: int, figure: float, margin: float | None) -> FrozenTrial:
+    trial = create_trial(value=figure, user_attrs={MARGIN: margin})
+    trial.number = number
+    return trial
+
+
+def test_the_best_settings_do_not_win_at_the_cost_of_unknown_users():
+    trials = [trial_of(0, 0.2, 0.01), trial_of(1, 0.9, -0.01), trial_of(2, 0.3, 0.0), trial_of(3, 0.3, 0.2)]
+    assert best_trial(trials).number == 2
+    assert best_trial([trials[1], trial_of(4, 0.8, -0.005)]).number == 4
+    assert best_trial([trial_of(0, 0.2, None), trial_of(1, 0.9, -0.01)]).number == 0
+
+
+def test_each_trial_tells_what_unknown_users_get(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(3)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
+    best = [report for report in listener.reports if report.best][-1]
+    assert (found.figure, found.unknown, found.margin) == (best.figure, best.unknown, best.margin)
+    for report in listener.reports:
+        assert (report.unknown is None) == (report.margin is None)

@@ -6,7 +6,7 @@ in a row is left alone for a moment. What was acknowledged is as durable as that
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
 from typing import Any
@@ -121,9 +121,7 @@ class RedisLiveUsers:
 
     def caution(self) -> str:
         """As `LiveUsers.caution` promises."""
-        if b"aof_enabled:1" in self._read("INFO", "persistence"):
-            return ""  # what `appendfsync` says cannot be asked for everywhere
-        return "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
+        return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -184,6 +182,25 @@ class RedisLiveUsers:
 
     def _user(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()
+
+
+def _fields(info: bytes) -> dict[str, str]:
+    """The fields of an answer to INFO by name."""
+    pairs = (line.partition(":") for line in info.decode().splitlines() if not line.startswith("#"))
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> Iterator[str]:
+    """Ways in which a Redis with these settings may lose what it has acknowledged, in sentences.
+
+    `appendfsync` is not among them: managed Redis services refuse the command that would tell it.
+    """
+    if persistence.get("aof_enabled") != "1":
+        yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and memory.get("maxmemory") != "0":
+        dropped = "users" if policy.startswith("allkeys") else "keys of batches that were already written"
+        yield f"Redis is set up as a cache and drops {dropped} when memory is full ({policy}): set maxmemory-policy noeviction"
 
 
 def _pool(url: str, seconds: float) -> ConnectionPool:

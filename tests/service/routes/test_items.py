@@ -50,7 +50,9 @@ def test_a_change_is_in_the_next_answer(changing: Server, own_shop: Shop) -> Non
         changing, [{"item_id": "fresh", "features": {"genre": "noir"}}, {"item_id": 1, "features": {"genre": "drama"}}]
     )
     assert answer.status == 200
-    assert answer.json == {"sequence": 2, "known": 1, "request_id": answer.headers["x-request-id"]}
+    token = answer.json["token"]
+    assert answer.json == {"sequence": 2, "known": 1, "token": token, "request_id": answer.headers["x-request-id"]}
+    assert token.endswith(".2")
     after, sequence = served(changing)
     assert sequence == 2
     assert set(after) == {*before, "fresh"}

@@ -36,7 +36,7 @@ def test_versions_are_listed_activated_and_gone_back_from(own_shop: Shop, three:
         assert [(one["live"], one["served"]) for one in answer.json["models"]] == [(True, True), (False, False), (False, False)]
         assert all(one["bytes"] > 1000 and one["golden"] >= 10 and one["fault"] is None for one in answer.json["models"])
         one = server.ask("GET", f"/v1/models/{three[0]}").json
-        assert (one["sequence"], one["kind"], one["index"], one["items"]) == (1, "fm", "cells", 79)
+        assert (one["sequence"], one["kind"], one["index"], one["items"]) == (1, "fm", "exact", 79)
 
         answer = post(server, f"/v1/models/{three[0]}:activate")
         assert (answer.status, answer.json["version"], answer.json["previous"]) == (200, three[0], three[2])

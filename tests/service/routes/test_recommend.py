@@ -194,7 +194,7 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
         "bundle": resolve(shop.root).name,
         "sequence": 1,
         "sizes": {"users": len(shop.dataset.users), "items": len(ITEMS), "factors": 6},
-        "index": "cells",
+        "index": "exact",
         "columns": {
             "features": ["age", "likes"],
             "context": ["device"],

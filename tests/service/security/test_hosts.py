@@ -104,7 +104,20 @@ def test_a_key_is_enough_unless_names_were_told(shop: Shop, tmp_path: Path) -> N
             assert ask(server, "localhost", x_api_key=key).status == 200
 
 
-def test_where_others_can_ask_any_name_will_do(shop: Shop, tmp_path: Path) -> None:
-    with serving(shop.root, tmp_path / "log", "--host", "0.0.0.0", "--insecure") as server:
+def test_a_service_on_the_network_accepts_addresses_and_local_names() -> None:
+    hosts = Hosts(network=True)
+    for host in ("10.1.2.3:8000", "192.168.0.7", "[fe80::1]:8000", "recall:8000", "recall_1", "localhost"):
+        assert hosts.hold(host.encode()), host
+    for host in ("any.example", "10.1.2.3.example", "recall.evil.example:80", "", "a b", "\xff", "[", ".", "x."):
+        assert hosts.hold(host.encode("latin-1")) is (host == "x."), host  # a trailing dot makes no other name
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 421), (("--hosts", "any.example"), 200), (("--hosts", "*"), 200)])
+def test_without_a_key_no_public_name_reaches_it_on_the_network(
+    shop: Shop, tmp_path: Path, options: tuple[str, ...], status: int
+) -> None:
+    with serving(shop.root, tmp_path / "log", "--host", "0.0.0.0", "--insecure", *options) as server:
         server.wait()
-        assert ask(server, "any.example").status == 200
+        assert ask(server, "any.example").status == status
+        assert ask(server, f"127.0.0.1:{server.port}").status == 200
+        assert ask(server, "recall:8000").status == (200 if options != ("--hosts", "any.example") else 421)

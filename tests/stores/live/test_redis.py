@@ -224,6 +224,27 @@ def test_a_redis_that_may_forget_is_told_of(tmp_path: Path, appendonly: str, sai
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("policy", "limit", "said"),
+    [
+        ("allkeys-lru", "100mb", "drops users"),
+        ("allkeys-random", "100mb", "drops users"),
+        ("volatile-ttl", "100mb", "drops keys of batches"),
+        ("noeviction", "100mb", ""),
+        ("allkeys-lru", "0", ""),  # without a limit nothing is dropped
+    ],
+)
+def test_a_redis_that_is_a_cache_is_reported(tmp_path: Path, policy: str, limit: str, said: str) -> None:
+    options = ("--appendonly", "yes", "--maxmemory", limit, "--maxmemory-policy", policy)
+    with redis_server(tmp_path / "redis", *options) as server:
+        store = RedisLiveUsers(server.url, read_seconds=5)
+        caution = store.caution()
+        store.close()
+    assert said in caution
+    assert bool(caution) == bool(said)
+    assert (policy in caution) == bool(said)
+
+
 def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--requirepass", "right") as server:
         for url in (server.url, server.url.replace("//", "//:wr0ng@")):

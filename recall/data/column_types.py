@@ -1,0 +1,90 @@
+"""Types of the columns of a run's tables, found from their values or taken from a bundle."""
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import polars as pl
+
+from recall.canonical import LIST, TEXT, CanonicalTypes, Columns, canonical_column, id_type, of_dtype, separators, type_of
+from recall.errors import DataError
+from recall.schema import Schema
+from recall.values import number_column
+
+Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
+"""Interactions, users and items with the columns that are read of them, as they were read."""
+
+
+class Assumption(NamedTuple):
+    """How the text of one column is read, where that is another value than what is written."""
+
+    table: str
+    column: str
+    message: str
+
+
+def find_types(
+    schema: Schema, frames: Frames, context: tuple[str, ...], numeric: Collection[str]
+) -> tuple[CanonicalTypes, tuple[Assumption, ...]]:
+    """Find the type of every column that a run reads, and say what is assumed about text.
+
+    An id column has one type over all tables that hold it.
+
+    Args:
+        schema: names the id columns; its bag fields say how text is cut.
+        frames: the tables.
+        context: columns of the interactions that user fields read.
+        numeric: columns that numeric fields of either side read, as (side, column) in one text: "user age".
+    """
+    interactions, users, items = frames
+    found: dict[str, dict[str, str]] = {}
+    assumptions: list[Assumption] = []
+    for side, id_column, table in (("user", schema.user_id, users), ("item", schema.item_id, items)):
+        cuts = separators(schema, side)
+        name = f"{side}s"
+        columns = [] if table is None else [(name, column) for column in table if column.name != id_column]
+        columns += [("interactions", interactions[one]) for one in context] if side == "user" else []
+        ids = [("interactions", interactions[id_column]), *([] if table is None else [(name, table[id_column])])]
+        types = found[side] = {id_column: id_type([column for _, column in ids])}
+        for _, column in columns:
+            is_number = f"{side} {column.name}" in numeric
+            types[column.name] = _number_type(column) if is_number else type_of(column, cuts.get(column.name))
+        for where, column in (*ids, *columns):
+            if f"{side} {column.name}" not in numeric:
+                assumptions += _assumed(where, column, types[column.name], cuts.get(column.name))
+    return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
+
+
+def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
+    """What is assumed about a column of which at least one text is not in canonical form."""
+    inner = type_.removeprefix(LIST)
+    if inner == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
+        return
+    written = canonical_column(values, type_, "", separator)
+    changed = (written != values).fill_null(value=False)
+    if changed.any():
+        row = int(changed.arg_max() or 0)
+        example = f"{values[row]!r} is {written[row]!r}" if values.dtype == pl.String else "inside its lists"
+        yield Assumption(table, values.name, f"{_ASSUMED[inner]}: {example}")
+
+
+_ASSUMED = {
+    "integer": "whole numbers written with .0 are read as integers",
+    "float64": "numbers are read as equal however many decimals they are written with",
+    "boolean": "true and false are read as truth values in any case",
+    "date": "texts are read as dates",
+    "time": "texts are read as moments, in UTC unless they say otherwise",
+    "clock": "texts are read as times of day",
+}
+
+
+def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
+    """Return how the columns of users (and contexts) and those of items are brought to canonical form."""
+    return Columns(types.users, separators(schema, "user")), Columns(types.items, separators(schema, "item"))
+
+
+def _number_type(values: pl.Series) -> str:
+    """Type of a column that a numeric field reads; what is not a number is refused where the column is read."""
+    try:
+        return of_dtype(number_column(values, "").dtype)
+    except DataError:
+        return TEXT

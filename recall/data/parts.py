@@ -1,0 +1,173 @@
+"""How the interactions are divided: the size of each part, beside what the configuration asks for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall.config import (
+    ColumnSplit,
+    DataConfig,
+    HashSplit,
+    ItemsSplit,
+    LastSplit,
+    NoSplit,
+    RandomSplit,
+    RunConfig,
+    TimeSplit,
+    UsersSplit,
+)
+from recall.data.dataset import Dataset
+from recall.data.findings import Finding, Level
+from recall.data.split import GIVEN, REMEMBERED, TEST, TRAIN, VALID
+
+_NAMES = {TRAIN: "train", VALID: "validate", TEST: "test", GIVEN: "are given with requests", REMEMBERED: "are remembered"}
+_KEYS = {VALID: "valid", TEST: "test"}
+_FAR = 0.25  # of the share that was asked for
+_SIGMAS = 3.0  # a drawn share may miss its own by so many standard deviations
+_MOSTLY = 0.5  # of the test pairs known from training
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The size of one part.
+
+    Attributes:
+        rows, users, items: interactions, and how many different users and items they have.
+        share: of all interactions that train, validate or test.
+    """
+
+    rows: int
+    users: int
+    items: int
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} ({self.share:.1%}, {self.users:,} user{'s' * (self.users != 1)})"
+
+
+def part_sizes(dataset: Dataset) -> dict[int, Part]:
+    """The size of each part, the empty ones of training, validation and test among them."""
+    split = dataset.events["split"].to_numpy()
+    user, item = dataset.events["user"].to_numpy(), dataset.events["item"].to_numpy()
+    whole = max(int((split >= TRAIN).sum()), 1)
+    sizes = {}
+    for part in _NAMES:
+        rows = np.flatnonzero(split == part)
+        if part >= TRAIN or len(rows):
+            sizes[part] = Part(len(rows), len(np.unique(user[rows])), len(np.unique(item[rows])), len(rows) / whole)
+    return sizes
+
+
+def parts_line(dataset: Dataset) -> str:
+    """The sizes of all parts on one line."""
+    return ", ".join(f"{size} {_NAMES[part]}" for part, size in part_sizes(dataset).items())
+
+
+def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+    """Report the size of each part; warn where one is empty or far from what was asked, and where testing cannot succeed."""
+    data, sizes = config.data, part_sizes(dataset)
+    if isinstance(data.split, NoSplit) and not data.carve and not data.carve_last:
+        yield from _stopping(config, sizes)
+        return
+    yield _finding("note", f"parts: {parts_line(dataset)}", sizes[TRAIN].rows)
+    for part in (VALID, TEST):
+        asked = _asked(data, part)
+        share = _measured(data, dataset, sizes, part)
+        if asked > 0 and not sizes[part].rows:
+            yield _finding("warning", f"data.split asks for a {_KEYS[part]} part, but no interaction is in it", 0)
+        elif 0 < asked < 1 and _is_far(share, asked, data, dataset):
+            what = "users" if isinstance(data.split, UsersSplit) else "items" if isinstance(data.split, ItemsSplit) else "rows"
+            message = f"{share:.1%} of the {what} {_NAMES[part]}, where data.split asks for {asked:.1%}"
+            if isinstance(data.split, TimeSplit):
+                message += ": many rows share the time at the bound, and all of them come after it"
+            yield _finding("warning", message, sizes[part].rows)
+    yield from _stopping(config, sizes)
+    yield from _known(config, dataset)
+
+
+def _finding(level: Level, message: str, count: int) -> Finding:
+    return Finding(level, "interactions", "", message, count)
+
+
+def _asked(data: DataConfig, part: int) -> float:
+    """The share that the configuration asks for; 1 where it asks for a part of unknown size, 0 for none."""
+    rule = data.split
+    carved = data.carve or (1.0 if data.carve_last else 0.0)
+    match rule:
+        case HashSplit():
+            share = rule.test if part == TEST else rule.valid
+        case LastSplit():
+            share = float((rule.test if part == TEST else rule.valid) > 0)
+        case TimeSplit(test=test, valid=valid):
+            if part == TEST:
+                share = 1 - test if 0 < test < 1 else 1.0
+            elif valid is None:
+                share = 0.0
+            else:
+                share = test - valid if 0 < valid < 1 and 0 < test < 1 else 1.0
+        case ColumnSplit():
+            share = float(part == TEST)
+        case _:
+            share = 0.0
+    return carved if part == VALID and not share else share
+
+
+def _measured(data: DataConfig, dataset: Dataset, sizes: dict[int, Part], part: int) -> float:
+    """The share that a part has, of what the split divides."""
+    if isinstance(data.split, UsersSplit):
+        return sizes[part].users / max(dataset.events["user"].n_unique(), 1)
+    if isinstance(data.split, ItemsSplit):
+        return sizes[part].items / max(dataset.events["item"].n_unique(), 1)
+    if part == VALID and data.carve and not isinstance(data.split, HashSplit | TimeSplit):
+        return sizes[VALID].rows / max(sizes[VALID].rows + sizes[TRAIN].rows, 1)
+    return sizes[part].share
+
+
+def _is_far(share: float, asked: float, data: DataConfig, dataset: Dataset) -> bool:
+    n = len(dataset.events)
+    if isinstance(data.split, UsersSplit):
+        n = dataset.events["user"].n_unique()
+    elif isinstance(data.split, ItemsSplit):
+        n = dataset.events["item"].n_unique()
+    elif isinstance(data.split, RandomSplit):
+        n = dataset.events.select("user", "item").n_unique()
+    chance = _SIGMAS * (asked * (1 - asked) / n) ** 0.5 if isinstance(data.split, HashSplit) else 1 / n
+    return abs(share - asked) > max(_FAR * asked, chance)
+
+
+def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
+    """What becomes of early stopping where nothing validates."""
+    if sizes[VALID].rows:
+        if config.data.carve and _asked(config.data.model_copy(update={"carve": 0.0, "carve_last": 0}), VALID):
+            yield _finding("note", "data.carve does nothing: the split itself gives a validation part", 0)
+        return
+    message = f"no interaction validates: all {config.train.sweeps} passes are made and the last model is kept, not the best"
+    if "stopping" in config.train.model_fields_set:
+        mend = "train.stopping has nothing to look at; set data.carve, data.carve_last or the split's valid"
+        yield _finding("warning", f"{message}; {mend}", 0)
+    elif not isinstance(config.data.split, NoSplit):
+        yield _finding("note", message, 0)
+
+
+def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+    """Held-out pairs that are known already, and so masked from the answers that are judged."""
+    if config.evaluation.mask == "none":
+        return
+    keys = ["user", "item", *(dataset.context_columns if config.evaluation.mask == "context" else ())]
+    for part, name in ((VALID, "validation"), (TEST, "test")):
+        judged = dataset.events.filter(dataset.events["split"] == part).select(keys)
+        if judged.is_empty():
+            continue
+        known = dataset.events.filter(dataset.events["split"] < part).select(keys).unique()
+        again = len(judged.join(known, on=keys, how="semi", nulls_equal=True))
+        if not again:
+            continue
+        level: Level = "warning" if again >= _MOSTLY * len(judged) else "note"
+        message = (
+            f"{again:,} of {len(judged):,} {name} pairs are known from before: evaluation.mask = "
+            f'"{config.evaluation.mask}" leaves known items out of the answers, so each is a sure miss'
+        )
+        if level == "warning":
+            message += '; set evaluation.mask = "none" where repeats are to be recommended, or leave the repeats out'
+        yield _finding(level, message, again)

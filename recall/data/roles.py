@@ -1,0 +1,192 @@
+"""What the columns of an interactions table are, by what they hold first and by what they are called second."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from recall.data.dependence import Codes, Relations, codes_of
+from recall.data.event_names import EventRule, event_rule, known_events
+from recall.data.leakage import determined
+from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, outcome_word, words
+from recall.data.time_columns import TimeLike, time_like
+from recall.values import canonical_series
+
+Kind = Literal["split", "time", "weight", "label", "event", "rating", "amount", "said", "item", "user", "visit", "context"]
+
+PARTS = frozenset({"train", "valid", "test"})
+_LEVELS = 12  # different texts that still may be events; 20 events of one shop are rarer than 20 categories
+_NUMBERED_EVENTS = 8
+_VISITS = 20  # different values, above which those that each belong to one user are visits
+_OF_ONE_USER = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a column is taken for, and why.
+
+    Attributes:
+        kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome.
+        reason: in words, for the reader of a draft.
+        time: of a time.
+        events: of events.
+        low, high: of a rating or an amount.
+        levels: the different numbers of a rating, rising.
+    """
+
+    kind: Kind
+    reason: str
+    time: TimeLike | None = None
+    events: EventRule | None = None
+    low: float = 0.0
+    high: float = 0.0
+    levels: tuple[float, ...] = field(default=())
+
+
+def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
+    """The role of every column but the ids.
+
+    Args:
+        frame: some of the rows.
+        user_id, item_id: the id columns.
+        whole: by column, the distinct values of all rows, for columns of few values; others may be missing.
+    """
+    users, items = (codes_of(canonical_series(frame[name])) for name in (user_id, item_id))
+    there = np.flatnonzero((users >= 0) & (items >= 0))
+    frame, users, items = frame[there], users[there], items[there]
+    found = {
+        name: _role(frame[name], users, items, whole.get(name)) for name in frame.columns if name not in (user_id, item_id)
+    }
+    times = {name: role.time for name, role in found.items() if role.time is not None}
+    best = max(times, key=lambda name: times[name].rank, default=None)
+    for name in times:
+        if name != best:
+            role = Role("context", times[name].reason)
+            found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
+    return found
+
+
+def numbers_of(values: pl.Series) -> pl.Series | None:
+    """A column as float64 [n]; None where some value is no number, or is written as no number is (007)."""
+    if values.dtype.is_numeric():
+        return values.cast(pl.Float64).fill_nan(None)
+    if values.dtype == pl.Boolean:
+        return values.cast(pl.Float64)
+    if values.dtype != pl.String:
+        return None
+    parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
+    if parsed.null_count() > values.null_count() or values.str.contains(r"^\s*0\d").any():
+        return None
+    return parsed.fill_nan(None)
+
+
+def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+    distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
+    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
+        return Role("split", "names the part of every row")
+    time = time_like(values, numbers_of(values), users, items)
+    if time is not None:
+        return Role("time", time.reason, time=time)
+    return _untimed(values, users, items, whole)
+
+
+def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return _described(values, users, items)
+    numbers = numbers_of(values)
+    outcome = _outcome(values, numbers, whole)
+    strong = outcome is not None and outcome.kind not in ("amount", "said")
+    if outcome is not None and strong:
+        return outcome
+    role = _described(values if numbers is None else numbers, users, items)
+    if role.kind in ("item", "user") and values.name.lower() != "weight":
+        return role
+    return outcome or role
+
+
+def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
+    """Whether a column describes the item, the user, the visit, or none of them."""
+    relations = Relations.of(users, items, values)
+    whose = determined(relations)
+    if whose == "item":
+        return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
+    if whose == "user":
+        return Role("user", f"follows from the user in {relations.of_user.rows:,} rows that could be compared")
+    if _names_visits(values, users):
+        different = values.drop_nulls().n_unique()
+        return Role(
+            "visit", f"{different:,} different values, each of one user: a basket, session or row, which no new request has"
+        )
+    return Role("context", "")
+
+
+def _names_visits(values: pl.Series, users: Codes) -> bool:
+    """Whether each value belongs to one user, who has others too: no kind of thing that comes again."""
+    if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _whole(values)):
+        return False
+    pairs = pl.DataFrame({"value": values, "user": users}).drop_nulls().unique()
+    different = pairs["value"].n_unique()
+    of_one = pairs.group_by("value").len()["len"].eq(1).sum() if len(pairs) else 0
+    return different > _VISITS and of_one >= _OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
+
+
+def _whole(values: pl.Series) -> bool:
+    known = values.drop_nulls()
+    return values.dtype.is_numeric() and bool((known == known.round()).all())
+
+
+def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
+    """What kind of outcome a column is; None where nothing says that it is one."""
+    name, known = values.name, values.drop_nulls()
+    if known.is_empty():
+        return None
+    distinct = known.unique() if whole is None else whole.drop_nulls()
+    if numbers is None or values.dtype == pl.Boolean:
+        role = _outcome_in_words(name, known, distinct)
+        if role is not None or numbers is None:
+            return role
+    different = numbers_of(distinct)
+    if values.dtype == pl.Boolean:
+        return None
+    levels = tuple(sorted((numbers if different is None else different).drop_nulls().unique().to_list()))
+    low, high = levels[0], levels[-1]
+    if set(levels) <= {0.0, 1.0}:
+        if len(levels) == 2 and outcome_word(name, NEGATIVE):
+            return Role("event", "0 and 1, and 1 means no by the name", events=EventRule({"0": 1.0}, (), ("1",), ()))
+        if len(levels) == 2 and outcome_word(name, LABEL):
+            return Role("label", "0 and 1, and the name says what the user did")
+        return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
+    if outcome_word(name, RATING):
+        reason = f"{_shown(low)} to {_shown(high)}, {len(levels)} different: how much the user liked the item"
+        return Role("rating", reason, low=low, high=high, levels=levels)
+    if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
+        return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
+    if outcome_word(name, AMOUNT | LABEL):
+        return Role("amount", f"{_shown(low)} to {_shown(high)}: how much, or for how long", low=low, high=high, levels=levels)
+    return None
+
+
+def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role | None:
+    texts = canonical_series(distinct).unique().sort()
+    lower = {text.strip().lower() for text in texts}
+    if lower == {"true", "false"} and outcome_word(name, NEGATIVE):
+        no = tuple(text for text in texts if text.strip().lower() == "true")
+        yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
+        return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
+    if lower == {"true", "false"}:
+        return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
+    named = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
+    recognised = known_events(texts)
+    few = 1 < len(texts) <= _LEVELS
+    if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
+        how = "few words" + (", and the name says what the user did" if named else f", such as {', '.join(recognised[:3])}")
+        return Role("event", how, events=event_rule(texts))
+    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
+        return Role("said", f"{known.n_unique():,} different texts about what happened, which are written only afterwards")
+    return None
+
+
+def _shown(number: float) -> str:
+    return f"{number:g}"

@@ -1,0 +1,217 @@
+"""What new users and new items get, measured on users and items of which no interaction trained.
+
+A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold`, nothing of the model has
+been trained on what it is asked to find.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from recall.bundle.bundle import Bundle
+from recall.config import EvaluationConfig
+from recall.data.dataset import Dataset
+from recall.errors import DataError
+from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.content import content_lists, item_features
+from recall.evaluation.lists import Bool, Int64, ItemLists
+from recall.evaluation.metrics import recall
+from recall.evaluation.ranking import top_rows
+from recall.evaluation.trial import Trial
+from recall.evaluation.unknown import unknown_user
+from recall.features.blocks import Block
+from recall.features.masking import id_blocks, said_as
+from recall.schema import Side
+from recall.vocabulary import UNKNOWN
+
+
+class Against(BaseModel):
+    """One way to answer the requests, beside another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: dict[str, Estimate]
+    """recall, hit_rate and ndcg, each as `name@k`."""
+    comparison: dict[str, Comparison]
+    """The model against the baseline, over the same requests."""
+
+
+class HeldOutUsers(BaseModel):
+    """Requests of users of whom nothing trained, asked with more or less of what is known of them.
+
+    All are exact lists straight from the vectors, for the same requests and under the same masks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: int
+    users: int
+    popularity: dict[str, Estimate]
+    """The baseline: the most frequent training items."""
+    unknown: Against
+    """The model, asked with an id that it has not learnt and nothing else; `comparison` is with popularity."""
+    features: Against | None
+    """Asked with the columns of the users table and of the request's context, without a history; None when no user field
+    reads such a column."""
+    history: Against | None
+    """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
+    seconds: float
+
+
+class HeldOutItems(BaseModel):
+    """Requests whose right answers are items of which no interaction trained, among all items.
+
+    All are exact lists straight from the vectors, for the same requests and under the same masks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: int
+    users: int
+    new: int
+    """m, the items of the judged part."""
+    items: int
+    """n, all items of the bundle, m among them."""
+    model: dict[str, Estimate]
+    """recall, hit_rate and ndcg among all n items, each as `name@k`."""
+    popularity: Against
+    """The most frequent training items, which are never new ones; `comparison` is the model against it."""
+    content: Against | None
+    """The cosine between an item's features and the sum over the user's training items; None when no item field reads
+    anything but the id."""
+    k: int
+    """Length of the longest list among all n items."""
+    k_new: int
+    """round(k m / n), at least 1: the length at which chance finds as much among the m new items as at k among all n."""
+    among_all: Estimate
+    """recall@k among all n items."""
+    among_new: Estimate
+    """recall@k_new of the same requests among the m new items alone."""
+    ratio: Estimate | None
+    """among_all / among_new: 1 where new items compete with all others as equals; None when among_new is 0."""
+    seconds: float
+
+
+def judge_users(trial: Trial, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> HeldOutUsers:
+    """Ask the requests of held-out users with all, some and nothing of what is known of them.
+
+    Args:
+        trial: the requests.
+        bundle: the one that the trial is of.
+        popularity: the baseline on the same requests, in the same order.
+        config: the lengths to judge at, and how many resamples.
+        seed: of the resamples.
+    """
+    started = time.monotonic()
+    at, encoder = sorted(set(config.at)), bundle.encoder
+    nothing = unknown_user(encoder)
+    ids = {block.name for block in id_blocks(encoder, "user")}
+    histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
+    columns = [block for block in encoder.user_blocks if block.field not in encoder.histories]
+
+    def asked(blocks: Sequence[Block]) -> Against:
+        """The requests with `blocks` as in the request of an unknown user."""
+        rows = said_as(trial.users, blocks, nothing)
+        judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
+        return Against(
+            metrics=estimate(judged, config.intervals, seed), comparison=compare(judged, popularity, config.intervals, seed)
+        )
+
+    unknown = asked(encoder.user_blocks)
+    return HeldOutUsers(
+        requests=len(trial),
+        users=len(np.unique(trial.user)),
+        popularity={name: one for name, one in estimate(popularity, config.intervals, seed).items() if name in unknown.metrics},
+        unknown=unknown,
+        features=asked(histories) if any(block.name not in ids for block in columns) else None,
+        history=asked(columns) if histories else None,
+        seconds=time.monotonic() - started,
+    )
+
+
+def judge_items(
+    trial: Trial, bundle: Bundle, dataset: Dataset, split: int, popularity: Judgements, config: EvaluationConfig, seed: int
+) -> HeldOutItems:
+    """Find held-out items among all items and among the held-out ones alone, beside popularity and content.
+
+    Args:
+        trial: the requests.
+        bundle: the one that the trial is of.
+        dataset: gives the new items, and what each user has in training.
+        split: the part that is judged.
+        popularity: the baseline on the same requests, in the same order.
+        config: the lengths to judge at, and how many resamples.
+        seed: of the resamples.
+    """
+    started = time.monotonic()
+    at, resamples = sorted(set(config.at)), config.intervals
+    user, item = (dataset.events[name].to_numpy() for name in ("user", "item"))
+    row_of = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
+    new = row_of[np.unique(item[dataset.select(split)])]
+    new = np.sort(new[new >= 0])
+    if not len(new):
+        raise DataError("the bundle has none of the held-out items", mend="Evaluate with the items table it was trained on")
+    model = trial.judge(trial.lists(at[-1]), at)
+
+    k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
+    found = top_rows(trial.user_vectors, trial.item_vectors[new], _among(trial.masked, new), k_new)
+    hits = trial.relevant.contains(np.where(found >= 0, new[found], -1))
+    among_all = Judgements(trial.user, {"recall": model.values[f"recall@{k}"]})
+    among_new = Judgements(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
+
+    def against(judged: Judgements) -> Against:
+        kept = Judgements(judged.user, {name: judged.values[name] for name in model.values})
+        return Against(metrics=estimate(kept, resamples, seed), comparison=compare(model, kept, resamples, seed))
+
+    features, content = item_features(bundle), None
+    if features is not None:
+        training = dataset.training[row_of[item[dataset.training]] >= 0]
+        known = ItemLists.from_pairs(user[training], row_of[item[training]], len(dataset.users))
+        content = against(trial.judge(content_lists(features, known.take(trial.user), trial.masked, k), at))
+    return HeldOutItems(
+        requests=len(trial),
+        users=len(np.unique(trial.user)),
+        new=len(new),
+        items=len(trial.item_vectors),
+        model=estimate(model, resamples, seed),
+        popularity=against(popularity),
+        content=content,
+        k=k,
+        k_new=k_new,
+        among_all=estimate(among_all, resamples, seed)["recall"],
+        among_new=estimate(among_new, resamples, seed)["recall"],
+        ratio=compare(among_all, among_new, resamples, seed)["recall"].ratio,
+        seconds=time.monotonic() - started,
+    )
+
+
+def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
+    """Raise DataError when the bundle has learnt the ids of users or items that the split holds out.
+
+    Its figures would be those of known ones. A bundle without a field of the id cannot be checked, and is trusted.
+    """
+    side: Side = "user" if dataset.hold_out == "users" else "item"
+    encoder, schema = bundle.encoder, dataset.schema
+    column = schema.user_id if side == "user" else schema.item_id
+    frame = dataset.users if side == "user" else dataset.items
+    held = frame[column].gather(np.unique(dataset.events[side].to_numpy()[dataset.select(split)]))
+    for block in id_blocks(encoder, side):
+        field = encoder.columns[block.field]
+        if field.vocabulary is None or len(field.columns) > 1:
+            continue
+        learnt = int((field.vocabulary.rows(held) != UNKNOWN).sum())
+        if learnt:
+            raise DataError(
+                f"the bundle was trained on {learnt:,} of the {len(held):,} {side}s that the split holds out",
+                where="data.split",
+                mend="Train with the same data.split and seed, then evaluate the bundle that comes of it",
+            )
+
+
+def _among(lists: ItemLists, chosen: Int64) -> ItemLists:
+    """The items of each list that are among `chosen` (int64 [m], rising), as positions in it."""
+    place = np.searchsorted(chosen, lists.items).clip(max=len(chosen) - 1)
+    there: Bool = chosen[place] == lists.items
+    return ItemLists.from_pairs(lists.owners[there], place[there], len(lists))

@@ -1,0 +1,223 @@
+"""What new users and new items get from a configuration, on users and items that are held out of training entirely.
+
+    python scripts/benchmark_cold.py examples/toys.toml --data ../shared/data
+    python scripts/benchmark_cold.py shop/recall.toml --data shop --check
+    python scripts/benchmark_cold.py examples/toys.toml --data ../shared/data --only known --known old/bundles --check
+
+For each hold-out the configuration is trained anew with `data.split` by "users" or by "items" (`--share` of them tests,
+none validates, so that all configured sweeps are made), published, and judged as `recall evaluate` does it. The
+acceptance table has a line for each criterion:
+
+- unknown users (an id, and nothing else): NDCG is not below popularity's, by the interval of the paired difference;
+- users known by features, and users known by a history: NDCG is above popularity's, by the same interval;
+- new items, where items have features: recall@20 among all n items is above the content baseline's, by the interval of the
+  paired difference, and at least 0.8 of recall@round(20 m / n) among the m new ones alone.
+
+`--known` names a folder of bundles that another version of the program has trained on the configuration's own split. The
+configuration is trained on that split too, and NDCG of known users must not be below that of the other bundle.
+`--check` exits with 1 when a criterion is missed.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from benchmark_quality import Entrant, data_folder, publish
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from recall.config import RunConfig, load_config
+from recall.data.dataset import load_dataset
+from recall.data.split import TEST, VALID
+from recall.errors import RecallError
+from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.evaluate import EvaluationReport, evaluate
+from recall.evaluation.report import render
+from recall.recommender import Recommender
+
+_AT = 20  # length of the lists that the criteria speak of
+_RATIO = 0.8  # least share of recall@20 m/n among the new items that must be left among all
+_PARTS = ("users", "items", "known")
+
+
+class Criterion(BaseModel):
+    """One line of the acceptance table."""
+
+    name: str
+    figure: Estimate
+    baseline: Estimate
+    difference: Estimate | None
+    """Figure less baseline, paired; None where a ratio is judged."""
+    ratio: Estimate | None
+    rule: str
+    met: bool
+
+
+class Result(BaseModel):
+    """Everything that one run came to."""
+
+    name: str
+    seed: int
+    share: float
+    criteria: list[Criterion]
+    reports: dict[str, EvaluationReport]
+    """By "users", "items" and "known"."""
+
+
+def main() -> int:
+    """Run from the command line; returns the exit code."""
+    arguments = _arguments()
+    try:
+        result = run(arguments)
+    except RecallError as error:
+        print(f"benchmark_cold: {error}", file=sys.stderr)
+        return error.exit_code
+    _show(result)
+    if arguments.out:
+        arguments.out.write_text(result.model_dump_json(indent=2) + "\n")
+    return 1 if arguments.check and not all(one.met for one in result.criteria) else 0
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Train and judge a configuration on each hold-out that was asked for."""
+    evaluation = ["evaluation.at=[10, 20]", "evaluation.dial=[]"]
+    config = load_config(arguments.config, [f"seed={arguments.seed}", *evaluation, *arguments.set])
+    wanted = arguments.only or ["users", "items", *(["known"] if arguments.known else [])]
+    reports: dict[str, EvaluationReport] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-cold-") as scratch:
+        data = data_folder(config, arguments.data, Path(scratch))
+        for part in wanted:
+            if part == "items" and not _has_item_features(config):
+                print("items have no features: new items are not judged", file=sys.stderr)
+                continue
+            split = {"data.split": f'{{by="{part}", test={arguments.share}, valid=0}}'} if part != "known" else {}
+            settings = [*arguments.set, *(f"{key}={value}" for key, value in split.items())]
+            one = load_config(arguments.config, [f"seed={arguments.seed}", *evaluation, *settings])
+            reports[part] = _judged(one, data, Path(scratch) / part, arguments)
+    return Result(
+        name=config.name,
+        seed=config.seed,
+        share=arguments.share,
+        criteria=[one for report in reports.values() for one in criteria(report)],
+        reports=reports,
+    )
+
+
+def criteria(report: EvaluationReport) -> Iterator[Criterion]:
+    """The lines of the acceptance table that a report has something to say of."""
+    users, items = report.held_out_users, report.held_out_items
+    ndcg, recall = f"ndcg@{_AT}", f"recall@{_AT}"
+    if users is not None:
+        for name, way in (("unknown", users.unknown), ("by features", users.features), ("by history", users.history)):
+            if way is not None:
+                rule = "not below popularity" if name == "unknown" else "above popularity"
+                yield _compared(f"users, {name}: {ndcg}", way.metrics[ndcg], users.popularity[ndcg], way.comparison[ndcg], rule)
+    if items is not None:
+        if items.content is not None:
+            beside = items.content
+            yield _compared(
+                f"new items: {recall} of n = {items.items:,}",
+                items.model[recall],
+                beside.metrics[recall],
+                beside.comparison[recall],
+                "above content",
+            )
+        yield Criterion(
+            name=f"new items: beside recall@{items.k_new} of m = {items.new:,}",
+            figure=items.among_all,
+            baseline=items.among_new,
+            difference=None,
+            ratio=items.ratio,
+            rule=f"ratio at least {_RATIO}",
+            met=items.ratio is not None and items.ratio.value >= _RATIO,
+        )
+    for rival in report.rivals:
+        yield _compared(
+            f"known users: {ndcg}",
+            report.model.metrics[ndcg],
+            rival.model.metrics[ndcg],
+            rival.comparison[ndcg],
+            f"not below {rival.bundle}",
+        )
+
+
+def _compared(name: str, figure: Estimate, baseline: Estimate, comparison: Comparison, rule: str) -> Criterion:
+    met = comparison.verdict == "higher" if rule.startswith("above") else comparison.verdict != "lower"
+    return Criterion(
+        name=name, figure=figure, baseline=baseline, difference=comparison.difference, ratio=None, rule=rule, met=met
+    )
+
+
+def _has_item_features(config: RunConfig) -> bool:
+    schema = config.schema_
+    return any(
+        field.side == "item" and field.kind != "cross" and schema.column(name) != schema.item_id
+        for name, field in schema.fields.items()
+    )
+
+
+def _judged(config: RunConfig, data: Path, root: Path, arguments: argparse.Namespace) -> EvaluationReport:
+    publish(Entrant(root.name, config), data, root)
+    dataset = load_dataset(config, data)
+    known = [arguments.known] if root.name == "known" and arguments.known else []
+    with ExitStack() as opened:
+        recommenders = [
+            opened.enter_context(closing(Recommender.load(path, threads=os.cpu_count() or 1))) for path in (root, *known)
+        ]
+        split = VALID if root.name == "known" and arguments.validate else TEST
+        report = evaluate(recommenders[0], dataset, config, split, against=recommenders[1:])
+    if arguments.verbose:
+        Console(width=128, stderr=True).print(render(report))
+    return report
+
+
+def _show(result: Result) -> None:
+    table = Table(title=f"{result.name}: {result.share:.0%} held out, seed {result.seed}", title_justify="left")
+    table.add_column("criterion")
+    for name in ("figure", "baseline", "difference or ratio"):
+        table.add_column(name, justify="right")
+    for name in ("rule", "met"):
+        table.add_column(name)
+    for one in result.criteria:
+        beside = one.ratio if one.difference is None else one.difference
+        table.add_row(
+            one.name,
+            f"{one.figure.value:.4f}",
+            f"{one.baseline.value:.4f}",
+            "none" if beside is None else _bracketed(beside, "" if one.difference is None else "+"),
+            one.rule,
+            "yes" if one.met else "NO",
+        )
+    Console(width=140).print(table)
+    print("Brackets hold 95 % intervals of paired differences, or of the ratio, by bootstrap over users.")
+
+
+def _bracketed(estimate: Estimate, sign: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:{sign}.4f}"
+    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="TOML file, such as examples/toys.toml")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECALL_DATA", "../shared/data")), help="data folder")
+    parser.add_argument("--share", type=float, default=0.1, help="share of the users, or of the items, to hold out (0.1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run and of the hold-out (default 0)")
+    parser.add_argument("--only", action="append", choices=_PARTS, help="judge this alone; may be repeated")
+    parser.add_argument("--known", type=Path, metavar="BUNDLES", help="folder of bundles to compare known users with")
+    parser.add_argument("--validate", action="store_true", help="judge known users on the validation part")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument("--out", type=Path, help="also write the result to this JSON file")
+    parser.add_argument("--verbose", action="store_true", help="also print each evaluation in full")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a criterion is missed")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.data.roles import Role, numbers_of, roles
+
+N = 600
+RNG = np.random.default_rng(0)
+USER, ITEM = RNG.integers(0, 40, N), RNG.integers(0, 30, N)
+
+
+def role(name: str, values: Any, **more: pl.Series) -> Role:
+    frame = pl.DataFrame({"u": USER, "i": ITEM, name: values})
+    return roles(frame, "u", "i", more)[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("rating", RNG.integers(1, 6, N), "rating"),
+        ("Stars", RNG.choice([0.5, 1.0, 4.5], N), "rating"),
+        ("rating", RNG.choice(["1", "5", "3.5"], N), "rating"),
+        ("score", RNG.integers(0, 101, N), "rating"),
+        ("rating", np.where(ITEM % 2, 5, 1), "rating"),  # even where it follows from the item
+        ("clicked", RNG.integers(0, 2, N), "label"),
+        ("is_purchased", RNG.choice([True, False], N), "label"),
+        ("label", RNG.choice(["TRUE", "false"], N), "label"),
+        ("skipped", RNG.integers(0, 2, N), "event"),
+        ("event", RNG.choice(["zip", "zap"], N), "event"),
+        ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by what it holds alone
+        ("action_type", RNG.integers(0, 4, N), "event"),
+        ("applied", RNG.choice(["yes", "no"], N), "event"),
+        ("qty", RNG.integers(1, 40, N), "amount"),
+        ("price_paid", RNG.random(N), "amount"),
+        ("dwell_ms", RNG.integers(0, 90_000, N), "amount"),
+        ("clicks", RNG.integers(0, 9, N), "amount"),
+        ("weight", RNG.random(N) + 1, "amount"),
+        ("duration", 60 + ITEM, "item"),  # how long the film is, not how long it was watched
+        ("units", USER % 7, "user"),
+        ("review", [f"text {n}" for n in range(N)], "said"),
+        ("title", [f"t{one}" for one in ITEM], "item"),
+        ("genres", [[f"g{one % 4}", "x"] for one in ITEM], "item"),
+        ("country", [f"c{one % 5}" for one in USER], "user"),
+        ("session", [f"{one}/{n // 4}" for n, one in enumerate(USER)], "visit"),
+        ("order_no", np.arange(N), "visit"),
+        ("hour", RNG.integers(0, 24, N), "context"),
+        ("weekday", RNG.choice(["mo", "tu", "we"], N), "context"),
+        ("weekend", RNG.integers(0, 2, N), "context"),
+        ("type", RNG.choice(["organic", "paid_ad"], N), "context"),
+        ("device", RNG.choice(["phone", "web"], N), "context"),
+        ("city", RNG.choice([f"c{n}" for n in range(30)], N), "context"),
+        ("temperature", RNG.normal(20, 5, N), "context"),
+        ("last_rating", RNG.integers(1, 6, N), "context"),
+        ("constant", ["x"] * N, "context"),
+        ("nothing", pl.Series([None] * N, dtype=pl.String), "context"),
+        ("split", RNG.choice(["train", "test"], N), "split"),
+        ("split", RNG.choice(["left", "right"], N), "context"),
+    ],
+)
+def test_a_column_is_what_it_holds_and_then_what_it_is_called(name: str, values: Any, kind: str) -> None:
+    found = role(name, values)
+    assert found.kind == kind, found
+
+
+def test_an_event_that_is_rare_is_found_in_the_rows_that_were_not_looked_at() -> None:
+    found = role("event", RNG.choice(["view", "cart"], N), event=pl.Series("event", ["view", "cart", "refund"]))
+    assert found.events is not None
+    assert found.events.left_out == ("refund",)
+
+
+def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field_without_a_word() -> None:
+    base = 1_600_000_000 + RNG.permutation(N) * 60
+    found = roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})
+    assert (found["timestamp"].kind, found["loaded"].kind) == ("time", "context")
+
+
+def test_numbers_are_only_what_is_written_as_numbers() -> None:
+    assert numbers_of(pl.Series(["1", " 2.5", None])).to_list() == [1.0, 2.5, None]  # type: ignore[union-attr]
+    for strange in (["1", "x"], ["01", "02"], [["a"]]):
+        assert numbers_of(pl.Series(strange)) is None

@@ -1,0 +1,79 @@
+import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.data.roles import numbers_of
+from recall.data.time_columns import TimeLike, time_like
+
+USERS, ITEMS = np.arange(60) // 6, np.arange(60) % 12
+
+
+def found(name: str, values: Any) -> TimeLike | None:
+    series = pl.Series(name, values)
+    return time_like(series, numbers_of(series), USERS[: len(series)], ITEMS[: len(series)])
+
+
+SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rank", "reason"),
+    [
+        ("x", SECONDS, 2, "unix seconds"),
+        ("x", [str(one) for one in SECONDS], 2, "unix seconds"),
+        ("x", [one * 1000 for one in SECONDS], 2, "unix milliseconds"),
+        ("x", [one * 1_000_000 for one in SECONDS], 2, "unix microseconds"),
+        ("x", [one + 0.25 for one in SECONDS], 2, "unix seconds"),
+        ("x", [20_200_100 + 1 + n % 28 for n in range(60)], 2, "year, month and day"),
+        ("x", [datetime.date(2024, 1, 1) + datetime.timedelta(n) for n in range(60)], 3, "dates or times"),
+        ("x", [f"2024-01-{1 + n % 28:02}" for n in range(60)], 3, "ISO 8601"),
+        ("x", [f"2024-01-01T00:00:{n:02}" for n in range(60)], 3, "ISO 8601"),
+        ("x", [f"12/{1 + n % 28}/2010 8:26" for n in range(60)], 0, "write them in ISO 8601"),
+        ("position", [n % 6 + 100 * (n // 6) for n in range(60)], 1, "order the rows of a user"),
+        ("t.time", list(range(60)), 1, "order the rows of a user"),
+    ],
+)
+def test_times_are_known_by_what_they_hold(name: str, values: Any, rank: int, reason: str) -> None:
+    told = found(name, values)
+    assert told is not None
+    assert told.rank[0] == rank
+    assert reason in told.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sometimes", [n % 2 for n in range(60)]),
+        ("sometimes", list(range(60))),
+        ("runtime", [90 + n for n in range(60)]),
+        ("timezone", ["UTC", "CET"] * 30),
+        ("time_of_day", ["morning", "noon"] * 30),
+        ("time_of_day", [n % 10 for n in range(60)]),  # repeats, and holds few values
+        ("watch_time", list(range(60))),  # an outcome
+        ("order_id", SECONDS),
+        ("phone", SECONDS),
+        ("x", list(range(60))),
+        ("when", [None] * 60),
+        ("when", [True, False] * 30),
+        ("release_time", [1_600_000_000 + n % 12 for n in range(60)]),  # the item's
+        ("signup_time", [1_600_000_000 + n // 6 for n in range(60)]),  # the user's
+        ("price", [9.99 + n for n in range(60)]),
+        ("days", [20_209_900 + n for n in range(60)]),  # no month has the number 99
+    ],
+)
+def test_what_is_called_like_a_time_or_looks_like_one_need_not_be_one(name: str, values: Any) -> None:
+    assert found(name, values) is None
+
+
+def test_a_time_that_some_rows_lack_is_not_read() -> None:
+    told = found("ts", [None, *SECONDS[1:]])
+    assert told is not None
+    assert not told.readable
+    assert "1.7% of the rows have none" in told.reason
+
+
+def test_a_log_of_one_visit_a_user_still_has_a_time() -> None:
+    assert found("timestamp", [1_600_000_000 + 500 * (n // 6) for n in range(60)]) is not None

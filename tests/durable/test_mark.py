@@ -1,0 +1,64 @@
+"""The mark says how far a file reached, and which of its writes are known to be lost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from recall.durable.mark import Lost, Mark, Marked
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Mark:
+    return Mark(tmp_path / "mark")
+
+
+def test_it_rises_and_never_falls(mark: Mark) -> None:
+    assert mark.read() is None
+    mark.advance("a", 5)
+    mark.advance("a", 3)
+    assert mark.read() == Marked("a", 5)
+    assert Mark(mark.path).read() == Marked("a", 5)
+
+
+def test_many_writers_leave_the_highest(mark: Mark) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: mark.advance("a", number), [number * 7 % 101 for number in range(101)]))
+    assert mark.read() == Marked("a", 100)
+
+
+def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_does(mark: Mark) -> None:
+    mark.advance("a", 5)
+    mark.advance("b", 1)
+    assert mark.read() == Marked("b", 1, Lost("a", 5))
+    mark.advance("b", 2, covered=[Lost("a", 4)])
+    assert mark.read() == Marked("b", 2, Lost("a", 5))
+    mark.advance("b", 3, covered=[Lost("c", 9), Lost("a", 5)])
+    assert mark.read() == Marked("b", 3)
+    mark.advance("c", 1, covered=[Lost("b", 3)])
+    assert mark.read() == Marked("c", 1)
+
+
+def test_a_loss_that_is_told_stays_until_it_is_accepted(mark: Mark) -> None:
+    mark.advance("a", 9, lost=Lost("a", 7))
+    mark.advance("a", 10)
+    assert mark.read() == Marked("a", 10, Lost("a", 7))
+    mark.remove()
+    mark.remove()
+    mark.advance("a", 11)
+    assert mark.read() == Marked("a", 11)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": null}', b"\0" * 512]
+)
+def test_one_that_cannot_be_read_is_none_and_is_written_anew(mark: Mark, content: bytes) -> None:
+    mark.path.write_bytes(content)
+    assert mark.read() is None
+    mark.advance("a", 1)
+    assert mark.read() == Marked("a", 1)
+
+
+def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
+    Mark(tmp_path / "nowhere" / "mark").advance("a", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.split import TEST
+from recall.errors import TrainingError
+from recall.evaluation.protocol import held_out
+from recall.evaluation.ranking import rank_values
+from recall.evaluation.unknown import UnknownUsers, unknown_user, upper_end
+from recall.features.encoder import FeatureEncoder
+from recall.recommender import Request
+from recall.vocabulary import MISSING, UNKNOWN
+from tests.conftest import TINY, write_tiny_tables
+from tests.evaluation import reference
+
+
+def test_the_request_is_that_of_a_served_unknown_user(world):
+    row = unknown_user(world.encoder)
+    (served,) = world.recommender.user_vectors([Request(user_id="never met before")])
+    assert world.recommender.bundle.tables.user_vectors(row)[0] == pytest.approx(served, rel=1e-6)
+    blocks = {block.name: block for block in world.encoder.user_blocks}
+    stands = {name: set(row.indices - block.offset) & {UNKNOWN, MISSING} for name, block in blocks.items()}
+    assert UNKNOWN in stands["user_id"]
+    assert blocks["gender"].offset + MISSING in row.indices
+
+
+@pytest.mark.parametrize("taken", ["unknown", "u0"])
+def test_an_id_that_happens_to_be_called_unknown_is_not_taken_for_the_user(tmp_path, taken):
+    write_tiny_tables(tmp_path)
+    fields = {name: TINY["fields"][name] for name in ("user_id", "item_id")}
+    dataset = load_dataset(parse_config({**TINY, "fields": fields}), tmp_path)
+    dataset.users[0, "user_id"] = taken
+    row = unknown_user(FeatureEncoder.fit(dataset))
+    assert row.indices.tolist() == [UNKNOWN]
+
+
+def test_judged_as_if_every_request_were_the_unknown_user_s(world):
+    phi = world.recommender.bundle.tables.user_vectors(unknown_user(world.encoder))
+    psi = world.recommender.bundle.item_vectors
+    asked = UnknownUsers.of(world.dataset, world.encoder, world.held, (1, 3))
+    repeated = np.repeat(phi, len(world.held), axis=0)
+    expected = rank_values(repeated, psi, world.held.relevant, world.held.masked, (1, 3))
+    judged = asked.judge(phi, psi)
+    assert set(judged.values) == set(expected)
+    for name, values in expected.items():
+        assert judged.values[name] == pytest.approx(values), name
+
+
+def test_popularity_counts_training_interactions_under_the_same_masks(world):
+    asked = UnknownUsers.of(world.dataset, world.encoder, world.held, (3,))
+    counts = np.bincount(world.dataset.events["item"].to_numpy()[world.dataset.training], minlength=len(world.dataset.items))
+    for row in range(len(world.held)):
+        relevant, masked = set(world.held.relevant[row].tolist()), set(world.held.masked[row].tolist())
+        found = reference.top(counts.tolist(), masked, 3)
+        assert asked.popularity.values["recall@3"][row] == pytest.approx(reference.recall(found, relevant, 3))
+
+
+def test_a_model_that_is_popularity_has_a_margin_of_zero_and_its_reverse_a_negative_one(tmp_path):
+    write_tiny_tables(tmp_path)
+    config = parse_config({**TINY, "data": {**TINY["data"], "split": {"by": "last", "test": 3, "valid": 0}}})
+    dataset = load_dataset(config, tmp_path)
+    held = held_out(dataset, config.evaluation, dataset.select(TEST), dataset.training)
+    asked = UnknownUsers.of(dataset, FeatureEncoder.fit(dataset), held, (10,))
+    counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
+    psi, phi = counts[:, None].astype(np.float32), np.ones((1, 1), dtype=np.float32)
+    figures = asked.figures(phi, psi)
+    assert figures["unknown_margin_ndcg@10"] == 0
+    assert figures["unknown_ndcg@10"] == asked.popularity.values["ndcg@10"].mean() > 0
+    worst = held.relevant.items.astype(np.int64)
+    psi[worst] = -1
+    assert asked.figures(phi, psi)["unknown_margin_ndcg@10"] < 0
+    with pytest.raises(TrainingError, match="scores for an unknown user are not finite"):
+        asked.judge(phi, np.full_like(psi, np.nan))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=1, max_size=30))
+def test_the_upper_end_counts_users_and_not_requests(pairs):
+    user = np.array([one for one, _ in pairs])
+    differences = np.array([value for _, value in pairs])
+    mean = differences.mean()
+    sums = [sum(value - mean for other, value in pairs if other == one) for one in set(user.tolist())]
+    expected = mean
+    if len(sums) > 1:
+        expected += 1.96 * np.sqrt(sum(one**2 for one in sums) * len(sums) / (len(sums) - 1)) / len(pairs)
+    assert upper_end(differences, user) == pytest.approx(expected)

@@ -1,0 +1,143 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.evaluate import EvaluationReport
+from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
+from tests.conftest import write_tiny_tables
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+name = "tiny-run"
+[data]
+time = "time"
+users = "users.parquet"
+items = "items.parquet"
+split = { by = "last", test = 1, valid = 1 }
+[fields]
+user_id = { side = "user", kind = "categorical" }
+gender = { side = "user", kind = "categorical" }
+recent = { kind = "history", lags = [[1, 2]] }
+item_id = { side = "item", kind = "categorical" }
+tags = { side = "item", kind = "bag" }
+[model]
+k = 4
+[train]
+sweeps = 2
+[evaluation]
+intervals = 20
+"""
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"scripts/{script}.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cold")
+    write_tiny_tables(path)
+    (path / "tiny.toml").write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> tuple[int, str, dict]:
+    arguments = [str(folder / "tiny.toml"), "--data", str(folder), "--share", "0.3", "--out", str(folder / "result.json")]
+    done = run("benchmark_cold", *arguments, "--check")
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, done.stdout, json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_each_criterion_is_judged_by_its_interval(result: tuple[int, str, dict]) -> None:
+    _, printed, values = result
+    criteria = {one["name"].split(":")[0]: one for one in values["criteria"]}
+    items = values["reports"]["items"]["held_out_items"]
+    assert list(criteria) == ["users, unknown", "users, by features", "users, by history", "new items"]
+    assert values["criteria"][3]["name"] == f"new items: recall@20 of n = {items['items']}"
+    assert f"m = {items['new']}" in printed
+    assert criteria["users, unknown"]["met"] == (criteria["users, unknown"]["difference"]["high"] >= 0)
+    for name in ("users, by features", "users, by history"):
+        assert criteria[name]["met"] == (criteria[name]["difference"]["low"] > 0)
+    assert values["criteria"][3]["met"] == (values["criteria"][3]["difference"]["low"] > 0)
+    assert values["criteria"][4]["met"] == (values["criteria"][4]["ratio"]["value"] >= 0.8)
+    users = values["reports"]["users"]["held_out_users"]
+    assert criteria["users, unknown"]["figure"] == users["unknown"]["metrics"]["ndcg@20"]
+
+
+@pytest.mark.slow
+def test_a_missed_criterion_fails_the_check(result: tuple[int, str, dict]) -> None:
+    code, printed, values = result
+    assert code == (0 if all(one["met"] for one in values["criteria"]) else 1)
+    assert printed.count("NO") == sum(not one["met"] for one in values["criteria"])
+
+
+@pytest.mark.slow
+def test_known_users_are_compared_with_a_bundle_that_was_trained_elsewhere(folder: Path) -> None:
+    config, bundles = str(folder / "tiny.toml"), str(folder / "bundles")
+    train = [sys.executable, "-c", "from recall.cli import main; main()", "train", config, "--out", bundles]
+    subprocess.run(train, cwd=ROOT, check=True, capture_output=True)
+    done = run("benchmark_cold", config, "--data", str(folder), "--only", "known", "--known", bundles, "--check")
+    assert done.returncode == 0, done.stderr
+    assert "known users: ndcg@20" in done.stdout
+    assert "+0.0000 [+0.0000, +0.0000]" in done.stdout
+    beside = run("benchmark_quality", config, "--data", str(folder), "--against", bundles)
+    assert beside.returncode == 0, beside.stderr
+    assert "trained before" in beside.stdout
+
+
+def against(low: float, high: float, name: str) -> Against:
+    figure = Estimate(value=0.25)
+    return Against(
+        metrics={name: figure},
+        comparison={name: Comparison(difference=Estimate(value=(low + high) / 2, low=low, high=high), ratio=None)},
+    )
+
+
+def test_criteria_ask_for_above_or_not_below_and_for_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from benchmark_cold import criteria  # type: ignore[import-not-found]
+
+    users = HeldOutUsers(
+        requests=9,
+        users=9,
+        popularity={"ndcg@20": Estimate(value=0.25)},
+        unknown=against(-0.1, 0.1, "ndcg@20"),
+        features=against(-0.1, 0.1, "ndcg@20"),
+        history=against(0.05, 0.1, "ndcg@20"),
+        seconds=0.0,
+    )
+    items = HeldOutItems(
+        requests=9,
+        users=9,
+        new=10,
+        items=100,
+        model={"recall@20": Estimate(value=0.25)},
+        popularity=against(0.1, 0.2, "recall@20"),
+        content=against(-0.2, -0.1, "recall@20"),
+        k=20,
+        k_new=2,
+        among_all=Estimate(value=0.2),
+        among_new=Estimate(value=0.25),
+        ratio=Estimate(value=0.8),
+        seconds=0.0,
+    )
+    report = EvaluationReport.model_construct(held_out_users=users, held_out_items=items, rivals=())
+    judged = [(one.rule, one.met) for one in criteria(report)]
+    assert judged == [
+        ("not below popularity", True),
+        ("above popularity", False),
+        ("above popularity", True),
+        ("above content", False),
+        ("ratio at least 0.8", True),
+    ]
+    worse = users.model_copy(update={"unknown": against(-0.2, -0.1, "ndcg@20")})
+    report = EvaluationReport.model_construct(held_out_users=worse, held_out_items=None, rivals=())
+    assert next(criteria(report)).met is False

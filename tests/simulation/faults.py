@@ -1,0 +1,98 @@
+"""Things that a program can do wrong with a disk, put into the code under test: a simulation must find each of them."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def synchronous_off() -> None:
+    """SQLite does not fsync."""
+    _synchronous("OFF")
+
+
+def synchronous_normal() -> None:
+    """SQLite fsyncs its log before it moves it into the file, and not at every commit."""
+    _synchronous("NORMAL")
+
+
+def folders_not_synced() -> None:
+    """No fsync of a folder does anything."""
+    real = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if not Path(f"/proc/self/fd/{descriptor}").is_dir():
+            real(descriptor)
+
+    os.fsync = only_files  # type: ignore[assignment]
+
+
+def files_not_synced() -> None:
+    """No fsync of a file by Python does anything."""
+    real = os.fsync
+
+    def only_folders(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            real(descriptor)
+
+    os.fsync = only_folders  # type: ignore[assignment]
+
+
+def current_written_in_place() -> None:
+    """CURRENT is overwritten, and not replaced by a rename."""
+    from recall.bundle import publish
+
+    def write(root: Path, name: str, lines: list[str]) -> None:
+        (root / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        publish._sync(root / name)
+        publish._sync(root)
+
+    publish._write = write
+
+
+def current_before_version() -> None:
+    """CURRENT names a version before its folder is in place."""
+    from recall.bundle import publish
+
+    point_at, rename = publish.point_at, Path.rename
+    pending: list[tuple[Path, Path]] = []
+
+    def later(self: Path, target: Path) -> Path:
+        if Path(target).parent.name != publish.VERSIONS:
+            return rename(self, target)
+        pending.append((self, Path(target)))
+        return Path(target)
+
+    def first(root: Path, version: str, **given: Any) -> None:
+        point_at(root, version, **given)
+        for source, target in pending:
+            rename(source, target)
+            publish._sync(target.parent)
+        pending.clear()
+
+    Path.rename = later  # type: ignore[method-assign, assignment]
+    publish.point_at = first
+
+
+def _synchronous(level: str) -> None:
+    from recall.durable.file import DurableFile
+
+    connect = DurableFile._connect
+
+    def connected(self: DurableFile, address: str) -> sqlite3.Connection:
+        connection = connect(self, address)
+        connection.execute(f"PRAGMA synchronous = {level}")
+        return connection
+
+    DurableFile._connect = connected  # type: ignore[method-assign]
+
+
+NAMES: dict[str, Callable[[], None]] = {
+    "synchronous-off": synchronous_off,
+    "synchronous-normal": synchronous_normal,
+    "folders-not-synced": folders_not_synced,
+    "files-not-synced": files_not_synced,
+    "current-in-place": current_written_in_place,
+    "current-first": current_before_version,
+}

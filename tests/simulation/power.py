@@ -1,0 +1,166 @@
+"""Power failures at any moment of a real program: its system calls are recorded once, and replayed up to many moments."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.simulation import disk
+from tests.simulation.disk import LOSSES, NOTHING, Inode, Loss, Mark, Named, Sized, Step, Synced, Written
+from tests.simulation.trace import MARKS, folder_of, traced
+
+Entry = dict[str, Any]
+"""What a program says of one operation: `try` before it and `ack` after it, each with the operation's number."""
+
+
+MEMORY = Path("/dev/shm")
+
+
+def fast_folder() -> str | None:
+    """Where files are kept in memory, if there is such a place: what is found after a crash is read once."""
+    usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 50_000_000
+    return str(MEMORY) if usable else None
+
+
+class Broken(AssertionError):  # noqa: N818 - it is what is found
+    """A property does not hold."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one program did.
+
+    Attributes:
+        root: the folder before.
+        steps: system calls and marks, in order.
+    """
+
+    root: Inode
+    steps: list[Step]
+
+    def digest(self) -> str:
+        """Hash of what was done in which order. Random bytes are left out: SQLite draws some for every log that it begins."""
+        numbers: dict[Inode, int] = {}
+        hashed = hashlib.sha256()
+        for step in self.steps:
+            match step:
+                case Mark(text):
+                    said: tuple[object, ...] = ("mark", text)
+                case Written(inode, offset, data):
+                    said = ("written", _number(numbers, inode), offset, len(data))
+                case Sized(inode, size):
+                    said = ("sized", _number(numbers, inode), size)
+                case Synced(inode):
+                    said = ("synced", _number(numbers, inode))
+                case Named(gone, come):
+                    left = [(_number(numbers, folder), name) for folder, name in gone]
+                    said = ("named", left, [(_number(numbers, at), name, _number(numbers, one)) for at, name, one in come])
+            hashed.update(repr(said).encode() + b"\n")
+        return hashed.hexdigest()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What had been acknowledged when the power failed.
+
+    Attributes:
+        done: acknowledgements so far.
+        next: what the operation in flight would have been acknowledged with; None when nothing was in flight, or when it was
+            refused in the end.
+        tried: the operation in flight.
+    """
+
+    done: Sequence[Entry]
+    next: Entry | None
+    tried: Entry | None
+
+
+Check = Callable[[Path, Moment], None]
+"""Looks at a root after a crash; raises Broken, or what the code under test raises."""
+
+
+@dataclass
+class Found:
+    """What came of many crashes.
+
+    Attributes:
+        crashes: how many there were.
+        violations: where, under which loss, and what was wrong.
+    """
+
+    crashes: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+def record(workload: str, seed: int, template: Path | None = None, fault: str = "") -> Recording:
+    """Run a workload of `tests.simulation.workload` under strace.
+
+    Args:
+        workload: its name.
+        seed: of what it does.
+        template: a folder that it starts from; without one the watched folder is empty.
+        fault: something to break in the code under test; see `workload`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        watched = Path(folder).resolve() / "disk"
+        if template is None:
+            watched.mkdir()
+        else:
+            shutil.copytree(template, watched)
+        (watched.parent / MARKS).touch()
+        before = folder_of(disk.read(watched))
+        steps = traced(["-m", "tests.simulation.workload", workload, str(seed), str(watched), fault], watched, before)
+        left = {name: data for name, data in disk.read(watched).items() if not name.endswith("-shm")}
+    replayed = disk.after_crash(before, steps, NOTHING, random.Random(0))
+    modelled = {name: data for name, data in replayed.items() if not name.endswith("-shm")}
+    if modelled != left:
+        wrong = sorted(name for name in modelled.keys() | left.keys() if modelled.get(name) != left.get(name))
+        raise RuntimeError(f"the trace does not give the files that are there: {wrong}")
+    return Recording(before, steps)
+
+
+def crash(recording: Recording, cut: int, loss: Loss, seed: int, check: Check) -> str:
+    """Let the power fail before a step; gives what is wrong afterwards, or nothing."""
+    steps = recording.steps[:cut]
+    files = disk.after_crash(recording.root, steps, loss, random.Random(f"{seed} {cut} {loss}"))
+    with tempfile.TemporaryDirectory(dir=fast_folder()) as folder:
+        root = Path(folder) / "disk"
+        disk.put(files, root)
+        try:
+            check(root, moment(recording.steps, cut))
+        except Exception as error:
+            return f"step {cut} of {len(recording.steps)}, {loss}: {type(error).__name__}: {error}".replace(folder, "")
+    return ""
+
+
+def crashes(recording: Recording, check: Check, seed: int, count: int) -> Found:
+    """Let the power fail at moments that are drawn, half of them right after an acknowledgement."""
+    draw, found = random.Random(seed), Found()
+    told = [at for at, step in enumerate(recording.steps) if isinstance(step, Mark) and "ack" in json.loads(step.text)]
+    for number in range(count):
+        cut = 1 + (draw.choice(told) if number % 2 else draw.randrange(len(recording.steps)))
+        loss = draw.choice((NOTHING, *LOSSES))
+        wrong = crash(recording, cut, loss, seed, check)
+        found.crashes += 1
+        if wrong:
+            found.violations.append(wrong)
+    return found
+
+
+def moment(steps: Sequence[Step], cut: int) -> Moment:
+    """What had been said before a step, and what was said next."""
+    said = [json.loads(step.text) for step in steps[:cut] if isinstance(step, Mark)]
+    later = (json.loads(step.text) for step in steps[cut:] if isinstance(step, Mark))
+    tried = said[-1] if said and "try" in said[-1] else None
+    answer = next(later, None) if tried is not None else None
+    return Moment([one for one in said if "ack" in one], answer if answer is not None and "ack" in answer else None, tried)
+
+
+def _number(numbers: dict[Inode, int], inode: Inode) -> int:
+    return numbers.setdefault(inode, len(numbers))

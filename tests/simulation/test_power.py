@@ -1,0 +1,86 @@
+"""Power failures at any system call: what was acknowledged is there, and a missing fsync would be found."""
+
+from pathlib import Path
+
+import pytest
+
+from recall.bundle.publish import resolve
+from tests.simulation import logs, power, publishing
+from tests.simulation.power import Found
+from tests.simulation.trace import can_trace
+
+pytestmark = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or ptrace is not allowed")
+
+CRASHES = 100
+
+
+@pytest.fixture(scope="module")
+def template(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the workload of publishers starts from."""
+    return publishing.template_of(resolve(published), tmp_path_factory.mktemp("simulation") / "disk")
+
+
+def of_logs(seed: int, fault: str = "", count: int = CRASHES) -> Found:
+    return power.crashes(power.record("log", seed, fault=fault), logs.check, seed, count)
+
+
+def of_publishers(template: Path, seed: int, fault: str = "", count: int = CRASHES) -> Found:
+    return power.crashes(power.record("publish", seed, template, fault), publishing.check, seed, count)
+
+
+def test_acknowledged_changes_survive_a_power_failure() -> None:
+    recording = power.record("log", 1)
+    assert len(recording.steps) > 300
+    assert power.crashes(recording, logs.check, 1, CRASHES) == Found(CRASHES, [])
+
+
+def test_a_log_without_fsync_is_found() -> None:
+    found = of_logs(1, "synchronous-off")
+    assert len(found.violations) > CRASHES // 2
+    assert any("items: found [], expected [" in one for one in found.violations)  # acknowledged, and lost
+
+
+def test_published_versions_survive_a_power_failure(template: Path) -> None:
+    assert of_publishers(template, 2) == Found(CRASHES, [])
+
+
+def test_a_publisher_that_does_not_fsync_folders_is_found(template: Path) -> None:
+    found = of_publishers(template, 2, "folders-not-synced")
+    assert any("neither a bundle nor a folder of published versions" in one for one in found.violations)
+
+
+@pytest.mark.slow
+def test_the_same_seed_records_the_same_steps(template: Path) -> None:
+    for given in (("log", 3, None), ("publish", 3, template)):
+        first, second = (power.record(*given) for _ in range(2))
+        assert first.digest() == second.digest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4, 8))
+def test_more_logs_survive(seed: int) -> None:
+    assert of_logs(seed, count=500) == Found(500, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4, 8))
+def test_more_publishers_survive(template: Path, seed: int) -> None:
+    assert of_publishers(template, seed, count=500) == Found(500, [])
+
+
+@pytest.mark.slow
+def test_a_log_that_is_fsynced_now_and_then_is_found() -> None:
+    assert any("Broken: items" in one for one in of_logs(2, "synchronous-normal").violations)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("files-not-synced", "is no name of a version"),
+        ("current-first", "does not exist"),
+        ("current-in-place", "is no name of a version"),
+    ],
+)
+def test_what_else_a_publisher_may_do_wrong_is_found(template: Path, fault: str, told: str) -> None:
+    assert any(told in one for one in of_publishers(template, 2, fault, 400).violations)

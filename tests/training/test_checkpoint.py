@@ -1,0 +1,81 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recall.training.checkpoint import (
+    CheckpointBusyError,
+    Position,
+    checkpoint_path,
+    held,
+    load_checkpoint,
+    other_checkpoints,
+    save_checkpoint,
+)
+from tests.straced import ROOT
+
+TENSORS = {"model.x": torch.arange(3.0)}
+
+
+def test_every_run_has_a_file_of_its_own(tmp_path: Path) -> None:
+    one, other = checkpoint_path(tmp_path, "a" * 64), checkpoint_path(tmp_path, "b" * 64)
+    assert (one.name, other.name) == (f"checkpoint-{'a' * 16}.safetensors", f"checkpoint-{'b' * 16}.safetensors")
+    for path in (one, other):
+        save_checkpoint(path, Position(path.stem), TENSORS)
+    assert other_checkpoints(one) == [other]
+    assert load_checkpoint(one, one.stem)[0].fingerprint == one.stem
+    assert sorted(path.name for path in tmp_path.iterdir()) == [one.name, other.name]
+
+
+def test_one_process_at_a_time_trains_a_run(tmp_path: Path) -> None:
+    path, other = checkpoint_path(tmp_path / "out", "a" * 64), checkpoint_path(tmp_path / "out", "b" * 64)
+    with held(path):
+        with held(other):
+            pass
+        with pytest.raises(CheckpointBusyError, match="another process is training this very run"), held(path):
+            pass
+    with held(path):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_file_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("no strace")
+    program = (
+        "import torch; from pathlib import Path; from recall.training.checkpoint import Position, save_checkpoint; "
+        f"save_checkpoint(Path({str(tmp_path / 'c.safetensors')!r}), Position('a'), {{'x': torch.zeros(2)}})"
+    )
+    traced = tmp_path / "trace"
+    calls = "trace=fsync,fdatasync,rename,renameat,renameat2"
+    command = ["strace", "-f", "-y", "-qq", "-e", calls, "-o", str(traced), sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if "ptrace" in ended.stderr:
+        pytest.skip("ptrace is not allowed here")
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in traced.read_text().splitlines() if str(tmp_path) in line]
+    lines = lines[-3:]  # safetensors renames a file of its own first
+    assert [line.split("(")[0].split()[-1].rstrip("at2") for line in lines] == ["fsync", "rename", "fsync"]
+    assert "c.safetensors.part>" in lines[0]
+    assert f"<{tmp_path}>" in lines[2]
+
+
+def test_a_save_that_a_signal_stops_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, Position("a", sweep=1), TENSORS)
+    sync = os.fsync
+
+    def stop(descriptor: int) -> None:
+        sync(descriptor)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, Position("a", sweep=2), TENSORS)
+    assert load_checkpoint(path, "a")[0].sweep == 1
+    assert list(tmp_path.iterdir()) == [path]
