@@ -20,8 +20,8 @@ from recall.data.described import described
 from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
 from recall.data.split import (
+    REMEMBERED,
     TRAIN,
-    VALID,
     Parts,
     Places,
     carve,
@@ -101,7 +101,7 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """The items by what training knows of them."""
-        met = self.events["item"].to_numpy()[self.events["split"].to_numpy() < VALID]
+        met = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = np.empty(0, dtype=np.int32)
         if self.negatives is not None:
             shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
