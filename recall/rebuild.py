@@ -185,7 +185,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
         before.sequence,
         before.data_hash,
         before.seed,
-        before.config if deletions is not None else _with_through(before.config, standing.base.folded),
+        before.config if deletions is not None else with_through(before.config, standing.base.folded),
         before.metrics,
         standing.base.folded,
         standing.base.log,
@@ -194,8 +194,8 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
 
 
-def _with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
-    """A run's configuration, with the live changes that the tables contain instead of those that the run's tables did."""
+def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """Return a run's configuration for other tables, which contain live changes up to a sequence."""
     data = config.get("data")
     return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 
