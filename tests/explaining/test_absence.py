@@ -18,8 +18,9 @@ from recall.request import Request
 from recall.rules.kinds import AnyRule
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
+from tests.hypotheses import examples
 
-unchanged = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ranked(shop: Recommender, request: Request) -> list[tuple[str, float]]:

@@ -45,7 +45,17 @@ def bench(shop: Shop, tmp_path: Path) -> Bench:
 FAST = [case for case in CASES if case.fast]
 
 
-@pytest.mark.parametrize("case", FAST, ids=[f"{case.number}-{case.name}" for case in FAST])
+SECONDS = {1, 3, 5, 6, 7}
+"""Cases that take several seconds even with few faults."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{case.number}-{case.name}", marks=[pytest.mark.slow] if case.number in SECONDS else [])
+        for case in FAST
+    ],
+)
 def test_the_service_stands_it(case: Case, bench: Bench) -> None:
     if absent := case.missing():
         pytest.skip(absent)
