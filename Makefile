@@ -1,5 +1,5 @@
 # make demo    generate data, train, prove, publish, evaluate, serve, ask once
-# make test    the whole test suite
+# make test    all tests but the slow ones, on all cores; `.venv/bin/python -m pytest -m slow` runs those
 # Both set up .venv first, and again only when pyproject.toml or constraints.txt has changed.
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ demo: $(STAMP)
 	@$(VENV)/bin/recall demo $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)")
 
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff check .

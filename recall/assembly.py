@@ -1,5 +1,7 @@
 """The steps that every new bundle goes through, whether a trained model or a new catalogue gave rise to it."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -144,7 +146,8 @@ def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:
     )
 
 
-def _versions() -> list[tuple[str, str]]:
-    """Versions of the libraries that are installed."""
-    installed = {name.lower(): version for name, version in ((one.name, one.version) for one in metadata.distributions())}
-    return [(name, installed[name]) for name in _LIBRARIES if name in installed]
+def _versions() -> Iterator[tuple[str, str]]:
+    """Yield name and version of the libraries that are installed."""
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)

@@ -218,7 +218,7 @@ def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
 
 
 def _progress(report: SweepReport) -> None:
-    metrics = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if "_margin_" not in name)
     line = f"sweep {report.sweep}/{report.sweeps}  loss {report.loss:.4f}  {metrics}{' *' if report.best else ''}"
     print(f"{line}  {report.seconds:.1f} s, {report.remaining:.0f} s left", file=sys.stderr, flush=True)
 

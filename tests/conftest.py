@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -19,9 +18,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.models.contract import Model
 from recall.models.fm import FactorizationMachine
 from recall.recommender import Recommender
+from tests.hypotheses import load_profile
 
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
-settings.load_profile("unhurried")
+load_profile()
 
 ModelOf = TypeVar("ModelOf", bound=Model)
 

@@ -32,6 +32,7 @@ from recall.rules.diversity import Diversify
 from recall.rules.pins import Pin
 from tests.conftest import random_model
 from tests.filters.reference import UTC, selected
+from tests.hypotheses import examples
 
 ITEMS, USERS, ASKING = 2_000, 600, 12  # an approximate index is fitted to what users ask
 KINDS = ("exact", "ivf", "cells")
@@ -170,7 +171,7 @@ CONDITIONS: st.SearchStrategy[Mapping[str, object]] = st.sampled_from(
     allow=st.none() | st.lists(st.integers(0, ITEMS + 5).map("i{}".format), max_size=60),
     filter_=st.none() | st.lists(CONDITIONS, max_size=3).map(lambda parts: {"all": parts}),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_everything_together_leaves_what_a_loop_over_the_items_leaves(
     exact: Recommender, user: str | None, n: int, exclude_seen: bool, exclude: list[str], allow: list[str] | None, filter_: dict
 ) -> None:

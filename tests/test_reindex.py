@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import faiss
 import numpy as np
 import polars as pl
 import pytest
@@ -123,6 +124,26 @@ def test_a_kind_may_be_prescribed(root: Path, kind: str) -> None:
     assert report.index.certificate.met == (report.index.certificate.lower >= 0.9)
     recommender = Recommender.load(root)
     assert recommender.index.kind == kind
+    recommender.close()
+
+
+@pytest.mark.parametrize("n", [10, 100])
+def test_faiss_alone_gives_the_served_lists_of_thousands_of_items(root: Path, n: int) -> None:
+    reindex(root, root, {"kind": "auto", "exact_up_to": ITEMS, "target": 1.0})  # only exact search reaches that
+    index = faiss.read_index(str(resolve(root) / files.INDEX))
+    recommender = Recommender.load(root)
+    ids = recommender.bundle.item_ids.values.to_list()
+    requests = [Request(user_id, n=n, exclude_seen=False) for user_id in recommender.users.sample(100, 0)]
+    vectors = recommender.user_vectors(requests)
+    padded = np.zeros((len(vectors), index.d), dtype=np.float32)
+    padded[:, : vectors.shape[1]] = vectors
+    for query, answer in zip(padded, recommender.recommend_batch(requests), strict=True):
+        scores, rows = index.search(query[None], n)
+        assert {ids[row] for row in rows[0]} == {item.item_id for item in answer.items}
+        apart = scores[0, :-1] - scores[0, 1:] > 1e-6  # what lies within rounding may come in another order
+        assert apart.mean() > 0.95
+        same = [ids[row] == item.item_id for row, item in zip(rows[0], answer.items, strict=True)]
+        assert all(same) or not apart.all()
     recommender.close()
 
 

@@ -9,11 +9,12 @@ from recall.errors import RequestError
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.similarity import Similarity
+from tests.hypotheses import examples
 from tests.shaping.conftest import shaped_root, shop
 
 __all__ = ["shaped_root", "shop"]
 
-unchanged = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def cosines(shop: Recommender, item: str) -> dict[str, float]:

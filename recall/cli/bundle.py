@@ -38,13 +38,14 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     if as_json:
         screen.show_json(manifest.model_dump(mode="json", by_alias=True))
         return
-    sizes, parity, index = manifest.sizes, manifest.parity, manifest.index
+    sizes, parity, index, away = manifest.sizes, manifest.parity, manifest.index, manifest.users_elsewhere
     lines: dict[str, object] = {
         "name": manifest.name,
         "version": manifest.version,
         "folder": folder,
         "created": manifest.created,
-        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)",
+        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)"
+        + (f", at {away.location}" if away is not None else ""),
         "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
         "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),

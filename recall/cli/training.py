@@ -81,7 +81,7 @@ def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], N
 
 def line(report: SweepReport) -> str:
     """One sweep on one line; a star marks the best so far."""
-    shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall"))}
+    shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall", "unknown_ndcg"))}
     metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
     best = " *" if report.best else "  "
     left = f", {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""

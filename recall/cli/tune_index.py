@@ -64,7 +64,8 @@ def _show(index: "IndexRecord") -> None:
 
 def described(index: "IndexRecord") -> str:
     """What an index is, what it finds, and what that rests on."""
-    shown = f"{index.kind}, finds {index.recall:.2%} of the exact top {index.n}"
+    name = index.kind if index.kind == index.engine else f"{index.kind} by {index.engine}"
+    shown = f"{name}, finds {index.recall:.2%} of the exact top {index.n}"
     proof = index.certificate
     if proof is not None and proof.queries:
         shown += f"; at least {proof.lower:.2%} with {proof.confidence:.0%} confidence, on {proof.queries:,} users"

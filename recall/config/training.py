@@ -15,7 +15,8 @@ class StoppingConfig(Section):
     patience: int = Field(default=3, ge=1)
     """Looks without a better figure before training stops; the best model is kept."""
     metric: Literal["ndcg", "recall"] = "ndcg"
-    """The figure that must get better."""
+    """The figure that must get better, less popularity's lead over it with the same requests asked as by unknown users, where
+    that lead is beyond chance."""
     at: int = Field(default=10, ge=1)
     """Length of the list that the figure speaks of."""
     requests: int = Field(default=10_000, ge=1)

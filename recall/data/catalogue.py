@@ -46,11 +46,9 @@ def listed(
             why="one row describes one id",
             mend="Keep one row for each id",
         )
-    values = [
-        number_column(raw[name], table.where(name)) if name in numeric else forms.canonical(raw[name], table.where(name))
-        for name in columns
-    ]
-    return pl.DataFrame([ids, *values])
+    values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
+    values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
+    return pl.DataFrame([ids, *(values[name] for name in columns)])
 
 
 def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
@@ -96,8 +94,9 @@ def _refuse_missing(ids: pl.Series, where: str) -> None:
         rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
         shown = ", ".join(f"{row:,}" for row in rows) + (", ..." if count > len(rows) else "")
         raise DataError(
-            f"{count:,} of {len(ids):,} rows have no id, {'rows' if count > 1 else 'first row'} {shown}",
+            f"{count:,} of {len(ids):,} rows have no id{f', rows {shown}' if count > 1 else ''}",
             where=where,
             why="an id that is missing, empty or blank names nothing",
             mend="Fill the ids in, or leave the rows out",
+            row=rows[0],
         )

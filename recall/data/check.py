@@ -29,6 +29,7 @@ from recall.schema import BagField, CrossField, HistoryField, NumericField
 from recall.values import Distinct, canonical_series, examples, numbers
 
 _COLD = 0.2
+_CONTRADICTED = 0.1  # of the rows, above which a column is hardly a property of the user or item that it is said to describe
 
 
 def check(config: RunConfig, root: Path) -> list[Finding]:
@@ -60,6 +61,7 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
 
 
 def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
+    yield _told(tables)
     yield _fields(config, tables)
     yield _ids(config.data, tables)
     yield _rows(config.data, tables)
@@ -139,6 +141,17 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         for column in file.columns:
             if column not in read[table] and column not in used:
                 yield _unread(table, column)
+
+
+def _told(tables: Tables) -> Iterator[Finding]:
+    """Columns of the interactions that are said to describe their users or items, and rows that say otherwise."""
+    for one in tables.told:
+        if one.other:
+            level: Level = "warning" if one.other > _CONTRADICTED * one.rows else "note"
+            name = one.table.removesuffix("s")
+            message = f"{one.other:,} of {one.rows:,} interactions hold another value than the most frequent of their {name}, "
+            message += "which is taken" + (f": does it describe the {name}?" if level == "warning" else "")
+            yield Finding(level, one.table, one.column, message, one.other)
 
 
 def _unread(table: str, column: str) -> Finding:

@@ -15,7 +15,8 @@ from recall.values import Distinct
 Codes = npt.NDArray[np.integer]
 Float64 = npt.NDArray[np.float64]
 
-_FEWEST = 20  # rows in groups of at least two: below, nothing is concluded
+_FEWEST = 20  # rows in groups of at least two: below, only a rule without exception counts
+_CHANCE = 1e-3  # that a column of noise keeps a rule without exception in so few rows
 _SIGMAS = 3.0
 
 
@@ -82,6 +83,10 @@ def function_gain(groups: Codes, values: Codes) -> Gain:
         return NOTHING
     hit = hits(groups, values)
     seen = ~np.isnan(hit)
+    again = int(seen.sum()) - len(np.unique(groups[seen]))  # rows that could have contradicted the first of their group
+    if 0 < seen.sum() < _FEWEST and (hit[seen] == 1).all():
+        alike = float(np.square(np.bincount(values) / len(values)).sum())
+        return Gain(1.0, 1.0, int(seen.sum())) if alike**again < _CHANCE else NOTHING
     return _gain(hit[seen], hits(np.zeros(len(values), dtype=np.int64), values)[seen])
 
 

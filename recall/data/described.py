@@ -8,7 +8,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.data.joined import alike, written
-from recall.data.tables import Table, Tables
+from recall.data.tables import Table, Tables, Told
 from recall.errors import ConfigError, DataError, nearest
 from recall.values import Distinct, canonical_series
 
@@ -72,6 +72,7 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 mend=nearest(name, interactions.columns),
             )
     moved: dict[str, Table | None] = {}
+    told: list[Told] = []
     for side, key, named in (("user", data.user_id, data.user_columns), ("item", data.item_id, data.item_columns)):
         table = tables.named.get(f"{side}s")
         twice = [name for name in named if table is not None and name in table.types]
@@ -82,11 +83,14 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 mend=f"Take it out of data.{side}_columns, or rename it in one of the tables",
             )
         before = known.named.get(f"{side}s") if known is not None else None
-        for told in (_part(before, key, named), _told(interactions, key, named)):
-            table = _over(table, told, key)
+        values, counts = _told(interactions, key, named, f"{side}s")
+        for newer in (_part(before, key, named), values):
+            table = _over(table, newer, key)
         moved[side] = table
+        told += counts
     frame = interactions.frame.drop(columns)
-    return Tables(replace(interactions, frame=frame, types=frame.collect_schema()), moved["user"], moved["item"])
+    left = replace(interactions, frame=frame, types=frame.collect_schema())
+    return Tables(left, moved["user"], moved["item"], tuple(told))
 
 
 def _part(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | None:
@@ -98,16 +102,18 @@ def _part(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | No
     return replace(table, frame=frame, types=frame.collect_schema())
 
 
-def _told(interactions: Table, key: str, columns: tuple[str, ...]) -> Table | None:
-    """What the interactions say of each user or item that they name; None for no column."""
+def _told(interactions: Table, key: str, columns: tuple[str, ...], table: str) -> tuple[Table | None, list[Told]]:
+    """What the interactions say of each user or item that they name, and how far their rows agree; None for no column."""
     if not columns:
-        return None
+        return None, []
     raw = interactions.collect([key, *columns])
     ids = canonical_series(raw[key])
     groups = Distinct.of(ids)
-    values = [_gathered(raw[column], agreement(groups, raw[column]).value) for column in columns]
+    agreed = {column: agreement(groups, raw[column]) for column in columns}
+    values = [_gathered(raw[column], one.value) for column, one in agreed.items()]
     frame = pl.DataFrame([ids.gather(groups.first), *values]).filter(pl.col(key).is_not_null())
-    return replace(interactions, frame=frame.lazy(), types=frame.schema)
+    counts = [Told(table, column, one.rows, one.other) for column, one in agreed.items()]
+    return replace(interactions, frame=frame.lazy(), types=frame.schema), counts
 
 
 def _gathered(values: pl.Series, at: npt.NDArray[np.int64]) -> pl.Series:

@@ -8,30 +8,33 @@ def named(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-RATING = named("rating ratings rate rated stars star score scores grade grades overall vote votes")
+RATING = named(
+    "rating ratings rate rated stars star score scores grade grades overall vote votes satisfaction "
+    "sentiment preference enjoyment engagement"
+)
 """How much the user liked the item."""
 LABEL = named(
     "label target y clicked click clicks purchased purchase bought buy converted conversion liked like likes applied installed "
     "booked responded response feedback recommended recommend helpful added saved favorited favourited isclick "
-    "downloaded opened watched ordered reordered hired accepted"
+    "downloaded opened watched ordered reordered hired accepted favorite favourite fav thumbs upvoted subscribed won"
 )
 """Whether the user took it."""
 NEGATIVE = named(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip"
 )
 """Whether the user refused it."""
-EVENT = named("event events action actions behavior behaviour interaction activity eventtype actiontype shelf")
+EVENT = named("event events action actions behavior behaviour interaction eventtype eventname actiontype shelf")
 """What the user did."""
 AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "strength weight"
+    "strength weight sales gmv payment tip secs viewtime"
 )
 """How much of it, or for how long."""
 TEXT = named("review reviews comment comments reviewtext summary feedback text")
 """What the user said of it."""
 
-_BEFORE = named("previous prev last past history before avg average mean expected prior user item mode so far since")
+_BEFORE = named("previous prev last past history before avg average mean expected prior item mode so far since")
 _OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT
 
 

@@ -10,14 +10,15 @@ import polars as pl
 from recall.data.dependence import Codes, Relations, codes_of
 from recall.data.event_names import EventRule, event_rule, known_events
 from recall.data.leakage import determined
-from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, outcome_word, words
+from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, named, outcome_word, words
 from recall.data.time_columns import TimeLike, time_like
 from recall.values import canonical_series
 
-Kind = Literal["split", "time", "weight", "label", "event", "rating", "amount", "said", "item", "user", "visit", "context"]
+Kind = Literal["split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "context"]
 
 PARTS = frozenset({"train", "valid", "test"})
-_LEVELS = 12  # different texts that still may be events; 20 events of one shop are rarer than 20 categories
+_LEVELS = {True: 30, False: 12}  # different texts that still may be events, under a name that says so and under another
+_WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # no events
 _NUMBERED_EVENTS = 8
 _VISITS = 20  # different values, above which those that each belong to one user are visits
 _OF_ONE_USER = 0.95
@@ -28,7 +29,8 @@ class Role:
     """What a column is taken for, and why.
 
     Attributes:
-        kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome.
+        kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome,
+            "moment" is a time beside that of the interactions.
         reason: in words, for the reader of a draft.
         time: of a time.
         events: of events.
@@ -63,7 +65,7 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
     best = max(times, key=lambda name: times[name].rank, default=None)
     for name in times:
         if name != best:
-            role = Role("context", times[name].reason)
+            role = Role("moment", f"{times[name].reason}, beside {best}; no field reads a moment")
             found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
     return found
 
@@ -83,6 +85,8 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
 
 
 def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+    if values.dtype.is_nested():
+        return _described(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
     if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
         return Role("split", "names the part of every row")
@@ -93,8 +97,6 @@ def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None
 
 
 def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return _described(values, users, items)
     numbers = numbers_of(values)
     outcome = _outcome(values, numbers, whole)
     strong = outcome is not None and outcome.kind not in ("amount", "said")
@@ -177,11 +179,11 @@ def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role 
         return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
     if lower == {"true", "false"}:
         return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
-    named = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
-    recognised = known_events(texts)
-    few = 1 < len(texts) <= _LEVELS
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
+    recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
+    few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
     if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
-        how = "few words" + (", and the name says what the user did" if named else f", such as {', '.join(recognised[:3])}")
+        how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=event_rule(texts))
     if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
         return Role("said", f"{known.n_unique():,} different texts about what happened, which are written only afterwards")

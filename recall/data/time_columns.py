@@ -41,6 +41,7 @@ _FORMATS = {
 _LOOKED_AT = 2_000
 _FEW = 20
 _PROPERTY = 0.95
+_PLACES = 10  # different numbers, up to which they may be places on a screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class TimeLike:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: compares columns: how surely it is a time by what it holds (3 dates, 2 unix times, 1 rising numbers, 0 dates that
+        rank: compares columns: how surely it is a time by what it holds (2 dates and unix times, 1 rising numbers, 0 dates that
             cannot be read), then by its name, then by how many different values it has.
         reason: in words.
     """
@@ -92,7 +93,7 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
 
 def _surely(known: pl.Series) -> tuple[int, str] | None:
     if known.dtype in (pl.Date, pl.Datetime):
-        return 3, "dates or times"
+        return 2, "dates or times"
     if known.dtype != pl.String:
         return None
     some = known.head(_LOOKED_AT)
@@ -104,7 +105,7 @@ def _surely(known: pl.Series) -> tuple[int, str] | None:
             if parsed.null_count() == 0:
                 return 0, f"times written as {some[0]!r} (such as {shown!r}): write them in ISO 8601 to use them"
         return None
-    return 3, "dates or times in ISO 8601"
+    return 2, "dates or times in ISO 8601"
 
 
 def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
@@ -134,7 +135,22 @@ def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | No
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})
-    repeated = 1 - len(pairs.unique()) / len(pairs)
-    if len(pairs) >= _FEW and (repeated > 0.5 or pairs["number"].n_unique() <= 10):
-        return None
-    return 1, "numbers that order the rows of a user, under the name of a time"
+    if len(pairs) < _FEW or _orders(pairs):
+        return 1, "numbers that order the rows of a user, under the name of a time"
+    plain = set(words(name)) <= set(_USUAL)
+    if plain and pairs["number"].n_unique() > _PLACES and len(pairs.unique()) > len(pairs) / 2:
+        return 1, "many different numbers, under the name of a time; the file is not in their order"
+    return None
+
+
+def _orders(pairs: pl.DataFrame) -> bool:
+    """Whether numbers rise within each user as the file goes on, or count each user's rows in whatever order."""
+    if pairs["number"].n_unique() <= _PLACES:
+        return False
+    step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()
+    rising = len(step) > 0 and (step >= 0).mean() >= _PROPERTY and (step > 0).mean() > 0.5  # type: ignore[operator]
+    users = pairs.group_by("user").agg(
+        rows=pl.len(), different=pl.col("number").n_unique(), span=pl.col("number").max() - pl.col("number").min() + 1
+    )
+    counting = users.select(((pl.col("rows") == pl.col("different")) & (pl.col("span") == pl.col("rows"))).mean()).item()
+    return bool(rising or counting >= _PROPERTY)

@@ -21,7 +21,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
     elif time is not None:
         yield 'split = { by = "last", test = 1, valid = 1 }  # the last interaction of each user tests'
     else:
-        yield "carve = 0.1  # without a time, a random tenth validates and nothing tests"
+        yield 'split = { by = "random" }  # without a time, interactions drawn at random validate and test'
     taken: set[str] = set()
     for name, role in found.items():
         match role.kind:
@@ -31,9 +31,9 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
             case "label":
                 yield from _label(name, role, active="label" not in taken)
                 taken.add("label")
-            case "amount" | "weight" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
+            case "amount" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
                 yield f"weight = {text(name)}  # {role.reason}"
-            case "amount" | "weight":
+            case "amount":
                 yield from _amount(name, role, active="outcome" not in taken)
                 taken |= {"outcome"} if role.low < 0 else set()
             case "rating":

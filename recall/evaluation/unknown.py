@@ -1,6 +1,6 @@
 """Requests asked as if nothing were known of the user, beside the most popular items under the same masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,18 @@ class UnknownUsers:
             result[f"unknown_{name}"] = float(values.mean())
             result[f"unknown_margin_{name}"] = upper_end(values - self.popularity.values[name], judged.user)
         return result
+
+
+def fair_figure(figures: Mapping[str, float], metric: str) -> float:
+    """A metric less the lead that popularity surely has over it with unknown users, which early stopping goes by.
+
+    So a sweep that serves unknown users worse than popularity does must gain at least as much with the requests as they are.
+
+    Args:
+        figures: from a validation: the metric, and its `unknown_margin_` of `UnknownUsers.figures` where there is one.
+        metric: such as `ndcg@10`.
+    """
+    return figures[metric] + min(0.0, figures.get(f"unknown_margin_{metric}", 0.0))
 
 
 def upper_end(differences: Float64, user: Integers) -> float:

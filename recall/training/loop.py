@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recall.config import StoppingConfig
 from recall.errors import RecallError, TrainingError
+from recall.evaluation.unknown import fair_figure
 from recall.models.contract import Model, side_of
 from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
 from recall.training.learner import Learner
@@ -82,7 +83,8 @@ def run_sweeps(
         learner: holds the model.
         sweeps: at most this many.
         stopping: when to look and when to stop.
-        validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made.
+        validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made. What
+            must rise is `fair_figure` of the stopping metric.
         report: told of every sweep.
         blocks: for "user" and "item", the name of the field that a feature row belongs to.
         checkpointing: where to keep the run after each sweep.
@@ -109,10 +111,11 @@ def run_sweeps(
             better = False
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
                 metrics = _looked_at(validate, model, sweep, blocks)
-                better = metrics[metric] > position.best
+                figure = fair_figure(metrics, metric)
+                better = figure > position.best
                 if better:
                     best = _tables(model)
-                    position = replace(position, best_sweep=sweep, best=metrics[metric], since=0)
+                    position = replace(position, best_sweep=sweep, best=figure, since=0)
                 else:
                     position = replace(position, since=position.since + 1)
             now = time.monotonic()

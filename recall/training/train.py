@@ -12,6 +12,7 @@ import torch
 
 from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
+from recall.evaluation.unknown import fair_figure
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
@@ -105,7 +106,7 @@ def train(
             report,
             {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
             None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
-            began.get(f"{config.train.stopping.metric}@{config.train.stopping.at}"),
+            fair_figure(began, f"{config.train.stopping.metric}@{config.train.stopping.at}") if began else None,
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None

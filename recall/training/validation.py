@@ -13,7 +13,8 @@ from recall.data.split import VALID
 from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.lists import Int64, ItemLists
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.ranking import rank_values
+from recall.evaluation.ranking import Float32, rank_values
+from recall.evaluation.unknown import UnknownUsers
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
@@ -30,6 +31,8 @@ class Validation:
         relevant: what each request should find.
         masked: what is left out of each answer.
         at: lengths to judge at.
+        unknown: the same requests asked as by an unknown user.
+        unknown_user: the one row of `unknown` in the user feature space.
     """
 
     users: SparseBatch
@@ -38,6 +41,8 @@ class Validation:
     relevant: ItemLists
     masked: ItemLists
     at: tuple[int, ...]
+    unknown: UnknownUsers
+    unknown_user: SparseBatch
 
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> "Validation | None":
@@ -46,6 +51,7 @@ class Validation:
         if held is None:
             return None
         contexts = build_contexts(dataset, encoder, held.event, held.before)
+        unknown = UnknownUsers.of(dataset, encoder, held, (config.train.stopping.at,))
         return Validation(
             SparseBatch.of(contexts.features.take(contexts.context), fields=encoder.user_fields),
             SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),
@@ -53,17 +59,28 @@ class Validation:
             held.relevant,
             held.masked,
             (config.train.stopping.at,),
+            unknown,
+            SparseBatch.of(unknown.features, fields=encoder.user_fields),
         )
 
+    @torch.no_grad()
     def __call__(self, model: Model) -> Mapping[str, float]:
-        """Mean metrics of the model over the requests, each against the whole catalogue."""
-        return {name: float(values.mean()) for name, values in self.judge(model).values.items()}
+        """Mean metrics of the model over the requests, each against the whole catalogue.
+
+        Beside each metric, such as `ndcg@10`, stand `unknown_ndcg@10` and `unknown_margin_ndcg@10` of `UnknownUsers.figures`.
+        """
+        psi = model.item_vectors(self.items).numpy()
+        known = {name: float(values.mean()) for name, values in self._judge(model, psi).values.items()}
+        return known | self.unknown.figures(model.user_vectors(self.unknown_user).numpy(), psi)
 
     @torch.no_grad()
     def judge(self, model: Model) -> Judgements:
         """Metrics of the model's answer to each request."""
-        phi, psi = model.user_vectors(self.users), model.item_vectors(self.items)
-        return Judgements(self.asker, rank_values(phi.numpy(), psi.numpy(), self.relevant, self.masked, self.at))
+        return self._judge(model, model.item_vectors(self.items).numpy())
+
+    def _judge(self, model: Model, psi: Float32) -> Judgements:
+        phi = model.user_vectors(self.users).numpy()
+        return Judgements(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
 
 
 def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOut | None:

@@ -127,7 +127,7 @@ def better(figure: float, margin: float | None, than: float, other: float | None
     """Whether one trial beats another.
 
     A trial with `margin` below 0 serves unknown users worse than popularity does, beyond chance. It never beats one that does
-    not, whatever it gains on known users. Among trials that do not, the figure decides; among trials that all do, the margin.
+    not, whatever it gains on known users. Otherwise the figure decides.
 
     Args:
         figure, margin: of the one.
@@ -137,8 +137,7 @@ def better(figure: float, margin: float | None, than: float, other: float | None
 
 
 def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
-    fair = margin is None or margin >= 0
-    return fair, figure if fair or margin is None else margin
+    return margin is None or margin >= 0, figure
 
 
 def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:

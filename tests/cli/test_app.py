@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,20 +34,15 @@ def test_every_command_explains_itself(run, command: str) -> None:
     assert f"Usage: recall {command}" in ended.out
 
 
-def test_help_is_quick_and_imports_no_library_that_works() -> None:
+def test_help_imports_no_library_that_works() -> None:
     checked = (
         "import sys\nfrom recall.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'faiss', 'polars', 'numpy', 'fastapi', 'pydantic'} & set(sys.modules)\n"
         "sys.exit(' '.join(sorted(heavy)) or 0)"
     )
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
-        seconds.append(time.perf_counter() - began)
-        assert (ended.returncode, ended.stderr) == (0, "")
-    assert min(seconds) < 1.0  # 0.25 s where nothing else runs
+    ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_wrong_option_is_a_usage_error(run) -> None:

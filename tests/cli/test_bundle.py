@@ -10,7 +10,15 @@ def test_show_names_what_was_published(run, published: Path) -> None:
     ended = run("bundle", "show", published)
     assert ended.code == 0
     folder = resolve(published)
-    for part in (folder.name, "tiny", "gender (user categorical)", "history (user history)", "largest error", "fm, 4 factors"):
+    for part in (
+        folder.name,
+        "tiny",
+        "gender (user categorical)",
+        "history (user history)",
+        "largest error",
+        "fm, 4 factors",
+        "exact by faiss, finds",
+    ):
         assert part in ended.out
     assert run("bundle", "show", published, "--json").json["sizes"]["items"] == 15
 

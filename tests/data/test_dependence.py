@@ -37,7 +37,7 @@ def test_a_function_gains_all_and_noise_gains_nothing_however_many_values_it_has
 def test_a_column_of_one_value_or_of_few_rows_is_a_function_of_nothing() -> None:
     item = np.arange(100) % 5
     assert function_gain(item, np.zeros(100, dtype=np.int64)).value == 0
-    assert function_gain(item[:12], item[:12]).value == 0
+    assert function_gain(item[:8], item[:8] % 2).value == 0  # three rows repeat an item, and a coin might agree with all
     assert function_gain(np.arange(100), np.arange(100)).value == 0  # every item once: nothing can be told
     assert function_gain(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).rows == 0
 

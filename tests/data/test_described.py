@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recall.config import RunConfig, parse_config
 from recall.data.additions import load_additions, load_additions_alone
+from recall.data.check import check
 from recall.data.dataset import load_dataset
 from recall.data.described import agreement
 from recall.data.tables import read_table
@@ -113,3 +114,13 @@ def test_the_most_frequent_value_is_that_of_a_count_by_hand(rows: list[tuple[str
         assert value[int(found.value[number])] == most
         other += len(mine) - mine.count(most)
     assert (found.other, found.rows) == (other, len(value.drop_nulls()))
+
+
+def test_rows_that_say_otherwise_are_reported(tmp_path: Path) -> None:
+    rows = "".join(f"u{n},x,FR,drama,{1 if n < 19 else 2}\nu{n},y,FR,{'a' if n % 2 else 'b'},3\n" for n in range(20))
+    (tmp_path / "e.csv").write_text("user_id,item_id,country,genre,price\n" + rows)
+    said = [one for one in check(config(), tmp_path) if "another value than the most frequent of their item" in one.message]
+    assert [(one.level, one.table, one.column, one.count) for one in said] == [
+        ("warning", "items", "genre", 10),
+        ("note", "items", "price", 1),
+    ]

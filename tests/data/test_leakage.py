@@ -103,8 +103,18 @@ def test_a_rating_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_few_rows_prove_nothing(tmp_path: Path) -> None:
-    columns = ["title", "price", "hour", "device"]
+    columns = ["weather", "hour", "device", "taste"]
     assert list(leaks(load_dataset(reading(tmp_path, columns, log(12)), tmp_path))) == []
+    few = pl.DataFrame({"user_id": list("abcd"), "item_id": list("xxyy"), "title": ["X", "X", "Y", "Y"]})
+    assert list(leaks(load_dataset(reading(tmp_path, ["title"], few), tmp_path))) == []
+
+
+def test_a_rule_without_exception_is_found_in_few_rows(tmp_path: Path) -> None:
+    items = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
+    frame = pl.DataFrame({"user_id": range(12), "item_id": items, "title": [f"t{one}" for one in items]})
+    assert len(list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path)))) == 1
+    frame = frame.with_columns(title=pl.when(pl.col("user_id") == 9).then(pl.lit("t0")).otherwise("title"))
+    assert list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path))) == []
 
 
 def test_check_says_so_once(tmp_path: Path) -> None:
@@ -154,3 +164,26 @@ def test_names_of_outcomes_are_known(name: str) -> None:
 )
 def test_names_of_contexts_are_not_taken_for_outcomes(name: str) -> None:
     assert not outcome_word(name)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_what_is_known_only_of_what_was_taken_is_found_under_any_name(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(3)
+    taken = rng.random(800) < 0.4
+    frame = pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 60, 800),
+            "item_id": rng.integers(0, 40, 800),
+            "y": taken.astype(int),
+            "hour": rng.integers(0, 24, 800),
+            "a": np.where(taken, rng.random(800) * 90, np.nan),  # missing unless it was taken
+            "b": np.where(taken, 5 + rng.random(800) * 90, rng.random(800) * 5),
+            "c": np.where(taken, "out", "in"),
+        }
+    ).with_columns(pl.col("a").fill_nan(None))
+    config = reading(tmp_path, ["hour", "a", "b", "c"], frame)
+    frame.write_csv(tmp_path / "e.csv")
+    data = config.data.model_copy(update={"label": "y", "interactions": f"e{suffix}"})
+    found = list(leaks(load_dataset(config.model_copy(update={"data": data}), tmp_path), ["y"]))
+    assert [finding.column for finding in found] == ["a", "b", "c"]
+    assert all("nearly says whether the item was taken" in finding.message for finding in found)

@@ -12,7 +12,7 @@ USER, ITEM = RNG.integers(0, 40, N), RNG.integers(0, 30, N)
 
 
 def role(name: str, values: Any, **more: pl.Series) -> Role:
-    frame = pl.DataFrame({"u": USER, "i": ITEM, name: values})
+    frame = pl.DataFrame({"u": USER, "i": ITEM, "ts": 1_600_000_000 + 60 * np.arange(N), name: values})
     return roles(frame, "u", "i", more)[name]
 
 
@@ -32,6 +32,11 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by what it holds alone
         ("action_type", RNG.integers(0, 4, N), "event"),
         ("applied", RNG.choice(["yes", "no"], N), "event"),
+        ("user_rating", RNG.integers(1, 6, N), "rating"),
+        ("favourite", RNG.integers(0, 2, N), "label"),
+        ("source", RNG.choice(["search", "browse", "share"], N), "context"),  # where the user came from
+        ("shipped_on", [f"2024-01-{1 + n % 28:02}" for n in RNG.integers(0, 28, N)], "moment"),
+        ("read_time", RNG.integers(0, 300, N), "context"),
         ("qty", RNG.integers(1, 40, N), "amount"),
         ("price_paid", RNG.random(N), "amount"),
         ("dwell_ms", RNG.integers(0, 90_000, N), "amount"),
@@ -70,10 +75,10 @@ def test_an_event_that_is_rare_is_found_in_the_rows_that_were_not_looked_at() ->
     assert found.events.left_out == ("refund",)
 
 
-def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field_without_a_word() -> None:
+def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field() -> None:
     base = 1_600_000_000 + RNG.permutation(N) * 60
     found = roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})
-    assert (found["timestamp"].kind, found["loaded"].kind) == ("time", "context")
+    assert (found["timestamp"].kind, found["loaded"].kind) == ("time", "moment")
 
 
 def test_numbers_are_only_what_is_written_as_numbers() -> None:

@@ -28,11 +28,13 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("x", [one * 1_000_000 for one in SECONDS], 2, "unix microseconds"),
         ("x", [one + 0.25 for one in SECONDS], 2, "unix seconds"),
         ("x", [20_200_100 + 1 + n % 28 for n in range(60)], 2, "year, month and day"),
-        ("x", [datetime.date(2024, 1, 1) + datetime.timedelta(n) for n in range(60)], 3, "dates or times"),
-        ("x", [f"2024-01-{1 + n % 28:02}" for n in range(60)], 3, "ISO 8601"),
-        ("x", [f"2024-01-01T00:00:{n:02}" for n in range(60)], 3, "ISO 8601"),
+        ("x", [datetime.date(2024, 1, 1) + datetime.timedelta(n) for n in range(60)], 2, "dates or times"),
+        ("x", [f"2024-01-{1 + n % 28:02}" for n in range(60)], 2, "ISO 8601"),
+        ("x", [f"2024-01-01T00:00:{n:02}" for n in range(60)], 2, "ISO 8601"),
         ("x", [f"12/{1 + n % 28}/2010 8:26" for n in range(60)], 0, "write them in ISO 8601"),
         ("position", [n % 6 + 100 * (n // 6) for n in range(60)], 1, "order the rows of a user"),
+        ("position", [5 - n % 6 + 60 * (n // 6) for n in range(60)], 1, "order the rows of a user"),  # the file is not in order
+        ("time", np.random.default_rng(0).permutation(60) * 10, 1, "not in their order"),
         ("t.time", list(range(60)), 1, "order the rows of a user"),
     ],
 )
@@ -53,6 +55,7 @@ def test_times_are_known_by_what_they_hold(name: str, values: Any, rank: int, re
         ("time_of_day", ["morning", "noon"] * 30),
         ("time_of_day", [n % 10 for n in range(60)]),  # repeats, and holds few values
         ("watch_time", list(range(60))),  # an outcome
+        ("response_time", np.random.default_rng(0).permutation(60) * 10),  # orders nothing
         ("order_id", SECONDS),
         ("phone", SECONDS),
         ("x", list(range(60))),

@@ -337,7 +337,7 @@ SHAPES = {
     "lastfm": Shape(
         lastfm,
         ("user_id", "artist_id"),
-        {"attributes": ("artist_name",)},
+        {"attributes": ("artist_name",), "split.by": "random"},
         items=("artist_name",),
         proposed=('# weight = "plays"',),
     ),

@@ -44,7 +44,7 @@ def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
         tmp_path / "items.parquet"
     )
     config = parse_config(tomllib.loads(draft(tmp_path, "who", "what")))
-    assert config.data.carve == 0.1
+    assert config.data.split.by == "random"
     assert list(config.fields) == ["who", "year", "screen size", "what", "item_year", "title"]
     assert config.schema_.column("item_year") == "year"
     assert load_dataset(config, tmp_path).item_columns == ("year", "title")

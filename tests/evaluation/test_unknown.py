@@ -9,7 +9,7 @@ from recall.data.split import TEST
 from recall.errors import TrainingError
 from recall.evaluation.protocol import held_out
 from recall.evaluation.ranking import rank_values
-from recall.evaluation.unknown import UnknownUsers, unknown_user, upper_end
+from recall.evaluation.unknown import UnknownUsers, fair_figure, unknown_user, upper_end
 from recall.features.encoder import FeatureEncoder
 from recall.recommender import Request
 from recall.vocabulary import MISSING, UNKNOWN
@@ -86,3 +86,9 @@ def test_the_upper_end_counts_users_and_not_requests(pairs):
     if len(sums) > 1:
         expected += 1.96 * np.sqrt(sum(one**2 for one in sums) * len(sums) / (len(sums) - 1)) / len(pairs)
     assert upper_end(differences, user) == pytest.approx(expected)
+
+
+def test_the_figure_to_stop_by_loses_what_popularity_is_ahead_with_unknown_users():
+    assert fair_figure({"ndcg@10": 0.25, "unknown_margin_ndcg@10": -0.125}, "ndcg@10") == 0.125
+    assert fair_figure({"ndcg@10": 0.25, "unknown_margin_ndcg@10": 0.125}, "ndcg@10") == 0.25
+    assert fair_figure({"ndcg@10": 0.25, "unknown_margin_recall@10": -0.125}, "ndcg@10") == 0.25

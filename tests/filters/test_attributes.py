@@ -14,6 +14,7 @@ from recall.filters.attributes import Attributes
 from recall.filters.parsing import parse
 from recall.schema import Schema
 from tests.filters.reference import UTC, selected
+from tests.hypotheses import examples
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = datetime.date(2026, 3, 1)
@@ -118,7 +119,7 @@ FILTERS = st.recursive(
 
 
 @given(FILTERS)
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_a_selection_is_what_a_loop_over_the_items_finds(filter_: dict) -> None:
     found = ATTRIBUTES.select(parse(filter_), NOW)
     np.testing.assert_array_equal(found.mask, selected(filter_, PLAIN, NOW))
@@ -126,7 +127,7 @@ def test_a_selection_is_what_a_loop_over_the_items_finds(filter_: dict) -> None:
 
 
 @given(FILTERS, st.integers(0, 5))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_further_items_are_read_as_the_catalogue_is(filter_: dict, rows: int) -> None:
     others = PLAIN.sample(rows, seed=3, with_replacement=True)
     found = ATTRIBUTES.over(others).select(parse(filter_), NOW)
@@ -134,7 +135,7 @@ def test_further_items_are_read_as_the_catalogue_is(filter_: dict, rows: int) ->
 
 
 @given(st.lists(FILTERS, min_size=2, max_size=6))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_what_is_cached_is_what_was_found(filters: list[dict]) -> None:
     attributes = Attributes.of(FRAME)
     first = [attributes.select(parse(one), NOW) for one in filters]

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,28 +12,35 @@ from recall.index.ivf import REFINE, IvfIndex
 from recall.index.lists import Lists
 from tests.index.test_contract import brute_force, users_like_a_model, vectors_like_a_model
 
-VECTORS = vectors_like_a_model(20_000, 25, 0)
-QUERIES = users_like_a_model(120, 25, 1)
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(20_000, 25, 0)
+
+
+@cache
+def model_queries() -> np.ndarray:
+    return users_like_a_model(120, 25, 1)
 
 
 @pytest.fixture(scope="module", params=REFINE)
 def inverted(request: pytest.FixtureRequest) -> IvfIndex:
-    index = IvfIndex.build(Lists.build(VECTORS, users_like_a_model(500, 25, 3), 128, seed=0), request.param)
+    index = IvfIndex.build(Lists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0), request.param)
     return index.with_refine(12) if request.param == "pq" else index
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
 def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
-    index = calibrate(inverted, VECTORS, QUERIES, 50, target)
-    reached = certify(index, VECTORS, QUERIES, 50)
+    index = calibrate(inverted, model_vectors(), model_queries(), 50, target)
+    reached = certify(index, model_vectors(), model_queries(), 50)
     assert reached.recall >= target
     fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
-    assert index.effort.nprobe == 1 or certify(fewer, VECTORS, QUERIES, 50).recall < target
+    assert index.effort.nprobe == 1 or certify(fewer, model_vectors(), model_queries(), 50).recall < target
 
 
 def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
-    index = calibrate(inverted, VECTORS, QUERIES, 50, 0.95)
-    others = certify(index, VECTORS, users_like_a_model(300, 25, 2), 50)
+    index = calibrate(inverted, model_vectors(), model_queries(), 50, 0.95)
+    others = certify(index, model_vectors(), users_like_a_model(300, 25, 2), 50)
     assert others.queries == 300
     assert others.n == 50
     assert others.recall > 0.92
@@ -39,10 +48,10 @@ def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
 
 
 def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfIndex) -> None:
-    index = calibrate(inverted, VECTORS, QUERIES, 20, 0.95)
-    assert certify(index, VECTORS, QUERIES, 200).recall > 0.93
-    best = [brute_force(VECTORS, query, 220) for query in QUERIES[:40]]
-    hits = index.search(QUERIES[:40], 20, [rows[:200] for rows in best])
+    index = calibrate(inverted, model_vectors(), model_queries(), 20, 0.95)
+    assert certify(index, model_vectors(), model_queries(), 200).recall > 0.93
+    best = [brute_force(model_vectors(), query, 220) for query in model_queries()[:40]]
+    hits = index.search(model_queries()[:40], 20, [rows[:200] for rows in best])
     found = [len(set(rows) & set(wanted[200:])) / 20 for rows, wanted in zip(hits.rows, best, strict=True)]
     assert np.mean(found) > 0.9
 
@@ -70,14 +79,14 @@ def test_who_gives_up_gets_nothing() -> None:
 
 
 def test_an_exact_index_is_certified_as_such() -> None:
-    found = certify(ExactIndex.build(VECTORS), VECTORS, QUERIES, 100)
+    found = certify(ExactIndex.build(model_vectors()), model_vectors(), model_queries(), 100)
     assert (found.recall, found.lowest) == (1.0, 1.0)
 
 
 def test_a_list_as_long_as_the_catalogue() -> None:
-    few = VECTORS[:30]
-    index = calibrate(IvfIndex.build(Lists.build(few, QUERIES, 3, seed=0), "ivf"), few, QUERIES, 100, 0.99)
-    assert certify(index, few, QUERIES, 100).n == 30
+    few = model_vectors()[:30]
+    index = calibrate(IvfIndex.build(Lists.build(few, model_queries(), 3, seed=0), "ivf"), few, model_queries(), 100, 0.99)
+    assert certify(index, few, model_queries(), 100).n == 30
 
 
 def test_effort_grows_with_the_length_of_the_list() -> None:

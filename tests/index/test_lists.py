@@ -1,31 +1,36 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
 from recall.index.lists import Lists, lists_for
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
-VECTORS = vectors_like_a_model(3000, 9, 0)
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(3000, 9, 0)
 
 
 def test_every_vector_is_in_the_cell_that_is_nearest_to_it_for_users() -> None:
-    lists = Lists.build(VECTORS, users_like_a_model(200, 9, 1), 16, seed=0, threads=2)
-    turned, centroids = VECTORS * lists.scale @ lists.cells.metric, lists.cells.centroids @ lists.cells.metric
+    lists = Lists.build(model_vectors(), users_like_a_model(200, 9, 1), 16, seed=0, threads=2)
+    turned, centroids = model_vectors() * lists.scale @ lists.cells.metric, lists.cells.centroids @ lists.cells.metric
     nearest = np.square(turned[:, None] - centroids[None]).sum(axis=2).argmin(axis=1)
     assert (lists.assigned == nearest).mean() > 0.999
     assert lists.count == 16
 
 
 def test_chunks_are_the_scaled_vectors_in_order() -> None:
-    lists = Lists.build(VECTORS, VECTORS[:10], 4, seed=0)
+    lists = Lists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
     vectors, cells = (np.concatenate(parts) for parts in zip(*lists.chunks(), strict=True))
-    np.testing.assert_array_equal(vectors, VECTORS * lists.scale)
+    np.testing.assert_array_equal(vectors, model_vectors() * lists.scale)
     np.testing.assert_array_equal(cells, lists.assigned)
 
 
 def test_residuals_are_what_the_cells_leave() -> None:
-    lists = Lists.build(VECTORS, VECTORS[:10], 4, seed=0)
+    lists = Lists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
     assert lists.residuals(100).shape == (100, 9)
-    spread = np.square(VECTORS * lists.scale - (VECTORS * lists.scale).mean(axis=0)).sum(axis=1).mean()
+    spread = np.square(model_vectors() * lists.scale - (model_vectors() * lists.scale).mean(axis=0)).sum(axis=1).mean()
     assert np.square(lists.residuals(3000)).sum(axis=1).mean() < spread
 
 

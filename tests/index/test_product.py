@@ -1,3 +1,5 @@
+from functools import cache
+
 import faiss
 import numpy as np
 import pytest
@@ -7,19 +9,28 @@ from recall.index.lists import Lists
 from recall.index.product import product_lists
 from tests.index.test_contract import brute_force, users_like_a_model, vectors_like_a_model
 
-VECTORS = vectors_like_a_model(4000, 17, 0)
-USERS = users_like_a_model(300, 17, 1)
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(4000, 17, 0)
+
+
+@cache
+def model_users() -> np.ndarray:
+    return users_like_a_model(300, 17, 1)
 
 
 def test_inner_products_are_those_before_the_map() -> None:
-    lists = Lists.build(VECTORS, USERS, 8, seed=0)
+    lists = Lists.build(model_vectors(), model_users(), 8, seed=0)
     whole = product_lists(lists)
     first = faiss.downcast_VectorTransform(whole.chain.at(0))
     matrix = faiss.vector_to_array(first.A).reshape(first.d_out, first.d_in)
     inner = faiss.downcast_index(whole.index)
     assert inner.pq.M == 12  # 17 components, padded to 24, two a code
     centroids = inner.quantizer.reconstruct_n(0, 8)
-    np.testing.assert_allclose(USERS @ matrix.T @ centroids.T, USERS @ lists.cells.centroids.T, rtol=1e-2, atol=1.0)
+    np.testing.assert_allclose(
+        model_users() @ matrix.T @ centroids.T, model_users() @ lists.cells.centroids.T, rtol=1e-2, atol=1.0
+    )
 
 
 def test_codes_are_precise_where_users_look() -> None:
@@ -41,5 +52,5 @@ def test_codes_are_precise_where_users_look() -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 40])
 def test_fewer_vectors_than_code_words(size: int) -> None:
-    index = IvfIndex.build(Lists.build(VECTORS[:size], USERS, 1, seed=0), "pq")
-    assert sorted(index.search(USERS[:1], size).rows[0]) == list(range(size))
+    index = IvfIndex.build(Lists.build(model_vectors()[:size], model_users(), 1, seed=0), "pq")
+    assert sorted(index.search(model_users()[:1], size).rows[0]) == list(range(size))

@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,37 @@ from recall.index.users import Users
 from tests.index.test_contract import vectors_like_a_model
 
 N = 20
-VECTORS = vectors_like_a_model(6000, 17, 0)
-EVERYBODY = np.random.default_rng(4).permutation(vectors_like_a_model(12_000, 17, 0))
-EVERYBODY[:, 0] = 1
-USERS, OTHERS = EVERYBODY[:6000], EVERYBODY[6000:]
+
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(6000, 17, 0)
+
+
+@cache
+def everybody() -> np.ndarray:
+    users = np.random.default_rng(4).permutation(vectors_like_a_model(12_000, 17, 0))
+    users[:, 0] = 1
+    return users
+
+
+@cache
+def model_users() -> np.ndarray:
+    return everybody()[:6000]
+
+
+@cache
+def other_users() -> np.ndarray:
+    return everybody()[6000:]
+
+
 CONFIG = IndexConfig(target=0.95, n=N)
 FEW = (CellCodes(64), InvertedFile(64))
 
 
 @pytest.fixture(scope="module")
 def tuning() -> Tuning:
-    return tune(VECTORS, Users.split(USERS, 0), CONFIG, 0, 1, FEW)
+    return tune(model_vectors(), Users.split(model_users(), 0), CONFIG, 0, 1, FEW)
 
 
 def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
@@ -53,7 +74,7 @@ def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning
 
 def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
     assert tuning.bound.met
-    shares = Truth.of(VECTORS, OTHERS, N).shares(tuning.index)
+    shares = Truth.of(model_vectors(), other_users(), N).shares(tuning.index)
     assert shares.mean() >= tuning.bound.lower
     if tuning.name != EXACT:
         assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
@@ -99,13 +120,19 @@ class FakeCandidate:
         yield self.name, Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[misc]
 
 
-SMALL = vectors_like_a_model(800, 9, 0)
-PEOPLE = vectors_like_a_model(4000, 9, 5)
+@cache
+def small_catalogue() -> np.ndarray:
+    return vectors_like_a_model(800, 9, 0)
+
+
+@cache
+def people() -> np.ndarray:
+    return vectors_like_a_model(4000, 9, 5)
 
 
 def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -> Tuning:
     config = IndexConfig(target=target, n=N, **options)  # type: ignore[arg-type]
-    return tune(SMALL, Users.split(PEOPLE, 0), config, 0, 1, tried)
+    return tune(small_catalogue(), Users.split(people(), 0), config, 0, 1, tried)
 
 
 def test_the_fastest_that_finds_enough_wins() -> None:
@@ -121,6 +148,7 @@ def test_the_fastest_that_finds_enough_wins() -> None:
     assert "fastest of 4" in tuning.why
 
 
+@pytest.mark.slow
 def test_exact_search_is_taken_where_nothing_is_faster() -> None:
     tuning = tuned_with(FakeCandidate("slow", lambda effort, user: 0, 0.003))
     assert tuning.name == EXACT
@@ -138,7 +166,7 @@ def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
 
 
 def test_who_finds_no_more_for_more_work_is_known() -> None:
-    bench = Bench(Truth.of(SMALL, PEOPLE[:10], N), IndexConfig(target=0.97), 1000)
+    bench = Bench(Truth.of(small_catalogue(), people()[:10], N), IndexConfig(target=0.97), 1000)
     for curve, flat in (
         ({1.0: (0.95, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, True),
         ({1.0: (0.95, 10.0), 2.0: (0.95, 10.0), 4.0: (0.95, 11.0)}, False),  # no dearer
@@ -150,7 +178,7 @@ def test_who_finds_no_more_for_more_work_is_known() -> None:
 
 
 def test_few_users_show_nothing_and_that_is_said() -> None:
-    tuning = tune(SMALL, Users.split(PEOPLE[:100], 0), IndexConfig(n=N), 0, 1)
+    tuning = tune(small_catalogue(), Users.split(people()[:100], 0), IndexConfig(n=N), 0, 1)
     assert tuning.name == EXACT
     assert "38 users can show a recall of 0.9" in tuning.why
     assert tuning.trials == ()
@@ -165,16 +193,18 @@ def test_no_candidate_is_begun_when_the_time_is_up() -> None:
     assert tuning.trials[-1] == Trial("late", "", 0, 0.0, (), None, "left out: the time was up")
 
 
-KNOWN = {user.tobytes() for user in Users.split(PEOPLE, 0).tuning}
+@cache
+def tuning_users() -> set[bytes]:
+    return {user.tobytes() for user in Users.split(people(), 0).tuning}
 
 
 def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
     looked: dict[float, set[bytes]] = {}
 
     def lost(effort: float, user: np.ndarray) -> int:
-        if user.tobytes() not in KNOWN:
+        if user.tobytes() not in tuning_users():
             looked.setdefault(effort, set()).add(user.tobytes())
-        return 0 if effort > 1 else 1 if user.tobytes() in KNOWN else 2
+        return 0 if effort > 1 else 1 if user.tobytes() in tuning_users() else 2
 
     tuning = tuned_with(FakeCandidate("deceiving", lost), target=0.9)
     assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("deceiving", 2, 750)
@@ -185,7 +215,7 @@ def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_othe
 
 
 def test_who_keeps_no_promise_at_all_is_not_taken() -> None:
-    tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in KNOWN else 3))
+    tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in tuning_users() else 3))
     assert tuning.name == EXACT
     assert "their bound was 0.8" in tuning.why
 
@@ -203,7 +233,7 @@ def test_candidates_fit_the_size() -> None:
 @pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
 def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
-    tuning = tune(SMALL, Users.split(PEOPLE, 0), config, 0, 1, [])
+    tuning = tune(small_catalogue(), Users.split(people(), 0), config, 0, 1, [])
     assert (tuning.name, tuning.index.kind) == (EXACT, exact)
 
 

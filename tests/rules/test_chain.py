@@ -10,6 +10,7 @@ from recall.rules.chain import shaped
 from recall.rules.diversity import Diversify
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
+from tests.hypotheses import examples
 from tests.rules.worlds import World, defined, rules, worlds
 
 
@@ -20,7 +21,7 @@ def whole(world: World, chosen: list) -> list[int]:
     return ranking
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_the_first_of_a_ranking_are_enough(data: st.DataObject) -> None:
     world = data.draw(worlds())
@@ -34,7 +35,7 @@ def test_the_first_of_a_ranking_are_enough(data: st.DataObject) -> None:
     assert found.complete or len(expected) >= n
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_marginal_relevance_among_other_rules(data: st.DataObject) -> None:
     world = data.draw(worlds())

@@ -25,6 +25,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_three_runs_stand_side_by_side(shop: Path, tmp_path: Path) -> None:
     settings = ("--set", "train.sweeps=2", "--set", "evaluation.intervals=20")
     done = run(shop / "recall.toml", "--data", shop, *settings, "--docs", tmp_path / "docs.md")

@@ -59,6 +59,7 @@ def test_finds_the_tables_and_prints_and_keeps_what_it_came_to(folder: str, conf
     assert "sweep 2/2" in done.stderr
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side_on_the_same_requests(config: Path, tmp_path: Path) -> None:
     write_tiny_tables(tmp_path)
     crossed = tmp_path / "crossed.toml"

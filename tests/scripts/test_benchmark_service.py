@@ -150,6 +150,7 @@ def test_a_free_port_is_free() -> None:
         pass
 
 
+@pytest.mark.slow
 @two_cores
 def test_one_bundle_is_put_under_one_load_and_its_report_printed(root: Path) -> None:
     done = run("--bundle", root, "--rate", FEW, "--seconds", 1, "--n", 10)
@@ -165,6 +166,7 @@ def test_one_bundle_is_put_under_one_load_and_its_report_printed(root: Path) -> 
 ENTRANTS = ["the service", "bare ASGI", "the service, users who have not asked lately"]
 
 
+@pytest.mark.slow
 @two_cores
 def test_the_service_takes_turns_with_the_bare_application(root: Path) -> None:
     lines: list[str] = []
@@ -179,6 +181,7 @@ def test_the_service_takes_turns_with_the_bare_application(root: Path) -> None:
     assert "bare ASGI" in figure.name
 
 
+@pytest.mark.slow
 @two_cores
 def test_two_workers_are_set_beside_one(root: Path) -> None:
     figure = benchmark_service._two_workers(root, 0.3, 1)

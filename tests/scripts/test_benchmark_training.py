@@ -31,6 +31,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_solver_is_judged_step_by_step(scripts, folder):
     from training.methods import LENGTHS, SETTINGS, python_of, run
     from training.splits import Split
@@ -64,12 +65,14 @@ def test_a_missed_figure_is_named(scripts):
     assert str(Figure("same", 0.5, 0.999, large=True)).startswith("MISSED")
 
 
+@pytest.mark.slow
 def test_lists_do_not_depend_on_threads():
     command = [sys.executable, "scripts/training/growth.py", "agree", "30000", "8"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == {"agree": 1.0}
 
 
+@pytest.mark.slow
 def test_growth_says_what_the_loops_did():
     command = [sys.executable, "scripts/training/growth.py", "sweep", "30000", "8", "1"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)

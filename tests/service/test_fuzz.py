@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from tests.hypotheses import examples
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 
@@ -58,7 +59,7 @@ def test_answers_are_as_documented(server: Server, path: str, method: str, mode:
     assert {(operation.path, operation.method.upper()) for operation in _all(api)} == set(OPERATIONS)
 
     @given(case=api[path][method].as_strategy(generation_mode=mode))
-    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(60), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def answers_are_as_documented(case: schemathesis.Case) -> None:
         if mode is GenerationMode.POSITIVE and (case.headers or {}).get(TIMEOUT):
             case.headers[TIMEOUT] = "60000"  # what is late is answered 504, which the checks take for a fault of the server

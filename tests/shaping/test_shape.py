@@ -22,10 +22,11 @@ from recall.rules.diversity import Diversify
 from recall.rules.kinds import AnyRule
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
+from tests.hypotheses import examples
 from tests.rules.worlds import World, defined
 from tests.shaping.conftest import write_tables
 
-unchanged = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+unchanged = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ids_of(answer: Recommendations) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ Entry = dict[str, Any]
 
 
 MEMORY = Path("/dev/shm")
+_DRAWN = re.compile(r"^\.tmp\w+$|(?<=^\d{6}-)[0-9a-f]{8}$")
 
 
 def fast_folder() -> str | None:
@@ -45,7 +47,7 @@ class Recording:
     steps: list[Step]
 
     def digest(self) -> str:
-        """Hash of what was done in which order. Random bytes are left out: SQLite draws some for every log that it begins."""
+        """Hash of what was done in which order, without bytes: SQLite draws some, and a manifest has a time in it."""
         numbers: dict[Inode, int] = {}
         hashed = hashlib.sha256()
         for step in self.steps:
@@ -59,8 +61,9 @@ class Recording:
                 case Synced(inode):
                     said = ("synced", _number(numbers, inode))
                 case Named(gone, come):
-                    left = [(_number(numbers, folder), name) for folder, name in gone]
-                    said = ("named", left, [(_number(numbers, at), name, _number(numbers, one)) for at, name, one in come])
+                    left = [(_number(numbers, folder), _plain(name)) for folder, name in gone]
+                    made = [(_number(numbers, at), _plain(name), _number(numbers, one)) for at, name, one in come]
+                    said = ("named", left, made)
             hashed.update(repr(said).encode() + b"\n")
         return hashed.hexdigest()
 
@@ -160,6 +163,11 @@ def moment(steps: Sequence[Step], cut: int) -> Moment:
     tried = said[-1] if said and "try" in said[-1] else None
     answer = next(later, None) if tried is not None else None
     return Moment([one for one in said if "ack" in one], answer if answer is not None and "ack" in answer else None, tried)
+
+
+def _plain(name: str) -> str:
+    """A name without what is drawn by libraries, or is a hash."""
+    return _DRAWN.sub("*", name)
 
 
 def _number(numbers: dict[Inode, int], inode: Inode) -> int:

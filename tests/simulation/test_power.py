@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.publish import resolve
-from tests.simulation import logs, power, publishing
+from tests.simulation import logs, power, publishing, roots, shop
 from tests.simulation.power import Found
 from tests.simulation.trace import can_trace
 
@@ -17,7 +17,13 @@ CRASHES = 100
 @pytest.fixture(scope="module")
 def template(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the workload of publishers starts from."""
-    return publishing.template_of(resolve(published), tmp_path_factory.mktemp("simulation") / "disk")
+    return publishing.template_of(resolve(published), tmp_path_factory.mktemp("publishers") / "disk")
+
+
+@pytest.fixture(scope="module")
+def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the workload of a whole root starts from."""
+    return shop.fresh_root(place, tmp_path_factory.mktemp("roots") / "disk" / shop.HERE).parent
 
 
 def of_logs(seed: int, fault: str = "", count: int = CRASHES) -> Found:
@@ -26,6 +32,10 @@ def of_logs(seed: int, fault: str = "", count: int = CRASHES) -> Found:
 
 def of_publishers(template: Path, seed: int, fault: str = "", count: int = CRASHES) -> Found:
     return power.crashes(power.record("publish", seed, template, fault), publishing.check, seed, count)
+
+
+def of_roots(root: Path, seed: int, fault: str = "", count: int = CRASHES) -> Found:
+    return power.crashes(power.record("root", seed, root, fault), roots.check, seed, count)
 
 
 def test_acknowledged_changes_survive_a_power_failure() -> None:
@@ -49,9 +59,13 @@ def test_a_publisher_that_does_not_fsync_folders_is_found(template: Path) -> Non
     assert any("neither a bundle nor a folder of published versions" in one for one in found.violations)
 
 
+def test_a_root_survives_a_power_failure(root: Path) -> None:
+    assert of_roots(root, 2, count=20) == Found(20, [])
+
+
 @pytest.mark.slow
-def test_the_same_seed_records_the_same_steps(template: Path) -> None:
-    for given in (("log", 3, None), ("publish", 3, template)):
+def test_the_same_seed_records_the_same_steps(template: Path, root: Path) -> None:
+    for given in (("log", 3, None), ("publish", 3, template), ("root", 3, root)):
         first, second = (power.record(*given) for _ in range(2))
         assert first.digest() == second.digest()
 
@@ -66,6 +80,18 @@ def test_more_logs_survive(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4, 8))
 def test_more_publishers_survive(template: Path, seed: int) -> None:
     assert of_publishers(template, seed, count=500) == Found(500, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4, 8))
+def test_more_roots_survive(root: Path, seed: int) -> None:
+    assert of_roots(root, seed, count=200) == Found(200, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["synchronous-off", "folders-not-synced", "files-not-synced"])
+def test_a_root_without_fsync_is_found(root: Path, fault: str) -> None:
+    assert of_roots(root, 2, fault).violations
 
 
 @pytest.mark.slow

@@ -173,12 +173,13 @@ class Replay:
         into, held = self._open.get(int(arguments[to])), self._open.get(int(arguments[source]))
         if into is None or into.inode is None or not count:
             return
-        offsets = [arguments[2]] if name == "sendfile" else [arguments[1], arguments[3]]
-        if held is None or held.inode is None or any(offset != "NULL" for offset in offsets):
-            raise TraceError(f"{name} from a file that is not watched, or at an offset")
-        data = bytes(self._content(held.inode)[held.position : held.position + count])
-        held.position += count
-        yield from self._appended(into, data)
+        if held is None or held.inode is None or name != "sendfile":
+            raise TraceError(f"{name} from a file that is not watched, or of a kind that is not modelled")
+        given = arguments[2] != "NULL"  # an offset of the caller's own is written "[0] => [300]"
+        start = int(arguments[2].strip("[]")) if given else held.position
+        if not given:
+            held.position += count
+        yield from self._appended(into, bytes(self._content(held.inode)[start : start + count]))
 
     def _appended(self, held: _Open, data: bytes) -> Iterator[Step]:
         assert held.inode is not None

@@ -60,6 +60,8 @@ def main() -> None:
             from tests.simulation.logs import work
         case "publish":
             from tests.simulation.publishing import work
+        case "root":
+            from tests.simulation.roots import work
         case _:
             raise SystemExit(f"no such workload: {kind}")
     if fault:

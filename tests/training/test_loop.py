@@ -56,6 +56,20 @@ def test_stops_in_time_and_ends_with_the_best_model():
     assert torch.all(learner.model.user_factors == 2)
 
 
+def test_a_sweep_that_spoils_unknown_users_must_gain_as_much_with_the_others():
+    looks = iter(
+        [
+            {"ndcg@10": 0.5, "unknown_margin_ndcg@10": 0.1},
+            {"ndcg@10": 0.625, "unknown_margin_ndcg@10": -0.25},
+            {"ndcg@10": 0.875, "unknown_margin_ndcg@10": -0.25},
+        ]
+    )
+    reports = []
+    position = run_sweeps(Counting(), 3, StoppingConfig(patience=3), lambda model: next(looks), reports.append, NAMES)
+    assert [report.best for report in reports] == [True, False, True]
+    assert (position.best_sweep, position.best) == (3, 0.625)
+
+
 def test_looks_only_every_so_often_and_at_the_end():
     reports = []
     run_sweeps(Counting(), 5, StoppingConfig(every=2), lambda model: {"ndcg@10": 0.5}, reports.append, NAMES)

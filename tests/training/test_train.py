@@ -167,3 +167,21 @@ def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
     dataset = load_dataset(config, tiny_folder)
     with pytest.raises(TrainingError, match=rf"\(row {row + 1}, .*interactions\.parquet, column 'strength'"):
         train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)
+
+
+def test_validation_also_asks_as_an_unknown_user_would(tiny_dataset, tiny_encoder):
+    config = config_with({"sweeps": 1})
+    model = train(config, tiny_dataset, tiny_encoder, lambda report: None).model
+    validation = Validation.of(config, tiny_dataset, tiny_encoder)
+    metrics = validation(model)
+    asked = validation.unknown
+    (row,) = asked.features.weighted_sum(model.user_factors.detach().numpy())
+    assert (row != 0).any()
+    with torch.no_grad():
+        phi = model.user_vectors(SparseBatch.of(asked.features, fields=tiny_encoder.user_fields)).numpy()
+        psi = model.item_vectors(validation.items).numpy()
+    expected = asked.judge(phi, psi)
+    assert metrics["unknown_ndcg@10"] == pytest.approx(expected.values["ndcg@10"].mean())
+    worse = expected.values["ndcg@10"].mean() - asked.popularity.values["ndcg@10"].mean()
+    assert metrics["unknown_margin_ndcg@10"] > worse
+    assert metrics["ndcg@10"] == pytest.approx(validation.judge(model).values["ndcg@10"].mean())

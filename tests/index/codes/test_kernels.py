@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from recall.index.codes import kernels
 from recall.index.codes.packing import pack
+from tests.hypotheses import examples
 
 floats = st.floats(-100, 100, width=32)
 
@@ -32,7 +33,7 @@ def test_what_may_still_be_among_the_best_is_kept(bounds: list[tuple[float, floa
 
 
 @given(st.integers(1, 40), st.integers(0, 1000), st.sampled_from([1e-20, 1.0, 1e20]))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_a_query_is_its_bytes_but_for_the_error_that_is_told(dim: int, seed: int, magnitude: float) -> None:
     rng = np.random.default_rng(seed)
     groups = -(-dim // 4)

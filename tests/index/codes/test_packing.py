@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall.index.codes.packing import LANES, pack
+from tests.hypotheses import examples
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
 
@@ -18,7 +19,7 @@ def decoded(codes) -> np.ndarray:
 
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 12), st.integers(0, 100), st.sampled_from([1e-6, 1.0, 1e9]))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_no_score_is_further_off_than_the_limits_say(size: int, dim: int, cells: int, seed: int, magnitude: float) -> None:
     vectors = vectors_like_a_model(size, dim, seed) * np.float32(magnitude)
     users = users_like_a_model(40, dim, seed + 1)

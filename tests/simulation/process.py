@@ -1,0 +1,189 @@
+"""A process that serves a root, reduced to what it does with files: several of them take turns in one real process."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import polars as pl
+
+import recall
+from recall.bundle.publish import live_name, number
+from recall.errors import RecallError
+from recall.live.catalogue import Catalogue
+from recall.recommender import Recommender
+from recall.request import Request
+from recall.stores.live.sqlite import USERS_LIVE
+from tests.simulation import model
+from tests.simulation.model import Value
+
+EVERYTHING = Request("u1", n=1000, exclude_seen=False)
+_CODE = str(Path(recall.__file__).parent)
+_WATCHED = tuple(str(Path(_CODE, part)) for part in ("bundle", "live", "durable", "stores", "rebuild.py"))
+
+
+class Died(BaseException):
+    """The process was killed at this line."""
+
+
+class Process:
+    """Serves the live version of a root as the service does: it looks for changes when it is told to.
+
+    Attributes:
+        name: by which the log of a run calls it.
+        recommender: None while the process is not running.
+        trouble: why the live version is not served; empty when it is.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name, self.root = name, root
+        self.recommender: Recommender | None = None
+        self.trouble = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is running."""
+        return self.recommender is not None
+
+    @property
+    def loaded(self) -> Recommender:
+        """What it serves."""
+        assert self.recommender is not None
+        return self.recommender
+
+    @property
+    def version(self) -> int:
+        """Sequence of the version that it serves."""
+        return self.loaded.bundle.manifest.sequence
+
+    def start(self) -> None:
+        """Load the live version. Raises RecallError."""
+        self.recommender = Recommender.load(self.root, pause=None)
+        self.trouble = ""
+
+    def stop(self) -> None:
+        """Close everything."""
+        if self.recommender is not None:
+            self.recommender.close()
+        self.recommender = None
+
+    def look(self) -> None:
+        """Take the version that CURRENT names; one that is refused is noted, and the old one served on."""
+        if number(live_name(self.root)) == self.version:
+            self.trouble = ""
+            return
+        try:
+            other = Recommender.load(self.root, pause=None)
+        except RecallError as error:
+            self.trouble = str(error)
+            return
+        self.loaded.close()
+        self.recommender, self.trouble = other, ""
+
+    def ask(self) -> Catalogue:
+        """The catalogue that a request is answered from, after what the service does before it answers."""
+        items = self.loaded.items
+        behind = getattr(items, "behind", None)
+        if behind is not None and behind():
+            try:
+                items.refresh()
+            except RecallError:
+                return items.current()
+        return items.current()
+
+    def catch_up(self) -> Catalogue:
+        """The catalogue after a look at the log; one that cannot be read is told of by the catalogue."""
+        try:
+            return self.loaded.items.refresh()
+        except RecallError:
+            return self.loaded.items.current()
+
+    def repair(self) -> None:
+        """What the service does in the background about changes that the log has lost."""
+        mend = getattr(self.loaded.items, "mend", None)
+        if mend is not None:
+            mend()
+
+    def scores(self) -> dict[str, float]:
+        """The score of every item for one user."""
+        answer = self.loaded.recommend(EVERYTHING)
+        return dict(zip(answer.ids, answer.scores, strict=True))
+
+
+def values(catalogue: Catalogue) -> model.Catalogue:
+    """What the items of a catalogue are."""
+    return items_of(catalogue.items())
+
+
+def items_of(table: pl.DataFrame) -> model.Catalogue:
+    """What a table says of items."""
+    return {item: Value(*value) for item, *value in table.select("item_id", "category", "price").iter_rows()}
+
+
+def table_of(items: model.Catalogue, template: pl.DataFrame) -> pl.DataFrame:
+    """A table of items as one gives it to `rebuild`, with the columns of a bundle's own."""
+    rows = [{"item_id": one, "category": value.category, "price": value.price} for one, value in items.items()]
+    frame = pl.DataFrame(rows, schema={name: template.schema[name] for name in ("item_id", "category", "price")})
+    others = [pl.lit(None, dtype=template.schema[name]).alias(name) for name in template.columns if name not in frame.columns]
+    return frame.with_columns(others).select(template.columns)
+
+
+def die(root: Path, act: Callable[[], Any], line: int) -> bool:
+    """Do something in a process that is killed when it has come to its N-th line; gives whether it was.
+
+    What a dying process would not have done, its cleaning up, is undone: files are as they were at the kill. SQLite's own are
+    left as they are, for a transaction that was rolled back and one that nobody finished are the same to everyone else.
+    """
+    seen, found = 0, {}
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal seen, found
+        if not frame.f_code.co_filename.startswith(_WATCHED):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == line:
+                found = _files(root)
+                sys.settrace(None)
+                raise Died
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except Died:
+        sys.settrace(before)
+        _put_back(root, found)
+        return True
+    except BaseException:
+        sys.settrace(before)
+        if found:  # something on the way made an error of its own of it
+            _put_back(root, found)
+            return True
+        raise
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _files(root: Path) -> dict[Path, bytes | None]:
+    return {path: None if path.is_dir() else path.read_bytes() for path in sorted(root.rglob("*")) if not _of_sqlite(path)}
+
+
+def _of_sqlite(path: Path) -> bool:
+    return ".sqlite" in path.name and (path.name.startswith(("journal", USERS_LIVE)))
+
+
+def _put_back(root: Path, files: dict[Path, bytes | None]) -> None:
+    for path in sorted((one for one in root.rglob("*") if one not in files and not _of_sqlite(one)), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    for path, data in files.items():
+        if data is None:
+            path.mkdir(exist_ok=True)
+        elif not path.exists() or path.read_bytes() != data:
+            path.write_bytes(data)

@@ -1,0 +1,52 @@
+"""Two processes over one root, as their seeds say: what must hold does, and what is broken on purpose is found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recall.live import compaction
+from recall.live.journal import Change, Journal
+from tests.simulation.runs import run
+
+UNDAMAGED = ("damage", "copy", "elsewhere", "rebuild")
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_nothing_is_lost(place: Path, seed: int) -> None:
+    outcome = run(place, seed, 60, ("stale",), UNDAMAGED)
+    assert outcome.fault == ""
+    assert outcome.said[-1].startswith("end: ")
+
+
+def test_the_same_seed_gives_the_same_run(place: Path) -> None:
+    first, second, other = (run(place, seed, 40, ("stale",), UNDAMAGED) for seed in (7, 7, 8))
+    assert first.said == second.said
+    assert first.digest == second.digest != other.digest
+
+
+def test_a_change_that_is_not_written_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = Journal.append
+
+    def forgetful(self: Journal, changes: Sequence[Change], *given: Any, **named: Any) -> int:
+        return append(self, list(changes)[:1], *given, **named)
+
+    monkeypatch.setattr(Journal, "append", forgetful)
+    assert "log: change" in run(place, 1, 60, ("stale",), UNDAMAGED).fault
+
+
+def test_a_compaction_that_loses_an_item_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_items = compaction.publish_items
+
+    def forgetful(now: Any, items: Any, *given: Any, **named: Any) -> Any:
+        return publish_items(now, items[:-1], *given, **named)
+
+    monkeypatch.setattr(compaction, "publish_items", forgetful)
+    assert "1 differ" in run(place, 1, 60, ("stale",), UNDAMAGED).fault
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_nothing_is_lost_in_longer_runs(place: Path, seed: int) -> None:
+    assert run(place, seed, 120, ("stale",), UNDAMAGED).fault == ""
