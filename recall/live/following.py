@@ -128,6 +128,11 @@ class LiveCatalogue:
         return len(self._past.unsaved)
 
     @property
+    def logs(self) -> bool:
+        """Whether there was a log at the last look."""
+        return self._past.state is not None
+
+    @property
     def logged(self) -> int:
         """Changes in the log at the last look: the last one of each item."""
         return 0 if self._past.state is None else self._past.state.number

@@ -33,7 +33,7 @@ def log_lost(bench: Bench, score: Score) -> None:
                 told = _until(lambda server=server: bool(_degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
                 score.ran(told, f"{fault.__name__[1:]}, {workers} workers: nothing is said")
                 acknowledged |= _change(server, "third", 1)
-                calm = _until(lambda server=server: not _degraded(server), bench.within(20))  # type: ignore[misc]
+                calm = _until(lambda server=server: not any(_degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
                 score.ran(calm, f"{fault.__name__[1:]}, {workers} workers: degraded for ever: {_degraded(server)}")
                 _all_there(score, acknowledged, lambda ids, server=server: _served(server, ids), fault.__name__[1:])  # type: ignore[misc]
             _all_there(

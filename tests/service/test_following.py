@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import orjson
+import pytest
 
 from recall.recommender import Recommender
 from tests.service.publishing import Shop
@@ -57,6 +58,7 @@ def test_a_removed_log_is_told_and_written_back(own_shop: Shop, tmp_path: Path) 
     started.close()
 
 
+@pytest.mark.slow
 def test_an_older_copy_under_two_workers_loses_nothing(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     root = own_shop.root
@@ -123,3 +125,15 @@ def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
         (own_shop.root / "users.live.mark").unlink()
         assert server.ask("PUT", "/v1/users/3", b"{}", **{"content-type": "application/json"}).status == 200
         wait_for(lambda: not degraded(server))
+
+
+def test_what_is_unsaved_is_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--write-back", "600") as server:
+        server.wait()
+        upsert(server, "a")
+        remove(own_shop.root)
+    started = Recommender.load(own_shop.root)
+    assert not started.items.current().degraded
+    assert (started.items.current().rows(["a"]) >= 0).all()
+    started.close()
