@@ -57,9 +57,22 @@ class ConfigError(RecallError):
 
 
 class DataError(RecallError):
-    """A table does not hold what the configuration says; `where` is the file and the column."""
+    """A table does not hold what the configuration says; `where` is the file and the column.
+
+    Attributes:
+        row: the first row that is wrong, from 1; None where the error is of no single row.
+    """
 
     exit_code = 65
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", mend: str = "", row: int | None = None) -> None:
+        self.row = row
+        self._problem = what
+        super().__init__(what if row is None else f"{what}, first in row {row:,}", where=where, why=why, mend=mend)
+
+    def at(self, where: str, row: int) -> "DataError":
+        """The same error, of a row of another file."""
+        return DataError(self._problem, where=where, why=self.why, mend=self.mend, row=row)
 
 
 class RequestError(RecallError):

@@ -22,6 +22,7 @@ from recall.data.additions import addition_tables, addition_tables_alone
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.remembered import with_remembered
+from recall.data.split import REMEMBERED, TRAIN
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError
 from recall.evaluation.bootstrap import Comparison, compare
@@ -38,6 +39,8 @@ from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
 from recall.training.warm import WarmStart
 
+_SUSPICIOUS = 0.5  # of the new interactions
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -52,6 +55,7 @@ class Ground:
         values: number of new values, by field, for the fields that learn values.
         before: figures of the bundle as it is on the validation part; empty when nothing is held out.
         expected: the sequence that must still be live when the new bundle is published; None for another root.
+        overlap: what to say of new interactions that are old ones; empty when nothing is.
     """
 
     source: Manifest
@@ -62,6 +66,7 @@ class Ground:
     values: Mapping[str, int]
     before: Mapping[str, float]
     expected: int | None
+    overlap: str = ""
 
     def require_validation(self) -> None:
         """Raise ConfigError unless some interactions validate, which a comparison needs."""
@@ -149,9 +154,11 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     _check(config, bundle)
     if old is None:
         tables, dataset = _remembering(config, new, bundle)
+        overlap = _remembered_note(dataset)
     else:
-        tables, known = addition_tables(config.data, new, old)
-        dataset = dataset_of(config, tables, known, bundle.encoder.types)
+        additions = addition_tables(config.data, new, old)
+        tables, overlap = additions.tables, additions.note
+        dataset = additions.dataset(config, bundle.encoder.types)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -169,6 +176,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         values=encoder.learnt_beyond(bundle.encoder),
         before=_figures(config, dataset, bundle),
         expected=bundle.manifest.sequence if live else None,
+        overlap=overlap,
     )
 
 
@@ -208,6 +216,19 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
         return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
     finally:
         store.close()
+
+
+def _remembered_note(dataset: Dataset) -> str:
+    """Warn when most new interactions are of pairs that the bundle remembers: they may be those that it was trained on."""
+    old = dataset.events[dataset.select(REMEMBERED)].select("user", "item").unique()
+    new = dataset.events.filter(dataset.events["split"] >= TRAIN).select("user", "item")
+    again = len(new.join(old, on=["user", "item"], how="semi"))
+    if again < _SUSPICIOUS * len(new):
+        return ""
+    return (
+        f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows of: were they trained on "
+        "before, they would count twice; give the old tables in --data, and those that equal old ones are left out"
+    )
 
 
 def _users(bundle: Bundle, store: SqliteUsers) -> Table:

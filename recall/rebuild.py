@@ -24,7 +24,7 @@ from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
-from recall.data.column_types import forms
+from recall.data.column_types import as_held, forms
 from recall.data.tables import read_items
 from recall.errors import DataError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
@@ -151,9 +151,15 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
+    dtypes, types = bundle.item_types(), encoder.types.items
+    items = items.with_columns(
+        as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
+    )
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), mend="Give at least one row")
-    Boosts.of(boosts, items.columns, items.get_column, len(items), schema)  # refused now, or by every request
+    Boosts.of(
+        boosts, items.columns, items.get_column, len(items), schema, encoder.types.items
+    )  # refused now, or by every request
     return items
 
 
@@ -179,7 +185,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
         before.sequence,
         before.data_hash,
         before.seed,
-        before.config if deletions is not None else _with_through(before.config, standing.base.folded),
+        before.config if deletions is not None else with_through(before.config, standing.base.folded),
         before.metrics,
         standing.base.folded,
         standing.base.log,
@@ -188,8 +194,8 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
     seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
 
 
-def _with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
-    """A run's configuration, with the live changes that the tables contain instead of those that the run's tables did."""
+def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """Return a run's configuration for other tables, which contain live changes up to a sequence."""
     data = config.get("data")
     return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 

@@ -185,7 +185,7 @@ def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, mend: str
         verb = "value is" if count == 1 else "values are"
         shown = examples(values.filter(wrong))
         first = int(wrong.arg_max() or 0) + 1
-        raise DataError(f"{count:,} {verb} {what}: {shown}, first in row {first:,}", where=where, mend=mend)
+        raise DataError(f"{count:,} {verb} {what}: {shown}", where=where, mend=mend, row=first)
 
 
 def examples(values: pl.Series) -> str:

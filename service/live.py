@@ -69,6 +69,8 @@ class Live(Exchange):
         self._tasks: set[asyncio.Task[Recommendations]] = set()
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
+        self._users_trouble = ""
+        self._users_sequence = (-1, True)
         self._compactor = Compactor(settings.bundle)
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
@@ -172,6 +174,7 @@ class Live(Exchange):
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
                 self.meters.compactions.add()
+            await self._look_at_users()
             self.measure()
             await asyncio.sleep(self._settings.poll)
 
@@ -224,6 +227,31 @@ class Live(Exchange):
         self.shadow.offer(request, answer, snapshot)
         return answer
 
+    async def _look_at_users(self) -> None:
+        """Notice that the store of users has lost changes; and make its file whole when nothing is written to it."""
+        if self._users is None:
+            return
+        users = self._users
+        try:
+            trouble = await asyncio.to_thread(users.trouble)
+            sequence = await asyncio.to_thread(users.sequence)
+            if sequence != self._users_sequence[0]:
+                self._users_sequence = (sequence, False)
+            elif not self._users_sequence[1]:
+                self._users_sequence = (sequence, True)
+                await asyncio.to_thread(users.checkpoint)
+        except StoreError:  # answers tell of it
+            return
+        if trouble != self._users_trouble:
+            if trouble:
+                log.error("users: %s", trouble)
+            self._users_trouble = trouble
+            self.degraded = self._degraded()
+
+    def _degraded(self) -> tuple[Degraded, ...]:
+        users = (Degraded("users", self._users_trouble),) if self._users_trouble else ()
+        return (*super()._degraded(), *users)
+
     async def _warn(self) -> None:
         """Tell the log what the store of users does not promise."""
         if self._users is None:
@@ -250,7 +278,7 @@ class Live(Exchange):
         meters.follow(self.admission.shed, self.refused)
         meters.waiting.set(self.admission.waiting)
         meters.ready.set(self.snapshot is not None and not self.draining)
-        meters.bundle_degraded.set(bool(self.degraded))
+        meters.bundle_degraded.set(any(one.part == "bundle" for one in self.degraded))
         if self.snapshot is not None:
             measure_overlay(meters, self.snapshot)
 

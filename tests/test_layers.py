@@ -119,6 +119,12 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.adoption": {
+        *("recall.bundle", "recall.errors", "recall.golden", "recall.live.binding", "recall.rebuild", "recall.recommender"),
+    },
+    "recall.backup": {
+        *("recall.bundle", "recall.durable", "recall.errors", "recall.live", "recall.recommender", "recall.stores.live"),
+    },
     "recall.reindex": {
         *("recall.certificate", "recall.golden"),
         "recall.config",

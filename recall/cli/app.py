@@ -22,6 +22,7 @@ from recall.cli.key import new_key
 from recall.cli.predict import predict
 from recall.cli.query import query
 from recall.cli.rebuild import rebuild
+from recall.cli.roots import backup, publish_version
 from recall.cli.serve import serve
 from recall.cli.train import train
 from recall.cli.tune import tune
@@ -54,6 +55,8 @@ def application() -> typer.Typer:
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
     app.command("compact")(compact)
+    app.command("publish")(publish_version)
+    app.command("backup")(backup)
     app.command("versions")(show_versions)
     app.command("activate")(activate)
     app.command("rollback")(roll_back)

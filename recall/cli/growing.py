@@ -46,6 +46,8 @@ def grow(
         with screen.stage("open the bundle, load the tables"):
             ground = open_ground(config, source, new, old, root, remember)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
+        if ground.overlap:
+            screen.note(f"warning: {ground.overlap}")
         warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()

@@ -1,7 +1,7 @@
 """`recall query`: one request to a bundle, without a server."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,25 +66,27 @@ def query(
     from recall.recommender import Recommender
     from recall.request import Request
 
-    asked = (
-        _read(request)
-        if request is not None
-        else Request(
-            user_id=user,
-            features=_values(features, "--feature"),
-            context=_values(context, "--context"),
-            history=history,
-            n=n,
-            exclude_seen=not seen,
-            exclude=exclude or (),
-            popularity=popularity,
-            filter=None if filter_ is None else _parsed(filter_.encode(), "--filter"),
-            allow=allow,
-            boosts=_weights(boosts),
-        )
-    )
+    given = None if request is None else _read(request)
     recommender = Recommender.load(bundle)
     try:
+        types = recommender.bundle.encoder.types.users
+        asked = (
+            given
+            if given is not None
+            else Request(
+                user_id=user,
+                features=_values(features, "--feature", types),
+                context=_values(context, "--context", types),
+                history=history,
+                n=n,
+                exclude_seen=not seen,
+                exclude=exclude or (),
+                popularity=popularity,
+                filter=None if filter_ is None else _parsed(filter_.encode(), "--filter"),
+                allow=allow,
+                boosts=_weights(boosts),
+            )
+        )
         if explain is not None:
             _show_explanation(recommender.explain(asked, explain), as_json)
             return
@@ -100,15 +102,20 @@ def query(
         recommender.close()
 
 
-def _values(settings: Sequence[str] | None, option: str) -> dict[str, object]:
-    """Values by column; a value is read as TOML, or as text when it is not TOML."""
+def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str]) -> dict[str, object]:
+    """Values by column; a value is read as TOML, or as text when it is not TOML.
+
+    In a column of text only quotes and brackets mean something: 1e5 or 1_000 is the text that is written.
+    """
     values: dict[str, object] = {}
     for setting in settings or ():
         column, equals, text = setting.partition("=")
         if not equals:
             raise RequestError(f"{setting!r} gives no value", where=option, mend=f"Write it as {option} column=value")
         try:
-            values[column] = tomllib.loads(f"value = {text}")["value"]
+            value = tomllib.loads(f"value = {text}")["value"]
+            plain = types.get(column, "").removeprefix("list of ") == "text"
+            values[column] = text if plain and not isinstance(value, str | list | dict) else value
         except tomllib.TOMLDecodeError:
             values[column] = text
     return values

@@ -57,7 +57,7 @@ def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> 
     from recall.recommender import Recommender
 
     with screen.stage("verify, ask golden requests"):
-        recommender = Recommender.load(folder)  # and hold it, so that nobody removes it now
+        recommender = Recommender.load(folder, root=root)  # as the service does; and hold it, so that nobody removes it now
         try:
             golden.check(recommender)
             before = activate(root, folder.name, expected)

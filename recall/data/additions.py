@@ -1,17 +1,23 @@
 """New interactions, users and items, with what was there before them."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from recall.canonical import CanonicalTypes, canonical_column, type_of
 from recall.config import DataConfig, RunConfig
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.described import described
-from recall.data.joined import followed, replaced
+from recall.data.joined import followed, origin, replaced
 from recall.data.outcomes import without_left_out
 from recall.data.tables import Table, Tables, read_tables
-from recall.errors import DataError
+from recall.data.times import Times
+from recall.errors import DataError, nearest
+from recall.values import Distinct
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
@@ -28,19 +34,114 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     Raises:
         DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
     """
-    return dataset_of(config, *addition_tables(config.data, new, old))
+    additions = addition_tables(config.data, new, old)
+    return additions.dataset(config)
 
 
-def addition_tables(data: DataConfig, new: Path, old: Path) -> tuple[Tables, int]:
-    """The tables that `load_additions` reads, and how many of their interactions are old."""
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """Old and new tables as one.
+
+    Attributes:
+        tables: the joined ones.
+        known: number of old interactions, which come first.
+        given: number of new interactions, as their file has them.
+        repeated: how many of these equal an old one and are left out.
+        timed: whether the times were compared; without a time column, all other columns were.
+        before, after: the tables that were joined.
+    """
+
+    tables: Tables
+    known: int
+    given: int
+    repeated: int
+    timed: bool
+    before: Tables
+    after: Tables
+
+    def dataset(self, config: RunConfig, types: CanonicalTypes | None = None) -> Dataset:
+        """The data set of these tables, with column types as for `load_dataset`.
+
+        Raises:
+            DataError: as `load_dataset`; it names the row of the file that was read.
+            ConfigError: as `load_dataset`.
+        """
+        with self.located(config.data):
+            return dataset_of(config, self.tables, self.known, types)
+
+    @property
+    def note(self) -> str:
+        """What to say of interactions that are old and new at once; empty when there is none."""
+        if not self.repeated:
+            return ""
+        what = "user, item and time" if self.timed else "every column"
+        counted = f"{self.repeated:,} of {self.given:,} new interactions equal old ones in {what}"
+        return f"{counted}: they are left out, none counts twice"
+
+    @contextmanager
+    def located(self, data: DataConfig) -> Iterator[None]:
+        """Let errors that count rows of a joined table name the file and the row that was read."""
+        try:
+            yield
+        except DataError as error:
+            raise self._located(error, data) from None
+
+    def _located(self, error: DataError, data: DataConfig) -> DataError:
+        keys = {"interactions": None, "users": data.user_id, "items": data.item_id}
+        for name, newer in self.after.named.items():
+            older = self.before.named.get(name)
+            if error.row is None or older is None or not error.where.startswith(str(newer.path)):
+                continue
+            table, row = origin(older, newer, keys[name], error.row)
+            return error.at(str(table.path) + error.where.removeprefix(str(newer.path)), row)
+        return error
+
+
+def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
+    """The tables that `load_additions` reads."""
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), mend="Give the folder of what came since")
     before = _kept(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
-    joined = _joined(data, after, before.users, before.items)
-    tables = replace(joined, interactions=followed(before.interactions, after.interactions))
     known = before.interactions.frame.select(pl.len()).collect().item()
-    return described(data, tables), known
+    added, given, repeated = _without_repeated(data, before.interactions, after.interactions, known)
+    tables = replace(_joined(data, after, before.users, before.items), interactions=followed(before.interactions, added))
+    return Additions(described(data, tables), known, given, repeated, data.time is not None, before, after)
+
+
+def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, int, int]:
+    """The new interactions without those that the old table has too, how many there are, and how many are left out.
+
+    Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
+    Without a time column all columns must be equal. A row that is in both tables several times is left out as often as
+    the old table has it.
+    """
+    both = followed(older, newer)
+    facts = [data.label, data.events.column if data.events is not None else None]
+    names = [data.user_id, data.item_id, data.time, *facts] if data.time is not None else both.columns
+    keys = list(dict.fromkeys(name for name in names if name is not None))
+    for name in keys:
+        for table in (older, newer):
+            if name not in table.types:
+                raise DataError(f"there is no column {name!r}", where=str(table.path), mend=nearest(name, table.columns))
+    raw = both.collect(keys)
+    columns = [canonical_column(raw[name], type_of(raw[name]), both.where(name), None).alias(name) for name in keys]
+    if data.time is not None:
+        try:
+            columns[keys.index(data.time)] = Times.of(raw[data.time], both.where(data.time)).values
+        except DataError as error:
+            if error.row is not None:
+                table, row = origin(older, newer, None, error.row)
+                raise error.at(table.where(data.time), row) from None
+            raise
+    codes = Distinct.of(pl.DataFrame(columns)).codes
+    had = np.bincount(codes[:known], minlength=int(codes.max(initial=-1)) + 1)
+    fresh = codes[known:]
+    again = pl.Series(fresh).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy() < had[fresh]
+    if not again.any():
+        return newer, len(fresh), 0
+    frame = newer.frame.collect().filter(pl.Series(~again)).lazy()
+    return replace(newer, frame=frame), len(fresh), int(again.sum())
 
 
 def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:

@@ -96,8 +96,9 @@ def _refuse_missing(ids: pl.Series, where: str) -> None:
         rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
         shown = ", ".join(f"{row:,}" for row in rows) + (", ..." if count > len(rows) else "")
         raise DataError(
-            f"{count:,} of {len(ids):,} rows have no id, {'rows' if count > 1 else 'first row'} {shown}",
+            f"{count:,} of {len(ids):,} rows have no id{f', rows {shown}' if count > 1 else ''}",
             where=where,
             why="an id that is missing, empty or blank names nothing",
             mend="Fill the ids in, or leave the rows out",
+            row=rows[0],
         )

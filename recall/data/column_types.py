@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import polars as pl
+from polars.datatypes import DataType
 
 from recall.canonical import LIST, TEXT, CanonicalTypes, Columns, canonical_column, id_type, of_dtype, separators, type_of
 from recall.errors import DataError
 from recall.schema import Schema
-from recall.values import number_column
+from recall.values import canonical_series, number_column
 
 Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
 """Interactions, users and items with the columns that are read of them, as they were read."""
@@ -80,6 +81,40 @@ _ASSUMED = {
 def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
     """Return how the columns of users (and contexts) and those of items are brought to canonical form."""
     return Columns(types.users, separators(schema, "user")), Columns(types.items, separators(schema, "item"))
+
+
+def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
+    """Bring a column to the dtype that it had in training, so that a file means the same when it is upserted.
+
+    Args:
+        values: [n], text in canonical form.
+        dtype: of the column in the bundle.
+        type_: canonical type of the column.
+
+    Returns:
+        [n] of `dtype`; the column as it is where not all of its values can be.
+    """
+    if values.dtype == dtype or isinstance(values.dtype, pl.List | pl.Array) or isinstance(dtype, pl.List | pl.Array):
+        return values
+    if dtype == pl.String:
+        return canonical_column(canonical_series(values), type_)
+    if values.dtype != pl.String:
+        return values
+    if dtype.is_numeric():
+        read = values.cast(dtype, strict=False)
+    elif dtype == pl.Boolean:
+        read = values.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    elif dtype == pl.Date:
+        read = values.str.to_date("%Y-%m-%d", strict=False)
+    elif isinstance(dtype, pl.Datetime):
+        read = values.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit=dtype.time_unit, strict=False)
+        if dtype.time_zone is not None:
+            read = read.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
+    elif dtype == pl.Time:
+        read = values.str.to_time("%H:%M:%S%.f", strict=False)
+    else:
+        return values
+    return read if read.null_count() == values.null_count() else values
 
 
 def _number_type(values: pl.Series) -> str:

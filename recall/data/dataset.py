@@ -164,7 +164,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
     items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
     del raw_users, raw_items
-    Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema)  # refused now, or after the training
+    Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema, types.items)  # refused now
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     outcomes = Outcomes.of(raw, data, where)
     named_parts: Parts | None = None

@@ -41,6 +41,17 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
     return _table(newer, pl.concat([kept, after], how="vertical_relaxed"))
 
 
+def origin(older: Table, newer: Table, key: str | None, row: int) -> tuple[Table, int]:
+    """The table that a row of `replaced` (of `followed` without a key) comes from, and its row there; both from 1."""
+    there = older.frame.with_row_index("row")
+    if key is not None:
+        ids = older.frame.select(key), newer.frame.select(key)
+        before, after = (one.select(written(pl.col(key))) for one in ids)
+        there = before.with_row_index("row").join(after, on=key, how="anti", maintain_order="left")
+    kept = there.select("row").collect()["row"]
+    return (older, int(kept[row - 1]) + 1) if row <= len(kept) else (newer, row - len(kept))
+
+
 def _table(newer: Table, frame: pl.LazyFrame) -> Table:
     return Table(newer.path, frame, frame.collect_schema())
 

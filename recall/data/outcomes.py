@@ -111,6 +111,7 @@ def labels(values: pl.Series, where: str) -> Bool:
             f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
             where=where,
             mend="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
+            row=int(parsed.is_null().arg_max() or 0) + 1,
         )
     refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
     if not (parsed == 1.0).any():

@@ -167,12 +167,27 @@ def read_table(path: Path, nulls: Sequence[str] = ()) -> Table:
         elif path.suffix == ".parquet":
             frame = pl.scan_parquet(path)
         elif path.suffix == ".csv":
+            _refuse_repeated(path)
             frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
         else:
             raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
         return Table(path, frame, frame.collect_schema())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None
+
+
+def _refuse_repeated(path: Path) -> None:
+    """Raise DataError when two columns of a CSV file have one name: polars would rename the second."""
+    head = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False, raise_if_empty=False)
+    names = [name for name in head.row(0) if name is not None] if len(head) else []
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"two columns have one name: {', '.join(map(repr, twice))}",
+            where=str(path),
+            why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
+            mend="Rename or remove one of the two",
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

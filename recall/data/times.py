@@ -61,6 +61,7 @@ class Times:
                 where=where,
                 why="without it their place among the user's interactions is not known",
                 mend="Fill the times in, or leave the rows out",
+                row=int(parsed.is_null().arg_max() or 0) + 1,
             )
         return Times(parsed, unit, naive)
 

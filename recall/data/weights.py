@@ -85,9 +85,10 @@ class Weights:
         missing = weights.is_null()
         if missing.any():
             raise DataError(
-                f"{int(missing.sum()):,} of {len(raw):,} rows have no weight, first in row {int(missing.arg_max() or 0) + 1:,}",
+                f"{int(missing.sum()):,} of {len(raw):,} rows have no weight",
                 where=where,
                 mend="Write 1 for a plain interaction",
+                row=int(missing.arg_max() or 0) + 1,
             )
         mend = "Leave out rows that should not count, or name another weight column"
         refuse(raw[column], weights <= 0, where, "not positive", mend)

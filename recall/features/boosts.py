@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
+from recall.canonical import LIST, TEXT, canonical_text
 from recall.errors import DataError, RequestError, nearest
 from recall.features.sparse import Float32, Int64
 from recall.schema import Schema
@@ -35,7 +36,13 @@ class Boosts:
 
     @classmethod
     def of(
-        cls, names: Sequence[str], columns: Sequence[str], read: Callable[[str], pl.Series], size: int, schema: Schema
+        cls,
+        names: Sequence[str],
+        columns: Sequence[str],
+        read: Callable[[str], pl.Series],
+        size: int,
+        schema: Schema,
+        types: Mapping[str, str] | None = None,
     ) -> "Boosts":
         """Read coordinates from the columns of items.
 
@@ -46,6 +53,7 @@ class Boosts:
             read: gives a column, [size].
             size: number of items.
             schema: its bag fields say how text is cut into values.
+            types: canonical types of the columns, in whose form text is; values that boosts name are brought to it.
 
         Raises:
             DataError: a column is not there or holds no numbers.
@@ -57,6 +65,8 @@ class Boosts:
             if column not in columns:
                 raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
             found = read(column)
+            if value is not None:
+                value = canonical_text(value, (types or {}).get(column, TEXT).removeprefix(LIST))
             values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
         return cls(tuple(names), values)
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import UNTYPED, CanonicalTypes
 from recall.features.blocks import Block, ColumnEncoder
-from recall.features.encoder import FeatureEncoder
+from recall.features.encoder import FeatureEncoder, type_of_field
 from recall.features.kinds import restore_column
 from recall.importing.foreign import Float64, ForeignModel, Side
 from recall.importing.mapping import Feature, Mapped
@@ -39,15 +40,18 @@ def _field(first: Feature) -> dict[str, Any]:
     return field
 
 
-def encoder_of(mapped: Mapped, schema: Schema, context_columns: tuple[str, ...]) -> FeatureEncoder:
+def encoder_of(
+    mapped: Mapped, schema: Schema, context_columns: tuple[str, ...], types: CanonicalTypes = UNTYPED
+) -> FeatureEncoder:
     """An encoder that has learnt exactly the values that a mapping names; a number is taken as it is."""
     columns: dict[str, ColumnEncoder] = {}
     for name, field in schema.fields.items():
         if isinstance(field, HistoryField | CrossField):
             raise AssertionError("a mapping has neither histories nor crosses")
         values = pl.Series("value", [one.value for one in mapped.fields[name]], dtype=pl.String)
-        columns[name] = restore_column(field, name, columns, {"mean": 0.0, "deviation": 1.0}, Vocabulary(values))
-    return FeatureEncoder(schema, context_columns, columns, {})
+        state, type_ = {"mean": 0.0, "deviation": 1.0}, type_of_field(schema, types, name)
+        columns[name] = restore_column(field, name, columns, state, Vocabulary(values), type_)
+    return FeatureEncoder(schema, context_columns, columns, {}, types)
 
 
 def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> Tables:

@@ -27,6 +27,7 @@ from recall.errors import DataError
 from recall.importing.arrays import Array, numbers, read_npz
 from recall.importing.foreign import SIDES, Float64, ForeignModel, Int64, Parameters, Side
 from recall.importing.mapping import Feature, Mapped
+from recall.values import canonical
 
 FEATURES, WEIGHTS = "features", "feature_weights"
 """Columns of a table that is made of a matrix: the numbers of a row's features as text, and their weights."""
@@ -73,8 +74,14 @@ class LightFMFile:
                 where=str(self.where),
                 mend=f"Add the {side}s' ids in order of their rows, or say with --mapping what each feature is",
             )
-        given = self.arrays[f"{side}_ids"]
-        ids = pl.Series(id_column, [str(one) for one in given.reshape(-1).tolist()], dtype=pl.String)
+        given = self.arrays[f"{side}_ids"].reshape(-1)
+        try:
+            texts = [one.decode() if isinstance(one, bytes) else canonical(one) for one in given.tolist()]
+        except (TypeError, UnicodeDecodeError):
+            raise DataError(
+                f"array '{side}_ids' holds what is not an id", where=str(self.where), mend="Write ids as text or as integers"
+            ) from None
+        ids = pl.Series(id_column, texts, dtype=pl.String)
         n = len(self.model.parameters[side])
         rows = self._rows(side, len(ids), n)
         if rows is None:

@@ -14,9 +14,11 @@ from recall.bundle import files
 from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import publish, staging
+from recall.canonical import CanonicalTypes, Columns
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.data.catalogue import listed
+from recall.data.column_types import forms
 from recall.data.dataset import Dataset
 from recall.data.tables import Table
 from recall.errors import DataError
@@ -26,6 +28,7 @@ from recall.importing.encoding import encoder_of, schema_of, tables_of
 from recall.importing.foreign import Float64, ForeignModel, Side
 from recall.importing.mapping import Mapped
 from recall.importing.reading import Reading
+from recall.importing.types import canonical_mapping, find_types
 from recall.live.binding import Standing, stand
 from recall.proof import prove
 from recall.schema import NumericField
@@ -91,8 +94,8 @@ def import_model(
         ExportError: what would be served is not what the model says; nothing is published.
         PublishError: the file system refused.
     """
-    dataset = _dataset(mapped, catalogue)
-    encoder = encoder_of(mapped, dataset.schema, dataset.context_columns)
+    dataset, mapped = _dataset(mapped, catalogue)
+    encoder = encoder_of(mapped, dataset.schema, dataset.context_columns, dataset.types)
     tables = tables_of(model, mapped, encoder)
     rows = encoder.encode_items(dataset.items)
     config = ExportConfig()
@@ -108,7 +111,7 @@ def import_model(
         index = write_index(folder, vectors.shape, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
-        scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]))
+        scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
         proof = prove(tables.user_vectors(proved), tables.user_offset(proved), vectors[picked], scores, config.tolerance)
         base = standing.base
         origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
@@ -119,41 +122,56 @@ def import_model(
     return ImportReport(published, Manifest.read(published), _unknown(encoder, rows), standing)
 
 
-def _dataset(mapped: Mapped, catalogue: Catalogue) -> Dataset:
-    """Users and items without any interaction."""
+def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
+    """Users and items without any interaction, and the mapping with its values in canonical form."""
     schema = schema_of(mapped, catalogue.user_id, catalogue.item_id)
+    raw: dict[Side, pl.DataFrame | None] = {"user": None, "item": None}
+    described: dict[Side, tuple[Table | None, str]] = {
+        "user": (catalogue.users, catalogue.user_id),
+        "item": (catalogue.items, catalogue.item_id),
+    }
+    for side, (table, key) in described.items():
+        fields = [name for name, members in mapped.fields.items() if members[0].side == side]
+        if table is not None:
+            raw[side] = table.collect([key, *(one for one in fields if one in table.columns)])
+    types = find_types(mapped, schema, raw)
+    mapped = canonical_mapping(mapped, types)
+    user_forms, item_forms = forms(schema, types)
     columns: dict[Side, list[str]] = {"user": [], "item": []}
     numeric = {name for name, field in schema.fields.items() if isinstance(field, NumericField)}
     for name, members in mapped.fields.items():
         columns[members[0].side] += [name] if members[0].weights is None else [name, members[0].weights]
-    users, user_columns, context = _users(mapped, catalogue, columns["user"], numeric)
+    users, user_columns, context = _users(mapped, catalogue, columns["user"], numeric, user_forms)
     item_columns = [name for name in columns["item"] if name != catalogue.item_id]
-    items = _listed(mapped, catalogue.items, catalogue.item_id, item_columns, numeric)
+    items = _listed(mapped, catalogue.items, catalogue.item_id, item_columns, numeric, item_forms)
     if items.is_empty():
         raise DataError(
             "there are no items",
             where="items" if catalogue.items is None else str(catalogue.items.path),
             mend=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
         )
-    types = {"user": pl.Int32(), "item": pl.Int32(), "weight": pl.Float32(), "split": pl.Int8()}
-    events = pl.DataFrame(schema={**types, **{one: pl.Float64() if one in numeric else pl.String() for one in context}})
-    return Dataset(schema, events, users, items, tuple(context), tuple(user_columns), tuple(item_columns))
+    dtypes = {"user": pl.Int32(), "item": pl.Int32(), "weight": pl.Float32(), "split": pl.Int8()}
+    events = pl.DataFrame(schema={**dtypes, **{one: pl.Float64() if one in numeric else pl.String() for one in context}})
+    dataset = Dataset(schema, events, users, items, tuple(context), tuple(user_columns), tuple(item_columns), types=types)
+    return dataset, mapped
 
 
 def _users(
-    mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str]
+    mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: Columns
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
     """The users, their columns, and the columns that no table has, which come with a request."""
     having = catalogue.users.columns if catalogue.users is not None else []
     own = [name for name in columns if name in having and name != catalogue.user_id]
     context = [name for name in columns if name not in having and name != catalogue.user_id]
-    return _listed(mapped, catalogue.users, catalogue.user_id, own, numeric), own, context
+    return _listed(mapped, catalogue.users, catalogue.user_id, own, numeric, forms_), own, context
 
 
-def _listed(mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str]) -> pl.DataFrame:
+def _listed(
+    mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: Columns
+) -> pl.DataFrame:
     """The rows of a table; without one the ids that the mapping names."""
     if table is not None:
-        return listed(table, id_column, tuple(columns), numeric)
+        return listed(table, id_column, tuple(columns), numeric, forms_)
     if columns:
         raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", mend="Give the items with --items")
     return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})
@@ -193,9 +211,15 @@ def _context(encoder: FeatureEncoder, mapped: Mapped, rng: np.random.Generator) 
     return values
 
 
-def _scores(model: ForeignModel, mapped: Mapped, users: Sequence[Mapping[str, object]], items: pl.DataFrame) -> Float64:
+def _scores(
+    model: ForeignModel,
+    mapped: Mapped,
+    users: Sequence[Mapping[str, object]],
+    items: pl.DataFrame,
+    types: CanonicalTypes,
+) -> Float64:
     """The model's score of every pair by its definition: [users, items]."""
-    of_users, of_items = Reading(mapped, "user"), Reading(mapped, "item")
+    of_users, of_items = Reading(mapped, "user", types.users), Reading(mapped, "item", types.items)
     item_entries = [of_items.entries(values) for values in items.iter_rows(named=True)]
     scores = [[model.score(user, item) for item in item_entries] for user in map(of_users.entries, users)]
     return np.array(scores, dtype=np.float64)

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from recall.canonical import LIST, TEXT, canonical_as
 from recall.importing.foreign import Entries, Side
 from recall.importing.mapping import Feature, Mapped
-from recall.values import canonical
 
 
 class Reading:
     """What one side's values mean to a foreign model, read from the mapping alone and not through an encoder."""
 
-    def __init__(self, mapped: Mapped, side: Side) -> None:
-        """Prepare to read rows of one side."""
+    def __init__(self, mapped: Mapped, side: Side, types: Mapping[str, str] | None = None) -> None:
+        """Prepare to read rows of one side, whose columns have these types."""
+        self._types = types or {}
         self._fields = {
             name: {one.value: one for one in members} for name, members in mapped.fields.items() if members[0].side == side
         }
@@ -32,7 +33,7 @@ class Reading:
             given = None if first.weights is None else values.get(first.weights)
             weights = [1.0] * len(bag) if given is None else [float(weight) for weight in _bag(given)]  # type: ignore[arg-type]
             for part, weight in zip(bag, weights, strict=True):
-                feature = features.get(canonical(part))
+                feature = features.get(canonical_as(part, self._types.get(name, TEXT).removeprefix(LIST)) or "")
                 if feature is not None:
                     found.append((feature, weight))
         return Entries(

@@ -91,7 +91,7 @@ class Facets:
         size, overlay, names = self._bundle.manifest.sizes.items, catalogue.overlay, self._bundle.manifest.boosts
 
         def of(read: Callable[[str], pl.Series], count: int) -> Boosts:
-            return Boosts.of(names, self.columns, read, count, self._schema)
+            return Boosts.of(names, self.columns, read, count, self._schema, self._bundle.encoder.types.items)
 
         base = self._base(("boosts", ""), lambda: of(self._bundle.item_column, size))
         if not overlay.ids:

@@ -61,7 +61,7 @@ def test_scores_of_another_loss_are_no_probabilities(run, published: Path, tmp_p
     [
         ("user_id,item\nu1,i1\n", "out.csv", "no column 'item_id'"),
         ("user,item_id\nu1,i1\n", "out.csv", "no column 'user_id'"),
-        ("user_id,item_id\nu1,\n", "out.csv", "1 of 1 rows have no id, first row 1"),
+        ("user_id,item_id\nu1,\n", "out.csv", "1 of 1 rows have no id, first in row 1"),
         ("user_id,item_id\nu1,nothing\n", "out.csv", "not in the catalogue: 'nothing'"),
         ("user_id,item_id,age\nu1,i1,old\n", "out.csv", "no number"),
         ("user_id,item_id,score\nu1,i1,1\n", "out.csv", "a column 'score' already"),

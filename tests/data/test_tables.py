@@ -147,3 +147,12 @@ def test_an_id_column_that_is_not_there_or_would_be_there_twice_is_refused(tmp_p
     (tmp_path / "u.csv").write_text("id,userId\n1,7\n")
     with pytest.raises(DataError, match="column 'id' holds the id, and there is also a column 'userId'"):
         read_tables(config, tmp_path)
+
+
+@pytest.mark.parametrize("head", ["user_id,item_id,user_id", '"item_id",user_id,item_id', "a,b,c,b,a"])
+def test_two_columns_of_one_name_are_refused_and_named(tmp_path: Path, head: str) -> None:
+    (tmp_path / "e.csv").write_text(f"{head}\n{','.join('x' for _ in head.split(','))}\n")
+    names = head.replace('"', "").split(",")
+    twice = ", ".join(repr(name) for name in sorted(set(names)) if names.count(name) > 1)
+    with pytest.raises(DataError, match=f"two columns have one name: {twice} .the header is {', '.join(names)}"):
+        read_table(tmp_path / "e.csv")

@@ -5,6 +5,7 @@ in a row is left alone for a moment. What was acknowledged is as durable as that
 `appendfsync always` it is on its disk.
 """
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,7 @@ class RedisLiveUsers:
         """
         self.breaker = breaker if breaker is not None else Breaker()
         self._prefix = prefix.encode()
+        self._seen: tuple[bytes, int] | None = None
         self._read_seconds, self._write_seconds = read_seconds, write_seconds
         self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
 
@@ -127,6 +129,29 @@ class RedisLiveUsers:
         """Close the connections; a later call opens them again."""
         self._reader.disconnect()
         self._writer.disconnect()
+
+    def trouble(self) -> str:
+        """As `LiveUsers.trouble` promises: of what this process has seen, for nothing outside of Redis remembers it."""
+        names = (self._prefix + b"identity", self._prefix + b"sequence")
+        if self.breaker.state != "closed":  # requests find out when it answers again
+            raise StoreDownError(_DOWN)
+        identity, raw = self._read("MGET", *names)
+        if identity is None:
+            with self._calling("written", self._write_seconds):
+                _ask(self._writer, self._write_seconds, "SET", names[0], secrets.token_hex(16), "NX")
+            identity, raw = self._read("MGET", *names)
+        state = (bytes(identity or b""), int(raw or 0))
+        seen = self._seen if self._seen is not None else state
+        if seen[0] == state[0] and seen[1] <= state[1]:
+            self._seen = state
+            return ""
+        return (
+            f"Redis was emptied or set back: {seen[1]} changes of users were acknowledged, and it holds {state[1]}. "
+            "Restore it from its own backup, or make those changes again; to go on without them, restart the service"
+        )
+
+    def checkpoint(self) -> None:
+        """As `LiveUsers.checkpoint` promises: Redis keeps its own files."""
 
     def _try_to_write(self, batch: tuple[UserChange, ...], key: str | None, digest: bytes) -> int | None:
         """The sequence of the last change, or None when somebody else changed one of the users meanwhile."""

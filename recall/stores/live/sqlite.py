@@ -15,31 +15,47 @@ from threading import Lock
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
 from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
+from recall.durable.mark import Lost, Mark
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 from recall.stores.live.changes import UserChange, changed, digest_of
 from recall.stores.live.user import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""
+USERS_MARK = "users.live.mark"
+"""Name of the file beside it that says how far it reached."""
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Give a file of format 1 an identity."""
+    connection.execute("ALTER TABLE state ADD COLUMN identity TEXT NOT NULL DEFAULT ''")
+    connection.execute("UPDATE state SET identity = lower(hex(randomblob(16)))")
+
 
 _MEND = "Take the file back from a copy; or move it away, and users are known as the live version has them"
 _KIND = FileKind(
     noun="file of users",
     holds="live changes",
     application=0x464D5255,  # "FMRU"
-    version=1,
+    version=2,
     create=(
         "CREATE TABLE users (number INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, known INTEGER NOT NULL,"
         " record BLOB NOT NULL, checksum INTEGER NOT NULL)",
         CREATE,
-        "CREATE TABLE state (sequence INTEGER NOT NULL)",
-        "INSERT INTO state VALUES (0)",
+        "CREATE TABLE state (sequence INTEGER NOT NULL, identity TEXT NOT NULL)",
+        "INSERT INTO state VALUES (0, lower(hex(randomblob(16))))",
     ),
     mend=_MEND,
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
     shut=StoreReadOnlyError,
+    upgrade=_upgrade,
+    wal_bytes=4 << 20,
+)
+_ACCEPT = (
+    "Put the whole file back from a backup, its -wal file included, or make those changes again; "
+    f"to go on without them, remove {USERS_MARK}"
 )
 _READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
 _TURN = 32  # users that are read before others may: a request for one does not wait for a thousand
@@ -73,7 +89,10 @@ class SqliteLiveUsers:
             wait: seconds that a writer waits for another process to finish.
         """
         self.path = path
-        self._commits = Commits(DurableFile(path, _KIND, wait), self._insert)
+        self.mark = Mark(path.with_name(USERS_MARK))
+        self._commits = Commits(DurableFile(path, _KIND, wait), self._insert, self._note)
+        self._written: tuple[str, int, Lost | None] | None = None
+        self._seen: tuple[str, int] | None = None
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
 
     def hear(self, heard: Callable[[float], None]) -> None:
@@ -110,6 +129,38 @@ class SqliteLiveUsers:
             connection = self._reader.reader()
             return 0 if connection is None else _sequence(connection)
 
+    def identity(self) -> str:
+        """Return the file's identity, random and given when it was created; empty where there is none. Raises StoreError."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return "" if connection is None else self._state(connection)[1]
+
+    def trouble(self) -> str:
+        """As `LiveUsers.trouble` promises."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            state = (0, "") if connection is None else self._state(connection)
+        mark, seen = self.mark.read(), self._seen
+        sequence, identity = state
+        if mark is not None and mark.lost is not None:
+            return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
+        known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
+        reached = max([last for name, last in known if name != identity or last > sequence], default=0)
+        if mark is None and seen is not None and seen[0] != identity and connection is not None:
+            self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
+        if not reached:
+            self._seen = (identity, sequence) if identity else seen
+            return ""
+        if connection is None:
+            return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
+        return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
+
+    def checkpoint(self) -> None:
+        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises StoreError."""
+        if self.path.exists():
+            with self._commits.outside() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def caution(self) -> str:
         """As `LiveUsers.caution` promises."""
         return ""
@@ -138,10 +189,27 @@ class SqliteLiveUsers:
             " DO UPDATE SET known = excluded.known, record = excluded.record, checksum = excluded.checksum",
             rows,
         )
-        batch.last = _sequence(connection) + len(batch.changes)
+        before, identity = self._state(connection)
+        mark, lost = self.mark.read(), None
+        if mark is not None and mark.identity == identity and mark.sequence > before:
+            lost = Lost(identity, mark.sequence)  # numbers are not given twice
+        batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
+        self._written = identity, batch.last, lost
         if batch.key is not None:
             remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+
+    def _note(self) -> None:
+        """Note outside of the file how far it reaches now; the writer's lock is held."""
+        if self._written is not None:
+            (identity, last, lost), self._written = self._written, None
+            self.mark.advance(identity, last, lost=lost)
+
+    def _state(self, connection: sqlite3.Connection) -> tuple[int, str]:
+        if self._reader.version == 1:
+            return _sequence(connection), ""
+        sequence, identity = connection.execute("SELECT sequence, identity FROM state").fetchall()[0]
+        return int(sequence), str(identity)
 
     def _user(self, user_id: str, rows: list[_Row]) -> LiveUser | None:
         if not rows:

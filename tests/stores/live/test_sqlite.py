@@ -207,7 +207,7 @@ def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
     store.write(took("i1"))
     path.rename(path.with_name("away"))
     assert store.get(["u"]) == {}
-    assert store.write(took("i2")) == 1
+    assert store.write(took("i2")) == 2  # numbers are not given twice
     assert items_of(store) == items_of(SqliteLiveUsers(path)) == ["i2"]
 
 
@@ -219,7 +219,7 @@ def test_another_database_and_a_newer_one_are_refused(path: Path) -> None:
     path.unlink()
     SqliteLiveUsers(path).write(took("i"))
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     with pytest.raises(StoreError, match="Upgrade"):
         SqliteLiveUsers(path).sequence()
