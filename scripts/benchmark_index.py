@@ -46,7 +46,7 @@ TARGETS = (0.95, 0.99)
 SHARES = (0.001, 0.01, 0.1, 0.5)
 OURS = "recall cells"
 GRAPHS = ("hnswlib", "usearch", "voyager")
-_SHOPS = {"shop100k": 100_000, "shop1m": 1_000_000}
+_SHOPS = {"shop50k": 50_000, "shop100k": 100_000, "shop1m": 1_000_000}
 _LARGE = 200_000
 _CHOOSING = 400  # users that settings are chosen on, and as many that are measured
 
@@ -129,7 +129,7 @@ def _worlds(folder: Path, arguments: argparse.Namespace) -> Iterator[worlds.Worl
 
 def _make(folder: Path, arguments: argparse.Namespace) -> None:
     if folder.name in _SHOPS:
-        if folder.name == "shop100k" or not arguments.quick:
+        if folder.name != "shop1m" or not arguments.quick:
             worlds.make_shop(folder, _SHOPS[folder.name])
         return
     toml = Path(__file__).parent.parent / "examples" / f"{folder.name}.toml"
@@ -268,7 +268,7 @@ def _few(report: Report, world: worlds.World) -> None:
 
 def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
     """The comparison over few items alone, in a section of its own; returns the exit code."""
-    name = (arguments.only or ["shop100k"])[0]
+    name = (arguments.only or ["shop50k"])[0]
     if not (folder / name / "about.json").exists():
         _make(folder / name, arguments)
     report = Report()

@@ -2,9 +2,9 @@
 
 Held-out requests are asked again with the rows of ids masked, so that an item or a user is known by its other fields
 alone. Nothing is trained again: the unknown row stands where the id's own row stood. All other rows (features, histories,
-the other side) were trained on interactions with these very items and users, so the figures are above those of new ones.
-They compare what fields and ids carry within one model; what new users and items get is measured by a split by "users" or
-"items", and reported by `recall.evaluation.hold_out`.
+the other side) were trained on interactions with these very items and users. So the figures compare what fields and ids
+carry within one model. They cannot show how training treats an item without interactions, nor what features say that were
+never trained on it: a split by "users" or "items" measures that, and `recall.evaluation.hold_out` reports it.
 """
 
 import time
@@ -42,8 +42,8 @@ class ColdStart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     simulated: Literal[True] = True
-    """Ids are masked in a model that was trained on these very items and users; held-out ones fare worse. The real figure
-    needs a training of its own, with `data.split` by "users" or "items"."""
+    """Ids are masked in a model that was trained on these very items and users. The figures of new ones need a training of
+    their own, with `data.split` by "users" or "items"."""
 
     requests: int
     users: int

@@ -195,7 +195,7 @@ def _cold(cold: ColdStart) -> Iterable[RenderableType]:
     yield table
     yield Text(f"{_asked(cold.requests, cold.users)} {cold.seconds:.1f} s.")
     yield Text("A simulation: the model was trained on these very items and users, and only their ids are masked.")
-    yield Text("It compares what ids and other fields carry; new users and items fare worse. For their figures, train and")
+    yield Text("It compares what ids and other fields carry, and cannot show what new users and items get. For that, train and")
     yield Text("""evaluate with --set 'data.split={by="users"}' or --set 'data.split={by="items"}'.""")
     for name, part in parts.items():
         if part is not None:
