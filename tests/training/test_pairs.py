@@ -10,7 +10,7 @@ from recall.vocabulary import FIRST
 
 def with_dead_items(dataset, more):
     """The same data with `more` items behind the others that nobody ever took, described as the first of them are."""
-    copies = dataset.items[:more].with_columns((pl.col(dataset.schema.item_id) + "-dead"))
+    copies = dataset.items[:more].with_columns(pl.col(dataset.schema.item_id) + "-dead")
     return replace(dataset, items=pl.concat([dataset.items, copies]))
 
 
