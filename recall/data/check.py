@@ -12,6 +12,7 @@ import polars as pl
 
 from recall.canonical import canonical_column, id_type, type_of
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -136,7 +137,9 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 cut = field.separator if isinstance(field, BagField) else None
                 values = canonical_column(values, type_of(values, cut), separator=cut)
             yield from chain(missing(values, report), variety(values, field, report))
-            if not isinstance(field, NumericField | BagField):
+            if isinstance(field, BagField):
+                yield from bag_findings(values, field, report)
+            elif not isinstance(field, NumericField):
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only once the interaction has happened", len(values))

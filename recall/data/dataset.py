@@ -224,6 +224,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     if data.available_from is not None:
         last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
+        if isinstance(data.split, ItemsSplit):  # whatever its date, a held-out item plays one that was not there
+            since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
     hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
     return Dataset(

@@ -7,6 +7,7 @@ import polars as pl
 
 from recall.data.roles import Role
 from recall.data.tables import Table
+from recall.draft.bags import drafted_bag, rare
 from recall.draft.toml import Keys, key, text
 from recall.errors import DataError
 
@@ -28,8 +29,8 @@ def guess(values: pl.Series) -> Guess:
     known = values.drop_nulls()
     if known.is_empty():
         return Guess("", "no value")
-    if isinstance(known.dtype, pl.List | pl.Array):
-        return Guess('kind = "bag"', "lists")
+    if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
+        return Guess(*bag)
     if known.dtype.is_temporal():
         return Guess("", "a date or time, which no field reads; write it as a category, such as a weekday")
     if known.dtype == pl.String:
@@ -48,12 +49,12 @@ def guess(values: pl.Series) -> Guess:
 
 def _guess_text(known: pl.Series) -> Guess:
     different = known.n_unique()
-    if int(known.str.contains("|", literal=True).sum()) > 0.05 * len(known):
-        return Guess('kind = "bag"', 'values between "|"')
+    bag = drafted_bag(known)
+    if bag is not None:
+        return Guess(*bag)
     if different > 20 and different > 0.8 * len(known):
         return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from")
-    rare = ", min_count = 2" if different > 1_000 else ""
-    return Guess(f'kind = "categorical"{rare}', f"{different:,} different texts")
+    return Guess(f'kind = "categorical"{rare(known)}', f"{different:,} different texts")
 
 
 def table_fields(table: Table, side: str, without: Collection[str], source: Collection[str], keys: Keys) -> Iterator[str]:
