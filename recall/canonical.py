@@ -20,7 +20,7 @@ from polars.datatypes import DataType
 
 from recall.errors import DataError
 from recall.schema import BagField, Schema
-from recall.values import canonical, examples
+from recall.values import canonical, canonical_series, examples
 
 TEXT: Final = "text"
 LIST: Final = "list of "
@@ -317,6 +317,26 @@ def separators(schema: Schema, side: str) -> dict[str, str]:
             if one.weights is not None:
                 found[one.weights] = one.separator
     return found
+
+
+def canonical_ids(values: pl.Series) -> pl.Series:
+    """Return the ids of one table as canonical text, String [n], by the type that this table alone gives them."""
+    return canonical_column(canonical_series(values), id_type([values]))
+
+
+def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, dict[str, str]]:
+    """Bring a column and the values that a configuration names of it to one form.
+
+    Args:
+        values: [n] of any single-valued dtype.
+        names: as the configuration writes them.
+
+    Returns:
+        String [n], null where a value is missing, and each name in the same form, by name.
+    """
+    texts = canonical_series(values)
+    type_ = inferred(texts)
+    return canonical_column(texts, type_), {name: canonical_text(name, type_) for name in names}
 
 
 def id_type(columns: Iterable[pl.Series]) -> str:

@@ -26,6 +26,7 @@ from recall.data.split import REMEMBERED, TRAIN
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError
 from recall.evaluation.bootstrap import Comparison, compare
+from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
@@ -159,6 +160,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
         additions = addition_tables(config.data, new, old)
         tables, overlap = additions.tables, additions.note
         dataset = additions.dataset(config, bundle.encoder.types)
+    _refuse_foreign(dataset, bundle, all_new=old is None)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -214,6 +216,15 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
         users = _users(bundle, store)
         tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
         return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
+    finally:
+        store.close()
+
+
+def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
+    """Raise DataError when the tables have nothing to do with those that the bundle was trained on."""
+    store = SqliteUsers(bundle.users_file)
+    try:
+        refuse_foreign(dataset, bundle, len(store), store.get, all_new=all_new)
     finally:
         store.close()
 

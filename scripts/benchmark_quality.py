@@ -48,6 +48,8 @@ from recall.recommender import Recommender
 from recall.training.loop import SweepReport
 from recall.training.train import train
 
+_WATCHED = ("ndcg", "recall", "unknown_ndcg")  # validation figures that are printed after each sweep
+
 
 def main() -> int:
     """Run from the command line; returns the exit code."""
@@ -218,7 +220,7 @@ def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
 
 
 def _progress(report: SweepReport) -> None:
-    metrics = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if "_margin_" not in name)
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if name.startswith(_WATCHED))
     line = f"sweep {report.sweep}/{report.sweeps}  loss {report.loss:.4f}  {metrics}{' *' if report.best else ''}"
     print(f"{line}  {report.seconds:.1f} s, {report.remaining:.0f} s left", file=sys.stderr, flush=True)
 

@@ -11,10 +11,12 @@ from recall.canonical import (
     CanonicalTypes,
     canonical_as,
     canonical_column,
+    canonical_ids,
     canonical_text,
     id_type,
     inferred,
     moment,
+    named_values,
     of_dtype,
     type_of,
 )
@@ -234,3 +236,12 @@ def test_empty_text_is_missing_in_every_table(tmp_path: Path) -> None:
     pl.DataFrame({"a": ["", None, " "]}).write_parquet(tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         assert read_table(tmp_path / name).collect(["a"])["a"].to_list() == [None, None, " "]
+
+
+def test_values_that_a_configuration_names_are_met_in_any_form() -> None:
+    texts, names = named_values(pl.Series(["1.0", "2.0", None]), ["1", "2.0", "x"])
+    assert texts.to_list() == ["1", "2", None]
+    assert names == {"1": "1", "2.0": "2", "x": "x"}
+    assert (
+        canonical_ids(pl.Series(["17.0", "18"])).to_list() == canonical_ids(pl.Series([17.0, 18.0])).to_list() == ["17", "18"]
+    )

@@ -145,7 +145,7 @@ def test_what_cannot_be_answered_is_named(recommender: Recommender, request_: Re
     assert raised.value.where == where
 
 
-@pytest.mark.parametrize("user_id", ["", "u1 ", "u1\0", "' OR 1=1 --", "../u1", "🦊", "u" * 100_000])
+@pytest.mark.parametrize("user_id", ["u1 ", "u1\0", "' OR 1=1 --", "../u1", "🦊", "u" * 100_000])
 def test_odd_ids_are_strangers(recommender: Recommender, user_id: str) -> None:
     assert recommender.recommend(Request(user_id, exclude=[user_id])).user == "unknown"
 

@@ -166,6 +166,9 @@ class DataConfig(Section):
     """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
     label: str | None = None
     """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
+    available_from: str | None = None
+    """Column of the items table with the time from which each item is on offer, in the unit of `time`. An item without training
+    interactions is no negative, unless it was on offer before the last of them; needs `time` and `items`."""
     outcome: OutcomeConfig | None = None
     events: EventsConfig | None = None
     split: Split = NoSplit()

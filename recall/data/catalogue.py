@@ -46,11 +46,9 @@ def listed(
             why="one row describes one id",
             mend="Keep one row for each id",
         )
-    values = [
-        number_column(raw[name], table.where(name)) if name in numeric else forms.canonical(raw[name], table.where(name))
-        for name in columns
-    ]
-    return pl.DataFrame([ids, *values])
+    values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
+    values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
+    return pl.DataFrame([ids, *(values[name] for name in columns)])
 
 
 def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:

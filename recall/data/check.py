@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import canonical_column, id_type, type_of
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -131,8 +133,13 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             if isinstance(field, NumericField):
                 values = numbers(values, tables.named[table].where(column))
                 yield from spread(values, field, report)
+            else:
+                cut = field.separator if isinstance(field, BagField) else None
+                values = canonical_column(values, type_of(values, cut), separator=cut)
             yield from chain(missing(values, report), variety(values, field, report))
-            if not isinstance(field, NumericField | BagField):
+            if isinstance(field, BagField):
+                yield from bag_findings(values, field, report)
+            elif not isinstance(field, NumericField):
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
@@ -173,11 +180,15 @@ def _outcomes(data: DataConfig) -> set[str]:
 def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """How ids are written, and whether those of the interactions are those of the other tables."""
     for name, column in (("users", data.user_id), ("items", data.item_id)):
-        met = canonical_series(tables.interactions.collect([column])[column]).unique().drop_nulls()
+        raw = {
+            table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
+        }
+        type_ = id_type(raw.values())
+        met = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
         yield from spelling(met, partial(_report, "interactions", column))
         if name not in tables.named:
             continue
-        listed = canonical_series(tables.named[name].collect([column])[column])
+        listed = canonical_column(canonical_series(raw[name]), type_)
         yield from positions(listed, partial(_report, name, column))
         strange = met.filter(~met.is_in(listed.implode())).sort()
         if len(strange):

@@ -17,8 +17,10 @@ from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.columns import find_attributes, find_columns
 from recall.data.described import described
+from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
 from recall.data.split import (
+    REMEMBERED,
     TRAIN,
     Parts,
     Places,
@@ -69,6 +71,7 @@ class Dataset:
         observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
         types: of all columns, in whose canonical form text is.
         assumptions: how text was read, where that is another value than what is written.
+        available: bool [items], on offer by their date before training ended; None when no date column is named.
     """
 
     schema: Schema
@@ -84,6 +87,7 @@ class Dataset:
     observation: float = 1.0
     types: CanonicalTypes = UNTYPED
     assumptions: tuple[Assumption, ...] = ()
+    available: npt.NDArray[np.bool_] | None = None
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Positions in `events` of one part of the split, rising; int64 [m]."""
@@ -94,6 +98,20 @@ class Dataset:
         """Positions in `events` of the interactions that train; int64 [m]."""
         return self.select(TRAIN)
 
+    @property
+    def offer(self) -> Offer:
+        """The items by what training knows of them."""
+        met = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
+        shown = np.empty(0, dtype=np.int32)
+        if self.negatives is not None:
+            shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
+        return Offer.of(met, shown, self.available, len(self.items))
+
+    @property
+    def offered(self) -> npt.NDArray[np.bool_]:
+        """bool [items], what training may count as a negative."""
+        return self.offer.candidates
+
     def fingerprint(self) -> str:
         """SHA-256 over the names, types and values of all tables."""
         digest = hashlib.sha256()
@@ -102,6 +120,8 @@ class Dataset:
                 digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
                 for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
                     _digest(digest, part.to_series())
+        if self.available is not None:
+            digest.update(np.packbits(self.available).tobytes())
         return digest.hexdigest()
 
 
@@ -200,6 +220,12 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     observation = float(weight.gather(training).min())  # type: ignore[arg-type]
     if data.half_life is not None:
         events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
+    since = None
+    if data.available_from is not None:
+        last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
+        since = available(tables.items, data.available_from, len(items), times, last)
+        if isinstance(data.split, ItemsSplit):  # whatever its date, a held-out item plays one that was not there
+            since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
     hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
     return Dataset(
@@ -216,6 +242,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         observation=observation,
         types=types,
         assumptions=assumptions,
+        available=since,
     )
 
 

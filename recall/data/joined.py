@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import polars as pl
 from polars.datatypes import DataType
 
+from recall.canonical import canonical_ids
 from recall.data.tables import Table
 from recall.errors import DataError
 from recall.values import canonical_series
@@ -36,7 +37,9 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
     for table in (older, newer):
         if key not in table.types:
             raise DataError(f"there is no column {key!r}", where=str(table.path), mend="Every row needs its id")
-    before, after = (_alike(one, other).with_columns(written(pl.col(key))) for one, other in ((older, newer), (newer, older)))
+    before, after = (
+        _alike(one, other).with_columns(written_ids(pl.col(key))) for one, other in ((older, newer), (newer, older))
+    )
     kept = before.join(after.select(key), on=key, how="anti", maintain_order="left")
     return _table(newer, pl.concat([kept, after], how="vertical_relaxed"))
 
@@ -46,7 +49,7 @@ def origin(older: Table, newer: Table, key: str | None, row: int) -> tuple[Table
     there = older.frame.with_row_index("row")
     if key is not None:
         ids = older.frame.select(key), newer.frame.select(key)
-        before, after = (one.select(written(pl.col(key))) for one in ids)
+        before, after = (one.select(written_ids(pl.col(key))) for one in ids)
         there = before.with_row_index("row").join(after, on=key, how="anti", maintain_order="left")
     kept = there.select("row").collect()["row"]
     return (older, int(kept[row - 1]) + 1) if row <= len(kept) else (newer, row - len(kept))
@@ -97,3 +100,8 @@ def _same(column: pl.Expr) -> pl.Expr:
 def written(column: pl.Expr) -> pl.Expr:
     """The values of a column in their written form."""
     return column.map_batches(canonical_series, return_dtype=pl.String())
+
+
+def written_ids(column: pl.Expr) -> pl.Expr:
+    """Ids as text in canonical form, so that 17.0 in one table is 17 in another."""
+    return column.map_batches(canonical_ids, return_dtype=pl.String())

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator
 
 import numpy as np
+import polars as pl
 
 from recall.data.dataset import Dataset
-from recall.data.dependence import Relations
+from recall.data.dependence import Codes, Relations, codes_of, function_gain
 from recall.data.findings import Finding
 from recall.data.outcome_names import outcome_word
 
@@ -17,6 +18,7 @@ CHOICE = 0.3
 OF_USER = 0.95
 """A column describes the user from here on. Ages and zip codes of MovieLens reach 1.0; the country
 that a user of Frappe is in at the time .92."""
+_GROUPS = 20
 _ROWS = 100_000  # drawn, where there are more
 
 
@@ -32,6 +34,9 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
     """
     if not dataset.context_columns:
         return
+    labelled = list(_of_labels(dataset, outcomes))
+    yield from labelled
+    outcomes = {*outcomes, *(finding.column for finding in labelled)}
     events = dataset.events
     if len(events) > _ROWS:
         events = events[np.sort(np.random.default_rng(0).choice(len(events), _ROWS, replace=False))]
@@ -58,6 +63,39 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
             yield Finding(
                 "warning", "interactions", name, message, int(len(dataset.events) - dataset.events[name].null_count())
             )
+
+
+def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
+    """Contexts that nearly say whether the row was taken, such as the seconds that a page stayed open after a click."""
+    if dataset.negatives is None or not len(dataset.negatives):
+        return
+    for name in (column for column in dataset.context_columns if column not in outcomes):
+        values = pl.concat([dataset.events[name], dataset.negatives[name]])
+        if isinstance(values.dtype, pl.List):
+            continue
+        taken = np.repeat([1, 0], [len(dataset.events), len(dataset.negatives)])
+        if len(values) > _ROWS:
+            drawn = np.sort(np.random.default_rng(0).choice(len(values), _ROWS, replace=False))
+            values, taken = values.gather(drawn), taken[drawn]
+        gain = function_gain(_grouped(values), taken)
+        if gain.value >= OF_ITEM and gain.low > OF_ITEM / 2:
+            message = (
+                f"this context nearly says whether the item was taken ({gain.value:.0%} of what a guess leaves open): unless a "
+                "request knows it, it is known only afterwards; leave the field out"
+            )
+            yield Finding("warning", "interactions", name, message, len(values))
+
+
+def _grouped(values: pl.Series) -> Codes:
+    """A number for each value, of many numbers for each twentieth of them; the missing ones are a group: int [n] >= 0."""
+    codes = codes_of(values) + 1
+    if codes.max(initial=0) <= _GROUPS:
+        return codes
+    numbers = values.cast(pl.Float64, strict=False)
+    if numbers.null_count() > values.null_count():
+        return codes
+    rank = numbers.rank("average") / max(len(numbers) - numbers.null_count(), 1)
+    return np.where(codes == 0, 0, 1 + (rank.fill_null(0).to_numpy() * _GROUPS).astype(np.int64))
 
 
 def determined(relations: Relations) -> str:

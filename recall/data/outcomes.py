@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import named_values
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
 from recall.errors import DataError, nearest
-from recall.values import canonical, canonical_series, examples, numbers, refuse
+from recall.values import canonical, examples, numbers, refuse
 
 Bool = npt.NDArray[np.bool_]
 Where = Callable[[str], str]
@@ -137,7 +138,8 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDA
     """What the event of each row counts: 0 for one that is not taken, NaN for one that is left out; [n]."""
     known = {canonical(name): weight for name, weight in rule.weights.items()}
     known |= dict.fromkeys(map(canonical, rule.not_taken), 0.0) | dict.fromkeys(map(canonical, rule.left_out), float("nan"))
-    texts = canonical_series(values)
+    texts, names = named_values(values, known)
+    known = {names[name]: weight for name, weight in known.items()}
     if texts.null_count():
         raise DataError(
             f"{texts.null_count():,} of {len(texts):,} rows name no event", where=where, mend="Name one, or leave the rows out"

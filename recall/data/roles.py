@@ -85,6 +85,8 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
 
 
 def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+    if values.dtype.is_nested():
+        return _described(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
     if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
         return Role("split", "names the part of every row")
@@ -95,8 +97,6 @@ def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None
 
 
 def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return _described(values, users, items)
     numbers = numbers_of(values)
     outcome = _outcome(values, numbers, whole)
     strong = outcome is not None and outcome.kind not in ("amount", "said")

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.canonical import named_values
 from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
 from recall.errors import ConfigError, DataError
 from recall.features.hashed import stable_hash
-from recall.values import canonical_series, examples
+from recall.values import examples
 
 GIVEN = -2
 """Known of a held-out user when asked: neither trains nor is judged."""
@@ -49,8 +50,8 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
         DataError: a value is missing or names no part.
     """
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
-    texts = canonical_series(values)
-    found = texts.replace_strict(list(parts), list(parts.values()), default=None, return_dtype=pl.Int8)
+    texts, names = named_values(values, parts)
+    found = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
     strange = texts.filter(found.is_null())
     if len(strange):
         raise DataError(

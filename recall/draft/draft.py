@@ -8,9 +8,9 @@ import polars as pl
 
 from recall.data.roles import Role, roles
 from recall.data.tables import Table, read_table
-from recall.draft.fields import ROWS, context_fields, described_fields, guess, one_each, table_fields
+from recall.draft.fields import ROWS, context_fields, described_fields, guess, one_each, readable, table_fields, unreadable
 from recall.draft.outcomes import data_lines, time_column
-from recall.draft.toml import array, key, text
+from recall.draft.toml import Keys, array, clean, key, text
 from recall.errors import DataError, nearest
 from recall.values import canonical_series
 
@@ -51,17 +51,22 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     ]
     lines += plan.lines()
     lines += data_lines(found)
+    keys, users, items = Keys(user_id, item_id), tables.get("users"), tables.get("items")
     lines += ["", "[fields]", f'{key(user_id)} = {{ side = "user", kind = "categorical" }}']
-    lines += table_fields(tables.get("users"), "user", "users", {user_id, own.get("users")}, interactions.columns)
-    lines += described_fields(frame, plan.of_users, "user", user_id, ())
-    lines += context_fields(frame, found, plan.users_columns)
-    lines += ['previous = { kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }'] if time else []
+    if users is not None:
+        shared = set(interactions.columns) - set(plan.moved)
+        lines += table_fields(users, "user", {user_id, own["users"]}, shared, keys)
+    lines += described_fields(frame, plan.of_users, "user", user_id, keys)
+    lines += context_fields(frame, found, plan.users_columns, keys)
+    lines += [unreadable(interactions, name) for name in interactions.columns if name not in frame.columns]
+    history = f'{key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
+    lines += [history] if time else []
     lines += [f'{key(item_id)} = {{ side = "item", kind = "categorical" }}']
-    of_user = (set(interactions.columns) | plan.users_columns) - set(plan.of_items) - set(plan.skipped)
-    lines += table_fields(tables.get("items"), "item", "", {item_id, own.get("items")}, of_user)
-    lines += described_fields(frame, plan.of_items, "item", item_id, of_user)
+    if items is not None:
+        lines += table_fields(items, "item", {item_id, own["items"]}, (), keys)
+    lines += described_fields(frame, plan.of_items, "item", item_id, keys)
     lines += [f"# {name}: {reason}" for name, reason in plan.skipped.items()]
-    return "\n".join([*lines, "", "[model]", "k = 64", ""])
+    return "\n".join([*map(clean, lines), "", "[model]", "k = 64", ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,11 @@ class _Plan:
         users = tables["users"].columns if "users" in tables else ()
         return _Plan(tuple(read["user"]), tuple(read["item"]), tuple(attributes), skipped, frozenset(users))
 
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Columns that are read as if they stood in another table than the interactions."""
+        return (*self.of_users, *self.of_items, *self.attributes)
+
     def lines(self) -> list[str]:
         """The keys of `[data]` that say so."""
         keys = {
@@ -139,8 +149,13 @@ def _open(folder: Path, name: str) -> Table | None:
 
 
 def _head(table: Table) -> pl.DataFrame:
-    """The first rows."""
-    return Table(table.path, table.frame.head(ROWS), table.types).collect(table.columns)
+    """The first rows, in the columns that fields can read."""
+    head = Table(table.path, table.frame.head(ROWS), table.types).collect(
+        name for name in table.columns if readable(table, name)
+    )
+    if head.is_empty():
+        raise DataError("there are no interactions", where=str(table.path), mend="Give at least one row")
+    return head
 
 
 def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
@@ -162,7 +177,7 @@ def _own_id(table: Table, ids: pl.Series, column: str) -> str:
     known = canonical_series(ids).drop_nulls().unique()
     fitting = []
     for name, dtype in table.types.items():
-        if dtype.is_nested() or dtype.is_float() or dtype.is_temporal():
+        if dtype.is_nested() or dtype.is_float() or dtype.is_temporal() or not readable(table, name):
             continue
         values = canonical_series(table.collect([name])[name])
         if not values.null_count() and values.n_unique() == len(values) and known.is_in(values.implode()).mean() >= _SHARED:  # type: ignore[operator]

@@ -7,7 +7,9 @@ import polars as pl
 
 from recall.data.roles import Role
 from recall.data.tables import Table
-from recall.draft.toml import key, text
+from recall.draft.bags import drafted_bag, rare
+from recall.draft.toml import Keys, key, text
+from recall.errors import DataError
 
 _FEW = 50  # distinct whole numbers that are still taken for names
 ROWS = 100_000
@@ -27,8 +29,8 @@ def guess(values: pl.Series) -> Guess:
     known = values.drop_nulls()
     if known.is_empty():
         return Guess("", "no value")
-    if isinstance(known.dtype, pl.List | pl.Array):
-        return Guess('kind = "bag"', "lists")
+    if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
+        return Guess(*bag)
     if known.dtype.is_temporal():
         return Guess("", "a date or time, which no field reads; write it as a category, such as a weekday")
     if known.dtype == pl.String:
@@ -47,35 +49,37 @@ def guess(values: pl.Series) -> Guess:
 
 def _guess_text(known: pl.Series) -> Guess:
     different = known.n_unique()
-    if int(known.str.contains("|", literal=True).sum()) > 0.05 * len(known):
-        return Guess('kind = "bag"', 'values between "|"')
+    bag = drafted_bag(known)
+    if bag is not None:
+        return Guess(*bag)
     if different > 20 and different > 0.8 * len(known):
         return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from")
-    rare = ", min_count = 2" if different > 1_000 else ""
-    return Guess(f'kind = "categorical"{rare}', f"{different:,} different texts")
+    return Guess(f'kind = "categorical"{rare(known)}', f"{different:,} different texts")
 
 
-def table_fields(
-    table: Table | None, side: str, source: str, without: Collection[str | None], elsewhere: Collection[str]
-) -> Iterator[str]:
-    """One line for each column of the table; a name that is in `elsewhere` too gets the side before it."""
-    if table is None:
-        return
+def table_fields(table: Table, side: str, without: Collection[str], source: Collection[str], keys: Keys) -> Iterator[str]:
+    """One line for each column of the users or the items table.
+
+    Args:
+        table: the table.
+        side: user or item.
+        without: columns that are no fields.
+        source: columns that the interactions have too, where a field must say which it reads.
+        keys: gives each field a name of its own.
+    """
     for name in (name for name in table.columns if name not in without):
-        values = Table(table.path, table.frame.head(ROWS), table.types).collect([name])[name]
-        found = guess(values)
+        if not readable(table, name):
+            yield unreadable(table, name)
+            continue
+        found = guess(Table(table.path, table.frame.head(ROWS), table.types).collect([name])[name])
         if not found.field:
             yield f"# {name}: {found.reason}"
             continue
-        twice = name in elsewhere
-        keys = [found.field]
-        keys += [f'source = "{source}"'] if twice and source else []
-        yield line(name, side, keys, found.reason, f"{side}_{name}" if twice and side == "item" else name)
+        more = [f'source = "{side}s"'] if name in source else []
+        yield line(keys.take(name, f"{side}_{name}"), name, side, [found.field, *more], found.reason)
 
 
-def described_fields(
-    frame: pl.DataFrame, names: Sequence[str], side: str, id_column: str, elsewhere: Collection[str]
-) -> Iterator[str]:
+def described_fields(frame: pl.DataFrame, names: Sequence[str], side: str, id_column: str, keys: Keys) -> Iterator[str]:
     """One line for each column of the interactions that describes their users, or their items.
 
     Args:
@@ -83,11 +87,25 @@ def described_fields(
         names: the columns, each with something to learn from.
         side: user or item.
         id_column: of that side.
-        elsewhere: names that another field has.
+        keys: gives each field a name of its own.
     """
     for name in names:
         found = guess(one_each(frame, name, id_column))
-        yield line(name, side, [found.field], found.reason, f"{side}_{name}" if name in elsewhere else name)
+        yield line(keys.take(name, f"{side}_{name}"), name, side, [found.field], found.reason)
+
+
+def readable(table: Table, name: str) -> bool:
+    """Whether a field could read the column at all."""
+    try:
+        Table(table.path, table.frame.head(0), table.types).collect([name])
+    except DataError:
+        return False
+    return True
+
+
+def unreadable(table: Table, name: str) -> str:
+    """A line that says so."""
+    return f"# {name}: of type {table.types[name]}, which no field can read"
 
 
 def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
@@ -99,7 +117,7 @@ def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
     )
 
 
-def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Collection[str]) -> Iterator[str]:
+def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Collection[str], keys: Keys) -> Iterator[str]:
     """One line for each column of the interactions that a request may know."""
     lines = []
     for name, role in found.items():
@@ -107,14 +125,16 @@ def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Coll
             lines.append(f"# {name}: {role.reason}")
         elif role.kind == "context" and name not in without:
             one = guess(frame[name])
-            lines.append(line(name, "user", [one.field], one.reason) if one.field else f"# {name}: {one.reason}")
+            if one.field:
+                lines.append(line(keys.take(name, f"context_{name}"), name, "user", [one.field], one.reason))
+            else:
+                lines.append(f"# {name}: {one.reason}")
     if any(not one.startswith("#") for one in lines):
         yield "# context, read from the interactions: a request must bring it. Take out what is known only afterwards"
     yield from lines
 
 
-def line(name: str, side: str, keys: Sequence[str], reason: str, called: str | None = None) -> str:
-    """One field."""
-    called = name if called is None else called
+def line(called: str, name: str, side: str, keys: Sequence[str], reason: str) -> str:
+    """One field under its key, which reads the column `name`."""
     column = [f"column = {text(name)}"] if called != name else []
     return f"{key(called)} = {{ {', '.join([f'side = {text(side)}', *keys, *column])} }}  # {reason}"

@@ -14,6 +14,7 @@ from recall.errors import DataError
 from recall.evaluation.ablation import Ablation, ablate
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.cold import ColdStart, start_cold
+from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.dial import Dial, turn
 from recall.evaluation.discrimination import Discrimination, discriminate
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
@@ -115,7 +116,8 @@ def evaluate(
         against: other published models, to be asked the same.
 
     Raises:
-        DataError: the part is empty, or the data lack a context column or the history that a model reads.
+        DataError: the part is empty, a bundle was trained on other data, or the data lack a context column or the history
+            that a model reads.
     """
     started = time.monotonic()
     at = sorted(set(config.evaluation.at))
@@ -124,6 +126,8 @@ def evaluate(
         raise DataError(
             "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
         )
+    for one in (recommender, *against):
+        refuse_foreign(dataset, one.bundle, len(one.users), one.users.get)
     for one in (recommender, *against) if dataset.hold_out else ():
         refuse_learnt(dataset, one.bundle, split)
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))

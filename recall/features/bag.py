@@ -52,7 +52,7 @@ class BagEncoder:
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """A row for each different value; none for an empty bag; the row for missing when there is no bag."""
         bags = Bags.of(self.field, self.column, frame)
-        missing = np.flatnonzero(column_of(frame, self.column).is_null().to_numpy())
+        missing = np.flatnonzero(_known(column_of(frame, self.column)).is_null().to_numpy())
         divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
         return SparseRows.gathered(
             np.concatenate([bags.row, missing]),
@@ -88,7 +88,9 @@ class BagEncoder:
 
     def _parts(self, values: Mapping[str, object], column: str) -> list[object] | None:
         value = values.get(column)
-        if value is None or isinstance(value, list):
+        if value is None or value == "":
+            return None
+        if isinstance(value, list):
             return value
         if isinstance(value, tuple):
             return list(value)
@@ -126,13 +128,13 @@ class Bags:
     @staticmethod
     def of(field: BagField, column: str, frame: pl.DataFrame) -> "Bags":
         """Take the bags of a column apart. Raises DataError when weights do not match their values."""
-        lists = _lists(column_of(frame, column), field.separator)
+        lists = _lists(_known(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
         values = _flat(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
-            weight_lists = _lists(column_of(frame, field.weights), field.separator)
+            weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             refuse(lists, unequal, where, f"without one weight for each value of {column!r}")
             given = _flat(weight_lists.filter(lists.is_not_null()))
@@ -146,6 +148,11 @@ class Bags:
             values = values.set(values == "", None)
         known = values.is_not_null().to_numpy()
         return Bags(row[known], values.filter(known), weights[known])
+
+
+def _known(values: pl.Series) -> pl.Series:
+    """A column without empty text, which is a missing bag; an empty list is an empty one."""
+    return values.set(values == "", None) if values.dtype == pl.String else values
 
 
 def _lists(values: pl.Series, separator: str) -> pl.Series:

@@ -45,6 +45,8 @@ class TrainingData(Protocol):
     @property
     def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
     @property
+    def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+    @property
     def types(self) -> CanonicalTypes: ...  # noqa: D102
 
 
@@ -330,6 +332,8 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
     events = dataset.events[dataset.training]
     user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
     item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+    # an item that was on offer and never taken is learnt from, by its own id, and not by the row of unknown ones
+    catalogue_counts = np.maximum(item_counts, dataset.offered)
     columns: dict[str, ColumnEncoder] = {}
     histories: dict[str, HistoryEncoder] = {}
     types = dataset.types if known is None else known.types
@@ -345,7 +349,7 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
         elif field.side == "user":
             frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
         else:
-            frame, counts = dataset.items, _counts(item_counts, by_event=schema.item_id in read)
+            frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
         type_ = type_of_field(schema, types, name)
         try:
             column = fit_column(field, read[0], columns, frame, counts, type_)

@@ -73,9 +73,11 @@ class ItemColumns:
             if value is None or value == "":
                 continue
             try:
-                values[name] = read(value)
+                held = read(value)
             except (ValueError, TypeError, OverflowError) as error:
                 raise RequestError(f"item {item_id!r}: the value of column {name!r} is {error}", where=place) from None
+            if held != "":  # an empty bag in a column of text is what a CSV file calls missing
+                values[name] = held
         return values
 
     def frame(self, ids: Sequence[str], values: Sequence[Mapping[str, object]]) -> pl.DataFrame:

@@ -28,6 +28,11 @@ class FeaturesApart:
     feature_of: Int32
 
     @staticmethod
+    def fits(rows: SparseRows) -> bool:
+        """Whether every row has exactly one feature, with a weight of 1."""
+        return len(rows) > 0 and bool((np.diff(rows.indptr) == 1).all() and (rows.weights == 1).all())
+
+    @staticmethod
     def of(rows: SparseRows, pairs: Entries, partners: int) -> "FeaturesApart | None":
         """The features of `rows` with their pairs; None where a row has not exactly one feature with a weight of 1.
 
@@ -36,7 +41,7 @@ class FeaturesApart:
             pairs: n rows; indices are in [0, partners).
             partners: how many there may be.
         """
-        if len(rows) == 0 or (np.diff(rows.indptr) != 1).any() or (rows.weights != 1).any():
+        if not FeaturesApart.fits(rows):
             return None
         if (np.diff(rows.indices) > 0).all():  # a row for each feature, in their order
             return FeaturesApart(rows.indices, pairs, rows.indices)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.contract import Model
 from recall.training.dropping import Dropping
@@ -52,8 +50,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
 
 
 def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
-    """Each row is met once in a sweep, and as a whole: copies of some train the unknown rows."""
-    return WholeCatalogueSolver(model, pairs.with_dropped_values(config.drop, np.random.default_rng(seed)), config)
+    return WholeCatalogueSolver(model, pairs, config, seed=seed)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:

@@ -1,14 +1,13 @@
 """Observed pairs in the two orders in which the whole-catalogue solver walks over them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from recall.features.sparse import stable_order
 from recall.training.kernels.contract import Entries, Int32, Int64
-from recall.training.pairs import ObservedPairs
 from recall.training.sparse import Shard
 
 _CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB
@@ -40,6 +39,11 @@ class Chunk:
     shards: tuple[Shard, ...]
     ranges: tuple[ItemRange, ...]
 
+    def beside(self, other: "Chunk", items: int) -> "Chunk":
+        """This chunk with the pairs of another one of the same contexts, whose items count from `items` on."""
+        moved = tuple(replace(part, items=part.items + np.int32(items)) for part in other.ranges)
+        return Chunk(self.shards, self.ranges + moved)
+
     @property
     def first(self) -> int:
         """The first context."""
@@ -51,23 +55,29 @@ class Chunk:
         return self.shards[-1].last
 
 
-def by_item(pairs: ObservedPairs, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
-    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context."""
+def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
+    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context.
+
+    Args:
+        pairs: a row for each context; indices are items in [0, columns).
+        columns: how many items there may be.
+        shards: of the contexts' feature matrix; they and k alone decide on the chunks.
+        k: see above.
+    """
     rows = max(1, _CHUNK_VALUES // max(k, 1))
     taken: list[Shard] = []
     for shard in shards:
         if taken and shard.last - taken[0].first > rows:
-            yield _chunk(pairs, tuple(taken))
+            yield _chunk(pairs, columns, tuple(taken))
             taken = []
         taken.append(shard)
     if taken:
-        yield _chunk(pairs, tuple(taken))
+        yield _chunk(pairs, columns, tuple(taken))
 
 
-def _chunk(pairs: ObservedPairs, shards: tuple[Shard, ...]) -> Chunk:
+def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
     first, last = shards[0].first, shards[-1].last
-    by_context = Entries(pairs.indptr[first : last + 1], pairs.observed, pairs.weights)
-    turned = transposed(by_context, len(pairs.items))
+    turned = transposed(pairs.rows(first, last), columns)
     items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
     indptr = np.append(turned.indptr[items], turned.indptr[-1])
     ranges = tuple(

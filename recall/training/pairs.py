@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
@@ -11,7 +12,7 @@ from recall.data.split import TRAIN
 from recall.features.encoder import FeatureEncoder
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
-from recall.training.dropping import Dropping
+from recall.training.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,12 @@ class ObservedPairs:
 
     Attributes:
         contexts: [C, n_user_features], distinct user-side rows.
-        items: [I, n_item_features], the whole catalogue.
+        items: [I, n_item_features], the items that could be taken: those on offer while the interactions were made.
         indptr: int64 [C + 1]; context c was observed with `observed[indptr[c]:indptr[c + 1]]`.
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
+        user_roles, item_roles: what those fields are to newcomers; None where none of their rows is masked.
         shown: what the data say was shown and not taken; None where they say nothing of it, or nobody asks.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
     """
@@ -51,22 +53,39 @@ class ObservedPairs:
     weights: npt.NDArray[np.float32]
     user_fields: Fields | None = None
     item_fields: Fields | None = None
+    user_roles: Roles | None = None
+    item_roles: Roles | None = None
     shown: ShownPairs | None = None
     observation: float = 1.0
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
-        """The pairs among some interactions: positions int64 [m] in `dataset.events`. Raises DataError."""
+        """The pairs among some interactions, over the items that were on offer.
+
+        An item that nobody could take says nothing by not being taken: it is no part of any objective.
+
+        Args:
+            dataset: the interactions and the catalogue.
+            encoder: gives the features.
+            positions: int64 [m], in `dataset.events`; training or remembered interactions.
+
+        Raises:
+            DataError: a column does not hold what its field reads.
+        """
         contexts = build_contexts(dataset, encoder, positions)
         items = positives(dataset, contexts, positions)
+        offered = dataset.offered
+        rows = encoder.encode_items(dataset.items.filter(pl.Series(offered)))
         return ObservedPairs(
             contexts.features,
-            encoder.encode_items(dataset.items),
+            rows,
             items.indptr,
-            items.items,
+            _places(offered)[items.items],
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
+            Roles.of(encoder.user_fields, contexts.features, encoder, "user"),
+            Roles.of(encoder.item_fields, rows, encoder, "item"),
             observation=dataset.observation,
         )
 
@@ -82,7 +101,7 @@ class ObservedPairs:
         contexts = negative_contexts(dataset, encoder, training)
         shown = ShownPairs(
             contexts.context.astype(np.int64) + len(self.contexts),
-            negatives["item"].to_numpy()[training],
+            _places(dataset.offered)[negatives["item"].to_numpy()[training]],
             negatives["weight"].to_numpy()[training],
         )
         return replace(
@@ -97,52 +116,7 @@ class ObservedPairs:
         """int64 [nnz], the context of each pair."""
         return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
 
-    def with_dropped_values(self, share: float, rng: np.random.Generator) -> "ObservedPairs":
-        """The same pairs beside copies of some rows in which values are unknown.
 
-        A random `share` of contexts and of items is repeated, with their observations; in each copy about half of the
-        blocks have their features replaced by the block's unknown row, which so learns to stand for a value never seen.
-        Where no value is ever missing, the missing row takes half of those, so that a request may leave any field out.
-        Full rows stay as they are: with one row for each context and item there is no second draw that could mend a loss.
-
-        Args:
-            share: in [0, 1).
-            rng: draws the rows and blocks.
-        """
-        contexts = np.flatnonzero(rng.random(len(self.contexts)) < share)
-        items = np.flatnonzero(rng.random(len(self.items)) < share)
-        if len(contexts) == 0 and len(items) == 0:
-            return self
-        lengths = np.diff(self.indptr)[contexts]
-        source = np.repeat(self.indptr[:-1][contexts] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        copied = replace(
-            self,
-            contexts=SparseRows.below([self.contexts, _drop(self.contexts, contexts, self.user_fields, rng)]),
-            indptr=np.concatenate([self.indptr, self.indptr[-1] + np.cumsum(lengths)]),
-            observed=np.concatenate([self.observed, self.observed[source]]),
-            weights=np.concatenate([self.weights, self.weights[source]]),
-        )
-        return copied._with_item_copies(items, _drop(self.items, items, self.item_fields, rng))
-
-    def _with_item_copies(self, items: npt.NDArray[np.integer], rows: SparseRows) -> "ObservedPairs":
-        copy_of = np.full(len(self.items), -1, dtype=np.int32)
-        copy_of[items] = len(self.items) + np.arange(len(items), dtype=np.int32)
-        extra = np.flatnonzero(copy_of[self.observed] >= 0)
-        context = self.owners
-        counts = np.diff(self.indptr) + np.bincount(context[extra], minlength=len(self.indptr) - 1)
-        order = np.argsort(np.concatenate([context, context[extra]]), kind="stable")
-        return replace(
-            self,
-            items=SparseRows.below([self.items, rows]),
-            indptr=np.concatenate([[0], np.cumsum(counts)]),
-            observed=np.concatenate([self.observed, copy_of[self.observed[extra]]])[order],
-            weights=np.concatenate([self.weights, self.weights[extra]])[order],
-        )
-
-
-def _drop(full: SparseRows, chosen: npt.NDArray[np.integer], fields: Fields | None, rng: np.random.Generator) -> SparseRows:
-    """The rows at positions `chosen` with values replaced; a feature stands in each of them once."""
-    assert fields is not None  # pairs made from a data set have them
-    rows = Dropping.of(fields, full, dropout=0.0, unknown=1.0)(full.take(chosen), rng)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    return SparseRows.gathered(owner, rows.indices, rows.weights, len(rows), rows.n_features)
+def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """The place of each item of the catalogue among those that were on offer: int32 [items]."""
+    return np.cumsum(offered, dtype=np.int32) - np.int32(1)

@@ -5,8 +5,9 @@ table it adds to a table of its own features first; the shards' tables are summe
 data alone, so the result has the same bits on any number of threads.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -86,6 +87,14 @@ class FeatureMatrix:
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._kernels, self._workers = kernels, workers
         self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
+
+    def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
+        """The rows of this matrix and then those of another one of the same features; entries are shared, not copied."""
+        both = copy.copy(self)
+        both.n = self.n + other.n
+        moved = (replace(shard, first=shard.first + self.n, last=shard.last + self.n) for shard in other.shards)
+        both.shards = (*self.shards, *moved)
+        return both
 
     def times(self, table: Float32, power: int = 1) -> Float32:
         """X table, the entries of X raised to a power: [n_features, d] -> [n groups, d]."""

@@ -94,10 +94,7 @@ def train(
         start.give(model)
     learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
     if start is not None:
-        # the solver draws what it never meets to zero; it repeats some rows with values dropped, by this very draw
-        square = isinstance(config.train, SquareConfig)
-        seen = pairs.with_dropped_values(config.train.drop, np.random.default_rng(config.seed)) if square else None
-        learner = Anchored(learner, start, seen)
+        learner = Anchored(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0)
     validation = Validation.of(config, dataset, encoder)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     try:

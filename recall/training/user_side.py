@@ -16,15 +16,15 @@ from recall.training.sparse import FeatureMatrix, Shard
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """What the unobserved part of the loss pulls a context at: scale_c (base + gram phi_c).
+    """What the unobserved part of the loss pulls a context of weight alpha a_c at: scale alpha a_c (base + gram phi_c).
 
     Attributes:
-        scale: float32 [C].
+        scale: 1 or -1.
         base: float32 [dim].
         gram: float32 [dim, dim], or its diagonal [dim] where there is nothing beside it.
     """
 
-    scale: Float32
+    scale: float
     base: Tensor
     gram: Tensor
 
@@ -41,8 +41,8 @@ class _Block(NamedTuple):
 class UserSide:
     """phi = [1 ; X table, as the form spreads it] for the contexts, and what they are pulled at."""
 
-    def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, kernels: Kernels) -> None:
-        self._form, self._contexts, self._pairs, self._kernels = form, contexts, pairs, kernels
+    def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels) -> None:
+        self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
 
     def pull(self, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]) -> Tensor:
         """The transpose of table -> phi, times what each context is pulled at by its pairs and by everything.
@@ -108,7 +108,8 @@ class UserSide:
         """What contexts with vectors phi are pulled at: [n, dim] -> [n, dim]."""
         rows, pulls = block.rows, np.empty_like(phi)
         draw = self._kernels.shade if everything.gram.dim() == 1 else self._kernels.blend
-        draw(everything.scale[rows], everything.base.numpy(), everything.gram.numpy(), phi, pulls)
+        scale = np.float32(everything.scale) * self._alpha_a[rows]
+        draw(scale, everything.base.numpy(), everything.gram.numpy(), phi, pulls)
         beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
         items = psi[0].numpy(), psi[1].numpy()
         pairs = self._pairs.rows(rows.start, rows.stop)

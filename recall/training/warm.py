@@ -11,6 +11,8 @@ from recall.features.sparse import Float32, Int64, SparseRows
 from recall.models.contract import Model, Side, side_of
 from recall.training.learner import Learner
 from recall.training.pairs import ObservedPairs
+from recall.training.roles import Bool, Roles
+from recall.vocabulary import MISSING, UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Anchored:
     factors (Schoenemann 1966).
     """
 
-    def __init__(self, learner: Learner, start: WarmStart, seen: ObservedPairs | None) -> None:
+    def __init__(self, learner: Learner, start: WarmStart, seen: ObservedPairs | None, masked: bool = False) -> None:
         """Wrap a learner whose model stands at the start.
 
         Args:
@@ -67,11 +69,15 @@ class Anchored:
             start: where its model begins.
             seen: rows that the learner sees, where it draws features that none of them has to zero; None where it leaves
                 such features alone.
+            masked: those rows are also seen with values masked, which trains the rows for unknown and missing ones.
         """
         self._learner = learner
         self._start = start.parameters
-        users, items = (None, None) if seen is None else (seen.contexts, seen.items)
-        self._shares: dict[Side, Tensor] = {"user": _share(start, "user", users), "item": _share(start, "item", items)}
+        reached: dict[Side, Bool | None] = {"user": None, "item": None}
+        if seen is not None:
+            roles = (seen.user_roles, seen.item_roles) if masked else (None, None)
+            reached = {"user": _reached(seen.contexts, roles[0]), "item": _reached(seen.items, roles[1])}
+        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
 
     @property
     def model(self) -> Model:
@@ -120,10 +126,15 @@ class Anchored:
         return turn.float()
 
 
-def _share(start: WarmStart, side: Side, rows: SparseRows | None) -> Tensor:
-    """How far each feature of a side may go, those that none of the rows has not at all: float32 [n_features]."""
-    allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
-    if rows is None:
-        return allowed
+def _reached(rows: SparseRows, roles: Roles | None) -> Bool:
+    """Features that some row has, and those that its masked copies may have: bool [n_features]."""
     met = np.bincount(rows.indices, minlength=rows.n_features) > 0
-    return torch.where(torch.from_numpy(met), allowed, 0.0)
+    if roles is not None:
+        met[roles.fields.offsets + UNKNOWN] = met[roles.fields.offsets + MISSING] = True
+    return met
+
+
+def _share(start: WarmStart, side: Side, met: Bool | None) -> Tensor:
+    """How far each feature of a side may go, those that are not met not at all: float32 [n_features]."""
+    allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
+    return allowed if met is None else torch.where(torch.from_numpy(met), allowed, 0.0)

@@ -21,28 +21,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recall.config import OpeningConfig
-from recall.features.sparse import SparseRows
-from recall.models.contract import Model
+from recall.models.contract import Model, side_of
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items
 from recall.training.forms.choice import form_of
 from recall.training.forms.contract import Float64
-from recall.training.forms.fm import FMForm
 from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
 from recall.training.kernels.choice import load_kernels
-from recall.training.kernels.contract import Entries, Float32, Kernels, Rows
-from recall.training.observed import ItemRange, by_item, transposed
+from recall.training.kernels.contract import Float32, Kernels, Rows
+from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
-from recall.training.sparse import FeatureMatrix, squared_sums
+from recall.training.sweep_rows import ItemRows, SweepRows
 from recall.training.user_side import Everything, Phi, UserSide
+from recall.training.weighing import penalty
 from recall.training.workers import Workers
 
 _HALVINGS = 6
@@ -63,23 +61,33 @@ class WholeCatalogueSolver:
         pairs: ObservedPairs,
         config: OpeningConfig,
         kernels: Kernels | None = None,
+        seed: int = 0,
     ) -> None:
+        """Prepare to learn.
+
+        Args:
+            model: initialised.
+            pairs: contexts and items; where it knows the roles of their fields and `config.drop` is positive, masked rows
+                train beside them.
+            config: of the loss.
+            kernels: do the sums; the fastest there are when None.
+            seed: of the draws of masked rows.
+        """
         self.model = model
-        self._steps = config.steps
+        self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = form_of(model, pairs.user_fields, pairs.item_fields)
         self._kernels = kernels or load_kernels()
         self._workers = Workers(self._kernels.threads)
-        self._weigh(pairs, config)
-        self._pairs = Entries(pairs.indptr, pairs.observed, pairs.weights)
-        self._users_apart = self._items_apart = None
-        if isinstance(self._form, FMForm):
-            self._users_apart = FeaturesApart.of(pairs.contexts, self._pairs, len(pairs.items))
-            self._items_apart = self._items_alone(pairs)
-        self._items = self._matrix(self._form.split_items(pairs.items), self._form.item_groups, np.diff(pairs.items.indptr))
-        entries = np.diff(pairs.contexts.indptr) + np.diff(pairs.indptr)
-        self._contexts = self._matrix(self._form.split_users(pairs.contexts), self._form.user_groups, entries, abridged=True)
-        self._chunks = () if self._items_apart else tuple(by_item(pairs, self._contexts.shards, self._form.dim))
-        self._linear = bool(np.diff(pairs.items.indptr).max(initial=0) <= 1)  # no item has a pair of features of its own
+        self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
+        weights = self._rows.weights
+        self._alpha, self._b, self._of_item = np.float32(weights.alpha), weights.b, torch.from_numpy(weights.of_item)
+        # a weight of two fields sees everything
+        self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
+        self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
+        self._twins = {side: roles.twins for side, roles in (("user", pairs.user_roles), ("item", pairs.item_roles)) if roles}
+        roles = pairs.item_roles
+        # no item has a pair of features of its own, and no masked one
+        self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
 
     @property
@@ -94,51 +102,22 @@ class WholeCatalogueSolver:
             if self._form.dim:
                 self._user_step()
             loss = self._item_step()
+            self._sweep += 1
             norms = self._form.user_table().square().sum(1)
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
-        return loss / self._weight
+            self._copy_twins()
+        return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing beside the model: every sweep starts from its tables alone."""
-        return {}
+        """How many sweeps were made: masked rows are drawn for each by its number."""
+        return {"sweep": torch.tensor(self._sweep)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that `state` gave."""
-
-    def _weigh(self, pairs: ObservedPairs, config: OpeningConfig) -> None:
-        """Row and column weights, alpha, and the regularisation of every feature."""
-        of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
-        of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
-        self._a = _power(of_context, config.activity, pairs.observation)
-        self._b = _power(of_item, config.popularity, pairs.observation)
-        total_a, total_b = float(self._a.sum(dtype=np.float64)), float(self._b.sum(dtype=np.float64))
-        self._weight = float(of_context.sum(dtype=np.float64))
-        alpha = config.unobserved * self._weight / (total_a * total_b)
-        self._alpha_a, self._alpha_b = np.float32(alpha) * self._a, np.float32(alpha) * self._b
-        self._of_item = torch.from_numpy(of_item)
-        # what each feature sees: [n_features, 2], observed weight and the unobserved weight of its rows
-        self._user_sees = squared_sums(pairs.contexts, np.stack([of_context, self._alpha_a], axis=1))
-        self._item_sees = squared_sums(pairs.items, np.stack([of_item, self._alpha_b], axis=1))
-        self._user_penalty = _penalty(self._user_sees, total_b, config)
-        width = 1 + self._form.item_table().shape[1]
-        self._item_penalty = _penalty(self._item_sees, total_a, config).repeat(1, width)
-        self._item_penalty[:, 0] *= config.first_order
-        # a weight of two fields sees everything
-        self._weights_penalty: float = config.regularisation * (self._weight * (1 + config.unobserved)) ** config.nu
-
-    def _matrix(self, rows: SparseRows, groups: int, work: npt.NDArray[np.integer], abridged: bool = False) -> FeatureMatrix:
-        return FeatureMatrix(rows, groups, work, self._kernels, self._workers, abridged)
-
-    def _items_alone(self, pairs: ObservedPairs) -> FeaturesApart | None:
-        """Item features with user features as their partners, where both sides have one a row: phi is then a table's row."""
-        if self._users_apart is None:
-            return None
-        of_item = transposed(self._pairs, len(pairs.items))
-        of_item = of_item._replace(indices=self._users_apart.feature_of[of_item.indices])
-        return FeaturesApart.of(pairs.items, of_item, pairs.contexts.n_features)
+        self._sweep = int(state["sweep"])
 
     def _user_step(self) -> None:
         form = self._form
@@ -149,27 +128,31 @@ class WholeCatalogueSolver:
         base = torch.from_numpy(self._b) * own @ vectors
         met = gram.diagonal().contiguous() if form.diagonal else gram.contiguous()
         of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
-        if self._users_apart is not None:
-            self._users_one_by_one(self._users_apart, own, vectors, base, met, of_pair)
+        if self._rows.users_apart is not None:
+            self._users_one_by_one(self._rows.users_apart, own, vectors, base, met, of_pair)
             return
         still, nothing = torch.zeros_like(own), torch.zeros_like(base)
-        residual = (_RESIDUAL, Everything(-self._alpha_a, base, met), (own, vectors))
-        score = (_SCORE, Everything(self._alpha_a, nothing, met), (still, vectors))
-        curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(self._user_sees)
+        parts, seen = self._rows.of_users(self._sweep)
+        sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
+        residual = (_RESIDUAL, Everything(-1.0, base, met), (own, vectors))
+        score = (_SCORE, Everything(1.0, nothing, met), (still, vectors))
+        curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(seen)
+        self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
         table = form.user_table()
-        side = UserSide(form, self._contexts, self._pairs, self._kernels)
-        target = side.pull(table, *residual) - self._user_penalty * table
-        diagonal = form.user_diagonal(sees, curvature).add_(self._user_penalty)
+        target = sum((side.pull(table, *residual) for side in sides), -self._user_penalty * table)
+        diagonal = _positive(form.user_diagonal(sees, curvature).add_(self._user_penalty))
 
         def operator(change: Tensor) -> Tensor:
-            return side.pull(change, *score).addcmul_(self._user_penalty, change)
+            pulled = sum((side.pull(change, *score) for side in sides), torch.zeros_like(change))
+            return pulled.addcmul_(self._user_penalty, change)
 
         step, _ = self._descend(operator, target, diagonal)
         form.set_user_table(step.add_(table))
         if isinstance(form, FwFMForm):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
-                return side.pull_weights(weights, *(score if change else residual))
+                found = [side.pull_weights(weights, *(score if change else residual)) for side in sides]
+                return torch.stack(found).sum(0)
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
@@ -179,70 +162,76 @@ class WholeCatalogueSolver:
         table = self._form.user_table()
         none = torch.zeros(self._form.dim)
         axes = (base.numpy(), none.numpy(), spectrum.numpy(), mean.numpy())
-        share, penalty = apart.summed(self._alpha_a), self._user_penalty[:, 0].numpy()
-        rows = Rows(apart.features, np.zeros_like(penalty), table.numpy(), penalty, penalty, share, *axes, None)
+        share, weight = apart.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
+        rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
         apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
         self._form.set_user_table(table)
 
     def _item_step(self) -> float:
         """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
-        if self._users_apart is not None and self._items_apart is not None:
-            return self._items_one_by_one(self._users_apart, self._items_apart)
-        phi = Phi(self._form, self._contexts, self._chunks, self._kernels)
+        rows = self._rows
+        if rows.users_apart is not None and rows.items_apart is not None:
+            return self._items_one_by_one(rows.users_apart, rows.items_apart)
+        items = rows.of_items(self._sweep)
+        weight = self._first_order(
+            penalty(items.sees, rows.weights.total_a, self._config), 1 + self._form.item_table().shape[1]
+        )
+        phi = self._phi(items)
         found = np.zeros((self._form.dim + 1, self._form.dim + 1))
-        residual, observed = self._item_pull(phi, _RESIDUAL, self._psi(), found)
+        residual, observed = self._item_pull(items, phi, _RESIDUAL, self._psi(items), found)
         gram, whole = self._turn(found)
-        phi = Phi(self._form, self._contexts, self._chunks, self._kernels)
+        phi = self._phi(items)
         table = self._item_table()
-        side = ItemSide(self._form, self._items, table)
-        psi, alpha_b = side.vectors(), torch.from_numpy(self._alpha_b)[:, None]
-        before = observed + self._unobserved(psi, gram) + float((self._item_penalty * table.square()).double().sum())
-        target = side.pull(residual @ whole - alpha_b * (psi @ gram)) - self._item_penalty * table
+        side = ItemSide(self._form, items.matrix, table)
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
+        before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
+        target = side.pull(residual @ whole - alpha_b * (psi @ gram)) - weight * table
 
         def operator(change: Tensor) -> Tensor:
             moved = side.push(change)
-            rows, _ = self._item_pull(phi, _SCORE, moved)
-            return side.pull(rows.addcmul_(alpha_b, moved @ gram)).addcmul_(self._item_penalty, change)
+            pulled, _ = self._item_pull(items, phi, _SCORE, moved)
+            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change)
 
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
-        through = self._of_item * mean[0] + alpha_b[:, 0] * gram[0, 0]
-        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(self._item_sees), through)
-        step, decrease = self._descend(operator, target, diagonal.add_(self._item_penalty))
+        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
+        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees), through)
+        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)))
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
         else:
-            after = self._move_items(table, step, phi, gram, before)
-        return after + (self._among_items(self._form, phi, gram) if isinstance(self._form, FwFMForm) else 0.0)
+            after = self._move_items(items, weight, table, step, phi, gram, before)
+        return after + (self._among_items(self._form, items, phi, gram) if isinstance(self._form, FwFMForm) else 0.0)
 
-    def _among_items(self, form: FwFMForm, phi: Phi, gram: Tensor) -> float:
+    def _among_items(self, form: FwFMForm, items: ItemRows, phi: Phi, gram: Tensor) -> float:
         """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
-        side = ItemSide(form, self._items, self._item_table())
-        psi, alpha_b = side.vectors(), torch.from_numpy(self._alpha_b)
-        residual, _ = self._item_pull(phi, _RESIDUAL, psi)
+        side = ItemSide(form, items.matrix, self._item_table())
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
+        residual, _ = self._item_pull(items, phi, _RESIDUAL, psi)
         pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
         before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
-        curvature = self._of_item + alpha_b * gram[0, 0]
+        curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
         fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
         return before - fall
 
     def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
         """Returns the loss without the user's penalty."""
-        a, phi = users.summed(self._a), self._form.user_table()[torch.from_numpy(users.features)]
+        a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
         gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
-        own, share = self.model.item_weights.detach(), items.summed(self._alpha_b)
-        own_penalty, penalty = (self._item_penalty[:, column].contiguous().numpy() for column in (0, -1))
-        rows = Rows(items.features, own.numpy(), table.numpy(), own_penalty, penalty, share, *axes, float(gram[0, 0]))
+        own, share = self.model.item_weights.detach(), items.summed(self._rows.apart_b)
+        weights = self._first_order(penalty(self._rows.item_sees, self._rows.weights.total_a, self._config), 2)
+        own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, 1))
+        rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
         self._form.set_item_table(table)
         return loss
 
     def _item_pull(
-        self, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
+        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
     ) -> tuple[Tensor, float]:
         """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
 
@@ -251,7 +240,7 @@ class WholeCatalogueSolver:
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
         observed = 0.0
-        for chunk in self._chunks:
+        for chunk in rows.chunks:
             users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
 
             def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
@@ -259,31 +248,40 @@ class WholeCatalogueSolver:
 
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
-                gram += bordered_gram(self._a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
+                gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
 
-    def _move_items(self, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float) -> float:
+    def _move_items(
+        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
+    ) -> float:
         """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
-            psi = ItemSide(self._form, self._items, moved).vectors()
-            _, observed = self._item_pull(phi, _RESIDUAL, psi)
-            after = observed + self._unobserved(psi, gram) + float((self._item_penalty * moved.square()).double().sum())
+            psi = ItemSide(self._form, items.matrix, moved).vectors()
+            _, observed = self._item_pull(items, phi, _RESIDUAL, psi)
+            after = observed + _unobserved(items, psi, gram) + float((weight * moved.square()).double().sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
             step = step / 2
         return before
 
-    def _unobserved(self, psi: Tensor, gram: Tensor) -> float:
-        """The loss over all pairs, from item vectors [I, 1 + dim] and the contexts' Gram matrix."""
-        return float((torch.from_numpy(self._alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
+    def _phi(self, items: ItemRows) -> Phi:
+        return Phi(self._form, self._rows.contexts.matrix, items.chunks, self._kernels)
+
+    def _first_order(self, weight: Tensor, width: int) -> Tensor:
+        """The regularisation of a table [n_item_features, width] whose first column are first-order weights."""
+        weights = weight.repeat(1, width)
+        weights[:, 0] *= self._config.first_order
+        return weights
 
     def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
         return conjugate_gradients(operator, target, diagonal, self._steps, self._kernels, self._workers)
 
-    def _psi(self) -> Tensor:
-        return ItemSide(self._form, self._items, self._item_table()).vectors()
+    def _psi(self, rows: ItemRows | None = None) -> Tensor:
+        """Vectors of some rows, or of the items as they are."""
+        matrix = self._rows.items if rows is None else rows.matrix
+        return ItemSide(self._form, matrix, self._item_table()).vectors()
 
     def _item_table(self) -> Tensor:
         return torch.cat([self.model.item_weights.detach()[:, None], self._form.item_table()], dim=1)
@@ -305,6 +303,14 @@ class WholeCatalogueSolver:
             self._turned = axes if self._turned is None else self._turned @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
 
+    def _copy_twins(self) -> None:
+        """Let no id mean what an unknown id means, where no row without an id trains."""
+        for name, table in self.model.named_parameters():
+            side = side_of(name)
+            if side in self._twins:
+                missing, unknown = self._twins[side]
+                table[torch.from_numpy(missing)] = table[torch.from_numpy(unknown)]
+
     def _turn_back(self) -> None:
         """A table's rows mean the same after a sweep as before it."""
         if self._turned is not None:
@@ -324,14 +330,11 @@ def _one_thread(where: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _power(counts: Float32, power: float, observation: float) -> Float32:
-    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
-    weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
-    return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
+def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
+    """The loss over all pairs, from item vectors [n, 1 + dim] and the contexts' Gram matrix."""
+    return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
 
 
-def _penalty(sees: Float32, others: float, config: OpeningConfig) -> Tensor:
-    """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows."""
-    seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
-    # a feature without data has no gradient either: any positive number keeps its row at zero
-    return config.regularisation * seen.clamp_min(1e-6) ** config.nu
+def _positive(diagonal: Tensor) -> Tensor:
+    """A diagonal to divide by: features that see nothing are pulled at by nothing, and stay where they are."""
+    return torch.where(diagonal > 0, diagonal, 1.0)

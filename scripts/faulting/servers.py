@@ -47,7 +47,7 @@ class Server:
         """Post JSON, or bytes that say they are."""
         return self.ask(post(target, value, **headers))
 
-    def ready(self, seconds: float = 60) -> "Server":
+    def ready(self, seconds: float = 120) -> "Server":
         """Wait until requests are answered."""
         wait_for(self.port, "/health/ready", 200, seconds)
         return self

@@ -45,3 +45,12 @@ def test_every_key_is_in_the_reference_with_words(run) -> None:
             section, _, key = name.rpartition(".")
             section = "fields.NAME" if section.startswith("fields.") else section
             assert (section, key) in known or key in ("kind", "by", "objective"), name  # what chooses among sections
+
+
+def test_weights_of_events_are_shown_one_by_one(run, tmp_path):
+    path = tmp_path / "run.toml"
+    fields = 'user_id = { side = "user", kind = "categorical" }\nitem_id = { side = "item", kind = "categorical" }\n'
+    path.write_text('[data.events]\ncolumn = "event"\nweights = { view = 1, "add to cart" = 3 }\n[fields]\n' + fields)
+    shown = run("config", "show", path).out.splitlines()
+    assert "data.events.weights.view = 1.0" in shown
+    assert 'data.events.weights."add to cart" = 3.0' in shown

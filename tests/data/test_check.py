@@ -136,3 +136,12 @@ def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:
     assert unread == [("interactions", "note"), ("items", "rating")]
     used = check(config(items="i.csv", outcome={"column": "rating", "at_least": 4}), tmp_path)
     assert not [finding for finding in used if "every row counts alike" in finding.message]
+
+
+def test_ids_and_values_with_a_needless_decimal_are_the_same_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,hour\n1.0,7.0,2.0\n2.0,8.0,2\n2.0,7.0,3.0\n", i="item_id,kind\n7,a\n8,b\n")
+    fields = {"hour": {"side": "user", "kind": "categorical"}, "kind": {"side": "item", "kind": "categorical"}}
+    findings = check(config(fields, items="i.csv"), tmp_path)
+    assert one(findings, "'2.0' is '2'").column == "hour"
+    assert one(findings, "'7.0' is '7'").column == "item_id"
+    assert not any("not in the items table" in finding.message or "several ways" in finding.message for finding in findings)

@@ -140,3 +140,18 @@ def test_the_parts_of_labelled_rows_follow_their_user(tiny_folder: Path) -> None
 def test_shares_that_leave_nothing_to_train_on_are_refused(by: str) -> None:
     with pytest.raises(ConfigError, match=r"test and valid must leave a share to train on, got 0\.6 \+ 0\.4"):
         parse_config({**TINY, "data": {**TINY["data"], "split": {"by": by, "test": 0.6, "valid": 0.4}}})
+
+
+def test_a_held_out_item_is_not_on_offer_whatever_its_date(tiny_folder: Path) -> None:
+    items = pl.read_parquet(tiny_folder / "items.parquet")
+    items.with_columns(since=pl.lit(0)).write_parquet(tiny_folder / "items.parquet")
+    data = {**TINY["data"], "available_from": "since", "split": {"by": "items", "test": 0.3, "valid": 0.1}}
+    dataset = load_dataset(parse_config({**TINY, "data": data}), tiny_folder)
+    events = dataset.events
+    held = events.filter(events["split"] > TRAIN)["item"].unique().to_list()
+    known = events.filter(events["split"] == TRAIN)["item"].unique().to_list()
+    assert held
+    assert not dataset.offered[held].any()
+    assert dataset.offered[known].all()
+    everything = load_dataset(parse_config({**TINY, "data": {**data, "split": {"by": "none"}}}), tiny_folder)
+    assert everything.offered.all()

@@ -164,3 +164,26 @@ def test_names_of_outcomes_are_known(name: str) -> None:
 )
 def test_names_of_contexts_are_not_taken_for_outcomes(name: str) -> None:
     assert not outcome_word(name)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_what_is_known_only_of_what_was_taken_is_found_under_any_name(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(3)
+    taken = rng.random(800) < 0.4
+    frame = pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 60, 800),
+            "item_id": rng.integers(0, 40, 800),
+            "y": taken.astype(int),
+            "hour": rng.integers(0, 24, 800),
+            "a": np.where(taken, rng.random(800) * 90, np.nan),  # missing unless it was taken
+            "b": np.where(taken, 5 + rng.random(800) * 90, rng.random(800) * 5),
+            "c": np.where(taken, "out", "in"),
+        }
+    ).with_columns(pl.col("a").fill_nan(None))
+    config = reading(tmp_path, ["hour", "a", "b", "c"], frame)
+    frame.write_csv(tmp_path / "e.csv")
+    data = config.data.model_copy(update={"label": "y", "interactions": f"e{suffix}"})
+    found = list(leaks(load_dataset(config.model_copy(update={"data": data}), tmp_path), ["y"]))
+    assert [finding.column for finding in found] == ["a", "b", "c"]
+    assert all("nearly says whether the item was taken" in finding.message for finding in found)

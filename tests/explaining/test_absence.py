@@ -113,7 +113,7 @@ def test_without_a_rule_that_is_named_the_item_is_listed(shop: Recommender, rule
     request = Request("u2", n=10, rules=rules)
     listed = [one.item_id for one in shop.recommend(request).items]
     named = 0
-    for item, _ in ranked(shop, request)[:14]:
+    for item, _ in ranked(shop, request)[:60]:  # an approximate index lists some that rank below the first 14
         found = shop.why_not(request, item)
         if item in listed:
             assert found.reasons == ()
@@ -127,12 +127,15 @@ def test_without_a_rule_that_is_named_the_item_is_listed(shop: Recommender, rule
 
 
 def test_channels_that_crowd_it_out_are_named(shop: Recommender) -> None:
-    best = ranked(shop, Request("u3"))[4][0]
-    channels = Channels([ModelChannel(), ListChannel([f"i{one}" for one in range(100, 140)], name="editors", weight=50.0)])
+    best = shop.recommend(Request("u3", n=5)).items[-1].item_id
+    editors = [f"i{one}" for one in range(100, 140) if f"i{one}" != best]
+    channels = Channels([ModelChannel(), ListChannel(editors, name="editors", weight=50.0)])
     request = Request("u3", n=5, channels=channels)
     found = shop.why_not(request, best)
-    assert found.rank == 5
-    assert [(one.kind, one.where) for one in found.reasons] == [("channels", "/channels")]
+    assert found.rank >= 5  # an approximate index may list it in a better place, and then its score keeps it out too
+    assert ("channels", "/channels") in [(one.kind, one.where) for one in found.reasons]
+    if found.rank == 5:
+        assert len(found.reasons) == 1
 
 
 def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:

@@ -48,7 +48,7 @@ def test_a_request_is_encoded_as_a_column_of_text_is(texts: list[str | None], no
 
 
 def test_text_is_cut_and_a_list_is_not() -> None:
-    text, listed = pl.DataFrame({"x": ["a|b", "b", ""]}), lists([["a", "b"], ["b"], []])
+    text, listed = pl.DataFrame({"x": ["a|b", "b", ""]}), lists([["a", "b"], ["b"], None])  # empty text is missing
     assert as_sets(fit(bag(), text).encode(text)) == as_sets(fit(bag(), listed).encode(listed))
     assert fit(bag(), lists([["a|b"]])).vocabulary.values.to_list() == ["a|b"]
     assert fit(bag(separator=", "), pl.DataFrame({"x": ["a, b"]})).vocabulary.values.to_list() == ["a", "b"]

@@ -39,7 +39,7 @@ def even(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 MEANS = {rare_zeros: 0.995, lists_of_100: 60 / 60.6, mostly_whole: 0.992, even: 0.5}
 
 
-@pytest.mark.parametrize("count", [60, 600])
+@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("draw", MEANS, ids=lambda one: one.__name__)
 def test_it_is_above_the_mean_as_rarely_as_it_says(draw, count: int) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(count)

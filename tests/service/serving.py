@@ -41,7 +41,7 @@ class Server:
         body = value if isinstance(value, bytes) else orjson.dumps(value)
         return self.ask("POST", "/v1/recommend", body, **{"content-type": "application/json", **headers})
 
-    def wait(self, path: str = "/health/ready", status: int = 200, seconds: float = 30) -> Answer:
+    def wait(self, path: str = "/health/ready", status: int = 200, seconds: float = 120) -> Answer:
         """Ask until the answer has that status."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

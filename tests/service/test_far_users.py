@@ -70,7 +70,7 @@ def test_one_bundle_by_itself_may_have_users_in_redis(own_shop: Shop, redis: Red
         assert user(server, "alone")["history"] == ["1"]
 
 
-@pytest.mark.parametrize("fault", ["refuse", "reset", "hang", "slow"])
+@pytest.mark.parametrize("fault", ["refuse", *(pytest.param(one, marks=pytest.mark.slow) for one in ("reset", "hang", "slow"))])
 def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, tmp_path: Path, fault: str) -> None:
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()

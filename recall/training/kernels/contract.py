@@ -1,5 +1,6 @@
 """What an implementation of the inner loops offers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +37,17 @@ class Entries(NamedTuple):
     def rows(self, first: int, last: int) -> "Entries":
         """Rows [first, last), without a copy."""
         return self._replace(indptr=self.indptr[first : last + 1])
+
+    def followed(self, others: "Sequence[Entries]") -> "Entries":
+        """These rows, and then those of others; `indptr` of each starts at 0."""
+        if not others:
+            return self
+        parts = (self, *others)
+        ends = np.cumsum([part.indptr[-1] for part in parts])
+        indptr = np.concatenate([self.indptr, *(part.indptr[1:] + end for part, end in zip(others, ends, strict=False))])
+        return Entries(
+            indptr, np.concatenate([part.indices for part in parts]), np.concatenate([part.weights for part in parts])
+        )
 
 
 class Rows(NamedTuple):

@@ -199,7 +199,8 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
             "features": ["age", "likes"],
             "context": ["device"],
             "history": True,
-            "filter": ["item_id", "genre", "year"],
+            "filter": {"item_id": "text", "genre": "text", "year": "integer"},
+            "types": {"age": "float64", "likes": "list of text", "device": "text"},
             "boosts": ["year", "genre=noir"],
         },
     }

@@ -1,0 +1,102 @@
+"""Bags written as text: which separator cuts them, and what is odd about their values."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from recall.data.findings import Finding, Report, spelling
+from recall.schema import BagField
+from recall.values import examples
+
+_SEPARATORS = ("|", ",", ";", "/", "\t", " ")
+_MANY = 0.05  # of the cells; fewer hold a separator by chance
+_MOST = 0.95
+_LIST = r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
+
+
+def written_lists(texts: pl.Series) -> int:
+    """How many texts are a list in the notation of a programming language, such as "['a', 'b']"."""
+    return int(texts.str.contains(_LIST).sum())
+
+
+def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS[:4]) -> str:
+    """The separator that most probably cuts the texts, with the blanks around it; empty when none does.
+
+    A separator is in more than one text of twenty, and the parts that it cuts occur again more often than the texts do.
+
+    Args:
+        texts: String [n], none missing.
+        known: characters that may be one, the likeliest first.
+    """
+    for mark in known:
+        holding = texts.filter(texts.str.contains(mark, literal=True))
+        if len(holding) <= _MANY * len(texts):
+            continue
+        whole = [one for one in (f" {mark} ", f"{mark} ") if _cut_otherwise(holding, mark, one) <= (1 - _MOST) * len(holding)]
+        parts = holding.str.split(mark).explode().str.strip_chars()
+        if mark != "|" and parts.n_unique() > min(0.5 * len(parts), 2 * holding.n_unique()):
+            continue
+        return whole[0] if whole else mark
+    return ""
+
+
+def _cut_otherwise(texts: pl.Series, mark: str, spaced: str) -> int:
+    """How many texts hold the mark without the blanks that `spaced` has around it."""
+    return int(texts.str.replace_all(spaced, "", literal=True).str.contains(mark, literal=True).sum())
+
+
+def bag_findings(values: pl.Series, field: BagField, report: Report) -> Iterator[Finding]:
+    """Report bags that are cut wrongly, and values that are probably one written in several ways.
+
+    Args:
+        values: [n], the column: lists, or text with a separator.
+        field: that reads it.
+        report: makes the findings.
+    """
+    if isinstance(values.dtype, pl.List | pl.Array):
+        lists = values.cast(pl.List(values.dtype.inner))
+    elif values.dtype == pl.String:
+        texts = values.drop_nulls()
+        yield from _cuts(texts.filter(texts != ""), field.separator, report)
+        lists = values.str.split(field.separator)
+    else:
+        return
+    parts = lists.explode(empty_as_null=False, keep_nulls=False)
+    if parts.dtype != pl.String:
+        return
+    yield from spelling(parts, report)
+    empty = lists.filter((lists.list.len() > 1) & (lists.list.eval(pl.element() == "").list.any()).fill_null(value=False))
+    if len(empty):
+        yield report("note", f"{len(empty):,} bags have an empty value between separators; it does not count", len(empty))
+    twice = lists.filter((lists.list.len() > lists.list.n_unique()).fill_null(value=False))
+    if len(twice):
+        message = f"{len(twice):,} bags hold a value twice, such as {examples(twice.list.join('|'))}: it counts twice"
+        yield report("note", message, len(twice))
+
+
+def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
+    """Whether the separator cuts anything, and whether the texts are lists in another notation."""
+    if texts.is_empty():
+        return
+    lists = written_lists(texts)
+    if lists > _MANY * len(texts):
+        shown = examples(texts.filter(texts.str.contains(_LIST)))
+        message = f"{lists:,} of {len(texts):,} cells look like lists written as text, such as {shown}: "
+        yield report("warning", message + "store them as lists in Parquet, or as text with a separator", lists)
+        return
+    cut = int(texts.str.contains(separator, literal=True).sum())
+    if cut > _MANY * len(texts):
+        return
+    others = [mark for mark in _SEPARATORS[:5] if mark != separator.strip()]
+    for mark in others:
+        holding = int(texts.str.contains(mark, literal=True).sum())
+        if holding > max(_MANY * len(texts), cut):
+            found = separator_of(texts, (mark,)) or mark
+            few = (
+                f"no cell holds the separator {separator!r}"
+                if not cut
+                else f"only {cut:,} cells hold the separator {separator!r}"
+            )
+            message = f"{few}, while {holding:,} of {len(texts):,} hold {mark!r}: is separator = {found!r} meant?"
+            yield report("warning", message, holding)
+            return

@@ -1,0 +1,94 @@
+"""Which items could have been taken while the training interactions were made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.data.tables import Table
+from recall.data.times import Times
+from recall.errors import DataError
+
+Bool = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The items of a catalogue by what training knows of them.
+
+    An item that nobody could take is no evidence against itself: only items on offer are negatives.
+
+    Attributes:
+        met: bool [items], taken in the training interactions or before them.
+        shown: bool [items], on offer without being taken: shown according to the label column, or available before the
+            last training interaction according to `data.available_from`. None of them is in `met`.
+    """
+
+    met: Bool
+    shown: Bool
+
+    @staticmethod
+    def of(met: Integers, shown: Integers, available: Bool | None, n: int) -> "Offer":
+        """Sort n items.
+
+        Args:
+            met: rows of items that were taken, in any order.
+            shown: rows of items that were shown and not taken.
+            available: bool [n], on offer by their date; None when no date column is named.
+        """
+        taken = np.bincount(met, minlength=n) > 0
+        there = np.bincount(shown, minlength=n) > 0
+        if available is not None:
+            there |= available
+        return Offer(taken, there & ~taken)
+
+    @property
+    def candidates(self) -> Bool:
+        """bool [items], what an item has to be to count as a negative."""
+        return self.met | self.shown
+
+    def counts(self) -> Mapping[str, int]:
+        """How many items of each sort there are."""
+        return {
+            "trained on": int(self.met.sum()),
+            "on offer but never taken": int(self.shown.sum()),
+            "without interactions": int((~self.candidates).sum()),
+        }
+
+
+def available(table: Table | None, column: str, n: int, times: Times | None, last: float | None) -> Bool:
+    """The items that were on offer before the last training interaction.
+
+    Args:
+        table: of the items; its rows are the first of the catalogue.
+        column: with the time from which each item is on offer; a missing one says nothing.
+        n: size of the catalogue.
+        times: of the interactions; they must be dates where the column holds dates, and numbers where it holds numbers.
+        last: the latest time of a training interaction.
+
+    Raises:
+        DataError: the column is missing, or its times cannot be compared with those of the interactions.
+    """
+    if table is None or times is None or last is None:
+        raise DataError(
+            "dates of availability need a table of items, and times of the interactions to compare with",
+            where="data.available_from",
+            mend="Set data.items and data.time as well",
+        )
+    raw = table.collect([column])[column]
+    given = np.flatnonzero(raw.is_not_null().to_numpy())
+    result = np.zeros(n, dtype=np.bool_)
+    if len(given):
+        since = Times.of(raw.gather(given), table.where(column))
+        if since.unit != times.unit:
+            held, other = ("dates", "numbers") if times.unit == 1 else ("numbers", "dates")
+            raise DataError(
+                f"the column holds {held}, and data.time holds {other}",
+                where=table.where(column),
+                why="the two are compared with each other",
+                mend="Write both as dates, or both as numbers in the same unit",
+            )
+        result[given] = since.values.to_numpy() <= last
+    return result

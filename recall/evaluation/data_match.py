@@ -1,0 +1,97 @@
+"""Whether a bundle was trained on the data that it is judged by, or goes on with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall.bundle.bundle import Bundle
+from recall.data.dataset import Dataset
+from recall.data.remembered import Record
+from recall.errors import DataError
+
+_SAMPLE = 500  # users whose interactions are compared
+_FEW_IDS = 0.05  # share of known ids below which a bundle is of other data
+_FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not
+
+
+@dataclass(frozen=True, slots=True)
+class DataMatch:
+    """How much of a data set a bundle knows.
+
+    Attributes:
+        items: share of the items with a training interaction that are in its catalogue.
+        users: share of the users with a training interaction that it stores; None where it stores no users.
+        pairs: share of their training interactions that it has seen; None where it has seen nothing of known users.
+        fields: the first difference between the fields, in words; empty when there is none.
+    """
+
+    items: float
+    users: float | None
+    pairs: float | None
+    fields: str
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the bundle is of other data than these, some of which it should have been trained on."""
+        few_users = self.users is not None and self.users < _FEW_IDS
+        return self.items < _FEW_IDS or few_users or (self.pairs is not None and self.pairs < _FEW_PAIRS)
+
+    @property
+    def unrelated(self) -> bool:
+        """Whether the bundle knows next to none of the ids, old or new."""
+        return self.items < _FEW_IDS and (self.users is None or self.users < _FEW_IDS)
+
+    def __str__(self) -> str:
+        known = [f"{self.items:.1%} of the items"]
+        known += [] if self.users is None else [f"{self.users:.1%} of the users"]
+        known += [] if self.pairs is None else [f"{self.pairs:.1%} of the training interactions of known users"]
+        return f"it knows {', '.join(known)}{f'; {self.fields}' if self.fields else ''}"
+
+
+def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], Record | None]) -> DataMatch:
+    """Compare the training part of a data set with what a bundle knows.
+
+    Args:
+        dataset: the interactions, split.
+        bundle: the bundle.
+        stored: number of users that it stores.
+        record: gives what it stores of a user.
+    """
+    schema = dataset.schema
+    training = dataset.events[dataset.training]
+    item_ids, user_ids = dataset.items[schema.item_id], dataset.users[schema.user_id]
+    items = item_ids.gather(training["item"].unique()).to_list()
+    known_items = float((bundle.item_ids.rows(items) >= 0).mean())
+    rows = training["user"].unique().sort().to_numpy()
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(len(rows), _SAMPLE), replace=False))
+    records = {int(row): record(user_ids[int(row)]) for row in chosen} if stored else {}
+    found = {row: one for row, one in records.items() if one is not None}
+    taken = training.filter(training["user"].is_in(list(found))).select("user", "item").unique()
+    seen = {row: set(one.seen) for row, one in found.items()}
+    pairs: float | None = None
+    if any(seen.values()) and len(taken):
+        ids = item_ids.gather(taken["item"]).to_list()
+        pairs = sum(item in seen[user] for user, item in zip(taken["user"].to_list(), ids, strict=True)) / len(taken)
+    return DataMatch(known_items, len(found) / len(chosen) if stored else None, pairs, bundle.encoder.schema.difference(schema))
+
+
+def refuse_foreign(
+    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], Record | None], *, all_new: bool = False
+) -> None:
+    """Raise DataError when a bundle was trained on other data.
+
+    Args:
+        dataset, bundle, stored, record: as for `match_data`.
+        all_new: the bundle was trained on none of these interactions, so that only ids can be known.
+    """
+    if bundle.manifest.data_hash == dataset.fingerprint():
+        return
+    match = match_data(dataset, bundle, stored, record)
+    if match.unrelated if all_new else match.foreign:
+        raise DataError(
+            f"bundle {bundle.manifest.version} was trained on other data than these tables",
+            where=str(bundle.folder),
+            why=str(match),
+            mend="Give the bundle that was trained on these tables, or the configuration and the tables of this bundle",
+        )

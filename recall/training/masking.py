@@ -1,0 +1,111 @@
+"""Training rows as they would be of somebody new: they train the rows that stand for unknown and missing values.
+
+A row is masked in one of four ways. `NEWCOMER`: the id is unknown, all else is known. `PARTIAL`: each field is masked
+with a probability of one half. `PROFILE`: the id is unknown and there is no history yet, all else is known. `STRANGER`:
+the id is unknown and all else is missing. Rows that become equal are merged, so that with ids alone all rows become one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.features.sparse import SparseRows
+from recall.training.roles import Roles
+from recall.vocabulary import MISSING, UNKNOWN
+
+NEWCOMER, PARTIAL, PROFILE, STRANGER = 0, 1, 2, 3
+
+_KEPT = -1
+
+Int8 = npt.NDArray[np.int8]
+Int64 = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
+Float64 = npt.NDArray[np.float64]
+
+
+def uniform(rows: npt.NDArray[np.integer], *salts: int) -> Float64:
+    """A number in [0, 1) for each row, float64 [n], a function of the row's number and the salts alone.
+
+    Any number of processes that share the rows out among them draws alike. The mixing function is the finaliser of
+    SplitMix64 (Steele, Lea and Flood 2014).
+    """
+    state = rows.astype(np.uint64)
+    for salt in salts:
+        state = _mixed(state ^ np.uint64(salt))
+    return (_mixed(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(state: UInt64) -> UInt64:
+    with np.errstate(over="ignore"):
+        state = state + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """How rows of one side are masked.
+
+    Attributes:
+        roles: of the side's fields.
+    """
+
+    roles: Roles
+
+    def __call__(self, rows: SparseRows, patterns: Int8, tossed: Float64) -> SparseRows:
+        """Mask every row in the way that `patterns` says.
+
+        An unknown value stands where the values of its field stood, with their weights added up; a missing one weighs 1.
+        A feature occurs in a row once.
+
+        Args:
+            rows: n rows.
+            patterns: int8 [n].
+            tossed: float64 [n, fields] in [0, 1), for the fields of a `PARTIAL` row.
+        """
+        stand_in = self._stand_ins(patterns, tossed)
+        offsets = self.roles.fields.offsets
+        owner, field = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), self.roles.fields.of(rows.indices)
+        value = stand_in[owner, field]
+        there = value != MISSING
+        indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
+        missing_row, missing_field = np.nonzero((stand_in == MISSING) & ~self.roles.histories)
+        return SparseRows.gathered(
+            np.concatenate([owner[there], missing_row]),
+            np.concatenate([indices, offsets[missing_field] + MISSING]),
+            np.concatenate([rows.weights[there], np.ones(len(missing_row), dtype=np.float32)]),
+            len(rows),
+            rows.n_features,
+        )
+
+    def _stand_ins(self, patterns: Int8, tossed: Float64) -> Int8:
+        """For each row and field UNKNOWN, MISSING or neither: int8 [n, fields]."""
+        roles = self.roles
+        stand_in = np.full((len(patterns), len(roles.fields)), _KEPT, dtype=np.int8)
+        partial = np.where((tossed < 0.25) & roles.unmet, MISSING, UNKNOWN)
+        stand_in = np.where((patterns == PARTIAL)[:, None] & (tossed < 0.5), partial, stand_in)
+        stand_in = np.where((patterns == STRANGER)[:, None] & ~roles.ids, MISSING, stand_in)
+        stand_in = np.where((patterns == PROFILE)[:, None] & roles.histories, MISSING, stand_in)
+        masked_id = roles.ids & ((patterns != PARTIAL)[:, None] | (tossed < 0.5))
+        return np.where(masked_id, UNKNOWN, stand_in).astype(np.int8)
+
+
+def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
+    """The different rows among n, in order of their first occurrence, and int64 [n], which of them each row is.
+
+    Rows are told apart by 128 bits of hash; entries are in rising order of features, as `SparseRows.gathered` leaves them.
+    """
+    keys = np.zeros((len(rows), 2), dtype=np.uint64)
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    entry = rows.indices.astype(np.uint64) << np.uint64(32) | rows.weights.view(np.uint32).astype(np.uint64)
+    for column, salt in enumerate((0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179)):
+        with np.errstate(over="ignore"):
+            np.add.at(keys[:, column], owner, _mixed(entry ^ np.uint64(salt)))
+    pairs = np.ascontiguousarray(keys).view([("a", np.uint64), ("b", np.uint64)])[:, 0]
+    _, first, code = np.unique(pairs, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return rows.take(first[order]), place[code]

@@ -1,0 +1,52 @@
+"""What the fields of one side are to somebody who was not there while the model learnt."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall.features.encoder import FeatureEncoder
+from recall.features.fields import Fields
+from recall.features.masking import id_blocks
+from recall.features.sparse import Int64, SparseRows
+from recall.schema import Side
+from recall.vocabulary import MISSING, UNKNOWN
+
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """The fields of one side by what a newcomer has of them.
+
+    Attributes:
+        fields: of the side.
+        ids: bool [fields], those that read the id, or the only field: a newcomer's value is unknown.
+        histories: bool [fields], those that have no feature at all when nothing is known.
+        unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
+    """
+
+    fields: Fields
+    ids: Bool
+    histories: Bool
+    unmet: Bool
+
+    @staticmethod
+    def of(fields: Fields, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
+        """The roles of fields in the training rows of their side; without an encoder no field is an id or a history."""
+        ids, histories = np.zeros((2, len(fields)), dtype=np.bool_)
+        if encoder is not None:
+            blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
+            of_id = id_blocks(encoder, side)
+            ids = np.array([block in of_id for block in blocks])
+            histories = np.array([block.field in encoder.histories for block in blocks])
+        if len(fields) == 1:
+            ids = ~histories  # nothing is known without the only field, as nothing is known of an unknown id
+        met = np.bincount(rows.indices, minlength=rows.n_features) > 0
+        return Roles(fields, ids, histories, ~met[fields.offsets + MISSING])
+
+    @property
+    def twins(self) -> tuple[Int64, Int64]:
+        """Missing rows of ids that nothing trains, and the unknown rows beside them: no id says as little as an unknown one."""
+        offsets = self.fields.offsets[self.ids & self.unmet]
+        return offsets + MISSING, offsets + UNKNOWN

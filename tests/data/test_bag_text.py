@@ -1,0 +1,86 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from recall.config import parse_config
+from recall.data.bag_text import bag_findings, separator_of
+from recall.data.check import check
+from recall.data.findings import Finding
+from recall.schema import BagField
+
+GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
+
+
+def found(values: pl.Series, separator: str = "|") -> dict[str, str]:
+    field = BagField(side="item", kind="bag", separator=separator)
+    report = partial(lambda level, message, count: Finding(level, "items", "genres", message, count))
+    return {finding.message: finding.level for finding in bag_findings(values, field, report)}
+
+
+def cells(separator: str) -> pl.Series:
+    return pl.Series([separator.join(bag) for bag in GENRES])
+
+
+@pytest.mark.parametrize("separator", ["|", ", ", ",", ";", "/", " | "])
+def test_a_bag_that_is_cut_rightly_gives_nothing(separator: str) -> None:
+    assert found(cells(separator), separator) == {}
+    assert found(pl.Series([list(bag) for bag in GENRES])) == {}
+
+
+@pytest.mark.parametrize(("separator", "mark"), [(", ", ","), (",", ","), ("; ", ";"), (";", ";"), (" / ", "/"), ("\t", "\t")])
+def test_a_separator_that_never_occurs_is_named_with_the_one_that_does(separator: str, mark: str) -> None:
+    message = f"no cell holds the separator '|', while 10 of 20 hold {mark!r}: is separator = {separator!r} meant?"
+    assert found(cells(separator)) == {message: "warning"}
+
+
+def test_values_with_blanks_in_several_cases_twice_or_empty_are_reported() -> None:
+    (blanks,) = found(cells(" | "))
+    assert blanks.startswith("values begin or end with blanks, such as ")
+    (cases,) = found(pl.Series(["Crime|drama", "Drama|Crime"]))
+    assert cases == "values differ in case only, such as 'Drama', 'drama': choose one"
+    assert found(pl.Series(["a||b", "a|b|", "b|a", ""])) == {
+        "2 bags have an empty value between separators; it does not count": "note"
+    }
+    assert found(pl.Series(["a|b|a", "b|a"])) == {"1 bags hold a value twice, such as 'a|b|a': it counts twice": "note"}
+
+
+def test_the_values_of_lists_are_looked_at_too() -> None:
+    (message,) = found(pl.Series([["Crime ", "Drama"], ["Drama", "Crime"], None]))
+    assert message == "values begin or end with blanks, such as 'Crime ': strip them"
+    assert found(pl.Series([[1, 2], [2, 3]])) == {}
+
+
+@pytest.mark.parametrize("form", ["['{}', '{}']", '["{}", "{}"]', "{{{},{}}}", "('{}', '{}')"])
+def test_lists_written_as_text_are_reported(form: str) -> None:
+    (message,) = found(pl.Series([form.format("Crime", "Drama"), form.format("Drama", "War")]))
+    assert message.startswith("2 of 2 cells look like lists written as text")
+
+
+def test_plain_values_without_any_separator_give_nothing() -> None:
+    assert found(pl.Series(["Drama", "Crime", None, ""])) == {}
+
+
+@pytest.mark.parametrize("separator", ["|", ", ", ",", "; ", ";", "/", " | "])
+def test_the_separator_of_a_column_is_found(separator: str) -> None:
+    assert separator_of(cells(separator)) == separator
+
+
+def test_prose_has_no_separator() -> None:
+    titles = [f"Title {n}, The ({1900 + n}); or, how it was {n * 7}" for n in range(60)]
+    assert separator_of(pl.Series(titles)) == ""
+    assert separator_of(pl.Series(["Drama", "Crime"])) == ""
+
+
+def test_check_looks_at_bags(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,item_id\na,x\nb,y\n")
+    (tmp_path / "i.csv").write_text('item_id,genres\nx,"Crime, Drama"\ny,"Drama, Crime"\n')
+    fields: dict[str, Any] = {
+        "user_id": {"side": "user", "kind": "categorical"},
+        "item_id": {"side": "item", "kind": "categorical"},
+        "genres": {"side": "item", "kind": "bag"},
+    }
+    config = parse_config({"data": {"interactions": "e.csv", "items": "i.csv"}, "fields": fields})
+    assert any("is separator = ', ' meant?" in finding.message for finding in check(config, tmp_path))
