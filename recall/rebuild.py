@@ -7,8 +7,9 @@ it learnt, and served beside the others. Everything but the items and the index 
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.catalogue import listed
 from recall.data.column_types import as_held, forms
 from recall.data.tables import read_items
-from recall.errors import DataError, PublishError, nearest
+from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import Float32, Int32, SparseRows
@@ -57,6 +58,7 @@ class RebuildReport:
         users: stored users whose lists were compared.
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
         standing: which live changes stay on top of the items.
+        unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class RebuildReport:
     users: int
     overlap: float
     standing: Standing = Standing()  # noqa: RUF009 - immutable
+    unopened: str = ""
 
 
 def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
@@ -88,14 +91,34 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), a
         ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
     """
-    old = Recommender.load(resolve(source))  # the version by itself: live changes stay on top of the new one
+    old, unopened = open_for_another_index(resolve(source))  # the version alone: live changes stay on top of the new one
     try:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
         standing = stand(root, items[old.bundle.encoder.schema.item_id].to_list(), as_of)
-        return publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
+        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
+        return replace(report, unopened=unopened)
     finally:
         old.close()
+
+
+def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
+    """Open a bundle whose index is going to be made again, although that index may be damaged or missing.
+
+    Args:
+        path: the folder of a bundle, or a root.
+        users: as for `Recommender.load`.
+
+    Returns:
+        The recommender, which searches exactly if the index cannot be opened, and why it cannot; empty if it can.
+
+    Raises:
+        BundleError: something else of the bundle is missing or damaged.
+    """
+    try:
+        return Recommender.load(path, users=users), ""
+    except (IndexFileError, BundleError) as error:
+        return Recommender.load(path, users=users, own_index=False), str(error)
 
 
 def publish_items(

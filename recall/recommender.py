@@ -28,6 +28,7 @@ from recall.explaining.explainer import Explainer
 from recall.features.sparse import Float32, Int64, SparseRows
 from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
+from recall.index.exact import ExactIndex
 from recall.index.opening import open_index
 from recall.listing import Listing
 from recall.live.catalogue import Catalogue, Scope, row_of
@@ -84,6 +85,7 @@ class Recommender:
         root: Path | None = None,
         pause: float | None = PAUSE,
         users: LiveUsers | Literal["own"] | None = "own",
+        own_index: bool = True,
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -97,6 +99,8 @@ class Recommender:
                 leaves looking to `items.refresh`.
             users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
                 store, which stays the caller's to close.
+            own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
+                at: for making another one.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
@@ -105,10 +109,14 @@ class Recommender:
         """
         folder = resolve(Path(path))
         held = hold(folder) if folder.parent.name == VERSIONS else None
-        bundle = load_bundle(folder, verify=verify)
+        bundle = load_bundle(folder, verify=verify, index=own_index)
         record = bundle.manifest.index
-        index = open_index(bundle.index_file, record.engine, record.kind, record.params, bundle.item_vectors, threads)
-        checks = bundle.checks()
+        index: ItemIndex = (
+            open_index(bundle.index_file, record.engine, record.kind, record.params, bundle.item_vectors, threads)
+            if own_index
+            else ExactIndex.build(bundle.item_vectors)
+        )
+        checks = bundle.checks() if own_index else None
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)

@@ -20,8 +20,7 @@ from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.trials import Trial
-from recall.rebuild import STORED, carried_counts, kept, user_rows
-from recall.recommender import Recommender
+from recall.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,14 @@ class ReindexReport:
         index: the one that was chosen.
         folder: the published bundle; None where nothing was to be published.
         version: of that bundle, or of the source.
+        unopened: why the source's index could not be opened; empty when it could.
     """
 
     before: IndexRecord
     index: IndexRecord
     folder: Path | None
     version: str
+    unopened: str = ""
 
 
 def reindex(
@@ -63,7 +64,7 @@ def reindex(
     """
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is no folder to publish to", where=str(root), mend="Give one that holds versions: --out")
-    old = Recommender.load(source, users=None)
+    old, unopened = open_for_another_index(source, users=None)
     try:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
@@ -73,7 +74,7 @@ def reindex(
             with tempfile.TemporaryDirectory() as temporary:
                 _copy(bundle.folder / files.ITEM_VECTORS, Path(temporary))
                 index = write_index(Path(temporary), bundle.item_vectors.shape, asked, config, tell=tell, always=True)
-            return ReindexReport(manifest.index, index, None, manifest.version)
+            return ReindexReport(manifest.index, index, None, manifest.version, unopened)
         with staging(root) as folder:
             items = bundle.items()
             counts = carried_counts(bundle, items)
@@ -85,7 +86,7 @@ def reindex(
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
             golden.record(folder)
             published = publish(folder, root, expected=manifest.sequence if live else None, keep=kept(manifest))
-        return ReindexReport(manifest.index, index, published, Manifest.read(published).version)
+        return ReindexReport(manifest.index, index, published, Manifest.read(published).version, unopened)
     finally:
         old.close()
 

@@ -23,6 +23,9 @@ def main(
     ] = "sqlite",
     users_seconds: Annotated[float, typer.Option(help="Seconds that a request waits for Redis at most.")] = 0.02,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for a newer bundle.")] = 1.0,
+    write_back: Annotated[
+        float, typer.Option(help="Seconds after which changes that a lost log lacks are written back.")
+    ] = 5.0,
     max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 1 << 20,
     patience: Annotated[int, typer.Option(help="Seconds that a client may take to send its headers, or its body.")] = 10,
     drain: Annotated[float, typer.Option(help="Seconds between SIGTERM and the end of listening.")] = 1.0,
@@ -49,6 +52,7 @@ def main(
         host=host,
         port=port,
         poll=poll,
+        write_back=write_back,
         max_body=max_body,
         patience=patience,
         drain=drain,

@@ -40,6 +40,7 @@ class Follower:
         self._pool = ThreadPoolExecutor(1, "following")
         self._trouble = ""
         self._mend_at: float | None = None
+        self._gone = False
         self._changed_at = time.monotonic()
         self._sequence = -1
         self._settled = False
@@ -82,6 +83,15 @@ class Follower:
                     log.info("live changes are as they should be again")
                 self._trouble = trouble
 
+    async def finish(self, snapshot: Snapshot) -> None:
+        """Write back what is lost before the process that knows it ends."""
+        items = snapshot.recommender.items
+        with snapshot.held(), suppress(JournalError):
+            if items.unsaved or items.moved():
+                await self._run(items)
+            if items.unsaved:
+                await asyncio.get_running_loop().run_in_executor(self._pool, items.mend)
+
     def close(self) -> None:
         """Stop the thread."""
         self._pool.shutdown(cancel_futures=True)
@@ -94,8 +104,10 @@ class Follower:
             self._mend_at = None
             return
         now = time.monotonic()
-        if self._mend_at is None:
-            self._mend_at = now + self._patience
+        if self._mend_at is None or self._gone != (not items.logs):
+            # where there is a file, whoever replaced it has most likely done so; where there is none, one may be put there yet
+            self._gone = not items.logs
+            self._mend_at = now + (self._patience if self._gone else self._patience / 5)
         elif now >= self._mend_at:
             self._mend_at = now + self._patience
             written = await asyncio.get_running_loop().run_in_executor(self._pool, items.mend)

@@ -184,7 +184,9 @@ class Live(Exchange):
             await asyncio.sleep(0.02)
 
     async def dismiss(self) -> None:
-        """Tell all who still wait for an answer that there will be none."""
+        """Tell all who still wait for an answer that there will be none, and leave nothing unsaved."""
+        if self.snapshot is not None:
+            await self._follower.finish(self.snapshot)
         self.admission.dismiss()
         for task in self._tasks:
             task.cancel()

@@ -152,13 +152,14 @@ def write_contents(
         raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
 
-def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
+def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundle:
     """Open a bundle.
 
     Args:
         path: the folder of a bundle, or the root that holds published versions.
         verify: compare every file's SHA-256 and look for numbers that are not finite, or too large. Without it only names,
             sizes and shapes are checked, which is enough for a folder that another process of this machine has just verified.
+        index: check the index file as well. Without it the bundle can be opened although that file is damaged or missing.
 
     Raises:
         BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
@@ -171,8 +172,10 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
             where=str(folder / MANIFEST),
             mend="The manifest belongs to another bundle; publish again",
         )
-    files.check_names(folder, manifest)
-    files.check_contents(folder, manifest.files, digests=verify)
+    unchecked = frozenset() if index or manifest.index.file is None else frozenset({manifest.index.file})
+    files.check_names(folder, manifest, unchecked)
+    checked = {name: entry for name, entry in manifest.files.items() if name not in unchecked}
+    files.check_contents(folder, checked, digests=verify)
     encoder = _read_encoder(folder)
     _check_encoder(folder, encoder, manifest)
     tables = _map_tables(folder, encoder, manifest)

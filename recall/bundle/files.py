@@ -52,12 +52,13 @@ def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, File
         }
 
 
-def check_names(folder: Path, manifest: Manifest) -> None:
+def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozenset()) -> None:
     """Refuse a folder that holds more, less or other than its manifest lists.
 
     Args:
         folder: the bundle.
         manifest: its manifest.
+        but: names that are not looked for, whatever is there.
 
     Raises:
         BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
@@ -79,7 +80,7 @@ def check_names(folder: Path, manifest: Manifest) -> None:
         raise BundleError(
             f"the manifest names {manifest.index.file!r} as the index, which is another file", where=str(folder / MANIFEST)
         )
-    found = {entry.name: entry for entry in folder.iterdir()}
+    found = {entry.name: entry for entry in folder.iterdir() if entry.name not in but}
     for name, entry in sorted(found.items()):
         if entry.is_symlink():
             raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", mend=_OTHER)
@@ -87,7 +88,7 @@ def check_names(folder: Path, manifest: Manifest) -> None:
             raise BundleError("the manifest does not list this file", where=str(entry), mend=_OTHER)
         if not entry.is_file():
             raise BundleError("a bundle holds files only", where=str(entry), mend=_OTHER)
-    for name in sorted(names - found.keys()):
+    for name in sorted(names - found.keys() - but):
         raise BundleError("a file that the manifest lists is missing", where=str(folder / name), mend=_OTHER)
 
 

@@ -25,6 +25,8 @@ def rebuild(
 
     with screen.stage("encode, index, compare, publish"):
         report = publish_anew(bundle, items, out if out is not None else bundle, ignore or (), as_of)
+    if report.unopened:
+        screen.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
     for line in report.standing.lines():
         screen.note(line)
     if as_json:

@@ -36,6 +36,8 @@ def tune_index(
         report = reindex(
             bundle, root, changes, lambda trial: screen.note(f"  {trial.name}" + (f": {trial.note}" if trial.note else ""))
         )
+    if report.unopened:
+        screen.note(f"the index of the source could not be opened: {report.unopened}")
     if as_json:
         index = report.index.model_dump(mode="json")
         screen.show_json({"folder": report.folder, "version": report.version, "index": index})

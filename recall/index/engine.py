@@ -76,7 +76,10 @@ def read_faiss(path: Path) -> faiss.Index:
             return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, OSError) as error:
             raise IndexFileError(
-                "the index cannot be read", where=str(path), why=_reason(error), mend="Rebuild it with scripts/rebuild_index.py"
+                "the index cannot be read",
+                where=str(path),
+                why=_reason(error),
+                mend="Make another index for it: recall tune-index BUNDLE",
             ) from None
         finally:
             faiss.set_deserialization_vector_byte_limit(usual)

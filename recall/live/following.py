@@ -17,7 +17,7 @@ from recall.index.contract import ItemIndex
 from recall.live.catalogue import Catalogue
 from recall.live.entries import Row
 from recall.live.items import ItemReader, Values
-from recall.live.journal import Base, Change, Journal, MovedError, values_of
+from recall.live.journal import Base, Change, Journal, MovedError, rows_of, values_of
 from recall.live.overlay import Overlay
 from recall.live.past import Past, read_token
 from recall.request import check_id, check_text
@@ -126,6 +126,11 @@ class LiveCatalogue:
     def unsaved(self) -> int:
         """Acknowledged changes that are served and that are in no file, since the log was replaced, cut short or removed."""
         return len(self._past.unsaved)
+
+    @property
+    def logs(self) -> bool:
+        """Whether there was a log at the last look."""
+        return self._past.state is not None
 
     @property
     def logged(self) -> int:
@@ -264,12 +269,23 @@ class LiveCatalogue:
                 continue
             with suppress(JournalError):  # it is on disk: to say that it failed would be wrong
                 self.refresh()
+            if sequence > before.sequence and self._past.lost is not None:
+                self._keep(changes, sequence)
             return Receipt(sequence, known, self.token(sequence))
         raise JournalBusyError(
             "the journal was replaced again and again",
             where=str(self._journal.path),
             mend="Try again in a moment",
         )
+
+    def _keep(self, changes: Sequence[Change], sequence: int) -> None:
+        """Serve changes that were written, whatever has become of the log between writing and reading it."""
+        rows = rows_of(changes, sequence)
+        with self._changing:
+            missed = self._past.ensure(rows)
+            if missed:
+                overlay = self._after(self._catalogue.overlay, missed, max(sequence, self._catalogue.sequence))
+                self._catalogue = replace(self._catalogue, overlay=overlay)
 
     def _catch_up(self, journal: Journal) -> None:
         """Take in what is new; the caller holds the lock."""

@@ -364,6 +364,13 @@ def values_of(row: Row) -> Mapping[str, object] | None:
     return values
 
 
+def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
+    """Return the rows of a batch of changes, of which the last one has this sequence."""
+    now = int(time.time() * 1e6)
+    first = last - len(changes) + 1
+    return [Row(first + at, one, None if values is None else _json(values), now) for at, (one, values) in enumerate(changes)]
+
+
 def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         entries.upgrade(connection)

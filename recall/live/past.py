@@ -59,6 +59,16 @@ class Past:
         self._settle(reading.state)
         return reading.rows if began else None
 
+    def ensure(self, rows: list[Row]) -> list[Row]:
+        """Keep changes that were just acknowledged, if the log went before they were read from it; gives those."""
+        missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
+        if self.lost is None:
+            return []
+        for row in missed:
+            self.known[row.item_id] = self.unsaved[row.item_id] = row
+            self.lost = self.lost._replace(last=max(self.lost.last, row.sequence), at=max(self.lost.at, row.at))
+        return missed
+
     def knows(self, identity: str, sequence: int) -> bool:
         """Return whether a change of a log is a change of this one, or was taken over by it."""
         states = [one for one in (self.state, self.lost) if one is not None]

@@ -46,11 +46,11 @@ def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_
         most_k: the largest number of factors.
         pairs: contexts times items, which decides whether a softmax goes over the whole catalogue.
     """
-    objective = trial.suggest_categorical("objective", [*objectives])
+    objective = _one_of(trial, "objective", [*objectives])
     sizes = [str(k) for k in (8, 16, 32, 64, 128, 256, 512) if k < most_k and 4 * k >= most_k] + [str(most_k)]
     model: Values = {
         **config.model.model_dump(mode="json", exclude_unset=True),
-        "k": int(trial.suggest_categorical("k", sizes)),
+        "k": int(_one_of(trial, "k", sizes)),
     }
     stopping = config.train.stopping.model_dump(mode="json", exclude_unset=True)
     if config.model.kind == "lr":
@@ -74,6 +74,14 @@ def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_
         if lags in _LAGS:
             found["fields"] = {history: {"lags": _LAGS[lags]}}
     return found
+
+
+def _one_of(trial: Trial, name: str, choices: list[str]) -> str:
+    """One of some names that depend on how the search was asked for.
+
+    A search that goes on with other choices has a parameter of another name: optuna allows one set of choices for a name.
+    """
+    return trial.suggest_categorical(f"{name} of {', '.join(choices)}", choices)
 
 
 def _square(trial: Trial, name: str) -> Values:

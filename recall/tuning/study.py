@@ -30,7 +30,8 @@ from recall.training.train import train
 from recall.tuning.space import Objective, Values, settings
 
 CONFIGURED = "configured"
-"""Marks the trial of the settings as they were given, which comes first."""
+"""Marks a trial of settings as they were given, which comes first, by a hash of them."""
+_GIVEN = "given"
 MARGIN = "margin"
 """Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
 
@@ -182,7 +183,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
             _one(study, bench, deadline, report)
     except KeyboardInterrupt:
         pass  # what was found until now is what was asked for
-    return _found(study, config, dataset)
+    return _found(study, config, dataset, limits)
 
 
 class _Bench:
@@ -233,7 +234,11 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     trial = study.ask()
     began = time.monotonic()
-    first = trial.number == 0
+    given = _given(bench.config)
+    first = all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    if first:  # written before it is tried: one that fails is not tried again
+        trial.set_user_attr(CONFIGURED, given)
+        trial.set_user_attr(_GIVEN, _sections(bench.config))
     values: Values = (
         {} if first else settings(trial, bench.config, list(bench.limits.objectives), bench.limits.most_k, bench.pairs)
     )
@@ -247,7 +252,7 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
         study.tell(trial, state=TrialState.FAIL)
         raise
     seconds = time.monotonic() - began
-    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds, CONFIGURED: first}
+    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds}
     for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
         trial.set_user_attr(name, value)
     if judged.margin is not None:
@@ -290,17 +295,50 @@ def _name(config: RunConfig, dataset: Dataset) -> str:
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _found(study: optuna.Study, config: RunConfig, dataset: Dataset) -> Found:
-    done: list[FrozenTrial] = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+def _sections(config: RunConfig) -> Values:
+    """The sections that a search replaces, as they were given."""
+    sections: Values = {name: getattr(config, name).model_dump(mode="json", exclude_unset=True) for name in ("model", "train")}
+    return sections
+
+
+def _given(config: RunConfig) -> str:
+    return hashlib.sha256(json.dumps(_sections(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
+    """Whether a trial is of the settings as they are given, or within the limits: the search may have had others before."""
+    values = cast(Values, trial.user_attrs["values"])
+    if not values:
+        if trial.user_attrs.get(CONFIGURED) == _given(config):
+            return True
+        values = cast(Values, trial.user_attrs.get(_GIVEN, {}))
+    if not values:
+        return False  # of settings that are not known any more
+    model, train = cast(Values, values["model"]), cast(Values, values["train"])
+    k = cast(int, model.get("k", config.model.k or 1))
+    return k <= limits.most_k and train.get("objective", "square") in limits.objectives
+
+
+def _values(best: FrozenTrial, config: RunConfig) -> Values:
+    """What the best trial replaces of the configuration."""
+    values = cast(Values, best.user_attrs["values"])
+    if values:
+        return _with_sweeps(values, int(best.user_attrs["sweeps"]))
+    return {} if best.user_attrs.get(CONFIGURED) == _given(config) else cast(Values, best.user_attrs[_GIVEN])
+
+
+def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Limits) -> Found:
+    finished = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+    done = [one for one in finished if _allowed(one, config, limits)]
     if not done:
         raise TrainingError(
             "no trial was finished", where="tune", mend="Give more --minutes, or look at what the trials failed of"
         )
     best = best_trial(done)
-    configured = next((one.value for one in done if one.user_attrs[CONFIGURED]), None)
+    configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _given(config)), None)
     stopping = config.train.stopping
     return Found(
-        _with_sweeps(cast(Values, best.user_attrs["values"]), int(best.user_attrs["sweeps"])),
+        _values(best, config),
         best.value or 0.0,
         configured,
         f"{stopping.metric}@{stopping.at}",

@@ -218,6 +218,26 @@ def test_a_log_that_ends_before_what_the_version_holds_is_noticed(root: Path, li
     started.close()
 
 
+def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.items.upsert({"a": {}})
+    inner = Journal.append
+
+    def append(self: Journal, *given: object, **named: object) -> int:
+        sequence = inner(self, *given, **named)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        remove(root)
+        return sequence
+
+    monkeypatch.setattr(Journal, "append", append)
+    assert live.items.upsert({"b": {}}).sequence == 2
+    assert {"a", "b"} <= ids(live)
+    assert live.items.unsaved == 2
+    live.items.mend()
+    assert fresh(root) == ids(live)
+
+
 def test_tokens_name_a_change_of_one_log(root: Path, live: Recommender, tmp_path: Path) -> None:
     token = live.items.upsert({"a": {}}).token
     assert live.items.has_seen(token)

@@ -153,3 +153,29 @@ def test_each_trial_tells_what_unknown_users_get(tiny_folder: Path, tmp_path: Pa
     for report in listener.reports:
         assert 0 <= report.unknown <= 1
         assert report.margin is not None
+
+
+def test_a_search_goes_on_with_another_k_and_other_objectives(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "j.journal"
+    first = Enough(3)
+    tune(quick(), tiny_folder, path, LIMITS, first)
+    larger = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 16})})
+    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=16, objectives=("bpr", "square"))
+    second = Enough(3)
+    found = tune(larger, tiny_folder, path, limits, second)
+    assert [report.number for report in (*first.reports, *second.reports)] == list(range(6))
+    assert second.reports[0].values == {}  # other settings were given, so they are tried first
+    assert found.configured == second.reports[0].figure
+    assert all(report.values["train"]["objective"] in limits.objectives for report in second.reports[1:])
+    merged(larger, found.values)
+
+
+def test_only_trials_within_the_limits_of_now_are_found(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "j.journal"
+    tune(quick(), tiny_folder, path, LIMITS, Enough(3))
+    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=2, objectives=("logistic",))
+    small = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 2})})
+    listener = Enough(2)
+    found = tune(small, tiny_folder, path, limits, listener)
+    assert found.trials == 2
+    assert found.figure == max(report.figure for report in listener.reports)

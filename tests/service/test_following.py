@@ -1,0 +1,139 @@
+"""A service keeps in step with its log of changes, and says when the log is not what it was."""
+
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from recall.recommender import Recommender
+from tests.service.publishing import Shop
+from tests.service.serving import Answer, Server, serving
+
+
+def upsert(server: Server, *ids: str) -> Answer:
+    items = [{"item_id": one, "features": {}} for one in ids]
+    answer = server.ask("POST", "/v1/items:upsert", orjson.dumps({"items": items}), **{"content-type": "application/json"})
+    assert answer.status == 200, answer.json
+    return answer
+
+
+def remove(root: Path) -> None:
+    for file in root.glob("journal.sqlite*"):
+        file.unlink()
+
+
+def degraded(server: Server) -> list[str]:
+    return [one["reason"] for one in server.ask("GET", "/health/ready").json["degraded"]]
+
+
+def wait_for(true: object, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def recommend(server: Server, **headers: str) -> Answer:
+    return server.ask("POST", "/v1/recommend", b'{"n": 3}', **{"content-type": "application/json", **headers})
+
+
+def test_a_removed_log_is_told_and_written_back(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--write-back", "1") as server:
+        server.wait()
+        upsert(server, "a", "b")
+        remove(own_shop.root)
+        wait_for(lambda: degraded(server))
+        assert degraded(server)[0].startswith("the journal is gone: 2 acknowledged changes are served")
+        assert recommend(server).json["degraded"][0]["part"] == "items"
+        wait_for(lambda: not degraded(server))
+        text = server.ask("GET", "/metrics").body.decode()
+        assert "recall_journal_written_back_total 2.0" in text
+    started = Recommender.load(own_shop.root)
+    assert not started.items.current().degraded
+    assert (started.items.current().rows(["a", "b"]) >= 0).all()
+    started.close()
+
+
+@pytest.mark.slow
+def test_an_older_copy_under_two_workers_loses_nothing(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    root = own_shop.root
+    with serving(root, tmp_path / "log", "--workers", "2") as server:
+        server.wait()
+        upsert(server, "a")
+        source, copy = sqlite3.connect(root / "journal.sqlite"), sqlite3.connect(tmp_path / "copy")
+        source.backup(copy)
+        copy.close()
+        source.close()
+        upsert(server, "b")
+        for _ in range(20):  # each worker has read it
+            assert recommend(server).json["sequence"] == 2
+        remove(root)
+        shutil.copy(tmp_path / "copy", root / "journal.sqlite")
+        last = upsert(server, "c").json["sequence"]
+        for _ in range(20):
+            assert recommend(server).json["sequence"] >= last
+            for item in "abc":
+                assert server.ask("GET", f"/v1/items/{item}").status == 200
+    started = Recommender.load(root)
+    assert (started.items.current().rows(["a", "b", "c"]) >= 0).all()
+    started.close()
+
+
+def test_answers_of_every_worker_have_seen_what_was_acknowledged(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
+        server.wait()
+        for number in range(50):
+            sequence = upsert(server, f"new {number}").json["sequence"]
+            assert recommend(server).json["sequence"] >= sequence
+            assert server.ask("DELETE", f"/v1/items/new%20{number}").status == 200
+            assert server.ask("GET", f"/v1/items/new%20{number}").status == 404
+
+
+def test_a_token_is_waited_for_within_the_deadline(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log") as server:
+        server.wait()
+        token = upsert(server, "a").json["token"]
+        assert recommend(server, **{"X-Recall-Token": token}).status == 200
+        assert server.ask("GET", "/v1/items/a", **{"X-Recall-Token": token}).status == 200
+        identity = token.partition(".")[0]
+        late = recommend(server, **{"X-Recall-Token": f"{identity}.9", "X-Request-Timeout-Ms": "50"})
+        assert (late.status, late.json["type"]) == (503, "urn:fm-recall:problem:not-seen-yet")
+        assert late.headers["retry-after"] == "1"
+        other = recommend(server, **{"X-Recall-Token": f"{'0' * 32}.1"})
+        assert (other.status, other.json["type"]) == (412, "urn:fm-recall:problem:other-log")
+        wrong = recommend(server, **{"X-Recall-Token": "x"})
+        assert (wrong.status, wrong.json["type"]) == (422, "urn:fm-recall:problem:invalid-request")
+
+
+def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--poll", "0.1") as server:
+        server.wait()
+        put = server.ask("PUT", "/v1/users/3", b'{"history": ["7"]}', **{"content-type": "application/json"})
+        assert put.status == 200
+        for file in own_shop.root.glob("users.live.sqlite*"):
+            file.unlink()
+        wait_for(lambda: degraded(server))
+        assert degraded(server)[0].startswith("the file of users is gone, and acknowledged changes up to 1 with it")
+        (own_shop.root / "users.live.mark").unlink()
+        assert server.ask("PUT", "/v1/users/3", b"{}", **{"content-type": "application/json"}).status == 200
+        wait_for(lambda: not degraded(server))
+
+
+def test_what_is_unsaved_is_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--write-back", "600") as server:
+        server.wait()
+        upsert(server, "a")
+        remove(own_shop.root)
+    started = Recommender.load(own_shop.root)
+    assert not started.items.current().degraded
+    assert (started.items.current().rows(["a"]) >= 0).all()
+    started.close()
