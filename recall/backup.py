@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, versions
+from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
 from recall.durable.mark import Mark
 from recall.errors import BundleError, PublishError
 from recall.live.journal import JOURNAL, MARK, Journal
@@ -59,7 +59,7 @@ def backup(root: Path, to: Path) -> BackupReport:
         raise PublishError("there is something there already", where=str(to), mend="Name a folder that does not exist yet")
     made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(to.parent)
         made.mkdir()
         try:
             with locked(root / LOCK, 10.0, PUBLISHING):

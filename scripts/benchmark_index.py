@@ -274,7 +274,8 @@ def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
     report = Report()
     faiss.omp_set_num_threads(1)
     _few(report, worlds.open_world(folder / name))
-    report.say("", *table(report.figures))
+    if report.figures:
+        report.say("", *table(report.figures))
     if arguments.docs:
         text = [
             "### The index of few items",

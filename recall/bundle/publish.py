@@ -45,7 +45,7 @@ def staging(root: Path) -> Iterator[Path]:
         PublishError: the folder cannot be made.
     """
     try:
-        _make_folder(root)
+        make_folder(root)
         (root / STAGING).mkdir(exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
         with locked(root / LOCK, 10.0, PUBLISHING):
@@ -266,10 +266,10 @@ def _prune(root: Path, keep: int) -> None:
                 remove(folder, root / STAGING)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Create a folder and its missing parents. Each new name is fsynced: without it a power failure removes all below it."""
     if not path.is_dir():
-        _make_folder(path.parent)
+        make_folder(path.parent)
         path.mkdir(exist_ok=True)
         _sync(path.parent)
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, canonical_text, refuse_other, separators
+from recall.canonical import LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
 from recall.errors import RequestError, nearest
 from recall.schema import Schema
 from recall.values import canonical
@@ -24,6 +24,7 @@ Read = Callable[[object], object]
 
 
 _DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")  # as tables of text are read
+_TOO_LATE = 2**63 // 1_000_000_000 - 1  # seconds that nanoseconds in 63 bits cannot hold
 _INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\.0*)?\s*")
 
 
@@ -92,6 +93,11 @@ class ItemColumns:
 
 
 def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":  # text, since datetimes of Python end at microseconds
+        parts = [None if value is None else moment(str(value)) for value in values]
+        numbers = [None if part is None else part[0] * 1_000_000_000 + part[1] for part in parts]
+        utc = pl.Series(name, numbers, dtype=pl.Int64).cast(pl.Datetime("ns"))
+        return utc if dtype.time_zone is None else utc.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         utc = pl.Series(name, values, dtype=pl.Datetime(dtype.time_unit, "UTC"))
         return utc.dt.convert_time_zone(dtype.time_zone)
@@ -221,22 +227,36 @@ def _date(value: object) -> datetime.date:
 
 
 def _moment_reader(dtype: pl.Datetime) -> Read:
+    if dtype.time_unit == "ns":
+        return _nanosecond
     zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
     coarse = dtype.time_unit == "ms"
 
     def read(value: object) -> datetime.datetime:
         try:
-            moment = datetime.datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+            found = datetime.datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
         except ValueError:
-            moment = None
-        if not isinstance(moment, datetime.datetime):
+            found = None
+        if not isinstance(found, datetime.datetime):
             raise ValueError("no time, such as 2026-01-31T18:00:00Z")
-        moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+        found = found.replace(tzinfo=datetime.UTC) if found.tzinfo is None else found.astimezone(datetime.UTC)
         if coarse:
-            moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-        return moment.replace(tzinfo=None) if zone is None else moment.astimezone(zone)
+            found = found.replace(microsecond=found.microsecond // 1000 * 1000)
+        return found.replace(tzinfo=None) if zone is None else found.astimezone(zone)
 
     return read
+
+
+def _nanosecond(value: object) -> str:
+    """A moment as text in UTC, with all its digits."""
+    text = canonical_as(value, "time") if isinstance(value, str | datetime.datetime) else None
+    try:
+        seconds, _ = moment(text or "")
+    except ValueError:
+        seconds = _TOO_LATE
+    if text is None or abs(seconds) >= _TOO_LATE:
+        raise ValueError("no time from 1678 to 2262, such as 2026-01-31T18:00:00Z")
+    return text
 
 
 def _clock(value: object) -> datetime.time:

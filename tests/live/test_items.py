@@ -175,3 +175,18 @@ def test_items_of_the_catalogue_come_to_their_own_vectors(bundle: Bundle, monkey
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())
         assert found.ids == tuple(rows)
+
+
+def test_times_to_the_nanosecond_keep_all_digits() -> None:
+    types = {"item_id": pl.String(), "at": pl.Datetime("ns"), "zoned": pl.Datetime("ns", "Europe/Paris")}
+    columns = ItemColumns(types, SCHEMA)
+    values = columns.read("a", {"at": "2026-01-31 13:00:00.123456789+01:00", "zoned": NOON}, "")
+    assert values == {"at": "2026-01-31T12:00:00.123456789", "zoned": "2026-01-31T12:00:00"}
+    assert columns.read("a", orjson.loads(orjson.dumps(values)), "") == values
+    frame = columns.frame(["a", "b"], [values, {}])
+    assert dict(frame.schema) == types
+    assert frame["at"].to_physical().to_list() == [1_769_860_800_123_456_789, None]
+    assert frame["zoned"].to_list() == [ZONED + datetime.timedelta(hours=1), None]
+    for wrong in ("noon", "9999-01-01", 5):
+        with pytest.raises(RequestError, match="no time from 1678 to 2262"):
+            columns.read("a", {"at": wrong}, "")

@@ -68,7 +68,6 @@ def test_few_items_alone_have_a_section_of_their_own(worlds: Path, tmp_path: Pat
         (f"| {size} x 16", name) for size in ("5,000", "20,000") for name in ("Faiss IndexFlatIP", "recall cells, exact")
     ]
     assert [float(row[4]) for row in rows[::2]] == [0.3, 1.3]  # megabytes of vectors
-    assert written.count("| IndexFlatIP, 20,000 items, top ") == 2
 
 
 def test_what_is_missed_is_named() -> None:

@@ -1,6 +1,7 @@
 """A process that serves a root, reduced to what it does with files: several of them take turns in one real process."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -150,9 +151,11 @@ def die(root: Path, act: Callable[[], Any], line: int) -> bool:
         return trace
 
     before = sys.gettrace()
-    sys.settrace(trace)
     try:
-        act()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # killed between opening a file and closing it
+            sys.settrace(trace)
+            act()
     except Died:
         sys.settrace(before)
         _put_back(root, found)

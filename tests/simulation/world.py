@@ -10,7 +10,9 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import redirect_stderr, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from recall.live.compaction import compact
 from recall.live.journal import JOURNAL, Change, Journal
 from recall.rebuild import rebuild
 from recall.stores.known import Interaction
+from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken
@@ -78,6 +81,7 @@ class World:
         self.scored: dict[tuple[int, str, Value], float] = {}
         self.keyed: list[tuple[str, Changes, int]] = []
         self.copies: list[Path] = []
+        self.backups: list[tuple[Path, Truth, int]] = []
         self.damages = 0
         bundle = load_bundle(self.root)
         self.template = bundle.items()
@@ -125,6 +129,7 @@ class World:
             (3, "repair", self.repair),
             (2, "backup", self.backup),
             (2, "take", self.take),
+            (1, "restore", self.restore),
         ]
         acts = [one for one in acts if one[1] not in self.without]
         _, name, act = self.draw.choices(acts, [weight for weight, _, _ in acts])[0]
@@ -153,7 +158,7 @@ class World:
         changes = self.drawn()
         key = f"key {len(self.said)}" if self.draw.random() < 0.2 else None
         try:
-            sequence = self.carried_out(process, changes, key)
+            sequence, token = self.carried_out(process, changes, key)
         except RecallError as error:
             self.refused(error)
             return f"refused, {type(error).__name__}"
@@ -173,6 +178,8 @@ class World:
                     self.fail(
                         kind, f"{reader.name} was asked after {process.name} had acknowledged: {difference(found, expected)}"
                     )
+            if token and not self.damages and not reader.loaded.items.has_seen(token):
+                self.fail("stale", f"{reader.name} has not seen what its token names")
         return f"{[item for item, _ in changes]} {'' if self.damages else sequence}"
 
     def again(self, process: Process) -> str:
@@ -182,7 +189,7 @@ class World:
         key, changes, sequence = self.draw.choice(self.keyed)
         if len({value is None for _, value in changes}) > 1:
             return "nothing to send"
-        if (got := self.carried_out(process, changes, key)) != sequence:
+        if (got := self.carried_out(process, changes, key)[0]) != sequence:
             self.fail("log", f"batch {key!r} was answered with {got} and before with {sequence}")
         return f"{sequence}"
 
@@ -329,6 +336,7 @@ class World:
             reader.start()
             catalogue = reader.loaded.items.current()
             found, expected = values(catalogue), self.truth.items(reader.version)
+            found.pop(STRANGE, None)
             if found != expected and not catalogue.degraded:
                 self.fail("copy", f"a copy without -wal is not whole and does not say so: {difference(found, expected)}")
             self.check_users(reader, "copy")
@@ -382,11 +390,55 @@ class World:
 
     def backup(self, process: Process) -> str:
         """The root is backed up by the project's own command; the copy is whole."""
-        return "not known"
+        if find_spec("recall.backup") is None:
+            return "not known"
+        from recall.backup import backup
+
+        if self.damages:
+            return "not after the log was damaged"
+        self.settle_pending(process)
+        self.settle_user(process)
+        place = self.folder / f"backup{len(self.backups)}"
+        backup(self.root, place)
+        reader = Process("backup", place)
+        reader.start()
+        try:
+            self.check(reader)
+            self.check_users(reader)
+        finally:
+            reader.stop()
+        self.backups.append((place, deepcopy(self.truth), len(self.keyed)))
+        return "made"
+
+    def restore(self, process: Process) -> str:
+        """A backup is put in place of the root: what came after it is gone, as whoever does so expects."""
+        if not self.backups or self.damages:
+            return "there is none"
+        for one in self.processes:
+            one.stop()
+        place, truth, keyed = self.draw.choice(self.backups)
+        shutil.rmtree(self.root)
+        shutil.copytree(place, self.root)
+        self.truth, self.keyed[keyed:], self.copies = deepcopy(truth), [], []
+        for one in self.processes:
+            self.begin(one)
+            self.check_users(one)
+        return f"{len(self.truth.changes)} changes"
 
     def take(self, process: Process) -> str:
-        """A version that was trained elsewhere is taken in by the project's own command."""
-        return "not known"
+        """A version that was trained elsewhere is taken in by the project's own command, which numbers it."""
+        if find_spec("recall.adoption") is None:
+            return "not known"
+        from recall.adoption import adopt
+
+        if self.damages:
+            return "not after the log was damaged"
+        (foreign,) = versions(self.shop / shop.ELSEWHERE)
+        adopted = adopt(foreign, self.root)
+        self.truth.lines.append(Line(items_of(load_bundle(foreign).items()), 1))
+        self.published(adopted.manifest.sequence, len(self.truth.lines) - 1)
+        self.check_new()
+        return f"version {adopted.manifest.sequence}"
 
     # what must hold
 
@@ -470,12 +522,23 @@ class World:
     def check_users(self, process: Process, kind: str = "users") -> None:
         """All that users took, in order."""
         for user, expected in self.truth.users.items():
-            record = process.loaded.users.get(user)
+            record, trouble = process.loaded.users.one(user)
             found = () if record is None else record.history
-            if found != expected:
+            if trouble and kind != "copy":
+                self.fail(kind, f"{process.name} is degraded without cause: {trouble}")
+            told = trouble or (kind == "copy" and self.lacks_users(process))
+            if found != expected and not told:
                 self.fail(kind, f"{process.name} knows that {user} took {found}, expected {expected}")
 
     # parts of the above
+
+    def lacks_users(self, process: Process) -> bool:
+        """Whether the file of users says that it lacks changes."""
+        store = SqliteLiveUsers(process.root / USERS_LIVE)
+        try:
+            return bool(getattr(store, "trouble", str)())
+        finally:
+            store.close()
 
     def switched(self, name: str) -> str:
         """Make a version live by the project's command; one that cannot be served must be refused."""
@@ -503,13 +566,12 @@ class World:
         if self.truth.damaged is None and "every item was deleted" not in str(error):
             self.fail("log", f"refused without cause: {error}")
 
-    def carried_out(self, process: Process, changes: Changes, key: str | None) -> int:
-        """Change items, which are all given or all deleted."""
+    def carried_out(self, process: Process, changes: Changes, key: str | None) -> tuple[int, str]:
+        """Change items, which are all given or all deleted; gives the sequence and the token of the change."""
         items = process.loaded.items
         given = {item: dict(zip(Value._fields, value, strict=True)) for item, value in changes if value is not None}
-        if given:
-            return items.upsert(given, key=key).sequence
-        return items.delete([item for item, _ in changes], key=key).sequence
+        receipt = items.upsert(given, key=key) if given else items.delete([item for item, _ in changes], key=key)
+        return receipt.sequence, getattr(receipt, "token", "")
 
     def drawn(self) -> Changes:
         """Changes of some items: all are given values, or all are deleted."""
@@ -525,7 +587,7 @@ class World:
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = self.truth.damaged is None and Journal(self.root / JOURNAL).last() > len(self.truth.changes)
+        written = not self.damages and Journal(self.root / JOURNAL).last() > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 
