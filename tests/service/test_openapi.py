@@ -36,19 +36,19 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         for method, operation in methods.items()
     }
     assert operations == {
-        ("/v1/recommend", "post"): ("recommend", ["200", "400", "408", "413", "415", "422", "503", "504"]),
+        ("/v1/recommend", "post"): ("recommend", ["200", "400", "403", "408", "413", "415", "422", "503", "504"]),
         ("/v1/items:upsert", "post"): (
             "upsertItems",
-            ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"],
+            ["200", "400", "403", "408", "409", "413", "415", "422", "500", "503", "507"],
         ),
-        ("/v1/items/{item_id}", "delete"): ("deleteItem", ["200", "409", "422", "500", "503", "507"]),
+        ("/v1/items/{item_id}", "delete"): ("deleteItem", ["200", "403", "409", "422", "500", "503", "507"]),
         ("/metrics", "get"): ("getMetrics", ["200"]),
         ("/v1/models", "get"): ("listModels", ["200"]),
         ("/v1/models/{version}", "get"): ("getModel", ["200", "404", "422"]),
-        ("/v1/models/{version}:activate", "post"): ("activate", ["200", "404", "409", "412", "422", "500"]),
-        ("/v1/models:rollback", "post"): ("rollBack", ["200", "409", "412", "500"]),
+        ("/v1/models/{version}:activate", "post"): ("activate", ["200", "403", "404", "409", "412", "422", "500"]),
+        ("/v1/models:rollback", "post"): ("rollBack", ["200", "403", "409", "412", "500"]),
         **{
-            (path, method): (operation, ["200", "400", "408", "409", "413", "415", "422", "500", "503", "507"])
+            (path, method): (operation, ["200", "400", "403", "408", "409", "413", "415", "422", "500", "503", "507"])
             for path, method, operation in (
                 ("/v1/interactions", "post", "postInteractions"),
                 ("/v1/users:upsert", "post", "upsertUsers"),
@@ -57,9 +57,9 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         },
         ("/v1/users", "get"): ("listUsers", ["200", "422", "503"]),
         ("/v1/users/{user_id}", "get"): ("getUser", ["200", "404", "422", "503"]),
-        ("/v1/users/{user_id}", "delete"): ("deleteUser", ["200", "409", "422", "500", "503", "507"]),
+        ("/v1/users/{user_id}", "delete"): ("deleteUser", ["200", "403", "409", "422", "500", "503", "507"]),
         **{
-            (path, "post"): (operation, ["200", "400", "408", "413", "415", "422", "503", "504"])
+            (path, "post"): (operation, ["200", "400", "403", "408", "413", "415", "422", "503", "504"])
             for path, operation in (
                 ("/v1/recommend:batch", "recommendBatch"),
                 ("/v1/explain", "explain"),
@@ -74,7 +74,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         ("/v1/items/{item_id}/similar", "get"): ("getSimilarItems", ["200", "404", "422", "503", "504"]),
         ("/v1/items/{item_id}/similar", "post"): (
             "findSimilarItems",
-            ["200", "400", "404", "408", "413", "415", "422", "503", "504"],
+            ["200", "400", "403", "404", "408", "413", "415", "422", "503", "504"],
         ),
         ("/v1/info", "get"): ("getInfo", ["200", "503"]),
         ("/v2", "get"): ("getServerMetadata", ["200"]),
