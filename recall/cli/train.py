@@ -87,6 +87,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "version": manifest.version,
         "sweeps": trained.sweeps,
         "best_sweep": trained.best_sweep,
+        "items": dict(finished.dataset.offer.counts()),
         "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "training_seconds": trained.seconds,

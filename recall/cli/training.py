@@ -88,13 +88,18 @@ def line(report: SweepReport) -> str:
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
 
 
+def sorts(dataset: Dataset) -> str:
+    """How many items of each sort there are, in one phrase."""
+    return ", ".join(f"{count:,} {name}" for name, count in dataset.offer.counts().items())
+
+
 def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     """How much there is to learn from, and how large what comes of it will be, on one line."""
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     return (
         f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
-        f"{len(dataset.users):,} users, {len(dataset.items):,} items; "
+        f"{len(dataset.users):,} users, {len(dataset.items):,} items ({sorts(dataset)}); "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"
     )

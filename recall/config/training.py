@@ -91,8 +91,9 @@ class GradientConfig(Section):
     """Weight of the squared size of the parameters that a step touches."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a context's values left out of each batch, the others weighing more."""
-    drop: float = Field(default=0.02, ge=0, lt=1)
-    """Share of a batch's contexts and items of which about half of the fields are unknown, which trains the unknown rows."""
+    drop: float = Field(default=0.05, ge=0, lt=1)
+    """Share of a batch's contexts and items that are seen as newcomers: with the id unknown, and with further values unknown or
+    missing. It trains the rows that new users, new items and incomplete requests are made of."""
     scale: float = Field(default=1.0, gt=0)
     """Standard deviation of a starting vector's length."""
     opening: OpeningConfig | None = None

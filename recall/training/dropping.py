@@ -1,12 +1,15 @@
 """Values that a batch does not get to see: against overfitting, and so that the unknown rows learn to stand for values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
-from recall.vocabulary import MISSING, UNKNOWN
+from recall.schema import Side
+from recall.training.masking import PARTIAL, Masking
+from recall.training.newcomers import ways_of
+from recall.training.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,24 +17,22 @@ class Dropping:
     """How rows of one side are thinned, anew each time.
 
     Attributes:
-        fields: of the side.
         dropout: share of entries left out; the others weigh 1 / (1 - dropout), so that sums keep their mean
             (Srivastava et al. 2014).
-        unknown: share of rows in which about half of the fields are replaced by their unknown row, or, where `missing`
-            says so, by their missing row half of that often.
-        missing: bool [fields], fields that no training row leaves out, so that nothing else would train the missing row.
+        unknown: share of rows that are masked.
+        masking: how.
+        ways: of masking, with the share of each.
     """
 
-    fields: Fields
     dropout: float
     unknown: float
-    missing: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    masking: Masking
+    ways: Mapping[int, float]
 
     @staticmethod
-    def of(fields: Fields, rows: SparseRows, dropout: float, unknown: float) -> "Dropping":
-        """For the training rows of one side."""
-        met = np.bincount(rows.indices, minlength=rows.n_features) > 0
-        return Dropping(fields, dropout, unknown, ~met[fields.offsets + MISSING])
+    def of(roles: Roles, side: Side, dropout: float, unknown: float) -> "Dropping":
+        """For rows of one side whose fields have these roles."""
+        return Dropping(dropout, unknown, Masking(roles), ways_of(roles, side))
 
     @property
     def idle(self) -> bool:
@@ -39,16 +40,16 @@ class Dropping:
         return self.dropout == 0 and self.unknown == 0
 
     def __call__(self, rows: SparseRows, rng: np.random.Generator) -> SparseRows:
-        """The rows with values left out or replaced; a feature may then stand in a row twice, its weights to be added."""
-        indices, weights = rows.indices, rows.weights
+        """The rows with values left out or replaced."""
         if self.unknown:
-            row = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-            field = self.fields.of(indices)
-            tossed = rng.random((len(rows), len(self.fields)))
-            tossed[rng.random(len(rows)) >= self.unknown] = 1.0
-            stand_in = np.where((tossed < 0.25) & self.missing, MISSING, UNKNOWN) + self.fields.offsets  # [rows, fields]
-            indices = np.where(tossed[row, field] < 0.5, stand_in[row, field], indices).astype(np.int32)
+            fields = len(self.masking.roles.fields)
+            way = rng.choice(np.array(list(self.ways), dtype=np.int8), len(rows), p=list(self.ways.values()))
+            tossed = rng.random((len(rows), fields))
+            whole = rng.random(len(rows)) >= self.unknown
+            way[whole], tossed[whole] = PARTIAL, 1.0  # a row of which no field is masked
+            rows = self.masking(rows, way, tossed)
+        weights = rows.weights
         if self.dropout:
             kept = rng.random(len(weights)) >= self.dropout
             weights = (weights * kept / (1 - self.dropout)).astype(np.float32)
-        return SparseRows(rows.indptr, indices, weights, rows.n_features)
+        return SparseRows(rows.indptr, rows.indices, weights, rows.n_features)

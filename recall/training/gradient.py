@@ -21,6 +21,7 @@ from recall.training.objectives.contract import BatchT, Int64, Objective
 from recall.training.optimisers.contract import RowOptimiser
 from recall.training.pairs import ObservedPairs
 from recall.training.steps import StepRule
+from recall.training.twins import copy_twins
 
 
 class _Vectors(nn.Module):
@@ -93,6 +94,7 @@ class GradientLearner(Generic[BatchT]):
             chosen = order[step * batch : (step + 1) * batch]
             loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
         self._epoch += 1
+        copy_twins(self.model, self._pairs)
         return loss / self._objective.weight
 
     def state(self) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from recall.training.objectives.sampled_softmax import SampledSoftmax
 from recall.training.objectives.softmax import FullSoftmax
 from recall.training.opening import Opened
 from recall.training.pairs import ObservedPairs
+from recall.training.roles import Roles
 from recall.training.steps import StepRule
 from recall.training.whole_catalogue import WholeCatalogueSolver
 
@@ -40,8 +41,8 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
     dropping = (
-        Dropping.of(pairs.user_fields, pairs.contexts, config.dropout, config.drop),
-        Dropping.of(pairs.item_fields, pairs.items, 0.0, config.drop),
+        Dropping.of(pairs.user_roles or Roles.of(pairs.user_fields, pairs.contexts), "user", config.dropout, config.drop),
+        Dropping.of(pairs.item_roles or Roles.of(pairs.item_fields, pairs.items), "item", 0.0, config.drop),
     )
     learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:

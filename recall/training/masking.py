@@ -103,8 +103,12 @@ def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
     for column, salt in enumerate((0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179)):
         with np.errstate(over="ignore"):
             np.add.at(keys[:, column], owner, _mixed(entry ^ np.uint64(salt)))
-    pairs = np.ascontiguousarray(keys).view([("a", np.uint64), ("b", np.uint64)])[:, 0]
-    _, first, code = np.unique(pairs, return_index=True, return_inverse=True)
+    by_key = np.lexsort((keys[:, 1], keys[:, 0]))
+    new = np.ones(len(by_key), dtype=np.bool_)
+    new[1:] = (keys[by_key[1:]] != keys[by_key[:-1]]).any(axis=1)
+    code = np.empty(len(by_key), dtype=np.int64)
+    code[by_key] = np.cumsum(new) - 1
+    first = by_key[new]  # lexsort is stable, so that the first of a group is its first row
     order = np.argsort(first, kind="stable")
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))

@@ -82,6 +82,19 @@ class Masked:
         return _gathered(owner, found[there], pairs.weights[start:stop][there] * self.weight, pairs.n, len(self.rows))
 
 
+def ways_of(roles: Roles, side: str) -> dict[int, float]:
+    """The ways in which rows of a side are masked, each with its share of all masked rows."""
+    ways = _WAYS[side]
+    if roles.ids.all():
+        ways = {NEWCOMER: 1.0}
+    else:
+        profile = roles.histories.any() and not (roles.ids | roles.histories).all()
+        idle = {NEWCOMER: not roles.ids.any(), PROFILE: not profile}
+        ways = {way: share for way, share in ways.items() if not idle.get(way, False)}
+    total = sum(ways.values())
+    return {way: share / total for way, share in ways.items()}
+
+
 class Newcomers:
     """Masks the rows of one side."""
 
@@ -96,15 +109,7 @@ class Newcomers:
             seed: of the draws.
         """
         self._rows, self._masking, self._seed = rows, Masking(roles), seed
-        ways = _WAYS[side]
-        if roles.ids.all():
-            ways = {NEWCOMER: 1.0}
-        else:
-            profile = roles.histories.any() and not (roles.ids | roles.histories).all()
-            idle = {NEWCOMER: not roles.ids.any(), PROFILE: not profile}
-            ways = {way: share for way, share in ways.items() if not idle.get(way, False)}
-        total = sum(ways.values())
-        self._ways = {way: drop * share / total for way, share in ways.items()}
+        self._ways = {way: drop * share for way, share in ways_of(roles, side).items()}
         self._share = max(_SHARE[side], min(1.0, _AT_LEAST[side] / max(len(rows), 1)))
         self._alike = not roles.histories.any()
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from recall.config import OpeningConfig
-from recall.models.contract import Model, side_of
+from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items
@@ -39,6 +39,7 @@ from recall.training.kernels.contract import Float32, Kernels, Rows
 from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
 from recall.training.sweep_rows import ItemRows, SweepRows
+from recall.training.twins import copy_twins
 from recall.training.user_side import Everything, Phi, UserSide
 from recall.training.weighing import penalty
 from recall.training.workers import Workers
@@ -84,7 +85,7 @@ class WholeCatalogueSolver:
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
         self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
-        self._twins = {side: roles.twins for side, roles in (("user", pairs.user_roles), ("item", pairs.item_roles)) if roles}
+        self._given = pairs
         roles = pairs.item_roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
@@ -108,7 +109,7 @@ class WholeCatalogueSolver:
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
-            self._copy_twins()
+            copy_twins(self.model, self._given)
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
@@ -302,14 +303,6 @@ class WholeCatalogueSolver:
             self._form.turn(torch.from_numpy(axes).float())
             self._turned = axes if self._turned is None else self._turned @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
-
-    def _copy_twins(self) -> None:
-        """Let no id mean what an unknown id means, where no row without an id trains."""
-        for name, table in self.model.named_parameters():
-            side = side_of(name)
-            if side in self._twins:
-                missing, unknown = self._twins[side]
-                table[torch.from_numpy(missing)] = table[torch.from_numpy(unknown)]
 
     def _turn_back(self) -> None:
         """A table's rows mean the same after a sweep as before it."""

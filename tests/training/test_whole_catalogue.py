@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
+from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fwfm import FieldWeightedFM
 from recall.training import sparse
 from recall.training.kernels.portable import PortableKernels
+from recall.training.roles import Roles
 from recall.training.whole_catalogue import WholeCatalogueSolver
+from recall.vocabulary import FIRST, UNKNOWN
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 
@@ -177,3 +180,42 @@ def test_learns_what_is_known_to_be_right():
     found[seen] = -np.inf
     top = np.argsort(-found, axis=1)[:, :8]
     assert np.take_along_axis(held_out, top, axis=1).mean() > 0.99
+
+
+def with_roles(pairs):
+    """The same pairs, whose first field of either side is an id."""
+    users, items = Fields.of_sizes([("id", 6), ("age", 6)]), Fields.of_sizes([("id", 5), ("tag", 4)])
+    roles = [
+        Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool)) for fields in (users, items)
+    ]
+    return replace(pairs, user_fields=users, item_fields=items, user_roles=roles[0], item_roles=roles[1])
+
+
+def test_masked_rows_train_unknown_rows_and_threads_change_no_bit():
+    pairs = with_roles(random_pairs(6, contexts=900))
+    for rows in (pairs.contexts, pairs.items):
+        rows.indices[rows.indices == UNKNOWN] = FIRST  # nobody's id is unknown in the data
+    pairs = replace(pairs, contexts=summed(pairs.contexts), items=summed(pairs.items))
+    threads, models = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            model = fresh(pairs, k=4)
+            for table in (model.user_factors, model.item_factors):
+                table.data[UNKNOWN] = 0.0
+            solver = WholeCatalogueSolver(model, pairs, SquareConfig(drop=0.2), seed=3)
+            for _ in range(3):
+                solver.sweep()
+            models.append(solver.model)
+    finally:
+        torch.set_num_threads(threads)
+    for first, second in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(first, second)
+    assert float(models[0].user_factors[UNKNOWN].detach().norm()) > 1e-3
+    assert float(models[0].item_factors[UNKNOWN].detach().norm()) > 1e-3
+
+
+def summed(rows):
+    """The same rows with each feature at most once in a row."""
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    return SparseRows.gathered(owner, rows.indices, rows.weights, len(rows), rows.n_features)

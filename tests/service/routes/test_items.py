@@ -181,7 +181,8 @@ def test_acknowledged_changes_survive_kill_9(own_shop: Shop, tmp_path: Path) -> 
             server.wait()
             items, _ = served(server)
             assert acknowledged <= set(items)
-            killer = threading.Timer(0.3, os.kill, (server.process.pid, signal.SIGKILL))
+            enough, pid = threading.Event(), server.process.pid
+            killer = threading.Thread(target=lambda enough=enough, pid=pid: enough.wait() and os.kill(pid, signal.SIGKILL))
             killer.start()
             number = 0
             while True:
@@ -189,6 +190,8 @@ def test_acknowledged_changes_survive_kill_9(own_shop: Shop, tmp_path: Path) -> 
                 try:
                     if upsert(server, [{"item_id": name}]).status == 200:
                         acknowledged.add(name)
+                        if number == 7:
+                            enough.set()  # it is killed while the next ones are taken
                 except OSError:
                     break
                 number += 1

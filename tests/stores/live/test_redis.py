@@ -311,3 +311,23 @@ def test_settings_name_their_stores(tmp_path: Path) -> None:
     for root in (None, tmp_path):
         assert isinstance(open_live_users("redis://localhost:1/0", root), RedisLiveUsers)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redis_that_was_emptied_or_set_back_is_noticed(redis: RedisServer, tmp_path: Path) -> None:
+    store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
+    assert store.trouble() == ""
+    store.write(took("i1", "i2"))
+    assert (store.trouble(), other.trouble()) == ("", "")
+    other.write(took("i3"))
+    assert store.trouble() == ""
+    for key in ("identity", "sequence", "user:u", "users"):
+        store._read("DEL", f"{tmp_path.name}:{key}")
+    for one in (store, other):
+        assert "3 changes of users were acknowledged, and it holds 0" in one.trouble() or one is other
+    assert "emptied or set back" in other.trouble()
+    store.write(took("i4"))
+    assert "emptied or set back" in store.trouble()
+    fresh = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
+    assert fresh.trouble() == ""  # nothing outside of Redis remembers
+    for one in (store, other, fresh):
+        one.close()
