@@ -1,5 +1,6 @@
 """A process that serves a root, reduced to what it does with files: several of them take turns in one real process."""
 
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -131,6 +132,15 @@ def table_of(items: model.Catalogue, template: pl.DataFrame) -> pl.DataFrame:
 
 
 def die(root: Path, act: Callable[[], Any], line: int) -> bool:
+    """As `_die`, for a process that may be killed between opening a file and closing it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        died = _die(root, act, line)
+        gc.collect(0)
+    return died
+
+
+def _die(root: Path, act: Callable[[], Any], line: int) -> bool:
     """Do something in a process that is killed when it has come to its N-th line; gives whether it was.
 
     What a dying process would not have done, its cleaning up, is undone: files are as they were at the kill. SQLite's own are
@@ -152,10 +162,8 @@ def die(root: Path, act: Callable[[], Any], line: int) -> bool:
 
     before = sys.gettrace()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # killed between opening a file and closing it
-            sys.settrace(trace)
-            act()
+        sys.settrace(trace)
+        act()
     except Died:
         sys.settrace(before)
         _put_back(root, found)

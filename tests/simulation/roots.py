@@ -12,7 +12,7 @@ from tests.simulation.workload import Marks
 from tests.simulation.world import World
 
 STEPS = 20
-APART = ("die", "damage", "copy", "elsewhere", "keep", "repair", "backup", "restore")
+APART = ("die", "damage", "copy", "elsewhere", "keep", "repair", "backup", "restore", "take")
 """What does not happen: crashes and damages come from outside, and what others do with files is not fsynced."""
 
 
