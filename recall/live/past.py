@@ -24,6 +24,7 @@ class Past:
         unsaved: those of them that the file lacks.
         lost: the log that `unsaved` is from, as it was when all of it had been read.
         lost_held: as `held`, of that log.
+        lacks: changes of an earlier log up to this sequence are neither served nor in the file.
     """
 
     state: State | None = None
@@ -32,6 +33,7 @@ class Past:
     unsaved: dict[str, Row] = field(default_factory=dict)
     lost: State | None = None
     lost_held: int = 0
+    lacks: int = 0
 
     def take(self, reading: Reading) -> list[Row] | None:
         """Take in what was read.
@@ -39,6 +41,7 @@ class Past:
         Returns:
             The rows to add to what is served; None if all of `known` is to be served from scratch.
         """
+        self.lacks = reading.lacks
         if reading.goes_on:
             rows = [row for row in reading.rows if self.unsaved.get(row.item_id, row).at <= row.at]
             for row in rows:
@@ -90,6 +93,12 @@ class Past:
             )
         if mark is not None and mark.lost is not None:
             return f"acknowledged changes up to {mark.lost.through} are missing from the journal. {_MEND}"
+        if self.lacks:
+            return (
+                f"this version was made without the changes up to {self.lacks} of an earlier journal, and the journal that has "
+                "replaced it does not hold them. Serve a version that was published since, or publish one from tables that "
+                "hold them, with --as-of"
+            )
         reached = 0 if mark is None or self._covers(mark, base) else mark.sequence
         if state is not None and state.identity == base.log and state.last < base.folded:
             reached = max(reached, base.folded)

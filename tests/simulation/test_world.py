@@ -52,7 +52,7 @@ def test_a_compaction_that_loses_an_item_is_found(place: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(200, 217))
+@pytest.mark.parametrize("seed", range(200, 240))
 def test_nothing_is_lost_without_a_word_when_files_are(place: Path, seed: int) -> None:
     assert run(place, seed, 60).fault == ""
 
