@@ -320,7 +320,8 @@ class Journal:
                 state = state._replace(base=base.log, base_from=base.folded, base_through=base.folded)
         elif base.folded > state.last and base.log in (state.identity, None):
             state = state._replace(pruned=base.folded)  # the version holds changes that the file lost
-            state = state._replace(base=state.identity, base_from=base.folded, base_through=base.folded)
+            missing = max(base.folded, state.base_from)
+            state = state._replace(base=state.identity, base_from=missing, base_through=missing)
         return state._replace(last=before), lost
 
     def _note(self) -> None:

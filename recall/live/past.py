@@ -23,7 +23,7 @@ class Past:
         known: the last change of each item that has changed since.
         unsaved: those of them that the file lacks.
         lost: the log that `unsaved` is from, as it was when all of it had been read.
-        lost_held: as `held`, of that log.
+        lost_held: `unsaved` and what is in files are all changes of that log after this sequence.
         lacks: changes of an earlier log up to this sequence are neither served nor in the file.
     """
 
@@ -41,7 +41,7 @@ class Past:
         Returns:
             The rows to add to what is served; None if all of `known` is to be served from scratch.
         """
-        self.lacks = reading.lacks
+        before, self.lacks = max(self.held, self.lacks), reading.lacks
         if reading.goes_on:
             rows = [row for row in reading.rows if self.unsaved.get(row.item_id, row).at <= row.at]
             for row in rows:
@@ -51,13 +51,13 @@ class Past:
             return rows
         if reading.state is None:
             if self.state is not None:
-                self._lose(dict(self.known))
+                self._lose(dict(self.known), before)
             return []
         began = self.state is None and self.lost is None
         merged = {row.item_id: row for row in reading.rows}
         unsaved = {one: row for one, row in self.known.items() if one not in merged or merged[one].at < row.at}
         if self.state is not None:
-            self._lose(unsaved)
+            self._lose(unsaved, before)
         self.known, self.unsaved, self.held = merged | unsaved, unsaved, reading.held
         self._settle(reading.state)
         return reading.rows if began else None
@@ -116,8 +116,8 @@ class Past:
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
         return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
 
-    def _lose(self, unsaved: dict[str, Row]) -> None:
-        self.lost, self.lost_held = self.state, self.held
+    def _lose(self, unsaved: dict[str, Row], held: int) -> None:
+        self.lost, self.lost_held = self.state, held
         self.state, self.unsaved = None, unsaved
 
     def _settle(self, state: State | None) -> None:
