@@ -98,9 +98,13 @@ def taken_over(state: State, identity: str, held: int, through: int) -> State:
     again = state.base == identity
     if again and held <= state.base_through and state.base_from <= through:  # else there is a gap between the two
         held, through = min(held, state.base_from), max(through, state.base_through)
-    elif state.identity == identity or (state.base_from and not held):
-        return state  # what is known to be missing counts for more than a log of which nothing is
+    elif state.identity == identity:
+        if held <= state.last:
+            return state
+        held = through = max(held, state.base_from)  # an older copy of the file, which ends before what versions hold
     elif state.base is not None:
+        if state.base_from and not held:
+            return state  # what is known to be missing counts for more than a log of which nothing is
         held = max(held, state.base_from)
         through = max(held, through)
     pruned = min(state.pruned, held) if again and state.pruned <= state.base_from else state.pruned

@@ -193,7 +193,7 @@ class Journal:
                     if mark.identity == state.identity:
                         lost = Lost(mark.identity, mark.sequence)
                     before = mark.sequence  # numbers are not given twice
-                state = entries.taken_over(state._replace(last=before), known.identity, held, known.last)
+                state = entries.taken_over(state, known.identity, held, known.last)._replace(last=before)
                 state = entries.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
             self._written = state, (Lost(known.identity, known.last),), lost
         return len(written)

@@ -151,6 +151,29 @@ def test_a_log_taken_over_in_two_parts_is_whole_only_where_they_meet(tmp_path: P
     assert lacks((3, 8), (12, 20)) == (12, 12)
 
 
+def test_an_older_copy_that_ends_before_what_the_version_holds_is_whole_for_that_version_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    older, served = resolve(root), followed(root)
+    served.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    served.items.upsert({"b": {}})
+    compact(root)
+    served.close()
+    served = followed(root)  # the version with both
+    served.items.upsert({"c": {}})
+    remove(root)
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    served.items.upsert({"d": {}})
+    served.close()
+    assert {"a", "b", "c", "d"} <= fresh(root)
+    activate(root, older.name)
+    started = followed(root)
+    assert "b" not in ids(started)
+    assert "made without the changes up to 2 of an earlier journal" in trouble(started)
+    started.close()
+
+
 def with_other_log(root: Path) -> None:
     """Put the log of another root in place of this one's."""
     other = Journal(root.parent / "other" / JOURNAL)

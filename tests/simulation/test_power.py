@@ -59,6 +59,7 @@ def test_a_publisher_that_does_not_fsync_folders_is_found(template: Path) -> Non
     assert any("neither a bundle nor a folder of published versions" in one for one in found.violations)
 
 
+@pytest.mark.slow
 def test_a_root_survives_a_power_failure(root: Path) -> None:
     assert of_roots(root, 2, count=20) == Found(20, [])
 
