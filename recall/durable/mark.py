@@ -16,13 +16,21 @@ from typing import NamedTuple
 import orjson
 
 _SIZE = 512  # bytes: a whole sector, so that a reader never meets half of it
+_MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is what an operator looks for
 
 
 class Lost(NamedTuple):
-    """Acknowledged writes of a file that are in no file any more: those up to `through` that `identity` counted."""
+    """Acknowledged writes of a file that are in no file any more: those up to `through` that `identity` counted.
+
+    Attributes:
+        identity: of the file.
+        through: sequence of the last one.
+        passed: the file went on without them, under higher numbers: knowing those does not mean knowing the lost ones.
+    """
 
     identity: str
     through: int
+    passed: bool = False
 
 
 class Marked(NamedTuple):
@@ -31,12 +39,17 @@ class Marked(NamedTuple):
     Attributes:
         identity: of the file.
         sequence: of the last write that was acknowledged.
-        lost: writes that were found missing when the file was written to the last time, until someone accepts the loss.
+        losses: writes that were found missing, the earliest first, until they are written back or someone accepts the loss.
     """
 
     identity: str
     sequence: int
-    lost: Lost | None = None
+    losses: tuple[Lost, ...] = ()
+
+    @property
+    def lost(self) -> Lost | None:
+        """The earliest loss, or None when nothing is known to be missing."""
+        return self.losses[0] if self.losses else None
 
 
 class Mark:
@@ -66,20 +79,34 @@ class Mark:
             identity: of the file that was written.
             sequence: of the write.
             covered: writes of other files, or of this one, that the file is known to hold.
-            lost: writes that are known to be missing.
+            lost: writes that are known to be missing, because this file ended before them.
         """
         with suppress(OSError), self._locked() as holder:
             before = _parsed(os.pread(holder, _SIZE, 0))
-            if before is not None:
-                lost = lost or before.lost
-                if before.identity == identity:
-                    sequence = max(sequence, before.sequence)
-                else:
-                    lost = lost or Lost(before.identity, before.sequence)
-            if any(lost is not None and one.identity == lost.identity and one.through >= lost.through for one in covered):
-                lost = None
-            text = orjson.dumps({"log": identity, "sequence": sequence, "lost": lost and [lost.identity, lost.through]})
-            os.pwrite(holder, text.ljust(_SIZE - 1) + b"\n", 0)
+            losses = [] if before is None else list(before.losses)
+            if before is not None and before.identity == identity:
+                sequence = max(sequence, before.sequence)
+            elif before is not None:
+                losses.append(Lost(before.identity, before.sequence))
+            if lost is not None:
+                losses.append(lost._replace(passed=True))
+            left = [one for one in dict.fromkeys(losses) if not _made_up(one, covered)][:_MOST_LOSSES]
+            os.pwrite(holder, _text(Marked(identity, sequence, tuple(left))), 0)
+
+    def follow(self, identity: str, sequence: int) -> Marked | None:
+        """Return the mark, after raising it to a write of the same file that was found there.
+
+        A process that dies between a commit and its mark leaves a write that is answered from, and may be sent again and then
+        acknowledged without being written.
+        """
+        found = self.read()
+        if found is None or found.identity != identity or found.sequence >= sequence:
+            return found
+        with suppress(OSError), self._locked() as holder:
+            before = _parsed(os.pread(holder, _SIZE, 0))
+            if before is not None and before.identity == identity and before.sequence < sequence:
+                os.pwrite(holder, _text(before._replace(sequence=sequence)), 0)
+        return self.read()
 
     def remove(self) -> None:
         """Remove the mark, so that nothing counts as missing."""
@@ -95,10 +122,21 @@ class Mark:
             os.close(holder)
 
 
+def _made_up(loss: Lost, covered: Sequence[Lost]) -> bool:
+    """Return whether the file is known to hold what was lost."""
+    known = [one.through for one in covered if one.identity == loss.identity]
+    return loss.through in known if loss.passed else any(through >= loss.through for through in known)
+
+
+def _text(mark: Marked) -> bytes:
+    raw = orjson.dumps({"log": mark.identity, "sequence": mark.sequence, "lost": [[*one] for one in mark.losses]})
+    return raw.ljust(_SIZE - 1) + b"\n"
+
+
 def _parsed(raw: bytes) -> Marked | None:
     try:
         read = orjson.loads(raw)
-        lost = None if read["lost"] is None else Lost(str(read["lost"][0]), int(read["lost"][1]))
-        return Marked(str(read["log"]), int(read["sequence"]), lost)
+        losses = tuple(Lost(str(identity), int(through), bool(passed)) for identity, through, passed in read["lost"])
+        return Marked(str(read["log"]), int(read["sequence"]), losses)
     except (ValueError, LookupError, TypeError):
         return None

@@ -73,6 +73,13 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     catalogue, manifest = now.items.current(), now.bundle.manifest
     if catalogue.sequence == manifest.folded:
         return None
+    if now.items.lacks:
+        raise JournalError(
+            f"version {manifest.version} lacks changes up to {now.items.lacks} of an earlier journal",
+            where=str(root / JOURNAL),
+            why="the journal was lost, and what has replaced it does not hold them; a version made now would hide that",
+            mend="Activate a version that holds them, or publish one from tables that do, with --as-of",
+        )
     for item_id, why in now.items.refused.items():
         raise JournalError(
             f"the last change of item {item_id!r} does not fit version {manifest.version}",

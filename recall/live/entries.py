@@ -45,8 +45,8 @@ class State(NamedTuple):
         at: microseconds since 1970 of the last change; later changes have later times even if the clock is set back.
         number, digest: how many entries there are, and the sum of their checksums.
         unnamed: whether versions that name no log, as those of formats 1 to 3, count in this one.
-        base: identity of an earlier log that this one has taken over.
-        base_from, base_through: its changes after the first and up to the second are here.
+        base: identity of an earlier log that this one has taken over; its own, if it was begun again after a loss.
+        base_from, base_through: its changes after the first and up to the second are here. Those before are in versions only.
     """
 
     identity: str
@@ -84,6 +84,48 @@ def write_state(connection: sqlite3.Connection, state: State) -> None:
     """Put what the log says of itself in place of what it said."""
     connection.execute("DELETE FROM log")
     connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", state)
+
+
+def taken_over(state: State, identity: str, held: int, through: int) -> State:
+    """Return the state of a log that gets the changes of another one, or those that it has lost itself.
+
+    Args:
+        state: before.
+        identity: of the log that they are from.
+        held: all of its changes after this sequence,
+        through: and up to this one are there afterwards.
+    """
+    again = state.base == identity
+    if again and held <= state.base_through and state.base_from <= through:  # else there is a gap between the two
+        held, through = min(held, state.base_from), max(through, state.base_through)
+    elif state.identity == identity:
+        if held <= state.last:
+            return state
+        held = through = max(held, state.base_from)  # an older copy of the file, which ends before what versions hold
+    elif state.base is not None:
+        if state.base_from and not held:
+            return state  # what is known to be missing counts for more than a log of which nothing is
+        held = max(held, state.base_from)
+        through = max(held, through)
+    pruned = min(state.pruned, held) if again and state.pruned <= state.base_from else state.pruned
+    return state._replace(base=identity, base_from=held, base_through=through, pruned=pruned)
+
+
+def lacking(state: State, log: str | None, folded: int) -> int:
+    """Return up to which sequence changes are missing from both a log that was begun again after a loss and a version.
+
+    Args:
+        state: of the log.
+        log: identity of the one whose changes the version holds, None if not recorded.
+        folded: the version holds them up to this sequence.
+
+    Returns:
+        Sequence in the earlier log; 0 when nothing is missing.
+    """
+    if state.base is None or (log == state.base and folded >= state.base_from):
+        return 0
+    # numbers after those of the earlier log were given when the two were one, so a version of that time held all
+    return 0 if log == state.identity and folded >= state.base_through else state.base_from
 
 
 def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:

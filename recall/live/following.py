@@ -128,6 +128,11 @@ class LiveCatalogue:
         return len(self._past.unsaved)
 
     @property
+    def lacks(self) -> int:
+        """Sequence in an earlier log up to which changes are in neither the log nor the version; 0 when nothing is missing."""
+        return self._past.lacks
+
+    @property
     def logs(self) -> bool:
         """Whether there was a log at the last look."""
         return self._past.state is not None

@@ -77,6 +77,7 @@ class Reading(NamedTuple):
         held: the version holds the changes up to this sequence; 0 where the log goes on.
         goes_on: whether the log goes on from the reader's position.
         mark: how far the log reached, as noted outside of it.
+        lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
     """
 
     state: State | None
@@ -84,6 +85,7 @@ class Reading(NamedTuple):
     held: int
     goes_on: bool
     mark: Marked | None
+    lacks: int = 0
 
 
 @dataclass(eq=False)
@@ -173,24 +175,28 @@ class Journal:
             JournalError: as `append`.
         """
         with self._commits.alone() as connection:
-            state = entries.read_state(connection)
-            if state.last == 0 and state.base is None:  # a new file: it becomes the log that is gone
-                written = sorted(rows)
+            state, mark, lost = entries.read_state(connection), self.mark.read(), None
+            written = sorted(rows)
+            own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
+            if own and state.last == 0 and state.base is None:  # a new file: it becomes the log that is gone
                 count, digest = entries.restore(connection, written)
                 state = known._replace(pruned=max(known.pruned, held), number=count, digest=digest)
+                if held > known.pruned:
+                    state = state._replace(base=known.identity, base_from=held, base_through=held)
                 entries.write_state(connection, state)
                 entries.keep_head(connection, state.last, state.head)
-                added = len(written)
             else:
-                newer = [row for row in sorted(rows) if row.at > _time_of(connection, row.item_id)]
-                raws = [(row.item_id, row.features, row.at) for row in newer]
-                state = state._replace(last=max(state.last, known.last))
-                if state.identity != known.identity:
-                    state = state._replace(base=known.identity, base_from=held, base_through=known.last)
+                written = [row for row in sorted(written, key=_time) if row.at > _time_of(connection, row.item_id)]
+                raws = [(row.item_id, row.features, row.at) for row in written]
+                before = max(state.last, known.last)
+                if mark is not None and mark.sequence > before:
+                    if mark.identity == state.identity:
+                        lost = Lost(mark.identity, mark.sequence)
+                    before = mark.sequence  # numbers are not given twice
+                state = entries.taken_over(state, known.identity, held, known.last)._replace(last=before)
                 state = entries.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
-                added = len(newer)
-            self._written = state, (Lost(known.identity, known.last),), None
-        return added
+            self._written = state, (Lost(known.identity, known.last),), lost
+        return len(written)
 
     def read(self, position: State | None, base: Base) -> Reading:
         """Return what was written since a reader looked, or everything if the log does not go on from there.
@@ -214,7 +220,8 @@ class Journal:
                 rows = self._rows(connection, start, whole=not goes_on)
             finally:
                 connection.execute("ROLLBACK")
-            return Reading(state, rows, held, goes_on, self.mark.read())
+            mark = self.mark.follow(state.identity, state.last)
+            return Reading(state, rows, held, goes_on, mark, entries.lacking(state, base.log, base.folded))
 
     def since(self, sequence: int) -> list[Entry]:
         """Return the last change of each item that has changed after a sequence, in order.
@@ -223,7 +230,10 @@ class Journal:
             JournalError: the file cannot be read, is damaged, or no longer holds all of them.
         """
         state = self.state()
-        found = [] if state is None else self.read(None, Base(state.identity or None, sequence)).rows
+        reading = None if state is None else self.read(None, Base(state.identity or None, sequence))
+        if reading is not None and reading.lacks:
+            raise self._gap(sequence + 1, reading.lacks)
+        found = [] if reading is None else reading.rows
         return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
 
     def state(self) -> State | None:
@@ -311,6 +321,8 @@ class Journal:
                 state = state._replace(base=base.log, base_from=base.folded, base_through=base.folded)
         elif base.folded > state.last and base.log in (state.identity, None):
             state = state._replace(pruned=base.folded)  # the version holds changes that the file lost
+            missing = max(base.folded, state.base_from)
+            state = state._replace(base=state.identity, base_from=missing, base_through=missing)
         return state._replace(last=before), lost
 
     def _note(self) -> None:
@@ -345,15 +357,18 @@ class Journal:
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base
         held = base.folded if same else state.pruned if taken_over and base.folded >= state.base_from else 0
-        if held < state.pruned:
-            raise JournalError(
-                f"changes {held + 1} to {state.pruned} are no longer in the journal",
-                where=str(self.path),
-                why="the version was made without them, and later versions hold them",
-                mend="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
-                f"--as-of {state.pruned}`, which says that its tables hold those changes",
-            )
+        if held < state.pruned and not entries.lacking(state, base.log, base.folded):
+            raise self._gap(held + 1, state.pruned)
         return held, held if same else 0
+
+    def _gap(self, first: int, last: int) -> JournalError:
+        return JournalError(
+            f"changes {first} to {last} are no longer in the journal",
+            where=str(self.path),
+            why="the version was made without them, and later versions hold them",
+            mend="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
+            f"--as-of {last}`, which says that its tables hold those changes",
+        )
 
 
 def values_of(row: Row) -> Mapping[str, object] | None:
@@ -376,6 +391,10 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         entries.upgrade(connection)
     except DamagedError as error:
         raise JournalError(str(error), where=JOURNAL, mend=_MEND) from None
+
+
+def _time(row: Row) -> int:
+    return row.at
 
 
 def _time_of(connection: sqlite3.Connection, item_id: str) -> int:

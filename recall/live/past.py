@@ -23,7 +23,8 @@ class Past:
         known: the last change of each item that has changed since.
         unsaved: those of them that the file lacks.
         lost: the log that `unsaved` is from, as it was when all of it had been read.
-        lost_held: as `held`, of that log.
+        lost_held: `unsaved` and what is in files are all changes of that log after this sequence.
+        lacks: changes of an earlier log up to this sequence are neither served nor in the file.
     """
 
     state: State | None = None
@@ -32,6 +33,7 @@ class Past:
     unsaved: dict[str, Row] = field(default_factory=dict)
     lost: State | None = None
     lost_held: int = 0
+    lacks: int = 0
 
     def take(self, reading: Reading) -> list[Row] | None:
         """Take in what was read.
@@ -39,6 +41,7 @@ class Past:
         Returns:
             The rows to add to what is served; None if all of `known` is to be served from scratch.
         """
+        before, self.lacks = max(self.held, self.lacks), reading.lacks
         if reading.goes_on:
             rows = [row for row in reading.rows if self.unsaved.get(row.item_id, row).at <= row.at]
             for row in rows:
@@ -48,13 +51,13 @@ class Past:
             return rows
         if reading.state is None:
             if self.state is not None:
-                self._lose(dict(self.known))
+                self._lose(dict(self.known), before)
             return []
         began = self.state is None and self.lost is None
         merged = {row.item_id: row for row in reading.rows}
         unsaved = {one: row for one, row in self.known.items() if one not in merged or merged[one].at < row.at}
         if self.state is not None:
-            self._lose(unsaved)
+            self._lose(unsaved, before)
         self.known, self.unsaved, self.held = merged | unsaved, unsaved, reading.held
         self._settle(reading.state)
         return reading.rows if began else None
@@ -90,6 +93,12 @@ class Past:
             )
         if mark is not None and mark.lost is not None:
             return f"acknowledged changes up to {mark.lost.through} are missing from the journal. {_MEND}"
+        if self.lacks:
+            return (
+                f"this version was made without the changes up to {self.lacks} of an earlier journal, and the journal that has "
+                "replaced it does not hold them. Serve a version that was published since, or publish one from tables that "
+                "hold them, with --as-of"
+            )
         reached = 0 if mark is None or self._covers(mark, base) else mark.sequence
         if state is not None and state.identity == base.log and state.last < base.folded:
             reached = max(reached, base.folded)
@@ -107,8 +116,8 @@ class Past:
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
         return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
 
-    def _lose(self, unsaved: dict[str, Row]) -> None:
-        self.lost, self.lost_held = self.state, self.held
+    def _lose(self, unsaved: dict[str, Row], held: int) -> None:
+        self.lost, self.lost_held = self.state, held
         self.state, self.unsaved = None, unsaved
 
     def _settle(self, state: State | None) -> None:

@@ -13,10 +13,12 @@ _TEXTS = {
     401: "No key was sent, or one that is not known.",
     403: "The key is not an admin key.",
     _STRANGE_PAGE: "A browser says that a page of another site sent the request.",
+    412: "X-Recall-Token names a change of another log: the log was replaced, or another service gave the token.",
     421: "The Host header names another host than this one; see --hosts.",
     422: "A value is wrong; `errors` names it.",
     429: "The key sends more requests than it may; Retry-After says when to come back.",
-    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+    503: "No bundle is served, too many requests wait, or the change that X-Recall-Token names is not served in time; "
+    "Retry-After says when to come back.",
     504: "The time that X-Request-Timeout-Ms gave had passed before the search began.",
 }
 _SCHEMES = {
@@ -30,6 +32,15 @@ _TIMEOUT = {
     "description": "Milliseconds after which the answer is of no use: a search that was not begun by then is not begun.",
     "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT},
 }
+_TOKEN = {
+    "name": "X-Recall-Token",
+    "in": "header",
+    "required": False,
+    "description": "The `token` of an acknowledged change of items: the answer waits until it has seen that change.",
+    "schema": {"type": "string", "maxLength": 100},
+}
+_WAITING = frozenset({"/v1/items", "/v1/items/{item_id}"})
+"""Paths that are asked by GET and wait for a token, beside those that search."""
 
 
 def describe_access(document: dict[str, Any], keyed: bool, limited: bool, named: bool) -> None:
@@ -50,10 +61,18 @@ def describe_access(document: dict[str, Any], keyed: bool, limited: bool, named:
                 operation["security"] = [{name: []} for name in _SCHEMES]
             if needed.searches:
                 operation.setdefault("parameters", []).append(_TIMEOUT)
+            if _waits(method, path, needed):
+                operation.setdefault("parameters", []).append(_TOKEN)
+                operation["responses"].setdefault("412", _problem(412))
             responses = operation["responses"]
             for status in _statuses(method, needed, keyed, limited, named):
                 responses.setdefault(str(abs(status)), _problem(status))
             operation["responses"] = dict(sorted(responses.items()))
+
+
+def _waits(method: str, path: str, needed: Access) -> bool:
+    """Whether an operation waits for the change that a token names."""
+    return needed.searches or (method == "get" and path in _WAITING)
 
 
 def _statuses(method: str, needed: Access, keyed: bool, limited: bool, named: bool) -> Iterator[int]:

@@ -30,9 +30,9 @@ def test_many_writers_leave_the_highest(mark: Mark) -> None:
 def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_does(mark: Mark) -> None:
     mark.advance("a", 5)
     mark.advance("b", 1)
-    assert mark.read() == Marked("b", 1, Lost("a", 5))
+    assert mark.read() == Marked("b", 1, (Lost("a", 5),))
     mark.advance("b", 2, covered=[Lost("a", 4)])
-    assert mark.read() == Marked("b", 2, Lost("a", 5))
+    assert mark.read() == Marked("b", 2, (Lost("a", 5),))
     mark.advance("b", 3, covered=[Lost("c", 9), Lost("a", 5)])
     assert mark.read() == Marked("b", 3)
     mark.advance("c", 1, covered=[Lost("b", 3)])
@@ -42,15 +42,51 @@ def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_d
 def test_a_loss_that_is_told_stays_until_it_is_accepted(mark: Mark) -> None:
     mark.advance("a", 9, lost=Lost("a", 7))
     mark.advance("a", 10)
-    assert mark.read() == Marked("a", 10, Lost("a", 7))
+    assert mark.read() == Marked("a", 10, (Lost("a", 7, passed=True),))
     mark.remove()
     mark.remove()
     mark.advance("a", 11)
     assert mark.read() == Marked("a", 11)
 
 
+def test_a_second_loss_is_kept_beside_the_first_and_each_is_made_up_for_on_its_own(mark: Mark) -> None:
+    mark.advance("a", 3)
+    mark.advance("b", 22)
+    mark.advance("c", 26, covered=[Lost("a", 3)])
+    assert mark.read() == Marked("c", 26, (Lost("b", 22),))
+    mark.advance("d", 27)
+    found = mark.read()
+    assert found == Marked("d", 27, (Lost("b", 22), Lost("c", 26)))
+    assert found.lost == Lost("b", 22)
+    for number in range(20):
+        mark.advance(f"{number:032}", 10**15)
+    found = mark.read()
+    assert found is not None
+    assert found.losses[:2] == (Lost("b", 22), Lost("c", 26))
+    assert mark.path.stat().st_size == 512
+
+
+def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself(mark: Mark) -> None:
+    mark.advance("a", 15)
+    mark.advance("a", 19, lost=Lost("a", 15))
+    mark.advance("a", 20, covered=[Lost("a", 19)])
+    assert mark.read() == Marked("a", 20, (Lost("a", 15, passed=True),))
+    mark.advance("a", 21, covered=[Lost("a", 15)])
+    assert mark.read() == Marked("a", 21)
+
+
+def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
+    assert mark.follow("a", 3) is None
+    assert not mark.path.exists()
+    mark.advance("b", 2)
+    mark.advance("a", 3)
+    found = Marked("a", 5, (Lost("b", 2),))
+    assert mark.follow("a", 5) == mark.read() == found
+    assert mark.follow("a", 4) == mark.follow("c", 9) == mark.read() == found
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": null}', b"\0" * 512]
+    "content", [b"", b"{", b"[]", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512]
 )
 def test_one_that_cannot_be_read_is_none_and_is_written_anew(mark: Mark, content: bytes) -> None:
     mark.path.write_bytes(content)

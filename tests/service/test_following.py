@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from recall.recommender import Recommender
+from recall.stores.live.changes import UserTook
+from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
 
@@ -125,6 +127,21 @@ def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
         (own_shop.root / "users.live.mark").unlink()
         assert server.ask("PUT", "/v1/users/3", b"{}", **{"content-type": "application/json"}).status == 200
         wait_for(lambda: not degraded(server))
+
+
+def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    users = SqliteLiveUsers(own_shop.root / USERS_LIVE)
+    users.write([UserTook("3", "7", 1.0, "d")])
+    copied = shutil.copytree(own_shop.root, tmp_path / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    users.close()
+    with serving(copied, tmp_path / "log", "--poll", "0.1") as server:
+        server.wait()
+        wait_for(lambda: degraded(server))
+        (reason,) = degraded(server)
+        assert "of users" in reason
+        (told,) = recommend(server).json["degraded"]
+        assert (told["part"], told["reason"]) == ("users", reason)
 
 
 def test_what_is_unsaved_is_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         for method, operation in methods.items()
     }
     assert operations == {
-        ("/v1/recommend", "post"): ("recommend", ["200", "400", "403", "408", "413", "415", "422", "503", "504"]),
+        ("/v1/recommend", "post"): ("recommend", ["200", "400", "403", "408", "412", "413", "415", "422", "503", "504"]),
         ("/v1/items:upsert", "post"): (
             "upsertItems",
             ["200", "400", "403", "408", "409", "413", "415", "422", "500", "503", "507"],
@@ -59,7 +59,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         ("/v1/users/{user_id}", "get"): ("getUser", ["200", "404", "422", "503"]),
         ("/v1/users/{user_id}", "delete"): ("deleteUser", ["200", "403", "409", "422", "500", "503", "507"]),
         **{
-            (path, "post"): (operation, ["200", "400", "403", "408", "413", "415", "422", "503", "504"])
+            (path, "post"): (operation, ["200", "400", "403", "408", "412", "413", "415", "422", "503", "504"])
             for path, operation in (
                 ("/v1/recommend:batch", "recommendBatch"),
                 ("/v1/explain", "explain"),
@@ -68,13 +68,13 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
                 ("/v1/user-vector", "getUserVector"),
             )
         },
-        ("/v1/users/{user_id}/recommendations", "get"): ("getRecommendations", ["200", "304", "422", "503", "504"]),
-        ("/v1/items", "get"): ("listItems", ["200", "422", "503"]),
-        ("/v1/items/{item_id}", "get"): ("getItem", ["200", "404", "422", "503"]),
-        ("/v1/items/{item_id}/similar", "get"): ("getSimilarItems", ["200", "404", "422", "503", "504"]),
+        ("/v1/users/{user_id}/recommendations", "get"): ("getRecommendations", ["200", "304", "412", "422", "503", "504"]),
+        ("/v1/items", "get"): ("listItems", ["200", "412", "422", "503"]),
+        ("/v1/items/{item_id}", "get"): ("getItem", ["200", "404", "412", "422", "503"]),
+        ("/v1/items/{item_id}/similar", "get"): ("getSimilarItems", ["200", "404", "412", "422", "503", "504"]),
         ("/v1/items/{item_id}/similar", "post"): (
             "findSimilarItems",
-            ["200", "400", "403", "404", "408", "413", "415", "422", "503", "504"],
+            ["200", "400", "403", "404", "408", "412", "413", "415", "422", "503", "504"],
         ),
         ("/v1/info", "get"): ("getInfo", ["200", "503"]),
         ("/v2", "get"): ("getServerMetadata", ["200"]),
@@ -181,6 +181,24 @@ def test_where_the_host_counts_every_path_that_tells_something_may_answer_421(do
         if set(operation["responses"]) - set(document["paths"][path][method]["responses"]) != {"421"}
     }
     assert without == {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+
+
+def test_what_waits_for_a_change_says_so(document: dict) -> None:
+    waiting = {
+        operation["operationId"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        if "X-Recall-Token" in [one["name"] for one in operation.get("parameters", []) if one["in"] == "header"]
+    }
+    assert waiting == {
+        *("recommend", "recommendBatch", "getRecommendations", "getSimilarItems", "findSimilarItems"),
+        *("explain", "whyNot", "score", "getUserVector", "listItems", "getItem"),
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if operation["operationId"] in waiting:
+                assert "another log" in operation["responses"]["412"]["description"]
+                assert "503" in operation["responses"]
 
 
 def test_problems_are_declared_as_problem_documents(document: dict) -> None:

@@ -64,13 +64,14 @@ class Truth:
         return items
 
     def possible(self, version: int, item: str) -> set[Value | None]:
-        """What an item may be while the log lacks some changes: whatever it was at a time, or what was said since then."""
+        """What an item may be while the log lacks changes: whatever it was at a time, what was said since, or is in flight."""
         past = self.lines[self.versions[version]].table.get(item)
         since = self.damaged or 0
+        open_ = {value for one, value in self.pending if one == item}
         later = [value for one, value in self.changes[since:] if one == item]
         if later:
-            return {later[-1]}
-        return {past, *(value for one, value in self.changes[:since] if one == item)}
+            return {later[-1], *open_}
+        return {past, *open_, *(value for one, value in self.changes[:since] if one == item)}
 
 
 def _apply(items: Catalogue, changes: Iterable[tuple[str, Value | None]]) -> None:
