@@ -19,9 +19,12 @@ from recall.training.roles import Roles
 # Shares and weights were chosen on held-out users and items of ml-100k and toys: less than these makes the figures of one
 # seed differ from those of another, more costs time.
 _WAYS = {
-    "user": {NEWCOMER: 0.05, PARTIAL: 0.025, PROFILE: 0.025, STRANGER: 0.9},
+    "user": {NEWCOMER: 0.4, PARTIAL: 0.2, PROFILE: 0.2, STRANGER: 0.2},
     "item": {NEWCOMER: 0.75, PARTIAL: 0.25},
 }
+# Of the square loss, chosen on the validation parts of toys and ml-100k. With less of STRANGER, toys serves unknown users worse
+# than popularity does.
+_SQUARE_WAYS = {**_WAYS, "user": {NEWCOMER: 0.05, PARTIAL: 0.025, PROFILE: 0.025, STRANGER: 0.9}}
 _SHARE = {"user": 0.1, "item": 0.2}
 _AT_LEAST = {"user": 2000, "item": 500}  # rows drawn, where there are so many
 
@@ -82,9 +85,15 @@ class Masked:
         return _gathered(owner, found[there], pairs.weights[start:stop][there] * self.weight, pairs.n, len(self.rows))
 
 
-def ways_of(roles: Roles, side: str) -> dict[int, float]:
-    """The ways in which rows of a side are masked, each with its share of all masked rows."""
-    ways = _WAYS[side]
+def ways_of(roles: Roles, side: str, square: bool = False) -> dict[int, float]:
+    """The ways in which rows of a side are masked, each with its share of all masked rows.
+
+    Args:
+        roles: of the side's fields.
+        side: "user" or "item".
+        square: whether the square loss is what masks them; gradient objectives otherwise.
+    """
+    ways = (_SQUARE_WAYS if square else _WAYS)[side]
     if roles.ids.all():
         ways = {NEWCOMER: 1.0}
     else:
@@ -109,7 +118,7 @@ class Newcomers:
             seed: of the draws.
         """
         self._rows, self._masking, self._seed = rows, Masking(roles), seed
-        self._ways = {way: drop * share for way, share in ways_of(roles, side).items()}
+        self._ways = {way: drop * share for way, share in ways_of(roles, side, square=True).items()}
         self._share = max(_SHARE[side], min(1.0, _AT_LEAST[side] / max(len(rows), 1)))
         self._alike = not roles.histories.any()
 
