@@ -137,6 +137,11 @@ def inferred(values: pl.Series) -> str:
     return TEXT
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text is a number in the form that makes a column one of numbers; `+1` and `1_000` are not."""
+    return _number.fullmatch(text) is not None
+
+
 def canonical_text(text: str, type_: str) -> str:
     """Return the canonical form of a text in a column of that type; text that is not of the type is left as it is."""
     if type_ == TEXT:

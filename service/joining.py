@@ -18,8 +18,10 @@ async def join(live: Live, place: Place) -> "list[asyncio.Task[None]]":
     """Wait until this worker is to listen; gives what is to be done while it does."""
     if place.first:
         live.meters.loading.set(1.0)
-        live.meters.listening.set(1.0)
-        return [asyncio.create_task(_settle(live))]
+        if not others_listen(live.meters):
+            live.meters.listening.set(1.0)
+            return [asyncio.create_task(_settle(live))]
+        await _settle(live)  # another one was so much faster that it serves already
     await live.settled()
     while not live.draining and (others_load(live.meters) or (live.snapshot is None and others_listen(live.meters))):
         await asyncio.sleep(_PAUSE)

@@ -42,7 +42,7 @@ class OpeningConfig(Section):
     """Regularisation of a feature grows with this power of how much data it sees."""
     first_order: float = Field(default=1.0, gt=0)
     """Regularisation of first-order weights, as a multiple of that of factors."""
-    drop: float = Field(default=0.5, ge=0, lt=1)
+    drop: float = Field(default=0.05, ge=0, lt=1)
     """Weight of all contexts and items once more as newcomers, beside the 1 of them as they are: with the id unknown, and with
     further values unknown or missing. It trains the rows that new users, new items and incomplete requests are made of."""
     scale: float = Field(default=0.1, gt=0)

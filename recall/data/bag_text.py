@@ -68,7 +68,8 @@ def bag_findings(values: pl.Series, field: BagField, report: Report) -> Iterator
     empty = lists.filter((lists.list.len() > 1) & (lists.list.eval(pl.element() == "").list.any()).fill_null(value=False))
     if len(empty):
         yield report("note", f"{len(empty):,} bags have an empty value between separators; it does not count", len(empty))
-    twice = lists.filter((lists.list.len() > lists.list.n_unique()).fill_null(value=False))
+    counted = lists.list.eval(pl.element().filter(pl.element() != ""))
+    twice = counted.filter((counted.list.len() > counted.list.n_unique()).fill_null(value=False))
     if len(twice):
         message = f"{len(twice):,} bags hold a value twice, such as {examples(twice.list.join('|'))}: it counts twice"
         yield report("note", message, len(twice))

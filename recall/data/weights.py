@@ -113,7 +113,8 @@ class Weights:
         """
         if not self.where:
             return pl.Series(self.values, dtype=pl.Float32)
-        exponent = int(np.frexp(self.values[training].max())[1])
+        largest = int(training[self.values[training].argmax()])
+        exponent = int(np.frexp(self.values[largest])[1])
         halved = np.ldexp(self.values, -exponent)  # exact, and its sum cannot overflow
         relative = pl.Series(halved / halved[training].mean())
         refuse(
@@ -121,7 +122,8 @@ class Weights:
             (relative < _SMALLEST) | (relative > _LARGEST),
             self.where,
             "too far from the mean weight of the training rows to be added to it",
-            f"The mean is {self.mean(training):.6g}: correct or leave out the rows at the ends of the range",
+            f"The mean is {self.mean(training):.6g}, and the largest is {self.values[largest]:.6g}, in row {largest + 1}: "
+            "correct or leave out the rows at the ends of the range",
         )
         return relative.cast(pl.Float32)
 

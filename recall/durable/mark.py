@@ -91,8 +91,22 @@ class Mark:
             if lost is not None:
                 losses.append(lost._replace(passed=True))
             left = [one for one in dict.fromkeys(losses) if not _made_up(one, covered)][:_MOST_LOSSES]
-            text = orjson.dumps({"log": identity, "sequence": sequence, "lost": [[*one] for one in left]})
-            os.pwrite(holder, text.ljust(_SIZE - 1) + b"\n", 0)
+            os.pwrite(holder, _text(Marked(identity, sequence, tuple(left))), 0)
+
+    def follow(self, identity: str, sequence: int) -> Marked | None:
+        """Return the mark, after raising it to a write of the same file that was found there.
+
+        A process that dies between a commit and its mark leaves a write that is answered from, and may be sent again and then
+        acknowledged without being written.
+        """
+        found = self.read()
+        if found is None or found.identity != identity or found.sequence >= sequence:
+            return found
+        with suppress(OSError), self._locked() as holder:
+            before = _parsed(os.pread(holder, _SIZE, 0))
+            if before is not None and before.identity == identity and before.sequence < sequence:
+                os.pwrite(holder, _text(before._replace(sequence=sequence)), 0)
+        return self.read()
 
     def remove(self) -> None:
         """Remove the mark, so that nothing counts as missing."""
@@ -112,6 +126,11 @@ def _made_up(loss: Lost, covered: Sequence[Lost]) -> bool:
     """Return whether the file is known to hold what was lost."""
     known = [one.through for one in covered if one.identity == loss.identity]
     return loss.through in known if loss.passed else any(through >= loss.through for through in known)
+
+
+def _text(mark: Marked) -> bytes:
+    raw = orjson.dumps({"log": mark.identity, "sequence": mark.sequence, "lost": [[*one] for one in mark.losses]})
+    return raw.ljust(_SIZE - 1) + b"\n"
 
 
 def _parsed(raw: bytes) -> Marked | None:

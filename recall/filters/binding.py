@@ -1,11 +1,12 @@
 """A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
 
 import datetime
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol, assert_never
 
-from recall.canonical import NUMBERS, canonical_text
+from recall.canonical import NUMBERS, canonical_text, is_number
 from recall.errors import DataError, RequestError
 from recall.filters.clauses import Clause, Every, Rest, Rows, Some
 from recall.filters.columns import Column, merged
@@ -174,6 +175,9 @@ class _Binding:
             ) from None
 
 
+_TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
+
+
 def _ordered_as(form: Form, value: Scalar) -> Kind:
     """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
     if form.kind != "text":
@@ -187,10 +191,13 @@ def _ordered_as(form: Form, value: Scalar) -> Kind:
 
 def _number_of(text: str) -> int | float | None:
     """The number that a text is in a column of numbers; None for any other text."""
+    if not is_number(text):
+        return None
     written = canonical_text(text, "float64")
     try:
-        return int(written) if _INTEGER.fullmatch(written) else float(written) if written[-1:].isdigit() else None
-    except ValueError:
+        number = int(written) if _INTEGER.fullmatch(written) else float(written)
+        return number if isinstance(number, int) or math.isfinite(number) else None
+    except ValueError:  # an integer of thousands of digits
         return None
 
 
@@ -199,8 +206,10 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
     match kind, value:
         case "text", _:
             return canonical_text(canonical(value), type_)
-        case "number", str() if type_ in NUMBERS and (number := _number_of(value)) is not None:
+        case "number", str() if (number := _number_of(value)) is not None:
             return number
+        case "truth", str() if (written := canonical_text(value, "boolean")) in _TRUTHS:
+            return _TRUTHS[written]
         case "truth", bool():
             return int(value)
         case "number", int() | float() if not isinstance(value, bool):

@@ -220,7 +220,8 @@ class Journal:
                 rows = self._rows(connection, start, whole=not goes_on)
             finally:
                 connection.execute("ROLLBACK")
-            return Reading(state, rows, held, goes_on, self.mark.read(), entries.lacking(state, base.log, base.folded))
+            mark = self.mark.follow(state.identity, state.last)
+            return Reading(state, rows, held, goes_on, mark, entries.lacking(state, base.log, base.folded))
 
     def since(self, sequence: int) -> list[Entry]:
         """Return the last change of each item that has changed after a sequence, in order.

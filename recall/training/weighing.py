@@ -46,13 +46,53 @@ class Weights:
         return Weights(of_context, of_item, a, b, config.unobserved * total / (total_a * total_b), total, total_a, total_b)
 
 
-def penalty(sees: Float32, others: float, config: OpeningConfig) -> Tensor:
-    """Regularisation of each feature [n, 1], from what it sees [n, 2] and the summed weight of the other side's rows.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Weights that each feature of one side sees.
 
-    A feature that sees nothing has none: it stays where it is.
+    Both arrays have one row for each feature and two columns: observed weight, and the weight of its rows' pairs with all
+    rows of the other side.
+
+    Attributes:
+        plain: float32 [n_features, 2], of the rows as they are.
+        masked: float32 [n_features, 2], of masked rows.
     """
-    seen = torch.from_numpy(sees[:, :1] + np.float32(others) * sees[:, 1:])
-    return torch.where(seen > 0, config.regularisation * seen.clamp_min(1e-6) ** config.nu, 0.0)
+
+    plain: Float32
+    masked: Float32
+
+    @property
+    def together(self) -> Float32:
+        """Sum of both, float32 [n_features, 2]."""
+        return self.plain + self.masked
+
+    def beside(self, masked: Float32) -> "Seen":
+        """Add what further masked rows show."""
+        return Seen(self.plain, self.masked + masked)
+
+
+def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
+    """Regularise each feature by how much data it sees.
+
+    Masked rows have a loss of their own, regularised as if its weight were 1, and enter with the weight `config.drop`.
+    Without this, and with nu < 1, features that only masked rows have would be regularised more the less they weigh.
+
+    Args:
+        sees: of the side.
+        others: summed weight of the other side's rows.
+        config: of the loss.
+
+    Returns:
+        [n, 1]. A feature that sees nothing has 0: it stays where it is.
+    """
+
+    def of(part: Float32, weight: float) -> Tensor:
+        seen = torch.from_numpy(part[:, :1] + np.float32(others) * part[:, 1:])
+        scaled = weight * config.regularisation * (seen / weight).clamp_min(1e-6) ** config.nu
+        return torch.where(seen > 0, scaled, 0.0)
+
+    found = of(sees.plain, 1.0)
+    return found + of(sees.masked, config.drop) if config.drop else found
 
 
 def _power(counts: Float32, power: float, observation: float) -> Float32:

@@ -10,6 +10,8 @@ and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that 
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
 loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
+Features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
+else held fixed, which converges fast whatever masked rows weigh.
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
@@ -31,6 +33,7 @@ from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items
 from recall.training.forms.choice import form_of
 from recall.training.forms.contract import Float64
+from recall.training.forms.fm import FMForm
 from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
@@ -38,13 +41,17 @@ from recall.training.kernels.choice import load_kernels
 from recall.training.kernels.contract import Float32, Kernels, Rows
 from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
-from recall.training.sweep_rows import ItemRows, SweepRows
+from recall.training.sweep_rows import ContextRows, ItemRows, SweepRows
 from recall.training.twins import copy_twins
 from recall.training.user_side import Everything, Phi, UserSide
-from recall.training.weighing import penalty
+from recall.training.weighing import Seen, penalty
 from recall.training.workers import Workers
+from recall.vocabulary import UNKNOWN
 
 _HALVINGS = 6
+_LENGTH_OF_UNKNOWN = 5.0  # times a known context's; 3 to 10 give the same figures on toys
+_SAMPLE = 5000  # contexts that say which axis is used least
+_STAND_IN_STEPS = 10  # of conjugate gradients; more changed no figure on ml-100k and toys
 _RESIDUAL = (1.0, -1.0)
 _SCORE = (0.0, 1.0)
 
@@ -90,6 +97,8 @@ class WholeCatalogueSolver:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
+        self._masked_users: tuple[list[ContextRows], Seen] = [], self._rows.user_sees
+        self._masked_items: ItemRows | None = None
 
     @property
     def note(self) -> str:
@@ -102,12 +111,15 @@ class WholeCatalogueSolver:
         with _one_thread(self._kernels.threads > 1):
             if self._form.dim:
                 self._user_step()
+                if self._sweep == 0:
+                    self._open_direction()
             loss = self._item_step()
             self._sweep += 1
             norms = self._form.user_table().square().sum(1)
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
+            self._stand_in_steps()
             self._turn_back()
             copy_twins(self.model, self._given)
         return loss / self._rows.weights.total
@@ -121,35 +133,79 @@ class WholeCatalogueSolver:
         self._sweep = int(state["sweep"])
 
     def _user_step(self) -> None:
-        form = self._form
+        if self._rows.users_apart is not None:
+            own, vectors, base, met, of_pair, _ = self._seen_by_users()
+            self._users_one_by_one(self._rows.users_apart, own, vectors, base, met, of_pair)
+            return
+        masked, seen = self._masked_users = self._rows.of_users(self._sweep)
+        self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
+        self._move_users([self._rows.contexts, *masked], seen, None)
+
+    def _open_direction(self) -> None:
+        """Give the unknown user id a long vector along the axis that known contexts use least, where nothing has set it yet.
+
+        What popularity looks like from there is then learnt by the item step at next to no cost for known users. Found by
+        alternating steps alone, it would have to be a combination of directions that their own tastes have taken.
+        """
+        rows, roles = self._rows, self._given.user_roles
+        if rows.users_apart is not None or not rows.strangers or not isinstance(self._form, FMForm) or roles is None:
+            return
+        unknown = roles.fields.offsets[roles.ids] + UNKNOWN
+        unknown = unknown[rows.user_sees.plain[unknown].sum(axis=1) == 0]
+        if len(unknown) == 0:
+            return
+        every = np.arange(len(self._given.contexts))
+        sample = every[:: max(1, len(every) // _SAMPLE)]
+        matrix = rows.user_matrix(self._given.contexts.take(sample))
+        phi = torch.from_numpy(matrix.times(self._form.user_table().numpy()))
+        axes = torch.linalg.eigh(phi.T @ phi)[1]
+        table = self._form.user_table()
+        table[torch.from_numpy(unknown)] = axes[:, 0] * (_LENGTH_OF_UNKNOWN * phi.norm(dim=1).mean() / len(unknown))
+        self._form.set_user_table(table)
+
+    def _seen_by_users(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix.
+
+        Returns:
+            First components [I] and vectors [I, dim] of the items; sum_i b_i own_i vector_i [dim]; the Gram matrix, or its
+            diagonal where the form makes it diagonal; the mean of squared vectors over observed pairs [dim]; the diagonal
+            of the Gram matrix [dim].
+        """
         vectors = self._psi()[:, 1:].contiguous()
         gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:]
         psi = self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         base = torch.from_numpy(self._b) * own @ vectors
-        met = gram.diagonal().contiguous() if form.diagonal else gram.contiguous()
-        of_pair = self._of_item @ vectors.square() / self._of_item.sum()  # the mean of psi o psi over observed pairs
-        if self._rows.users_apart is not None:
-            self._users_one_by_one(self._rows.users_apart, own, vectors, base, met, of_pair)
-            return
+        diagonal = gram.diagonal().contiguous()
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()
+        return own, vectors, base, diagonal if self._form.diagonal else gram.contiguous(), of_pair, diagonal
+
+    def _move_users(self, parts: list[ContextRows], seen: Seen, free: Tensor | None) -> None:
+        """Step of the user table on the loss of some contexts.
+
+        Args:
+            parts: the contexts.
+            seen: what features see of them.
+            free: bool [n_user_features, 1], features that may move; None for all, and the weights between fields.
+        """
+        form = self._form
+        own, vectors, base, met, of_pair, spectrum = self._seen_by_users()
         still, nothing = torch.zeros_like(own), torch.zeros_like(base)
-        parts, seen = self._rows.of_users(self._sweep)
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
         residual = (_RESIDUAL, Everything(-1.0, base, met), (own, vectors))
         score = (_SCORE, Everything(1.0, nothing, met), (still, vectors))
-        curvature, sees = torch.stack([of_pair, gram.diagonal()]), torch.from_numpy(seen)
-        self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
+        curvature, sees = torch.stack([of_pair, spectrum]), torch.from_numpy(seen.together)
         table = form.user_table()
-        target = sum((side.pull(table, *residual) for side in sides), -self._user_penalty * table)
+        target = _held(sum((side.pull(table, *residual) for side in sides), -self._user_penalty * table), free)
         diagonal = _positive(form.user_diagonal(sees, curvature).add_(self._user_penalty))
 
         def operator(change: Tensor) -> Tensor:
             pulled = sum((side.pull(change, *score) for side in sides), torch.zeros_like(change))
-            return pulled.addcmul_(self._user_penalty, change)
+            return _held(pulled.addcmul_(self._user_penalty, change), free)
 
-        step, _ = self._descend(operator, target, diagonal)
+        step, _ = self._descend(operator, target, diagonal, free)
         form.set_user_table(step.add_(table))
-        if isinstance(form, FwFMForm):
+        if isinstance(form, FwFMForm) and free is None:
 
             def pull(weights: Tensor, change: bool) -> Tensor:
                 found = [side.pull_weights(weights, *(score if change else residual)) for side in sides]
@@ -173,7 +229,25 @@ class WholeCatalogueSolver:
         rows = self._rows
         if rows.users_apart is not None and rows.items_apart is not None:
             return self._items_one_by_one(rows.users_apart, rows.items_apart)
-        items = rows.of_items(self._sweep)
+        plain, self._masked_items = rows.of_items(self._sweep)
+        items = plain if self._masked_items is None else plain.beside(self._masked_items)
+        return self._move_items_by(items, None)
+
+    def _stand_in_steps(self) -> None:
+        """Solve for the features that only masked rows have, with all others held fixed."""
+        masked, seen = self._masked_users
+        masked = [*self._rows.strangers, *masked]
+        free = _only_masked(seen)
+        if masked and self._form.dim and bool(free.any()):
+            self._move_users(masked, seen, free)
+        if self._masked_items is not None:
+            free = _only_masked(Seen(self._rows.item_sees.plain, self._masked_items.sees.masked))
+            if bool(free.any()):
+                self._move_items_by(self._masked_items, free)
+
+    def _move_items_by(self, items: ItemRows, free: Tensor | None) -> float:
+        """Step of the item table on the loss of some items; `free` as in `_move_users`."""
+        rows = self._rows
         weight = self._first_order(
             penalty(items.sees, rows.weights.total_a, self._config), 1 + self._form.item_table().shape[1]
         )
@@ -186,23 +260,25 @@ class WholeCatalogueSolver:
         side = ItemSide(self._form, items.matrix, table)
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
         before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
-        target = side.pull(residual @ whole - alpha_b * (psi @ gram)) - weight * table
+        target = _held(side.pull(residual @ whole - alpha_b * (psi @ gram)) - weight * table, free)
 
         def operator(change: Tensor) -> Tensor:
             moved = side.push(change)
             pulled, _ = self._item_pull(items, phi, _SCORE, moved)
-            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change)
+            return _held(side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change), free)
 
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
-        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees), through)
-        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)))
+        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
+        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), free)
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
         else:
             after = self._move_items(items, weight, table, step, phi, gram, before)
-        return after + (self._among_items(self._form, items, phi, gram) if isinstance(self._form, FwFMForm) else 0.0)
+        if free is None and isinstance(self._form, FwFMForm):
+            after += self._among_items(self._form, items, phi, gram)
+        return after
 
     def _among_items(self, form: FwFMForm, items: ItemRows, phi: Phi, gram: Tensor) -> float:
         """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
@@ -276,8 +352,11 @@ class WholeCatalogueSolver:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._kernels, self._workers)
+    def _descend(
+        self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, free: Tensor | None = None
+    ) -> tuple[Tensor, float]:
+        steps = self._steps if free is None else _STAND_IN_STEPS
+        return conjugate_gradients(operator, target, diagonal, steps, self._kernels, self._workers)
 
     def _psi(self, rows: ItemRows | None = None) -> Tensor:
         """Vectors of some rows, or of the items as they are."""
@@ -331,3 +410,13 @@ def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
 def _positive(diagonal: Tensor) -> Tensor:
     """A diagonal to divide by: features that see nothing are pulled at by nothing, and stay where they are."""
     return torch.where(diagonal > 0, diagonal, 1.0)
+
+
+def _held(table: Tensor, free: Tensor | None) -> Tensor:
+    """A table with zeros for the features that are held fixed."""
+    return table if free is None else table.mul_(free)
+
+
+def _only_masked(sees: Seen) -> Tensor:
+    """Features that only masked rows have, bool [n_features, 1]."""
+    return torch.from_numpy((sees.plain.sum(axis=1) == 0) & (sees.masked.sum(axis=1) > 0))[:, None]

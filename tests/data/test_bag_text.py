@@ -47,6 +47,10 @@ def test_values_with_blanks_in_several_cases_twice_or_empty_are_reported() -> No
     assert found(pl.Series(["a|b|a", "b|a"])) == {"1 bags hold a value twice, such as 'a|b|a': it counts twice": "note"}
 
 
+def test_empty_values_between_separators_are_no_repeats() -> None:
+    assert list(found(pl.Series(["a||b|", "|b||c"]))) == ["2 bags have an empty value between separators; it does not count"]
+
+
 def test_the_values_of_lists_are_looked_at_too() -> None:
     (message,) = found(pl.Series([["Crime ", "Drama"], ["Drama", "Crime"], None]))
     assert message == "values begin or end with blanks, such as 'Crime ': strip them"

@@ -47,6 +47,12 @@ def test_rows_that_do_not_train_are_divided_by_the_same_mean() -> None:
     assert weights([1.0, 3.0, 100.0]).scaled(np.array([0, 1])).to_list() == [0.5, 1.5, 50.0]
 
 
+def test_the_row_of_the_largest_weight_is_named_where_it_dwarfs_the_others() -> None:
+    with pytest.raises(DataError) as refused:
+        weights([1.0, 2.0, 1e300, 1.0]).scaled(np.arange(4))
+    assert "the largest is 1e+300, in row 3" in str(refused.value.mend)
+
+
 @pytest.mark.parametrize("values", [[1.0, 1e60, 1.0], [1e-60, 1.0, 1e300]])
 def test_weights_that_cannot_be_added_up_name_column_and_row(values: list[float]) -> None:
     with pytest.raises(DataError, match=r"e\.csv, column 'w': .* too far from the mean weight .* first in row 1"):

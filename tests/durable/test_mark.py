@@ -75,6 +75,16 @@ def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself
     assert mark.read() == Marked("a", 21)
 
 
+def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
+    assert mark.follow("a", 3) is None
+    assert not mark.path.exists()
+    mark.advance("b", 2)
+    mark.advance("a", 3)
+    found = Marked("a", 5, (Lost("b", 2),))
+    assert mark.follow("a", 5) == mark.read() == found
+    assert mark.follow("a", 4) == mark.follow("c", 9) == mark.read() == found
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512]
 )

@@ -203,8 +203,10 @@ def test_bags_of_text_are_cut_where_their_field_cuts_them() -> None:
         ({"all": [{"new": True}, {"priec": 1}]}, "/filter/all/1/priec", "Did you mean 'price'?"),
         ({"price": "cheap"}, "/filter/price", "column 'price' holds numbers, not a text. Write it as a number"),
         ({"price": {"lte": True}}, "/filter/price/lte", "holds numbers, not true or false"),
-        ({"price": {"in": [1, "2"]}}, "/filter/price/in/1", "holds numbers, not a text"),
+        ({"price": {"in": [1, "+2"]}}, "/filter/price/in/1", "holds numbers, not a text"),
         ({"new": 1}, "/filter/new", "holds true and false, not a number"),
+        ({"price": {"gte": "1e+999"}}, "/filter/price/gte", "holds numbers, not a text"),
+        ({"new": "yes"}, "/filter/new", "holds true and false, not a text"),
         ({"new": {"gt": True}}, "/filter/new/gt", "no order. Column 'new' takes equals"),
         ({"category": {"gt": 5}}, "/filter/category/gt", "column 'category' cannot be read as numbers"),
         ({"category": {"gt": True}}, "/filter/category/gt", "no order"),
@@ -213,7 +215,7 @@ def test_bags_of_text_are_cut_where_their_field_cuts_them() -> None:
         ({"opens": "2026-03-01"}, "/filter/opens", "holds times of day"),
         ({"tags": "red"}, "/filter/tags", 'holds a list for each item. Write {"any"'),
         ({"tags": {"gt": "red"}}, "/filter/tags", "holds a list for each item"),
-        ({"sizes": {"all": [1, "2"]}}, "/filter/sizes/all/1", "holds numbers, not a text"),
+        ({"sizes": {"all": [1, "1_0"]}}, "/filter/sizes/all/1", "holds numbers, not a text"),
         ({"category": {"any": ["shoes"]}}, "/filter/category/any", "one value an item"),
         ({"available": {"from": "sinc"}}, "/filter/available/from", "Did you mean 'since'?"),
         ({"available": {"from": "category"}}, "/filter/available/from", "cannot be read as dates or times"),
@@ -229,6 +231,23 @@ def test_what_does_not_fit_the_catalogue_is_refused(filter_: dict, where: str, m
         Attributes.of(odd).select(parse(filter_), NOW)
     assert refused.value.where == where
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("filter_", "plain"),
+    [
+        ({"new": "True"}, {"new": True}),
+        ({"new": {"in": ["false", "TRUE"]}}, {"new": {"in": [False, True]}}),
+        ({"price": "2.50"}, {"price": 2.5}),
+        ({"price": {"lte": "2.0"}}, {"price": {"lte": 2}}),
+        ({"stock": "9007199254740993"}, {"stock": 2**53 + 1}),
+        ({"sizes": {"any": ["3", "1.0"]}}, {"sizes": {"any": [3, 1]}}),
+    ],
+)
+def test_typed_columns_take_the_texts_that_columns_of_a_csv_take(filter_: dict, plain: dict) -> None:
+    written, expected = (ATTRIBUTES.select(parse(one), NOW).mask for one in (filter_, plain))
+    assert expected.any()
+    np.testing.assert_array_equal(written, expected)
 
 
 def test_further_items_with_values_of_another_kind_are_refused() -> None:

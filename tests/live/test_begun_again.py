@@ -9,7 +9,7 @@ from recall.bundle.activation import activate
 from recall.bundle.publish import resolve
 from recall.errors import JournalError
 from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Base, Change, Journal
+from recall.live.journal import JOURNAL, MARK, Base, Change, Journal
 from recall.recommender import Recommender
 from tests.live.test_past import copy, fresh, ids, remove, trouble
 
@@ -172,6 +172,23 @@ def test_an_older_copy_that_ends_before_what_the_version_holds_is_whole_for_that
     assert "b" not in ids(started)
     assert "made without the changes up to 2 of an earlier journal" in trouble(started)
     started.close()
+
+
+def test_a_change_that_was_written_without_its_mark_counts_once_it_was_read(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    before = (root / MARK).read_bytes()
+    live.items.upsert({"b": {}}, key="k")
+    (root / MARK).write_bytes(before)  # as if the process had died right after the commit
+    started = followed(root)
+    started.close()
+    mark = Journal(root / JOURNAL).mark.read()
+    assert mark is not None
+    assert mark.sequence == 2
+    copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    late = followed(Path(copied))
+    assert "b" not in ids(late)
+    assert "2" in trouble(late)
+    late.close()
 
 
 def with_other_log(root: Path) -> None:

@@ -21,7 +21,8 @@ import sys
 from service.metrics.meters import Meters
 meters = Meters(2, 0, int(sys.argv[1]))
 for line in sys.stdin:
-    meters.loading.set(float(line))
+    name, value = line.split()
+    getattr(meters, name).set(float(value))
     print("done", flush=True)
 """
 
@@ -41,9 +42,13 @@ def first() -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def loads(process: "subprocess.Popen[str]", how: int) -> None:
+    say(process, "loading", how)
+
+
+def say(process: "subprocess.Popen[str]", name: str, how: int) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{how}\n")
+    process.stdin.write(f"{name} {how}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
 
@@ -72,6 +77,30 @@ def test_the_others_wait_until_the_first_can_serve_or_is_gone(
         live.close()
 
     asyncio.run(second())
+
+
+def test_the_first_does_not_listen_before_it_can_serve_where_another_does(
+    tmp_path: Path, first: "tuple[subprocess.Popen[str], int]"
+) -> None:
+    process, rows = first
+    say(process, "listening", 1)  # it was started later, and was faster
+
+    async def slow() -> None:
+        place = Place(1, shared_file(), rows, lifeline=0, first=True)
+        live = Live(Settings(bundle=tmp_path, workers=2), place)
+        joining = asyncio.create_task(join(live, place))
+        done, _ = await asyncio.wait([joining], timeout=0.3)
+        loading, listening = live.meters.loading, live.meters.listening
+        assert (not done, loading.row[loading.at], listening.row[listening.at]) == (True, 1.0, 0.0)
+        watching = asyncio.create_task(live.watch())
+        await live.settled()
+        say(process, "listening", 0)  # else one that has nothing to serve would wait for it to go
+        assert await asyncio.wait_for(joining, 30) == []
+        assert (loading.row[loading.at], listening.row[listening.at]) == (0.0, 1.0)
+        watching.cancel()
+        live.close()
+
+    asyncio.run(slow())
 
 
 def test_the_first_listens_before_it_has_anything_to_serve(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from recall.bundle.publish import resolve
 from tests.simulation import logs, power, publishing, roots, shop
 from tests.simulation.runs import run
 from tests.simulation.trace import can_trace
@@ -45,7 +46,7 @@ def _power(place: Path, seed: int) -> power.Found:
     """Let the power fail in each workload."""
     found = power.Found()
     with tempfile.TemporaryDirectory() as folder:
-        template = publishing.template_of(place / shop.HERE, Path(folder) / "publish")
+        template = publishing.template_of(resolve(place / shop.HERE), Path(folder) / "publish")
         (Path(folder) / "root").mkdir()
         root = shop.fresh_root(place, Path(folder) / "root" / shop.HERE).parent
         for name, start, check in (

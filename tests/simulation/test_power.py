@@ -6,6 +6,7 @@ import pytest
 
 from recall.bundle.publish import resolve
 from tests.simulation import logs, power, publishing, roots, shop
+from tests.simulation.__main__ import _power
 from tests.simulation.power import Found
 from tests.simulation.trace import can_trace
 
@@ -62,6 +63,11 @@ def test_a_publisher_that_does_not_fsync_folders_is_found(template: Path) -> Non
 @pytest.mark.slow
 def test_a_root_survives_a_power_failure(root: Path) -> None:
     assert of_roots(root, 2, count=20) == Found(20, [])
+
+
+@pytest.mark.slow
+def test_the_command_lets_the_power_fail_in_each_workload(place: Path) -> None:
+    assert _power(place, 2) == Found(300, [])
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from recall.live.journal import Change, Journal
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}
-"""Kept runs that are part of every test run, one for each sort of fault; .ci/run has the others."""
+"""Seed and steps of kept runs that are part of every test run; .ci/run has the others."""
 UNDAMAGED = ("damage", "copy", "elsewhere", "rebuild")
 
 
