@@ -21,6 +21,7 @@ def test_every_example_is_a_valid_configuration_named_as_its_file(path):
     assert load_config(path).name == path.stem
 
 
+@pytest.mark.slow
 def test_frappe_learns_from_real_data(real_data):
     config = load_config(
         EXAMPLES[[path.stem for path in EXAMPLES].index("frappe")],

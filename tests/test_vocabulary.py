@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recall.vocabulary import FIRST, MISSING, UNKNOWN, Vocabulary
 
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=4)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)
 
 
 @given(st.lists(st.none() | TEXTS, max_size=20), st.integers(1, 3))
@@ -32,6 +32,12 @@ def test_rows_agree_with_row_and_lead_back_to_the_value(values: list[str], asked
     for value in asked:
         if value is not None and value not in values:
             assert vocabulary.row(value) == UNKNOWN
+
+
+def test_empty_text_is_missing() -> None:
+    vocabulary = Vocabulary.fit(pl.Series(["", "a", None]), np.ones(3, dtype=np.int64))
+    assert vocabulary.values.to_list() == ["a"]
+    assert vocabulary.rows(pl.Series(["", "a", None, "b"])).tolist() == [MISSING, FIRST, MISSING, UNKNOWN]
 
 
 def test_counts_weigh_and_what_counts_nothing_is_not_learnt() -> None:
