@@ -46,6 +46,7 @@ def test_it_measures_the_catalogues_that_there_are(worlds: Path, tmp_path: Path)
     assert all(" met" in line or " aim" in line for line in filtered)
 
 
+@pytest.mark.slow
 def test_few_items_alone_have_a_section_of_their_own(worlds: Path, tmp_path: Path) -> None:
     docs = tmp_path / "benchmarks.md"
     command = [sys.executable, "scripts/benchmark_index.py", "--worlds", str(worlds), "--only", "large", "--few"]
