@@ -1,6 +1,7 @@
 """A process that serves a root, reduced to what it does with files: several of them take turns in one real process."""
 
 import gc
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,17 @@ from tests.simulation.model import Value
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 _CODE = str(Path(recall.__file__).parent)
 _WATCHED = tuple(str(Path(_CODE, part)) for part in ("bundle", "live", "durable", "stores", "rebuild.py"))
+
+
+_LONGEST_CLOSE = 20.0  # seconds
+
+
+class _StuckError(Exception):
+    """A close waits for a lock that a simulated crash has left taken."""
+
+
+def _give_up(_number: int, _frame: object) -> None:
+    raise _StuckError
 
 
 class Died(BaseException):
@@ -65,9 +77,21 @@ class Process:
         self.trouble = ""
 
     def stop(self) -> None:
-        """Close everything."""
+        """Close everything.
+
+        A simulated crash may be raised after a lock was taken and before the block that frees it began. A real process frees
+        its locks when it dies, so a close that waits for one is given up.
+        """
         if self.recommender is not None:
-            self.recommender.close()
+            before = signal.signal(signal.SIGALRM, _give_up)
+            signal.setitimer(signal.ITIMER_REAL, _LONGEST_CLOSE)
+            try:
+                self.recommender.close()
+            except _StuckError:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
         self.recommender = None
 
     def look(self) -> None:
