@@ -200,6 +200,7 @@ class SearchQueue:
         timer = loop.call_later(limit - now, self._expire, turn, caller)
         try:
             await turn
+            self._check(caller)  # the loop may have been busy beyond the deadline
             if caller.gone is not None and await caller.gone():
                 self.shed["gone"] += 1
                 raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
