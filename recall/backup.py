@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
 from recall.durable.mark import Mark
+from recall.durable.sync import fsync
 from recall.errors import BundleError, PublishError
 from recall.live.journal import JOURNAL, MARK, Journal
 from recall.recommender import Recommender
@@ -73,7 +74,7 @@ def backup(root: Path, to: Path) -> BackupReport:
             Recommender.load(made, verify=True).close()
             _sync_all(made)
             made.rename(to)
-            _sync(to.parent)
+            fsync(to.parent)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except (OSError, sqlite3.Error) as error:
@@ -128,12 +129,4 @@ def _mark(made: Path) -> tuple[int, int]:
 
 def _sync_all(folder: Path) -> None:
     for path in (*sorted(folder.rglob("*")), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    holder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(holder)
-    finally:
-        os.close(holder)
+        fsync(path)
