@@ -1,7 +1,6 @@
 from functools import cache
 
 import numpy as np
-import pytest
 
 from recall.index.lists import Lists, lists_for
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
@@ -25,13 +24,6 @@ def test_chunks_are_the_scaled_vectors_in_order() -> None:
     vectors, cells = (np.concatenate(parts) for parts in zip(*lists.chunks(), strict=True))
     np.testing.assert_array_equal(vectors, model_vectors() * lists.scale)
     np.testing.assert_array_equal(cells, lists.assigned)
-
-
-def test_residuals_are_what_the_cells_leave() -> None:
-    lists = Lists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
-    assert lists.residuals(100).shape == (100, 9)
-    spread = np.square(model_vectors() * lists.scale - (model_vectors() * lists.scale).mean(axis=0)).sum(axis=1).mean()
-    assert np.square(lists.residuals(3000)).sum(axis=1).mean() < spread
 
 
 @pytest.mark.parametrize(("size", "lists"), [(1, 1), (15, 1), (1000, 32), (100_000, 256), (1_000_000, 1024)])
