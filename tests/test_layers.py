@@ -123,7 +123,9 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.other_data": {"recall.bundle", "recall.errors", "recall.stores"},
     "recall.adoption": {
+        "recall.other_data",
         *("recall.bundle", "recall.errors", "recall.golden", "recall.live.binding", "recall.rebuild", "recall.recommender"),
     },
     "recall.backup": {
