@@ -199,7 +199,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
     write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
-    config = IndexConfig.model_validate(before.config.get("index", {}))
+    config = IndexConfig.recorded(before.config.get("index", {}))
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)

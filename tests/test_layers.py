@@ -42,7 +42,9 @@ LAYERS: dict[str, set[str]] = {
     # arrays and files
     "recall.compiling": set(),
     "recall.recent": set(),
-    "recall.bundle": {"recall.compiling", "recall.errors", "recall.schema", "recall.features", "recall.vectors"},
+    "recall.bundle": {
+        *("recall.compiling", "recall.durable.sync", "recall.errors", "recall.features", "recall.schema", "recall.vectors"),
+    },
     "recall.durable": {"recall.errors"},
     "recall.stores": {"recall.errors"},
     "recall.stores.live": {"recall.durable", "recall.errors", "recall.stores.users", "recall.values"},
@@ -91,7 +93,9 @@ LAYERS: dict[str, set[str]] = {
     "recall.models.popularity": {*BASICS, "recall.data", "recall.features", "recall.vectors"},
     "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
-    "recall.training": {*BASICS, "recall.data", "recall.features", "recall.models", "recall.evaluation"},
+    "recall.training": {
+        *(*BASICS, "recall.data", "recall.durable.sync", "recall.evaluation", "recall.features", "recall.models"),
+    },
     "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
     # what joins them
@@ -119,7 +123,9 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("recall.recommender", "recall.request", "recall.stores", "recall.vectors"),
     },
+    "recall.other_data": {"recall.bundle", "recall.errors", "recall.stores"},
     "recall.adoption": {
+        "recall.other_data",
         *("recall.bundle", "recall.errors", "recall.golden", "recall.live.binding", "recall.rebuild", "recall.recommender"),
     },
     "recall.backup": {

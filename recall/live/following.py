@@ -79,6 +79,7 @@ class LiveCatalogue:
         self._pause = pause
         self._changing = Lock()
         self._version = (-1, -1)
+        self._stamp: tuple[int, int] | None = None
         self._due = 0.0
         self._past = Past()
         if journal is not None:
@@ -181,7 +182,8 @@ class LiveCatalogue:
         """Return whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
         if self._journal is None or self._changing.locked():
             return False
-        return bool(self._catalogue.trouble) or self._journal.version() != self._version
+        moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
+        return moved or bool(self._catalogue.trouble)
 
     def behind(self) -> bool:
         """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
@@ -294,8 +296,8 @@ class LiveCatalogue:
 
     def _catch_up(self, journal: Journal) -> None:
         """Take in what is new; the caller holds the lock."""
-        version = journal.version()
-        if version == self._version and not self._catalogue.trouble:
+        version, stamp = journal.version(), journal.mark.stamp()
+        if version == self._version and stamp == self._stamp and not self._catalogue.trouble:
             return
         reading = journal.read(self._past.state, self._base)
         rows = self._past.take(reading)
@@ -306,7 +308,7 @@ class LiveCatalogue:
         if rows or sequence > overlay.sequence:
             overlay = self._after(overlay, rows, sequence)
         self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
-        self._version = version
+        self._version, self._stamp = version, stamp
 
     def _after(self, overlay: Overlay, rows: Sequence[Row], sequence: int) -> Overlay:
         last = {row.item_id: values_of(row) for row in rows}

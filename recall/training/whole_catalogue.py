@@ -37,7 +37,7 @@ from recall.training.forms.fm import FMForm
 from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
-from recall.training.kernels.choice import load_kernels
+from recall.training.kernels.compiled import CompiledKernels
 from recall.training.kernels.contract import Float32, Kernels, Rows
 from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
@@ -78,13 +78,13 @@ class WholeCatalogueSolver:
             pairs: contexts and items; where it knows the roles of their fields and `config.drop` is positive, masked rows
                 train beside them.
             config: of the loss.
-            kernels: do the sums; the fastest there are when None.
+            kernels: do the sums; the compiled ones when None.
             seed: of the draws of masked rows.
         """
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = form_of(model, pairs.user_fields, pairs.item_fields)
-        self._kernels = kernels or load_kernels()
+        self._kernels = kernels or CompiledKernels()
         self._workers = Workers(self._kernels.threads)
         self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
         weights = self._rows.weights

@@ -270,3 +270,40 @@ def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
     assert fresh(root) == ids(live)
     assert {"a", "c"} <= ids(live)
     assert "b" not in ids(live)
+
+
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"not a mark")
+    live.items.refresh()  # nothing was written since
+    started = Recommender.load(root)
+    for one in (live, started):
+        (degraded,) = one.recommend(EVERYTHING).degraded
+        assert degraded.part == "items"
+        assert degraded.reason.startswith(f"{MARK} was damaged (it is not what was written there)")
+        assert f"then remove {MARK}" in degraded.reason
+    started.items.upsert({"b": {}})
+    live.items.refresh()
+    assert live.items.moved()
+    assert [len(one.recommend(EVERYTHING).degraded) for one in (live, started)] == [1, 1]
+    assert {"a", "b"} <= ids(started) & ids(live)
+    (root / MARK).unlink()
+    for one in (live, started):
+        one.items.refresh()
+        assert not one.recommend(EVERYTHING).degraded
+    assert {"a", "b"} <= fresh(root)
+    started.close()
+
+
+def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"")
+    remove(root)
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal is gone: 1 acknowledged changes are served that it does not hold")
+    assert live.items.mend() == 1
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith(f"{MARK} was damaged (it is empty)")
+    (root / MARK).unlink()
+    assert "a" in fresh(root)

@@ -12,7 +12,6 @@ from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fwfm import FieldWeightedFM
 from recall.training import sparse
-from recall.training.kernels.portable import PortableKernels
 from recall.training.roles import Roles
 from recall.training.whole_catalogue import WholeCatalogueSolver
 from recall.vocabulary import FIRST, UNKNOWN
@@ -158,17 +157,6 @@ def test_the_number_of_threads_changes_no_bit():
     for other in models[1:]:
         for first, second in zip(models[0].parameters(), other.parameters(), strict=True):
             assert torch.equal(first, second)
-
-
-def test_compiled_and_portable_kernels_agree(world):
-    pairs = world(7)
-    solvers = [WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[1], kernels) for kernels in (None, PortableKernels())]
-    for _ in range(3):
-        first, second = (solver.sweep() for solver in solvers)
-        assert first == pytest.approx(second, rel=1e-5)
-    assert "numba" in solvers[0].note
-    assert "torch" in solvers[1].note
-    torch.testing.assert_close(*(scores(solver.model, pairs) for solver in solvers), rtol=1e-3, atol=1e-3)
 
 
 def test_learns_what_is_known_to_be_right():

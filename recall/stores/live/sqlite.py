@@ -15,7 +15,7 @@ from threading import Lock
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
 from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
-from recall.durable.mark import Lost, Mark
+from recall.durable.mark import Lost, Mark, damage
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 from recall.stores.live.changes import UserChange, changed, digest_of
 from recall.stores.live.user import LiveUser
@@ -150,7 +150,7 @@ class SqliteLiveUsers:
             self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
         if not reached:
             self._seen = (identity, sequence) if identity else seen
-            return ""
+            return damage(mark, USERS_MARK, "the file of users")
         if connection is None:
             return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
         return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"

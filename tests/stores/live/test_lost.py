@@ -70,6 +70,19 @@ def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_wh
     assert whole.get(["u"])["u"].taken == ("c", "b", "a")
 
 
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, users: SqliteLiveUsers) -> None:
+    (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith(f"{USERS_MARK} was damaged (it is empty)")
+    assert users.write([UserTook("u", "d", 1.0, "d")]) == 4
+    for one in (users, SqliteLiveUsers(path)):
+        assert f"then remove {USERS_MARK}" in one.trouble()
+    (path.parent / USERS_MARK).unlink()
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble() == ""
+        assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
+
+
 def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     opened = SqliteLiveUsers(path)
     opened.write([UserTook("u", "a", 1.0, "d")])
