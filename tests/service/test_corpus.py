@@ -5,8 +5,8 @@ import time
 
 import orjson
 import pytest
-from faulting.bodies import NOT_HTTP
 
+from tests.faults.bodies import NOT_HTTP
 from tests.service.serving import Server, receive, request
 
 JSON = "application/json"
