@@ -42,8 +42,8 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
     if values.dtype == pl.Boolean:
         return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
-        few = known.unique().head(3) if known.dtype == pl.String else known.head(0)
-        return "switch" if frozenset(few.str.strip_chars().str.to_lowercase()) in _YES_NO else ""
+        few = known.unique().head(3)
+        return "switch" if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in _YES_NO else ""
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
