@@ -12,14 +12,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from service.context import RequestContext, State
-from service.express import Express
 from service.joining import join
 from service.listening import listeners
 from service.live import Live
 from service.metrics.pulse import beat
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
-from service.protocol import GuardedHttp
+from service.recommend import RecommendEndpoint
 from service.records import logging_of
 from service.routes import BODIES, add_routes
 from service.routes.page import add_page
@@ -38,19 +37,26 @@ from service.tracing import Tracing, open_tracing
 
 log = logging.getLogger("service")
 
+_POLLS = 16
+"""Connections accepted in one iteration of the event loop, which takes one from each socket that listens: when many connect
+while searches run, the last of them would otherwise wait for as many iterations before its request is even read."""
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 
-def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
+def create_app(
+    settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None, *, fast: bool = True
+) -> FastAPI:
     """The application; it opens nothing until it is started.
 
     Args:
         settings: what it is told.
         keys: those that open it; with none it is open.
         traces: makes a span of each request.
+        fast: answer recommendations before they are routed; see `service.recommend`.
     """
-    return _application(settings, Live(settings), KnownKeys(None, keys.keys), traces)
+    return _application(settings, Live(settings), KnownKeys(None, keys.keys), traces, fast=fast)
 
 
 def serve(settings: Settings) -> None:
@@ -66,7 +72,7 @@ def serve(settings: Settings) -> None:
     sockets = listeners(settings.host, settings.port, shared=False)
     log.info("listening on %s", ", ".join("{}:{}".format(*one.getsockname()[:2]) for one in sockets))
     with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
-        server_of(settings, keys).run(sockets)
+        server_of(settings, keys).run([*sockets, *(one.dup() for one in sockets for _ in range(_POLLS - 1))])
 
 
 def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -> Server:
@@ -82,13 +88,13 @@ def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -
         _application(settings, live, keys, open_tracing() if settings.otel else None, place),
         host=settings.host,
         port=settings.port,
-        http=GuardedHttp,
         ws="none",
         lifespan="on",
         log_config=logging_of(settings.logs),
         access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
         proxy_headers=False,
         server_header=False,
+        limit_concurrency=settings.connections,
         timeout_keep_alive=settings.patience,
         timeout_graceful_shutdown=settings.grace,
     )
@@ -96,7 +102,13 @@ def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -
 
 
 def _application(
-    settings: Settings, live: Live, keys: KnownKeys, traces: "TracerProvider | None", place: Place | None = None
+    settings: Settings,
+    live: Live,
+    keys: KnownKeys,
+    traces: "TracerProvider | None",
+    place: Place | None = None,
+    *,
+    fast: bool = True,
 ) -> FastAPI:
     limits = RateLimits(keys.ring.keys, settings.rate, place.rates if place else None)
     hosts = _hosts(settings)
@@ -110,10 +122,7 @@ def _application(
         try:
             if place:
                 tasks += await join(live, place)
-            state = State(live=live, settings=settings)
-            if traces is None:  # who wants a span of each request takes the way that has them
-                state["express"] = Express(live, settings, guard)
-            yield state
+            yield State(live=live, settings=settings)
         finally:
             await live.dismiss()
             for task in tasks:
@@ -134,6 +143,8 @@ def _application(
         redirect_slashes=False,
     )
     app.add_middleware(GuardMiddleware, guard=guard)
+    if fast and traces is None:  # a span of a request is made on its way through the application
+        app.add_middleware(RecommendEndpoint, live=live, guard=guard, settings=settings)
     app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)

@@ -1,24 +1,22 @@
 """What every answer carries besides its body: the request's id and the time it took."""
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import NotRequired, TypedDict, cast
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.admission import ANYBODY, Caller
+from service.concurrency import ANYBODY, Caller
 from service.live import Live
 from service.problems import Kind
 from service.records import REQUEST_ID, log_request
 from service.security.headers import secure
 from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.express import Express
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -29,7 +27,6 @@ class State(TypedDict):
     live: Live
     settings: Settings
     caller: NotRequired[Caller]
-    express: NotRequired["Express"]
 
 
 def live_of(request: Request) -> Live:
@@ -44,7 +41,17 @@ def settings_of(request: Request) -> Settings:
 
 def caller_of(request: Request) -> Caller:
     """Who waits for the answer to this request, and how long."""
-    return cast(State, request.scope["state"]).get("caller", ANYBODY)
+    return cast(State, request.scope["state"]).get("caller", ANYBODY)._replace(gone=request.is_disconnected)
+
+
+async def disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request whose body was read has disconnected."""
+    message = asyncio.ensure_future(cast("Coroutine[None, None, Message]", receive()))
+    await asyncio.sleep(0)
+    if message.done():
+        return bool(message.result()["type"] == "http.disconnect")
+    message.cancel()
+    return False
 
 
 def request_id_of(request: Request) -> str:

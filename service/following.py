@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from recall.errors import JournalError, TokenError
 from recall.live.following import LiveCatalogue
-from service.admission import Caller
+from service.concurrency import Caller
 from service.metrics.meters import Meters
 from service.problems import Kind, ProblemError
 from service.snapshot import Snapshot

@@ -2,21 +2,16 @@
 
 import asyncio
 import gc
-import os
 import signal
-import socket
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from service.live import Live
-from service.protocol import GuardedHttp
 
 _YOUNG = 20_000
 """Objects that come to be, and stay, between two looks of the collector: what a request makes is gone with it."""
-_LOOKS = 16
-"""Connections that are taken between two looks at those that there are."""
 
 
 class Server(uvicorn.Server):
@@ -51,25 +46,7 @@ class Server(uvicorn.Server):
             self._loop.add_reader(self._lifeline, self._orphaned, self._lifeline)
         await super().startup(sockets)
         if self.started:
-            await self._listen_more()
             self._settling = self._loop.create_task(self._settle())
-
-    async def _listen_more(self) -> None:
-        """Have the loop look at each listening socket several times a turn: it takes one connection at each look.
-
-        A turn may have a few searches in it, so that else, when many connect at a moment of much work, the last of them
-        would wait for seconds before anybody hears of them, and be told nothing: health checks among them.
-        """
-        loop, config = asyncio.get_running_loop(), self.config
-
-        def protocol() -> asyncio.Protocol:
-            return GuardedHttp(config, self.server_state, self.lifespan.state)
-
-        for server in tuple(self.servers):
-            for one in server.sockets:
-                for _ in range(_LOOKS - 1):
-                    again = socket.socket(fileno=os.dup(one.fileno()))
-                    self.servers.append(await loop.create_server(protocol, sock=again, backlog=config.backlog))
 
     async def _settle(self) -> None:
         """Spare the collector what stays for ever: a look at all that was imported and loaded stops every answer for 0.1 s."""

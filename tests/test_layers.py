@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.canonical": {"recall.errors", "recall.schema", "recall.values"},
-    "recall.draft": {"recall.errors", "recall.data", "recall.values"},
+    "recall.draft": {"recall.canonical", "recall.errors", "recall.data", "recall.values"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},

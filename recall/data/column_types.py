@@ -58,7 +58,7 @@ def find_types(
 def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
     """What is assumed about a column of which at least one text is not in canonical form."""
     inner = type_.removeprefix(LIST)
-    if inner == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
+    if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
         return
     written = canonical_column(values, type_, "", separator)
     changed = (written != values).fill_null(value=False)
@@ -69,6 +69,7 @@ def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -
 
 
 _ASSUMED = {
+    TEXT: "blanks around the values of a list are left out",
     "integer": "whole numbers written with .0 are read as integers",
     "float64": "numbers are read as equal however many decimals they are written with",
     "boolean": "true and false are read as truth values in any case",
