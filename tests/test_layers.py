@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     # vectors and nothing that they mean
     "recall.vectors": {"recall.compiling", "recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
-    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
+    "recall.index": {"recall.compiling", "recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
     # lists that were found
     "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
@@ -94,7 +94,15 @@ LAYERS: dict[str, set[str]] = {
     "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {
-        *(*BASICS, "recall.data", "recall.durable.sync", "recall.evaluation", "recall.features", "recall.models"),
+        *(
+            *BASICS,
+            "recall.compiling",
+            "recall.data",
+            "recall.durable.sync",
+            "recall.evaluation",
+            "recall.features",
+            "recall.models",
+        ),
     },
     "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},
