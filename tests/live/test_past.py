@@ -330,3 +330,23 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
     live.items.refresh()
     assert {"a", "b"} <= ids(live)
     other.close()
+
+
+def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {"price": 1.0}})
+    live.items.settle()
+    before = (root / JOURNAL).read_bytes()
+    live.items.upsert({"a": {"price": 2.0}, "b": {}})
+    live.items.settle()
+    served = live.recommend(EVERYTHING)
+    assert (root / JOURNAL).stat().st_size == len(before)
+    with (root / JOURNAL).open("r+b") as file:  # the file stays the same one
+        file.write(before)
+    assert live.items.moved()
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal was replaced or cut short: 2 acknowledged changes are served")
+    assert live.recommend(EVERYTHING).ids == served.ids
+    assert live.items.mend() == 2
+    assert not live.recommend(EVERYTHING).degraded
+    assert fresh(root) == set(served.ids)
