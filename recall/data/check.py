@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import canonical_column, id_type, type_of
+from recall.canonical import TEXT, canonical_column, id_type
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
+from recall.data.column_types import typed
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of
@@ -140,7 +141,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spread(values, field, report)
             else:
                 cut = field.separator if isinstance(field, BagField) else None
-                values = canonical_column(values, type_of(values, cut), separator=cut)
+                values = canonical_column(values, typed(values, cut, data.text), separator=cut)
             yield from chain(missing(values, report), variety(values, field, report))
             if isinstance(field, BagField):
                 yield from bag_findings(values, field, report)
@@ -214,7 +215,7 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         raw = {
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
-        type_ = id_type(raw.values())
+        type_ = TEXT if column in data.text else id_type(raw.values())
         met = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
         yield from spelling(met, partial(_report, "interactions", column))
         if name not in tables.named:
