@@ -31,12 +31,15 @@ LAYERS: dict[str, set[str]] = {
     # vectors and nothing that they mean
     "recall.vectors": {"recall.compiling", "recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
-    "recall.index": {"recall.compiling", "recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
+    "recall.index": {
+        *("recall.bundle.tensors", "recall.compiling", "recall.config", "recall.errors", "recall.features.sparse"),
+        "recall.recent",
+    },
     # lists that were found
     "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
     "recall.filters": {
-        *("recall.canonical", "recall.errors", "recall.schema", "recall.values"),
+        *("recall.canonical", "recall.errors", "recall.recent", "recall.schema", "recall.values"),
         *("recall.features.sparse", "recall.index.selection"),
     },
     # arrays and files
