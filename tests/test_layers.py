@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "recall.config": {"recall.errors", "recall.schema"},
     "recall.reference": {"recall.config"},
     "recall.canonical": {"recall.errors", "recall.schema", "recall.values"},
-    "recall.draft": {"recall.errors", "recall.data", "recall.values"},
+    "recall.draft": {"recall.canonical", "recall.errors", "recall.data", "recall.values"},
     "recall.values": {"recall.errors"},
     "recall.vocabulary": {"recall.errors", "recall.values"},
     "recall.features": BASICS - {"recall.config"},
@@ -31,12 +31,15 @@ LAYERS: dict[str, set[str]] = {
     # vectors and nothing that they mean
     "recall.vectors": {"recall.compiling", "recall.features.sparse", "recall.features.fields"},
     "recall.proof": {"recall.errors", "recall.features.sparse", "recall.vectors"},
-    "recall.index": {"recall.errors", "recall.config", "recall.features.sparse", "recall.bundle.tensors"},
+    "recall.index": {
+        *("recall.bundle.tensors", "recall.compiling", "recall.config", "recall.errors", "recall.features.sparse"),
+        "recall.recent",
+    },
     # lists that were found
     "recall.rules": {"recall.errors", "recall.features.sparse", "recall.values"},
     "recall.channels": {"recall.errors", "recall.features.sparse", "recall.rules"},
     "recall.filters": {
-        *("recall.canonical", "recall.errors", "recall.schema", "recall.values"),
+        *("recall.canonical", "recall.errors", "recall.recent", "recall.schema", "recall.values"),
         *("recall.features.sparse", "recall.index.selection"),
     },
     # arrays and files
@@ -94,7 +97,15 @@ LAYERS: dict[str, set[str]] = {
     "recall.models.family": {"recall.config", "recall.features.fields", "recall.models"},
     "recall.models": {"recall.features.sparse", "recall.features.fields", "recall.vectors"},
     "recall.training": {
-        *(*BASICS, "recall.data", "recall.durable.sync", "recall.evaluation", "recall.features", "recall.models"),
+        *(
+            *BASICS,
+            "recall.compiling",
+            "recall.data",
+            "recall.durable.sync",
+            "recall.evaluation",
+            "recall.features",
+            "recall.models",
+        ),
     },
     "recall.training.mining": {*BASICS, "recall.features", "recall.models", "recall.training", "recall.index"},
     "recall.tuning": {*BASICS, "recall.data", "recall.features", "recall.training"},

@@ -15,6 +15,7 @@ from recall.config import ModelConfig, RunConfig
 from recall.data.check import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.parts import parts_line
+from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
 from recall.errors import BundleError
 from recall.evaluation.data_match import match_data
@@ -123,8 +124,9 @@ def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     """How much there is to learn from, and how large what comes of it will be, on one line."""
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
+    interactions = int((dataset.events["split"] != REMEMBERED).sum())
     return (
-        f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
+        f"{interactions:,} interactions: {parts_line(dataset)}; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items ({sorts(dataset)}); "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"

@@ -177,7 +177,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     assumptions: tuple[Assumption, ...] = ()
     if types is None:
         numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
-        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric)
+        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric, data.text)
     user_forms, item_forms = forms(schema, types)
     listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
     users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))

@@ -1,7 +1,7 @@
 """Which rows of the interactions count, as what, and how much: the label, a threshold, and the names of events."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         message = "every row is left out, so that there are no interactions"
         raise DataError(message, where=str(table.path), mend="Look at data.outcome and data.events")
     conditions = [pl.col(name).map_batches(test, pl.Boolean()) for name, these in tests.items() for test in these]
-    return Table(table.path, table.frame.filter(conditions), table.types, table.written, _COUNTED)
+    return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 
 
 def labels(values: pl.Series, where: str) -> Bool:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, canonical_text
+from recall.canonical import BLANKS, LIST, TEXT, canonical_text
 from recall.errors import DataError, RequestError, nearest
 from recall.features.sparse import Float32, Int64
 from recall.schema import Schema
@@ -66,7 +66,9 @@ class Boosts:
                 raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
             found = read(column)
             if value is not None:
-                value = canonical_text(value, (types or {}).get(column, TEXT).removeprefix(LIST))
+                type_ = (types or {}).get(column, TEXT)
+                bare = value.strip(BLANKS) if type_.startswith(LIST) else value
+                value = canonical_text(bare, type_.removeprefix(LIST))
             values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
         return cls(tuple(names), values)
 

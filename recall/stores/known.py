@@ -9,7 +9,7 @@ import orjson
 
 from recall.errors import RequestError, StoreError, nearest
 from recall.features.encoder import FeatureEncoder
-from recall.recent import Recent
+from recall.recent import Cache
 from recall.request import check_id, check_ids, check_text
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
@@ -84,7 +84,7 @@ class KnownUsers:
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
-        self._recent: Recent[str, UserRecord] = Recent(RECENT)
+        self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
@@ -208,7 +208,7 @@ class KnownUsers:
 
     def close(self) -> None:
         """Free what the stores hold."""
-        self._recent = Recent(1)
+        self._recent = Cache(1)
         self._stored.close()
         if self._owned and self._live is not None:
             self._live.close()
