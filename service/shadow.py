@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from recall.answer import Recommendations
 from recall.recommender import Recommender
 from recall.request import Request
+from service.bundles import Snapshot
 from service.metrics import Metrics
-from service.snapshot import Snapshot
 
 _PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
 
