@@ -89,7 +89,7 @@ def create_app(
     add_pages(app, page=settings.page, docs=settings.docs)
     handle_problems(app)
     generate = app.openapi
-    app.openapi = lambda: app.openapi_schema or _described(generate())  # type: ignore[method-assign]  # as FastAPI documents
+    app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
     if fast and traces is None:  # a span of a request is made on its way through the application
         app.add_middleware(RecommendEndpoint, live=live, guard=guard, settings=settings)
     if settings.cors_origins:
@@ -134,10 +134,14 @@ def _operation_id(route: APIRoute) -> str:
     return first + "".join(one.capitalize() for one in others)
 
 
-def _described(document: dict[str, Any]) -> dict[str, Any]:
-    """Add to FastAPI's document what it cannot see: the media type of problems, and that a `kind` tells variants apart."""
+def _described(document: dict[str, Any], *, keyed: bool) -> dict[str, Any]:
+    """Complete the document: the media type of problems, a `kind` that tells variants apart, whether keys are asked for."""
+    if not keyed:
+        document["components"].pop("securitySchemes")
     for operations in document["paths"].values():
         for operation in operations.values():
+            if not keyed:
+                operation.pop("security", None)
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
