@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.answer import Degraded
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError, nearest
 from recall.features.encoder import EncodedUser
-from recall.features.sparse import Float32, Int64
 from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
 from recall.recent import Cache

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
 from recall.answer import (
     Absence,
     Explanation,
@@ -25,7 +25,9 @@ from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences
 from recall.explaining.explainer import Explainer
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.exact import ExactIndex
@@ -43,8 +45,6 @@ from recall.shaping.validation import check_boosts, check_shaping
 from recall.similarity import Similarity
 from recall.stores.known import KnownUsers
 from recall.stores.live.contract import LiveUsers
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Recommender:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Float64
 from recall.answer import Prediction, ScoredItem, Scores, UserVector
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
@@ -14,8 +14,6 @@ from recall.preparation import Preparation, shown
 from recall.request import Request, check_ids, check_unchanged
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Scorer:

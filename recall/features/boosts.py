@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
+from recall._arrays import Float32, Int64
 from recall.canonical import BLANKS, LIST, TEXT, canonical_text
 from recall.errors import DataError, RequestError, nearest
-from recall.features.sparse import Float32, Int64
 from recall.schema import Schema
 from recall.values import canonical_series, numbers
 

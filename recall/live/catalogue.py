@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from recall._arrays import Float32, Int64
 from recall.answer import Degraded
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
-from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits, ItemIndex
 from recall.index.selection import Mask, Selection
 from recall.live.overlay import Overlay
