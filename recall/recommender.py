@@ -8,6 +8,7 @@ from typing import Literal, cast
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._ids import check_id
 from recall.answer import (
     Absence,
     Explanation,
@@ -37,7 +38,7 @@ from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.live.following import PAUSE, LiveCatalogue
 from recall.live.journal import JOURNAL, Journal
 from recall.preparation import Preparation, Prepared
-from recall.request import Request, check_id, check_request
+from recall.request import Request, check_request
 from recall.scoring import Scorer
 from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, plain, shape
