@@ -122,20 +122,25 @@ class Mark:
                 before = _parsed(os.pread(holder, _SIZE, 0))
                 os.pwrite(holder, _text(_advanced(before, identity, sequence, covered, lost)), 0)
 
-    def follow(self, identity: str, sequence: int) -> Marked | None:
-        """Return the mark, after raising it to a write of the same file that was found there.
+    def follow(self, found: Marked | None, identity: str, sequence: int) -> Marked | None:
+        """Raise the mark to a write of the same file that was found there; returns it as it is then.
 
         A process that dies between a commit and its mark leaves a write that is answered from, and may be sent again and then
         acknowledged without being written.
+
+        Args:
+            found: the mark as it was before the file was read. One that is read later may be ahead of what was read, because
+                another process wrote meanwhile, and would look like a loss.
+            identity: of the file.
+            sequence: of its last write.
         """
-        found = self.read()
         if found is None or found.identity != identity or found.sequence >= sequence:
             return found
         with suppress(OSError), self._locked() as holder:
             before = _parsed(os.pread(holder, _SIZE, 0))
             if before.identity == identity and before.sequence < sequence:
                 os.pwrite(holder, _text(before._replace(sequence=sequence)), 0)
-        return self.read()
+        return found._replace(sequence=sequence)
 
     def remove(self) -> None:
         """Remove the mark, so that nothing counts as missing."""

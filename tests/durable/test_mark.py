@@ -77,13 +77,13 @@ def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself
 
 
 def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
-    assert mark.follow("a", 3) is None
+    assert mark.follow(mark.read(), "a", 3) is None
     assert not mark.path.exists()
     mark.advance("b", 2)
     mark.advance("a", 3)
     found = Marked("a", 5, (Lost("b", 2),))
-    assert mark.follow("a", 5) == mark.read() == found
-    assert mark.follow("a", 4) == mark.follow("c", 9) == mark.read() == found
+    assert mark.follow(mark.read(), "a", 5) == mark.read() == found
+    assert mark.follow(mark.read(), "a", 4) == mark.follow(mark.read(), "c", 9) == mark.read() == found
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_one_that_cannot_be_parsed_is_told_of_until_it_is_removed(mark: Mark, co
     assert (found.identity, found.sequence, found.losses) == ("", 0, ())
     reason = found.damaged
     assert reason in ("it is empty", "it is not what was written there")
-    assert mark.follow("a", 1) == found
+    assert mark.follow(mark.read(), "a", 1) == found
     mark.advance("a", 1)
     mark.advance("b", 2)
-    assert mark.follow("b", 3) == mark.read() == Marked("b", 3, (Lost("a", 1),), reason)
+    assert mark.follow(mark.read(), "b", 3) == mark.read() == Marked("b", 3, (Lost("a", 1),), reason)
     assert damage(mark.read(), "x.mark", "the file").startswith(f"x.mark was damaged ({reason})")
     mark.remove()
     assert damage(mark.read(), "x.mark", "the file") == ""

@@ -137,11 +137,12 @@ class SqliteLiveUsers:
 
     def trouble(self) -> str:
         """As `LiveUsers.trouble` promises."""
+        mark = self.mark.read()  # before the file, which others write meanwhile
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             state = (0, "") if connection is None else self._state(connection)
         sequence, identity = state
-        mark, seen = self.mark.follow(identity, sequence), self._seen
+        mark, seen = self.mark.follow(mark, identity, sequence), self._seen
         if mark is not None and mark.lost is not None:
             return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
         known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
