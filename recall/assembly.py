@@ -13,12 +13,12 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32
+from recall._tensors import servable
 from recall.bundle import files
 from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
-from recall.bundle.tensors import servable
 from recall.canonical import UNTYPED
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder

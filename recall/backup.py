@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from recall._fsync import fsync
 from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
 from recall.durable.mark import Lost, Mark
-from recall.durable.sync import fsync
 from recall.errors import BundleError, PublishError
 from recall.live.journal import JOURNAL, MARK, Journal
 from recall.recommender import Recommender

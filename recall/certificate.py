@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recall._arrays import Float32
+from recall._tensors import map_tensors, write_tensors
 from recall.bundle import files
 from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
-from recall.bundle.tensors import map_tensors, write_tensors
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.bound import lower_bound

@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._cache import Cache
 from recall.bundle.bundle import Bundle
 from recall.degraded import Degraded
 from recall.errors import RequestError, nearest, pointer
 from recall.features.encoder import EncodedUser
 from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
-from recall.recent import Cache
 from recall.request import Request, check_request
 from recall.stores.known import RECENT, Known, KnownUsers
 from recall.stores.users import UserRecord

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from recall import certificate
+from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.bundle import files
 from recall.bundle.index_record import IndexRecord
-from recall.bundle.tensors import map_positions, map_tensors, write_tensors
 from recall.certificate import Asked, write_index
 from recall.config import IndexConfig
 from recall.index.candidates import Candidate

@@ -10,7 +10,7 @@ Arrays:
 import numpy as np
 from numba import int32, int64, uint8, uint32
 
-from recall.compiling import compiled, read
+from recall._numba import compiled, read
 
 END = 0xFF
 """No byte of UTF-8: it stands between ids."""

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recall._fsync import fsync
 from recall.bundle.holding import remove
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.durable.sync import fsync
 from recall.errors import BundleError, PublishBusyError, PublishError
 
 CURRENT = "CURRENT"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
-from recall.durable.sync import fsync
+from recall._fsync import fsync
 
 _SIZE = 512  # bytes: a whole sector, so that a reader never meets half of it
 _MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is what an operator looks for

@@ -7,6 +7,7 @@ from threading import Lock
 import polars as pl
 from polars.datatypes import DataType
 
+from recall._cache import Cache
 from recall.canonical import TEXT, separators
 from recall.errors import RequestError, nearest
 from recall.filters.binding import bound
@@ -15,7 +16,6 @@ from recall.filters.columns import Column
 from recall.filters.predicates import Predicate
 from recall.filters.values import Form, Kind
 from recall.index.selection import Selection
-from recall.recent import Cache
 from recall.schema import Schema
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects

@@ -7,8 +7,8 @@ import numpy as np
 
 from recall._arrays import Float32
 from recall._ids import check_id
+from recall._tensors import servable
 from recall.bundle.bundle import Bundle
-from recall.bundle.tensors import servable
 from recall.errors import DataError, RequestError
 from recall.features.sparse import (
     SparseRows,

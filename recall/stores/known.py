@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 import orjson
 
+from recall._cache import Cache
 from recall._ids import check_id, check_ids, check_text
 from recall.errors import RequestError, StoreError, nearest, pointer
 from recall.features.encoder import FeatureEncoder
-from recall.recent import Cache
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers

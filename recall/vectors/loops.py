@@ -4,7 +4,7 @@
 import numpy as np
 from numba import float32, int32
 
-from recall.compiling import compiled, read
+from recall._numba import compiled, read
 
 
 @compiled(read(int32), read(float32), read(float32, 2), read(float32))

@@ -41,8 +41,8 @@ def files_not_synced() -> None:
 
 def current_written_in_place() -> None:
     """CURRENT is overwritten, and not replaced by a rename."""
+    from recall._fsync import fsync
     from recall.bundle import publish
-    from recall.durable.sync import fsync
 
     def write(root: Path, name: str, lines: list[str]) -> None:
         (root / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -54,8 +54,8 @@ def current_written_in_place() -> None:
 
 def current_before_version() -> None:
     """CURRENT names a version before its folder is in place."""
+    from recall._fsync import fsync
     from recall.bundle import publish
-    from recall.durable.sync import fsync
 
     point_at, rename = publish.point_at, Path.rename
     pending: list[tuple[Path, Path]] = []

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.bundle.tensors import map_tensors, write_tensors
+from recall._tensors import map_tensors, write_tensors
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Int64
-from recall.bundle.tensors import map_positions, map_tensors, write_tensors
+from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
 from recall.index.codes.narrowing import Narrow, Narrowing
 from recall.index.codes.packing import LANES, Codes, Limits, pack

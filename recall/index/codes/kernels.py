@@ -9,7 +9,7 @@ a cell whose bound stays below it need not be looked into. What is left at the e
 import numpy as np
 from numba import float32, int32, int64, types, uint8
 
-from recall.compiling import compiled, read
+from recall._numba import compiled, read
 from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie

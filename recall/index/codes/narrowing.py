@@ -6,8 +6,8 @@ from threading import Lock
 from weakref import WeakKeyDictionary, ref
 
 from recall._arrays import Float32, Int32
+from recall._cache import Cache
 from recall.index.selection import Selection
-from recall.recent import Cache
 
 _MOST = 4096  # selections
 

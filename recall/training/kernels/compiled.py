@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from recall._arrays import Float32, Int32, UInt8
-from recall.compiling import compiled
+from recall._numba import compiled
 from recall.training.kernels.contract import (
     STRIDE,
     Entries,
