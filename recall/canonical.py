@@ -18,8 +18,8 @@ from typing import Any, Final
 import polars as pl
 from polars.datatypes import DataType
 
+from recall.config.schema import BagField, Schema
 from recall.errors import DataError
-from recall.schema import BagField, Schema
 from recall.values import canonical, canonical_series, examples
 
 TEXT: Final = "text"

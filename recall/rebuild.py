@@ -25,6 +25,7 @@ from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
+from recall.config.schema import NumericField
 from recall.data.catalogue import listed
 from recall.data.column_types import as_held, forms
 from recall.data.tables import read_items
@@ -38,7 +39,6 @@ from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.schema import NumericField
 from recall.stores.users import UserStore
 
 SAMPLE = 200

@@ -17,7 +17,7 @@ def show_config(
 ) -> None:
     """Print every setting of a run, those left out of the file included."""
     from recall.config import load_config
-    from recall.reference import dotted, toml
+    from recall.config.docs import dotted, toml
 
     loaded = load_config(config, settings or ())
     if as_json:
@@ -36,6 +36,6 @@ def config_schema() -> None:
 
 def config_keys() -> None:
     """Print every key with its type, default and meaning, as Markdown."""
-    from recall.reference import markdown
+    from recall.config.docs import markdown
 
     typer.echo(markdown(), nl=False)

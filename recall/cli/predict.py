@@ -111,9 +111,9 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
     import polars as pl
 
+    from recall.config.schema import NumericField
     from recall.data.catalogue import ids_of
     from recall.data.column_types import forms
-    from recall.schema import NumericField
     from recall.values import as_requested, canonical_series, numbers
 
     encoder = recommender.bundle.encoder

@@ -82,7 +82,7 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
 
 def _show(report: "TrialReport") -> None:
-    from recall.reference import toml
+    from recall.config.docs import toml
 
     if report.figure is None:
         screen.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")

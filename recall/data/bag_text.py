@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from recall.canonical import BLANKS, stripped
+from recall.config.schema import BagField
 from recall.data.findings import Finding, Report, spelling
-from recall.schema import BagField
 from recall.values import examples
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")

@@ -12,6 +12,7 @@ import polars as pl
 
 from recall.canonical import TEXT, canonical_column, id_type
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.config.schema import BagField, CrossField, HistoryField, NumericField
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.column_types import typed
@@ -31,7 +32,6 @@ from recall.data.times import Times
 from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.encoder import FeatureEncoder
-from recall.schema import BagField, CrossField, HistoryField, NumericField
 from recall.values import Distinct, canonical_series, examples, numbers
 
 _COLD = 0.2

@@ -7,8 +7,8 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.canonical import LIST, TEXT, CanonicalTypes, Columns, canonical_column, id_type, of_dtype, separators, type_of
+from recall.config.schema import Schema
 from recall.errors import ConfigError, DataError, nearest
-from recall.schema import Schema
 from recall.values import canonical_series, number_column
 
 Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from recall.config import DataConfig
+from recall.config.schema import BagField, ColumnField, CrossField, HistoryField, Schema
 from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, nearest
-from recall.schema import BagField, ColumnField, CrossField, HistoryField, Schema
 
 RESERVED = ("user", "item", "weight", "split")
 """Columns that the sorted interactions have anyway."""

@@ -13,6 +13,7 @@ import polars as pl
 from recall._arrays import Int64
 from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
+from recall.config.schema import NumericField, Schema, Side
 from recall.data.age import decay
 from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
@@ -40,7 +41,6 @@ from recall.data.times import Times
 from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
-from recall.schema import NumericField, Schema, Side
 from recall.values import number_column
 
 _HASHED_AT_ONCE = 1 << 20

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.schema import AnyField, BagField, CategoricalField, NumericField
+from recall.config.schema import AnyField, BagField, CategoricalField, NumericField
 from recall.values import examples
 
 Level = Literal["error", "warning", "note"]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from recall._arrays import Bool, Int64
 from recall.bundle.bundle import Bundle
 from recall.config import EvaluationConfig
+from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
@@ -26,7 +27,6 @@ from recall.evaluation.trial import Trial
 from recall.evaluation.unknown import unknown_user
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, said_as
-from recall.schema import Side
 from recall.vocabulary import UNKNOWN
 
 

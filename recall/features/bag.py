@@ -9,10 +9,10 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.canonical import BLANKS, TEXT, canonical_as
+from recall.config.schema import BagField
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
 from recall.features.sparse import SparseRows
-from recall.schema import BagField
 from recall.values import numbers, refuse
 from recall.vocabulary import MISSING, Vocabulary
 

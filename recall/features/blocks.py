@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.config.schema import Norm
 from recall.errors import DataError, RequestError, nearest, pointer
 from recall.features.sparse import SparseRows
-from recall.schema import Norm
 from recall.vocabulary import UNKNOWN, Vocabulary
 
 Entries = list[tuple[int, float]]

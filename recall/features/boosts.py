@@ -14,8 +14,8 @@ from polars.datatypes import DataType
 
 from recall._arrays import Float32, Int64
 from recall.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, nearest, pointer
-from recall.schema import Schema
 from recall.values import canonical_series, numbers
 
 LARGEST_WEIGHT = 1e6

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.canonical import TEXT, canonical_as
+from recall.config.schema import CategoricalField
 from recall.features.blocks import Entries, column_of, refusal
 from recall.features.sparse import SparseRows
-from recall.schema import CategoricalField
 from recall.values import known_texts
 from recall.vocabulary import MISSING, Vocabulary
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.config.schema import CrossField
 from recall.features.blocks import Entries, SingleEncoder
 from recall.features.sparse import SparseRows
-from recall.schema import CrossField
 from recall.values import Distinct
 from recall.vocabulary import MISSING, Vocabulary
 

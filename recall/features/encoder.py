@@ -15,13 +15,13 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.errors import DataError, RequestError, nearest, pointer
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
 from recall.features.fields import Fields
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, grow_column, restore_column
 from recall.features.sparse import SparseRows
-from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.vocabulary import UNKNOWN, Vocabulary
 
 # of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array

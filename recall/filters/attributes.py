@@ -9,6 +9,7 @@ from polars.datatypes import DataType
 
 from recall._cache import Cache
 from recall.canonical import TEXT, separators
+from recall.config.schema import Schema
 from recall.errors import RequestError, nearest
 from recall.filters.binding import bound
 from recall.filters.clauses import Clause, Rows, evaluate
@@ -16,7 +17,6 @@ from recall.filters.columns import Column
 from recall.filters.predicates import Predicate
 from recall.filters.values import Form, Kind
 from recall.index.selection import Selection
-from recall.schema import Schema
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects
 _RANGE = 128  # bytes of one range in a clause

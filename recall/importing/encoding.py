@@ -12,6 +12,7 @@ import polars as pl
 
 from recall._arrays import Float64
 from recall.canonical import UNTYPED, CanonicalTypes
+from recall.config.schema import CrossField, HistoryField, Schema
 from recall.features.blocks import Block, ColumnEncoder
 from recall.features.encoder import FeatureEncoder, type_of_field
 from recall.features.kinds import restore_column
@@ -20,7 +21,6 @@ from recall.importing.foreign import (
     Side,
 )
 from recall.importing.mapping import Feature, Mapped
-from recall.schema import CrossField, HistoryField, Schema
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
 from recall.vocabulary import FIRST, Vocabulary

@@ -18,6 +18,7 @@ from recall.bundle.publish import publish, staging
 from recall.canonical import CanonicalTypes, Columns
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
+from recall.config.schema import NumericField
 from recall.data.catalogue import listed
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset
@@ -35,7 +36,6 @@ from recall.importing.reading import Reading
 from recall.importing.types import canonical_mapping, find_types
 from recall.live.binding import Standing, stand
 from recall.proof import prove
-from recall.schema import NumericField
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.writing import write_user_store
 from recall.values import as_requested

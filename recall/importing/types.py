@@ -6,10 +6,10 @@ from dataclasses import replace
 import polars as pl
 
 from recall.canonical import LIST, TEXT, CanonicalTypes, canonical_text, id_type, of_dtype, separators, type_of
+from recall.config.schema import Schema
 from recall.errors import DataError
 from recall.importing.foreign import Side
 from recall.importing.mapping import Mapped
-from recall.schema import Schema
 
 
 def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFrame | None]) -> CanonicalTypes:

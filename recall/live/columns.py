@@ -15,8 +15,8 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
+from recall.config.schema import Schema
 from recall.errors import RequestError, nearest, pointer
-from recall.schema import Schema
 from recall.values import canonical
 
 Read = Callable[[object], object]

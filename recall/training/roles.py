@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Bool, Int64
+from recall.config.schema import Side
 from recall.features.encoder import FeatureEncoder
 from recall.features.fields import Fields
 from recall.features.masking import id_blocks
 from recall.features.sparse import (
     SparseRows,
 )
-from recall.schema import Side
 from recall.vocabulary import MISSING, UNKNOWN
 
 

@@ -5,7 +5,7 @@ from typing import Literal, Protocol, get_args
 from pydantic import JsonValue
 
 from recall.config import RunConfig
-from recall.schema import HistoryField
+from recall.config.schema import HistoryField
 
 Objective = Literal["square", "softmax", "bpr", "warp", "logistic"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)

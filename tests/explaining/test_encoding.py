@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall.config.schema import CategoricalField
 from recall.explaining import explainer
 from recall.features.categorical import CategoricalEncoder
 from recall.recommender import Recommender, Request
-from recall.schema import CategoricalField
 from recall.values import as_requested
 from tests.explaining.test_explainer import golden
 

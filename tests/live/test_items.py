@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.bundle.bundle import Bundle, load_bundle
+from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
 from recall.live import items
 from recall.live.columns import ItemColumns
 from recall.live.items import ItemReader
-from recall.schema import BagField, NumericField, Schema
 
 TYPES: dict[str, pl.DataType] = {
     "item_id": pl.String(),
