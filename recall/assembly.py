@@ -19,8 +19,8 @@ from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
-from recall.canonical import UNTYPED
 from recall.errors import ExportError
+from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
 from recall.proof import Proof
 from recall.vectors.contract import Tables

@@ -7,8 +7,8 @@ import polars as pl
 
 from recall._arrays import Int64
 from recall.bundle.bundle import Bundle
-from recall.canonical import LIST, TEXT, of_dtype, separators
 from recall.errors import RequestError, pointer
+from recall.features.canonical import LIST, TEXT, of_dtype, separators
 from recall.filters.attributes import Attributes, forms_of
 from recall.filters.binding import bound
 from recall.filters.parsing import parse

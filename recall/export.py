@@ -24,10 +24,8 @@ from recall.data.dataset import Dataset
 from recall.data.history import previous_items
 from recall.data.split import TRAIN
 from recall.errors import ExportError
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import (
-    SparseRows,
-)
 from recall.live.binding import Standing, stand
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model

@@ -31,10 +31,8 @@ from recall.data.column_types import as_held, forms
 from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import (
-    SparseRows,
-)
 from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender

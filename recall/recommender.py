@@ -26,9 +26,7 @@ from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences
 from recall.explaining.explainer import Explainer
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
 from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.exact import ExactIndex

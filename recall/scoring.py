@@ -9,7 +9,7 @@ from recall._ids import check_ids
 from recall.answer import Prediction, ScoredItem, Scores, UserVector
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.live.catalogue import Catalogue
 from recall.preparation import Preparation, shown
 from recall.request import Request, check_unchanged

@@ -186,7 +186,7 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
 
 
 def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
-    from recall.features.fields import Fields
+    from recall.features.layout import Fields
     from recall.vectors.fm import FMTables
 
     sides = [np.concatenate(part) for part in (users, items)]
@@ -196,7 +196,7 @@ def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.flo
 
 
 def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # noqa: F821
-    from recall.features.sparse import SparseRows
+    from recall.features.csr import SparseRows
 
     n, fields = chosen.shape
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.config import RunConfig, parse_config
 from recall.data.check import check
 from recall.data.dataset import load_dataset
 from recall.export import export
+from recall.features.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
 from recall.recommender import Recommender

@@ -8,11 +8,11 @@ import pytest
 
 from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
-from recall.canonical import UNTYPED
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
 from recall.export import export
+from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
 from recall.recommender import Recommender

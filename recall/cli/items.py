@@ -24,9 +24,9 @@ def upsert_items(
     """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
     from recall.data.catalogue import listed
     from recall.data.tables import read_items
+    from recall.features.values import as_requested
     from recall.rebuild import trained_on
     from recall.recommender import Recommender
-    from recall.values import as_requested
 
     recommender = Recommender.load(root, verify=False)
     try:

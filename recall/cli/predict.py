@@ -96,7 +96,7 @@ def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str
     import polars as pl
 
     from recall.data.catalogue import refuse_absent
-    from recall.values import canonical_series
+    from recall.features.values import canonical_series
 
     frame = table.frame
     if pairs.suffix == ".csv":  # where an empty cell is missing, and empty text in quotes is not
@@ -114,7 +114,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     from recall.config.schema import NumericField
     from recall.data.catalogue import ids_of
     from recall.data.column_types import forms
-    from recall.values import as_requested, canonical_series, numbers
+    from recall.features.values import as_requested, canonical_series, numbers
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
@@ -135,7 +135,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
 def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
     """How many values of each column the model has not learned; empty when there is none."""
-    from recall.vocabulary import UNKNOWN
+    from recall.features.vocabulary import UNKNOWN
 
     encoder, counts = recommender.bundle.encoder, {}
     for name, field in encoder.columns.items():
@@ -151,8 +151,8 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """One prediction for each row; rows that ask the same share one request, which is encoded once."""
+    from recall.features.values import Distinct
     from recall.request import Request
-    from recall.values import Distinct
 
     encoder = recommender.bundle.encoder
     user_id, item_id = encoder.schema.user_id, encoder.schema.item_id

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import Columns
 from recall.data.tables import Table
 from recall.errors import DataError
-from recall.values import Distinct, canonical_series, examples, number_column
+from recall.features.canonical import Columns
+from recall.features.values import Distinct, canonical_series, examples, number_column
 
 
 def listed(

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import TEXT, canonical_column, id_type
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.config.schema import BagField, CrossField, HistoryField, NumericField
 from recall.data.bag_text import bag_findings
@@ -31,8 +30,9 @@ from recall.data.tables import Tables
 from recall.data.times import Times
 from recall.data.weights import weight_findings
 from recall.errors import RecallError
+from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder
-from recall.values import Distinct, canonical_series, examples, numbers
+from recall.features.values import Distinct, canonical_series, examples, numbers
 
 _COLD = 0.2
 _SAMPLE = 100_000  # rows that are compared

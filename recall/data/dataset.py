@@ -11,7 +11,6 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Int64
-from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import NumericField, Schema, Side
 from recall.data.age import decay
@@ -41,7 +40,8 @@ from recall.data.times import Times
 from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
-from recall.values import number_column
+from recall.features.canonical import UNTYPED, CanonicalTypes
+from recall.features.values import number_column
 
 _HASHED_AT_ONCE = 1 << 20
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from recall.config.schema import AnyField, BagField, CategoricalField, NumericField
-from recall.values import examples
+from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
 

@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from recall.canonical import BLANKS
 from recall.data.bag_text import separator_of, written_lists
 from recall.draft.toml import text
+from recall.features.canonical import BLANKS
 
 _MANY = 1_000  # values that need no min_count
 _MOST = 10_000

@@ -12,7 +12,7 @@ from recall.draft.fields import ROWS, context_fields, described_fields, guess, o
 from recall.draft.outcomes import data_lines, time_column
 from recall.draft.toml import Keys, array, clean, key, text
 from recall.errors import DataError, nearest
-from recall.values import canonical_series
+from recall.features.values import canonical_series
 
 _FEW = 50  # different values in the rows looked at: of such columns all rows are read, for an event may be rare
 _SHARED = 0.5  # of the ids of the interactions, at least, that a column of another table must hold to be its id column

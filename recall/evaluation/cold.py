@@ -25,7 +25,7 @@ from recall.evaluation.ranking import (
 from recall.evaluation.trial import Trial
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, standing_in
-from recall.vocabulary import MISSING, UNKNOWN
+from recall.features.vocabulary import MISSING, UNKNOWN
 
 
 class Masked(BaseModel):

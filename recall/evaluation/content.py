@@ -10,8 +10,8 @@ from recall.evaluation.lists import (
 from recall.evaluation.ranking import (
     top_of_scores,
 )
+from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without
-from recall.features.sparse import SparseRows
 
 _BLOCK = 1 << 22  # scores, or numbers of dense profiles, held at once: 16 MB
 

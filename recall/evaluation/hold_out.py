@@ -27,7 +27,7 @@ from recall.evaluation.trial import Trial
 from recall.evaluation.unknown import unknown_user
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, said_as
-from recall.vocabulary import UNKNOWN
+from recall.features.vocabulary import UNKNOWN
 
 
 class Against(BaseModel):

@@ -11,7 +11,7 @@ from recall.evaluation.lists import (
     Integers,
     ItemLists,
 )
-from recall.values import Distinct
+from recall.features.values import Distinct
 
 
 @dataclass(frozen=True, slots=True)

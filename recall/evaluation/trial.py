@@ -22,7 +22,7 @@ from recall.evaluation.ranking import (
     top_rows,
 )
 from recall.evaluation.requests import requests
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.recommender import Recommender
 
 _AT_ONCE = 512  # requests encoded together

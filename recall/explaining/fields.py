@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from recall.answer import Contribution
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.vectors.contract import Parts
 
 BOOSTS = "boosts"

@@ -5,12 +5,12 @@ from math import copysign, expm1
 from recall.answer import FeatureValue
 from recall.features.blocks import Block, ColumnEncoder
 from recall.features.cross import CrossEncoder
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.fields import Fields
 from recall.features.history import HistoryEncoder
+from recall.features.layout import Fields
 from recall.features.numeric import BucketEncoder, ScaledEncoder
-from recall.features.sparse import SparseRows
-from recall.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 
 
 def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:

@@ -9,9 +9,9 @@ import polars as pl
 
 from recall.config.schema import CrossField
 from recall.features.blocks import Entries, SingleEncoder
-from recall.features.sparse import SparseRows
-from recall.values import Distinct
-from recall.vocabulary import MISSING, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.values import Distinct
+from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ import numpy as np
 
 from recall.config.schema import Side
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
 
 
 def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:

@@ -8,9 +8,9 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._cache import Cache
-from recall.canonical import TEXT, separators
 from recall.config.schema import Schema
 from recall.errors import RequestError, nearest
+from recall.features.canonical import TEXT, separators
 from recall.filters.binding import bound
 from recall.filters.clauses import Clause, Rows, evaluate
 from recall.filters.columns import Column

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol, assert_never
 
-from recall.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.errors import DataError, RequestError
+from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
+from recall.features.values import canonical
 from recall.filters.clauses import Clause, Every, Rest, Rows, Some
 from recall.filters.columns import Column, merged
 from recall.filters.predicates import (
@@ -25,7 +26,6 @@ from recall.filters.predicates import (
     Scalar,
 )
 from recall.filters.values import Form, Kind, Operand, microseconds, microseconds_of, nanoseconds, nanoseconds_of
-from recall.values import canonical
 
 _INTEGER = re.compile("-?[0-9]+")
 

@@ -14,9 +14,9 @@ import polars as pl
 from numpy.dtypes import StringDType
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, moment
 from recall.errors import DataError
-from recall.values import as_requested, canonical_series, number_column
+from recall.features.canonical import LIST, TEXT, moment
+from recall.features.values import as_requested, canonical_series, number_column
 
 Kind = Literal["text", "number", "truth", "time", "clock"]
 """What values are compared as; a date is the time at which it begins, and a clock is a time of day."""

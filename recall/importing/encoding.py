@@ -11,11 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
-from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config.schema import CrossField, HistoryField, Schema
 from recall.features.blocks import Block, ColumnEncoder
+from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.encoder import FeatureEncoder, type_of_field
-from recall.features.kinds import restore_column
+from recall.features.registry import restore_column
+from recall.features.vocabulary import FIRST, Vocabulary
 from recall.importing.foreign import (
     ForeignModel,
     Side,
@@ -23,7 +24,6 @@ from recall.importing.foreign import (
 from recall.importing.mapping import Feature, Mapped
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
-from recall.vocabulary import FIRST, Vocabulary
 
 
 def schema_of(mapped: Mapped, user_id: str, item_id: str) -> Schema:

@@ -25,6 +25,7 @@ import polars as pl
 
 from recall._arrays import Float64, Int64
 from recall.errors import DataError
+from recall.features.values import canonical
 from recall.importing.arrays import Array, numbers, read_npz
 from recall.importing.foreign import (
     SIDES,
@@ -33,7 +34,6 @@ from recall.importing.foreign import (
     Side,
 )
 from recall.importing.mapping import Feature, Mapped
-from recall.values import canonical
 
 FEATURES, WEIGHTS = "features", "feature_weights"
 """Columns of a table that is made of a matrix: the numbers of a row's features as text, and their weights."""

@@ -11,8 +11,8 @@ import polars as pl
 
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, nearest
+from recall.features.values import canonical_series
 from recall.importing.foreign import SIDES, ForeignModel, Side
-from recall.values import canonical_series
 
 FieldKind = Literal["categorical", "bag", "numeric"]
 

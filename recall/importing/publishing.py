@@ -15,7 +15,6 @@ from recall.bundle import files
 from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest
 from recall.bundle.publish import publish, staging
-from recall.canonical import CanonicalTypes, Columns
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.config.schema import NumericField
@@ -24,8 +23,11 @@ from recall.data.column_types import forms
 from recall.data.dataset import Dataset
 from recall.data.tables import Table
 from recall.errors import DataError
+from recall.features.canonical import CanonicalTypes, Columns
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
+from recall.features.values import as_requested
+from recall.features.vocabulary import UNKNOWN
 from recall.importing.encoding import encoder_of, schema_of, tables_of
 from recall.importing.foreign import (
     ForeignModel,
@@ -38,8 +40,6 @@ from recall.live.binding import Standing, stand
 from recall.proof import prove
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.writing import write_user_store
-from recall.values import as_requested
-from recall.vocabulary import UNKNOWN
 
 _PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two
 _SEED = 0

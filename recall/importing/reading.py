@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recall.canonical import LIST, TEXT, canonical_as
+from recall.features.canonical import LIST, TEXT, canonical_as
 from recall.importing.foreign import Entries, Side
 from recall.importing.mapping import Feature, Mapped
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import polars as pl
 
-from recall.canonical import LIST, TEXT, CanonicalTypes, canonical_text, id_type, of_dtype, separators, type_of
 from recall.config.schema import Schema
 from recall.errors import DataError
+from recall.features.canonical import LIST, TEXT, CanonicalTypes, canonical_text, id_type, of_dtype, separators, type_of
 from recall.importing.foreign import Side
 from recall.importing.mapping import Mapped
 

@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
 from recall.config.schema import Schema
 from recall.errors import RequestError, nearest, pointer
-from recall.values import canonical
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
+from recall.features.values import canonical
 
 Read = Callable[[object], object]
 """Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""

@@ -10,9 +10,7 @@ from recall._ids import check_id
 from recall._tensors import servable
 from recall.bundle.bundle import Bundle
 from recall.errors import DataError, RequestError
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
 from recall.live.columns import ItemColumns
 from recall.live.overlay import Given
 

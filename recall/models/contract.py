@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recall._arrays import Float32, Int64
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.vectors.contract import Tables
 

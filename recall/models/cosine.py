@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.ffm import FieldAwareFM

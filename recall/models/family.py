@@ -1,7 +1,7 @@
 """The model that a configuration asks for."""
 
 from recall.config import FFMConfig, FwFMConfig, ModelConfig
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.contract import Model
 from recall.models.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.ffm import FieldAwareFM

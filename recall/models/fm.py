@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model, array
 from recall.vectors.contract import Tables

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model, array
 from recall.vectors.contract import Tables

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Int32, Int64
-from recall.values import Distinct
+from recall.features.values import Distinct
 
 
 @dataclass(frozen=True, slots=True, eq=False)

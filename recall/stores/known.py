@@ -11,6 +11,7 @@ from recall._cache import Cache
 from recall._ids import check_id, check_ids, check_text
 from recall.errors import RequestError, StoreError, nearest, pointer
 from recall.features.encoder import FeatureEncoder
+from recall.features.values import canonical
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
@@ -18,7 +19,6 @@ from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
 from recall.stores.live.user import LiveUser
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserRecord, UserStore
-from recall.values import canonical
 
 RECENT = 4096
 """Users of whom what was asked lately is kept in memory."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from recall.data.dataset import Dataset
 from recall.errors import PublishError
-from recall.values import as_requested, canonical
+from recall.features.values import as_requested, canonical
 
 HISTORY = 50
 """Histories keep at least this many items, so that a longer history field can be tried on the same store."""

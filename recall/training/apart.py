@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Int32
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.training.kernels.contract import (
     Entries,
     Kernels,

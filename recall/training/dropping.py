@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall.config.schema import Side
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.training.masking import PARTIAL, Masking
 from recall.training.newcomers import ways_of
 from recall.training.roles import Roles

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from recall._arrays import Int64
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model, side_of
 from recall.training.dropping import Dropping

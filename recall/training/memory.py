@@ -9,12 +9,10 @@ from recall._arrays import Float32, Int64
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.vocabulary import FIRST
 from recall.models.contract import Side
-from recall.vocabulary import FIRST
 
 Counts = npt.NDArray[np.float64]
 

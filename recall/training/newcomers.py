@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Int64
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.training.kernels.contract import (
     Entries,
 )

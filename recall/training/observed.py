@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from recall._arrays import Int32, Int64
-from recall.features.sparse import stable_order
+from recall.features.csr import stable_order
 from recall.training.kernels.contract import (
     Entries,
 )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Int32, UInt8
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.training.kernels.contract import (
     STRIDE,
     Entries,

@@ -11,7 +11,7 @@ import numpy as np
 
 from recall._arrays import Float32
 from recall.config import OpeningConfig
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.training.apart import FeaturesApart
 from recall.training.forms.contract import Form
 from recall.training.forms.fm import FMForm

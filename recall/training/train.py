@@ -14,8 +14,8 @@ from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.unknown import fair_figure
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
 from recall.models.contract import Model, Side, side_of
 from recall.models.family import new_model
 from recall.training.learning import new_learner

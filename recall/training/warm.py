@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Bool, Float32, Int64
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.contract import Model, Side, side_of
 from recall.training.learner import Learner
 from recall.training.pairs import ObservedPairs
 from recall.training.roles import (
     Roles,
 )
-from recall.vocabulary import MISSING, UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

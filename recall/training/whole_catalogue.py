@@ -28,6 +28,7 @@ from torch import Tensor
 
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
+from recall.features.vocabulary import UNKNOWN
 from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
@@ -49,7 +50,6 @@ from recall.training.twins import copy_twins
 from recall.training.user_side import Everything, Phi, UserSide
 from recall.training.weighing import Seen, penalty
 from recall.training.workers import Workers
-from recall.vocabulary import UNKNOWN
 
 _HALVINGS = 6
 _LENGTH_OF_UNKNOWN = 5.0  # times a known context's; 3 to 10 give the same figures on toys

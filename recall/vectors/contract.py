@@ -15,9 +15,7 @@ from typing import Literal
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
 
 Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 

@@ -6,9 +6,7 @@ from typing import Final
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
 from recall.vectors.contract import Kind, Parts, Tables
 
 SMALLEST: Final = 1e-6

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float64
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.vectors.contract import Tables
 from recall.vectors.cosine import CosineTables
 

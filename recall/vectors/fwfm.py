@@ -19,10 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64
-from recall.features.fields import Fields
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.vectors.contract import Kind, Parts, Tables, within
 from recall.vectors.rows import (
     entry_norms,

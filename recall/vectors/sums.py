@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.features.sparse import (
-    SparseRows,
-)
+from recall.features.csr import SparseRows
 from recall.vectors.contract import Kind, Parts
 from recall.vectors.fm import FMTables
 from recall.vectors.rows import (

@@ -20,7 +20,7 @@ import torch
 from recall.config import SquareConfig
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import top_rows
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
 from recall.training.kernels.compiled import CompiledKernels

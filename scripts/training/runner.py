@@ -47,7 +47,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     import torch
 
     from recall.config import SquareConfig
-    from recall.features.sparse import SparseRows
+    from recall.features.csr import SparseRows
     from recall.models.fm import FactorizationMachine
     from recall.training.pairs import ObservedPairs
     from recall.training.whole_catalogue import WholeCatalogueSolver

@@ -13,7 +13,7 @@ from recall.data.dataset import load_dataset
 from recall.data.described import agreement
 from recall.data.tables import read_table
 from recall.errors import ConfigError, DataError
-from recall.values import Distinct
+from recall.features.values import Distinct
 
 FIELDS = {
     "user_id": {"side": "user", "kind": "categorical"},

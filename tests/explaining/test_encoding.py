@@ -11,8 +11,8 @@ import pytest
 from recall.config.schema import CategoricalField
 from recall.explaining import explainer
 from recall.features.categorical import CategoricalEncoder
+from recall.features.values import as_requested
 from recall.recommender import Recommender, Request
-from recall.values import as_requested
 from tests.explaining.test_explainer import golden
 
 __all__ = ["golden"]

@@ -7,7 +7,7 @@ import pytest
 from recall.answer import Contribution
 from recall.errors import RequestError
 from recall.explaining.fields import contributions
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.recommender import Recommender, Request
 from recall.vectors.contract import Parts
 

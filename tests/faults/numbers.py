@@ -12,7 +12,7 @@ from recall.bundle import files, publish
 from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import RecallError
-from recall.vocabulary import FIRST
+from recall.features.vocabulary import FIRST
 from tests.faults.activations import Fault, each_refused, reason
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
 from recall.models.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM

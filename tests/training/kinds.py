@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.ffm import FieldAwareFM
 from recall.models.fm import FactorizationMachine
 from recall.models.fwfm import FieldWeightedFM

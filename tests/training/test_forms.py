@@ -5,7 +5,7 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.training.forms.choice import form_of
 from recall.training.item_side import ItemSide

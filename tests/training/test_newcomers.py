@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.training.kernels.contract import Entries
 from recall.training.newcomers import Newcomers
 from recall.training.roles import Roles

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recall.config import SquareConfig, StoppingConfig
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.models.fm import FactorizationMachine
 from recall.training.loop import run_sweeps
 from recall.training.pairs import ObservedPairs

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.features.vocabulary import FIRST, UNKNOWN
 from recall.models.batch import SparseBatch
 from recall.models.fwfm import FieldWeightedFM
 from recall.training import sparse
 from recall.training.roles import Roles
 from recall.training.whole_catalogue import WholeCatalogueSolver
-from recall.vocabulary import FIRST, UNKNOWN
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall._tensors import map_tensors, write_tensors
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.models.batch import SparseBatch
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.vectors.contract import Tables
 from recall.vectors.entries import entry_parts
 from recall.vectors.fm import FMTables

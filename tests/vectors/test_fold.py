@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.vectors.fwfm import FwFMTables
 from tests.models.worlds import rows_of
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 from recall.vectors.family import Layout
 from recall.vectors.sums import SumTables
 from tests.models.worlds import World, random_world, worlds

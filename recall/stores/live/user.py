@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from recall.errors import StoreError
+from recall.features.values import canonical
 from recall.stores.users import UserRecord
-from recall.values import canonical
 
 MOST_HISTORY = 1000
 """Items that a history holds, the latest; older ones are remembered as seen."""

@@ -1,6 +1,6 @@
 """The form of a model."""
 
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.models.contract import Model
 from recall.models.ffm import FieldAwareFM
 from recall.models.fm import FactorizationMachine

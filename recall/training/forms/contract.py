@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Float64
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.training.kernels.contract import (
     Kernels,
 )

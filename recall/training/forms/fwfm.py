@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Float64
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
 from recall.models.fwfm import FieldWeightedFM
 from recall.training.forms.contract import (
     Form,

@@ -20,7 +20,7 @@ from polars.datatypes import DataType
 
 from recall.config.schema import BagField, Schema
 from recall.errors import DataError
-from recall.values import canonical, canonical_series, examples
+from recall.features.values import canonical, canonical_series, examples
 
 TEXT: Final = "text"
 LIST: Final = "list of "

@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import TEXT
 from recall.config.schema import BagField, CategoricalField, CrossField, HashedField, NumericField
 from recall.features.bag import BagEncoder
 from recall.features.blocks import ColumnEncoder, SingleEncoder
+from recall.features.canonical import TEXT
 from recall.features.categorical import CategoricalEncoder
 from recall.features.cross import CrossEncoder
 from recall.features.hashed import HashedEncoder
 from recall.features.numeric import BucketEncoder, ScaledEncoder
-from recall.vocabulary import Vocabulary
+from recall.features.vocabulary import Vocabulary
 
 ReadingField = CategoricalField | BagField | NumericField | HashedField | CrossField
 

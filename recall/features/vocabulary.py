@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.values import Distinct, known_texts
+from recall.features.values import Distinct, known_texts
 
 UNKNOWN = 0
 """Row of a value that was not learnt."""
