@@ -26,8 +26,8 @@ from recall.bundle.publish import CURRENT, publish, resolve, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.config.schema import NumericField
-from recall.data.catalogue import listed
 from recall.data.column_types import as_held, forms
+from recall.data.entities import listed
 from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import load_dataset
 from recall.export import export
 from recall.features.canonical import BLANKS, canonical_column, stripped, type_of

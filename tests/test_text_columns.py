@@ -9,7 +9,7 @@ import pytest
 
 from recall.config import RunConfig, parse_config
 from recall.data.additions import addition_tables
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, DataError
 from recall.export import export

@@ -19,7 +19,7 @@ def check_data(
     from dataclasses import asdict
 
     from recall.config import load_config
-    from recall.data.check import check
+    from recall.data.checks import check
 
     loaded = load_config(config)
     with screen.stage("check the tables"):

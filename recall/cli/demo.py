@@ -58,7 +58,7 @@ def _generate(folder: Path) -> "Synthetic":
 
 
 def _check(config: "RunConfig", data: Path) -> None:
-    from recall.data.check import check
+    from recall.data.checks import check
 
     with screen.stage("check the tables"):
         findings = check(config, data)

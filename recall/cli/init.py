@@ -19,8 +19,8 @@ def init(
 
     An empty folder gets a small made-up shop as CSV, as an example of the form.
     """
+    from recall.data.scaffold import draft
     from recall.data.synthetic import SyntheticConfig, generate
-    from recall.draft import draft
 
     config = folder / "recall.toml"
     if not folder.is_dir():

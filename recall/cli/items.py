@@ -22,7 +22,7 @@ def upsert_items(
     as_json: Json = False,
 ) -> None:
     """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
-    from recall.data.catalogue import listed
+    from recall.data.entities import listed
     from recall.data.tables import read_items
     from recall.features.values import as_requested
     from recall.rebuild import trained_on

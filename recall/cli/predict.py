@@ -95,7 +95,7 @@ def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str
     """Raise DataError where a user's id is there and names nothing: empty text in quotes or in Parquet, or blanks."""
     import polars as pl
 
-    from recall.data.catalogue import refuse_absent
+    from recall.data.entities import refuse_absent
     from recall.features.values import canonical_series
 
     frame = table.frame
@@ -112,8 +112,8 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     import polars as pl
 
     from recall.config.schema import NumericField
-    from recall.data.catalogue import ids_of
     from recall.data.column_types import forms
+    from recall.data.entities import ids_of
     from recall.features.values import as_requested, canonical_series, numbers
 
     encoder = recommender.bundle.encoder

@@ -12,7 +12,7 @@ from recall.bundle.publish import live_name
 from recall.cli import screen
 from recall.cli.keeping import keeping
 from recall.config import ModelConfig, RunConfig
-from recall.data.check import check_loaded
+from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED

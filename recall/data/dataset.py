@@ -14,12 +14,12 @@ from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import NumericField, Schema, Side
 from recall.data.age import decay
-from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
-from recall.data.columns import find_attributes, find_columns
 from recall.data.described import described
+from recall.data.entities import extended, listed
 from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
+from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,

@@ -18,9 +18,9 @@ from recall.bundle.publish import publish, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.config.schema import NumericField
-from recall.data.catalogue import listed
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset
+from recall.data.entities import listed
 from recall.data.tables import Table
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, Columns

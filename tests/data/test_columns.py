@@ -7,7 +7,7 @@ import pytest
 
 from recall.config import DataConfig
 from recall.config.schema import Schema
-from recall.data.columns import Columns, find_attributes, find_columns
+from recall.data.sources import Columns, find_attributes, find_columns
 from recall.data.tables import Tables, read_tables
 from recall.errors import ConfigError, DataError
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from recall.data.bag_text import separator_of, written_lists
-from recall.draft.toml import text
+from recall.data.scaffold.toml import text
 from recall.features.canonical import BLANKS
 
 _MANY = 1_000  # values that need no min_count

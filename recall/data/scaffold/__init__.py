@@ -3,7 +3,7 @@
 What was guessed stands beside each line, with its reason; what was left out is said where it would have stood.
 """
 
-from recall.draft.draft import draft
-from recall.draft.fields import Guess, guess
+from recall.data.scaffold.draft import draft
+from recall.data.scaffold.fields import Guess, guess
 
 __all__ = ["Guess", "draft", "guess"]

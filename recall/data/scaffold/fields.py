@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from recall.data.roles import Role
+from recall.data.scaffold.bags import drafted_bag, rare
+from recall.data.scaffold.toml import Keys, key, text
 from recall.data.tables import Table
-from recall.draft.bags import drafted_bag, rare
-from recall.draft.toml import Keys, key, text
 from recall.errors import DataError
 
 _FEW = 50  # distinct whole numbers that are still taken for names

@@ -7,10 +7,19 @@ from pathlib import Path
 import polars as pl
 
 from recall.data.roles import Role, roles
+from recall.data.scaffold.fields import (
+    ROWS,
+    context_fields,
+    described_fields,
+    guess,
+    one_each,
+    readable,
+    table_fields,
+    unreadable,
+)
+from recall.data.scaffold.outcomes import data_lines, time_column
+from recall.data.scaffold.toml import Keys, array, clean, key, text
 from recall.data.tables import Table, read_table
-from recall.draft.fields import ROWS, context_fields, described_fields, guess, one_each, readable, table_fields, unreadable
-from recall.draft.outcomes import data_lines, time_column
-from recall.draft.toml import Keys, array, clean, key, text
 from recall.errors import DataError, nearest
 from recall.features.values import canonical_series
 

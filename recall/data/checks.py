@@ -15,7 +15,6 @@ from recall.config.schema import BagField, CrossField, HistoryField, NumericFiel
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.column_types import typed
-from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
@@ -25,6 +24,7 @@ from recall.data.outcome_values import looks_like_outcome, of_calendar
 from recall.data.outcomes import Outcomes
 from recall.data.parts import part_findings
 from recall.data.roles import numbers_of
+from recall.data.sources import find_attributes, find_columns
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
