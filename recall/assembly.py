@@ -22,9 +22,9 @@ from recall.bundle.packing import kept_rows
 from recall.errors import ExportError
 from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
-from recall.proof import Proof
-from recall.vectors.contract import Tables
-from recall.vectors.family import Layout
+from recall.models.parity import Proof
+from recall.models.serving.base import Tables
+from recall.models.serving.layout import Layout
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
 

@@ -27,17 +27,17 @@ from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.live.binding import Standing, stand
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
-from recall.proof import prove, relative_errors
+from recall.models.parity import prove, relative_errors
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import CosineTables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.users import UserStore
 from recall.stores.writing import write_user_store
-from recall.vectors.contract import Tables
-from recall.vectors.cosine import CosineTables
-from recall.vectors.fwfm import FwFMTables
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition

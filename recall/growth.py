@@ -32,7 +32,7 @@ from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
-from recall.models.contract import Side
+from recall.models.torch.base import Side
 from recall.stores.sqlite import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.memory import shares

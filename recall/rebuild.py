@@ -34,7 +34,7 @@ from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.live.binding import THROUGH, Standing, stand
-from recall.proof import prove
+from recall.models.parity import prove
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.users import UserStore

@@ -16,11 +16,11 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
 from recall.export import ExportReport, export
 from recall.features.encoder import EncodedUser, FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.family import new_model
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import new_model
 from recall.recommender import Recommender, Request
 from tests.conftest import TINY, drawn, random_model
 

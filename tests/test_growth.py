@@ -15,9 +15,9 @@ from recall.errors import ConfigError, TrainingError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.growth import Ground, open_ground, retrain
-from recall.models.batch import SparseBatch
-from recall.models.family import new_model
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import new_model
 from recall.recommender import Recommender, Request
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.memory import shares

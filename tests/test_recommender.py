@@ -14,8 +14,8 @@ from recall.data.dataset import Dataset
 from recall.errors import RequestError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.scoring import logistic

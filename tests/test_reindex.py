@@ -20,7 +20,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
 from recall.index.trials import Trial
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
 from recall.reindex import reindex
 

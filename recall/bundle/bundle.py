@@ -22,8 +22,8 @@ from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
 from recall.bundle.publish import resolve
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.vectors.contract import Tables
-from recall.vectors.family import Layout
+from recall.models.serving.base import Tables
+from recall.models.serving.layout import Layout
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
 """What reading an encoder's state may give rise to when something else wrote it."""

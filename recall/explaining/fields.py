@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from recall.answer import Contribution
 from recall.features.layout import Fields
-from recall.vectors.contract import Parts
+from recall.models.serving.base import Parts
 
 BOOSTS = "boosts"
 """Stands for a user field where a boost is explained: the request gives the weight, the item the number."""

@@ -22,8 +22,8 @@ from recall.importing.foreign import (
     Side,
 )
 from recall.importing.mapping import Feature, Mapped
-from recall.vectors.contract import Tables
-from recall.vectors.family import Layout
+from recall.models.serving.base import Tables
+from recall.models.serving.layout import Layout
 
 
 def schema_of(mapped: Mapped, user_id: str, item_id: str) -> Schema:

@@ -37,7 +37,7 @@ from recall.importing.mapping import Mapped
 from recall.importing.reading import Reading
 from recall.importing.types import canonical_mapping, find_types
 from recall.live.binding import Standing, stand
-from recall.proof import prove
+from recall.models.parity import prove
 from recall.stores.sqlite import SqliteUsers
 from recall.stores.writing import write_user_store
 

@@ -15,8 +15,8 @@ from torch.func import functional_call
 
 from recall._arrays import Int64
 from recall.features.csr import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model, side_of
+from recall.models.torch.base import Model, side_of
+from recall.models.torch.batch import SparseBatch
 from recall.training.dropping import Dropping
 from recall.training.objectives.contract import (
     BatchT,

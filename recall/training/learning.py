@@ -3,7 +3,7 @@
 from typing import Any
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
-from recall.models.contract import Model
+from recall.models.torch.base import Model
 from recall.training.dropping import Dropping
 from recall.training.gradient import GradientLearner
 from recall.training.learner import Learner

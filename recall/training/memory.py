@@ -12,7 +12,7 @@ from recall.data.split import REMEMBERED
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
-from recall.models.contract import Side
+from recall.models.torch.base import Side
 
 Counts = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from recall._arrays import Int64
 from recall.config import IndexConfig
 from recall.index.contract import ItemIndex
 from recall.index.opening import build_index
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
 from recall.training.negatives import (
     Negatives,
 )

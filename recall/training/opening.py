@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recall.models.contract import Model
+from recall.models.torch.base import Model
 from recall.training.learner import Learner
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from recall.config import PairwiseConfig, SoftmaxConfig
-from recall.models.contract import side_of
+from recall.models.torch.base import side_of
 from recall.training.optimisers.adagrad import Adagrad
 from recall.training.optimisers.adam import Adam
 from recall.training.optimisers.contract import RowOptimiser

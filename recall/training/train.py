@@ -16,8 +16,8 @@ from recall.evaluation.unknown import fair_figure
 from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.contract import Model, Side, side_of
-from recall.models.family import new_model
+from recall.models.torch.base import Model, Side, side_of
+from recall.models.torch.registry import new_model
 from recall.training.learning import new_learner
 from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
 from recall.training.pairs import ObservedPairs

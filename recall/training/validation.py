@@ -21,8 +21,8 @@ from recall.evaluation.ranking import (
 )
 from recall.evaluation.unknown import UnknownUsers
 from recall.features.encoder import FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
 
 
 @dataclass(frozen=True, slots=True)

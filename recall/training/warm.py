@@ -10,7 +10,7 @@ from torch import Tensor
 from recall._arrays import Bool, Float32, Int64
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.contract import Model, Side, side_of
+from recall.models.torch.base import Model, Side, side_of
 from recall.training.learner import Learner
 from recall.training.pairs import ObservedPairs
 from recall.training.roles import (

@@ -29,7 +29,7 @@ from torch import Tensor
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.features.vocabulary import UNKNOWN
-from recall.models.contract import Model
+from recall.models.torch.base import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items

@@ -21,8 +21,8 @@ from recall.config import SquareConfig
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import top_rows
 from recall.features.csr import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
 from recall.training.kernels.compiled import CompiledKernels
 from recall.training.kernels.contract import Kernels
 from recall.training.pairs import ObservedPairs

@@ -48,7 +48,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
     from recall.config import SquareConfig
     from recall.features.csr import SparseRows
-    from recall.models.fm import FactorizationMachine
+    from recall.models.torch.fm import FactorizationMachine
     from recall.training.pairs import ObservedPairs
     from recall.training.whole_catalogue import WholeCatalogueSolver
 

@@ -19,7 +19,7 @@ from recall.bundle.publish import resolve
 from recall.data.dataset import Dataset
 from recall.errors import BundleError, IndexFileError
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
 
 

@@ -14,8 +14,8 @@ from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.trial import Trial
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.contract import Model
-from recall.models.family import new_model
+from recall.models.torch.base import Model
+from recall.models.torch.registry import new_model
 from recall.recommender import Recommender, Request
 from tests.conftest import TINY, write_tiny_tables
 

@@ -21,7 +21,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.servers import Server
 
 if TYPE_CHECKING:
-    from recall.models.fm import FactorizationMachine
+    from recall.models.torch.fm import FactorizationMachine
 
 ZEROS = 20
 """Items of a bundle whose vectors are zero."""

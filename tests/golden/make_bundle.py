@@ -20,7 +20,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.family import new_model
+from recall.models.torch.registry import new_model
 from recall.recommender import Recommender, Request
 
 REQUESTS = {

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
+from recall.models.torch.batch import SparseBatch
 from tests.models.worlds import fields_of, rows_of
 
 

@@ -6,7 +6,7 @@ from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
+from recall.models.torch.batch import SparseBatch
 from recall.training.forms.choice import form_of
 from recall.training.item_side import ItemSide
 from recall.training.kernels.compiled import CompiledKernels

@@ -4,7 +4,7 @@ import torch
 
 from recall.config import SquareConfig, StoppingConfig
 from recall.features.csr import SparseRows
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
 from recall.training.loop import run_sweeps
 from recall.training.pairs import ObservedPairs
 from recall.training.warm import Anchored, WarmStart

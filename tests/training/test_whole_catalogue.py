@@ -10,8 +10,8 @@ from recall.config import SquareConfig
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
 from recall.features.vocabulary import FIRST, UNKNOWN
-from recall.models.batch import SparseBatch
-from recall.models.fwfm import FieldWeightedFM
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training import sparse
 from recall.training.roles import Roles
 from recall.training.whole_catalogue import WholeCatalogueSolver

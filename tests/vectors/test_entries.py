@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.vectors.contract import Tables
-from recall.vectors.entries import entry_parts
-from recall.vectors.fm import FMTables
+from recall.models.serving.attribution import entry_parts
+from recall.models.serving.base import Tables
+from recall.models.serving.fm import FMTables
 from tests.models.worlds import KINDS, World, random_world, worlds
 from tests.vectors.test_contract import scale_of, tables_of
 from tests.vectors.test_sums import sums_of

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.features.layout import Fields
-from recall.vectors.fwfm import FwFMTables
+from recall.models.serving.fwfm import FwFMTables
 from tests.models.worlds import rows_of
 
 

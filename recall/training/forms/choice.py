@@ -1,10 +1,10 @@
 """The form of a model."""
 
 from recall.features.layout import Fields
-from recall.models.contract import Model
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
+from recall.models.torch.base import Model
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.forms.contract import Form
 from recall.training.forms.ffm import FFMForm
 from recall.training.forms.fm import FMForm

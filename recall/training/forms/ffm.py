@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.models.ffm import FieldAwareFM
+from recall.models.torch.ffm import FieldAwareFM
 from recall.training.forms.contract import Form, apart_by_field, field_of
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float64
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
 from recall.training.forms.contract import (
     Form,
 )

@@ -7,7 +7,7 @@ from torch import Tensor
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.models.fwfm import FieldWeightedFM
+from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.forms.contract import (
     Form,
     apart_by_field,

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model, array
-from recall.vectors.contract import Tables
-from recall.vectors.fwfm import FwFMTables
+from recall.models.serving.base import Tables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.torch.base import Model, array
+from recall.models.torch.batch import SparseBatch
 
 
 class FieldWeightedFM(Model):
@@ -16,7 +16,7 @@ class FieldWeightedFM(Model):
 
     Fields are numbered users first, then items. Pairs within one field, as of two tags of one bag, have a weight too.
     With P_a the sum of v_j x_j over a user field and Q_b over an item field, the vectors are spread over item fields:
-    the served ones are shorter (see `recall.vectors.fwfm`).
+    the served ones are shorter (see `recall.models.serving.fwfm`).
 
     Attributes:
         user_factors, item_factors: v, float [n_user_features, k] and [n_item_features, k].

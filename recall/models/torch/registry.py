@@ -2,11 +2,11 @@
 
 from recall.config import FFMConfig, FwFMConfig, ModelConfig
 from recall.features.layout import Fields
-from recall.models.contract import Model
-from recall.models.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
+from recall.models.torch.base import Model
+from recall.models.torch.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 
 
 def new_model(config: ModelConfig, users: Fields, items: Fields) -> Model:

@@ -6,13 +6,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
-from recall.vectors.contract import Tables
-from recall.vectors.cosine import SMALLEST, CosineTables
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import SMALLEST, CosineTables
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 
 
 class Cosine(Model):

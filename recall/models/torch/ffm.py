@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model, array
-from recall.vectors.contract import Tables
-from recall.vectors.ffm import FFMTables
+from recall.models.serving.base import Tables
+from recall.models.serving.ffm import FFMTables
+from recall.models.torch.base import Model, array
+from recall.models.torch.batch import SparseBatch
 
 
 class FieldAwareFM(Model):

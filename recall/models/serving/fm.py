@@ -17,16 +17,8 @@ import numpy.typing as npt
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.vectors.contract import Kind, Parts, Tables, within
-from recall.vectors.rows import (
-    entry_norms,
-    entry_sums,
-    exact_field_sums,
-    filled,
-    norms,
-    row_sums,
-    squares_of,
-)
+from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +127,8 @@ class FMTables(Tables):
 
 @cache
 def _loops() -> ModuleType:
-    from recall.vectors import loops  # numba takes half a second to import
 
-    return loops
+    return kernels
 
 
 def _own_part(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.features.layout import Fields
-from recall.vectors.contract import Kind, Tables
-from recall.vectors.cosine import CosineTables
-from recall.vectors.ffm import FFMTables
-from recall.vectors.fm import FMTables
-from recall.vectors.fwfm import FwFMTables
-from recall.vectors.sums import SumTables
+from recall.models.serving.base import Kind, Tables
+from recall.models.serving.cosine import CosineTables
+from recall.models.serving.ffm import FFMTables
+from recall.models.serving.fm import FMTables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.lightfm import SumTables
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,9 @@ import numpy as np
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
-from recall.vectors.contract import Kind, Parts
-from recall.vectors.fm import FMTables
-from recall.vectors.rows import (
-    exact_field_sums,
-    filled,
-    row_sums,
-)
+from recall.models.serving.base import Kind, Parts
+from recall.models.serving.fm import FMTables
+from recall.models.serving.sums import exact_field_sums, filled, row_sums
 
 
 @dataclass(frozen=True, slots=True)

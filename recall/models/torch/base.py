@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from recall._arrays import Float32, Int64
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
-from recall.vectors.contract import Tables
+from recall.models.serving.base import Tables
+from recall.models.torch.batch import SparseBatch
 
 Side = Literal["user", "item"]
 

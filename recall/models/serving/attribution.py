@@ -10,8 +10,8 @@ import numpy as np
 
 from recall._arrays import Float64
 from recall.features.csr import SparseRows
-from recall.vectors.contract import Tables
-from recall.vectors.cosine import CosineTables
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import CosineTables
 
 _AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.vectors.contract import Kind, Parts, Tables, within
-from recall.vectors.rows import (
+from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
     exact_field_sums,

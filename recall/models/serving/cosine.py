@@ -7,7 +7,7 @@ import numpy as np
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
-from recall.vectors.contract import Kind, Parts, Tables
+from recall.models.serving.base import Kind, Parts, Tables
 
 SMALLEST: Final = 1e-6
 """Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from recall.features.layout import Fields
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model, array
-from recall.vectors.contract import Tables
-from recall.vectors.fm import FMTables
+from recall.models.serving.base import Tables
+from recall.models.serving.fm import FMTables
+from recall.models.torch.base import Model, array
+from recall.models.torch.batch import SparseBatch
 
 
 class FactorizationMachine(Model):
