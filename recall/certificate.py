@@ -11,15 +11,15 @@ from recall.bundle import files
 from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
-from recall.index.bound import lower_bound
-from recall.index.calibration import Certificate, Truth, certify
-from recall.index.candidates import like
-from recall.index.checks import Checks
-from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, engine_of, open_index
-from recall.index.trials import Trial
-from recall.index.tuning import Bound, Tuning, tune
-from recall.index.users import Users
+from recall.index.base import ItemIndex
+from recall.index.health import Checks
+from recall.index.registry import build_index, engine_of, open_index
+from recall.index.tuning.candidates import like
+from recall.index.tuning.confidence import lower_bound
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Certificate, Truth, certify
+from recall.index.tuning.trials import Trial
+from recall.index.tuning.tuner import Bound, Tuning, tune
 
 QUERIES = 8192
 """Users whose vectors an index is built, tuned and verified with, where there are as many: one vector each."""

@@ -12,7 +12,7 @@ from recall.features.canonical import LIST, TEXT, of_dtype, separators
 from recall.filters.attributes import Attributes, forms_of
 from recall.filters.binding import bound
 from recall.filters.parsing import parse
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.live.overlay import Overlay
 from recall.request import Request

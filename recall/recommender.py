@@ -27,10 +27,10 @@ from recall.errors import RequestError
 from recall.explaining.absence import Absences
 from recall.explaining.explainer import Explainer
 from recall.features.csr import SparseRows
-from recall.index.checks import Checks, recheck
-from recall.index.contract import ItemIndex
-from recall.index.exact import ExactIndex
-from recall.index.opening import open_index
+from recall.index.base import ItemIndex
+from recall.index.flat import ExactIndex
+from recall.index.health import Checks, recheck
+from recall.index.registry import open_index
 from recall.listing import Listing
 from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.live.following import PAUSE, LiveCatalogue

@@ -19,7 +19,7 @@ from recall.bundle.publish import CURRENT, publish, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
-from recall.index.trials import Trial
+from recall.index.tuning.trials import Trial
 from recall.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 

@@ -26,7 +26,7 @@ from recall._arrays import Float32
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.publish import CURRENT, VERSIONS
 from recall.errors import ConfigError, PublishError, nearest
-from recall.index.engine import write_flat
+from recall.index.faiss_io import write_flat
 from recall.live.catalogue import Catalogue
 from recall.recommender import Recommender
 from recall.request import Request

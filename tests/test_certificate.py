@@ -13,9 +13,9 @@ from recall.bundle import files
 from recall.bundle.index_record import IndexRecord
 from recall.certificate import Asked, write_index
 from recall.config import IndexConfig
-from recall.index.candidates import Candidate
-from recall.index.opening import engine_of, open_index
-from recall.index.tuning import Tuning, tune
+from recall.index.registry import engine_of, open_index
+from recall.index.tuning.candidates import Candidate
+from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
 

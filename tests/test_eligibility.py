@@ -24,7 +24,7 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.filters.attributes import Attributes
 from recall.filters.parsing import parse
-from recall.index.contract import Hits, ItemIndex
+from recall.index.base import Hits, ItemIndex
 from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request

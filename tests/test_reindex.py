@@ -19,7 +19,7 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
-from recall.index.trials import Trial
+from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
 from recall.recommender import Recommender, Request
 from recall.reindex import reindex

@@ -23,7 +23,7 @@ from recall.evaluation.protocol import HeldOut, held_out, row_by_row
 from recall.evaluation.requests import requests
 from recall.evaluation.served import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
 from recall.evaluation.trial import Trial
-from recall.index.calibration import shares_found
+from recall.index.tuning.recall import shares_found
 from recall.models.popularity import Popularity
 from recall.recommender import Recommender
 

@@ -16,7 +16,7 @@ from recall.filters.clauses import Clause, Rows, evaluate
 from recall.filters.columns import Column
 from recall.filters.predicates import Predicate
 from recall.filters.values import Form, Kind
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects
 _RANGE = 128  # bytes of one range in a clause

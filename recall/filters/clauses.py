@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recall.filters.columns import Ranges
 from recall.filters.values import Kind
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import polars as pl
 
 from recall._arrays import Int64
 from recall.filters.values import Form, Kind, Values, coded
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 Ranges = tuple[tuple[int, int], ...]
 """Codes from the first number on and before the second, in order and apart."""

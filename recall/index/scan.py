@@ -3,8 +3,8 @@
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.ranking import Ranked, rounding
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.index.topk import Ranked, rounding
 
 
 def scan(

@@ -12,8 +12,8 @@ from recall._ids import check_id
 from recall.bundle.bundle import Bundle
 from recall.degraded import Degraded
 from recall.errors import RequestError
-from recall.index.contract import Hits, ItemIndex
-from recall.index.selection import Mask, Selection
+from recall.index.base import Hits, ItemIndex
+from recall.index.bitmap import Mask, Selection
 from recall.live.overlay import Overlay
 from recall.live.search import best_given, merged
 

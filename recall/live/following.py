@@ -14,7 +14,7 @@ from typing import NamedTuple
 from recall._ids import check_id, check_text
 from recall.bundle.bundle import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
-from recall.index.contract import ItemIndex
+from recall.index.base import ItemIndex
 from recall.live.catalogue import Catalogue
 from recall.live.entries import Row
 from recall.live.items import ItemReader, Values

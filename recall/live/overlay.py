@@ -12,10 +12,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float32, Int64, UInt8
-from recall.index.selection import (
-    Mask,
-    Selection,
-)
+from recall.index.bitmap import Mask, Selection
 
 _FIRST = 64  # rows that room is made for at first
 _KEPT = 64  # selections for which is kept what is left of them

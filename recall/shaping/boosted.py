@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.ranking import Ranked
 from recall.index.scan import scan
+from recall.index.topk import Ranked
 from recall.live.catalogue import Catalogue, Scope
 
 

@@ -14,7 +14,7 @@ from recall.channels.orders import Order
 from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts
 from recall.filters.values import microseconds_of
-from recall.index.ranking import longest_of
+from recall.index.topk import longest_of
 from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
 from recall.rules.groups import Groups

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.ranking import rank, rounding
+from recall.index.topk import rank, rounding
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.contract import Scores

@@ -10,8 +10,8 @@ from recall.channels.kinds import AnyChannel, Channels, LatestChannel, ListChann
 from recall.channels.merging import Listed, Merged, Source, merged
 from recall.channels.orders import Order
 from recall.errors import RequestError
-from recall.index.contract import Hits
-from recall.index.selection import Selection
+from recall.index.base import Hits
+from recall.index.bitmap import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.chain import shaped

@@ -5,8 +5,8 @@ import torch
 
 from recall._arrays import Int64
 from recall.config import IndexConfig
-from recall.index.contract import ItemIndex
-from recall.index.opening import build_index
+from recall.index.base import ItemIndex
+from recall.index.registry import build_index
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.training.negatives import (

@@ -18,9 +18,9 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.calibration import shares_found
-from recall.index.tuning import tune
-from recall.index.users import Users
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import shares_found
+from recall.index.tuning.tuner import tune
 from recall.recommender import Recommender
 
 _FRESH = 3000

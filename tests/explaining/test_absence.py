@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recall.answer import Absence
 from recall.channels.kinds import Channels, ListChannel, ModelChannel
 from recall.errors import RequestError
-from recall.index.contract import Hits
+from recall.index.base import Hits
 from recall.live.catalogue import Catalogue, Scope
 from recall.recommender import Recommender
 from recall.request import Request

@@ -2,7 +2,7 @@ import numpy as np
 
 from recall.filters.attributes import selection_cache
 from recall.filters.clauses import Rows
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 
 def some(rows: int, size: int = 80_000) -> Selection:

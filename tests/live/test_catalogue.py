@@ -15,8 +15,8 @@ from recall._arrays import Float32
 from recall.bundle.bundle import load_bundle
 from recall.bundle.holding import hold
 from recall.config import IndexConfig
-from recall.index.opening import build_index
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.index.registry import build_index
 from recall.live import overlay, search
 from recall.live.catalogue import Catalogue, Scope
 from recall.live.compaction import compact

@@ -9,13 +9,10 @@ import numpy as np
 
 from recall._arrays import Float64
 from recall.config import IndexConfig
-from recall.index.bound import (
-    lower_bound,
-    share_of_error,
-)
-from recall.index.calibration import Truth, bisect
-from recall.index.contract import ItemIndex
+from recall.index.base import ItemIndex
 from recall.index.effort import TunableIndex
+from recall.index.tuning.confidence import lower_bound, share_of_error
+from recall.index.tuning.recall import Truth, bisect
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""

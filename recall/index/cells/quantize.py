@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64, Int32, Int64
-from recall.index.cells import POINTS, Cells
+from recall.index.coarse import POINTS, Cells
 
 LANES = 16
 _CHUNK = 1 << 15  # vectors turned at once

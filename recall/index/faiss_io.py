@@ -12,7 +12,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import IndexFileError
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 _BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
 _READING = Lock()  # the limit set in read_faiss belongs to the whole process

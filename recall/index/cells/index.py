@@ -17,11 +17,11 @@ import numpy.typing as npt
 from recall._arrays import Float32, Int64
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
-from recall.index.codes.narrowing import Narrow, Narrowing
-from recall.index.codes.packing import LANES, Codes, Limits, pack
-from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
-from recall.index.ranking import Ranked, gather, rank
-from recall.index.selection import Selection
+from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.bitmap import Selection
+from recall.index.cells.filter_cache import Narrow, Narrowing
+from recall.index.cells.quantize import LANES, Codes, Limits, pack
+from recall.index.topk import Ranked, gather, rank
 
 CERTAIN = 3e38
 """The effort at which a cell's bound is its radius, and the answer exact."""
@@ -49,7 +49,7 @@ class CellIndex:
             vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
             effort: spreads of a cell that its best item is taken to lie beyond its centre; CERTAIN for exact search.
         """
-        from recall.index.codes import kernels  # numba takes half a second to import
+        from recall.index.cells import kernels  # numba takes half a second to import
 
         self.size, self.dim = vectors.shape
         self.effort = effort

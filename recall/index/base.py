@@ -14,7 +14,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import ExportError, RequestError
-from recall.index.selection import Mask, Selection
+from recall.index.bitmap import Mask, Selection
 
 Params = Mapping[str, int | float]
 """The numbers that an index needs beside its file in order to be opened again."""

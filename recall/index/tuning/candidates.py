@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recall._arrays import Float32
-from recall.index.codes.index import CERTAIN, CellIndex, cells_for
-from recall.index.contract import Params
+from recall.index.base import Params
+from recall.index.cells.index import CERTAIN, CellIndex, cells_for
 from recall.index.effort import TunableIndex
 from recall.index.ivf import REFINE, IvfIndex
 from recall.index.lists import Lists, lists_for

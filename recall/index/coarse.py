@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.engine import faiss_threads
+from recall.index.faiss_io import faiss_threads
 
 POINTS = 40
 """Vectors that k-means looks at for each cell, and"""

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.bound import best_bound, lower_bound, share_of_error
-from recall.index.calibration import Truth, with_growth
-from recall.index.candidates import Candidate, candidates
-from recall.index.codes.index import CellIndex
-from recall.index.contract import ItemIndex
+from recall.index.base import ItemIndex
+from recall.index.cells.index import CellIndex
 from recall.index.effort import TunableIndex
-from recall.index.engine import prepare_faiss
-from recall.index.exact import ExactIndex
+from recall.index.faiss_io import prepare_faiss
+from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
-from recall.index.trials import EXACT, Bench, Trial
-from recall.index.users import Users
+from recall.index.tuning.candidates import Candidate, candidates
+from recall.index.tuning.confidence import best_bound, lower_bound, share_of_error
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Truth, with_growth
+from recall.index.tuning.trials import EXACT, Bench, Trial
 
 
 @dataclass(frozen=True, slots=True)

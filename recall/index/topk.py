@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.contract import Hits
+from recall.index.base import Hits
 
 LANES = 8
 """faiss's kernels are several times faster when vectors fill whole registers of eight floats."""
@@ -40,7 +40,7 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
         places = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
         rows = rows[excluded[places] != rows]
     # imported here, for numba takes half a second
-    from recall.index.codes.kernels import best_of
+    from recall.index.cells.kernels import best_of
 
     found, scores = best_of(vectors, query, rows, n)
     return Ranked(found, scores, exact)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, ref
 
 from recall._arrays import Float32, Int32
 from recall._cache import Cache
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 _MOST = 4096  # selections
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from recall._arrays import Float32, Int32
 from recall.errors import IndexFileError
-from recall.index.contract import ItemIndex
-from recall.index.engine import brute_force
+from recall.index.base import ItemIndex
+from recall.index.faiss_io import brute_force
 
 CHECKS = 8
 """Questions: some milliseconds of searching, and enough rows to tell a worse index from rounding."""

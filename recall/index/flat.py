@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
-from recall.index.engine import faiss_threads, selector, write_faiss
-from recall.index.ranking import Ranked, gather, longest_of, pad, rank, rounding
-from recall.index.selection import Selection
+from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.bitmap import Selection
+from recall.index.faiss_io import faiss_threads, selector, write_faiss
+from recall.index.topk import Ranked, gather, longest_of, pad, rank, rounding
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
 _BATCH = 512  # queries given to faiss at once

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.index.contract import ItemIndex
+from recall.index.base import ItemIndex
 from recall.index.effort import Effort
-from recall.index.engine import brute_force
+from recall.index.faiss_io import brute_force
 from recall.index.ivf import IvfIndex
-from recall.index.ranking import longest_of, rounding
+from recall.index.topk import longest_of, rounding
 
 _FOR_LONGER = 64  # queries that show how effort grows with the length of a list: it is no promise
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import float32, int32, int64, types, uint8
 
 from recall._numba import compiled, read
-from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
+from recall.index.cells.simd import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
 
