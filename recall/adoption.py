@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall import golden
-from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
-from recall.bundle.publish import live_name, publish, resolve, staging
+from recall.bundle.reader import Bundle, load_bundle
+from recall.bundle.versions import live_name, publish, resolve, staging
 from recall.errors import BundleError, PublishError
 from recall.live.binding import Standing, stand
 from recall.other_data import refuse_other_data

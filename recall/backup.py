@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
+from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
 from recall.durable.mark import Lost, Mark
 from recall.errors import BundleError, PublishError
 from recall.live.journal import JOURNAL, MARK, Journal

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
 from recall.features.canonical import LIST, TEXT, of_dtype, separators
 from recall.filters.attributes import Attributes, forms_of

@@ -12,11 +12,11 @@ from pydantic import JsonValue
 
 from recall import golden
 from recall._arrays import Float32, Float64, Int32, Int64
-from recall.assembly import Origin, check_items, check_tables, parity_of, seal
 from recall.bundle import files
-from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import FoldRecord, Manifest, Parity
-from recall.bundle.publish import publish, staging
+from recall.bundle.reader import write_contents
+from recall.bundle.versions import publish, staging
+from recall.bundle.writer import Origin, check_items, check_tables, parity_of, seal
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts

@@ -15,9 +15,9 @@ from pydantic import JsonValue
 
 from recall._arrays import Int64
 from recall.bundle import files
-from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import CURRENT
+from recall.bundle.reader import Bundle, load_bundle
+from recall.bundle.versions import CURRENT
 from recall.config import RunConfig
 from recall.data.additions import addition_tables, addition_tables_alone
 from recall.data.contexts import build_contexts

@@ -10,7 +10,7 @@ from itertools import islice
 
 from recall._arrays import Int64
 from recall.answer import CatalogueItem, Page
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.live.catalogue import Catalogue
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.degraded import Degraded
 from recall.errors import RequestError, nearest, pointer
 from recall.features.encoder import EncodedUser

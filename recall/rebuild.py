@@ -17,12 +17,12 @@ from pydantic import JsonValue
 
 from recall import golden
 from recall._arrays import Float32, Int32
-from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
-from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.publish import CURRENT, publish, resolve, staging
+from recall.bundle.reader import Bundle, write_contents
+from recall.bundle.versions import CURRENT, publish, resolve, staging
+from recall.bundle.writer import Origin, check_items, parity_of, seal
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.config.schema import NumericField

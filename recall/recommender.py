@@ -19,9 +19,9 @@ from recall.answer import (
     Similar,
     UserVector,
 )
-from recall.bundle.bundle import Bundle, load_bundle
-from recall.bundle.holding import Hold, hold
-from recall.bundle.publish import VERSIONS, resolve
+from recall.bundle.locks import Hold, hold
+from recall.bundle.reader import Bundle, load_bundle
+from recall.bundle.versions import VERSIONS, resolve
 from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences

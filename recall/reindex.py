@@ -11,11 +11,11 @@ from pydantic import JsonValue, ValidationError
 
 from recall import golden
 from recall.bundle import files
-from recall.bundle.bundle import Bundle, write_contents
 from recall.bundle.deletions import write_deletions
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.publish import CURRENT, publish, staging
+from recall.bundle.reader import Bundle, write_contents
+from recall.bundle.versions import CURRENT, publish, staging
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError

@@ -7,7 +7,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall._ids import check_ids
 from recall.answer import Prediction, ScoredItem, Scores, UserVector
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.live.catalogue import Catalogue

@@ -7,7 +7,7 @@ import numpy as np
 
 from recall._arrays import Float32, Float64, Int64
 from recall.answer import ScoredItem, Similar
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.eligibility import Eligibility
 from recall.live.catalogue import Catalogue, Scope
 from recall.preparation import Preparation

@@ -24,7 +24,7 @@ from polars.exceptions import PolarsError
 
 from recall._arrays import Float32
 from recall.bundle.manifest import MANIFEST
-from recall.bundle.publish import CURRENT, VERSIONS
+from recall.bundle.versions import CURRENT, VERSIONS
 from recall.errors import ConfigError, PublishError, nearest
 from recall.index.faiss_io import write_flat
 from recall.live.catalogue import Catalogue

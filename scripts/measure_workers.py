@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.stores.sqlite import SqliteUsers
 
 _PORT = 18_790

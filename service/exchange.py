@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recall.answer import Degraded
 from recall.bundle import activation
-from recall.bundle.publish import live_name, resolve
+from recall.bundle.versions import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.stores.live.contract import LiveUsers
 from service.config import Settings

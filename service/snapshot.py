@@ -8,7 +8,7 @@ from statistics import median
 
 from recall import golden
 from recall.bundle.manifest import Manifest
-from recall.bundle.room import check_room
+from recall.bundle.memory import check_room
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.contract import LiveUsers

@@ -8,7 +8,7 @@ import pytest
 from recall.adoption import adopt
 from recall.bundle.activation import activate
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.errors import BundleError, ConfigError
 from recall.live.compaction import compact
 from recall.live.journal import JOURNAL, Journal

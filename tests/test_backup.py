@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from recall.backup import backup
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
 from recall.live.compaction import compact
 from recall.live.journal import JOURNAL, Journal

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.files import ITEMS
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
 from recall.rebuild import rebuild
 from recall.recommender import Recommender

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
@@ -224,7 +224,7 @@ def test_a_schema_without_context_or_history_is_proved_too(tiny_folder: Path, tm
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RecallError

@@ -10,7 +10,7 @@ import pytest
 from recall import golden
 from recall.answer import Recommendations
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
 from recall.rebuild import rebuild
 from recall.recommender import Recommender

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 from recall.config import RunConfig, parse_config
 from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
+from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from recall.adoption import adopt
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve, versions
 from recall.cli.training import replaced_data
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset

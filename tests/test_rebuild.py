@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import publish, resolve, staging, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import publish, resolve, staging, versions
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import BundleError, DataError, PublishError

@@ -9,9 +9,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, ConfigError, PublishError
 from recall.recommender import Recommender, Request
 from recall.stores.known import User

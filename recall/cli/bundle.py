@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     """Print what a bundle's manifest says; --json prints all of it."""
     from recall.bundle.manifest import Manifest
-    from recall.bundle.publish import resolve, versions
+    from recall.bundle.versions import resolve, versions
 
     folder = resolve(bundle)
     manifest = Manifest.read(folder)

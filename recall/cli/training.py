@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import live_name
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import live_name
 from recall.cli import screen
 from recall.cli.keeping import keeping
 from recall.config import ModelConfig, RunConfig

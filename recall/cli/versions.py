@@ -45,7 +45,7 @@ def activate(
 def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
     """Go back to the version that was live before this one; once more goes back further."""
     from recall.bundle.activation import previous
-    from recall.bundle.publish import live_name
+    from recall.bundle.versions import live_name
 
     live = live_name(root)
     _activate(root, previous(root), expect if expect is not None else live, as_json)

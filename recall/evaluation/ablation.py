@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate

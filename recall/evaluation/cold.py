@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.lists import ItemLists

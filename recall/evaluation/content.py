@@ -3,7 +3,7 @@
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.evaluation.lists import (
     ItemLists,
 )

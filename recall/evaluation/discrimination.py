@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float64, Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval, redrawn

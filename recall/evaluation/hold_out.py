@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Bool, Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.data.dataset import Dataset

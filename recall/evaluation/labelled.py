@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Bool, Float32, Float64, Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import DataConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset

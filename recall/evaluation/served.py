@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Int64
-from recall.bundle.ids import ItemIds
+from recall.bundle.item_ids import ItemIds
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate

@@ -6,7 +6,7 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.answer import Contribution, Explanation, FeatureValue, ValueContribution
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.explaining.fields import contributions
 from recall.explaining.names import item_values, user_values
 from recall.features.csr import SparseRows

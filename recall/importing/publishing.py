@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from recall import golden
 from recall._arrays import Float64
-from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
-from recall.bundle.bundle import write_contents
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import publish, staging
+from recall.bundle.reader import write_contents
+from recall.bundle.versions import publish, staging
+from recall.bundle.writer import Origin, check_items, parity_of, seal
 from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.config.schema import NumericField

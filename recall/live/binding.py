@@ -12,7 +12,7 @@ import polars as pl
 
 from recall.bundle.deletions import ITEM_ID, SEQUENCE, no_deletions, read_deletions
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import live_name, resolve
+from recall.bundle.versions import live_name, resolve
 from recall.errors import BundleError, ConfigError
 from recall.live.journal import JOURNAL, Base, Journal
 

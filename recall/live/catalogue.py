@@ -9,7 +9,7 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.degraded import Degraded
 from recall.errors import RequestError
 from recall.index.base import Hits, ItemIndex

@@ -8,7 +8,7 @@ compacted: what is published from tables later gives the same answers whether th
 from pathlib import Path
 
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import locked, resolve, versions
+from recall.bundle.versions import locked, resolve, versions
 from recall.errors import BundleError, JournalError, PublishError
 from recall.live.binding import Standing, contained, deletions
 from recall.live.journal import JOURNAL, Base, Journal

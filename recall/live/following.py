@@ -12,7 +12,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from recall._ids import check_id, check_text
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.index.base import ItemIndex
 from recall.live.catalogue import Catalogue

@@ -8,7 +8,7 @@ import numpy as np
 from recall._arrays import Float32
 from recall._ids import check_id
 from recall._tensors import servable
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
 from recall.live.columns import ItemColumns

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.channels.orders import Order
 from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts

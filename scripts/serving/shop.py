@@ -7,7 +7,7 @@ import orjson
 from index.worlds import SHOP
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.stores.sqlite import SqliteUsers
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from recall.bundle import activation
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.publish import live_name
+from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.context import live_of, request_id_of, settings_of
 from service.openapi import problems

@@ -8,7 +8,7 @@ import pytest
 
 from recall._arrays import Float32
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.recommender import Recommender, Request
 
 

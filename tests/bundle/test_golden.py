@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
+from recall.bundle.reader import load_bundle
 from recall.rebuild import rebuild
 from recall.recommender import Recommender, Request
 

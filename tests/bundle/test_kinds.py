@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FoldRecord, Manifest
+from recall.bundle.reader import load_bundle
 from recall.errors import BundleError
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables

@@ -1,7 +1,7 @@
 import shutil
 from pathlib import Path
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.cli.bundle import Format
 from recall.vector_export import FORMATS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 from recall.live.journal import JOURNAL, Journal
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.cli.serve import service_command
 from recall.cli.served import served
 from service.config import Settings

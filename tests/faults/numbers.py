@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recall.bundle import files, publish
-from recall.bundle.bundle import load_bundle
+from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.reader import load_bundle
 from recall.errors import RecallError
 from recall.features.vocabulary import FIRST
 from tests.faults.activations import Fault, each_refused, reason
@@ -55,7 +55,7 @@ def _models(bench: Bench, score: Score) -> None:
             refused = False
         except RecallError:
             refused = True
-        score.ran(refused and not publish.live_name(root), f"a model with {value} was exported")
+        score.ran(refused and not versions.live_name(root), f"a model with {value} was exported")
 
 
 def _items(bench: Bench, score: Score) -> None:

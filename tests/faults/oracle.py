@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recall.bundle.publish import VERSIONS
+from recall.bundle.versions import VERSIONS
 from recall.live.items import ItemReader
 from recall.recommender import Recommender
 from recall.request import Request

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recall.bundle import publish
+from recall.bundle import versions as publish
 from recall.bundle.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import live_name
+from recall.bundle.versions import live_name
 from recall.recommender import Recommender
 from recall.request import Request
 from tests.faults import __main__ as faults

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.errors import ConfigError, DataError, ExportError
 from recall.growth import open_ground

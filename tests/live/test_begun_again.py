@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.activation import activate
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.live.compaction import compact
 from recall.live.journal import JOURNAL, MARK, Base, Change, Journal

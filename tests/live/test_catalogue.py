@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from recall._arrays import Float32
-from recall.bundle.bundle import load_bundle
-from recall.bundle.holding import hold
+from recall.bundle.locks import hold
+from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
 from recall.index.bitmap import Selection
 from recall.index.registry import build_index

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import CURRENT, locked, publish, resolve, staging, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
 from recall.live import compaction
 from recall.live.compaction import compact, prune

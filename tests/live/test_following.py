@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from recall.answer import Recommendations
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import JournalError, RequestError
 from recall.live.journal import JOURNAL
 from recall.recommender import Recommender

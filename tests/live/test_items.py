@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.bundle.bundle import Bundle, load_bundle
+from recall.bundle.reader import Bundle, load_bundle
 from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
 from recall.live import items

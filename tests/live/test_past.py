@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import JournalError, TokenError
 from recall.live.compaction import compact
 from recall.live.entries import Row

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
 from recall.recommender import Recommendations, Recommender, Request
 from service.config import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 import recall
-from recall.bundle.publish import live_name, number
+from recall.bundle.versions import live_name, number
 from recall.errors import RecallError
 from recall.live.catalogue import Catalogue
 from recall.recommender import Recommender

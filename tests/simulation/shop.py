@@ -32,7 +32,7 @@ def make_shop(folder: Path) -> Path:
 def _renumber(root: Path) -> None:
     """Give the only version of a root a number that another root will not come to."""
     from recall.bundle.manifest import Manifest
-    from recall.bundle.publish import CURRENT, resolve
+    from recall.bundle.versions import CURRENT, resolve
 
     version = resolve(root)
     manifest = Manifest.read(version).model_copy(update={"sequence": FOREIGN})

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from recall.bundle.activation import activate, previous
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import VERSIONS, live_name, number, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import VERSIONS, live_name, number, versions
 from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
 from recall.live.compaction import compact

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RequestError, StoreDownError, StoreError

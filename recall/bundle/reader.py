@@ -15,11 +15,11 @@ from recall._arrays import Float32, Int32, Int64
 from recall._tensors import check_finite, check_vectors, map_positions, map_tensors, write_tensors
 from recall.bundle import files
 from recall.bundle.deletions import read_deletions
-from recall.bundle.ids import ItemIds
+from recall.bundle.item_ids import ItemIds
 from recall.bundle.item_table import ItemTable
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import Tables

@@ -45,7 +45,7 @@ class ItemIds:
     @classmethod
     def hashed(cls, values: pl.Series, hashes: Int64) -> "ItemIds":
         """The same of ids that are known to differ, with their hashes. Raises DataError when they are too long together."""
-        from recall.bundle import lookup  # numba takes half a second to import
+        from recall.bundle import item_id_kernels  # numba takes half a second to import
 
         ends = values.str.len_bytes().to_numpy().cumsum(dtype=np.int64)
         size = int(ends[-1]) if len(ends) else 0
@@ -53,9 +53,9 @@ class ItemIds:
             raise DataError(f"the item ids are {size:,} bytes long together", where=values.name, mend="Give shorter ids")
         text = "".join(values.to_list())
         return cls(
-            np.frombuffer(text.encode() + bytes([lookup.END]), dtype=np.uint8),
+            np.frombuffer(text.encode() + bytes([item_id_kernels.END]), dtype=np.uint8),
             np.concatenate([[0], ends]).astype(np.uint32),
-            lookup.placed(hashes, 1 << int(len(values) / _FILLED).bit_length()),
+            item_id_kernels.placed(hashes, 1 << int(len(values) / _FILLED).bit_length()),
             text.isascii(),
             lookup,
         )

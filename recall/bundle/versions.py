@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.holding import remove
+from recall.bundle.locks import remove
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, PublishBusyError, PublishError
 
