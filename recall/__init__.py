@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
     from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
-    from recall.degraded import Degraded
     from recall.errors import (
         BundleError,
         ConfigError,
@@ -55,7 +54,8 @@ if TYPE_CHECKING:
     from recall.rules.diversity import Diversify
     from recall.rules.pins import Pin
     from recall.rules.quota import Dedupe, Quota
-    from recall.stores.known import Interaction, User
+    from recall.store.degraded import Degraded
+    from recall.store.users.profiles import Interaction, User
 
 __all__ = [
     "Absence",
@@ -118,14 +118,14 @@ _HOMES = {
         *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
         *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
     ),
-    "recall.degraded": ("Degraded",),
+    "recall.store.degraded": ("Degraded",),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
     "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),
     "recall.channels.merging": ("Source",),
     "recall.rules.diversity": ("Diversify",),
     "recall.rules.pins": ("Pin",),
-    "recall.stores.known": ("Interaction", "User"),
+    "recall.store.users.profiles": ("Interaction", "User"),
     "recall.rules.quota": ("Dedupe", "Quota"),
 }
 

@@ -9,10 +9,10 @@ from recall.bundle.manifest import FORMAT_VERSION, Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import live_name, publish, resolve, staging
 from recall.errors import BundleError, PublishError
-from recall.live.binding import Standing, stand
 from recall.other_data import refuse_other_data
 from recall.rebuild import kept, with_through
 from recall.recommender import Recommender
+from recall.store.items.binding import Standing, stand
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.channels.merging import Source
-from recall.degraded import Degraded as Degraded
+from recall.store.degraded import Degraded as Degraded
 
 
 class ScoredItem(NamedTuple):

@@ -13,9 +13,9 @@ from recall.filters.attributes import Attributes, forms_of
 from recall.filters.binding import bound
 from recall.filters.parsing import parse
 from recall.index.bitmap import Selection
-from recall.live.catalogue import Catalogue, Scope
-from recall.live.overlay import Overlay
 from recall.request import Request
+from recall.store.items.delta import Overlay
+from recall.store.items.snapshot import Catalogue, Scope
 
 MANY = 5_000
 """More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""

@@ -26,7 +26,6 @@ from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.live.binding import Standing, stand
 from recall.models.parity import prove, relative_errors
 from recall.models.serving.base import Tables
 from recall.models.serving.cosine import CosineTables
@@ -35,8 +34,9 @@ from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
-from recall.stores.sqlite import SqliteUsers
-from recall.stores.users import UserStore
+from recall.store.items.binding import Standing, stand
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.record import UserStore
 from recall.stores.writing import write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"

@@ -14,7 +14,7 @@ from recall.bundle.manifest import GoldenRecord, Manifest
 from recall.errors import BundleError
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.known import KnownUsers
+from recall.store.users.profiles import KnownUsers
 
 USERS, HISTORIES = 16, 8
 """Requests of stored users, and of nobody with a history made up; there is one more of nobody at all."""

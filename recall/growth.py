@@ -33,7 +33,7 @@ from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Side
-from recall.stores.sqlite import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.memory import shares
 from recall.training.train import TrainResult, train

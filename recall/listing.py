@@ -11,7 +11,7 @@ from itertools import islice
 from recall._arrays import Int64
 from recall.answer import CatalogueItem, Page
 from recall.bundle.reader import Bundle
-from recall.live.catalogue import Catalogue
+from recall.store.items.snapshot import Catalogue
 
 
 class Listing:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recall.bundle.reader import Bundle
 from recall.errors import BundleError
-from recall.stores.sqlite import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers
 
 _FEW_ITEMS = 0.05  # of the smaller catalogue
 _FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not

@@ -8,14 +8,14 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
 from recall.bundle.reader import Bundle
-from recall.degraded import Degraded
 from recall.errors import RequestError, nearest, pointer
 from recall.features.encoder import EncodedUser
-from recall.live.catalogue import Catalogue
-from recall.live.overlay import Overlay
 from recall.request import Request, check_request
-from recall.stores.known import RECENT, Known, KnownUsers
-from recall.stores.users import UserRecord
+from recall.store.degraded import Degraded
+from recall.store.items.delta import Overlay
+from recall.store.items.snapshot import Catalogue
+from recall.store.users.profiles import RECENT, Known, KnownUsers
+from recall.store.users.record import UserRecord
 
 _NOBODY = Known(None)
 _SHOWN = 5  # ids named in one warning

@@ -33,11 +33,11 @@ from recall.errors import BundleError, DataError, IndexFileError, PublishError, 
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.live.binding import THROUGH, Standing, stand
 from recall.models.parity import prove
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.users import UserStore
+from recall.store.items.binding import THROUGH, Standing, stand
+from recall.store.users.record import UserStore
 
 SAMPLE = 200
 """Stored users whose lists before and after are compared."""

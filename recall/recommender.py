@@ -32,9 +32,6 @@ from recall.index.flat import ExactIndex
 from recall.index.health import Checks, recheck
 from recall.index.registry import open_index
 from recall.listing import Listing
-from recall.live.catalogue import Catalogue, Scope, row_of
-from recall.live.following import PAUSE, LiveCatalogue
-from recall.live.journal import JOURNAL, Journal
 from recall.preparation import Preparation, Prepared
 from recall.request import Request, check_request
 from recall.scoring import Scorer
@@ -42,8 +39,11 @@ from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, plain, shape
 from recall.shaping.validation import check_boosts, check_shaping
 from recall.similarity import Similarity
-from recall.stores.known import KnownUsers
-from recall.stores.live.contract import LiveUsers
+from recall.store.items.catalog import PAUSE, LiveCatalogue
+from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.snapshot import Catalogue, Scope, row_of
+from recall.store.users.base import LiveUsers
+from recall.store.users.profiles import KnownUsers
 
 
 class Recommender:

@@ -10,11 +10,11 @@ from recall.answer import Prediction, ScoredItem, Scores, UserVector
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.live.catalogue import Catalogue
 from recall.preparation import Preparation, shown
 from recall.request import Request, check_unchanged
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
+from recall.store.items.snapshot import Catalogue
 
 
 class Scorer:

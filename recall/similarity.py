@@ -9,9 +9,9 @@ from recall._arrays import Float32, Float64, Int64
 from recall.answer import ScoredItem, Similar
 from recall.bundle.reader import Bundle
 from recall.eligibility import Eligibility
-from recall.live.catalogue import Catalogue, Scope
 from recall.preparation import Preparation
 from recall.request import Request
+from recall.store.items.snapshot import Catalogue, Scope
 
 _SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
 _SMALLEST = 1e-12  # an item whose vector is shorter is like no other

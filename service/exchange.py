@@ -15,7 +15,7 @@ from recall.answer import Degraded
 from recall.bundle import activation
 from recall.bundle.versions import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
-from recall.stores.live.contract import LiveUsers
+from recall.store.users.base import LiveUsers
 from service.config import Settings
 from service.problems import Kind, ProblemError
 from service.redaction import without_paths

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from recall.errors import JournalError, TokenError
-from recall.live.following import LiveCatalogue
+from recall.store.items.catalog import LiveCatalogue
 from service.concurrency import Caller
 from service.metrics import Metrics
 from service.problems import Kind, ProblemError

@@ -11,7 +11,7 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.memory import check_room
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.live.contract import LiveUsers
+from recall.store.users.base import LiveUsers
 
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and

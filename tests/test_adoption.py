@@ -11,9 +11,9 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.versions import resolve, versions
 from recall.errors import BundleError, ConfigError
 from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Journal
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.store.items.log import JOURNAL, Journal
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 

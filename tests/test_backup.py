@@ -14,11 +14,11 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
 from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Journal
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.known import User
-from recall.stores.live.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+from recall.store.items.log import JOURNAL, Journal
+from recall.store.users.profiles import User
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 WRITER = """

@@ -18,7 +18,7 @@ from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.rules.kinds import Quota
-from recall.stores.known import Interaction, User
+from recall.store.users.profiles import Interaction, User
 from tests.conftest import random_model
 
 CONFIG = {

@@ -9,7 +9,7 @@ import pytest
 
 from recall.recommender import Recommender
 from recall.request import Request
-from recall.stores.known import Interaction, User
+from recall.store.users.profiles import Interaction, User
 
 
 @pytest.fixture

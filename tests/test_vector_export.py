@@ -14,7 +14,7 @@ from recall.bundle import files
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, ConfigError, PublishError
 from recall.recommender import Recommender, Request
-from recall.stores.known import User
+from recall.store.users.profiles import User
 from recall.vector_export import FORMATS, export_vectors
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,7 +8,7 @@ import typer
 from recall.cli import screen
 
 if TYPE_CHECKING:
-    from recall.live.following import Receipt
+    from recall.store.items.catalog import Receipt
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
 Key = Annotated[str | None, typer.Option(help="A name for this change; what is sent again under it is not taken twice.")]

@@ -11,12 +11,12 @@ from recall.answer import Absence, Reason, ScoredItem
 from recall.eligibility import Eligibility
 from recall.explaining.explainer import Explainer
 from recall.explaining.fields import difference
-from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.preparation import Preparation, Prepared
 from recall.request import Request
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
 from recall.shaping.shape import shape
+from recall.store.items.snapshot import Catalogue, Scope, row_of
 
 
 @dataclass(frozen=True, eq=False)

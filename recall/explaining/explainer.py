@@ -11,13 +11,13 @@ from recall.explaining.fields import contributions
 from recall.explaining.names import item_values, user_values
 from recall.features.csr import SparseRows
 from recall.features.values import as_requested
-from recall.live.catalogue import Catalogue
 from recall.models.serving.attribution import entry_parts
 from recall.preparation import Prepared
 from recall.request import Request
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
 from recall.shaping.shape import gains_by_name
+from recall.store.items.snapshot import Catalogue
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000

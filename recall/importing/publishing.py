@@ -36,9 +36,9 @@ from recall.importing.foreign import (
 from recall.importing.mapping import Mapped
 from recall.importing.reading import Reading
 from recall.importing.types import canonical_mapping, find_types
-from recall.live.binding import Standing, stand
 from recall.models.parity import prove
-from recall.stores.sqlite import SqliteUsers
+from recall.store.items.binding import Standing, stand
+from recall.store.users.bundle_users import SqliteUsers
 from recall.stores.writing import write_user_store
 
 _PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two

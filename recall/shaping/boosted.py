@@ -7,7 +7,7 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall.index.scan import scan
 from recall.index.topk import Ranked
-from recall.live.catalogue import Catalogue, Scope
+from recall.store.items.snapshot import Catalogue, Scope
 
 
 @dataclass(frozen=True, slots=True, eq=False)

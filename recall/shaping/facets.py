@@ -15,9 +15,9 @@ from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts
 from recall.filters.values import microseconds_of
 from recall.index.topk import longest_of
-from recall.live.catalogue import Catalogue
-from recall.live.overlay import Overlay
 from recall.rules.groups import Groups
+from recall.store.items.delta import Overlay
+from recall.store.items.snapshot import Catalogue
 
 Kept = TypeVar("Kept")
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.index.topk import rank, rounding
-from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.contract import Scores
 from recall.shaping.boosted import Gains, best_boosted
 from recall.shaping.facets import Facets
 from recall.shaping.shape import gains_of
+from recall.store.items.snapshot import Catalogue, Scope
 
 
 @dataclass(frozen=True, eq=False)

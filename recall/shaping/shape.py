@@ -12,7 +12,6 @@ from recall.channels.orders import Order
 from recall.errors import RequestError
 from recall.index.base import Hits
 from recall.index.bitmap import Selection
-from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request
 from recall.rules.chain import shaped
 from recall.rules.contract import Candidates, Mask, Scores
@@ -21,6 +20,7 @@ from recall.rules.kinds import AnyRule, read_rules
 from recall.rules.pins import Pin
 from recall.shaping.boosted import Gains, best_boosted
 from recall.shaping.facets import Facets
+from recall.store.items.snapshot import Catalogue, Scope
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,12 @@
 """Checks of a request's rules, channels and boosts that need the catalogue's columns but no user."""
 
 from recall.channels.kinds import Channels, LatestChannel, PopularChannel, read_channels
-from recall.live.catalogue import Catalogue
 from recall.request import Request
 from recall.rules.kinds import read_rules
 from recall.rules.quota import Dedupe, Quota
 from recall.shaping.facets import Facets
 from recall.shaping.shape import check_pins
+from recall.store.items.snapshot import Catalogue
 
 
 def check_shaping(request: Request, catalogue: Catalogue, facets: Facets) -> None:

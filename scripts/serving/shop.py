@@ -8,7 +8,7 @@ from index.worlds import SHOP
 
 from recall.bundle import files
 from recall.bundle.versions import resolve
-from recall.stores.sqlite import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers
 
 
 def build(folder: Path, items: int, k: int, seed: int) -> Path:

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from recall.answer import Recommendations
 from recall.errors import RequestError
-from recall.live.catalogue import Catalogue
 from recall.recommender import Recommender
 from recall.request import Request as Asked
+from recall.store.items.snapshot import Catalogue
 from service.answering import Answer, basis_of
 from service.context import caller_of, live_of, note_time, request_id_of
 from service.live import Live

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from recall.recommender import Recommender
-from recall.stores import known
+from recall.store.users import profiles
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
@@ -94,7 +94,7 @@ async def post_interactions(request: Request) -> Taken:
     key = key_of(request)
     asked = await read_body(request, Interactions)
     charge(request, len(asked.interactions))
-    given = [known.Interaction(one.user_id, one.item_id, one.time) for one in asked.interactions]
+    given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in asked.interactions]
 
     def take(recommender: Recommender) -> Taken:
         items = list(dict.fromkeys(one.item_id for one in given))

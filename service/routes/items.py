@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from recall.live.following import Receipt
+from recall.store.items.catalog import Receipt
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from recall.errors import StoreDownError
-from recall.stores.known import User
+from recall.store.users.profiles import User
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recall.bundle.reader import load_bundle
-from recall.live.journal import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, Journal
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 from recall.adoption import adopt
 from recall.backup import backup
 from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, MARK
 from recall.recommender import Recommender
+from recall.store.items.log import JOURNAL, MARK
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.servers import Server

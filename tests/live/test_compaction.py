@@ -15,10 +15,10 @@ from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, v
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
 from recall.live import compaction
 from recall.live.compaction import compact, prune
-from recall.live.journal import JOURNAL, Change, Journal
 from recall.rebuild import rebuild
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.store.items.log import JOURNAL, Change, Journal
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)

@@ -14,9 +14,9 @@ from recall.answer import Recommendations
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import JournalError, RequestError
-from recall.live.journal import JOURNAL
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.store.items.log import JOURNAL
 from tests.conftest import ITEMS
 
 FRESH = {"category": "c1", "tags": ["t1", "t2"], "tag_weights": [1.0, 2.0], "price": 25.0}
@@ -296,7 +296,7 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
 def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     assert live.items._journal is not None
-    from recall.live.journal import Change
+    from recall.store.items.log import Change
 
     bad = [Change("i2", {"price": "dear"}), Change("other", {"price": 1.0, "gone": "x"}), Change("tags", {"tags": ["t1"]})]
     live.items._journal.append(bad)

@@ -11,8 +11,8 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
-from recall.stores.live.sqlite import SqliteLiveUsers
-from recall.stores.live.user import LiveUser
+from recall.store.users.live_user import LiveUser
+from recall.store.users.sqlite import SqliteLiveUsers
 
 
 class CountingUsers(SqliteLiveUsers):

@@ -78,7 +78,7 @@ def current_before_version() -> None:
 
 
 def _synchronous(level: str) -> None:
-    from recall.durable.file import DurableFile
+    from recall.store.sqlite import DurableFile
 
     connect = DurableFile._connect
 

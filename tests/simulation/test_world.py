@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recall.live import compaction
-from recall.live.journal import Change, Journal
+from recall.store.items.log import Change, Journal
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}

@@ -23,10 +23,10 @@ from recall.bundle.versions import VERSIONS, live_name, number, versions
 from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
 from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Change, Journal
 from recall.rebuild import rebuild
-from recall.stores.known import Interaction
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.users.profiles import Interaction
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken

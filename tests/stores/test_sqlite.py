@@ -13,7 +13,7 @@ from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
 from recall.errors import BundleError
 from recall.features.values import canonical
-from recall.stores.sqlite import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers
 from recall.stores.writing import write_user_store
 
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from recall.live import following
 from recall.live.compaction import compact
 from recall.recommender import Recommender
 from recall.request import Request
+from recall.store.items import catalog
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.serving import Answer, Server, serving
 from tests.service.test_live import served_within
@@ -209,7 +209,7 @@ def test_a_catalogue_that_changed_much_is_published_anew(own_shop: Shop, tmp_pat
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
-        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(following.LEAST_GIVEN + 1)]
+        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(catalog.LEAST_GIVEN + 1)]
         for first in range(0, len(many), 1000):
             assert upsert(server, many[first : first + 1000]).status == 200
         before = served(server)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from recall.stores.live.changes import UserChange
-from recall.stores.live.user import LiveUser
+from recall.store.users.changes import UserChange
+from recall.store.users.live_user import LiveUser
 
 READ_SECONDS = 0.02
 """Budget of a read that goes to another machine, unless told otherwise."""

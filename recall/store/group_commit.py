@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 
-from recall.durable.file import DurableFile, transaction
+from recall.store.sqlite import DurableFile, transaction
 
 
 @dataclass(eq=False)

@@ -11,8 +11,8 @@ from recall._tensors import servable
 from recall.bundle.reader import Bundle
 from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
-from recall.live.columns import ItemColumns
-from recall.live.overlay import Given
+from recall.store.items.coercion import ItemColumns
+from recall.store.items.delta import Given
 
 _FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
 

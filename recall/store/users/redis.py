@@ -16,13 +16,13 @@ from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from recall.durable.keys import other_changes
-from recall.durable.mark import Mark, Marked, damage
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
-from recall.stores.live.breaker import Breaker
-from recall.stores.live.changes import UserChange, changed, digest_of
-from recall.stores.live.contract import READ_SECONDS
-from recall.stores.live.user import LiveUser
+from recall.store.high_water_mark import Mark, Marked, damage
+from recall.store.idempotency import other_changes
+from recall.store.users.base import READ_SECONDS
+from recall.store.users.changes import UserChange, changed, digest_of
+from recall.store.users.circuit_breaker import Breaker
+from recall.store.users.live_user import LiveUser
 
 WRITE_SECONDS = 1.0
 """Budget of a write, unless told otherwise."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from recall.durable.commits import Batch, Commits
-from recall.durable.file import DurableFile, FileKind
-from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
-from recall.durable.mark import Lost, Mark, damage
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.stores.live.changes import UserChange, changed, digest_of
-from recall.stores.live.user import LiveUser
+from recall.store.group_commit import Batch, Commits
+from recall.store.high_water_mark import Lost, Mark, damage
+from recall.store.idempotency import CREATE, REMEMBERED, remember, taken_before
+from recall.store.sqlite import DurableFile, FileKind
+from recall.store.users.changes import UserChange, changed, digest_of
+from recall.store.users.live_user import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""

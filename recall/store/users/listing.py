@@ -6,8 +6,8 @@ As with items, a user who is known from the first page to the last stands on exa
 from heapq import merge
 from itertools import islice
 
-from recall.stores.live.contract import LiveUsers
-from recall.stores.users import UserStore
+from recall.store.users.base import LiveUsers
+from recall.store.users.record import UserStore
 
 
 def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:

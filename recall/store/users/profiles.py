@@ -12,13 +12,13 @@ from recall._ids import check_id, check_ids, check_text
 from recall.errors import RequestError, StoreError, nearest, pointer
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical
-from recall.stores import listing
-from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
-from recall.stores.live.contract import LiveUsers
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
-from recall.stores.live.user import LiveUser
-from recall.stores.sqlite import SqliteUsers
-from recall.stores.users import UserRecord, UserStore
+from recall.store.users import listing
+from recall.store.users.base import LiveUsers
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.live_user import LiveUser
+from recall.store.users.record import UserRecord, UserStore
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096
 """Users of whom what was asked lately is kept in memory."""

@@ -9,7 +9,7 @@ import orjson
 
 from recall.errors import StoreError
 from recall.features.values import canonical
-from recall.stores.users import UserRecord
+from recall.store.users.record import UserRecord
 
 MOST_HISTORY = 1000
 """Items that a history holds, the latest; older ones are remembered as seen."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from recall.errors import BundleError
-from recall.stores.users import UserRecord
+from recall.store.users.record import UserRecord
 
 _BATCH = 10_000
 

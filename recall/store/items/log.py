@@ -8,7 +8,7 @@ A later change of an item replaces the earlier one, so the file is as large as w
 more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
 
 The log has an identity, so that a version, a reader or a token can tell it from another one in its place. How far it reached is
-noted outside of it as well; see `recall.durable.mark`.
+noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
 import sqlite3
@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 import orjson
 
-from recall.durable.commits import Batch, Commits
-from recall.durable.file import DurableFile, FileKind
-from recall.durable.keys import REMEMBERED, remember, taken_before
-from recall.durable.mark import Lost, Mark, Marked
 from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
-from recall.live import entries
-from recall.live.entries import DamagedError, Row, State
+from recall.store.group_commit import Batch, Commits
+from recall.store.high_water_mark import Lost, Mark, Marked
+from recall.store.idempotency import REMEMBERED, remember, taken_before
+from recall.store.items import log_tables
+from recall.store.items.log_tables import DamagedError, Row, State
+from recall.store.sqlite import DurableFile, FileKind
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
@@ -175,16 +175,16 @@ class Journal:
             JournalError: as `append`.
         """
         with self._commits.alone() as connection:
-            state, mark, lost = entries.read_state(connection), self.mark.read(), None
+            state, mark, lost = log_tables.read_state(connection), self.mark.read(), None
             written = sorted(rows)
             own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
             if own and state.last == 0 and state.base is None:  # a new file: it becomes the log that is gone
-                count, digest = entries.restore(connection, written)
+                count, digest = log_tables.restore(connection, written)
                 state = known._replace(pruned=max(known.pruned, held), number=count, digest=digest)
                 if held > known.pruned:
                     state = state._replace(base=known.identity, base_from=held, base_through=held)
-                entries.write_state(connection, state)
-                entries.keep_head(connection, state.last, state.head)
+                log_tables.write_state(connection, state)
+                log_tables.keep_head(connection, state.last, state.head)
             else:
                 written = [row for row in sorted(written, key=_time) if row.at > _time_of(connection, row.item_id)]
                 raws = [(row.item_id, row.features, row.at) for row in written]
@@ -193,8 +193,8 @@ class Journal:
                     if mark.identity == state.identity:
                         lost = Lost(mark.identity, mark.sequence)
                     before = mark.sequence  # numbers are not given twice
-                state = entries.taken_over(state, known.identity, held, known.last)._replace(last=before)
-                state = entries.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
+                state = log_tables.taken_over(state, known.identity, held, known.last)._replace(last=before)
+                state = log_tables.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
             self._written = state, (Lost(known.identity, known.last),), lost
         return len(written)
 
@@ -222,7 +222,7 @@ class Journal:
             finally:
                 connection.execute("ROLLBACK")
             mark = self.mark.follow(mark, state.identity, state.last)
-            return Reading(state, rows, held, goes_on, mark, entries.lacking(state, base.log, base.folded))
+            return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.folded))
 
     def since(self, sequence: int) -> list[Entry]:
         """Return the last change of each item that has changed after a sequence, in order.
@@ -261,7 +261,7 @@ class Journal:
         if not self.path.exists():
             return 0
         with self._commits.alone() as connection:
-            count = entries.drop(connection, min(upto, entries.read_state(connection).last))
+            count = log_tables.drop(connection, min(upto, log_tables.read_state(connection).last))
         with self._commits.outside() as connection:
             connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
         return count
@@ -296,13 +296,13 @@ class Journal:
             if known is not None:
                 batch.last = known
                 return
-        state = entries.read_state(connection)
+        state = log_tables.read_state(connection)
         if batch.expected is not None and not self._goes_on(connection, state, batch.expected):
             batch.error = MovedError()
             return
         state, lost = self._numbered(state, batch)
         now = max(int(self._clock() * 1e6), state.at + 1)
-        state = entries.add(connection, state, [(*row, now) for row in batch.rows], batch.digest)
+        state = log_tables.add(connection, state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
         if batch.key is not None:
             remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
@@ -334,18 +334,18 @@ class Journal:
             self.mark.advance(state.identity, state.last, (*base, *covered), lost)
 
     def _state(self, connection: sqlite3.Connection) -> State:
-        return entries.read_state(connection) if self._reader.version > 1 else entries.state_of_format_1(connection)
+        return log_tables.read_state(connection) if self._reader.version > 1 else log_tables.state_of_format_1(connection)
 
     def _goes_on(self, connection: sqlite3.Connection, state: State, position: State) -> bool:
         if state.identity != position.identity or state.last < position.last:
             return False
-        return not state.identity or entries.has_passed(connection, position.last, position.head)
+        return not state.identity or log_tables.has_passed(connection, position.last, position.head)
 
     def _rows(self, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
         try:
             if self._reader.version == 1:
-                return entries.rows_of_format_1(connection, sequence)
-            return entries.rows_after(connection, sequence, whole=whole)
+                return log_tables.rows_of_format_1(connection, sequence)
+            return log_tables.rows_after(connection, sequence, whole=whole)
         except DamagedError as error:
             raise JournalError(str(error), where=str(self.path), mend=_MEND) from None
 
@@ -358,7 +358,7 @@ class Journal:
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base
         held = base.folded if same else state.pruned if taken_over and base.folded >= state.base_from else 0
-        if held < state.pruned and not entries.lacking(state, base.log, base.folded):
+        if held < state.pruned and not log_tables.lacking(state, base.log, base.folded):
             raise self._gap(held + 1, state.pruned)
         return held, held if same else 0
 
@@ -389,7 +389,7 @@ def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
 
 def _upgrade(connection: sqlite3.Connection) -> None:
     try:
-        entries.upgrade(connection)
+        log_tables.upgrade(connection)
     except DamagedError as error:
         raise JournalError(str(error), where=JOURNAL, mend=_MEND) from None
 
@@ -412,7 +412,7 @@ KIND = FileKind(
     holds="live changes",
     application=0x464D524A,  # "FMRJ"
     version=VERSION,
-    create=entries.ALL,
+    create=log_tables.ALL,
     mend=_MEND,
     error=JournalError,
     busy=JournalBusyError,

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from recall.durable.mark import Marked, damage
 from recall.errors import TokenError
-from recall.live.entries import Row, State
-from recall.live.journal import MARK, Base, Reading
+from recall.store.high_water_mark import Marked, damage
+from recall.store.items.log import MARK, Base, Reading
+from recall.store.items.log_tables import Row, State
 
 _MEND = (
     "Put the whole journal back from a backup, its -wal file included, or make those changes again; "

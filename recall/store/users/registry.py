@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from recall.durable.mark import Mark
 from recall.errors import ConfigError
-from recall.stores.live.contract import READ_SECONDS, LiveUsers
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.store.high_water_mark import Mark
+from recall.store.users.base import READ_SECONDS, LiveUsers
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 SQLITE = "sqlite"
 
@@ -25,7 +25,7 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
     if setting == SQLITE:
         return None if root is None else SqliteLiveUsers(root / USERS_LIVE)
     try:
-        from recall.stores.live.redis import USERS_REDIS_MARK, RedisLiveUsers
+        from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
     except ModuleNotFoundError:
         raise ConfigError(
             "users in Redis need the package redis", where="users", mend="Install it with: pip install 'fm-recall[redis]'"

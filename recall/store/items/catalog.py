@@ -15,12 +15,12 @@ from recall._ids import check_id, check_text
 from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.index.base import ItemIndex
-from recall.live.catalogue import Catalogue
-from recall.live.entries import Row
-from recall.live.items import ItemReader, Values
-from recall.live.journal import Base, Change, Journal, MovedError, rows_of, values_of
-from recall.live.overlay import Overlay
-from recall.live.past import Past, read_token
+from recall.store.items.delta import Overlay
+from recall.store.items.encoding import ItemReader, Values
+from recall.store.items.log import Base, Change, Journal, MovedError, rows_of, values_of
+from recall.store.items.log_position import Past, read_token
+from recall.store.items.log_tables import Row
+from recall.store.items.snapshot import Catalogue
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""

@@ -6,7 +6,7 @@ from recall._arrays import Float32, Int64
 from recall.index.base import Hits
 from recall.index.bitmap import Selection
 from recall.index.topk import Ranked, rank, rounding
-from recall.live.overlay import Overlay
+from recall.store.items.delta import Overlay
 
 _FEW = 256  # items that are put in order without looking first which of them can be among the best
 

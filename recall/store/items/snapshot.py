@@ -10,12 +10,12 @@ import polars as pl
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
-from recall.degraded import Degraded
 from recall.errors import RequestError
 from recall.index.base import Hits, ItemIndex
 from recall.index.bitmap import Mask, Selection
-from recall.live.overlay import Overlay
-from recall.live.search import best_given, merged
+from recall.store.degraded import Degraded
+from recall.store.items.delta import Overlay
+from recall.store.items.search import best_given, merged
 
 
 class Scope(NamedTuple):
