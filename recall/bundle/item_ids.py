@@ -57,7 +57,7 @@ class ItemIds:
             np.concatenate([[0], ends]).astype(np.uint32),
             item_id_kernels.placed(hashes, 1 << int(len(values) / _FILLED).bit_length()),
             text.isascii(),
-            lookup,
+            item_id_kernels,
         )
 
     def __len__(self) -> int:

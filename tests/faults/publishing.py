@@ -48,7 +48,7 @@ def kill_at_random(bench: Bench, score: Score) -> None:
         score.recovered(time.perf_counter() - began)
     score.ask(ended == 0 and _state(root) > last, "the next publication did not succeed")
     score.ask(not leftovers(root), f"left in staging: {len(leftovers(root))}")
-    score.notes.append(f"{publish.number(publish.live_name(root)):,} versions published meanwhile")
+    score.notes.append(f"{versions.number(versions.live_name(root)):,} versions published meanwhile")
 
 
 def kill_at_every_call(bench: Bench, score: Score) -> None:

@@ -127,6 +127,7 @@ class FMTables(Tables):
 
 @cache
 def _loops() -> ModuleType:
+    from recall.models.serving import kernels  # numba takes half a second to import
 
     return kernels
 
