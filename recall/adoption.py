@@ -11,7 +11,7 @@ from recall.bundle.versions import live_name, publish, resolve, staging
 from recall.errors import BundleError, PublishError
 from recall.other_data import refuse_other_data
 from recall.rebuild import kept, with_through
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, stand
 
 

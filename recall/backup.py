@@ -11,7 +11,7 @@ from pathlib import Path
 from recall._fsync import fsync
 from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
 from recall.errors import BundleError, PublishError
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
 from recall.store.items.log import JOURNAL, MARK, Journal
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers

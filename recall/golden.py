@@ -12,8 +12,8 @@ import numpy as np
 
 from recall.bundle.manifest import GoldenRecord, Manifest
 from recall.errors import BundleError
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.users.profiles import KnownUsers
 
 USERS, HISTORIES = 16, 8

@@ -34,8 +34,8 @@ from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.parity import prove
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.binding import THROUGH, Standing, stand
 from recall.store.users.record import UserStore
 

@@ -27,8 +27,8 @@ from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import CURRENT, VERSIONS
 from recall.errors import ConfigError, PublishError, nearest
 from recall.index.faiss_io import write_flat
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.snapshot import Catalogue
 
 FORMATS = ("parquet", "npy", "faiss")

@@ -16,7 +16,7 @@ from recall.errors import DataError
 from recall.evaluation.bootstrap import Estimate
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.training.loop import SweepReport
 from recall.training.train import train
 

@@ -9,8 +9,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from recall.answer import Basis, Degraded
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
+from recall.serving.response import Basis, Degraded
 from service.context import caller_of, live_of, note_time, request_id_of
 from service.wire import Degradation
 

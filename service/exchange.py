@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall.answer import Degraded
 from recall.bundle import activation
 from recall.bundle.versions import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
+from recall.serving.response import Degraded
 from recall.store.users.base import LiveUsers
 from service.config import Settings
 from service.problems import Kind, ProblemError

@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from recall.channels.kinds import AnyChannel, Channels
 from recall.errors import nearest
-from recall.rules.kinds import AnyRule
+from recall.serving.rerank.channels import AnyChannel, Channels
+from recall.serving.rerank.rules import AnyRule
 from service.problems import Fault, pointer
 
 _LONGEST = 256  # characters of a name that are compared with those known

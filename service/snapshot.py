@@ -9,8 +9,8 @@ from statistics import median
 from recall import golden
 from recall.bundle.manifest import Manifest
 from recall.bundle.memory import check_room
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.users.base import LiveUsers
 
 INLINE_SECONDS = 0.002

@@ -8,10 +8,10 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from recall.answer import Contribution, Recommendations
-from recall.channels.kinds import Channels
-from recall.request import LARGEST_POPULARITY, Request
-from recall.rules.kinds import MOST_RULES, TaggedRule
+from recall.serving.request import LARGEST_POPULARITY, Request
+from recall.serving.rerank.channels import Channels
+from recall.serving.rerank.rules import MOST_RULES, TaggedRule
+from recall.serving.response import Contribution, Recommendations
 from service.parsing import parsed
 
 MOST_RESULTS = 1000

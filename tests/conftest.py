@@ -17,7 +17,7 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.fm import FactorizationMachine
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from tests.hypotheses import load_profile
 
 load_profile()

@@ -11,8 +11,8 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.versions import resolve, versions
 from recall.errors import BundleError, ConfigError
 from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, Journal
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)

@@ -14,8 +14,8 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
 from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, Journal
 from recall.store.users.profiles import User
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers

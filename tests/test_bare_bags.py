@@ -14,9 +14,9 @@ from recall.export import export
 from recall.features.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.kinds import Quota
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.rules import Quota
 from tests.conftest import random_model
 
 TAGS = ["red, blue", "red ,green", " blue", "green,red", "blue,\u3000red", "green , "]

@@ -12,9 +12,9 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
 from recall.reindex import reindex
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 

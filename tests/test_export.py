@@ -21,7 +21,7 @@ from recall.models.torch.batch import SparseBatch
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import TINY, drawn, random_model
 
 

@@ -18,7 +18,7 @@ from recall.growth import Ground, open_ground, retrain
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.memory import shares
 from recall.training.train import TrainResult, train

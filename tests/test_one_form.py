@@ -15,9 +15,9 @@ from recall.export import export
 from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.kinds import Quota
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.rules import Quota
 from recall.store.users.profiles import Interaction, User
 from tests.conftest import random_model
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.users.profiles import Interaction, User
 
 

@@ -17,7 +17,7 @@ from recall.errors import BundleError, DataError, PublishError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import random_model
 
 

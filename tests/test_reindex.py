@@ -21,8 +21,8 @@ from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
 from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
 from recall.reindex import reindex
+from recall.serving.recommender import Recommender, Request
 
 USERS, ITEMS = 3000, 2500
 

@@ -15,8 +15,8 @@ from recall.errors import ConfigError, DataError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.conftest import random_model
 
 CODES = ["1.0", "1.50", "2.5", "1", "True", "2024-01-01 00:00:00"]

@@ -13,7 +13,7 @@ import pytest
 from recall.bundle import files
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, ConfigError, PublishError
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from recall.store.users.profiles import User
 from recall.vector_export import FORMATS, export_vectors
 

@@ -64,7 +64,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; open its index, ask its golden requests."""
     from recall import golden
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     with screen.stage("verify"):
         recommender = Recommender.load(bundle, verify=True)

@@ -74,7 +74,7 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     from recall.data.split import TEST, VALID
     from recall.evaluation.evaluate import evaluate
     from recall.evaluation.oracle import oracle
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     dataset = finished.dataset
     part = next((part for part in (TEST, VALID) if len(dataset.select(part))), None)

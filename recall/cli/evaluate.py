@@ -46,7 +46,7 @@ def evaluate(
     from recall.data.dataset import load_dataset
     from recall.data.split import TEST, VALID
     from recall.evaluation.evaluate import evaluate as judge
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     loaded = load_config(config, settings or ())
     threads = os.cpu_count() or 1

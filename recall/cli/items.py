@@ -26,7 +26,7 @@ def upsert_items(
     from recall.data.tables import read_items
     from recall.features.values import as_requested
     from recall.rebuild import trained_on
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
     try:
@@ -46,7 +46,7 @@ def delete_items(
     as_json: Json = False,
 ) -> None:
     """Delete items from what is served now and from now on."""
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
     try:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from recall.answer import Prediction
     from recall.data.tables import Table
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
+    from recall.serving.response import Prediction
 
 _AT_ONCE = 10_000  # pairs predicted together
 
@@ -39,7 +39,7 @@ def predict(
 
     from recall.data.tables import read_table
     from recall.rebuild import trained_on
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(bundle)
     try:
@@ -152,7 +152,7 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """One prediction for each row; rows that ask the same share one request, which is encoded once."""
     from recall.features.values import Distinct
-    from recall.request import Request
+    from recall.serving.request import Request
 
     encoder = recommender.bundle.encoder
     user_id, item_id = encoder.schema.user_id, encoder.schema.item_id

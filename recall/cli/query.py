@@ -11,9 +11,9 @@ from recall.cli import screen
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from recall.answer import Absence, Explanation, Recommendations
-    from recall.recommender import Recommender
-    from recall.request import Request
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
+    from recall.serving.response import Absence, Explanation, Recommendations
 
 _SHOWN = 4  # columns of an item
 _WIDTH = 28  # characters of one of their values
@@ -63,8 +63,8 @@ def query(
 
     Example: recall query bundles --user u0042 --context device=phone -n 5
     """
-    from recall.recommender import Recommender
-    from recall.request import Request
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
 
     given = None if request is None else _read(request)
     recommender = Recommender.load(bundle)
@@ -137,7 +137,7 @@ def _read(path: Path) -> "Request":
     import sys
     from dataclasses import fields
 
-    from recall.request import Request
+    from recall.serving.request import Request
 
     values = _parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
     known = [field.name for field in fields(Request)]

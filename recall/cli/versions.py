@@ -54,7 +54,7 @@ def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
 def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> None:
     from recall import golden
     from recall.bundle.activation import activate
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     with screen.stage("verify, ask golden requests"):
         recommender = Recommender.load(folder, root=root)  # as the service does; and hold it, so that nobody removes it now

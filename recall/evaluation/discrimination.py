@@ -16,7 +16,7 @@ from recall.evaluation.labelled import (
     labelled,
 )
 from recall.evaluation.probability import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
-from recall.scoring import logistic
+from recall.serving.scoring import logistic
 
 _MOST = 200_000  # rows judged
 

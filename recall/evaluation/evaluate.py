@@ -25,7 +25,7 @@ from recall.evaluation.served import ListFigures, answers, joint_catalogue, judg
 from recall.evaluation.trial import Trial
 from recall.index.tuning.recall import shares_found
 from recall.models.popularity import Popularity
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
 _PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")

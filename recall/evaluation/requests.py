@@ -9,7 +9,7 @@ from recall.errors import DataError
 from recall.evaluation.protocol import HeldOut
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
-from recall.request import Request
+from recall.serving.request import Request
 
 _MEND = "Evaluate with the fields that the model was trained with"
 

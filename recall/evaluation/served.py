@@ -15,7 +15,7 @@ from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
 from recall.evaluation.protocol import HeldOut
 from recall.evaluation.requests import requests
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests answered by one search
 

@@ -23,7 +23,7 @@ from recall.evaluation.ranking import (
 )
 from recall.evaluation.requests import requests
 from recall.features.csr import SparseRows
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests encoded together
 

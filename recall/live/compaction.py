@@ -11,7 +11,7 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.versions import locked, resolve, versions
 from recall.errors import BundleError, JournalError, PublishError
 from recall.rebuild import RebuildReport, publish_items
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
 from recall.store.items.log import JOURNAL, Base, Journal
 

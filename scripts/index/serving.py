@@ -21,7 +21,7 @@ from recall.config import IndexConfig
 from recall.index.tuning.query_split import Users
 from recall.index.tuning.recall import shares_found
 from recall.index.tuning.tuner import tune
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 _FRESH = 3000
 _ITEMS = 20_000

@@ -10,10 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from recall.answer import Recommendations
 from recall.errors import RequestError
-from recall.recommender import Recommender
-from recall.request import Request as Asked
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Recommendations
 from recall.store.items.snapshot import Catalogue
 from service.answering import Answer, basis_of
 from service.context import caller_of, live_of, note_time, request_id_of

@@ -8,7 +8,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from recall.request import Request as Asked
+from recall.serving.request import Request as Asked
 from service.context import caller_of, live_of, note_time, request_id_of
 from service.openapi import problems
 from service.paths import id_in, id_parameter

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from recall.answer import Absence, Explanation, FeatureValue, ValueContribution
+from recall.serving.response import Absence, Explanation, FeatureValue, ValueContribution
 from service.answering import Answer, answered, respond
 from service.openapi import add_question
 from service.parsing import read_body

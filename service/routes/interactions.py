@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.users import profiles
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of

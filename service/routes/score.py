@@ -7,8 +7,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from recall.answer import Scores, UserVector
-from recall.request import Request as Asked
+from recall.serving.request import Request as Asked
+from recall.serving.response import Scores, UserVector
 from service.answering import CallerAnswer, answered, respond
 from service.openapi import add_question
 from service.parsing import read_body

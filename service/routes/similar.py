@@ -6,10 +6,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from recall.answer import Similar
 from recall.errors import RequestError
-from recall.recommender import Recommender
-from recall.request import Request as Asked
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Similar
 from service.answering import Answer, answered, respond
 from service.openapi import body_of, problems
 from service.parsing import read_body

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from fastapi import Request
 
-from recall.answer import Degraded
+from recall.serving.response import Degraded
 from service.metrics import Metrics
 from service.security.guard import Guard
 from service.security.known import TROUBLE, KnownKeys

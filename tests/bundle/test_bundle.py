@@ -20,7 +20,7 @@ from recall.data.dataset import Dataset
 from recall.errors import BundleError, IndexFileError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 
 @pytest.fixture

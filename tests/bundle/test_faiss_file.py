@@ -9,7 +9,7 @@ import pytest
 from recall._arrays import Float32
 from recall.bundle import files
 from recall.bundle.versions import resolve
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 
 def asked(index: faiss.Index, vectors: Float32) -> Float32:

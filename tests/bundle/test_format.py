@@ -18,8 +18,8 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
 from recall.reindex import reindex
+from recall.serving.recommender import Recommender
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 OLD = sorted(one.name for one in GOLDEN.glob("bundle_v[123]*") if one.is_dir())

@@ -9,7 +9,7 @@ import pytest
 from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BUNDLES = sorted(one.name for one in GOLDEN.glob("bundle_v*") if one.is_dir())

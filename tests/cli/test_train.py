@@ -13,7 +13,7 @@ from recall.bundle.versions import resolve
 from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from recall.training.checkpoint import checkpoint_path
 from recall.training.train import run_fingerprint
 

@@ -16,7 +16,7 @@ from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.registry import new_model
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import TINY, write_tiny_tables
 
 

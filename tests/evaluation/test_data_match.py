@@ -10,7 +10,7 @@ from recall.errors import DataError
 from recall.evaluation.data_match import match_data
 from recall.evaluation.evaluate import evaluate
 from recall.growth import open_ground
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 
 def changed(folder: Path, config: RunConfig, **columns: pl.Expr) -> Dataset:

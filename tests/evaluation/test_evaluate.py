@@ -19,7 +19,7 @@ from recall.evaluation.report import render
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from tests.conftest import TINY, random_model, write_tiny_tables
 
 

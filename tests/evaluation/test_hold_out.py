@@ -12,7 +12,7 @@ from recall.errors import DataError
 from recall.evaluation.content import item_features
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.models.popularity import Popularity
-from recall.recommender import Request
+from recall.serving.recommender import Request
 from tests.conftest import TINY
 from tests.evaluation import reference
 from tests.evaluation.conftest import PLAIN, world_of

@@ -12,7 +12,7 @@ from recall.evaluation.ranking import rank_values
 from recall.evaluation.unknown import UnknownUsers, fair_figure, unknown_user, upper_end
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.recommender import Request
+from recall.serving.recommender import Request
 from tests.conftest import TINY, write_tiny_tables
 from tests.evaluation import reference
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from recall.adoption import adopt
 from recall.backup import backup
 from recall.live.compaction import compact
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, MARK
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall.bundle.versions import VERSIONS
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.encoding import ItemReader
 
 NEAR = 1e-5

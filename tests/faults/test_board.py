@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.versions import live_name
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.faults import __main__ as faults
 from tests.faults.asking import Asked, Asking
 from tests.faults.bench import Bench

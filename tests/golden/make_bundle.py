@@ -21,7 +21,7 @@ from recall.data.dataset import load_dataset
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.registry import new_model
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 REQUESTS = {
     "known user": {"user_id": "ada", "n": 4},

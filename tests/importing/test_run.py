@@ -18,7 +18,7 @@ from recall.importing.mapping import read_mapping
 from recall.importing.reading import Reading
 from recall.importing.run import run_import
 from recall.rebuild import rebuild
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = [

@@ -9,7 +9,7 @@ from recall.bundle.activation import activate
 from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.live.compaction import compact
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, MARK, Base, Change, Journal
 from tests.live.test_past import copy, fresh, ids, remove, trouble
 

@@ -16,8 +16,8 @@ from recall.errors import ConfigError, JournalError, PublishBusyError, PublishEr
 from recall.live import compaction
 from recall.live.compaction import compact, prune
 from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, Change, Journal
 
 ROOT = Path(__file__).parents[2]

@@ -10,12 +10,12 @@ from threading import Event
 import numpy as np
 import pytest
 
-from recall.answer import Recommendations
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import JournalError, RequestError
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Recommendations
 from recall.store.items.log import JOURNAL
 from tests.conftest import ITEMS
 
@@ -129,7 +129,7 @@ def test_changes_outlive_the_process_that_made_them(root: Path, live: Recommende
 
 WRITER = """
 import sys
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 live = Recommender.load(sys.argv[1])
 for line in sys.stdin:

@@ -9,8 +9,8 @@ import pytest
 from recall.bundle.versions import resolve
 from recall.errors import JournalError, TokenError
 from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, MARK, Change, Journal
 from recall.store.items.log_tables import Row
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from recall.store.users.changes import UserTook
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop

@@ -13,7 +13,7 @@ import pytest
 
 from recall.bundle.versions import resolve
 from recall.errors import BundleError
-from recall.recommender import Recommendations, Recommender, Request
+from recall.serving.recommender import Recommendations, Recommender, Request
 from service.config import Settings
 from service.live import Live
 from service.problems import Kind, ProblemError

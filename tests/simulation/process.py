@@ -14,8 +14,8 @@ import polars as pl
 import recall
 from recall.bundle.versions import live_name, number
 from recall.errors import RecallError
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items.snapshot import Catalogue
 from recall.store.users.sqlite import USERS_LIVE
 from tests.simulation import model

@@ -19,8 +19,8 @@ from recall.errors import RequestError, StoreDownError, StoreError
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.users.changes import UserUpsert
 from recall.store.users.profiles import Interaction, User
 from recall.store.users.record import UserRecord

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from recall.bundle.versions import resolve
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from service.config import Settings
 from service.live import Live
 from service.metrics import STAGES, Metrics

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.items import catalog
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.serving import Answer, Server, serving

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.store.users.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
