@@ -28,8 +28,8 @@ from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
+from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Side

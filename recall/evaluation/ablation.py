@@ -13,7 +13,7 @@ from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.trial import Trial
+from recall.evaluation.offline import Trial
 from recall.features.masking import without
 
 _NAMES = ("recall", "ndcg")

@@ -4,11 +4,9 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.bundle.reader import Bundle
+from recall.evaluation.exact_topk import top_of_scores
 from recall.evaluation.lists import (
     ItemLists,
-)
-from recall.evaluation.ranking import (
-    top_of_scores,
 )
 from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without

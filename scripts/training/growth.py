@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from recall.config import SquareConfig
+from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import top_rows
 from recall.features.csr import SparseRows
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine

@@ -10,8 +10,8 @@ import torch
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import TEST
+from recall.evaluation.offline import Trial
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.trial import Trial
 from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model

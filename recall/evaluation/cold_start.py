@@ -17,12 +17,9 @@ from recall._arrays import Float32
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.exact_topk import Replaced, pair_scores
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import (
-    Replaced,
-    pair_scores,
-)
-from recall.evaluation.trial import Trial
+from recall.evaluation.offline import Trial
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN

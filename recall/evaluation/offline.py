@@ -13,14 +13,11 @@ from recall._arrays import Float32, Int64
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import (
     ItemLists,
 )
 from recall.evaluation.protocol import HeldOut
-from recall.evaluation.ranking import (
-    Replaced,
-    top_rows,
-)
 from recall.evaluation.requests import requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender

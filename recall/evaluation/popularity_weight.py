@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from recall.config import EvaluationConfig
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
-from recall.evaluation.trial import Trial
+from recall.evaluation.offline import Trial
 
 
 class DialPoint(BaseModel):
