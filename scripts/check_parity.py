@@ -162,7 +162,7 @@ def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
 
 def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
     """Import a model, ask the published bundle for the whole catalogue of every user, and give the scores of pairs."""
-    from recall.importing.run import run_import
+    from recall.publish.importers.importer import run_import
     from recall.serving.recommender import Recommender, Request
 
     folder, mapping, items = file.parent, None, None

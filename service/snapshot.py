@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from recall import golden
 from recall.bundle.manifest import Manifest
 from recall.bundle.memory import check_room
+from recall.publish import golden
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.users.base import LiveUsers

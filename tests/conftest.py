@@ -13,10 +13,10 @@ import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from tests.hypotheses import load_profile
 

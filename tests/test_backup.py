@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from recall.backup import backup
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
-from recall.live.compaction import compact
+from recall.publish.backup import backup
+from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, Journal

@@ -10,10 +10,10 @@ import pytest
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.dataset import load_dataset
-from recall.export import export
 from recall.features.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.rules import Quota

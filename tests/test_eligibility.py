@@ -17,10 +17,10 @@ from recall.config import RunConfig, parse_config
 from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.index.base import Hits, ItemIndex
-from recall.rebuild import rebuild
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
 from recall.serving.filters import resolve
 from recall.serving.filters.columns import Attributes
 from recall.serving.filters.parse import parse

@@ -12,12 +12,12 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED
 from recall.errors import ConfigError, TrainingError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.growth import Ground, open_ground, retrain
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
+from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.memory import shares

@@ -11,10 +11,10 @@ from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
-from recall.export import export
 from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.rules import Quota

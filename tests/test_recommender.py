@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from recall.config import IndexConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset
 from recall.errors import RequestError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Recommendations

@@ -15,13 +15,13 @@ from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
 from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
-from recall.reindex import reindex
+from recall.publish.export import export
+from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender, Request
 
 USERS, ITEMS = 3000, 2500

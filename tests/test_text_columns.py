@@ -12,9 +12,9 @@ from recall.data.additions import addition_tables
 from recall.data.checks import check
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, DataError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from tests.conftest import random_model

@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 
 
 class Format(StrEnum):
-    """What vectors are written as; see `recall.vector_export`."""
+    """What vectors are written as; see `recall.publish.vector_export`."""
 
     PARQUET = "parquet"
     NPY = "npy"
@@ -63,7 +63,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 
 def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; open its index, ask its golden requests."""
-    from recall import golden
+    from recall.publish import golden
     from recall.serving.recommender import Recommender
 
     with screen.stage("verify"):
@@ -101,7 +101,7 @@ def export_bundle(
 
     Example: recall bundle export bundles --format faiss --users --out vectors
     """
-    from recall.vector_export import export_vectors
+    from recall.publish.vector_export import export_vectors
 
     with screen.stage("write the vectors"):
         report = export_vectors(bundle, out, format_.value, users=users)

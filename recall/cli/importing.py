@@ -9,7 +9,7 @@ import typer
 from recall.cli import screen
 
 if TYPE_CHECKING:
-    from recall.importing.publishing import ImportReport
+    from recall.publish.importers.publishing import ImportReport
 
 
 class Kind(StrEnum):
@@ -43,7 +43,7 @@ def import_model(
 
     Example: recall import libfm model.txt --mapping features.csv --items items.csv --out bundles
     """
-    from recall.importing.run import run_import
+    from recall.publish.importers.importer import run_import
 
     with screen.stage("read, encode, prove, index, publish"):
         report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)

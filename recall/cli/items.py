@@ -25,7 +25,7 @@ def upsert_items(
     from recall.data.entities import listed
     from recall.data.tables import read_items
     from recall.features.values import as_requested
-    from recall.rebuild import trained_on
+    from recall.publish.rebuild import trained_on
     from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
@@ -59,7 +59,7 @@ def delete_items(
 
 def compact(root: Root, as_json: Json = False) -> None:
     """Publish the items as they are now as a version of its own, so that live changes do not pile up over an old one."""
-    from recall.live.compaction import compact as publish_changes
+    from recall.publish.compact import compact as publish_changes
 
     with screen.stage("encode, index, compare, publish"):
         report = publish_changes(root)

@@ -38,7 +38,7 @@ def predict(
     import polars as pl
 
     from recall.data.tables import read_table
-    from recall.rebuild import trained_on
+    from recall.publish.rebuild import trained_on
     from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(bundle)

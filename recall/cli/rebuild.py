@@ -21,7 +21,7 @@ def rebuild(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a trained model with a new catalogue. Nothing is trained: an item's vector follows from its features."""
-    from recall.rebuild import rebuild as publish_anew
+    from recall.publish.rebuild import rebuild as publish_anew
 
     with screen.stage("encode, index, compare, publish"):
         report = publish_anew(bundle, items, out if out is not None else bundle, ignore or (), as_of)

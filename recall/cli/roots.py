@@ -23,7 +23,7 @@ def publish_version(
     as_json: Json = False,
 ) -> None:
     """Publish a version that was made elsewhere: verified, with the live changes of ROOT on top of it."""
-    from recall.adoption import adopt
+    from recall.publish.adopt import adopt
 
     with screen.stage("verify, ask golden requests, publish"):
         adopted = adopt(version, root, as_of, other_data=other_data)
@@ -50,7 +50,7 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a root with its versions, live changes and users, at one point, and verify the copy."""
-    from recall.backup import backup as copy
+    from recall.publish.backup import backup as copy
 
     with screen.stage("copy, verify"):
         report = copy(root, to)

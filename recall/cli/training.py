@@ -19,8 +19,8 @@ from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
 from recall.errors import BundleError
 from recall.evaluation.data_match import match_data
-from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
+from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, run_fingerprint, train

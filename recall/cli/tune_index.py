@@ -27,7 +27,7 @@ def tune_index(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a bundle with the fastest index that is shown to find enough of the exact lists of its users."""
-    from recall.reindex import reindex
+    from recall.publish.reindex import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -52,8 +52,8 @@ def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
 
 
 def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> None:
-    from recall import golden
     from recall.bundle.activation import activate
+    from recall.publish import golden
     from recall.serving.recommender import Recommender
 
     with screen.stage("verify, ask golden requests"):

@@ -17,8 +17,8 @@ from recall.bundle.manifest import MANIFEST, Manifest, UsersElsewhere
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
-from recall.rebuild import rebuild
-from recall.reindex import reindex
+from recall.publish.rebuild import rebuild
+from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -8,7 +8,7 @@ import pytest
 
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
 from recall.bundle.reader import load_bundle
-from recall.rebuild import rebuild
+from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from recall.adoption import adopt
-from recall.backup import backup
-from recall.live.compaction import compact
+from recall.publish.adopt import adopt
+from recall.publish.backup import backup
+from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, MARK
 from tests.faults.bench import Bench

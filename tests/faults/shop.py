@@ -92,8 +92,8 @@ class Shop:
         """Publish a model drawn at random, after `spoil` has changed its parameters, where that is given."""
         import torch
 
-        from recall.export import export
         from recall.models.torch.fm import FactorizationMachine
+        from recall.publish.export import export
 
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))

@@ -17,7 +17,7 @@ from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
 from recall.index.bitmap import Selection
 from recall.index.registry import build_index
-from recall.live.compaction import compact
+from recall.publish.compact import compact
 from recall.store.items import delta, search
 from recall.store.items.catalog import LiveCatalogue
 from recall.store.items.encoding import ItemReader

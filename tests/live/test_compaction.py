@@ -13,9 +13,9 @@ import pytest
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
-from recall.live import compaction
-from recall.live.compaction import compact, prune
-from recall.rebuild import rebuild
+from recall.publish import compact as compaction
+from recall.publish.compact import compact, prune
+from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, Change, Journal
@@ -212,7 +212,7 @@ def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
         compact(root)
 
 
-COMPACTING = "import sys; from pathlib import Path; from recall.live.compaction import compact; compact(Path(sys.argv[1]))"
+COMPACTING = "import sys; from pathlib import Path; from recall.publish.compact import compact; compact(Path(sys.argv[1]))"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.8, 1.1])

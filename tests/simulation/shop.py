@@ -12,8 +12,8 @@ def make_shop(folder: Path) -> Path:
     """A folder with both roots, one version in each, of two models over the same items."""
     from recall.config import parse_config
     from recall.data.dataset import load_dataset
-    from recall.export import export
     from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import export
     from tests.conftest import TINY, random_model, write_tiny_tables  # torch comes with them
 
     folder.mkdir(parents=True, exist_ok=True)

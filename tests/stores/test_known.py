@@ -16,9 +16,9 @@ from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RequestError, StoreDownError, StoreError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.live.compaction import compact
+from recall.publish.compact import compact
+from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.users.changes import UserUpsert

@@ -93,7 +93,7 @@ class LiveCatalogue:
 
     @property
     def overgrown(self) -> bool:
-        """Whether so much has changed that the catalogue should be published anew; see `recall.live.compaction`."""
+        """Whether so much has changed that the catalogue should be published anew; see `recall.publish.compact`."""
         overlay = self._catalogue.overlay
         most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * overlay.size)))
         return max(len(overlay.ids), overlay.hidden.count) > most

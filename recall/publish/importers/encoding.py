@@ -17,13 +17,10 @@ from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.encoder import FeatureEncoder, type_of_field
 from recall.features.registry import restore_column
 from recall.features.vocabulary import FIRST, Vocabulary
-from recall.importing.foreign import (
-    ForeignModel,
-    Side,
-)
-from recall.importing.mapping import Feature, Mapped
 from recall.models.serving.base import Tables
 from recall.models.serving.layout import Layout
+from recall.publish.importers.foreign_model import ForeignModel, Side
+from recall.publish.importers.mapping import Feature, Mapped
 
 
 def schema_of(mapped: Mapped, user_id: str, item_id: str) -> Schema:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from recall.errors import DataError
-from recall.importing.foreign import ForeignModel, Parameters
-from recall.importing.lines import Lines
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
+from recall.publish.importers.lines import Lines
 
 _BIAS, _UNARY, _PAIRWISE = "#global bias W0", "#unary interactions Wj", "#pairwise interactions Vj,f"
 _ORDER = (_BIAS, _UNARY, _PAIRWISE)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recall.features.canonical import LIST, TEXT, canonical_as
-from recall.importing.foreign import Entries, Side
-from recall.importing.mapping import Feature, Mapped
+from recall.publish.importers.foreign_model import Entries, Side
+from recall.publish.importers.mapping import Feature, Mapped
 
 
 class Reading:

@@ -4,13 +4,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall import golden
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import live_name, publish, resolve, staging
 from recall.errors import BundleError, PublishError
-from recall.other_data import refuse_other_data
-from recall.rebuild import kept, with_through
+from recall.publish import golden
+from recall.publish.other_data import refuse_other_data
+from recall.publish.rebuild import kept, with_through
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, stand
 

@@ -9,10 +9,7 @@ import numpy.typing as npt
 
 from recall._arrays import Float64
 from recall.errors import DataError, nearest
-from recall.importing.foreign import (
-    ForeignModel,
-    Parameters,
-)
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
 
 Array = npt.NDArray[np.generic]
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from recall import golden
 from recall.bundle import files
 from recall.bundle.deletions import write_deletions
 from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import Bundle, write_contents
 from recall.bundle.versions import CURRENT, publish, staging
-from recall.certificate import QUERIES, Asked, write_index
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.tuning.trials import Trial
-from recall.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
+from recall.publish import golden
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 
 @dataclass(frozen=True, slots=True)

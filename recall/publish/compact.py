@@ -10,7 +10,7 @@ from pathlib import Path
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import locked, resolve, versions
 from recall.errors import BundleError, JournalError, PublishError
-from recall.rebuild import RebuildReport, publish_items
+from recall.publish.rebuild import RebuildReport, publish_items
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
 from recall.store.items.log import JOURNAL, Base, Journal

@@ -12,7 +12,7 @@ import polars as pl
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, nearest
 from recall.features.values import canonical_series
-from recall.importing.foreign import SIDES, ForeignModel, Side
+from recall.publish.importers.foreign_model import SIDES, ForeignModel, Side
 
 FieldKind = Literal["categorical", "bag", "numeric"]
 

@@ -26,14 +26,9 @@ import polars as pl
 from recall._arrays import Float64, Int64
 from recall.errors import DataError
 from recall.features.values import canonical
-from recall.importing.arrays import Array, numbers, read_npz
-from recall.importing.foreign import (
-    SIDES,
-    ForeignModel,
-    Parameters,
-    Side,
-)
-from recall.importing.mapping import Feature, Mapped
+from recall.publish.importers.arrays import Array, numbers, read_npz
+from recall.publish.importers.foreign_model import SIDES, ForeignModel, Parameters, Side
+from recall.publish.importers.mapping import Feature, Mapped
 
 FEATURES, WEIGHTS = "features", "feature_weights"
 """Columns of a table that is made of a matrix: the numbers of a row's features as text, and their weights."""

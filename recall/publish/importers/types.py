@@ -8,8 +8,8 @@ import polars as pl
 from recall.config.schema import Schema
 from recall.errors import DataError
 from recall.features.canonical import LIST, TEXT, CanonicalTypes, canonical_text, id_type, of_dtype, separators, type_of
-from recall.importing.foreign import Side
-from recall.importing.mapping import Mapped
+from recall.publish.importers.foreign_model import Side
+from recall.publish.importers.mapping import Mapped
 
 
 def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFrame | None]) -> CanonicalTypes:

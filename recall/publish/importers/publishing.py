@@ -8,14 +8,12 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
-from recall import golden
 from recall._arrays import Float64
 from recall.bundle import files
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
 from recall.bundle.writer import Origin, check_items, parity_of, seal
-from recall.certificate import QUERIES, Asked, write_index
 from recall.config import ExportConfig, IndexConfig
 from recall.config.schema import NumericField
 from recall.data.column_types import forms
@@ -28,18 +26,17 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import UNKNOWN
-from recall.importing.encoding import encoder_of, schema_of, tables_of
-from recall.importing.foreign import (
-    ForeignModel,
-    Side,
-)
-from recall.importing.mapping import Mapped
-from recall.importing.reading import Reading
-from recall.importing.types import canonical_mapping, find_types
 from recall.models.parity import prove
+from recall.publish import golden
+from recall.publish.importers.encoding import encoder_of, schema_of, tables_of
+from recall.publish.importers.foreign_model import ForeignModel, Side
+from recall.publish.importers.mapping import Mapped
+from recall.publish.importers.reading import Reading
+from recall.publish.importers.types import canonical_mapping, find_types
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
-from recall.stores.writing import write_user_store
 
 _PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two
 _SEED = 0

@@ -6,10 +6,10 @@ from pydantic import JsonValue
 
 from recall.data.tables import Table, read_table
 from recall.errors import DataError
-from recall.importing.formats import read_model
-from recall.importing.lightfm import read_lightfm
-from recall.importing.mapping import read_mapping
-from recall.importing.publishing import Catalogue, ImportReport, import_model
+from recall.publish.importers.formats import read_model
+from recall.publish.importers.lightfm import read_lightfm
+from recall.publish.importers.mapping import read_mapping
+from recall.publish.importers.publishing import Catalogue, ImportReport, import_model
 
 
 def run_import(
@@ -26,7 +26,7 @@ def run_import(
     """Read a foreign model and publish it.
 
     Args:
-        kind: one of `recall.importing.formats.FORMATS`.
+        kind: one of `recall.publish.importers.formats.FORMATS`.
         file: the model.
         mapping: what its features are; only a LightFM file may say so itself.
         items, users: tables; ids that the mapping names, when left out.

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from recall import golden
 from recall._arrays import Float32, Float64, Int32, Int64
 from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, Manifest, Parity
 from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
 from recall.bundle.writer import Origin, check_items, check_tables, parity_of, seal
-from recall.certificate import QUERIES, Asked, write_index
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
@@ -34,10 +32,12 @@ from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
+from recall.publish import golden
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.record import UserStore
-from recall.stores.writing import write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition

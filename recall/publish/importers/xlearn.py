@@ -15,11 +15,8 @@ import numpy as np
 
 from recall._arrays import Float64
 from recall.errors import DataError
-from recall.importing.foreign import (
-    ForeignModel,
-    Parameters,
-)
-from recall.importing.lines import Lines
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
+from recall.publish.importers.lines import Lines
 
 _LINE = re.compile(r"^(bias|i_(\d+)|v_(\d+)|v_(\d+)_(\d+))\s*:\s*(.*)$")
 

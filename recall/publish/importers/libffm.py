@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from recall.errors import DataError
-from recall.importing.foreign import ForeignModel, Parameters
-from recall.importing.lines import Lines
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
+from recall.publish.importers.lines import Lines
 
 _EMBEDDING = re.compile(r"^w(\d+),(\d+)\s+(.*)$")
 

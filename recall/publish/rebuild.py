@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
-from recall import golden
 from recall._arrays import Float32, Int32
 from recall.bundle import files
 from recall.bundle.deletions import ITEM_ID, write_deletions
@@ -23,7 +22,6 @@ from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.reader import Bundle, write_contents
 from recall.bundle.versions import CURRENT, publish, resolve, staging
 from recall.bundle.writer import Origin, check_items, parity_of, seal
-from recall.certificate import QUERIES, Asked, write_index
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.config.schema import NumericField
 from recall.data.column_types import as_held, forms
@@ -34,6 +32,8 @@ from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.parity import prove
+from recall.publish import golden
+from recall.publish.index import QUERIES, Asked, write_index
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.binding import THROUGH, Standing, stand
