@@ -27,8 +27,8 @@ from recall.config import LastSplit, RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError
 from recall.features.encoder import FeatureEncoder
-from recall.growth import Ground, Retrained, open_ground, retrain
 from recall.publish.export import export
+from recall.training.incremental import Ground, Retrained, open_ground, retrain
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, train
 

@@ -8,8 +8,8 @@ from recall.cli import screen
 from recall.cli.keeping import keeping
 from recall.cli.training import Run, reporter, sizes, warn
 from recall.config import RunConfig
-from recall.growth import Ground, Retrained, open_ground, retrain
 from recall.publish.export import export
+from recall.training.incremental import Ground, Retrained, open_ground, retrain
 from recall.training.train import TrainResult, run_fingerprint, train
 
 

@@ -8,7 +8,7 @@ import typer
 from recall.cli import screen
 
 if TYPE_CHECKING:
-    from recall.tuning.study import TrialReport
+    from recall.training.tune.study import TrialReport
 
 
 def tune(
@@ -46,9 +46,9 @@ def tune(
 
     loaded = load_config(config, settings or ())
     from recall.cli.stopping import terminable
-    from recall.tuning.space import OBJECTIVES
-    from recall.tuning.study import Limits, tune
-    from recall.tuning.writing import write_config
+    from recall.training.tune.space import OBJECTIVES
+    from recall.training.tune.study import Limits, tune
+    from recall.training.tune.writing import write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)

@@ -18,11 +18,11 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
-from recall.training.learning import new_learner
+from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
-from recall.training.warm import Anchored, WarmStart
+from recall.training.warm_start import Anchored, WarmStart
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import pytest
 from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.errors import ConfigError, DataError, ExportError
-from recall.growth import open_ground
 from recall.publish.importers import publishing
 from recall.publish.importers.foreign_model import ForeignModel
 from recall.publish.importers.formats import read_model
@@ -19,6 +18,7 @@ from recall.publish.importers.mapping import read_mapping
 from recall.publish.importers.reading import Reading
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request
+from recall.training.incremental import open_ground
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = [

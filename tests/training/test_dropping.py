@@ -4,7 +4,7 @@ import pytest
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.dropping import Dropping
+from recall.training.dropout import Dropping
 from recall.training.roles import Roles
 
 FIELDS = Fields.of_sizes([("a", 6), ("b", 8)])

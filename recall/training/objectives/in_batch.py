@@ -19,10 +19,7 @@ from torch import Tensor
 
 from recall._arrays import Int64
 from recall.training.negatives import Negatives
-from recall.training.objectives.contract import (
-    Batch,
-    Gradients,
-)
+from recall.training.objectives.base import Batch, Gradients
 from recall.training.pairs import ObservedPairs
 
 

@@ -18,10 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recall._arrays import Int64
-from recall.training.objectives.contract import (
-    Batch,
-    Gradients,
-)
+from recall.training.objectives.base import Batch, Gradients
 from recall.training.pairs import ObservedPairs
 
 

@@ -16,9 +16,7 @@ from torch import Tensor
 
 from recall._arrays import Int64
 from recall.training.negatives import Negatives
-from recall.training.objectives.contract import (
-    Gradients,
-)
+from recall.training.objectives.base import Gradients
 from recall.training.objectives.softmax import ContextBatch, ContextWeights
 from recall.training.pairs import ObservedPairs
 

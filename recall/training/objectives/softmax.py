@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Int64
-from recall.training.objectives.contract import (
-    Batch,
-    Gradients,
-)
+from recall.training.objectives.base import Batch, Gradients
 from recall.training.pairs import ObservedPairs
 
 _ROWS = 128  # contexts in one piece
