@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 
 def show_config(
@@ -21,7 +21,7 @@ def show_config(
 
     loaded = load_config(config, settings or ())
     if as_json:
-        screen.show_json(loaded.model_dump(mode="json"))
+        output.show_json(loaded.model_dump(mode="json"))
         return
     for key, value in dotted(loaded):
         typer.echo(f"{key} = {toml(value)}")
@@ -31,7 +31,7 @@ def config_schema() -> None:
     """Print the JSON Schema of a configuration, for editors."""
     from recall.config import RunConfig
 
-    screen.show_json(RunConfig.model_json_schema())
+    output.show_json(RunConfig.model_json_schema())
 
 
 def config_keys() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.publish.importers.publishing import ImportReport
@@ -45,14 +45,14 @@ def import_model(
     """
     from recall.publish.importers.importer import run_import
 
-    with screen.stage("read, encode, prove, index, publish"):
+    with output.stage("read, encode, prove, index, publish"):
         report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
     for line in report.standing.lines():
-        screen.note(line)
+        output.note(line)
     if as_json:
-        screen.show_json(_result(report))
+        output.show_json(_result(report))
     else:
-        screen.show(_lines(report))
+        output.show(_lines(report))
 
 
 def _result(report: "ImportReport") -> dict[str, object]:

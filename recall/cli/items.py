@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.store.items.catalog import Receipt
@@ -61,26 +61,26 @@ def compact(root: Root, as_json: Json = False) -> None:
     """Publish the items as they are now as a version of its own, so that live changes do not pile up over an old one."""
     from recall.publish.compact import compact as publish_changes
 
-    with screen.stage("encode, index, compare, publish"):
+    with output.stage("encode, index, compare, publish"):
         report = publish_changes(root)
     if report is None:
         if as_json:
-            screen.show_json({"folder": None})
+            output.show_json({"folder": None})
         else:
             typer.echo("nothing has changed since the live version")
         return
     counts = {"added": len(report.added), "removed": len(report.removed), "changed": len(report.changed), "kept": report.kept}
     if as_json:
-        screen.show_json(
+        output.show_json(
             {"folder": str(report.folder), "version": report.manifest.version, "folded": report.manifest.folded, **counts}
         )
     else:
         items = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        screen.show({"published": report.folder, "items": items, "changes up to": report.manifest.folded})
+        output.show({"published": report.folder, "items": items, "changes up to": report.manifest.folded})
 
 
 def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
     if as_json:
-        screen.show_json({"sequence": receipt.sequence, **counts})
+        output.show_json({"sequence": receipt.sequence, **counts})
     else:
-        screen.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})
+        output.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})

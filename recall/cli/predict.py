@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.errors import BundleError, DataError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def predict(
         _check_users(table, pairs, recommender.bundle.encoder.schema.user_id, nulls)
         asked = _asked(table, rows, recommender)
         anonymous = asked[recommender.bundle.encoder.schema.user_id].null_count()
-        with screen.stage(f"predict {len(rows):,} pairs"):
+        with output.stage(f"predict {len(rows):,} pairs"):
             pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
             predicted = [one for piece in pieces for one in _predict(recommender, piece)]
         unknown = _unknown(recommender, asked)
@@ -71,7 +71,7 @@ def predict(
     written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
     _write(written.with_columns(columns), out)
     said = {"anonymous": f"{anonymous:,} pairs without a user" if anonymous else "", "unknown": unknown}
-    screen.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
+    output.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
 
 
 def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
@@ -88,7 +88,7 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
     read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
     strange = [name for name in rows.columns if name not in read]
     if strange:
-        screen.note(f"note: no field reads {', '.join(map(repr, strange))}")
+        output.note(f"note: no field reads {', '.join(map(repr, strange))}")
 
 
 def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str]") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.training.tune.study import TrialReport
@@ -59,11 +59,11 @@ def tune(
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes)
     if as_json:
-        screen.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
+        output.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
         return
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
     before = "failed" if found.configured is None else f"{found.configured:.4f}"
-    screen.show(
+    output.show(
         {
             "written": target,
             "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
@@ -85,7 +85,7 @@ def _show(report: "TrialReport") -> None:
     from recall.config.docs import toml
 
     if report.figure is None:
-        screen.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
+        output.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
         return
     train = report.values.get("train")
     shown = "as configured"
@@ -95,7 +95,7 @@ def _show(report: "TrialReport") -> None:
         shown = k + " ".join(f"{key}={toml(value)}" for key, value in train.items() if isinstance(value, str | int | float))
     unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
     mark = " *" if report.best else "  "
-    screen.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
+    output.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
 
 
 def _unknown(figure: float, margin: float | None) -> str:

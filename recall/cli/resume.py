@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from recall.cli import screen
+from recall.cli import output
 from recall.cli.keeping import keeping
 from recall.cli.training import Run, reporter, sizes, warn
 from recall.config import RunConfig
@@ -43,22 +43,22 @@ def grow(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
     """
     with keeping() as kept:
-        with screen.stage("open the bundle, load the tables"):
+        with output.stage("open the bundle, load the tables"):
             ground = open_ground(config, source, new, old, root, remember)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
-            screen.note(f"warning: {ground.overlap}")
+            output.note(f"warning: {ground.overlap}")
         warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
-        screen.note(sizes(ground.dataset, ground.encoder, config.model))
-        screen.note(new_values(ground))
-        with screen.bar("train") as move:
+        output.note(sizes(ground.dataset, ground.encoder, config.model))
+        output.note(new_values(ground))
+        with output.bar("train") as move:
             trained = train(
                 config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
             )
         retrained = _retrained(config, ground, trained) if compare else None
-        with screen.stage("export, prove, index, publish"):
+        with output.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             exported = export(
@@ -74,6 +74,6 @@ def new_values(ground: Ground) -> str:
 
 
 def _retrained(config: RunConfig, ground: Ground, trained: TrainResult) -> Retrained:
-    screen.note("from scratch, to compare:")
-    with screen.bar("train from scratch") as move:
+    output.note("from scratch, to compare:")
+    with output.bar("train from scratch") as move:
         return retrain(config, ground, trained, reporter(move))

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall.cli import screen
-from recall.cli.failures import UnavailableError
+from recall.cli import output
+from recall.cli.errors import UnavailableError
 from recall.cli.serve import service_command
 
 _PATIENCE = 60.0  # seconds to start, on a machine that is busy
@@ -48,7 +48,7 @@ def served(bundle: Path) -> Iterator[Served]:
         [*command, "--drain", "0"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        with screen.stage(f"serve on {url}"):
+        with output.stage(f"serve on {url}"):
             _wait(process, url)
         yield Served(url)
     finally:
