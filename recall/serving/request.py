@@ -35,12 +35,12 @@ class Request:
             which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
             as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
             not exact was calibrated at 1, and may find less away from it.
-        filter: what the items' columns must say, in the form that `recall.serving.filters.parse` describes; None lets every item
-            in. The answer holds the best of the items that match, as many as there are up to n.
+        filter: what the items' columns must say, in the form that `recall.serving.filters.parse` describes; None lets every
+            item in. The answer holds the best of the items that match, as many as there are up to n.
         allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
             allows nothing. None allows all.
-        rules: quotas, duplicates, diversity and pins, one after another in this order; see `recall.rules`. The answer holds
-            what the rules leave of the whole ranking, up to n.
+        rules: quotas, duplicates, diversity and pins, one after another in this order; see `recall.serving.rerank.rules`. The
+            answer holds what the rules leave of the whole ranking, up to n.
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
             item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.

@@ -1,1 +1,1 @@
-"""SQLite files that several processes write, where what was acknowledged is on the disk."""
+"""Live changes of items and users: SQLite files that several processes write, and Redis."""

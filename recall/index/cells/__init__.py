@@ -1,1 +1,1 @@
-"""Search over vectors of eight-bit codes: a scan at the speed of memory whose answers are those of float32."""
+"""The cells engine: 8-bit codes in cells, searched by upper bounds."""

@@ -1,1 +1,1 @@
-"""Models as tables and vectors: what is left of them when they serve, in numpy alone."""
+"""Models as tables and vectors, for serving: numpy alone."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Models as torch modules, for training."""

@@ -1,1 +1,1 @@
-"""Models that other programs have trained, as bundles: one module for each form in which they come."""
+"""Models of other programs as bundles: one module for each format."""

@@ -1,1 +1,1 @@
-"""Changes to the catalogue while it is being served: written to a journal first, searched from memory beside the index."""
+"""Live changes of items: a log on disk, and a segment in memory that is searched beside the index."""

@@ -1,1 +1,1 @@
-"""What is known of users when a request names one."""
+"""Users: those of a bundle, and their live changes."""

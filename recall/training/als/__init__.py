@@ -1,1 +1,1 @@
-"""TODO."""
+"""Implicit ALS: square loss over all (context, item) pairs, by alternating conjugate gradients."""

@@ -1,1 +1,1 @@
-"""Rules that turn gradients into steps, each touching only the rows that a batch has used."""
+"""Row-sparse optimizers: each step touches only the rows that a batch used."""

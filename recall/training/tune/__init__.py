@@ -1,1 +1,1 @@
-"""Looking for the settings that suit some data, on a part of the training data alone."""
+"""Hyperparameter search on the training part alone."""
