@@ -30,6 +30,7 @@ from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
+from recall.features.novelty import novelties
 from recall.features.sparse import Float32, Int32, SparseRows
 from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
@@ -37,6 +38,7 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.schema import NumericField
 from recall.stores.users import UserStore
+from recall.values import as_requested
 
 SAMPLE = 200
 """Stored users whose lists before and after are compared."""
@@ -59,6 +61,7 @@ class RebuildReport:
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
         standing: which live changes stay on top of the items.
         unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
+        warnings: what the model can make little of among the items that are added or changed, in sentences.
     """
 
     folder: Path
@@ -71,6 +74,7 @@ class RebuildReport:
     overlap: float
     standing: Standing = Standing()  # noqa: RUF009 - immutable
     unopened: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
@@ -294,6 +298,10 @@ def _report(
     same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
     gone = np.ones(len(old.bundle.item_ids), dtype=bool)
     gone[before[known]] = False
+    fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
+    warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
+    if not len(known):
+        warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
     return RebuildReport(
         published,
         Manifest.read(published),
@@ -304,4 +312,5 @@ def _report(
         users=compared[0],
         overlap=compared[1],
         standing=standing,
+        warnings=warnings,
     )
