@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall import golden
+from recall._arrays import Float32, Int32
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
@@ -31,7 +32,7 @@ from recall.errors import BundleError, DataError, IndexFileError, PublishError, 
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
-from recall.features.sparse import Float32, Int32, SparseRows
+from recall.features.sparse import SparseRows
 from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender

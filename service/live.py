@@ -25,15 +25,13 @@ from recall.stores.live.opening import open_live_users
 from recall.stores.live.sqlite import SqliteLiveUsers
 from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue
+from service.config import Settings
 from service.exchange import Exchange
 from service.following import Follower
-from service.metrics.measuring import measure_bundle, measure_overlay
-from service.metrics.meters import Meters
-from service.metrics.shadow import Shadow
+from service.metrics import Metrics
 from service.problems import Kind, ProblemError
-from service.settings import Settings
+from service.shadow import Shadow
 from service.snapshot import Snapshot
-from service.starting import Place
 
 _WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
@@ -48,15 +46,17 @@ class Live(Exchange):
     Attributes:
         draining: whether the process is about to stop.
         queue: runs searches in turn.
+        tasks: run for as long as the application.
     """
 
-    def __init__(self, settings: Settings, place: Place | None = None) -> None:
-        """Nothing is opened yet; `place` is that among several workers."""
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened yet."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
-        self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.meters = Metrics()
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
         self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
@@ -163,7 +163,7 @@ class Live(Exchange):
             await self.look()
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
-                self.meters.compactions.add()
+                self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
             await asyncio.sleep(self._settings.poll)
@@ -265,12 +265,12 @@ class Live(Exchange):
     def measure(self) -> None:
         """Set the gauges."""
         meters = self.meters
-        meters.follow(self.queue.shed, self.refused)
+        meters.count_since(self.queue.shed, self.refused)
         meters.waiting.set(self.queue.waiting)
         meters.ready.set(self.snapshot is not None and not self.draining)
         meters.bundle_degraded.set(any(one.part == "bundle" for one in self.degraded))
         if self.snapshot is not None:
-            measure_overlay(meters, self.snapshot)
+            meters.measure(self.snapshot)
 
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Whether the event loop may answer a request itself."""
@@ -286,12 +286,11 @@ class Live(Exchange):
 
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._asks_far
-        self.shadow.begin_anew()
         snapshot.recommender.items.hear(self.meters.commits["items"].observe)
-        measure_bundle(self.meters, snapshot)
+        self.meters.serve_bundle(snapshot)
 
     def _swapped(self, result: str) -> None:
-        self.meters.swaps[result].add()
+        self.meters.swaps[result].inc()
 
 
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:

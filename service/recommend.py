@@ -12,11 +12,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.body import LARGE, parse_json, read_body
+from service.config import Settings
 from service.context import disconnected
 from service.live import Live
 from service.problems import MEDIA_TYPE, problem_of, unforeseen
 from service.security.guard import Guard
-from service.settings import Settings
 from service.wire import parse_request, render_answer
 
 PATH = "/v1/recommend"

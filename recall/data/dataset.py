@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Int64
 from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.data.age import decay
@@ -41,8 +42,6 @@ from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
 from recall.values import number_column
-
-Int64 = npt.NDArray[np.int64]
 
 _HASHED_AT_ONCE = 1 << 20
 

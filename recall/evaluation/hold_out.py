@@ -10,13 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Bool, Int64
 from recall.bundle.bundle import Bundle
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.content import content_lists, item_features
-from recall.evaluation.lists import Bool, Int64, ItemLists
+from recall.evaluation.lists import (
+    ItemLists,
+)
 from recall.evaluation.metrics import recall
 from recall.evaluation.ranking import top_rows
 from recall.evaluation.trial import Trial

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
+from recall._arrays import Float32, Int64
 from recall.canonical import BLANKS, LIST, TEXT, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.sparse import Float32, Int64
+from recall.errors import DataError, RequestError, nearest, pointer
 from recall.schema import Schema
 from recall.values import canonical_series, numbers
 
@@ -82,7 +82,7 @@ class Boosts:
         if not isinstance(given, Mapping):
             raise RequestError("boosts are no weights by name", where="/boosts", mend="Give an object of numbers")
         for name, weight in given.items():
-            where = "/boosts/" + str(name).replace("~", "~0").replace("/", "~1")
+            where = pointer("boosts", name)
             if not self.names:
                 raise RequestError(
                     "this bundle has no boosts",

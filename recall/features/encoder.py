@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
+from recall.errors import DataError, RequestError, nearest, pointer
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
 from recall.features.fields import Fields
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, grow_column, restore_column
@@ -391,7 +391,7 @@ def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
     for name in values:
         if name not in columns:
-            raise RequestError(f"no field reads {name!r}", where=pointer(name), mend=nearest(name, columns))
+            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), mend=nearest(name, columns))
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from recall.features.sparse import Float32
+from recall._arrays import Float32
 from recall.index.codes.index import CERTAIN, CellIndex, cells_for
 from recall.index.contract import Params
 from recall.index.effort import TunableIndex

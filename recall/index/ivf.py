@@ -13,7 +13,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.contract import Asked, Hits, Params, check_asked
 from recall.index.effort import Effort
 from recall.index.engine import faiss_threads, selector, write_faiss

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.cells import POINTS, Cells
 from recall.index.contract import check_vectors
 from recall.index.ranking import pad

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import faiss
 
+from recall._arrays import Float32
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, nearest
-from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
 from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex, Params

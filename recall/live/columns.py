@@ -15,7 +15,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, nearest, pointer
 from recall.schema import Schema
 from recall.values import canonical
 
@@ -65,7 +65,7 @@ class ItemColumns:
         """
         values = {}
         for name, value in features.items():
-            place = f"{where}/" + str(name).replace("~", "~0").replace("/", "~1")
+            place = where + pointer(name)
             read = self._read.get(name)
             if read is None:
                 raise RequestError(

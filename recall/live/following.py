@@ -11,6 +11,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
 
+from recall._ids import check_id, check_text
 from recall.bundle.bundle import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
@@ -21,7 +22,6 @@ from recall.live.items import ItemReader, Values
 from recall.live.journal import Base, Change, Journal, MovedError, rows_of, values_of
 from recall.live.overlay import Overlay
 from recall.live.past import Past, read_token
-from recall.request import check_id, check_text
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""

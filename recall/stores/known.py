@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from recall.errors import RequestError, StoreError, nearest
+from recall._ids import check_id, check_ids, check_text
+from recall.errors import RequestError, StoreError, nearest, pointer
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.recent import Cache
-from recall.request import check_id, check_ids, check_text
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
@@ -254,7 +254,7 @@ class KnownUsers:
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:
-                place = f"{where}/features/" + str(name).replace("~", "~0").replace("/", "~1")
+                place = where + pointer("features", name)
                 raise RequestError(f"users have no column {name!r}", where=place, mend=nearest(str(name), self.columns))
         try:
             self.fits(user.features)

@@ -26,19 +26,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items
 from recall.training.forms.choice import form_of
-from recall.training.forms.contract import Float64
 from recall.training.forms.fm import FMForm
 from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
 from recall.training.kernels.compiled import CompiledKernels
-from recall.training.kernels.contract import Float32, Kernels, Rows
+from recall.training.kernels.contract import (
+    Kernels,
+    Rows,
+)
 from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
 from recall.training.sweep_rows import ContextRows, ItemRows, SweepRows

@@ -98,7 +98,7 @@ class Guard:
         if self._limits.limited and count > 1:
             key = cast("Key | None", scope["state"].get("key"))
             try:
-                self._count(self._limits.take_further(key, count - 1), key)
+                self._count(self._limits.take(key, count - 1), key)
             except ProblemError as problem:
                 self.refused[problem.kind.slug] += 1
                 raise

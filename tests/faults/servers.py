@@ -77,7 +77,9 @@ class Server:
     def children(self) -> list[int]:
         """Its workers."""
         pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        # a supervisor has a helper of multiprocessing beside its workers
+        return [int(one) for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 
 from recall.request import Request
 from service.app import create_app
+from service.config import Settings
 from service.live import Live
 from service.parsing import parsed
 from service.problems import ProblemError
 from service.security.keys import KeyRing
-from service.settings import Settings
 from service.wire import RecommendRequest, parse_request
 from tests.service.publishing import Shop
 from tests.service.replay.corpus import Call, recommendations

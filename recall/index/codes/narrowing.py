@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from threading import Lock
 from weakref import WeakKeyDictionary, ref
 
-from recall.features.sparse import Float32, Int32
+from recall._arrays import Float32, Int32
 from recall.index.selection import Selection
 from recall.recent import Cache
 

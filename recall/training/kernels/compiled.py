@@ -13,8 +13,13 @@ import numba
 import numpy as np
 import torch
 
+from recall._arrays import Float32, Int32, UInt8
 from recall.compiling import compiled
-from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Rows, UInt8
+from recall.training.kernels.contract import (
+    STRIDE,
+    Entries,
+    Rows,
+)
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"

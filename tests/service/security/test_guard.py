@@ -9,9 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.config import Settings
 from service.security.keys import KeyRing
 from service.security.roles import Role, access
-from service.settings import Settings
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, receive, request, serving
 

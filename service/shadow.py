@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from recall.answer import Recommendations
 from recall.recommender import Recommender
 from recall.request import Request
-from service.metrics.meters import Meters
+from service.metrics import Metrics
 from service.snapshot import Snapshot
 
 _PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
@@ -26,7 +26,7 @@ _PATIENT = 5  # niceness; with a greater one, it might be kept from the processo
 class Shadow:
     """Draws requests, and compares."""
 
-    def __init__(self, meters: Meters, share: float, busy: Callable[[], bool]) -> None:
+    def __init__(self, meters: Metrics, share: float, busy: Callable[[], bool]) -> None:
         """Nothing is started.
 
         Args:
@@ -51,16 +51,11 @@ class Shadow:
         if answer.exact or request.shaped:
             return
         if self._task is not None or self._busy():
-            self._meters.compared["dropped"].add()
+            self._meters.compared["dropped"].inc()
             return
         held = ExitStack()
         held.enter_context(snapshot.held())  # from now on: the task begins later
         self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
-
-    def begin_anew(self) -> None:
-        """Another version is served."""
-        self._meters.shares.set(0.0)
-        self._meters.samples.set(0.0)
 
     def close(self) -> None:
         """Wait for the request that is being compared."""
@@ -72,11 +67,10 @@ class Shadow:
                 loop = asyncio.get_running_loop()
                 share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
             if not snapshot.retired:
-                self._meters.shares.add(share)
-                self._meters.samples.add(1.0)
-            self._meters.compared["compared"].add()
+                self._meters.sampled(share)
+            self._meters.compared["compared"].inc()
         except Exception:  # what it was answered with stands; nobody waits for this
-            self._meters.compared["failed"].add()
+            self._meters.compared["failed"].inc()
         finally:
             self._task = None
 
