@@ -29,6 +29,8 @@ def rebuild(
         output.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
     for line in report.standing.lines():
         output.note(line)
+    for warning in report.warnings:
+        output.note(f"warning: {warning}")
     if as_json:
         output.show_json(
             {
@@ -41,6 +43,7 @@ def rebuild(
                 "users": report.users,
                 "overlap": report.overlap,
                 "live_changes": report.standing.counts(),
+                "warnings": list(report.warnings),
             }
         )
         return

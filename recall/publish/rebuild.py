@@ -31,6 +31,8 @@ from recall.errors import BundleError, DataError, IndexFileError, PublishError, 
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.novelty import novelties
+from recall.features.values import as_requested
 from recall.models.parity import prove
 from recall.publish import golden
 from recall.publish.index import QUERIES, Asked, write_index
@@ -60,6 +62,7 @@ class RebuildReport:
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
         standing: which live changes stay on top of the items.
         unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
+        warnings: what the model can make little of among the items that are added or changed, in sentences.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class RebuildReport:
     overlap: float
     standing: Standing = Standing()  # noqa: RUF009 - immutable
     unopened: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
@@ -295,6 +299,10 @@ def _report(
     same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
     gone = np.ones(len(old.bundle.item_ids), dtype=bool)
     gone[before[known]] = False
+    fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
+    warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
+    if not len(known):
+        warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
     return RebuildReport(
         published,
         Manifest.read(published),
@@ -305,4 +313,5 @@ def _report(
         users=compared[0],
         overlap=compared[1],
         standing=standing,
+        warnings=warnings,
     )

@@ -27,8 +27,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
     for name, role in found.items():
         match role.kind:
             case "event":
-                yield from _event(name, role, active="events" not in taken)
-                taken.add("events")
+                yield from _event(name, role, active=name == events, events=events)
             case "label":
                 yield from _label(name, role, active="label" not in taken and events is None, events=events)
                 taken.add("label")
@@ -51,7 +50,7 @@ def time_column(found: Mapping[str, Role]) -> str | None:
     return next(times, None)
 
 
-def _event(name: str, role: Role, *, active: bool) -> Iterator[str]:
+def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
     rule = role.events
     if rule is None:
         return
@@ -65,6 +64,8 @@ def _event(name: str, role: Role, *, active: bool) -> Iterator[str]:
         yield "# what was shown and not taken is no interaction; log loss learns from it"
     if rule.unknown and (len(rule.weights) > 1 or rule.left_out or rule.not_taken):
         yield f"# not known here, and counted as 1: {', '.join(rule.unknown)}"
+    if not active:
+        yield f"# of outcomes {events} is used; to use {name} instead:"
     yield f"{'' if active else '# '}events = {{ {', '.join(parts)} }}"
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from recall._ids import check_id, check_text
 from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
+from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.store.items.delta import Overlay
 from recall.store.items.encoding import ItemReader, Values
@@ -45,14 +46,16 @@ class Receipt(_Receipt):
         sequence: of its last change; answers of this sequence or a later one have seen it.
         known: how many of its items the catalogue held before.
         token: names the change among those of all logs; an answer that is asked for with it has seen the change.
+        warnings: what the model can make little of in these items, in sentences.
     """
 
     token: str
+    warnings: tuple[str, ...]
 
-    def __new__(cls, sequence: int, known: int, token: str = "") -> "Receipt":
-        """Make one; `token` is no part of the tuple, which has two members as ever."""
+    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
+        """Make one; `token` and `warnings` are no part of the tuple, which has two members as ever."""
         made = super().__new__(cls, sequence, known)
-        made.token = token
+        made.token, made.warnings = token, warnings
         return made
 
 
@@ -242,7 +245,9 @@ class LiveCatalogue:
         read = self._reader.read(items)
         if read:
             self._reader.given(read)
-        return self._change([Change(one, values) for one, values in read.items()], key)
+        receipt = self._change([Change(one, values) for one, values in read.items()], key)
+        warnings = novelties(self._catalogue.bundle.encoder, "item", read.values())
+        return Receipt(*receipt, receipt.token, warnings)
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
         """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
