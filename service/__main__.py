@@ -11,7 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from recall.bundle.activation import candidates
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, RecallError
 from service.config import Settings
 from service.logs import logging_of

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from recall import golden
-from recall.answer import Degraded
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import live_name, resolve
-from recall.bundle.room import check_room
+from recall.bundle.memory import check_room
+from recall.bundle.versions import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.live.contract import LiveUsers
+from recall.publish import golden
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Degraded
+from recall.store.users.base import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths

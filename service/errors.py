@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
-from recall.channels.kinds import AnyChannel, Channels
 from recall.errors import (
     JournalBusyError,
     JournalError,
@@ -29,7 +28,8 @@ from recall.errors import (
     StoreReadOnlyError,
     nearest,
 )
-from recall.rules.kinds import AnyRule
+from recall.serving.rerank.channels import AnyChannel, Channels
+from recall.serving.rerank.rules import AnyRule
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20

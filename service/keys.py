@@ -29,8 +29,8 @@ from typing import NamedTuple
 
 from fastapi import Request
 
-from recall.answer import Degraded
 from recall.errors import ConfigError, nearest
+from recall.serving.response import Degraded
 from service.metrics import Metrics
 
 SHORTEST = 16

@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from recall.answer import Degraded, Recommendations
 from recall.bundle.manifest import MANIFEST
 from recall.errors import JournalError, StoreError, TokenError
-from recall.live.following import LiveCatalogue, Receipt
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.live.opening import open_live_users
-from recall.stores.live.sqlite import SqliteLiveUsers
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Degraded, Recommendations
+from recall.store.items.catalog import LiveCatalogue, Receipt
+from recall.store.users.registry import open_live_users
+from recall.store.users.sqlite import SqliteLiveUsers
 from service.bundles import Exchange, Snapshot
 from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue

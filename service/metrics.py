@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from recall.answer import Recommendations
+from recall.serving.response import Recommendations
 from service.bundles import Snapshot
 from service.errors import Kind
 

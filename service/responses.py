@@ -8,8 +8,8 @@ import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
-from recall.answer import Basis, Degraded
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
+from recall.serving.response import Basis, Degraded
 from service.dependencies import caller_of, live_of, note_time, request_id_of
 
 Found = TypeVar("Found")

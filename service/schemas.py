@@ -10,13 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from recall.answer import (
+from recall.serving.request import LARGEST_POPULARITY, Request
+from recall.serving.rerank.channels import Channels
+from recall.serving.rerank.rules import MOST_RULES, TaggedRule
+from recall.serving.response import (
     Contribution,
     Recommendations,
 )
-from recall.channels.kinds import Channels
-from recall.request import LARGEST_POPULARITY, Request
-from recall.rules.kinds import MOST_RULES, TaggedRule
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000
@@ -644,6 +644,9 @@ class Changed(BaseModel):
         description="Names the change; opaque. A request that sends it as X-Recall-Token is answered when the change is served."
     )
     known: int = Field(description="How many of the items the catalogue held before.")
+    warnings: list[str] = Field(
+        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
@@ -869,6 +872,9 @@ class UsersChanged(BaseModel):
 
     change: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
+    warnings: list[str] = Field(
+        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 

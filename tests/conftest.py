@@ -13,11 +13,11 @@ import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.contract import Model
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender
+from recall.models.torch.base import Model
+from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
 from tests.hypotheses import load_profile
 
 load_profile()

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from recall.adoption import adopt
 from recall.bundle.activation import activate
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.errors import BundleError, ConfigError
-from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Journal
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish.adopt import adopt
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, Journal
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from recall.backup import backup
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
-from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Journal
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.known import User
-from recall.stores.live.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+from recall.publish.backup import backup
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, Journal
+from recall.store.users.profiles import User
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 WRITER = """

@@ -7,16 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import load_dataset
-from recall.export import export
+from recall.features.canonical import BLANKS, canonical_column, stripped, type_of
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.kinds import Quota
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.rules import Quota
 from tests.conftest import random_model
 
 TAGS = ["red, blue", "red ,green", " blue", "green,red", "blue,\u3000red", "green , "]

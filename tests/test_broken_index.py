@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.files import ITEMS
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.reindex import reindex
-from recall.request import Request
+from recall.publish.rebuild import rebuild
+from recall.publish.reindex import reindex
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.canonical import (
+from recall.data.tables import read_table
+from recall.errors import DataError
+from recall.features.canonical import (
     CanonicalTypes,
     canonical_as,
     canonical_column,
@@ -20,9 +22,7 @@ from recall.canonical import (
     of_dtype,
     type_of,
 )
-from recall.data.tables import read_table
-from recall.errors import DataError
-from recall.values import canonical_series
+from recall.features.values import canonical_series
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import faiss
 import numpy as np
 import pytest
 
-from recall import certificate
+from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.bundle import files
 from recall.bundle.index_record import IndexRecord
-from recall.bundle.tensors import map_positions, map_tensors, write_tensors
-from recall.certificate import Asked, write_index
 from recall.config import IndexConfig
-from recall.index.candidates import Candidate
-from recall.index.opening import engine_of, open_index
-from recall.index.tuning import Tuning, tune
+from recall.index.registry import engine_of, open_index
+from recall.index.tuning.candidates import Candidate
+from recall.index.tuning.tuner import Tuning, tune
+from recall.publish import index as certificate
+from recall.publish.index import Asked, write_index
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
 

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall import eligibility
-from recall.answer import Recommendations
-from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
 from recall.config import RunConfig, parse_config
 from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.filters.attributes import Attributes
-from recall.filters.parsing import parse
-from recall.index.contract import Hits, ItemIndex
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.diversity import Diversify
-from recall.rules.pins import Pin
+from recall.index.base import Hits, ItemIndex
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
+from recall.serving.filters import resolve
+from recall.serving.filters.columns import Attributes
+from recall.serving.filters.parse import parse
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.response import Recommendations
 from tests.conftest import random_model
 from tests.filters.reference import UTC, selected
 from tests.hypotheses import examples
@@ -229,7 +229,7 @@ def test_very_many_excluded_items_are_taken_out_of_the_selection(
 ) -> None:
     request = Request("u1", n=30, exclude=[f"i{number}" for number in range(1_500)], filter=filter_)
     few = recommender.recommend(request)
-    monkeypatch.setattr(eligibility, "MANY", 100)
+    monkeypatch.setattr(resolve, "MANY", 100)
     many = recommender.recommend(request)
     for answer in (few, many):
         assert check(recommender, request, answer) >= (1.0 if answer.exact else 0.85)

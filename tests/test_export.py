@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
-from recall.export import ExportReport, export
 from recall.features.encoder import EncodedUser, FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.family import new_model
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import new_model
+from recall.publish.export import ExportReport, export
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import TINY, drawn, random_model
 
 
@@ -224,11 +224,11 @@ def test_a_schema_without_context_or_history_is_proved_too(tiny_folder: Path, tm
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from recall.bundle.publish import resolve, versions
+from recall.bundle.versions import resolve, versions
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RecallError
-from recall.export import export
+from recall.publish.export import export
 from recall.features.encoder import FeatureEncoder
 from tests.conftest import TINY, drawn, random_model, write_tiny_tables
 

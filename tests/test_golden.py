@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from recall import golden
-from recall.answer import Recommendations
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish import golden
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Recommendations
 
 
 @pytest.fixture

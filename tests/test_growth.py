@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 from recall.config import RunConfig, parse_config
 from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED
 from recall.errors import ConfigError, TrainingError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.growth import Ground, open_ground, retrain
-from recall.models.batch import SparseBatch
-from recall.models.family import new_model
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import new_model
+from recall.publish.export import export
+from recall.serving.recommender import Recommender, Request
+from recall.training.incremental import Ground, open_ground, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
-from recall.training.memory import shares
+from recall.training.old_data_weight import shares
 from recall.training.train import TrainResult, train
 from tests.conftest import TINY
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 from tests.hypotheses import examples
 from tests.shaping.conftest import shaped_root, shop
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
-from recall.canonical import UNTYPED
+from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
-from recall.export import export
+from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.kinds import Quota
-from recall.stores.known import Interaction, User
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.rules import Quota
+from recall.store.users.profiles import Interaction, User
 from tests.conftest import random_model
 
 CONFIG = {

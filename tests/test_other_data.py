@@ -8,16 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.adoption import adopt
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve, versions
 from recall.cli.training import replaced_data
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import BundleError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.other_data import compare_data
+from recall.publish.adopt import adopt
+from recall.publish.export import export
+from recall.publish.other_data import compare_data
 from tests.conftest import random_model
 
 CONFIG = """

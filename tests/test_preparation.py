@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.known import Interaction, User
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.users.profiles import Interaction, User
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recall.errors import ExportError
-from recall.proof import prove
+from recall.models.parity import prove
 
 RNG = np.random.default_rng(0)
 USERS = RNG.standard_normal((6, 5)).astype(np.float32)

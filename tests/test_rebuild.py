@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import publish, resolve, staging, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import publish, resolve, staging, versions
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import BundleError, DataError, PublishError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
-from recall.recommender import Recommender, Request
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import random_model
 
 
@@ -160,7 +160,7 @@ def test_another_version_that_went_live_meanwhile_is_not_undone(
             publish(other, place)
         return publish(staged, place, expected, keep=keep)
 
-    monkeypatch.setattr("recall.rebuild.publish", interrupted)
+    monkeypatch.setattr("recall.publish.rebuild.publish", interrupted)
     with pytest.raises(PublishError, match="version 2 went live while a bundle was made from version 1"):
         rebuild(root, as_file(items, tmp_path), root)
     assert load_bundle(root).manifest.sequence == 2

@@ -8,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.answer import Recommendations
 from recall.config import IndexConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset
 from recall.errors import RequestError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.scoring import logistic
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Recommendations
+from recall.serving.scoring import logistic
 from tests.conftest import ITEMS, TINY
 
 LOG_LOSS = {"objective": "logistic"}

@@ -9,20 +9,20 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
 from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
-from recall.index.trials import Trial
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
-from recall.reindex import reindex
+from recall.index.tuning.trials import Trial
+from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
+from recall.publish.reindex import reindex
+from recall.serving.recommender import Recommender, Request
 
 USERS, ITEMS = 3000, 2500
 

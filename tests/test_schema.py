@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recall.schema import CategoricalField, HistoryField, Schema
+from recall.config.schema import CategoricalField, HistoryField, Schema
 
 USER = {"user_id": {"side": "user", "kind": "categorical"}}
 ITEM = {"item_id": {"side": "item", "kind": "categorical"}}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from recall.answer import ScoredItem
 from recall.errors import RequestError
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import ScoredItem
 from tests.shaping.conftest import shaped_root, shop
 
 __all__ = ["shaped_root", "shop"]

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.similarity import Similarity
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.similar import Similarity
 from tests.hypotheses import examples
 from tests.shaping.conftest import shaped_root, shop
 

@@ -9,14 +9,14 @@ import pytest
 
 from recall.config import RunConfig, parse_config
 from recall.data.additions import addition_tables
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, DataError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish.export import export
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.conftest import random_model
 
 CODES = ["1.0", "1.50", "2.5", "1", "True", "2024-01-01 00:00:00"]

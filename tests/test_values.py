@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import DataError
-from recall.values import Distinct, canonical, canonical_series, examples, numbers, refuse
+from recall.features.values import Distinct, canonical, canonical_series, examples, numbers, refuse
 
 COLUMNS = {
     "text": (pl.String(), st.text(st.characters(codec="utf-8"))),

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, ConfigError, PublishError
-from recall.recommender import Recommender, Request
-from recall.stores.known import User
-from recall.vector_export import FORMATS, export_vectors
+from recall.publish.vector_export import FORMATS, export_vectors
+from recall.serving.recommender import Recommender, Request
+from recall.store.users.profiles import User
 
 GOLDEN = Path(__file__).parent / "golden"
 ALL = 1000
@@ -117,7 +117,7 @@ def test_no_item_and_no_user_are_empty_files(root: Path, tmp_path: Path) -> None
 
 
 def test_an_id_column_called_vector_gives_way(root: Path, tmp_path: Path) -> None:
-    from recall.vector_export import _Side, _write_side  # such a column takes a configuration of its own
+    from recall.publish.vector_export import _Side, _write_side  # such a column takes a configuration of its own
 
     side = _Side("item", "vector", ["a"], lambda: iter([np.ones((1, 2), dtype=np.float32)]))
     _write_side(tmp_path, "parquet", side, 2)

@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.vocabulary import FIRST, MISSING, UNKNOWN, Vocabulary
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN, Vocabulary
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)
 

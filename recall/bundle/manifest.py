@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
+from recall.config.schema import Schema
 from recall.errors import BundleError, PublishError
-from recall.schema import Schema
-from recall.vectors.contract import Kind
+from recall.models.serving.base import Kind
 
 FORMAT_VERSION: Final = 4
 MANIFEST = "manifest.json"

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import live_name
-from recall.cli import screen
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import live_name
+from recall.cli import output
 from recall.cli.keeping import keeping
 from recall.config import ModelConfig, RunConfig
-from recall.data.check import check_loaded
+from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
 from recall.errors import BundleError
 from recall.evaluation.data_match import match_data
-from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
-from recall.stores.sqlite import SqliteUsers
+from recall.publish.export import ExportReport, export
+from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, run_fingerprint, train
 
@@ -53,23 +53,23 @@ def run(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
     """
     with keeping() as kept:
-        with screen.stage("load the tables"):
+        with output.stage("load the tables"):
             tables = open_tables(config.data, data)
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
-            screen.note(f"note: {table}.{column}: {message}")
+            output.note(f"note: {table}.{column}: {message}")
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
-        with screen.stage("fit the encoder"):
+        with output.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
         if not checked:
             warn(config, tables, dataset)
         if replaced := replaced_data(dataset, root):
-            screen.note(f"warning: {replaced}")
-        screen.note(sizes(dataset, encoder, config.model))
-        with screen.bar("train") as move:
+            output.note(f"warning: {replaced}")
+        output.note(sizes(dataset, encoder, config.model))
+        with output.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
-        screen.note(trained.note)
-        with screen.stage("export, prove, index, publish"):
+        output.note(trained.note)
+        with output.stage("export, prove, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)
     return Run(dataset, trained, exported)
@@ -77,10 +77,10 @@ def run(
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
     """Print what `recall data check` warns of, one line each."""
-    with screen.stage("check the tables"):
+    with output.stage("check the tables"):
         findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
     for finding in findings:
-        screen.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+        output.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
 
 
 def replaced_data(dataset: Dataset, root: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall.canonical import CanonicalTypes, canonical_column
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
@@ -18,7 +17,8 @@ from recall.data.outcomes import without_left_out
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
 from recall.errors import DataError, nearest
-from recall.values import Distinct
+from recall.features.canonical import CanonicalTypes, canonical_column
+from recall.features.values import Distinct
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:

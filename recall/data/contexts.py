@@ -10,9 +10,9 @@ import polars as pl
 from recall.data.dataset import Dataset
 from recall.data.history import items_before
 from recall.errors import DataError
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder, context_frame
-from recall.features.sparse import SparseRows
-from recall.values import Distinct
+from recall.features.values import Distinct
 
 _AT_ONCE = 1 << 21  # (interaction, lag) pairs looked at together
 

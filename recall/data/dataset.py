@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import UNTYPED, CanonicalTypes
+from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
+from recall.config.schema import NumericField, Schema, Side
 from recall.data.age import decay
-from recall.data.catalogue import extended, listed
 from recall.data.column_types import Assumption, find_types, forms
-from recall.data.columns import find_attributes, find_columns
 from recall.data.described import described
+from recall.data.entities import extended, listed
 from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
+from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
@@ -39,10 +40,8 @@ from recall.data.times import Times
 from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
-from recall.schema import NumericField, Schema, Side
-from recall.values import number_column
-
-Int64 = npt.NDArray[np.int64]
+from recall.features.canonical import UNTYPED, CanonicalTypes
+from recall.features.values import number_column
 
 _HASHED_AT_ONCE = 1 << 20
 

@@ -22,7 +22,9 @@ _PAIRS = (
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
     *("tak nie", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
-_YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+"""What truth values are called in words, in lower case."""
+
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
 _CALENDAR = 0.8  # as for a property of an item: hours in another time zone still follow from those in UTC
@@ -43,7 +45,7 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
         return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
         few = known.unique().head(3)
-        return "switch" if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in _YES_NO else ""
+        return "switch" if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in YES_NO else ""
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"

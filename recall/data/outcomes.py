@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import named_values
+from recall._arrays import Bool
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
 from recall.errors import DataError, nearest
-from recall.values import canonical, examples, numbers, refuse
+from recall.features.canonical import named_values
+from recall.features.values import canonical, examples, numbers, refuse
 
-Bool = npt.NDArray[np.bool_]
 Where = Callable[[str], str]
 
 _COUNTED = " (rows are counted without those that data.outcome and data.events leave out)"

@@ -13,7 +13,7 @@ from recall.data.split import REMEMBERED
 
 
 class Record(Protocol):
-    """What is known of one user; `recall.stores.users.UserRecord` is one."""
+    """What is known of one user; `recall.store.users.record.UserRecord` is one."""
 
     @property
     def history(self) -> Sequence[str]:

@@ -11,9 +11,9 @@ from recall.data.dependence import Codes, Relations, codes_of
 from recall.data.event_names import EventRule, event_rule, known_events
 from recall.data.leakage import determined
 from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, named, outcome_word, words
-from recall.data.outcome_values import looks_like_outcome, of_calendar
+from recall.data.outcome_values import YES_NO, looks_like_outcome, of_calendar
 from recall.data.time_columns import TimeLike, time_like
-from recall.values import canonical_series
+from recall.features.values import canonical_series
 
 Kind = Literal[
     "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"
@@ -199,6 +199,8 @@ def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role 
         return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
     if lower == {"true", "false"}:
         return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
+    if lower in YES_NO and not outcome_word(name):  # which says yes to anything
+        return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
     recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import named_values
 from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
 from recall.errors import ConfigError, DataError
+from recall.features.canonical import named_values
 from recall.features.hashed import stable_hash
-from recall.values import examples
+from recall.features.values import examples
 
 GIVEN = -2
 """Known of a held-out user when asked: neither trains nor is judged."""

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from recall.errors import DataError
-from recall.values import Distinct, refuse
+from recall.features.values import Distinct, refuse
 
 _DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"

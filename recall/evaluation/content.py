@@ -2,11 +2,14 @@
 
 import numpy as np
 
-from recall.bundle.bundle import Bundle
-from recall.evaluation.lists import Int64, ItemLists
-from recall.evaluation.ranking import Float32, top_of_scores
+from recall._arrays import Float32, Int64
+from recall.bundle.reader import Bundle
+from recall.evaluation.exact_topk import top_of_scores
+from recall.evaluation.lists import (
+    ItemLists,
+)
+from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without
-from recall.features.sparse import SparseRows
 
 _BLOCK = 1 << 22  # scores, or numbers of dense profiles, held at once: 16 MB
 

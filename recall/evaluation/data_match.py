@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.data.dataset import Dataset
 from recall.data.remembered import Record
 from recall.errors import DataError

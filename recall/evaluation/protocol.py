@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Bool, Int64
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
-from recall.evaluation.lists import Bool, Int64, Integers, ItemLists
-from recall.values import Distinct
+from recall.evaluation.lists import (
+    Integers,
+    ItemLists,
+)
+from recall.features.values import Distinct
 
 
 @dataclass(frozen=True, slots=True)

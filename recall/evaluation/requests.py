@@ -8,8 +8,8 @@ from recall.data.history import items_before
 from recall.errors import DataError
 from recall.evaluation.protocol import HeldOut
 from recall.features.encoder import FeatureEncoder
-from recall.request import Request
-from recall.values import as_requested
+from recall.features.values import as_requested
+from recall.serving.request import Request
 
 _MEND = "Evaluate with the fields that the model was trained with"
 

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float32, Float64
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Float64, Judgements
+from recall.evaluation.bootstrap import (
+    Judgements,
+)
 from recall.evaluation.lists import Integers, ItemLists
+from recall.evaluation.popularity import Popularity
 from recall.evaluation.protocol import HeldOut
-from recall.evaluation.ranking import Float32
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
-from recall.models.popularity import Popularity
-from recall.vocabulary import UNKNOWN
+from recall.features.vocabulary import UNKNOWN
 
 _STANDARD_ERRORS = 1.96  # half the width of a 95 % interval of a mean
 

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import BLANKS, LIST, TEXT, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.sparse import Float32, Int64
-from recall.schema import Schema
-from recall.values import canonical_series, numbers
+from recall._arrays import Float32, Int64
+from recall.config.schema import Schema
+from recall.errors import DataError, RequestError, nearest, pointer
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.features.values import canonical_series, numbers
 
 LARGEST_WEIGHT = 1e6
 _LARGEST = 1e30  # of a coordinate: with the largest weights, float32 still holds the sum
@@ -82,7 +82,7 @@ class Boosts:
         if not isinstance(given, Mapping):
             raise RequestError("boosts are no weights by name", where="/boosts", mend="Give an object of numbers")
         for name, weight in given.items():
-            where = "/boosts/" + str(name).replace("~", "~0").replace("/", "~1")
+            where = pointer("boosts", name)
             if not self.names:
                 raise RequestError(
                     "this bundle has no boosts",

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import TEXT, canonical_as
+from recall.config.schema import CategoricalField
 from recall.features.blocks import Entries, column_of, refusal
-from recall.features.sparse import SparseRows
-from recall.schema import CategoricalField
-from recall.values import known_texts
-from recall.vocabulary import MISSING, Vocabulary
+from recall.features.canonical import TEXT, canonical_as
+from recall.features.csr import SparseRows
+from recall.features.values import known_texts
+from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
-from recall.features.fields import Fields
+from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
+from recall.errors import DataError, RequestError, nearest, pointer
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
+from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.kinds import fit_column, grow_column, restore_column
-from recall.features.sparse import SparseRows
-from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
-from recall.vocabulary import UNKNOWN, Vocabulary
+from recall.features.layout import Fields
+from recall.features.registry import fit_column, grow_column, restore_column
+from recall.features.vocabulary import UNKNOWN, Vocabulary
 
 # of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
 _STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
@@ -391,7 +391,7 @@ def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
     for name in values:
         if name not in columns:
-            raise RequestError(f"no field reads {name!r}", where=pointer(name), mend=nearest(name, columns))
+            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), mend=nearest(name, columns))
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:

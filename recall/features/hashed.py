@@ -7,12 +7,12 @@ from hashlib import blake2b
 import numpy as np
 import polars as pl
 
-from recall.canonical import TEXT
 from recall.features.blocks import Entries, column_of
+from recall.features.canonical import TEXT
 from recall.features.categorical import text_of
-from recall.features.sparse import SparseRows
-from recall.values import Distinct, known_texts
-from recall.vocabulary import FIRST, MISSING, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.values import Distinct, known_texts
+from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
 def stable_hash(value: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from recall.index.contract import ItemIndex
+from recall.index.base import ItemIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
-from recall.index.cells import POINTS, Cells
-from recall.index.contract import check_vectors
-from recall.index.ranking import pad
+from recall._arrays import Float32, Int64
+from recall.index.base import check_vectors
+from recall.index.coarse import POINTS, Cells
+from recall.index.topk import pad
 
 _CHUNK = 1 << 16  # vectors looked at together
 _LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes

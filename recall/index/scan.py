@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
-from recall.index.ranking import Ranked, rounding
-from recall.index.selection import Selection
+from recall._arrays import Float32, Int64
+from recall.index.bitmap import Selection
+from recall.index.topk import Ranked, rounding
 
 
 def scan(

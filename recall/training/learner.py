@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from recall.models.contract import Model
+from recall.models.torch.base import Model
 
 
 class Learner(Protocol):

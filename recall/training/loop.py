@@ -11,7 +11,7 @@ from torch import Tensor
 from recall.config import StoppingConfig
 from recall.errors import RecallError, TrainingError
 from recall.evaluation.unknown import fair_figure
-from recall.models.contract import Model, side_of
+from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
 from recall.training.learner import Learner
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from recall.config import PairwiseConfig, SoftmaxConfig
-from recall.models.contract import side_of
-from recall.training.optimisers.adagrad import Adagrad
-from recall.training.optimisers.adam import Adam
-from recall.training.optimisers.contract import RowOptimiser
-from recall.training.optimisers.ftrl import FTRL
-from recall.training.optimisers.sgd import SGD
+from recall.models.torch.base import side_of
+from recall.training.optimizers.adagrad import Adagrad
+from recall.training.optimizers.adam import Adam
+from recall.training.optimizers.base import RowOptimiser
+from recall.training.optimizers.ftrl import FTRL
+from recall.training.optimizers.sgd import SGD
 
 _FIRST_ORDER = ("user_weights", "item_weights")
 _RULES: dict[str, type[Adagrad] | type[Adam] | type[SGD]] = {"adagrad": Adagrad, "adam": Adam, "sgd": SGD}

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from recall._arrays import Float32
 
 QUERIES = 12_000
 K = 64
@@ -96,8 +95,8 @@ def _learn(folder: Path, config: object, data: Path) -> None:
     from recall.data.contexts import build_contexts
     from recall.data.dataset import load_dataset
     from recall.data.split import TRAIN
-    from recall.export import tables_of
     from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import tables_of
     from recall.training.train import train
 
     assert isinstance(config, RunConfig)

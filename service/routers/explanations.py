@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.answer import Explanation, FeatureValue, ValueContribution
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
+from recall.serving.response import Explanation, FeatureValue, ValueContribution
 from service.dependencies import SEARCH
 from service.errors import problems
 from service.responses import answered, respond

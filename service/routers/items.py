@@ -6,11 +6,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.answer import Similar
 from recall.errors import RequestError
-from recall.live.following import LiveCatalogue, Receipt
-from recall.recommender import Recommender
-from recall.request import Request as Asked
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Similar
+from recall.store.items.catalog import LiveCatalogue, Receipt
 from service.dependencies import (
     CHANGE,
     READ_CHANGES,
@@ -93,7 +93,8 @@ async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = N
 
 async def _changed(request: Request, act: Callable[[LiveCatalogue], Receipt]) -> Changed:
     receipt = await live_of(request).change(act)
-    return Changed(**receipt._asdict(), token=receipt.token, request_id=request_id_of(request))
+    warnings = list(receipt.warnings)
+    return Changed(**receipt._asdict(), token=receipt.token, warnings=warnings, request_id=request_id_of(request))
 
 
 async def _similar(request: Request, item_id: str, asked: Asked) -> Response:

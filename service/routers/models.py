@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from recall.bundle import activation
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.publish import live_name
+from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.dependencies import CHANGE, READ, live_of, request_id_of, settings_of
 from service.errors import NOT_WRITABLE, Fault, Kind, ProblemError, problems

@@ -9,11 +9,11 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.answer import Recommendations, Scores, UserVector
 from recall.errors import RequestError
-from recall.live.catalogue import Catalogue
-from recall.recommender import Recommender
-from recall.request import Request as Asked
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Recommendations, Scores, UserVector
+from recall.store.items.snapshot import Catalogue
 from service.dependencies import SEARCH, CountQuery, PathId, caller_of, charge, live_of, note_time, request_id_of
 from service.errors import ProblemError, as_problem, document, problems
 from service.live import Live

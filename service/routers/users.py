@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 
 from recall.errors import StoreDownError
-from recall.recommender import Recommender
-from recall.stores import known
-from recall.stores.known import User
+from recall.serving.recommender import Recommender
+from recall.store.users import profiles
+from recall.store.users.profiles import User, UserReceipt
 from service.dependencies import ADMIN, CHANGE, IdempotencyKey, PageQuery, PathId, charge, live_of, request_id_of, token_after
 from service.errors import Kind, ProblemError, problems
 from service.schemas import (
@@ -67,7 +67,7 @@ async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey 
     charge(request, len(body.users))
     given = [User(one.user_id, one.features, one.history, one.seen) for one in body.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return _changed(request, receipt)
 
 
 @changes.post("/v1/users:delete", responses=BODY)
@@ -75,7 +75,7 @@ async def delete_users(request: Request, body: UsersDelete, key: IdempotencyKey 
     """Forget users, also those of the bundle; those that are not known stay so."""
     charge(request, len(body.user_ids))
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete(body.user_ids, key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return _changed(request, receipt)
 
 
 @changes.put("/v1/users/{user_id:path}", responses=BODY)
@@ -83,21 +83,21 @@ async def put_user(request: Request, user_id: PathId, body: UserPut, key: Idempo
     """Put a user in place, whole. The next request finds them so, without training."""
     given = User(user_id, body.features, body.history, body.seen)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return _changed(request, receipt)
 
 
 @changes.delete("/v1/users/{user_id:path}")
 async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = None) -> UsersChanged:
     """Forget a user, also one of the bundle; one that is not known stays so."""
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return _changed(request, receipt)
 
 
 @changes.post("/v1/interactions", responses=BODY)
 async def post_interactions(request: Request, body: Interactions, key: IdempotencyKey = None) -> Taken:
     """Add interactions to users' histories and seen items; the next request includes them."""
     charge(request, len(body.interactions))
-    given = [known.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
+    given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
 
     def take(recommender: Recommender) -> Taken:
         items = list(dict.fromkeys(one.item_id for one in given))
@@ -108,3 +108,12 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
         return Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
 
     return await live_of(request).change_users(take)
+
+
+def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+    return UsersChanged(
+        change=receipt.sequence,
+        known=receipt.known,
+        warnings=list(receipt.warnings),
+        request_id=request_id_of(request),
+    )

@@ -13,14 +13,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.data.dataset import Dataset
 from recall.errors import BundleError, IndexFileError
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine
-from recall.recommender import Recommender, Request
+from recall.models.torch.fm import FactorizationMachine
+from recall.serving.recommender import Recommender, Request
 
 
 @pytest.fixture

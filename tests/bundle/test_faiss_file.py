@@ -6,10 +6,10 @@ import faiss
 import numpy as np
 import pytest
 
+from recall._arrays import Float32
 from recall.bundle import files
-from recall.bundle.publish import resolve
-from recall.features.sparse import Float32
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
 
 
 def asked(index: faiss.Index, vectors: Float32) -> Float32:

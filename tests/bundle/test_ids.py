@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.bundle.ids import ItemIds
+from recall.bundle.item_ids import ItemIds
 from recall.errors import DataError
 
 ids_ = st.lists(st.text(max_size=6), unique=True, max_size=30).filter(lambda ids: all(_is_text(one) for one in ids))
@@ -69,9 +69,9 @@ def test_a_row_beyond_the_ids_is_an_error() -> None:
 
 def test_ids_that_are_too_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     values = pl.Series("item_id", ["ab", "\u00e9", ""])
-    monkeypatch.setattr("recall.bundle.ids._MOST_BYTES", 4)
+    monkeypatch.setattr("recall.bundle.item_ids._MOST_BYTES", 4)
     assert ItemIds.of(values).ids(np.array([2, 1, 0])) == ["", "\u00e9", "ab"]
-    monkeypatch.setattr("recall.bundle.ids._MOST_BYTES", 3)
+    monkeypatch.setattr("recall.bundle.item_ids._MOST_BYTES", 3)
     with pytest.raises(DataError, match="the item ids are 4 bytes long together"):
         ItemIds.of(values)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import publish
+from recall.bundle import versions
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, PublishError
 from tests.bundle.publisher import check, publish_random
@@ -16,7 +16,7 @@ from tests.bundle.publisher import check, publish_random
 
 @pytest.fixture
 def template(published: Path) -> Path:
-    return publish.resolve(published)
+    return versions.resolve(published)
 
 
 def start(root: Path, template: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -30,8 +30,8 @@ def test_versions_follow_one_another(tmp_path: Path, template: Path) -> None:
         folder = publish_random(tmp_path, manifest)
         assert folder.parent == tmp_path / "versions"
         assert check(tmp_path) == sequence
-        assert publish.resolve(tmp_path) == folder == publish.resolve(folder)
-    assert [int(one.name[:6]) for one in publish.versions(tmp_path)] == [1, 2, 3]
+        assert versions.resolve(tmp_path) == folder == versions.resolve(folder)
+    assert [int(one.name[:6]) for one in versions.versions(tmp_path)] == [1, 2, 3]
     assert [entry.name for entry in (tmp_path / "staging").iterdir()] == []
 
 
@@ -43,10 +43,10 @@ def test_others_may_read_what_is_published(template: Path) -> None:
 
 
 def test_nothing_is_left_of_a_bundle_that_was_not_published(tmp_path: Path) -> None:
-    with publish.staging(tmp_path) as folder:
+    with versions.staging(tmp_path) as folder:
         (folder / "file").write_text("half")
     assert list((tmp_path / "staging").iterdir()) == []
-    assert publish.versions(tmp_path) == []
+    assert versions.versions(tmp_path) == []
 
 
 def test_a_killed_publisher_leaves_the_old_version_or_the_new(tmp_path: Path, template: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_killed_publisher_leaves_the_old_version_or_the_new(tmp_path: Path, te
         last = now
     folder = publish_random(tmp_path, Manifest.read(template))
     assert check(tmp_path) > last
-    assert folder == publish.resolve(tmp_path)
+    assert folder == versions.resolve(tmp_path)
     assert list((tmp_path / "staging").iterdir()) == []
 
 
@@ -89,7 +89,7 @@ def test_two_publishers_lose_nothing(tmp_path: Path, template: Path) -> None:
     sequences = [[int(name[:6]) for name in names] for names in told]
     assert all(numbers == sorted(numbers) for numbers in sequences)
     assert sorted(sequences[0] + sequences[1]) == list(range(1, 31))
-    assert sorted(told[0] + told[1]) == [one.name for one in publish.versions(tmp_path)]
+    assert sorted(told[0] + told[1]) == [one.name for one in versions.versions(tmp_path)]
     assert check(tmp_path) == 30
 
 
@@ -117,30 +117,30 @@ time.sleep(600)
 
 def test_a_stopped_publisher_makes_others_give_up_and_a_dead_one_does_not(tmp_path: Path, template: Path) -> None:
     manifest = Manifest.read(template)
-    with publish.staging(tmp_path) as staged:
+    with versions.staging(tmp_path) as staged:
         shutil.copytree(template, staged, dirs_exist_ok=True)
         holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(PublishBusyError, match="another process is publishing"):
-            publish.publish(staged, tmp_path, wait=0.1)
+            versions.publish(staged, tmp_path, wait=0.1)
         assert staged.exists()
         holder.kill()
         holder.communicate()
-        assert publish.publish(staged, tmp_path, wait=1.0).name.startswith("000001-")
-    assert Manifest.read(publish.resolve(tmp_path)).files == manifest.files
+        assert versions.publish(staged, tmp_path, wait=1.0).name.startswith("000001-")
+    assert Manifest.read(versions.resolve(tmp_path)).files == manifest.files
 
 
 def test_a_bundle_made_from_an_older_version_is_not_published(tmp_path: Path, template: Path) -> None:
     for _ in range(2):
         publish_random(tmp_path, Manifest.read(template))
-    with publish.staging(tmp_path) as staged:
+    with versions.staging(tmp_path) as staged:
         shutil.copytree(template, staged, dirs_exist_ok=True)
         with pytest.raises(PublishError, match="version 2 went live while a bundle was made from version 1"):
-            publish.publish(staged, tmp_path, expected=1)
+            versions.publish(staged, tmp_path, expected=1)
         assert check(tmp_path) == 2
-        publish.publish(staged, tmp_path, expected=2)
-    assert Manifest.read(publish.resolve(tmp_path)).sequence == 3
+        versions.publish(staged, tmp_path, expected=2)
+    assert Manifest.read(versions.resolve(tmp_path)).sequence == 3
 
 
 def test_a_full_disk_publishes_nothing_and_recovers(tmp_path: Path, template: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_full_disk_publishes_nothing_and_recovers(tmp_path: Path, template: Pa
 
 def test_a_place_that_cannot_be_written_is_a_publish_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PublishError, match="no folder to write the bundle into"), publish.staging(tmp_path / "file" / "root"):
+    with pytest.raises(PublishError, match="no folder to write the bundle into"), versions.staging(tmp_path / "file" / "root"):
         raise AssertionError
 
 
@@ -172,21 +172,21 @@ def test_a_place_that_cannot_be_written_is_a_publish_error(tmp_path: Path) -> No
 def test_current_must_name_a_version(tmp_path: Path, name: str) -> None:
     (tmp_path / "CURRENT").write_text(name)
     with pytest.raises(BundleError, match="is no name of a version"):
-        publish.resolve(tmp_path)
+        versions.resolve(tmp_path)
 
 
 def test_current_must_name_a_version_that_exists(tmp_path: Path) -> None:
     (tmp_path / "versions").mkdir()
     (tmp_path / "CURRENT").write_text("000001-00000000\n")
     with pytest.raises(BundleError, match="000001-00000000 does not exist"):
-        publish.resolve(tmp_path)
+        versions.resolve(tmp_path)
     (tmp_path / "versions" / "000001-00000000").symlink_to("/tmp")
     with pytest.raises(BundleError, match="000001-00000000 does not exist"):
-        publish.resolve(tmp_path)
+        versions.resolve(tmp_path)
 
 
 def test_a_folder_that_holds_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither a bundle nor a folder of published versions"):
-        publish.resolve(tmp_path)
+        versions.resolve(tmp_path)
     with pytest.raises(BundleError, match="neither"):
-        publish.resolve(tmp_path / "missing")
+        versions.resolve(tmp_path / "missing")

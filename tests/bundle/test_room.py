@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import room
+from recall.bundle import memory
 from recall.bundle.manifest import FileEntry, Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
 
 
@@ -20,17 +20,17 @@ def larger(manifest: Manifest, size: int) -> Manifest:
 def test_a_bundle_that_fits_passes_and_one_that_does_not_is_refused(published: Path) -> None:
     folder = resolve(published)
     manifest = Manifest.read(folder)
-    room.check_room(folder, manifest)
-    there = room.available()
+    memory.check_room(folder, manifest)
+    there = memory.available()
     assert there is not None
     assert there > 0
     with pytest.raises(BundleError, match=r"needs [\d,]+ bytes of memory, and [\d,]+ can be had"):
-        room.check_room(folder, larger(manifest, 10 * there + (1 << 40)))
+        memory.check_room(folder, larger(manifest, 10 * there + (1 << 40)))
 
 
 def test_the_limit_of_the_process_counts() -> None:
     program = (
-        "import resource, sys; from recall.bundle.room import available; before = available();"
+        "import resource, sys; from recall.bundle.memory import available; before = available();"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)); print(before, available())"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -40,22 +40,22 @@ def test_the_limit_of_the_process_counts() -> None:
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("4000\n")
     (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 2000\nactive_file 1000\n")
-    assert room.available() == 4000
+    assert memory.available() == 4000
     (tmp_path / "memory.max").write_text("100\n")
-    assert room.available() == 0
+    assert memory.available() == 0
     (tmp_path / "memory.max").write_text("max\n")
-    assert (room.available() or 0) > 5000
+    assert (memory.available() or 0) > 5000
 
 
 def test_without_any_figure_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         pytest.skip("this process has a limit of its own")
-    monkeypatch.setattr(room, "_GROUPS", tmp_path)
-    monkeypatch.setattr(room, "_MEMORY", tmp_path / "meminfo")
-    assert room.available() is None
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
+    assert memory.available() is None
     folder = resolve(published)
-    room.check_room(folder, larger(Manifest.read(folder), 1 << 60))
+    memory.check_room(folder, larger(Manifest.read(folder), 1 << 60))

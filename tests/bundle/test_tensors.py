@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recall.bundle.tensors import check_finite, check_vectors, map_tensors, servable, write_tensors
+from recall._tensors import check_finite, check_vectors, map_tensors, servable, write_tensors
 from recall.errors import BundleError
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, read_channels
 from recall.errors import RequestError
+from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, read_channels
 
 
 def test_channels_and_their_plain_values_are_the_same() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.channels.merging import Listed, Source, merged
+from recall.serving.rerank.fusion import Listed, Source, merged
 
 NAMES = ("model", "popular", "editors", "latest")
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parents[1] / "importing" / "golden"
 TABLES = ("--mapping", GOLDEN / "mapping.csv", "--items", GOLDEN / "items.csv")

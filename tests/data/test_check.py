@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.findings import Finding
 
 FIELDS = {

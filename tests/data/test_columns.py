@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from recall.config import DataConfig
-from recall.data.columns import Columns, find_attributes, find_columns
+from recall.config.schema import Schema
+from recall.data.sources import Columns, find_attributes, find_columns
 from recall.data.tables import Tables, read_tables
 from recall.errors import ConfigError, DataError
-from recall.schema import Schema
 
 ITEM = {"item_id": {"side": "item", "kind": "categorical"}}
 USER = {"user_id": {"side": "user", "kind": "categorical"}}

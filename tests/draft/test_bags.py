@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from recall.draft.bags import drafted_bag, rare
+from recall.data.scaffold.bags import drafted_bag, rare
 
 
 @pytest.mark.parametrize(

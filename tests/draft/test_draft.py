@@ -7,7 +7,7 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.draft import draft, guess
+from recall.data.scaffold import draft, guess
 from recall.errors import DataError
 
 

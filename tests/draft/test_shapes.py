@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
-from recall.draft import draft
+from recall.data.checks import check
+from recall.data.scaffold import draft
 from tests.draft.shapes import SHAPES, write
 
 EACH = [pytest.param(name, suffix, id=f"{name}{suffix}") for name in SHAPES for suffix in (".csv", ".parquet")]

@@ -8,10 +8,10 @@ from threading import Barrier
 
 import pytest
 
-from recall.durable.commits import Batch, Commits
-from recall.durable.file import DurableFile
-from recall.durable.keys import CREATE, remember, taken_before
 from recall.errors import RequestError, StoreError
+from recall.store.group_commit import Batch, Commits
+from recall.store.idempotency import CREATE, remember, taken_before
+from recall.store.sqlite import DurableFile
 from tests.durable.test_file import KIND, notes
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.durable.file import DurableFile, FileKind, transaction
 from recall.errors import StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
+from recall.store.sqlite import DurableFile, FileKind, transaction
 
 KIND = FileKind(
     noun="notebook",

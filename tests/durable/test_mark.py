@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.durable.mark import Lost, Mark, Marked, damage
+from recall.store.high_water_mark import Lost, Mark, Marked, damage
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recall.evaluation.bootstrap import Judgements
-from recall.evaluation.cold import start_cold
+from recall.evaluation.cold_start import start_cold
 from tests.evaluation import reference
 from tests.evaluation.conftest import PLAIN, world_of
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import DataError, TrainingError
-from recall.evaluation import ranking
+from recall.evaluation import exact_topk
+from recall.evaluation.exact_topk import rank_metrics, top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import rank_metrics, top_rows
 from tests.evaluation import reference
 
 
@@ -46,7 +46,7 @@ def test_blocks_change_nothing(monkeypatch):
     phi, psi = random.normal(size=(50, 4)).astype(np.float32), random.normal(size=(30, 4)).astype(np.float32)
     masked = ItemLists.from_pairs(random.integers(0, 50, 200), random.integers(0, 30, 200), 50)
     whole = top_rows(phi, psi, masked, 7)
-    monkeypatch.setattr(ranking, "_BLOCK", 7 * 30)
+    monkeypatch.setattr(exact_topk, "_BLOCK", 7 * 30)
     assert (top_rows(phi, psi, masked, 7) == whole).all()
     assert not masked.contains(whole).any()
 

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.evaluation import trial as module
-from recall.evaluation.ranking import Replaced
-from recall.evaluation.trial import Trial
+from recall.evaluation import offline as module
+from recall.evaluation.exact_topk import Replaced
+from recall.evaluation.offline import Trial
 from tests.evaluation import reference
 
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recall.answer import Absence
-from recall.channels.kinds import Channels, ListChannel, ModelChannel
 from recall.errors import RequestError
-from recall.index.contract import Hits
-from recall.live.catalogue import Catalogue, Scope
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.kinds import AnyRule
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.index.base import Hits
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, ListChannel, ModelChannel
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import AnyRule
+from recall.serving.response import Absence
+from recall.store.items.snapshot import Catalogue, Scope
 from tests.hypotheses import examples
 
 unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])

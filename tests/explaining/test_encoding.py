@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.explaining import explainer
+from recall.config.schema import CategoricalField
 from recall.features.categorical import CategoricalEncoder
-from recall.recommender import Recommender, Request
-from recall.schema import CategoricalField
-from recall.values import as_requested
+from recall.features.values import as_requested
+from recall.serving import explain
+from recall.serving.recommender import Recommender, Request
 from tests.explaining.test_explainer import golden
 
 __all__ = ["golden"]
@@ -47,7 +47,7 @@ def test_a_value_is_the_same_in_a_row_and_in_a_column(column: pl.Series) -> None
 def test_many_items_are_explained_as_few_are(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Request("ada", context={"hour": 9}, n=100, exclude_seen=False, explain=True)
     few = golden.recommend(asked).contributions
-    monkeypatch.setattr(explainer, "_FEW", 0)
+    monkeypatch.setattr(explain, "_FEW", 0)
     many = golden.recommend(asked).contributions
     assert len(few) > 3
     for one, other in zip(few, many, strict=True):

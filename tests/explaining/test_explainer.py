@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recall.answer import Contribution
 from recall.errors import RequestError
-from recall.explaining.fields import contributions
-from recall.features.fields import Fields
-from recall.recommender import Recommender, Request
-from recall.vectors.contract import Parts
+from recall.features.layout import Fields
+from recall.models.serving.base import Parts
+from recall.serving.explain_fields import contributions
+from recall.serving.recommender import Recommender, Request
+from recall.serving.response import Contribution
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("bundle_v"))

@@ -6,11 +6,11 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.family import new_model
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.models.torch.registry import new_model
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.conftest import ITEMS, TINY, drawn, write_tiny_tables
 
 MODELS = {

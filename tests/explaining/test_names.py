@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.answer import FeatureValue
 from recall.data.dataset import Dataset
-from recall.explaining.names import _text, item_values, user_values
 from recall.features.encoder import FeatureEncoder
-from recall.vocabulary import Vocabulary
+from recall.features.vocabulary import Vocabulary
+from recall.serving.feature_names import _text, item_values, user_values
+from recall.serving.response import FeatureValue
 
 
 def test_a_field_of_every_kind(tiny_encoder: FeatureEncoder) -> None:

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from recall.explaining import explainer
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving import explain
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.explaining.test_explainer import golden
 
 __all__ = ["golden"]
@@ -38,7 +38,7 @@ def test_they_are_told_only_when_asked_for(golden: Recommender) -> None:
 
 def test_beyond_the_longest_list_the_rest_is_a_number(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = golden.explain(ASKED, "jam", values=True)
-    monkeypatch.setattr(explainer, "MOST_VALUES", 3)
+    monkeypatch.setattr(explain, "MOST_VALUES", 3)
     told = golden.explain(ASKED, "jam", values=True)
     assert told.values == whole.values[:3]
     assert told.rest == pytest.approx(sum(one.value for one in whole.values[3:]), abs=1e-9)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import HistoryField
 from recall.features.history import History, HistoryEncoder
-from recall.schema import HistoryField
 from tests.features.rows import as_sets
 
 IDS = pl.Series("item_id", list("abcdef"))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.sparse import SparseRows, stable_order
+from recall.features.csr import SparseRows, stable_order
 
 N_FEATURES = 7
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from recall.values import canonical
+from recall.features.values import canonical
 
 UTC = datetime.UTC
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recall.config.schema import Schema
 from recall.errors import RequestError
-from recall.filters.attributes import Attributes
-from recall.filters.parsing import parse
-from recall.schema import Schema
+from recall.serving.filters.columns import Attributes
+from recall.serving.filters.parse import parse
 from tests.filters.reference import UTC, selected
 from tests.hypotheses import examples
 

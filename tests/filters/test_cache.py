@@ -1,8 +1,8 @@
 import numpy as np
 
-from recall.filters.attributes import selection_cache
-from recall.filters.clauses import Rows
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.serving.filters.columns import selection_cache
+from recall.serving.filters.plan import Rows
 
 
 def some(rows: int, size: int = 80_000) -> Selection:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.filters.parsing import CONDITIONS, DEPTH, VALUES, parse
-from recall.filters.predicates import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range
+from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range
+from recall.serving.filters.parse import CONDITIONS, DEPTH, VALUES, parse
 
 DAY = datetime.date(2026, 3, 1)
 

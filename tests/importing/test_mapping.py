@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from recall.errors import DataError
-from recall.importing.foreign import ForeignModel, Parameters
-from recall.importing.libffm import read_libffm
-from recall.importing.libfm import read_libfm
-from recall.importing.mapping import read_mapping
-from recall.importing.reading import Reading
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
+from recall.publish.importers.libffm import read_libffm
+from recall.publish.importers.libfm import read_libfm
+from recall.publish.importers.mapping import read_mapping
+from recall.publish.importers.reading import Reading
 
 GOLDEN = Path(__file__).parent / "golden"
 HEAD = "feature,side,field,value\n"

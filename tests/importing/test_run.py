@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.errors import ConfigError, DataError, ExportError
-from recall.growth import open_ground
-from recall.importing import publishing
-from recall.importing.foreign import ForeignModel
-from recall.importing.formats import read_model
-from recall.importing.lightfm import read_lightfm
-from recall.importing.mapping import read_mapping
-from recall.importing.reading import Reading
-from recall.importing.run import run_import
-from recall.rebuild import rebuild
-from recall.recommender import Recommender, Request
+from recall.publish.importers import publishing
+from recall.publish.importers.foreign_model import ForeignModel
+from recall.publish.importers.formats import read_model
+from recall.publish.importers.importer import run_import
+from recall.publish.importers.lightfm import read_lightfm
+from recall.publish.importers.mapping import read_mapping
+from recall.publish.importers.reading import Reading
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender, Request
+from recall.training.incremental import open_ground
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = [

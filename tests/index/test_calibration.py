@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.calibration import bisect, calibrate, certify
 from recall.index.effort import Effort
-from recall.index.exact import ExactIndex
+from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
+from recall.index.tuning.recall import bisect, calibrate, certify
 from tests.index.test_contract import brute_force, users_like_a_model, vectors_like_a_model
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from recall.index.cells import Cells
+from recall.index.coarse import Cells
 
 
 def test_cells_follow_the_directions_in_which_users_differ() -> None:

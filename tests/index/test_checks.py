@@ -6,10 +6,10 @@ import pytest
 
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.checks import CHECKS, Checks, recheck
-from recall.index.contract import ItemIndex
-from recall.index.exact import ExactIndex
-from recall.index.opening import build_index
+from recall.index.base import ItemIndex
+from recall.index.flat import ExactIndex
+from recall.index.health import CHECKS, Checks, recheck
+from recall.index.registry import build_index
 from tests.index.test_contract import KINDS, brute_force, users_like_a_model, vectors_like_a_model
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
-from recall.index.contract import ItemIndex
-from recall.index.opening import build_index, engine_of, open_index
-from recall.index.selection import Selection
+from recall.index.base import ItemIndex
+from recall.index.bitmap import Selection
+from recall.index.registry import build_index, engine_of, open_index
 from tests.hypotheses import examples
 
 KINDS = ("cells", "exact", "ivf")

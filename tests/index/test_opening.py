@@ -7,8 +7,8 @@ import torch
 
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.engine import faiss_threads
-from recall.index.opening import build_index, open_index
+from recall.index.faiss_io import faiss_threads
+from recall.index.registry import build_index, open_index
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 
 

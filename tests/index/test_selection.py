@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
 
 masks = st.lists(st.booleans(), min_size=0, max_size=70).map(lambda bits: np.array(bits, dtype=bool))
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from recall.config import IndexConfig
-from recall.index.calibration import Truth
-from recall.index.candidates import CellCodes, InvertedFile, candidates, like
-from recall.index.codes.index import CellIndex, cells_for
-from recall.index.contract import Hits
+from recall.index.base import Hits
+from recall.index.cells.index import CellIndex, cells_for
 from recall.index.effort import TunableIndex
-from recall.index.trials import EXACT, Bench, Trial
-from recall.index.tuning import Tuning, tune
-from recall.index.users import Users
+from recall.index.tuning.candidates import CellCodes, InvertedFile, candidates, like
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Truth
+from recall.index.tuning.trials import EXACT, Bench, Trial
+from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_contract import vectors_like_a_model
 
 N = 20

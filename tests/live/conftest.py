@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 
 @pytest.fixture

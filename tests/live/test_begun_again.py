@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.activation import activate
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import JournalError
-from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, MARK, Base, Change, Journal
-from recall.recommender import Recommender
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.store.items.log import JOURNAL, MARK, Base, Change, Journal
 from tests.live.test_past import copy, fresh, ids, remove, trouble
 
 

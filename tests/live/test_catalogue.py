@@ -11,18 +11,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.holding import hold
+from recall._arrays import Float32
+from recall.bundle.locks import hold
+from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
-from recall.features.sparse import Float32
-from recall.index.opening import build_index
-from recall.index.selection import Selection
-from recall.live import overlay, search
-from recall.live.catalogue import Catalogue, Scope
-from recall.live.compaction import compact
-from recall.live.following import LiveCatalogue
-from recall.live.items import ItemReader
-from recall.live.journal import JOURNAL, Journal
+from recall.index.bitmap import Selection
+from recall.index.registry import build_index
+from recall.publish.compact import compact
+from recall.store.items import delta, search
+from recall.store.items.catalog import LiveCatalogue
+from recall.store.items.encoding import ItemReader
+from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.snapshot import Catalogue, Scope
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
 IDS = st.sampled_from(NAMES)
@@ -166,7 +166,7 @@ class Changes(RuleBasedStateMachine):
 @pytest.fixture(params=[(256, 256), (1, 1)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The ways that are taken when much has changed, on a small catalogue."""
-    monkeypatch.setattr(overlay, "_FEW", request.param[0])
+    monkeypatch.setattr(delta, "_FEW", request.param[0])
     monkeypatch.setattr(search, "_FEW", request.param[1])
     return
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import CURRENT, locked, publish, resolve, staging, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
-from recall.live import compaction
-from recall.live.compaction import compact, prune
-from recall.live.journal import JOURNAL, Change, Journal
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish import compact as compaction
+from recall.publish.compact import compact, prune
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, Change, Journal
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -212,7 +212,7 @@ def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
         compact(root)
 
 
-COMPACTING = "import sys; from pathlib import Path; from recall.live.compaction import compact; compact(Path(sys.argv[1]))"
+COMPACTING = "import sys; from pathlib import Path; from recall.publish.compact import compact; compact(Path(sys.argv[1]))"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.8, 1.1])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import JournalError
-from recall.live import entries
-from recall.live.journal import JOURNAL, KIND, Base, Change, Entry, Journal
+from recall.store.items import log_tables
+from recall.store.items.log import JOURNAL, KIND, Base, Change, Entry, Journal
 
 FORMAT_1 = """
 PRAGMA application_id = 0x464D524A; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
@@ -36,7 +36,7 @@ def format_1(path: Path, changes: list[tuple[int, str, bytes | None]], pruned: i
 
 def memory() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in entries.ALL:
+    for statement in log_tables.ALL:
         connection.execute(statement)
     return connection
 
@@ -47,37 +47,37 @@ def test_it_holds_the_last_change_of_each_item_and_its_sums_are_right(batches: l
     expected: dict[str, tuple[int, bytes | None]] = {}
     heads = []
     for at, batch in enumerate(batches):
-        state = entries.read_state(connection)
+        state = log_tables.read_state(connection)
         for place, (item_id, features) in enumerate(batch, start=state.last + 1):
             expected[item_id] = (place, features)
-        entries.add(connection, state, [(*one, at) for one in batch], b"digest")
-        heads.append(entries.read_state(connection))
-    held = {row.item_id: (row.sequence, row.features) for row in entries.rows_after(connection, 0, whole=True)}
+        log_tables.add(connection, state, [(*one, at) for one in batch], b"digest")
+        heads.append(log_tables.read_state(connection))
+    held = {row.item_id: (row.sequence, row.features) for row in log_tables.rows_after(connection, 0, whole=True)}
     assert held == expected
     for state in heads:
-        later = {row.item_id for row in entries.rows_after(connection, state.last)}
+        later = {row.item_id for row in log_tables.rows_after(connection, state.last)}
         assert later == {one for one, (sequence, _) in expected.items() if sequence > state.last}
-        assert entries.has_passed(connection, state.last, state.head)
-        assert not entries.has_passed(connection, state.last, b"other")
-    state = entries.read_state(connection)
+        assert log_tables.has_passed(connection, state.last, state.head)
+        assert not log_tables.has_passed(connection, state.last, b"other")
+    state = log_tables.read_state(connection)
     assert state.number == len(expected)
-    assert entries.drop(connection, state.last) == len(expected)
+    assert log_tables.drop(connection, state.last) == len(expected)
     assert connection.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("lost", [1, 300, 256, 999])
 def test_an_entry_that_is_missing_is_noticed_by_whoever_reads_beyond_it(lost: int) -> None:
     connection = memory()
-    entries.add(connection, entries.read_state(connection), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
+    log_tables.add(connection, log_tables.read_state(connection), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
     connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
-    with pytest.raises(entries.DamagedError, match="are missing from the journal"):
-        entries.rows_after(connection, 0)
-    with pytest.raises(entries.DamagedError, match="are missing from the journal"):
-        entries.rows_after(connection, lost)  # of the same block, though the reader has seen it
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, 0)
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, lost)  # of the same block, though the reader has seen it
     connection.execute("DELETE FROM blocks WHERE block = ?", (lost >> 8,))
     connection.execute("DELETE FROM entries WHERE sequence >> 8 = ?", (lost >> 8,))
-    with pytest.raises(entries.DamagedError, match="are missing from the journal"):
-        entries.rows_after(connection, 0, whole=True)  # with its whole block: a reader that starts looks at the sums of all
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a reader that starts looks at the sums of all
 
 
 def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:

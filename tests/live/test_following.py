@@ -10,13 +10,13 @@ from threading import Event
 import numpy as np
 import pytest
 
-from recall.answer import Recommendations
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import JournalError, RequestError
-from recall.live.journal import JOURNAL
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Recommendations
+from recall.store.items.log import JOURNAL
 from tests.conftest import ITEMS
 
 FRESH = {"category": "c1", "tags": ["t1", "t2"], "tag_weights": [1.0, 2.0], "price": 25.0}
@@ -129,7 +129,7 @@ def test_changes_outlive_the_process_that_made_them(root: Path, live: Recommende
 
 WRITER = """
 import sys
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 live = Recommender.load(sys.argv[1])
 for line in sys.stdin:
@@ -296,7 +296,7 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
 def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     assert live.items._journal is not None
-    from recall.live.journal import Change
+    from recall.store.items.log import Change
 
     bad = [Change("i2", {"price": "dear"}), Change("other", {"price": 1.0, "gone": "x"}), Change("tags", {"tags": ["t1"]})]
     live.items._journal.append(bad)

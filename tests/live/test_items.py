@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.bundle.bundle import Bundle, load_bundle
+from recall.bundle.reader import Bundle, load_bundle
+from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
-from recall.live import items
-from recall.live.columns import ItemColumns
-from recall.live.items import ItemReader
-from recall.schema import BagField, NumericField, Schema
+from recall.store.items import encoding
+from recall.store.items.coercion import ItemColumns
+from recall.store.items.encoding import ItemReader
 
 TYPES: dict[str, pl.DataType] = {
     "item_id": pl.String(),
@@ -170,7 +170,7 @@ def test_items_of_the_catalogue_come_to_their_own_vectors(bundle: Bundle, monkey
     rows = {row.pop("item_id"): row for row in bundle.items().rows(named=True)}
     read = reader.read(rows)
     for few in (64, 0):
-        monkeypatch.setattr(items, "_FEW", few)
+        monkeypatch.setattr(encoding, "_FEW", few)
         found = reader.given(read)
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())

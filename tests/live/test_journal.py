@@ -10,10 +10,10 @@ from threading import Barrier
 
 import pytest
 
-from recall.durable.commits import Commits
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
-from recall.live import journal
-from recall.live.journal import JOURNAL, Base, Change, Entry, Journal
+from recall.store.group_commit import Commits
+from recall.store.items import log
+from recall.store.items.log import JOURNAL, Base, Change, Entry, Journal
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.live.journal import Change, Journal
+from recall.store.items.log import Change, Journal
 
 journal = Journal(Path(sys.argv[1]))
 name = sys.argv[2]
@@ -80,7 +80,7 @@ def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
 
 
 def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "REMEMBERED", 2)
+    monkeypatch.setattr(log, "REMEMBERED", 2)
     written = Journal(path)
     for key in "abc":
         written.append(changes(key), key=key)
@@ -119,7 +119,7 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
 def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
     written = Journal(path)
     written.append(changes("a"), key="one")
-    good, bad = (journal._Batch([("b", b"{}")], key, 0, Base(), None) for key in ("two", "one"))
+    good, bad = (log._Batch([("b", b"{}")], key, 0, Base(), None) for key in ("two", "one"))
     written._commits._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
@@ -206,7 +206,7 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import JournalError
-from recall.live.journal import Change, Journal
+from recall.store.items.log import Change, Journal
 
 journal = Journal(Path(sys.argv[1]))
 for number in range(6):

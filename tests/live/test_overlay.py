@@ -7,8 +7,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.selection import Selection
-from recall.live.overlay import Given, Overlay
+from recall.index.bitmap import Selection
+from recall.store.items.delta import Given, Overlay
 
 SIZE, DIM = 21, 3
 

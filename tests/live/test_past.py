@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import JournalError, TokenError
-from recall.live.compaction import compact
-from recall.live.entries import Row
-from recall.live.journal import JOURNAL, MARK, Change, Journal
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, MARK, Change, Journal
+from recall.store.items.log_tables import Row
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.torch.batch import SparseBatch
 from tests.models.worlds import fields_of, rows_of
 
 

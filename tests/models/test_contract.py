@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from recall.models.batch import SparseBatch
-from recall.models.contract import side_of
-from recall.models.cosine import Cosine
+from recall.models.torch.base import side_of
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import Cosine
 from tests.models.worlds import KINDS, World, model_of, naive_scores, random_world, worlds
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

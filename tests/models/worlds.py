@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 
 KINDS = {
     "lr": FactorizationMachine,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.rules.chain import shaped
-from recall.rules.diversity import Diversify
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.serving.rerank.chain import shaped
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
 from tests.hypotheses import examples
 from tests.rules.worlds import World, defined, rules, worlds
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.rules.contract import Candidates
-from recall.rules.diversity import Diversify
+from recall.serving.rerank.base import Candidates
+from recall.serving.rerank.mmr import Diversify
 from tests.rules.worlds import World, cosine, worlds
 
 

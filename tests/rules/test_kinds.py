@@ -3,10 +3,10 @@
 import pytest
 
 from recall.errors import RequestError
-from recall.rules.diversity import Diversify
-from recall.rules.kinds import read_rules
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import read_rules
 
 RULES = (Quota("genre", 3), Dedupe("series"), Diversify(0.5, 100), Pin({"i1": 2}))
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.rules.contract import Candidates
-from recall.rules.pins import Pin
+from recall.serving.rerank.base import Candidates
+from recall.serving.rerank.pins import Pin
 from tests.rules.worlds import World, defined, worlds
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.rules.contract import Candidates
-from recall.rules.quota import Dedupe, Quota
+from recall.serving.rerank.base import Candidates
+from recall.serving.rerank.quota import Dedupe, Quota
 from tests.rules.worlds import World, defined, worlds
 
 ANY = st.one_of(

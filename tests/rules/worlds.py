@@ -9,12 +9,12 @@ import polars as pl
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.rules.contract import Candidates
-from recall.rules.diversity import Diversify
-from recall.rules.groups import Groups
-from recall.rules.kinds import AnyRule
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.serving.rerank.base import Candidates
+from recall.serving.rerank.groups import Groups
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import AnyRule
 
 
 @dataclass(frozen=True)

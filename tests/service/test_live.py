@@ -11,9 +11,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
-from recall.recommender import Recommendations, Recommender, Request
+from recall.serving.recommender import Recommendations, Recommender, Request
 from service.bundles import Snapshot
 from service.config import Settings
 from service.errors import Kind, ProblemError

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from recall.request import Request
+from recall.serving.request import Request
 from service.app import create_app
 from service.config import Settings
 from service.errors import ProblemError, parsed

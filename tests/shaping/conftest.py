@@ -10,9 +10,9 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
 from tests.conftest import random_model
 
 ITEMS, USERS, EVENTS = 250, 20, 1500

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recall.answer import Recommendations
-from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.channels.merging import Source
 from recall.errors import DataError, RequestError
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.diversity import Diversify
-from recall.rules.kinds import AnyRule
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
+from recall.serving.rerank.fusion import Source
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import AnyRule
+from recall.serving.response import Recommendations
 from tests.hypotheses import examples
 from tests.rules.worlds import World, defined
 from tests.shaping.conftest import write_tables

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel
 from recall.errors import RequestError
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
-from recall.stores.live.sqlite import SqliteLiveUsers
-from recall.stores.live.user import LiveUser
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.store.users.live_user import LiveUser
+from recall.store.users.sqlite import SqliteLiveUsers
 
 
 class CountingUsers(SqliteLiveUsers):

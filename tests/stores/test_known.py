@@ -12,20 +12,20 @@ import polars as pl
 import pytest
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RequestError, StoreDownError, StoreError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.known import Interaction, User
-from recall.stores.live.changes import UserUpsert
-from recall.stores.live.redis import RedisLiveUsers
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
-from recall.stores.users import UserRecord
+from recall.publish.compact import compact
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.users.changes import UserUpsert
+from recall.store.users.profiles import Interaction, User
+from recall.store.users.record import UserRecord
+from recall.store.users.redis import RedisLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.conftest import TINY, random_model, write_tiny_tables
 from tests.service.serving import free_port
 

@@ -12,9 +12,9 @@ import pytest
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
 from recall.errors import BundleError
-from recall.stores.sqlite import SqliteUsers
-from recall.stores.writing import write_user_store
-from recall.values import canonical
+from recall.features.values import canonical
+from recall.publish.user_file import write_user_store
+from recall.store.users.bundle_users import SqliteUsers
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.training.dropping import Dropping
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.features.vocabulary import MISSING, UNKNOWN
+from recall.training.dropout import Dropping
 from recall.training.roles import Roles
-from recall.vocabulary import MISSING, UNKNOWN
 
 FIELDS = Fields.of_sizes([("a", 6), ("b", 8)])
 

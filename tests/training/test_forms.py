@@ -5,13 +5,13 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from recall.features.fields import Fields
-from recall.models.batch import SparseBatch
-from recall.training.forms.choice import form_of
-from recall.training.item_side import ItemSide
-from recall.training.kernels.compiled import CompiledKernels
-from recall.training.sparse import FeatureMatrix
-from recall.training.workers import Workers
+from recall.features.layout import Fields
+from recall.models.torch.batch import SparseBatch
+from recall.training.als.forms.choice import form_of
+from recall.training.als.item_side import ItemSide
+from recall.training.als.kernels.compiled import CompiledKernels
+from recall.training.als.shards import FeatureMatrix
+from recall.training.als.workers import Workers
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig
-from recall.models.batch import SparseBatch
-from recall.models.cosine import CosineFM
-from recall.models.fm import FactorizationMachine
-from recall.training.learning import new_learner
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import CosineFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.training.learners import new_learner
 from tests.training.worlds import random_pairs, two_blocks
 
 CONFIGS = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.models.batch import SparseBatch
+from recall.models.torch.batch import SparseBatch
 from recall.training.mining import MinedNegatives
 from recall.training.negatives import Negatives
 from tests.training.test_gradient import model_of, scores_of

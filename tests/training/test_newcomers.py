@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import Entries
-from recall.training.newcomers import Newcomers
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.training.als.kernels.base import Entries
+from recall.training.als.newcomers import Newcomers
 from recall.training.roles import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs, random_rows
 

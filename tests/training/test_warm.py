@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from recall.config import SquareConfig, StoppingConfig
-from recall.features.sparse import SparseRows
-from recall.models.fm import FactorizationMachine
+from recall.features.csr import SparseRows
+from recall.models.torch.fm import FactorizationMachine
+from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.loop import run_sweeps
 from recall.training.pairs import ObservedPairs
-from recall.training.warm import Anchored, WarmStart
-from recall.training.whole_catalogue import WholeCatalogueSolver
+from recall.training.warm_start import Anchored, WarmStart
 from tests.training.test_loop import NAMES
 from tests.training.worlds import random_pairs
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.fwfm import FieldWeightedFM
-from recall.training import sparse
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.features.vocabulary import FIRST, UNKNOWN
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fwfm import FieldWeightedFM
+from recall.training.als import shards
+from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.roles import Roles
-from recall.training.whole_catalogue import WholeCatalogueSolver
-from recall.vocabulary import FIRST, UNKNOWN
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 
@@ -123,7 +123,7 @@ def test_loss_never_rises_and_ends_where_the_gradient_vanishes(config, world):
 def test_blocks_of_contexts_change_nothing(monkeypatch):
     pairs = random_pairs(3, contexts=700)
     whole = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
-    monkeypatch.setattr(sparse, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(shards, "_BLOCK_VALUES", 1)
     cut = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
     for _ in range(3):
         assert whole.sweep() == pytest.approx(cut.sweep(), rel=1e-4)

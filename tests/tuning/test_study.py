@@ -9,8 +9,8 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
-from recall.tuning.space import OBJECTIVES
-from recall.tuning.study import MARGIN, Limits, best_trial, better, merged, tune
+from recall.training.tune.space import OBJECTIVES
+from recall.training.tune.study import MARGIN, Limits, best_trial, better, merged, tune
 from tests.conftest import TINY
 
 LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)

@@ -6,15 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.bundle.tensors import map_tensors, write_tensors
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
-from recall.vectors.contract import Tables
-from recall.vectors.family import Layout
-from recall.vectors.ffm import FFMTables
-from recall.vectors.fm import FMTables
-from recall.vectors.fwfm import FwFMTables
+from recall._tensors import map_tensors, write_tensors
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.serving.base import Tables
+from recall.models.serving.ffm import FFMTables
+from recall.models.serving.fm import FMTables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.layout import Layout
+from recall.models.torch.batch import SparseBatch
 from tests.models.worlds import KINDS, World, random_world, worlds
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
-from recall.vectors.contract import Tables
-from recall.vectors.entries import entry_parts
-from recall.vectors.fm import FMTables
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.serving.attribution import entry_parts
+from recall.models.serving.base import Tables
+from recall.models.serving.fm import FMTables
 from tests.models.worlds import KINDS, World, random_world, worlds
 from tests.vectors.test_contract import scale_of, tables_of
 from tests.vectors.test_sums import sums_of

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.vectors.fwfm import FwFMTables
+from recall.features.layout import Fields
+from recall.models.serving.fwfm import FwFMTables
 from tests.models.worlds import rows_of
 
 

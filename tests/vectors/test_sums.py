@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.sparse import SparseRows
-from recall.vectors.family import Layout
-from recall.vectors.sums import SumTables
+from recall.features.csr import SparseRows
+from recall.models.serving.layout import Layout
+from recall.models.serving.lightfm import SumTables
 from tests.models.worlds import World, random_world, worlds
 
 

@@ -6,7 +6,7 @@ import pytest
 from llvmlite import binding
 from numba import types
 
-from recall.index.codes.dots import host_tier, lane_sums, lowest_bit, make_pair
+from recall.index.cells.simd import host_tier, lane_sums, lowest_bit, make_pair
 
 FEATURES = binding.get_host_cpu_features()
 CAN = {"vnni": host_tier() == "vnni", "avx2": bool(FEATURES.get("avx2")), "plain": True}

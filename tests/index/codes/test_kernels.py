@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.index.codes import kernels
-from recall.index.codes.packing import pack
+from recall.index.cells import kernels
+from recall.index.cells.quantize import pack
 from tests.hypotheses import examples
 
 floats = st.floats(-100, 100, width=32)

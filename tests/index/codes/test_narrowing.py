@@ -2,8 +2,8 @@ import gc
 
 import numpy as np
 
-from recall.index.codes.narrowing import Narrow, Narrowing
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.index.cells.filter_cache import Narrow, Narrowing
 
 
 class Packer:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.index.codes.packing import LANES, pack
+from recall.index.cells.quantize import LANES, pack
 from tests.hypotheses import examples
 from tests.index.test_contract import users_like_a_model, vectors_like_a_model
 

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recall.bundle.publish import resolve
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
 from service.bundles import Snapshot
 from service.config import Settings
 from service.live import Live

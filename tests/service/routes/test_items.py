@@ -10,10 +10,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from recall.live import following
-from recall.live.compaction import compact
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items import catalog
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.serving import Answer, Server, serving
 from tests.service.test_live import served_within
@@ -51,7 +51,8 @@ def test_a_change_is_in_the_next_answer(changing: Server, own_shop: Shop) -> Non
     )
     assert answer.status == 200
     token = answer.json["token"]
-    assert answer.json == {"sequence": 2, "known": 1, "token": token, "request_id": answer.headers["x-request-id"]}
+    more = {"warnings": [], "request_id": answer.headers["x-request-id"]}
+    assert answer.json == {"sequence": 2, "known": 1, "token": token, **more}
     assert token.endswith(".2")
     after, sequence = served(changing)
     assert sequence == 2
@@ -212,7 +213,7 @@ def test_a_catalogue_that_changed_much_is_published_anew(own_shop: Shop, tmp_pat
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
-        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(following.LEAST_GIVEN + 1)]
+        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(catalog.LEAST_GIVEN + 1)]
         for first in range(0, len(many), 1000):
             assert upsert(server, many[first : first + 1000]).status == 200
         before = served(server)

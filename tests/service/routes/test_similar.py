@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.routes.asking import content, get, post, refused
 from tests.service.serving import Server

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recall.stores.live.contract import LiveUsers
-from recall.stores.live.redis import RedisLiveUsers
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.store.users.base import LiveUsers
+from recall.store.users.redis import RedisLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.stores.live.servers import RedisServer, redis_server
 
 PATIENT = 5.0  # seconds: nothing here is about time-outs, and the machine may be busy

@@ -7,10 +7,10 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
-from recall.stores.live.contract import LiveUsers
-from recall.stores.live.user import LiveUser
-from recall.stores.users import UserRecord
+from recall.store.users.base import LiveUsers
+from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.live_user import LiveUser
+from recall.store.users.record import UserRecord
 from tests.stores.live.conftest import Open
 
 DATA = "0123456789abcdef"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.stores.live.changes import UserDelete, UserTook
-from recall.stores.live.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+from recall.store.users.changes import UserDelete, UserTook
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 
 @pytest.fixture

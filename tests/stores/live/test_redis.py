@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from recall.durable.mark import Mark
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
-from recall.stores.live import redis as redis_module
-from recall.stores.live.breaker import Breaker
-from recall.stores.live.changes import UserTook, UserUpsert
-from recall.stores.live.opening import open_live_users
-from recall.stores.live.redis import USERS_REDIS_MARK, RedisLiveUsers
-from recall.stores.live.sqlite import SqliteLiveUsers
+from recall.store.high_water_mark import Mark
+from recall.store.users import redis as redis_module
+from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.circuit_breaker import Breaker
+from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
+from recall.store.users.registry import open_live_users
+from recall.store.users.sqlite import SqliteLiveUsers
 from tests.stores.live.servers import Proxy, RedisServer, redis_server
 
 PAUSE = 0.1

@@ -11,10 +11,10 @@ from threading import Barrier
 
 import pytest
 
-from recall.durable.commits import Commits
 from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
-from recall.stores.live.changes import UserTook, UserUpsert
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.store.group_commit import Commits
+from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.stores.live.changes import UserTook
-from recall.stores.live.sqlite import SqliteLiveUsers
+from recall.store.users.changes import UserTook
+from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
 life = sys.argv[2]
@@ -122,8 +122,8 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import StoreError
-from recall.stores.live.changes import UserTook
-from recall.stores.live.sqlite import SqliteLiveUsers
+from recall.store.users.changes import UserTook
+from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
 for number in range(6):
@@ -163,7 +163,7 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
-    from recall.stores.live.sqlite import _Batch
+    from recall.store.users.sqlite import _Batch
 
     store = SqliteLiveUsers(path)
     store.write(took("i1"), "one")

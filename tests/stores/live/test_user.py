@@ -4,9 +4,9 @@ import orjson
 import pytest
 
 from recall.errors import StoreError
-from recall.stores.live.changes import GONE, UserPut, UserTook, UserUpsert
-from recall.stores.live.user import MOST_HISTORY, MOST_SEEN, LiveUser
-from recall.stores.users import UserRecord
+from recall.store.users.changes import GONE, UserPut, UserTook, UserUpsert
+from recall.store.users.live_user import MOST_HISTORY, MOST_SEEN, LiveUser
+from recall.store.users.record import UserRecord
 
 
 def after(items: str, data: str = "old") -> LiveUser:

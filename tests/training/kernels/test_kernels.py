@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recall.training.kernels.compiled import CompiledKernels
-from recall.training.kernels.contract import STRIDE, Entries, Rows
+from recall.training.als.kernels.base import STRIDE, Entries, Rows
+from recall.training.als.kernels.compiled import CompiledKernels
 
 ALONE = np.zeros(100, dtype=np.uint8)
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from recall.training.optimisers.adagrad import Adagrad
-from recall.training.optimisers.adam import Adam
-from recall.training.optimisers.ftrl import FTRL
-from recall.training.optimisers.sgd import SGD
+from recall.training.optimizers.adagrad import Adagrad
+from recall.training.optimizers.adam import Adam
+from recall.training.optimizers.ftrl import FTRL
+from recall.training.optimizers.sgd import SGD
 
 RULES = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam, "ftrl": lambda table: FTRL(table, 0.0, 0.0, 0.1)}
 TORCH = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}

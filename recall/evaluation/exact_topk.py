@@ -1,0 +1,172 @@
+"""Exact top lists over the whole catalogue straight from vectors, in blocks that fit the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Int64
+from recall.errors import DataError, TrainingError
+from recall.evaluation.lists import (
+    ItemLists,
+)
+from recall.evaluation.metrics import per_request
+
+_BLOCK = 1 << 22  # scores held at once: 16 MB
+_CROWDED = 16  # times n candidates for a place in a list of n
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Scores of some (query, item) pairs that are not the product of their vectors.
+
+    Attributes:
+        items: q lists of item rows.
+        scores: float32 [nnz], one for each of `items.items`.
+    """
+
+    items: ItemLists
+    scores: Float32
+
+
+def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Replaced | None = None) -> Int64:
+    """The n items of the highest inner product for each query, ranked against every item that is not masked.
+
+    Args:
+        phi: float32 [q, d] queries.
+        psi: float32 [items, d].
+        masked: q lists of item rows that cannot be returned.
+        n: length of the lists.
+        replaced: pairs that score something else.
+
+    Returns:
+        int64 [q, min(n, items)], best first, equal scores by rising row; -1 where fewer items are eligible.
+
+    Raises:
+        TrainingError: a vector holds a number that is not finite, which has no place in an order.
+    """
+    for name, vectors in (("phi", phi), ("psi", psi)):
+        if not np.isfinite(vectors).all():
+            raise TrainingError(
+                "vectors to be ranked are not finite", where=name, mend="Lower the learning rate or raise the regularisation"
+            )
+    n = min(n, len(psi))
+    result = np.full((len(phi), n), -1, dtype=np.int64)
+    step = max(1, _BLOCK // max(len(psi), 1))
+    for first in range(0, len(phi) if n else 0, step):
+        last = min(first + step, len(phi))
+        scores = phi[first:last] @ psi.T  # [block, items]
+        if replaced is not None:
+            pairs, ends = replaced.items.between(first, last), replaced.items.indptr
+            scores[pairs.owners, pairs.items] = replaced.scores[ends[first] : ends[last]]
+        result[first:last] = top_of_scores(scores, masked.between(first, last), n)
+    return result
+
+
+def top_of_scores(scores: Float32, masked: ItemLists, n: int) -> Int64:
+    """The n items of the highest score on each line that are not masked.
+
+    Args:
+        scores: float32 [q, items], overwritten where masked; -inf for an item that cannot be returned either.
+        masked: q lists of item rows.
+        n: at most `items`.
+
+    Returns:
+        As `top_rows`.
+    """
+    scores[masked.owners, masked.items] = -np.inf
+    return _top(scores, n)
+
+
+def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
+    """The inner product of each query with the items of its list: float32 [nnz].
+
+    Args:
+        phi: float32 [q, d].
+        psi: float32 [items, d].
+        pairs: q lists of rows of `psi`.
+    """
+    scores = np.empty(len(pairs.items), dtype=np.float32)
+    owners, step = pairs.owners, max(1, _BLOCK // max(phi.shape[1], 1))
+    for first in range(0, len(scores), step):
+        part = slice(first, first + step)
+        scores[part] = np.einsum("ij,ij->i", phi[owners[part]], psi[pairs.items[part]])
+    return scores
+
+
+def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, float]:
+    """Mean over requests of `rank_values`, which has the same arguments and errors."""
+    return {name: float(value.mean()) for name, value in rank_values(phi, psi, relevant, masked, at).items()}
+
+
+def rank_values(
+    phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of the exact list of each request, for watching a model while it learns.
+
+    Args:
+        phi: float32 [q, d] one query for each request.
+        psi: float32 [items, d].
+        relevant: q lists, none empty.
+        masked: q lists of items left out of the answers; a relevant item that is masked is a miss.
+        at: lengths k to judge at.
+
+    Raises:
+        DataError: there is no request.
+        TrainingError: a vector holds a number that is not finite.
+
+    Returns:
+        float64 [q] under the names of `metrics.per_request`, such as `ndcg@10`.
+    """
+    if not len(relevant):
+        raise DataError(
+            "there is no request to judge by", mend="Set data.split or data.carve so that some interactions are held out"
+        )
+    rows = top_rows(phi, psi, masked, max(at))
+    return per_request(relevant.contains(rows), relevant.lengths, at)
+
+
+def _top(scores: Float32, n: int) -> Int64:
+    """Rows of the n highest of each line of `scores` (float32 [b, items]), never one at -inf; int64 [b, n]."""
+    items = scores.shape[1]
+    # every item level with the bound is a candidate, so that ties at the border are settled by row and not by chance
+    bound = np.maximum(_lower_bound(scores, n), np.finfo(np.float32).min)
+    place = np.flatnonzero(scores >= bound[:, None])  # several times faster than two-dimensional nonzero
+    line, row = np.divmod(place, items)
+    result = np.full((len(scores), n), -1, dtype=np.int64)
+    crowded = np.bincount(line, minlength=len(scores)) > _CROWDED * n
+    if crowded.any():  # most items score the same, and to sort them all would take a thousand times longer
+        for one in np.flatnonzero(crowded):
+            rows = _top_of_line(scores[one], n)
+            result[one, : len(rows)] = rows
+        few = ~crowded[line]
+        place, line, row = place[few], line[few], row[few]
+    order = np.lexsort((row, -scores.reshape(-1)[place], line))
+    line, row = line[order], row[order]
+    rank = np.arange(len(line)) - np.searchsorted(line, line)
+    kept = rank < n
+    result[line[kept], rank[kept]] = row[kept]
+    return result
+
+
+def _top_of_line(scores: Float32, n: int) -> Int64:
+    """The same of one line, float32 [items], with one pass over the items that score as the n-th does: int64 [at most n]."""
+    level = np.partition(scores, len(scores) - n)[len(scores) - n]
+    better = np.flatnonzero(scores > level)
+    as_good = np.flatnonzero(scores == level)[: n - len(better)] if level > -np.inf else better[:0]
+    return np.concatenate([better[np.lexsort((better, -scores[better]))], as_good])
+
+
+def _lower_bound(scores: Float32, n: int) -> Float32:
+    """A bound that at least n items of each line reach, close enough that few others do; float32 [b].
+
+    The n-th highest of the maxima of disjoint groups of items is reached by n items, one in each of those groups, and
+    taking maxima is ten times cheaper than selecting among all scores.
+    """
+    lines, items = scores.shape
+    width = max(1, items // (8 * n))
+    groups = items // width
+    highest = scores[:, : groups * width].reshape(lines, width, groups).max(axis=1)
+    bound: Float32 = np.partition(highest, groups - n, axis=1)[:, groups - n]
+    return bound

@@ -1,0 +1,169 @@
+"""Weighted feature rows: the one form in which users, contexts and items reach a model."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Int32, Int64
+
+_CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
+
+
+def stable_order(keys: npt.NDArray[np.integer], bound: int) -> Int64:
+    """Positions that sort integers of [0, bound), equal ones in the order they stand in: integer [n] -> int64 [n].
+
+    numpy sorts 16-bit integers by radix, several times faster than wider ones; wider ones are sorted half by half.
+    """
+    if bound <= 1 << 16:
+        return np.argsort(keys.astype(np.uint16), kind="stable")
+    if bound > 1 << 32:
+        return np.argsort(keys, kind="stable")
+    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    return np.asarray(order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")])
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """n rows of weighted features in compressed sparse row form.
+
+    Row r holds features `indices[indptr[r]:indptr[r + 1]]` with the weights beside them. A feature may occur twice in
+    a row; its weights then add up in `weighted_sum`, so encoders merge repeated features before they build rows.
+
+    Attributes:
+        indptr: int64 [n + 1], starts at 0 and never falls.
+        indices: int32 [nnz], each in [0, n_features).
+        weights: float32 [nnz].
+        n_features: number of rows of the table that the indices point into.
+    """
+
+    indptr: Int64
+    indices: Int32
+    weights: Float32
+    n_features: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of (row, feature) entries."""
+        return len(self.indices)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "SparseRows":
+        """The rows at positions `rows` (integer [m]), in that order; a position may repeat."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
+
+    def weighted_sum(self, table: npt.NDArray[np.floating]) -> Float32:
+        """sum_j x_j table[j] for every row.
+
+        Args:
+            table: float [n_features, d].
+
+        Returns:
+            float32 [n, d]; a row without features gives zeros.
+
+        Raises:
+            IndexError: a feature lies outside the table.
+        """
+        if len(self) == 1:  # one request: the loop below costs more in calls than in sums
+            return np.asarray(self.weights @ table[self.indices], dtype=np.float32)[None, :]
+        if self.nnz and not 0 <= int(self.indices.min()) <= int(self.indices.max()) < len(table):
+            raise IndexError(f"features {self.indices.min()}..{self.indices.max()} for a table of {len(table)} rows")
+        result = np.zeros((len(self), table.shape[1]), dtype=np.float32)
+        scratch = np.empty((min(len(self), _CHUNK), table.shape[1]), dtype=np.result_type(table, np.float32))
+        for first in range(0, len(self), _CHUNK):
+            last = min(first + _CHUNK, len(self))
+            starts, lengths = self.indptr[first:last], np.diff(self.indptr[first : last + 1])
+            # the longest rows first, so that those with an s-th feature are a prefix and every step is one dense sum
+            order = np.argsort(-lengths, kind="stable")
+            starts, falling = starts[order], -lengths[order]
+            sums = np.zeros((len(order), table.shape[1]), dtype=np.float32)
+            for step in range(int(-falling[0])):
+                filled = int(np.searchsorted(falling, -step, side="left"))
+                source = starts[:filled] + step
+                # "clip" lets numpy gather straight into the scratch; the check above has shown that nothing is clipped
+                parts = np.take(table, self.indices[source], axis=0, out=scratch[:filled], mode="clip")
+                parts *= self.weights[source, None]
+                sums[:filled] += parts
+            result[first:last][order] = sums
+        return result
+
+    @staticmethod
+    def single(features: Int32, n_features: int) -> "SparseRows":
+        """One feature with weight 1 in each row; features int32 [n]."""
+        n = len(features)
+        return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
+
+    @staticmethod
+    def gathered(
+        rows: npt.NDArray[np.integer],
+        features: npt.NDArray[np.integer],
+        weights: npt.NDArray[np.floating],
+        n: int,
+        n_features: int,
+    ) -> "SparseRows":
+        """n rows from entries in any order; weights of a feature that a row holds twice are added.
+
+        Args:
+            rows: integer [entries], each in [0, n).
+            features: integer [entries], each in [0, n_features).
+            weights: float [entries].
+        """
+        keys = rows.astype(np.int64) * n_features + features
+        if (keys[1:] < keys[:-1]).any():
+            order = stable_order(features, n_features)
+            order = order[stable_order(rows[order], n)]
+            keys, weights = keys[order], weights[order]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
+        keys = keys[starts]
+        summed = np.add.reduceat(weights, starts) if len(starts) else weights
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
+        return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
+
+    def shifted(self, offset: int, n_features: int) -> "SparseRows":
+        """The same rows in a larger feature space, where this one starts at `offset`."""
+        return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
+
+    @staticmethod
+    def empty(n: int, n_features: int) -> "SparseRows":
+        """n rows without features."""
+        return SparseRows(
+            np.zeros(n + 1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32), n_features
+        )
+
+    @staticmethod
+    def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
+        """Row r of the result is row r of every part, one after another; all parts share one feature space and one length."""
+        lengths = np.stack([np.diff(part.indptr) for part in parts])
+        indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
+        indices = np.empty(indptr[-1], dtype=np.int32)
+        weights = np.empty(indptr[-1], dtype=np.float32)
+        start = indptr[:-1].copy()
+        for part, length in zip(parts, lengths, strict=True):
+            target = np.repeat(start - part.indptr[:-1], length) + np.arange(part.nnz)
+            indices[target] = part.indices
+            weights[target] = part.weights
+            start += length
+        return SparseRows(indptr, indices, weights, parts[0].n_features)
+
+    @staticmethod
+    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+        """The rows of every part, one part after another; there is at least one, and all share one feature space.
+
+        The result grows in place, so parts that are made one at a time are never all held beside it.
+        """
+        lengths: list[npt.NDArray[np.int64]] = []
+        indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        for part in parts:
+            lengths.append(np.diff(part.indptr))
+            filled = len(indices)
+            indices.resize(filled + part.nnz, refcheck=False)
+            weights.resize(filled + part.nnz, refcheck=False)
+            indices[filled:], weights[filled:] = part.indices, part.weights
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        return SparseRows(indptr, indices, weights, part.n_features)

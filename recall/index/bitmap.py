@@ -1,0 +1,93 @@
+"""Sets of rows as bits: what a filter leaves, what a tombstone hides."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Int64, UInt8
+
+Mask = npt.NDArray[np.bool_]
+
+_SPARSE = 1_000  # rows of the catalogue for each that is set, from which on setting single bits is faster than a mask
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Some of the rows of a catalogue; it never changes, so it may be cached and shared among threads.
+
+    Attributes:
+        bits: uint8 [ceil(size / 8)]; bit r % 8 (the lowest first) of byte r // 8 stands for row r. Bits from `size` on are 0.
+        size: rows of the catalogue.
+        count: rows that are in.
+    """
+
+    bits: UInt8
+    size: int
+    count: int
+
+    @classmethod
+    def of_mask(cls, mask: Mask) -> "Selection":
+        """The rows where a bool [size] is true."""
+        return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
+
+    @classmethod
+    def of_rows(cls, rows: Int64, size: int) -> "Selection":
+        """These rows, int64 [m] in any order and with repeats, each in [0, size)."""
+        if len(rows) * _SPARSE <= size:  # bit by bit, without looking at all rows
+            different = np.unique(rows).astype(np.int64, copy=False)
+            bits = np.zeros(-(-size // 8), dtype=np.uint8)
+            np.bitwise_or.at(bits, different >> 3, np.left_shift(1, different & 7).astype(np.uint8))
+            found = cls(bits, size, len(different))
+            vars(found)["rows"] = different  # they are known already
+            return found
+        mask = np.zeros(size, dtype=bool)
+        mask[rows] = True
+        return cls.of_mask(mask)
+
+    @classmethod
+    def everything(cls, size: int) -> "Selection":
+        """All rows."""
+        return cls.of_mask(np.ones(size, dtype=bool))
+
+    @property
+    def mask(self) -> Mask:
+        """bool [size], made anew."""
+        return np.unpackbits(self.bits, count=self.size, bitorder="little").view(bool)
+
+    @cached_property
+    def rows(self) -> Int64:
+        """The rows that are in, rising: int64 [count]; made once, at the first call."""
+        return np.flatnonzero(self.mask)
+
+    @property
+    def share(self) -> float:
+        """The part of all rows that is in; 0 of an empty catalogue."""
+        return self.count / self.size if self.size else 0.0
+
+    def holds(self, rows: Int64) -> Mask:
+        """Whether each row, in [0, size), is in: bool of the same shape."""
+        return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)
+
+    def __and__(self, other: "Selection") -> "Selection":
+        return self._of_bits(self.bits & self._fitting(other).bits)
+
+    def __or__(self, other: "Selection") -> "Selection":
+        return self._of_bits(self.bits | self._fitting(other).bits)
+
+    def __sub__(self, other: "Selection") -> "Selection":
+        return self._of_bits(self.bits & ~self._fitting(other).bits)
+
+    def __invert__(self) -> "Selection":
+        return Selection.everything(self.size) - self
+
+    def _of_bits(self, bits: UInt8) -> "Selection":
+        whole = len(bits) // 8 * 8  # counted eight bytes at a time
+        count = np.bitwise_count(bits[:whole].view(np.uint64)).sum(dtype=np.int64) + np.bitwise_count(bits[whole:]).sum()
+        return Selection(bits, self.size, int(count))
+
+    def _fitting(self, other: "Selection") -> "Selection":
+        if other.size != self.size:
+            raise ValueError(f"a selection among {other.size} rows does not go with one among {self.size}")
+        return other

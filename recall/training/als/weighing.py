@@ -1,0 +1,101 @@
+"""What contexts, items and features weigh in the square loss over all pairs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recall._arrays import Float32
+from recall.config import OpeningConfig
+from recall.training.pairs import ObservedPairs
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of the rows that were observed; those of masked rows are made from them.
+
+    Attributes:
+        of_context, of_item: float32 [C] and [I], observed weight.
+        a, b: float32 [C] and [I], how the weight of all pairs is shared out; the mean of each is 1.
+        alpha: weight of a pair of a context and an item with a = b = 1.
+        total: observed weight.
+        total_a, total_b: sums.
+    """
+
+    of_context: Float32
+    of_item: Float32
+    a: Float32
+    b: Float32
+    alpha: float
+    total: float
+    total_a: float
+    total_b: float
+
+    @staticmethod
+    def of(pairs: ObservedPairs, config: OpeningConfig) -> "Weights":
+        """The weights that a configuration gives to observed pairs."""
+        of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
+        of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
+        a, b = (
+            _power(counts, power, pairs.observation)
+            for counts, power in ((of_context, config.activity), (of_item, config.popularity))
+        )
+        total = float(of_context.sum(dtype=np.float64))
+        total_a, total_b = float(a.sum(dtype=np.float64)), float(b.sum(dtype=np.float64))
+        return Weights(of_context, of_item, a, b, config.unobserved * total / (total_a * total_b), total, total_a, total_b)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Weights that each feature of one side sees.
+
+    Both arrays have one row for each feature and two columns: observed weight, and the weight of its rows' pairs with all
+    rows of the other side.
+
+    Attributes:
+        plain: float32 [n_features, 2], of the rows as they are.
+        masked: float32 [n_features, 2], of masked rows.
+    """
+
+    plain: Float32
+    masked: Float32
+
+    @property
+    def together(self) -> Float32:
+        """Sum of both, float32 [n_features, 2]."""
+        return self.plain + self.masked
+
+    def beside(self, masked: Float32) -> "Seen":
+        """Add what further masked rows show."""
+        return Seen(self.plain, self.masked + masked)
+
+
+def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
+    """Regularise each feature by how much data it sees.
+
+    Masked rows have a loss of their own, regularised as if its weight were 1, and enter with the weight `config.drop`.
+    Without this, and with nu < 1, features that only masked rows have would be regularised more the less they weigh.
+
+    Args:
+        sees: of the side.
+        others: summed weight of the other side's rows.
+        config: of the loss.
+
+    Returns:
+        [n, 1]. A feature that sees nothing has 0: it stays where it is.
+    """
+
+    def of(part: Float32, weight: float) -> Tensor:
+        seen = torch.from_numpy(part[:, :1] + np.float32(others) * part[:, 1:])
+        scaled = weight * config.regularisation * (seen / weight).clamp_min(1e-6) ** config.nu
+        return torch.where(seen > 0, scaled, 0.0)
+
+    found = of(sees.plain, 1.0)
+    return found + of(sees.masked, config.drop) if config.drop else found
+
+
+def _power(counts: Float32, power: float, observation: float) -> Float32:
+    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
+    weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
+    return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)

@@ -1,0 +1,80 @@
+"""What every objective offers to the gradient learner."""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from recall._arrays import Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step looks at.
+
+    Attributes:
+        contexts: int64 [B], rows of the contexts; one may stand there more than once.
+        items: int64 [M], rows of the catalogue, rising and without repeats; None for the whole catalogue.
+    """
+
+    contexts: Int64
+    items: Int64 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """The loss of a batch and how it changes with the vectors.
+
+    Attributes:
+        loss: summed over the batch.
+        phi: [B, dim], the gradient by the user vectors.
+        psi: [M, dim], by the item vectors.
+        offset: [B], by the user offsets; None when the objective does not look at them, because they do not rank.
+    """
+
+    loss: float
+    phi: Tensor
+    psi: Tensor
+    offset: Tensor | None = None
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class Objective(Protocol[BatchT]):
+    """A loss over contexts or over observed pairs, a batch at a time."""
+
+    @property
+    def size(self) -> int:
+        """Number of contexts or pairs that one pass goes over."""
+        ...
+
+    @property
+    def with_offset(self) -> bool:
+        """Whether user offsets have a part in the loss; they have none where only the order of items counts."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Observed weight of one pass: the loss is told for each unit of it."""
+        ...
+
+    def begin(self, epoch: int) -> None:
+        """Get ready for a pass over the data."""
+        ...
+
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> BatchT:
+        """The batch of the contexts or pairs at positions `chosen`, int64 [m], with what is drawn to go with them."""
+        ...
+
+    def gradients(self, batch: BatchT, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
+        """The loss of a batch whose contexts and items have these vectors.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: [B], user offsets.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Row-sparse optimizers: each step touches only the rows that a batch used."""
