@@ -16,7 +16,7 @@ from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.content import content_lists, item_features
-from recall.evaluation.lists import Bool, Int64, ItemLists
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import recall
 from recall.evaluation.ranking import top_rows
 from recall.evaluation.trial import Trial
@@ -156,7 +156,7 @@ def judge_items(
     model = trial.judge(trial.lists(at[-1]), at)
 
     k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
-    found = top_rows(trial.user_vectors, trial.item_vectors[new], _among(trial.masked, new), k_new)
+    found = top_rows(trial.user_vectors, trial.item_vectors[new], trial.masked.among(new), k_new)
     hits = trial.relevant.contains(np.where(found >= 0, new[found], -1))
     among_all = Judgements(trial.user, {"recall": model.values[f"recall@{k}"]})
     among_new = Judgements(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
@@ -208,10 +208,3 @@ def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
                 where="data.split",
                 mend="Train with the same data.split and seed, then evaluate the bundle that comes of it",
             )
-
-
-def _among(lists: ItemLists, chosen: Int64) -> ItemLists:
-    """The items of each list that are among `chosen` (int64 [m], rising), as positions in it."""
-    place = np.searchsorted(chosen, lists.items).clip(max=len(chosen) - 1)
-    there: Bool = chosen[place] == lists.items
-    return ItemLists.from_pairs(lists.owners[there], place[there], len(lists))
