@@ -4,9 +4,9 @@ An item without training interactions is scored by its features and by the unkno
 rank it among other new items, but its score has less variance than that of a trained item, and the top of a list is where
 the variance is: without a correction, new items are almost never found. The unknown row is therefore shifted after
 training. The shift is measured on trained items that are scored as if they were new, in the lists of training users
-without what they have taken, and is the quantile at which a new item takes a place as often as a trained one. A second
-direction of the same row corrects the lists of unknown users, whose scores have another spread. No score of a trained
-item changes.
+without what they have taken, and is the quantile at which a new item takes a place as often as a trained one; it is never
+negative. A second direction of the same row corrects the lists of unknown users, whose scores have another spread. No score
+of a trained item changes.
 """
 
 from dataclasses import dataclass
@@ -92,12 +92,14 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
     phi, taken = _requests(model, dataset, encoder, config)
     share = config.train.new_items * len(pretended) / len(trained)
     stranger = model.user_vectors(SparseBatch.of(unknown_user(encoder), fields=encoder.user_fields)).numpy()
-    known = _fair_shift(_entries(phi, old, new, taken.among(others), taken.among(pretended)), share)
+    known = _raise(_entries(phi, old, new, taken.among(others), taken.among(pretended)), share)
     nobody = ItemLists.empty(1)
-    unknown = _fair_shift(_entries(stranger, old, new, nobody, nobody), share)
+    unknown = _raise(_entries(stranger, old, new, nobody, nobody), share)
     if not (np.isfinite(known) and np.isfinite(unknown)):
         return NewItemLevel("as learnt: users have taken so many of the items that no list is full without new ones")
 
+    if known == unknown == 0:
+        return NewItemLevel(f"as learnt: they take more than {share:.1%} of the places")
     row = block.offset + UNKNOWN
     probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
     effect = _effect(model, probe, encoder, row)
@@ -120,7 +122,7 @@ def _obstacle(model: Model, encoder: FeatureEncoder, config: RunConfig, block: B
     if config.train.objective == "logistic":
         return "as learnt: scores are log-odds, which a shift would falsify"
     if isinstance(model, Cosine):
-        return "as learnt: a cosine cannot be shifted"
+        return "as learnt: under a cosine all items have one length, and new ones compete as equals"
     if without > _MOST:
         return (
             f"as learnt: {without:.0%} of the items have no interactions, and most are taken to be no longer on offer; "
@@ -187,10 +189,10 @@ def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
     return scores
 
 
-def _fair_shift(entries: Float64, share: float) -> float:
-    """The shift at which new items take a share of all places, from the result of `_entries`."""
-    rank = share * _LIST * len(entries)  # places that new items take
-    return float(np.sort(entries, axis=None)[min(round(rank), entries.size - 1)])
+def _raise(entries: Float64, share: float) -> float:
+    """The shift at which new items take a share of all places, from the result of `_entries`; 0 where they take more already."""
+    places = round(share * _LIST * len(entries))
+    return max(0.0, float(np.sort(entries, axis=None)[min(places, entries.size - 1)]))
 
 
 def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -> Float64:
