@@ -190,7 +190,7 @@ def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
 
 
 def _raise(entries: Float64, share: float) -> float:
-    """The shift at which new items take a share of all places, from the result of `_entries`; 0 where they take more already."""
+    """The shift, at least 0, at which new items take a share of all places, from the result of `_entries`."""
     places = round(share * _LIST * len(entries))
     return max(0.0, float(np.sort(entries, axis=None)[min(places, entries.size - 1)]))
 
