@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         Absence,
         CatalogueItem,
         Contribution,
-        Degraded,
         Explanation,
         FeatureValue,
         Page,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
     from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
+    from recall.degraded import Degraded
     from recall.errors import (
         BundleError,
         ConfigError,
@@ -115,9 +115,10 @@ __all__ = [
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
     "recall.answer": (
-        *("Absence", "CatalogueItem", "Contribution", "Degraded", "Explanation", "FeatureValue", "Page", "Prediction"),
+        *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
         *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
     ),
+    "recall.degraded": ("Degraded",),
     "recall.recommender": ("Recommender",),
     "recall.request": ("Request",),
     "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall import golden
+from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
-from recall.bundle.publish import publish, resolve, staging
+from recall.bundle.publish import live_name, publish, resolve, staging
 from recall.errors import BundleError, PublishError
 from recall.live.binding import Standing, stand
+from recall.other_data import refuse_other_data
 from recall.rebuild import kept, with_through
 from recall.recommender import Recommender
 
@@ -22,15 +24,17 @@ class Adopted:
         manifest: its manifest.
         source: name of the version where it came from.
         standing: which live changes of the root lie on top of it.
+        unmatched: why it could not be compared with the version that was served; empty when it was, or nothing was served.
     """
 
     folder: Path
     manifest: Manifest
     source: str
     standing: Standing
+    unmatched: str = ""
 
 
-def adopt(version: Path, root: Path, as_of: int = 0) -> Adopted:
+def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False) -> Adopted:
     """Publish a copy of a version to a root.
 
     None of the root's live changes are in it, whatever it holds of those of the root that it comes from: they all lie on top
@@ -40,9 +44,11 @@ def adopt(version: Path, root: Path, as_of: int = 0) -> Adopted:
         version: the folder of a version, or another root, whose live version is taken.
         root: the folder to publish to.
         as_of: the tables behind the version contain all live changes of `root` up to this sequence.
+        other_data: take it although it comes from another data set than the version that is served.
 
     Raises:
-        BundleError: the version is missing, damaged, or does not answer its golden requests as it did.
+        BundleError: the version is missing, damaged, does not answer its golden requests as it did, or comes from another data
+            set.
         IndexFileError: its index does not fit.
         ConfigError: there is no live change of that sequence.
         JournalError: the root's log cannot be read.
@@ -53,6 +59,7 @@ def adopt(version: Path, root: Path, as_of: int = 0) -> Adopted:
     try:
         golden.check(recommender)
         bundle = recommender.bundle
+        unmatched = "" if other_data else _matched(bundle, root)
         standing = stand(root, bundle.item_ids.values.to_list(), as_of)
         with staging(root) as staged:
             try:
@@ -65,7 +72,19 @@ def adopt(version: Path, root: Path, as_of: int = 0) -> Adopted:
             published = publish(staged, root, keep=kept(bundle.manifest))
     finally:
         recommender.close()
-    return Adopted(published, Manifest.read(published), folder.name, standing)
+    return Adopted(published, Manifest.read(published), folder.name, standing, unmatched)
+
+
+def _matched(bundle: Bundle, root: Path) -> str:
+    """Compare a version with what a root serves; returns why that was not possible. Raises BundleError if it differs."""
+    if not live_name(root):
+        return ""
+    try:
+        served = load_bundle(root, index=False)
+    except BundleError as error:  # which publishing may mend
+        return f"the version that was served cannot be read, so whether this one is of the same data is not known: {error.what}"
+    refuse_other_data(bundle, served)
+    return ""
 
 
 def _bound(recommender: Recommender, standing: Standing) -> Manifest:

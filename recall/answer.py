@@ -6,6 +6,7 @@ from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.channels.merging import Source
+from recall.degraded import Degraded as Degraded
 
 
 class ScoredItem(NamedTuple):
@@ -66,18 +67,6 @@ class ValueContribution(NamedTuple):
     user: FeatureValue | None
     items: tuple[FeatureValue, ...]
     value: float
-
-
-class Degraded(NamedTuple):
-    """What an answer had to do without, or with less of.
-
-    Attributes:
-        part: of the service, in one word: "items" when later changes of items are not known.
-        reason: why, in a sentence.
-    """
-
-    part: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

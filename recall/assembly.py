@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
+from recall._arrays import Float32
 from recall.bundle import files
 from recall.bundle.column_types import ColumnTypes
 from recall.bundle.index_record import IndexRecord
@@ -21,7 +22,6 @@ from recall.bundle.tensors import servable
 from recall.canonical import UNTYPED
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32
 from recall.proof import Proof
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout

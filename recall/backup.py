@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall.bundle.publish import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
-from recall.durable.mark import Mark
+from recall.durable.mark import Lost, Mark
+from recall.durable.sync import fsync
 from recall.errors import BundleError, PublishError
 from recall.live.journal import JOURNAL, MARK, Journal
 from recall.recommender import Recommender
@@ -67,13 +68,16 @@ def backup(root: Path, to: Path) -> BackupReport:
                 for name in (CURRENT, HISTORY):
                     with suppress(FileNotFoundError):
                         shutil.copyfile(root / name, made / name)
+                for name in (MARK, USERS_MARK):  # before the logs, so that they are never ahead of them
+                    with suppress(FileNotFoundError):
+                        shutil.copyfile(root / name, made / name)
                 for name in (JOURNAL, USERS_LIVE):
                     _copy_database(root / name, made / name)
             changes, users = _mark(made)
             Recommender.load(made, verify=True).close()
             _sync_all(made)
             made.rename(to)
-            _sync(to.parent)
+            fsync(to.parent)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except (OSError, sqlite3.Error) as error:
@@ -111,7 +115,7 @@ def _copy_database(source: Path, to: Path) -> None:
 
 
 def _mark(made: Path) -> tuple[int, int]:
-    """Note how far the copied logs reach; gives the sequences of their last changes."""
+    """Note how far the copied logs reach, beside what the root knows to be lost; gives the sequences of their last changes."""
     journal, users = Journal(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
     try:
         state, identity = journal.state(), users.identity()
@@ -120,7 +124,9 @@ def _mark(made: Path) -> tuple[int, int]:
         journal.close()
         users.close()
     if state is not None and state.last:
-        Mark(made / MARK).advance(state.identity, state.last)
+        Mark(made / MARK).advance(
+            state.identity, state.last, () if state.base is None else [Lost(state.base, state.base_through)]
+        )
     if identity and last:
         Mark(made / USERS_MARK).advance(identity, last)
     return (0 if state is None else state.last), last
@@ -128,12 +134,4 @@ def _mark(made: Path) -> tuple[int, int]:
 
 def _sync_all(folder: Path) -> None:
     for path in (*sorted(folder.rglob("*")), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    holder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(holder)
-    finally:
-        os.close(holder)
+        fsync(path)

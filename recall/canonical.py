@@ -29,6 +29,10 @@ NUMBERS: Final = frozenset({"integer", "float32", "float64"})
 TIMES: Final = frozenset({"date", "time", "clock"})
 """Types of which every value must be one: a column of times takes nothing else."""
 
+_WIDER_BLANKS = (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), *_WIDER_BLANKS)))
+"""What is left out around the values of a list or bag: all that Unicode calls white space."""
+
 _WHOLE = r"-?(?:0|[1-9][0-9]*)(?:\.0+)?"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{1,3})?"  # as programs write floats; 1e5 is not written so
 _TRUTH = r"true|false|True|False|TRUE|FALSE"
@@ -38,6 +42,8 @@ _TIME = rf"{_DATE}(?:[Tt ]{_CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))
 _PATTERNS: Final = {"integer": _WHOLE, "float64": _NUMBER, "boolean": _TRUTH, "date": _DATE, "time": _TIME, "clock": _CLOCK}
 _SAMPLE = 1000
 """Values that are looked at first: most text columns are no numbers, dates or truth values by one of these."""
+
+_BLANK_AROUND = f"^[{BLANKS}]|[{BLANKS}]$"
 
 _number = re.compile(_NUMBER)
 _time = re.compile(rf"({_DATE})(?:[Tt ]({_CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
@@ -91,9 +97,9 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
         The type's name, such as "integer" or "list of text".
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        return LIST + type_of(_flat(values))
+        return LIST + type_of(_flat(stripped(values)))
     if values.dtype == pl.String and separator is not None:
-        return LIST + inferred(_flat(values.str.split(separator)))
+        return LIST + inferred(_flat(stripped(values.str.split(separator))))
     return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
 
 
@@ -170,6 +176,8 @@ def canonical_as(value: object, type_: str) -> str | None:
 def canonical_column(values: pl.Series, type_: str, where: str = "", separator: str | None = None) -> pl.Series:
     """Bring a text column to the canonical form of its type; a column of another dtype is returned as it is.
 
+    The values of a list or bag lose the blanks around them. A single value keeps its own.
+
     Args:
         values: [n] of any dtype that a field can read.
         type_: of the column.
@@ -181,6 +189,8 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     """
     inner = type_.removeprefix(LIST)
     cut = separator if values.dtype == pl.String else None
+    if inner != type_:
+        values = stripped(values) if cut is None else _stripped_parts(values, cut)
     if inner == TEXT or (
         values.dtype != pl.List(pl.String) and (values.dtype != pl.String or (cut is None) != (inner == type_))
     ):
@@ -200,6 +210,22 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
         return lists.replace(old, new)
     mapped = lists.list.eval(pl.element().replace(old, new))
     return mapped if cut is None else mapped.list.join(cut)
+
+
+def stripped(lists: pl.Series) -> pl.Series:
+    """Return lists of text without the blanks around their values; a column of another dtype as it is."""
+    if isinstance(lists.dtype, pl.Array):
+        lists = lists.cast(pl.List(lists.dtype.inner))
+    if lists.dtype != pl.List(pl.String) or not _flat(lists).str.contains(_BLANK_AROUND).any():
+        return lists
+    return lists.list.eval(pl.element().str.strip_chars(BLANKS))
+
+
+def _stripped_parts(values: pl.Series, separator: str) -> pl.Series:
+    """The same for text that a separator cuts."""
+    lists = values.str.split(separator)
+    clean = stripped(lists)
+    return values if clean is lists else clean.list.join(separator)
 
 
 def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from recall._arrays import Float32
 from recall.bundle import files
 from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
 from recall.bundle.tensors import map_tensors, write_tensors
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
-from recall.features.sparse import Float32
 from recall.index.bound import lower_bound
 from recall.index.calibration import Certificate, Truth, certify
 from recall.index.candidates import like

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls
-"""Loops that numba compiles to machine code. Whoever imports this imports numba, which takes half a second."""
+"""`numba.njit` with its cache on disk. Importing this module imports numba, which takes half a second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,18 +8,24 @@ import numba
 from numba import types
 
 
-def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Machine code for arguments of these types, kept on disk for the next process where a folder for it can be written.
+def compiled(*signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function to machine code, kept on disk for the next process where a folder for it can be written.
 
     It holds no lock of the interpreter while it runs, and divides by zero as numpy does.
-    """
 
-    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    Args:
+        signature: types of the arguments, or one text with all of them; without any, the first call says.
+        options: further options of `numba.njit`, such as `fastmath`.
+    """
+    text = len(signature) == 1 and isinstance(signature[0], str)
+    given = None if not signature else [signature[0] if text else signature]
+    options = {"nogil": True, "error_model": "numpy", **options}
+
+    def compile_(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit([arguments], cache=True, **options)(function)
+            return numba.njit(given, cache=True, **options)(function)
         except RuntimeError:  # numba found no folder to keep it in
-            return numba.njit([arguments], **options)(function)
+            return numba.njit(given, **options)(function)
 
     return compile_
 

@@ -5,17 +5,17 @@ import datetime
 import numpy as np
 import polars as pl
 
+from recall._arrays import Int64
 from recall.bundle.bundle import Bundle
 from recall.canonical import LIST, TEXT, of_dtype, separators
-from recall.errors import RequestError
-from recall.features.sparse import Int64
+from recall.errors import RequestError, pointer
 from recall.filters.attributes import Attributes, forms_of
 from recall.filters.binding import bound
 from recall.filters.parsing import parse
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope
 from recall.live.overlay import Overlay
-from recall.request import Request, pointer
+from recall.request import Request
 
 MANY = 5_000
 """More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""

@@ -31,6 +31,11 @@ from difflib import get_close_matches
 from errno import EACCES, EPERM, EROFS
 
 
+def pointer(*steps: object) -> str:
+    """Return a JSON pointer (RFC 6901) of keys and positions; a key of more than 256 characters is cut short."""
+    return "".join("/" + str(step)[:256].replace("~", "~0").replace("/", "~1") for step in steps)
+
+
 class RecallError(Exception):
     """Base of all errors; `exit_code` is what the command line ends with (sysexits.h where one fits)."""
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import JsonValue
 
 from recall import golden
+from recall._arrays import Float32, Float64, Int32, Int64
 from recall.assembly import Origin, check_items, check_tables, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
@@ -24,7 +25,9 @@ from recall.data.history import previous_items
 from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int32, Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.live.binding import Standing, stand
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
@@ -37,7 +40,6 @@ from recall.stores.writing import write_user_store
 from recall.vectors.contract import Tables
 from recall.vectors.cosine import CosineTables
 from recall.vectors.fwfm import FwFMTables
-from recall.vectors.rows import Float64
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition

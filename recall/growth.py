@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
+from recall._arrays import Int64
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, load_bundle
 from recall.bundle.manifest import Manifest
@@ -31,7 +32,6 @@ from recall.evaluation.lists import ItemLists
 from recall.evaluation.ranking import rank_metrics
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Int64
 from recall.models.contract import Side
 from recall.stores.sqlite import SqliteUsers
 from recall.training.loop import SweepReport

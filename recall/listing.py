@@ -8,9 +8,9 @@ from functools import cached_property
 from heapq import merge, nsmallest
 from itertools import islice
 
+from recall._arrays import Int64
 from recall.answer import CatalogueItem, Page
 from recall.bundle.bundle import Bundle
-from recall.features.sparse import Int64
 from recall.live.catalogue import Catalogue
 
 

@@ -5,15 +5,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from recall.answer import Degraded
+from recall._arrays import Float32, Int64
 from recall.bundle.bundle import Bundle
-from recall.errors import RequestError, nearest
+from recall.degraded import Degraded
+from recall.errors import RequestError, nearest, pointer
 from recall.features.encoder import EncodedUser
-from recall.features.sparse import Float32, Int64
 from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
-from recall.recent import Recent
-from recall.request import Request, check_request, pointer
+from recall.recent import Cache
+from recall.request import Request, check_request
 from recall.stores.known import RECENT, Known, KnownUsers
 from recall.stores.users import UserRecord
 
@@ -54,7 +54,7 @@ class Preparation:
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
         self._user_column = bundle.encoder.schema.user_id
-        self._recent: Recent[str, tuple[UserRecord, Overlay, Prepared]] = Recent(RECENT)
+        self._recent: Cache[str, tuple[UserRecord, Overlay, Prepared]] = Cache(RECENT)
 
     def prepare(self, request: Request, catalogue: Catalogue) -> Prepared:
         """Prepare one request for a catalogue as it is now.

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Float64
 from recall.errors import ExportError
-from recall.features.sparse import Float32
-from recall.vectors.rows import Float64
 
 TOP = 10
 """Length of the lists that are compared."""

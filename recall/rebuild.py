@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall import golden
+from recall._arrays import Float32, Int32
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import Bundle, write_contents
@@ -30,13 +31,15 @@ from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int32, SparseRows
+from recall.features.novelty import novelties
+from recall.features.sparse import SparseRows
 from recall.live.binding import THROUGH, Standing, stand
 from recall.proof import prove
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.schema import NumericField
 from recall.stores.users import UserStore
+from recall.values import as_requested
 
 SAMPLE = 200
 """Stored users whose lists before and after are compared."""
@@ -59,6 +62,7 @@ class RebuildReport:
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
         standing: which live changes stay on top of the items.
         unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
+        warnings: what the model can make little of among the items that are added or changed, in sentences.
     """
 
     folder: Path
@@ -71,6 +75,7 @@ class RebuildReport:
     overlap: float
     standing: Standing = Standing()  # noqa: RUF009 - immutable
     unopened: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
@@ -199,7 +204,7 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
         raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
     write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
-    config = IndexConfig.model_validate(before.config.get("index", {}))
+    config = IndexConfig.recorded(before.config.get("index", {}))
     asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
@@ -294,6 +299,10 @@ def _report(
     same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
     gone = np.ones(len(old.bundle.item_ids), dtype=bool)
     gone[before[known]] = False
+    fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
+    warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
+    if not len(known):
+        warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
     return RebuildReport(
         published,
         Manifest.read(published),
@@ -304,4 +313,5 @@ def _report(
         users=compared[0],
         overlap=compared[1],
         standing=standing,
+        warnings=warnings,
     )

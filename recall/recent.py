@@ -1,33 +1,68 @@
-"""The few things that were asked for last: they will be asked for again."""
+"""The one cache: least recently used values leave first."""
 
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from threading import RLock
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
-    """Values by key, of which those that were put in first leave when there are too many. Threads may share it."""
+class Cache(Generic[Key, Value]):
+    """Values by key, within a number of entries and of bytes; the least recently used leaves first. Thread-safe."""
 
-    __slots__ = ("_most", "_values", "get")
+    __slots__ = ("_kept", "_lock", "_most", "_most_bytes", "_size_of")
 
-    def __init__(self, most: int) -> None:
-        """`most` is how many are kept, at least 1."""
-        self._values: dict[Key, Value] = {}
-        self._most = most
-        self.get = self._values.get
-        """The value of a key, or None."""
+    def __init__(
+        self, most: int, most_bytes: float = inf, size_of: Callable[[Key, Value], int] = lambda _key, _value: 0
+    ) -> None:
+        """Make an empty one.
+
+        Args:
+            most: entries that are kept, at least 1.
+            most_bytes: bytes of all entries together; the last one that was put in is kept whatever its size.
+            size_of: bytes of one entry. Entries may grow: all are weighed whenever one is put in.
+        """
+        self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self._most, self._most_bytes, self._size_of = most, most_bytes, size_of
+        self._lock = RLock()
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._kept)
+
+    def get(self, key: Key) -> Value | None:
+        """Return the value of a key, or None."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, in place of the one that its key had."""
-        values = self._values
-        values.pop(key, None)  # so that it is the last to leave
-        values[key] = value
-        while len(values) > self._most:
+        with self._lock:
+            self._kept[key] = value
+            self._trim(key)
+
+    def setdefault(self, key: Key, value: Value) -> Value:
+        """Keep a value unless its key has one, and return the one that is kept."""
+        with self._lock:
+            found = self._kept.setdefault(key, value)
+            self._trim(key)
+            return found
+
+    def discard(self, key: Key) -> None:
+        """Forget a key, unless another thread holds the cache: so a finalizer may call it anywhere."""
+        if self._lock.acquire(blocking=False):
             try:
-                values.pop(next(iter(values)), None)
-            except (RuntimeError, StopIteration):  # another thread has put one in, and makes room itself
-                return
+                self._kept.pop(key, None)
+            finally:
+                self._lock.release()
+
+    def _trim(self, last: Key) -> None:
+        self._kept.move_to_end(last)
+        weight = sum(self._size_of(*entry) for entry in self._kept.items()) if self._most_bytes < inf else 0
+        while len(self._kept) > 1 and (len(self._kept) > self._most or weight > self._most_bytes):
+            weight -= self._size_of(*self._kept.popitem(last=False))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
+from recall._ids import check_id
 from recall.answer import (
     Absence,
     Explanation,
@@ -25,7 +26,9 @@ from recall.eligibility import Eligibility
 from recall.errors import RequestError
 from recall.explaining.absence import Absences
 from recall.explaining.explainer import Explainer
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.index.checks import Checks, recheck
 from recall.index.contract import ItemIndex
 from recall.index.exact import ExactIndex
@@ -35,7 +38,7 @@ from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.live.following import PAUSE, LiveCatalogue
 from recall.live.journal import JOURNAL, Journal
 from recall.preparation import Preparation, Prepared
-from recall.request import Request, check_id, check_request
+from recall.request import Request, check_request
 from recall.scoring import Scorer
 from recall.shaping.facets import Facets
 from recall.shaping.shape import Shaped, plain, shape
@@ -43,8 +46,6 @@ from recall.shaping.validation import check_boosts, check_shaping
 from recall.similarity import Similarity
 from recall.stores.known import KnownUsers
 from recall.stores.live.contract import LiveUsers
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Recommender:

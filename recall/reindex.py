@@ -92,10 +92,9 @@ def reindex(
 
 
 def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
-    before = manifest.config.get("index", {})
-    given = {**(before if isinstance(before, dict) else {}), **changes}
+    before = IndexConfig.recorded(manifest.config.get("index", {}))
     try:
-        return IndexConfig.model_validate(given)
+        return IndexConfig.model_validate({**before.model_dump(), **changes})
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recall._ids import check_id, check_ids
 from recall.channels.kinds import Channels
 from recall.errors import RequestError
 from recall.rules.kinds import AnyRule
@@ -92,47 +93,9 @@ def check_unchanged(request: Request) -> None:
             raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", mend=f"Leave {name} out")
 
 
-def check_ids(ids: Sequence[str], where: str) -> None:
-    """Raise RequestError unless all are ids; `where` is the JSON pointer of the list."""
-    try:
-        "".join(ids).encode()  # thousands of ids are looked at in one go, and one by one only to name the odd one
-        sound = all(map(str.strip, ids))
-    except (TypeError, UnicodeEncodeError):
-        sound = False
-    if not sound:
-        for position, one in enumerate(ids):
-            check_id(one, f"{where}/{position}")
-
-
 def _check_popularity(value: object) -> None:
     # NaN lies within no bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
         raise RequestError(
             f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
         )
-
-
-def check_id(value: object, where: str) -> None:
-    """Raise RequestError unless this is an id: text that holds more than white space."""
-    check_text(value, where)
-    if isinstance(value, str) and not value.strip():
-        raise RequestError(
-            "the id is empty" if not value else "the id holds white space only",
-            where=where,
-            mend="Give an id, or leave it out",
-        )
-
-
-def check_text(value: object, where: str) -> None:
-    """Raise RequestError unless this is valid text."""
-    if not isinstance(value, str):
-        raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
-
-
-def pointer(part: str, name: str) -> str:
-    """JSON pointer (RFC 6901) of a column in one part of a request."""
-    return f"/{part}/" + name.replace("~", "~0").replace("/", "~1")

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Float64
+from recall._ids import check_ids
 from recall.answer import Prediction, ScoredItem, Scores, UserVector
 from recall.bundle.bundle import Bundle
 from recall.errors import RequestError
 from recall.features.sparse import SparseRows
 from recall.live.catalogue import Catalogue
 from recall.preparation import Preparation, shown
-from recall.request import Request, check_ids, check_unchanged
+from recall.request import Request, check_unchanged
 from recall.shaping.facets import Facets
 from recall.shaping.ranking import Ranking
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Scorer:

@@ -5,14 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
+from recall._arrays import Float32, Float64, Int64
 from recall.answer import ScoredItem, Similar
 from recall.bundle.bundle import Bundle
 from recall.eligibility import Eligibility
-from recall.features.sparse import Float32, Int64
 from recall.live.catalogue import Catalogue, Scope
 from recall.preparation import Preparation
 from recall.request import Request
-from recall.vectors.rows import Float64
 
 _SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
 _SMALLEST = 1e-12  # an item whose vector is shorter is like no other

@@ -22,10 +22,10 @@ import orjson
 import polars as pl
 from polars.exceptions import PolarsError
 
+from recall._arrays import Float32
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.publish import CURRENT, VERSIONS
 from recall.errors import ConfigError, PublishError, nearest
-from recall.features.sparse import Float32
 from recall.index.engine import write_flat
 from recall.live.catalogue import Catalogue
 from recall.recommender import Recommender

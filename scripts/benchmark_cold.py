@@ -26,10 +26,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from benchmark_quality import Entrant, data_folder, publish
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from trained import Entrant, bracketed, data_folder, publish
 
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
@@ -189,18 +189,12 @@ def _show(result: Result) -> None:
             one.name,
             f"{one.figure.value:.4f}",
             f"{one.baseline.value:.4f}",
-            "none" if beside is None else _bracketed(beside, "" if one.difference is None else "+"),
+            "none" if beside is None else bracketed(beside, "" if one.difference is None else "+"),
             one.rule,
             "yes" if one.met else "NO",
         )
     Console(width=140).print(table)
     print("Brackets hold 95 % intervals of paired differences, or of the ratio, by bootstrap over users.")
-
-
-def _bracketed(estimate: Estimate, sign: str) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{sign}.4f}"
-    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def _arguments() -> argparse.Namespace:

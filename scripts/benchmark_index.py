@@ -37,6 +37,7 @@ from index.serving import certified, upsert_latency
 from index.streaming import Stream
 from report_sections import replace_section
 
+from recall._arrays import Float32
 from recall.config import IndexConfig
 from recall.index.codes.index import CellIndex
 from recall.index.selection import Selection
@@ -49,8 +50,6 @@ GRAPHS = ("hnswlib", "usearch", "voyager")
 _SHOPS = {"shop50k": 50_000, "shop100k": 100_000, "shop1m": 1_000_000}
 _LARGE = 200_000
 _CHOOSING = 400  # users that settings are chosen on, and as many that are measured
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass

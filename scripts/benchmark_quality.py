@@ -25,30 +25,21 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from prepare_movielens import read_movielens, write_tables
 from pydantic import BaseModel
 from report_sections import replace_section
 from rich.console import Console
+from trained import Entrant, Trained, bracketed, data_folder, publish
 
-from recall.bundle.manifest import Manifest
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
-from recall.errors import ConfigError, DataError, RecallError
-from recall.evaluation.bootstrap import Estimate
+from recall.errors import ConfigError, RecallError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.report import render
-from recall.export import export
-from recall.features.encoder import FeatureEncoder
 from recall.recommender import Recommender
-from recall.training.loop import SweepReport
-from recall.training.train import train
-
-_WATCHED = ("ndcg", "recall", "unknown_ndcg")  # validation figures that are printed after each sweep
 
 
 def main() -> int:
@@ -68,32 +59,6 @@ def main() -> int:
     if arguments.docs:
         replace_section(arguments.docs, f"quality of {result.name}", "\n".join(_section(result, _command(arguments))))
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """A configuration to train, or a bundle that is there already, and what it is called beside the others."""
-
-    label: str
-    config: RunConfig
-    bundle: Path | None = None
-
-    def root(self, scratch: Path, number: int) -> Path:
-        """Folder of its bundles."""
-        return scratch / f"bundles-{number}" if self.bundle is None else self.bundle
-
-
-class Trained(BaseModel):
-    """One model of a run."""
-
-    label: str
-    bundle: str
-    kind: str
-    k: int
-    dim: int
-    sweeps: int
-    seconds: dict[str, float]
-    largest_error: float
 
 
 class Result(BaseModel):
@@ -154,36 +119,6 @@ def _joint(configs: Sequence[RunConfig]) -> RunConfig:
     )
 
 
-def publish(entrant: Entrant, data: Path, root: Path) -> Trained:
-    """Train and publish an entrant to `root`, or describe the bundle that it is."""
-    config = entrant.config
-    if entrant.bundle is not None:
-        with closing(Recommender.load(entrant.bundle)) as recommender:
-            found = recommender.bundle.manifest
-        return _described(entrant.label, found, 0, {})
-    print(f"{config.name}, {entrant.label}", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    dataset = load_dataset(config, data)
-    encoder = FeatureEncoder.fit(dataset)
-    loaded = time.monotonic() - started
-    trained = train(config, dataset, encoder, _progress)
-    manifest = export(trained.model, encoder, dataset, config, root).manifest
-    return _described(entrant.label, manifest, trained.sweeps, {"load and encode": loaded, "train": trained.seconds})
-
-
-def _described(label: str, manifest: Manifest, sweeps: int, seconds: dict[str, float]) -> Trained:
-    return Trained(
-        label=label,
-        bundle=manifest.version,
-        kind=manifest.model.kind,
-        k=manifest.sizes.k,
-        dim=manifest.sizes.dim,
-        sweeps=sweeps,
-        seconds=seconds,
-        largest_error=manifest.parity.largest_error,
-    )
-
-
 def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
     """The configuration, then the others; overrides of the command line hold for all of them."""
     common = [f"seed={arguments.seed}", *arguments.set]
@@ -200,29 +135,6 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
             changes = [setting.strip() for setting in settings.split(";")]
             entrants.append(Entrant(label, load_config(arguments.config, [*common, *changes])))
     return entrants
-
-
-def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
-    """The folder that holds the configured tables; GroupLens' own files are prepared into `scratch`."""
-    words = config.name.split("-")
-    candidates = [folder, *(folder / "-".join(words[:count]) for count in range(len(words), 0, -1))]
-    for candidate in candidates:
-        if (candidate / config.data.interactions).is_file():
-            return candidate
-        if any((candidate / name).is_file() for name in ("u.data", "ratings.dat", "ratings.csv")):
-            write_tables(read_movielens(candidate), scratch / "prepared")
-            return scratch / "prepared"
-    raise DataError(
-        f"no {config.data.interactions!r} here or in a folder named as the configuration",
-        where=str(folder),
-        mend="Give --data the folder that holds the tables",
-    )
-
-
-def _progress(report: SweepReport) -> None:
-    metrics = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if name.startswith(_WATCHED))
-    line = f"sweep {report.sweep}/{report.sweeps}  loss {report.loss:.4f}  {metrics}{' *' if report.best else ''}"
-    print(f"{line}  {report.seconds:.1f} s, {report.remaining:.0f} s left", file=sys.stderr, flush=True)
 
 
 def _show(result: Result) -> None:
@@ -266,19 +178,13 @@ def _section(result: Result, command: str) -> Iterator[str]:
     )
     yield "|---" * (3 + 2 * len(result.rivals)) + "|"
     for name in names:
-        cells = [_bracketed(report.model.metrics[name]), _bracketed(report.popularity.metrics[name])]
+        cells = [bracketed(report.model.metrics[name]), bracketed(report.popularity.metrics[name])]
         for rival in report.rivals:
             difference = rival.comparison[name]
-            cells += [_bracketed(rival.model.metrics[name]), f"{_bracketed(difference.difference, '+')} {difference.verdict}"]
+            cells += [bracketed(rival.model.metrics[name]), f"{bracketed(difference.difference, '+')} {difference.verdict}"]
         yield f"| {name} | " + " | ".join(cells) + " |"
     for title, cell in (("model", _sizes), ("training", lambda one: f"{one.seconds['train']:.1f} s" if one.seconds else "")):
         yield f"| {title} | " + " | ".join([cell(result.model), "", *(f"{cell(one)} | " for one in result.rivals)]) + " |"
-
-
-def _bracketed(estimate: Estimate, sign: str = "") -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{sign}.4f}"
-    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def _arguments() -> argparse.Namespace:

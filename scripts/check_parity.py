@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
+
 TOLERANCE = 1e-4
 USERS, ITEMS, GENRES, FACTORS = 40, 60, 7, 8
-
-Float64 = npt.NDArray[np.float64]
 
 
 def main() -> int:

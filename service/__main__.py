@@ -1,93 +1,87 @@
-"""`python -m service BUNDLE`: the service without the rest of the command line."""
+"""`python -m service BUNDLE`, which `recall serve` becomes: the command line of the service."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+import logging.config
+import os
+import resource
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
 
-import typer
+import uvicorn
+from pydantic import ValidationError
 
-from recall.errors import RecallError
-from service.settings import Settings
+from recall.bundle.activation import candidates
+from recall.bundle.publish import resolve
+from recall.errors import BundleError, RecallError
+from service.config import Settings
+from service.records import logging_of
+
+_USAGE = 2
 
 
-def main(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    users: Annotated[
-        str,
-        typer.Option(
-            envvar="RECALL_USERS",
-            show_default=False,
-            help="Where changes of users are kept: 'sqlite' (the default) or redis://HOST:PORT/DB.",
-        ),
-    ] = "sqlite",
-    users_seconds: Annotated[float, typer.Option(help="Seconds that a request waits for Redis at most.")] = 0.02,
-    poll: Annotated[float, typer.Option(help="Seconds between two looks for a newer bundle.")] = 1.0,
-    write_back: Annotated[
-        float, typer.Option(help="Seconds after which changes that a lost log lacks are written back.")
-    ] = 5.0,
-    max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 1 << 20,
-    patience: Annotated[int, typer.Option(help="Seconds that a client may take to send its headers, or its body.")] = 10,
-    drain: Annotated[float, typer.Option(help="Seconds between SIGTERM and the end of listening.")] = 1.0,
-    docs: Annotated[bool, typer.Option(help="Serve /docs and /openapi.json.")] = True,
-    page: Annotated[bool, typer.Option(help="Serve the web page at /.")] = True,
-    keys: Annotated[Path | None, typer.Option(help="A file with hashes of keys, as `recall key new` prints them.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Listen where others can ask, without any key.")] = False,
-    hosts: Annotated[str, typer.Option(help="Names, with commas between them, that requests may be sent to; * for any.")] = "",
-    rate: Annotated[float | None, typer.Option(help="Requests a second of each key.")] = None,
-    waiting: Annotated[int, typer.Option(help="Requests that may wait for a search for a moment.")] = 128,
-    standing: Annotated[int, typer.Option(help="Requests that may wait when many have waited for a tenth of a second.")] = 32,
-    age: Annotated[float, typer.Option(help="Seconds that a request waits for a search at most.")] = 0.5,
-    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
-    silence: Annotated[float, typer.Option(help="Seconds that a worker may do nothing before it is started anew.")] = 15.0,
-    logs: Annotated[Literal["text", "json"], typer.Option(help="How events are logged.")] = "text",
-    access: Annotated[float, typer.Option(help="Share of the requests that are logged.")] = 0.0,
-    otel: Annotated[bool, typer.Option(help="Trace requests with OpenTelemetry, as its OTEL_... variables say.")] = False,
-    shadow: Annotated[float, typer.Option(help="Share of requests answered once more, exactly, to measure recall.")] = 0.001,
-    connections: Annotated[int, typer.Option(help="Connections that one process holds open.")] = 4096,
-) -> None:
-    """Serve recommendations over HTTP."""
-    settings = Settings(
-        bundle=bundle,
-        host=host,
-        port=port,
-        poll=poll,
-        write_back=write_back,
-        max_body=max_body,
-        patience=patience,
-        drain=drain,
-        docs=docs,
-        page=page,
-        keys=keys,
-        insecure=insecure,
-        hosts=tuple(name for name in hosts.split(",") if name.strip()),
-        rate=rate,
-        waiting=waiting,
-        standing=standing,
-        age=age,
-        workers=workers,
-        silence=silence,
-        connections=connections,
-        shadow=shadow,
-        otel=otel,
-        logs=logs,
-        access=access,
-        users=users,
-        users_seconds=users_seconds,
-    )
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        arguments: of the command line; None for those of this process.
+    """
     try:
-        if settings.workers > 1:
-            from service.workers import supervise
-
-            supervise(settings)  # without what only serving needs
-        else:
-            from service.app import serve
-
-            serve(settings)
+        serve(Settings(_cli_parse_args=sys.argv[1:] if arguments is None else arguments))  # type: ignore[call-arg]
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_input=False):
+            name = "".join(map(str, one["loc"][:1])).replace("_", "-")
+            print(f"--{name}: {one['msg']}. `--help` names what there is.", file=sys.stderr)  # noqa: T201
+        sys.exit(_USAGE)
     except RecallError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from None
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+
+
+def serve(settings: Settings) -> None:
+    """Run the server.
+
+    Raises:
+        BundleError, ConfigError: As `service.app.create_app`; and there is no bundle, where one is not waited for.
+    """
+    from service.app import prepare  # importing it takes a second
+
+    prepare(settings)
+    if not settings.wait:
+        try:
+            resolve(settings.bundle)
+        except BundleError:
+            if not candidates(settings.bundle):  # else the last good version is served, and says so
+                raise
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # then as many as there may be now
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logging.config.dictConfig(logging_of(settings.logs))
+    with ExitStack() as stack:
+        if settings.workers > 1:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recall-workers-"))
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ.update(settings.environment())  # of which each worker makes its settings
+        uvicorn.run(
+            "service.app:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            uds=settings.uds,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+            workers=settings.workers,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
+            lifespan="on",
+            ws="none",
+            log_config=logging_of(settings.logs),
+            access_log=False,  # costs a tenth of an answer; --access logs a sample
+            server_header=False,
+            limit_concurrency=settings.connections,
+            timeout_keep_alive=settings.patience,
+            timeout_graceful_shutdown=settings.grace,
+            timeout_worker_healthcheck=int(settings.silence),
+        )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

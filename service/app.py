@@ -1,40 +1,35 @@
-"""The application, and the process that serves it."""
+"""The application."""
 
 import asyncio
 import logging
-import logging.config
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvicorn
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
+from recall.errors import BundleError
+from service.config import ANY, Settings
 from service.context import RequestContext, State
-from service.express import Express
-from service.joining import join
-from service.listening import listeners
 from service.live import Live
-from service.metrics.pulse import beat
+from service.metrics import FOLDER
 from service.openapi import add_docs, describe
 from service.problems import handle_problems
-from service.protocol import GuardedHttp
-from service.records import logging_of
+from service.recommend import RecommendEndpoint
 from service.routes import BODIES, add_routes
 from service.routes.page import add_page
-from service.security.binding import is_loopback
+from service.security.binding import check_binding, is_loopback
 from service.security.description import describe_access
 from service.security.guard import Guard, GuardMiddleware
 from service.security.hosts import Hosts
-from service.security.keys import NO_KEYS, KeyRing
+from service.security.keys import KeyRing
 from service.security.known import KnownKeys
 from service.security.limits import RateLimits
 from service.security.renewing import Renewal
-from service.server import Server
-from service.settings import ANY, Settings
-from service.starting import Place, prepare
 from service.tracing import Tracing, open_tracing
+from service.workers import lame_duck, settle, wait_for_bundle
 
 log = logging.getLogger("service")
 
@@ -42,86 +37,47 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 
-def create_app(settings: Settings, keys: KeyRing = NO_KEYS, traces: "TracerProvider | None" = None) -> FastAPI:
-    """The application; it opens nothing until it is started.
+def create_app(
+    settings: Settings | None = None, keys: KeyRing | None = None, traces: "TracerProvider | None" = None, *, fast: bool = True
+) -> FastAPI:
+    """Make the application; it opens nothing until it is started.
 
     Args:
-        settings: what it is told.
-        keys: those that open it; with none it is open.
-        traces: makes a span of each request.
-    """
-    return _application(settings, Live(settings), KnownKeys(None, keys.keys), traces)
-
-
-def serve(settings: Settings) -> None:
-    """Serve with one process until SIGTERM or SIGINT; `service.workers` does it with several.
-
-    The port is open, and /health/live answers, while the first bundle still loads.
+        settings: None for those of the environment, which `uvicorn --factory service.app:create_app` takes.
+        keys: those that open it; None for those of the settings and of the environment.
+        traces: makes a span of each request; None for what the settings say.
+        fast: answer recommendations before they are routed; see `service.recommend`.
 
     Raises:
-        BundleError, ConfigError: as `service.starting.prepare`, and when the address cannot be bound.
+        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+        BundleError: There is no such folder.
     """
-    keys = prepare(settings)
-    logging.config.dictConfig(logging_of(settings.logs))
-    sockets = listeners(settings.host, settings.port, shared=False)
-    log.info("listening on %s", ", ".join("{}:{}".format(*one.getsockname()[:2]) for one in sockets))
-    with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in good order
-        server_of(settings, keys).run(sockets)
-
-
-def server_of(settings: Settings, keys: KnownKeys, place: Place | None = None) -> Server:
-    """The server of one process; nothing is opened yet.
-
-    Args:
-        settings: what it is told.
-        keys: those that open it.
-        place: among several that answer on one port; None where there is only this one.
-    """
-    live = Live(settings, place)
-    config = uvicorn.Config(
-        _application(settings, live, keys, open_tracing() if settings.otel else None, place),
-        host=settings.host,
-        port=settings.port,
-        http=GuardedHttp,
-        ws="none",
-        lifespan="on",
-        log_config=logging_of(settings.logs),
-        access_log=False,  # costs a tenth of an answer, and would hold nothing that a proxy's log does not
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=settings.patience,
-        timeout_graceful_shutdown=settings.grace,
-    )
-    return Server(config, live, settings.drain, place.lifeline if place else None)
-
-
-def _application(
-    settings: Settings, live: Live, keys: KnownKeys, traces: "TracerProvider | None", place: Place | None = None
-) -> FastAPI:
-    limits = RateLimits(keys.ring.keys, settings.rate, place.rates if place else None)
+    settings = settings or Settings()  # type: ignore[call-arg]  # of the environment
+    known = prepare(settings) if keys is None else KnownKeys(None, keys.keys)
+    if traces is None and settings.otel:
+        traces = open_tracing()
+    live = Live(settings)
+    limits = RateLimits(known.ring.keys, settings.rate, settings.workers)
     hosts = _hosts(settings)
-    guard = Guard(keys.ring, limits, hosts, strict=bool(settings.hosts))
-    renewal = Renewal(keys, guard, live.meters)
+    guard = Guard(known.ring, limits, hosts, strict=bool(settings.hosts))
+    renewal = Renewal(known, guard, live.meters)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        tasks = [asyncio.create_task(one) for one in (live.watch(), live.follow())]
-        tasks += [asyncio.create_task(one) for one in (renewal.follow(settings.poll), beat(live.meters))]
-        try:
-            if place:
-                tasks += await join(live, place)
-            state = State(live=live, settings=settings)
-            if traces is None:  # who wants a span of each request takes the way that has them
-                state["express"] = Express(live, settings, guard)
-            yield state
-        finally:
-            await live.dismiss()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            live.close()
-            if traces is not None:
-                await asyncio.to_thread(traces.shutdown)  # sends what is left
+        with lame_duck(live, settings.drain):
+            live.tasks += map(asyncio.create_task, (live.watch(), live.follow(), renewal.follow(settings.poll), settle(live)))
+            try:
+                await wait_for_bundle(live)
+                yield State(live=live, settings=settings)
+            finally:
+                live.draining = True
+                await live.dismiss()
+                for task in live.tasks:
+                    task.cancel()
+                await asyncio.gather(*live.tasks, return_exceptions=True)
+                live.close()
+                if traces is not None:
+                    await asyncio.to_thread(traces.shutdown)  # sends what is left
 
     app = FastAPI(
         title="FM recall",
@@ -134,6 +90,8 @@ def _application(
         redirect_slashes=False,
     )
     app.add_middleware(GuardMiddleware, guard=guard)
+    if fast and traces is None:  # a span of a request is made on its way through the application
+        app.add_middleware(RecommendEndpoint, live=live, guard=guard, settings=settings)
     app.add_middleware(RequestContext, access=settings.access)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)
@@ -141,16 +99,32 @@ def _application(
     add_routes(app)
     app.state.renewal, app.state.guard = renewal, guard
     live.refused = guard.refused
-    live.meters.name_routes(dict.fromkeys(route.path for route in app.routes if isinstance(route, APIRoute)))
     if settings.docs:
         add_docs(app)
     if settings.page:
         add_page(app, docs=settings.docs)
     document = describe(app, BODIES)
-    named = hosts is not None and bool(settings.hosts or not keys.ring)
-    describe_access(document, keys.asked_for, limits.limited or settings.keys is not None, named)
+    named = hosts is not None and bool(settings.hosts or not known.ring)
+    describe_access(document, known.asked_for, limits.limited or settings.keys is not None, named)
     app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def prepare(settings: Settings) -> KnownKeys:
+    """Check what is checked before anything is opened, and return the keys.
+
+    Raises:
+        BundleError: There is no such folder. One that holds no bundle yet is waited for.
+        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+    """
+    if not settings.bundle.is_dir():
+        raise BundleError(
+            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
+        )
+    folder = os.environ.get(FOLDER)
+    keys = KnownKeys.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
+    check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys.ring), settings.insecure)
+    return keys
 
 
 def _hosts(settings: Settings) -> Hosts | None:

@@ -1,24 +1,23 @@
 """What every answer carries besides its body: the request's id and the time it took."""
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import NotRequired, TypedDict, cast
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.admission import ANYBODY, Caller
+from service.concurrency import ANYBODY, Caller
+from service.config import Settings
 from service.live import Live
+from service.metrics import OTHER
 from service.problems import Kind
 from service.records import REQUEST_ID, log_request
 from service.security.headers import secure
-from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.express import Express
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -29,7 +28,6 @@ class State(TypedDict):
     live: Live
     settings: Settings
     caller: NotRequired[Caller]
-    express: NotRequired["Express"]
 
 
 def live_of(request: Request) -> Live:
@@ -44,7 +42,17 @@ def settings_of(request: Request) -> Settings:
 
 def caller_of(request: Request) -> Caller:
     """Who waits for the answer to this request, and how long."""
-    return cast(State, request.scope["state"]).get("caller", ANYBODY)
+    return cast(State, request.scope["state"]).get("caller", ANYBODY)._replace(gone=request.is_disconnected)
+
+
+async def disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request whose body was read has disconnected."""
+    message = asyncio.ensure_future(cast("Coroutine[None, None, Message]", receive()))
+    await asyncio.sleep(0)
+    if message.done():
+        return bool(message.result()["type"] == "http.disconnect")
+    message.cancel()
+    return False
 
 
 def request_id_of(request: Request) -> str:
@@ -104,18 +112,25 @@ class RequestContext:
                     MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             await send(message)
 
-        meters.in_flight.add(1.0)
+        meters.in_flight.inc()
         try:
             await self._app(scope, receive, send_with_headers)
         except BaseException:
             status = status or Kind.INTERNAL.status  # as which it will be answered
             raise
         finally:
-            meters.in_flight.add(-1.0)
+            meters.in_flight.dec()
             spent = time.perf_counter() - start
-            meters.finished(scope, status or Kind.GONE.status, spent, timings)
+            route = _route_of(scope)
+            meters.finished(route, status or Kind.GONE.status, spent, timings)
             if self._access and random.random() < self._access:  # noqa: S311 - a sample
-                log_request(scope["method"], meters.route_of(scope).path, status or Kind.GONE.status, spent)
+                log_request(scope["method"], route, status or Kind.GONE.status, spent)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path of the route that answered, as it was declared; "other" for none."""
+    found: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path", None)
+    return found or OTHER
 
 
 def _keep_encoded(scope: Scope) -> None:

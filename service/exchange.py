@@ -16,9 +16,9 @@ from recall.bundle import activation
 from recall.bundle.publish import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.stores.live.contract import LiveUsers
+from service.config import Settings
 from service.problems import Kind, ProblemError
 from service.redaction import without_paths
-from service.settings import Settings
 from service.snapshot import Snapshot
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from recall.errors import JournalError, TokenError
 from recall.live.following import LiveCatalogue
-from service.admission import Caller
-from service.metrics.meters import Meters
+from service.concurrency import Caller
+from service.metrics import Metrics
 from service.problems import Kind, ProblemError
 from service.snapshot import Snapshot
 
@@ -28,7 +28,7 @@ log = logging.getLogger("service")
 class Follower:
     """Reads what other processes change, and writes back what a log has lost."""
 
-    def __init__(self, meters: Meters, patience: float) -> None:
+    def __init__(self, meters: Metrics, patience: float) -> None:
         """Begin with nothing.
 
         Args:
@@ -111,7 +111,7 @@ class Follower:
         elif now >= self._mend_at:
             self._mend_at = now + self._patience
             written = await asyncio.get_running_loop().run_in_executor(self._pool, items.mend)
-            self._meters.written_back.add(float(written))
+            self._meters.written_back.inc(float(written))
             log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
 
     async def _settle(self, items: LiveCatalogue) -> None:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar, cast
+from functools import partial
+from typing import TypeVar
 
 from recall.answer import Degraded, Recommendations
 from recall.bundle.manifest import MANIFEST
@@ -22,17 +23,15 @@ from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.live.opening import open_live_users
 from recall.stores.live.sqlite import SqliteLiveUsers
-from service.admission import ANYBODY, Admission, Caller, Told, draining
 from service.compactor import Compactor
+from service.concurrency import ANYBODY, Caller, SearchQueue
+from service.config import Settings
 from service.exchange import Exchange
 from service.following import Follower
-from service.metrics.measuring import measure_bundle, measure_overlay
-from service.metrics.meters import Meters
-from service.metrics.shadow import Shadow
+from service.metrics import Metrics
 from service.problems import Kind, ProblemError
-from service.settings import Settings
+from service.shadow import Shadow
 from service.snapshot import Snapshot
-from service.starting import Place
 
 _WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
 
@@ -46,64 +45,55 @@ class Live(Exchange):
 
     Attributes:
         draining: whether the process is about to stop.
-        admission: whose turn it is to search.
+        queue: runs searches in turn.
+        tasks: run for as long as the application.
     """
 
-    def __init__(self, settings: Settings, place: Place | None = None) -> None:
-        """Nothing is opened yet; `place` is that among several workers."""
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened yet."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
-        self.meters = Meters(settings.workers, place.number, place.meters) if place else Meters()
-        self.shadow = Shadow(self.meters, settings.shadow, lambda: self.admission.waiting > 0)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.meters = Metrics()
+        self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
         self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
             users.hear(self.meters.commits["users"].observe)
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
-        self.admission = Admission(threads, settings.waiting, settings.standing, settings.age)
-        self.admission.waited = self.meters.stages["queue"].observe
+        self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
+        self.queue.on_wait = self.meters.stages["queue"].observe
         self._search = self.meters.stages["search"]
         self._changing = 0
-        self._tasks: set[asyncio.Task[Recommendations]] = set()
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
         self._users_trouble = ""
         self._users_sequence = (-1, True)
         self._compactor = Compactor(settings.bundle)
 
-    async def recommend(self, request: Request, caller: Caller = ANYBODY) -> Recommendations:
+    async def recommend(self, request: Request, caller: Caller = ANYBODY, *, large: bool = False) -> Recommendations:
         """Answer one request, when it is its turn.
 
         Args:
             request: what is asked.
             caller: who waits for the answer, and how long.
+            large: whether the request is too large for the event loop.
 
         Raises:
-            RequestError: the request names something that the bundle does not know of.
-            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
+            RequestError: The request names something that the bundle does not know.
+            ProblemError: No bundle is served yet, too many requests wait, or the caller waits no longer.
         """
-        snapshot = await self._in_step(caller)
-        if self._quick(snapshot, request):
-            return await self.admission.here(self._recommend, request, caller)
+        snapshot = self.serving()
+        if self._follower.behind(snapshot, caller):
+            snapshot = await self._in_step(caller)
+        if not large and self._quick(snapshot, request):
+            return await self.queue.on_loop(partial(self._recommend, request), caller)
         with snapshot.held():
-            answer, seconds = await self.admission.elsewhere(
-                lambda recommender: _timed(recommender, request), snapshot.recommender, caller
-            )
+            answer, seconds = await self.queue.in_thread(partial(_timed, snapshot.recommender, request), caller)
         self._search.observe(seconds)
         return self.noted(request, answer, snapshot)
-
-    def answer(self, request: Request, caller: Caller, told: Told[Recommendations]) -> None:
-        """As `recommend`, for a caller that is no coroutine: `told` hears the answer or the error, at once or later."""
-        snapshot = self.serving()
-        if self._quick(snapshot, request) and not self._follower.behind(snapshot, caller):
-            self.admission.take(self._recommend, request, caller, told)
-            return
-        task = asyncio.get_running_loop().create_task(self.recommend(request, caller))
-        self._tasks.add(task)  # a loop holds its tasks weakly
-        task.add_done_callback(lambda done: _tell(done, told))
-        task.add_done_callback(self._tasks.discard)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
         """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
@@ -121,7 +111,7 @@ class Live(Exchange):
         """As `ask`, of much that would hold up others: one bundle answers all of it, and others have their turns between."""
         snapshot = await self._in_step(caller)
         with snapshot.held():
-            return [await self.admission.elsewhere(act, snapshot.recommender, caller) for act in acts]
+            return [await self.queue.in_thread(partial(act, snapshot.recommender), caller) for act in acts]
 
     async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
         """Change items; when this returns, the change is on disk and in every answer that follows.
@@ -173,7 +163,7 @@ class Live(Exchange):
             await self.look()
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
-                self.meters.compactions.add()
+                self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
             await asyncio.sleep(self._settings.poll)
@@ -187,14 +177,12 @@ class Live(Exchange):
         """Tell all who still wait for an answer that there will be none, and leave nothing unsaved."""
         if self.snapshot is not None:
             await self._follower.finish(self.snapshot)
-        self.admission.dismiss()
-        for task in self._tasks:
-            task.cancel()
+        self.queue.dismiss()
         await asyncio.sleep(0.05)  # until they were told, and what they were told has left
 
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
-        self.admission.close()
+        self.queue.close()
         self.shadow.close()
         self._compactor.close()
         self._follower.close()
@@ -204,7 +192,7 @@ class Live(Exchange):
     def _change(self, snapshot: Snapshot) -> Iterator[None]:
         """Keep a bundle open for the length of a change, of which not too many go on at once."""
         if self._changing >= self._settings.waiting:
-            raise self.admission.full()
+            raise self.queue.full()
         self._changing += 1
         try:
             with snapshot.held():
@@ -277,12 +265,12 @@ class Live(Exchange):
     def measure(self) -> None:
         """Set the gauges."""
         meters = self.meters
-        meters.follow(self.admission.shed, self.refused)
-        meters.waiting.set(self.admission.waiting)
+        meters.count_since(self.queue.shed, self.refused)
+        meters.waiting.set(self.queue.waiting)
         meters.ready.set(self.snapshot is not None and not self.draining)
         meters.bundle_degraded.set(any(one.part == "bundle" for one in self.degraded))
         if self.snapshot is not None:
-            measure_overlay(meters, self.snapshot)
+            meters.measure(self.snapshot)
 
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Whether the event loop may answer a request itself."""
@@ -297,22 +285,12 @@ class Live(Exchange):
         return self.noted(request, answer, snapshot)
 
     def _exchanged(self, snapshot: Snapshot) -> None:
-        self.admission.inline = snapshot.inline and not self._asks_far
-        self.shadow.begin_anew()
+        self.queue.inline = snapshot.inline and not self._asks_far
         snapshot.recommender.items.hear(self.meters.commits["items"].observe)
-        measure_bundle(self.meters, snapshot)
+        self.meters.serve_bundle(snapshot)
 
     def _swapped(self, result: str) -> None:
-        self.meters.swaps[result].add()
-
-
-def _tell(done: "asyncio.Task[Recommendations]", told: Told[Recommendations]) -> None:
-    if done.cancelled():
-        told(None, draining())
-    elif (error := done.exception()) is None:
-        told(done.result(), None)
-    else:
-        told(None, cast(Exception, error))
+        self.meters.swaps[result].inc()
 
 
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recall.errors import ConfigError
 from service.live import Live
-from service.metrics.meters import OTHER
 from service.problems import Kind
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Tracing:
         given = {name.decode("ascii"): value.decode("latin-1") for name, value in scope["headers"] if name in _PROPAGATED}
         state = scope["state"]
         live: Live = state["live"]
-        route = live.meters.route_of(scope).path.removeprefix(OTHER)
+        route: str = getattr(scope.get("route"), "path", "")
         attributes: dict[str, str | int] = {
             "http.request.method": scope["method"],
             "http.response.status_code": status,

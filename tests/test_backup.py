@@ -18,6 +18,7 @@ from recall.live.journal import JOURNAL, Journal
 from recall.recommender import Recommender
 from recall.request import Request
 from recall.stores.known import User
+from recall.stores.live.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 WRITER = """
@@ -97,3 +98,21 @@ def test_nothing_is_written_over_and_what_is_no_root_is_said(root: Path, tmp_pat
         backup(root, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
     assert not list(tmp_path.glob(".copy*"))
+
+
+def test_a_copy_of_a_root_with_losses_tells_of_them_too(root: Path, tmp_path: Path) -> None:
+    live = Recommender.load(root)
+    live.items.upsert({"a": {}})
+    live.users.upsert([User("u1", history=["i7"])])
+    live.close()
+    for file in root.glob(f"{JOURNAL}*"):
+        file.unlink()
+    (root / USERS_MARK).write_bytes(b"{")
+    backup(root, tmp_path / "copy")
+    copy = Recommender.load(tmp_path / "copy")
+    (degraded,) = copy.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal is gone, and acknowledged changes up to 1 with it")
+    copy.close()
+    users = SqliteLiveUsers(tmp_path / "copy" / USERS_LIVE)
+    assert users.trouble().startswith(f"{USERS_MARK} was damaged")
+    users.close()

@@ -83,7 +83,7 @@ def test_kind_faiss_tries_faiss_kinds_alone(folder: Path, up_to: int) -> None:
     record = write_index(folder, model_vectors().shape, asked_sample(), config, cells, always=up_to == 100)
     assert (record.engine, record.file) == ("faiss", "index.faiss")
     tried = {one.kind for one in record.candidates}
-    assert tried == ({"exact", "ivf", "ivf_int8", "pq"} if up_to == 100 else set())
+    assert tried == ({"exact", "ivf"} if up_to == 100 else set())
 
 
 def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> 
 
 def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None:
     one = Asked(asked_sample().vectors[:1], "one", 0)
-    for kind in ("auto", "cells", "ivf", "pq"):
+    for kind in ("auto", "cells", "ivf"):
         record = write_index(
             folder, model_vectors().shape, one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind})
         )
@@ -105,7 +105,7 @@ def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None
     assert record.certificate.lower == 0
 
 
-@pytest.mark.parametrize(("kind", "params"), [("ivf_int8", {"nlist": 32}), ("cells", {"cells": 32, "effort": 2.0})])
+@pytest.mark.parametrize(("kind", "params"), [("ivf", {"nlist": 32}), ("cells", {"cells": 32, "effort": 2.0})])
 def test_an_index_like_that_of_before_is_tried_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
 ) -> None:
@@ -120,7 +120,7 @@ def test_an_index_like_that_of_before_is_tried_first(
     before = IndexRecord(engine=engine_of(kind), kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
     record = write_index(folder, model_vectors().shape, asked_sample(), CONFIG, before)
     size = 32
-    assert calls[0] == [f"{'ivf' if kind == 'ivf_int8' else kind} {size}"]
+    assert calls[0] == [f"{kind} {size}"]
     if calls[1:]:  # exact search was faster, and then everything is tried
         assert calls[1:] == [None]
     else:

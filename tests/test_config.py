@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recall.config import ColumnSplit, LastSplit, PairwiseConfig, SquareConfig, load_config, parse_config
+from recall.config import ColumnSplit, IndexConfig, LastSplit, PairwiseConfig, SquareConfig, load_config, parse_config
 from recall.errors import ConfigError
 
 FIELDS = {
@@ -197,3 +197,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_nothing_in_it_can_be_changed(file: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_config(file).seed = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", ["ivf_int8", "pq"])
+def test_an_index_kind_of_before_is_refused_with_a_way_out_and_read_from_manifests(kind):
+    with pytest.raises(ConfigError, match=r"no longer built.*'cells', 'ivf' or 'auto'"):
+        parse_config({"fields": FIELDS, "index": {"kind": kind}})
+    assert IndexConfig.recorded({"kind": kind, "target": 0.9}) == IndexConfig(kind="ivf", target=0.9)

@@ -42,4 +42,4 @@ def test_the_pieces_of_data_that_are_shown_are_read():
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
     first, second = (parse_config({"data": tomllib.loads(piece), "fields": fields}).data for piece in pieces)
     assert (first.label, first.weight, first.events.left_out) == ("clicked", "plays", ("refund",))
-    assert (second.item_columns, second.nulls) == (("title", "price"), ("NA", "NULL"))
+    assert (second.item_columns, second.nulls, second.text) == (("title", "price"), ("NA", "NULL"), ("code",))

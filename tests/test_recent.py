@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.recent import Recent
+from recall.recent import Cache
 
 
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 9), st.integers())))
 def test_the_last_that_were_put_in_are_kept(most: int, puts: list[tuple[int, int]]) -> None:
-    recent: Recent[int, int] = Recent(most)
+    recent: Cache[int, int] = Cache(most)
     order: dict[int, int] = {}
     for key, value in puts:
         recent.put(key, value)
@@ -22,7 +22,7 @@ def test_the_last_that_were_put_in_are_kept(most: int, puts: list[tuple[int, int
 
 
 def test_threads_may_share_it() -> None:
-    recent: Recent[int, int] = Recent(50)
+    recent: Cache[int, int] = Cache(50)
 
     def put(start: int) -> None:
         for number in range(start, start + 20_000):

@@ -72,7 +72,7 @@ def test_an_export_of_many_items_records_how_its_index_was_chosen(large: Path) -
     assert (proof.target, proof.n, proof.confidence) == (0.9, 10, 0.95)
     assert proof.lower >= 0.9
     assert record.why
-    assert {one.kind for one in record.candidates} >= {"cells", "ivf", "ivf_int8", "pq"}
+    assert {one.kind for one in record.candidates} >= {"cells", "ivf"}
     assert record.provenance is not None
     assert record.provenance.fitting + record.provenance.tuning + record.provenance.verification == USERS
     assert "held out" in record.provenance.source
@@ -115,7 +115,7 @@ def test_nothing_is_published_when_nothing_is_to_be(root: Path) -> None:
     assert len(list((root / "versions").iterdir())) == 1
 
 
-@pytest.mark.parametrize("kind", ["cells", "exact", "ivf", "ivf_int8", "pq"])
+@pytest.mark.parametrize("kind", ["cells", "exact", "ivf"])
 def test_a_kind_may_be_prescribed(root: Path, kind: str) -> None:
     report = reindex(root, root, {"kind": kind})
     assert report.index.kind == kind
@@ -166,7 +166,7 @@ def test_an_index_that_was_swapped_is_refused_when_it_is_opened(root: Path) -> N
     bundle = load_bundle(folder)
     record = bundle.manifest.index
     wrong = np.roll(bundle.item_vectors, 1, axis=0)
-    IvfIndex.build(Lists.build(wrong, wrong[:100], int(record.params["nlist"]), 0), "ivf").write(folder / files.INDEX)
+    IvfIndex.build(Lists.build(wrong, wrong[:100], int(record.params["nlist"]), 0)).write(folder / files.INDEX)
     bundle.manifest.model_copy(update={"files": files.describe(folder)}).write(folder)
     with pytest.raises(IndexFileError, match=r"finds .* of what its stored checks expect, .*tune-index"):
         Recommender.load(folder)

@@ -11,6 +11,7 @@ from polars.datatypes import DataType
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
+from recall._arrays import Float32, Int32, Int64
 from recall.bundle import files
 from recall.bundle.deletions import read_deletions
 from recall.bundle.ids import ItemIds
@@ -21,7 +22,6 @@ from recall.bundle.publish import resolve
 from recall.bundle.tensors import check_finite, check_vectors, map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int32, Int64
 from recall.vectors.contract import Tables
 from recall.vectors.family import Layout
 

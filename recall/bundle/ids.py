@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Int32, Int64, UInt8
 from recall.errors import DataError
-from recall.features.sparse import Int32, Int64
 
 _MOST_BYTES = 2**32 - 1
 _FILLED = 0.75  # of the slots, at most: a lookup then meets one or two other ids
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

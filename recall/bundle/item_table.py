@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
+from recall._arrays import Int64
 from recall.errors import BundleError
-from recall.features.sparse import Int64
 
 MOST_HELD = 128 << 20
 """Bytes of a table that is held in memory once something of it was asked for; of a larger one that is read each time."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from recall._arrays import Float32, Int32
 from recall.errors import BundleError
-from recall.features.sparse import Float32, Int32
 
 SUFFIX = ".rows"
 """Beside an array that was packed stand the rows that were kept, under its name with this at the end."""

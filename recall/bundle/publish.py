@@ -22,6 +22,7 @@ from pathlib import Path
 
 from recall.bundle.holding import remove
 from recall.bundle.manifest import MANIFEST, Manifest
+from recall.durable.sync import fsync
 from recall.errors import BundleError, PublishBusyError, PublishError
 
 CURRENT = "CURRENT"
@@ -85,7 +86,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         readable = staged.stat().st_mode & 0o666
         for path in sorted(staged.iterdir()):
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
-            _sync(path)
+            fsync(path)
         with locked(root / LOCK, wait, PUBLISHING):
             live = _sequence(root)
             if expected is not None and live != expected:
@@ -97,11 +98,11 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
             manifest = Manifest.read(staged)
             manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
             manifest.write(staged)
-            _sync(staged / MANIFEST)
-            _sync(staged)
+            fsync(staged / MANIFEST)
+            fsync(staged)
             place = root / VERSIONS / manifest.version
             staged.rename(place)
-            _sync(root / VERSIONS)
+            fsync(root / VERSIONS)
             point_at(root, place.name)
             if keep is not None:
                 _prune(root, keep)
@@ -212,9 +213,9 @@ def _write(root: Path, name: str, lines: list[str]) -> None:
     written = root / STAGING / name
     written.parent.mkdir(exist_ok=True)
     written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    _sync(written)
+    fsync(written)
     written.replace(root / name)
-    _sync(root)
+    fsync(root)
 
 
 @contextmanager
@@ -271,12 +272,4 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    holder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(holder)
-    finally:
-        os.close(holder)
+        fsync(path.parent)

@@ -11,8 +11,8 @@ import orjson
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from recall._arrays import Float32, Int32
 from recall.errors import BundleError
-from recall.features.sparse import Float32, Int32
 
 _PREFIX = 8  # bytes that hold the length of the header, little-endian
 _ROWS = 1 << 16  # looked at together

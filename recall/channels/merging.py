@@ -7,11 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Int64
+from recall._arrays import Int32, Int64
 from recall.rules.contract import Scores
 from recall.rules.scale import scaled
-
-Int32 = npt.NDArray[np.int32]
 
 
 class Source(NamedTuple):

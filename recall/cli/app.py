@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def application() -> typer.Typer:
     """All commands."""
-    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query, "serve": serve})
+    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
+    passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command("serve", context_settings=passing_on)(serve)
     app.command("tune")(tune)
     app.command("tune-index")(tune_index)
     app.command("predict")(predict)

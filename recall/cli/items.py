@@ -80,7 +80,10 @@ def compact(root: Root, as_json: Json = False) -> None:
 
 
 def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
+    for warning in receipt.warnings:
+        screen.note(f"warning: {warning}")
     if as_json:
-        screen.show_json({"sequence": receipt.sequence, **counts})
+        more = {"warnings": list(receipt.warnings)} if receipt.warnings else {}
+        screen.show_json({"sequence": receipt.sequence, **counts, **more})
     else:
         screen.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})

@@ -9,6 +9,8 @@ from recall.cli import screen
 from recall.errors import BundleError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from recall.answer import Prediction
@@ -29,7 +31,7 @@ def predict(
     """Predict how likely each user is to take each item, with a model that was trained by log loss.
 
     Columns that a field reads replace what is stored of the user, where they hold a value; histories are those that are
-    stored. All other columns pass through.
+    stored. All other columns pass through. A pair whose user is missing (an empty cell) is that of an anonymous one.
 
     Example: recall predict bundles --pairs candidates.csv --out ranked.csv
     """
@@ -54,7 +56,9 @@ def predict(
         rows = table.collect(table.columns)
         _check_columns(table, rows, recommender)
         _check_out(out, rows)
+        _check_users(table, pairs, recommender.bundle.encoder.schema.user_id, nulls)
         asked = _asked(table, rows, recommender)
+        anonymous = asked[recommender.bundle.encoder.schema.user_id].null_count()
         with screen.stage(f"predict {len(rows):,} pairs"):
             pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
             predicted = [one for piece in pieces for one in _predict(recommender, piece)]
@@ -66,7 +70,8 @@ def predict(
         columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
     written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
     _write(written.with_columns(columns), out)
-    screen.show({"written": out, "pairs": f"{len(rows):,}", **({"unknown": unknown} if unknown else {})})
+    said = {"anonymous": f"{anonymous:,} pairs without a user" if anonymous else "", "unknown": unknown}
+    screen.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
 
 
 def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
@@ -84,6 +89,22 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
     strange = [name for name in rows.columns if name not in read]
     if strange:
         screen.note(f"note: no field reads {', '.join(map(repr, strange))}")
+
+
+def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str]") -> None:
+    """Raise DataError where a user's id is there and names nothing: empty text in quotes or in Parquet, or blanks."""
+    import polars as pl
+
+    from recall.data.catalogue import refuse_absent
+    from recall.values import canonical_series
+
+    frame = table.frame
+    if pairs.suffix == ".csv":  # where an empty cell is missing, and empty text in quotes is not
+        frame = pl.scan_csv(pairs, infer_schema=False, null_values=list(nulls))
+    ids = canonical_series(frame.select(pl.col(user_id)).collect().to_series())
+    refuse_absent(
+        ids.fill_null("missing"), table.where(user_id), "Fill the ids in, or leave the cells of anonymous users empty"
+    )
 
 
 def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> "pl.DataFrame":

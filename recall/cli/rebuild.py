@@ -29,6 +29,8 @@ def rebuild(
         screen.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
     for line in report.standing.lines():
         screen.note(line)
+    for warning in report.warnings:
+        screen.note(f"warning: {warning}")
     if as_json:
         screen.show_json(
             {
@@ -41,6 +43,7 @@ def rebuild(
                 "users": report.users,
                 "overlap": report.overlap,
                 "live_changes": report.standing.counts(),
+                "warnings": list(report.warnings),
             }
         )
         return

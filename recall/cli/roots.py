@@ -17,13 +17,18 @@ def publish_version(
         int,
         typer.Option("--as-of", min=0, metavar="SEQUENCE", help="Its tables contain all live changes of ROOT up to this one."),
     ] = 0,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Take it although ROOT serves a version of another data set.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a version that was made elsewhere: verified, with the live changes of ROOT on top of it."""
     from recall.adoption import adopt
 
     with screen.stage("verify, ask golden requests, publish"):
-        adopted = adopt(version, root, as_of)
+        adopted = adopt(version, root, as_of, other_data=other_data)
+    if adopted.unmatched:
+        screen.note(f"warning: {adopted.unmatched}")
     for line in adopted.standing.lines():
         screen.note(line)
     if as_json:

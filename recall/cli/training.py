@@ -1,20 +1,27 @@
 """A training run as the commands show it: load, learn, prove, publish. Imports torch."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from recall.bundle.bundle import load_bundle
+from recall.bundle.publish import live_name
 from recall.cli import screen
 from recall.cli.keeping import keeping
 from recall.config import ModelConfig, RunConfig
 from recall.data.check import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.parts import parts_line
+from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
+from recall.errors import BundleError
+from recall.evaluation.data_match import match_data
 from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
+from recall.stores.sqlite import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, run_fingerprint, train
 
@@ -56,6 +63,8 @@ def run(
             encoder = FeatureEncoder.fit(dataset)
         if not checked:
             warn(config, tables, dataset)
+        if replaced := replaced_data(dataset, root):
+            screen.note(f"warning: {replaced}")
         screen.note(sizes(dataset, encoder, config.model))
         with screen.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
@@ -72,6 +81,24 @@ def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
         findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
     for finding in findings:
         screen.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+
+
+def replaced_data(dataset: Dataset, root: Path) -> str:
+    """Say that what a root serves was trained on other data than these; empty where it was not, or where nobody can tell."""
+    if not live_name(root):
+        return ""
+    try:
+        bundle = load_bundle(root, verify=False, index=False)
+        if bundle.manifest.users_elsewhere is not None:
+            match = match_data(dataset, bundle, 0, lambda _: None)
+        else:
+            with closing(SqliteUsers(bundle.users_file)) as store:
+                match = match_data(dataset, bundle, len(store), store.get)
+    except BundleError:  # publishing mends it
+        return ""
+    if not match.foreign:
+        return ""
+    return f"{root} serves {bundle.manifest.version}, which comes from other data ({match}); this run will take its place"
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
@@ -97,8 +124,9 @@ def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
     """How much there is to learn from, and how large what comes of it will be, on one line."""
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
+    interactions = int((dataset.events["split"] != REMEMBERED).sum())
     return (
-        f"{len(dataset.events):,} interactions: {parts_line(dataset)}; {shown}"
+        f"{interactions:,} interactions: {parts_line(dataset)}; {shown}"
         f"{len(dataset.users):,} users, {len(dataset.items):,} items ({sorts(dataset)}); "
         f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
         f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"

@@ -152,6 +152,9 @@ class DataConfig(Section):
     """What the items table calls its id column, where that is not `item_id`; the same in files of new items."""
     nulls: tuple[str, ...] = ()
     """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
+    text: tuple[str, ...] = ()
+    """Columns whose values are kept exactly as they are written, such as product codes: without it, a column of a CSV file in
+    which every value is a number, a truth value, a date or a time is read as such, and 1.50 is 1.5. Any table; ids too."""
     user_columns: tuple[str, ...] = ()
     """Columns of the interactions that describe the user: read as columns of the users table, for each user the value that
     most of the user's rows have (of equally frequent ones the last)."""

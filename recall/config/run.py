@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
@@ -15,14 +15,16 @@ CHOOSING = frozenset({"auto", "faiss"})
 """Kinds of index that stand for a choice among others."""
 
 
+_NO_LONGER_BUILT = ("ivf_int8", "pq")
+
+
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "faiss", "cells", "exact", "ivf", "ivf_int8", "pq"] = "auto"
-    """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf', 'ivf_int8', 'pq': a Faiss inverted file with codes of 16
-    bits, of 8, or of 4 for every two components. 'cells': this project's own 8-bit codes in cells, no Faiss file. 'auto':
-    'exact' for few items, and for more the fastest of all that are shown to reach the target. 'faiss': the same among the
-    Faiss kinds."""
+    kind: Literal["auto", "faiss", "cells", "exact", "ivf"] = "auto"
+    """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
+    project's own 8-bit codes in cells, no Faiss file. 'auto': 'exact' for few items, and for more the fastest of all that are
+    shown to reach the target. 'faiss': the same among the Faiss kinds."""
     exact_up_to: int = Field(default=20_000, ge=0)
     """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
     target: float = Field(default=0.99, gt=0, le=1)
@@ -37,6 +39,19 @@ class IndexConfig(Section):
     boosts: tuple[str, ...] = ()
     """What requests may give weights to beside the model: columns of items that hold numbers, or `column=value` for 1 where
     an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
+
+    @classmethod
+    def recorded(cls, values: JsonValue) -> "IndexConfig":
+        """The section as a bundle's manifest records it; a kind that is no longer built becomes 'ivf'."""
+        old = isinstance(values, dict) and values.get("kind") in _NO_LONGER_BUILT
+        return cls.model_validate({**values, "kind": "ivf"} if isinstance(values, dict) and old else values)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _refuse_kinds_of_before(cls, kind: object) -> object:
+        if kind in _NO_LONGER_BUILT:
+            raise ValueError(f"{kind!r} is no longer built, for it was never the fastest: write 'cells', 'ivf' or 'auto'")
+        return kind
 
 
 class EvaluationConfig(Section):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall.canonical import CanonicalTypes, canonical_column, type_of
+from recall.canonical import CanonicalTypes, canonical_column
 from recall.config import DataConfig, RunConfig
+from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.described import described
 from recall.data.joined import followed, origin, replaced
@@ -125,7 +126,9 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
             if name not in table.types:
                 raise DataError(f"there is no column {name!r}", where=str(table.path), mend=nearest(name, table.columns))
     raw = both.collect(keys)
-    columns = [canonical_column(raw[name], type_of(raw[name]), both.where(name), None).alias(name) for name in keys]
+    columns = [
+        canonical_column(raw[name], typed(raw[name], None, data.text), both.where(name), None).alias(name) for name in keys
+    ]
     if data.time is not None:
         try:
             columns[keys.index(data.time)] = Times.of(raw[data.time], both.where(data.time)).values

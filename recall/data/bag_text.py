@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from recall.canonical import BLANKS, stripped
 from recall.data.findings import Finding, Report, spelling
 from recall.schema import BagField
 from recall.values import examples
 
-_SEPARATORS = ("|", ",", ";", "/", "\t", " ")
+_SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
+_BLANKS = ("\t", " ")  # of these only a check speaks
 _MANY = 0.05  # of the cells; fewer hold a separator by chance
 _MOST = 0.95
 _LIST = r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
@@ -19,8 +21,8 @@ def written_lists(texts: pl.Series) -> int:
     return int(texts.str.contains(_LIST).sum())
 
 
-def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS[:4]) -> str:
-    """The separator that most probably cuts the texts, with the blanks around it; empty when none does.
+def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS) -> str:
+    """The separator that most probably cuts the texts; empty when none does.
 
     A separator is in more than one text of twenty, and the parts that it cuts occur again more often than the texts do.
 
@@ -30,19 +32,16 @@ def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS[:4]) -> 
     """
     for mark in known:
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) <= _MANY * len(texts):
-            continue
-        whole = [one for one in (f" {mark} ", f"{mark} ") if _cut_otherwise(holding, mark, one) <= (1 - _MOST) * len(holding)]
-        parts = holding.str.split(mark).explode().str.strip_chars()
-        if mark != "|" and parts.n_unique() > min(0.5 * len(parts), 2 * holding.n_unique()):
-            continue
-        return whole[0] if whole else mark
+        if len(holding) > _MANY * len(texts) and (mark == "|" or _recombines(holding, mark)):
+            return mark
     return ""
 
 
-def _cut_otherwise(texts: pl.Series, mark: str, spaced: str) -> int:
-    """How many texts hold the mark without the blanks that `spaced` has around it."""
-    return int(texts.str.replace_all(spaced, "", literal=True).str.contains(mark, literal=True).sum())
+def _recombines(texts: pl.Series, mark: str) -> bool:
+    """Whether the parts that a mark cuts occur again more often than the texts do."""
+    parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
+    most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
+    return parts.n_unique() <= min(0.5 * len(parts), most)
 
 
 def bag_findings(values: pl.Series, field: BagField, report: Report) -> Iterator[Finding]:
@@ -54,11 +53,11 @@ def bag_findings(values: pl.Series, field: BagField, report: Report) -> Iterator
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        lists = values.cast(pl.List(values.dtype.inner))
+        lists = stripped(values.cast(pl.List(values.dtype.inner)))
     elif values.dtype == pl.String:
         texts = values.drop_nulls()
         yield from _cuts(texts.filter(texts != ""), field.separator, report)
-        lists = values.str.split(field.separator)
+        lists = stripped(values.str.split(field.separator))
     else:
         return
     parts = lists.explode(empty_as_null=False, keep_nulls=False)
@@ -88,16 +87,14 @@ def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]
     cut = int(texts.str.contains(separator, literal=True).sum())
     if cut > _MANY * len(texts):
         return
-    others = [mark for mark in _SEPARATORS[:5] if mark != separator.strip()]
-    for mark in others:
-        holding = int(texts.str.contains(mark, literal=True).sum())
-        if holding > max(_MANY * len(texts), cut):
-            found = separator_of(texts, (mark,)) or mark
+    for mark in (one for one in (*_SEPARATORS, *_BLANKS) if one != separator):
+        holding = texts.filter(texts.str.contains(mark, literal=True))
+        if len(holding) > max(_MANY * len(texts), cut) and (mark != " " or _recombines(holding, mark)):
             few = (
                 f"no cell holds the separator {separator!r}"
                 if not cut
                 else f"only {cut:,} cells hold the separator {separator!r}"
             )
-            message = f"{few}, while {holding:,} of {len(texts):,} hold {mark!r}: is separator = {found!r} meant?"
-            yield report("warning", message, holding)
+            message = f"{few}, while {len(holding):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
+            yield report("warning", message, len(holding))
             return

@@ -54,7 +54,7 @@ def listed(
 def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
     """Ids as text in canonical form, String [n]. Raises DataError when one is missing, empty, or blank."""
     ids = forms.canonical(canonical_series(values), where)
-    _refuse_missing(ids, where)
+    refuse_absent(ids, where)
     return ids
 
 
@@ -75,7 +75,7 @@ def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFr
     distinct = Distinct.of(met)
     ids = canonical_series(met.gather(distinct.first)).alias(frame.columns[0])
     if _absent(ids).any():
-        _refuse_missing(ids.gather(distinct.codes), where)
+        refuse_absent(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
     rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
     row = ids.to_frame().join(rows, on=ids.name, how="left", maintain_order="left").to_series(1).to_numpy()
@@ -87,7 +87,8 @@ def _absent(ids: pl.Series) -> pl.Series:
     return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
 
 
-def _refuse_missing(ids: pl.Series, where: str) -> None:
+def refuse_absent(ids: pl.Series, where: str, mend: str = "Fill the ids in, or leave the rows out") -> None:
+    """Raise DataError, which names the rows, when ids are missing, empty or blank."""
     absent = _absent(ids)
     count = int(absent.sum())
     if count:
@@ -97,6 +98,6 @@ def _refuse_missing(ids: pl.Series, where: str) -> None:
             f"{count:,} of {len(ids):,} rows have no id{f', rows {shown}' if count > 1 else ''}",
             where=where,
             why="an id that is missing, empty or blank names nothing",
-            mend="Fill the ids in, or leave the rows out",
+            mend=mend,
             row=rows[0],
         )

@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import canonical_column, id_type, type_of
+from recall.canonical import TEXT, canonical_column, id_type
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
+from recall.data.column_types import typed
 from recall.data.columns import find_attributes, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.dependence import Relations, codes_of
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
-from recall.data.leakage import leaks
+from recall.data.leakage import determined, leaks
 from recall.data.outcome_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
+from recall.data.outcome_values import looks_like_outcome, of_calendar
 from recall.data.outcomes import Outcomes
 from recall.data.parts import part_findings
+from recall.data.roles import numbers_of
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
@@ -31,6 +35,7 @@ from recall.schema import BagField, CrossField, HistoryField, NumericField
 from recall.values import Distinct, canonical_series, examples, numbers
 
 _COLD = 0.2
+_SAMPLE = 100_000  # rows that are compared
 _CONTRADICTED = 0.1  # of the rows, above which a column is hardly a property of the user or item that it is said to describe
 
 
@@ -67,6 +72,7 @@ def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
     yield _fields(config, tables)
     yield _ids(config.data, tables)
     yield _rows(config.data, tables)
+    yield _assumed(config, tables)
 
 
 def _found(looks: Iterable[Iterator[Finding]]) -> list[Finding]:
@@ -135,7 +141,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spread(values, field, report)
             else:
                 cut = field.separator if isinstance(field, BagField) else None
-                values = canonical_column(values, type_of(values, cut), separator=cut)
+                values = canonical_column(values, typed(values, cut, data.text), separator=cut)
             yield from chain(missing(values, report), variety(values, field, report))
             if isinstance(field, BagField):
                 yield from bag_findings(values, field, report)
@@ -161,6 +167,32 @@ def _told(tables: Tables) -> Iterator[Finding]:
             yield Finding(level, one.table, one.column, message, one.other)
 
 
+def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Contexts whose values are those of an outcome, unless their field says `source = "interactions"`."""
+    data, schema = config.data, config.schema_
+    context, table = find_columns(schema, tables).context, tables.interactions
+    declared = {
+        schema.column(name) for name, field in schema.fields.items() if getattr(field, "source", None) == "interactions"
+    }
+    names = [name for name in context if name not in {*declared, *_outcomes(data)} and not outcome_word(name)]
+    for name in names:
+        raw = table.collect([name, data.user_id, data.item_id, *([] if data.time is None else [data.time])]).drop_nulls()
+        raw = raw.sample(_SAMPLE, seed=0) if len(raw) > _SAMPLE else raw
+        look = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
+        if not look or (data.time is not None and of_calendar(raw[name], raw[data.time])):
+            continue
+        user, item = (codes_of(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
+        if determined(Relations.of(user, item, raw[name])):
+            continue
+        holds = "truth values" if look == "switch" else "marks on a scale"
+        message = (
+            f"this context holds {holds} that follow from neither user, item nor time, as an outcome does: if it is one, name "
+            "it in data.label, data.outcome or data.weight and leave the field out; if a request knows it before an item is "
+            'chosen, say so with source = "interactions" in its field'
+        )
+        yield Finding("warning", "interactions", name, message, len(raw))
+
+
 def _unread(table: str, column: str) -> Finding:
     word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" else ""
     if not word:
@@ -183,7 +215,7 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         raw = {
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
-        type_ = id_type(raw.values())
+        type_ = TEXT if column in data.text else id_type(raw.values())
         met = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
         yield from spelling(met, partial(_report, "interactions", column))
         if name not in tables.named:

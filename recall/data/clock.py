@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
 from recall.data.findings import Finding
 from recall.data.times import Times
-
-Bool = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
 
 _UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units of unix time, by how many of them make a second."""

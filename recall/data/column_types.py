@@ -1,13 +1,13 @@
 """Types of the columns of a run's tables, found from their values or taken from a bundle."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import polars as pl
 from polars.datatypes import DataType
 
 from recall.canonical import LIST, TEXT, CanonicalTypes, Columns, canonical_column, id_type, of_dtype, separators, type_of
-from recall.errors import DataError
+from recall.errors import ConfigError, DataError, nearest
 from recall.schema import Schema
 from recall.values import canonical_series, number_column
 
@@ -24,7 +24,11 @@ class Assumption(NamedTuple):
 
 
 def find_types(
-    schema: Schema, frames: Frames, context: tuple[str, ...], numeric: Collection[str]
+    schema: Schema,
+    frames: Frames,
+    context: tuple[str, ...],
+    numeric: Collection[str],
+    text: Collection[str] = (),
 ) -> tuple[CanonicalTypes, tuple[Assumption, ...]]:
     """Find the type of every column that a run reads, and say what is assumed about text.
 
@@ -35,6 +39,11 @@ def find_types(
         frames: the tables.
         context: columns of the interactions that user fields read.
         numeric: columns that numeric fields of either side read, as (side, column) in one text: "user age".
+        text: columns whose values stay as they are written.
+
+    Raises:
+        ConfigError: nothing reads a column of `text`, or a numeric field does.
+        DataError: a column of `text` is stored as something else than text or whole numbers.
     """
     interactions, users, items = frames
     found: dict[str, dict[str, str]] = {}
@@ -45,20 +54,58 @@ def find_types(
         columns = [] if table is None else [(name, column) for column in table if column.name != id_column]
         columns += [("interactions", interactions[one]) for one in context] if side == "user" else []
         ids = [("interactions", interactions[id_column]), *([] if table is None else [(name, table[id_column])])]
-        types = found[side] = {id_column: id_type([column for _, column in ids])}
+        types = found[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
         for _, column in columns:
             is_number = f"{side} {column.name}" in numeric
-            types[column.name] = _number_type(column) if is_number else type_of(column, cuts.get(column.name))
+            if is_number:
+                types[column.name] = _number_type(column)
+            else:
+                types[column.name] = typed(column, cuts.get(column.name), text)
+        _check_text(text, [*ids, *columns], {name for name in text if f"{side} {name}" in numeric})
         for where, column in (*ids, *columns):
             if f"{side} {column.name}" not in numeric:
                 assumptions += _assumed(where, column, types[column.name], cuts.get(column.name))
+    read = {*found["user"], *found["item"]}
+    for name in text:
+        if name not in read:
+            raise ConfigError(
+                f"data.text names {name!r}, which no field and no attribute reads", where="data.text", mend=nearest(name, read)
+            )
     return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
+
+
+def typed(values: pl.Series, separator: str | None, text: Collection[str]) -> str:
+    """Find the type of a column unless it is named in `text`, whose values stay as they are written; see `type_of`."""
+    if values.name not in text:
+        return type_of(values, separator)
+    many = separator is not None or isinstance(values.dtype, pl.List | pl.Array)
+    return LIST + TEXT if many else TEXT
+
+
+def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]], numeric: Collection[str]) -> None:
+    for table, column in columns:
+        if column.name not in text:
+            continue
+        if column.name in numeric:
+            raise ConfigError(
+                f"data.text names {column.name!r}, which a numeric field reads",
+                where="data.text",
+                mend="Make the field categorical, or take the column out of data.text",
+            )
+        inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
+        if inner != pl.String and not inner.is_integer():
+            raise DataError(
+                f"data.text names {column.name!r}, which the {table} table stores as {column.dtype}",
+                where="data.text",
+                why="how its values were written is not known any more",
+                mend="Store the column as text, or take it out of data.text",
+            )
 
 
 def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
     """What is assumed about a column of which at least one text is not in canonical form."""
     inner = type_.removeprefix(LIST)
-    if inner == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
+    if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
         return
     written = canonical_column(values, type_, "", separator)
     changed = (written != values).fill_null(value=False)
@@ -69,6 +116,7 @@ def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -
 
 
 _ASSUMED = {
+    TEXT: "blanks around the values of a list are left out",
     "integer": "whole numbers written with .0 are read as integers",
     "float64": "numbers are read as equal however many decimals they are written with",
     "boolean": "true and false are read as truth values in any case",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Int64
 from recall.canonical import UNTYPED, CanonicalTypes
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.data.age import decay
@@ -41,8 +42,6 @@ from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.schema import NumericField, Schema, Side
 from recall.values import number_column
-
-Int64 = npt.NDArray[np.int64]
 
 _HASHED_AT_ONCE = 1 << 20
 
@@ -177,7 +176,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     assumptions: tuple[Assumption, ...] = ()
     if types is None:
         numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
-        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric)
+        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric, data.text)
     user_forms, item_forms = forms(schema, types)
     listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
     users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))

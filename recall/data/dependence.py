@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
 from recall.values import Distinct
 
 Codes = npt.NDArray[np.integer]
-Float64 = npt.NDArray[np.float64]
 
 _FEWEST = 20  # rows in groups of at least two: below, only a rule without exception counts
 _CHANCE = 1e-3  # that a column of noise keeps a rule without exception in so few rows

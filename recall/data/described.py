@@ -11,7 +11,7 @@ from recall.config import DataConfig
 from recall.data.joined import alike, written_ids
 from recall.data.tables import Table, Tables, Told
 from recall.errors import ConfigError, DataError, nearest
-from recall.values import Distinct
+from recall.values import Distinct, canonical_series
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _told(interactions: Table, key: str, columns: tuple[str, ...], table: str) -
     if not columns:
         return None, []
     raw = interactions.collect([key, *columns])
-    ids = canonical_ids(raw[key])
+    ids = canonical_series(raw[key]) if key in interactions.text else canonical_ids(raw[key])
     groups = Distinct.of(ids)
     agreed = {column: agreement(groups, raw[column]) for column in columns}
     values = [_gathered(raw[column], one.value) for column, one in agreed.items()]
@@ -127,8 +127,8 @@ def _over(table: Table | None, told: Table | None, key: str) -> Table | None:
     if table is None or told is None:
         return table if told is None else told
     twice = [column for column in told.columns if column in table.types and column != key]
-    older = table.frame.with_columns(written_ids(pl.col(key)), *alike(twice, table, told))
-    newer = told.frame.with_columns(written_ids(pl.col(key)), *alike(twice, told, table)).rename(
+    older = table.frame.with_columns(written_ids(told, key), *alike(twice, table, told))
+    newer = told.frame.with_columns(written_ids(told, key), *alike(twice, told, table)).rename(
         {column: f"{column} told" for column in twice}
     )
     joined = older.join(newer, on=key, how="full", coalesce=True, maintain_order="left_right")

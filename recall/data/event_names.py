@@ -10,21 +10,26 @@ from recall.data.outcome_names import named, words
 _WEIGHTS = {
     1.0: named(
         "view viewed click clicked pv visit browse detail open opened play played listen listened watch watched read search "
-        "to-read currently-reading pageview viewitem started start"
+        "to-read currently-reading pageview viewitem started start "
+        "angesehen gesehen geklickt vu consulte clique visto clicado visualizado bekeken geklikt просмотр 浏览 閲覧"
     ),
     2.0: named(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
         "interested shortlist shortlisted complete completed finish finished repeat"
     ),
-    3.0: named("cart basket addtocart add"),
+    3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート"),
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
-        "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes"
+        "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
+        "gekauft bestellt kauf achete achat comprado compra comprou acquistato acquisto gekocht купил покупка 购买 購入 "
+        "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
 _NOT_TAKEN = named(
     "impression impressions impress shown show display displayed expose exposure skip skipped dislike disliked hide hidden "
-    "ignore ignored reject rejected dismiss dismissed no decline declined"
+    "ignore ignored reject rejected dismiss dismissed no decline declined "
+    "angezeigt abgelehnt affiche mostrado rechazado mostrato rifiutato "
+    "nein non nao nee nej nie ne nem hayır нет 否 いいえ 아니요 falsch faux falso onwaar"
 )
 _UNDONE = named(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report"

@@ -38,7 +38,7 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
         if key not in table.types:
             raise DataError(f"there is no column {key!r}", where=str(table.path), mend="Every row needs its id")
     before, after = (
-        _alike(one, other).with_columns(written_ids(pl.col(key))) for one, other in ((older, newer), (newer, older))
+        _alike(one, other).with_columns(written_ids(newer, key)) for one, other in ((older, newer), (newer, older))
     )
     kept = before.join(after.select(key), on=key, how="anti", maintain_order="left")
     return _table(newer, pl.concat([kept, after], how="vertical_relaxed"))
@@ -49,14 +49,14 @@ def origin(older: Table, newer: Table, key: str | None, row: int) -> tuple[Table
     there = older.frame.with_row_index("row")
     if key is not None:
         ids = older.frame.select(key), newer.frame.select(key)
-        before, after = (one.select(written_ids(pl.col(key))) for one in ids)
+        before, after = (one.select(written_ids(newer, key)) for one in ids)
         there = before.with_row_index("row").join(after, on=key, how="anti", maintain_order="left")
     kept = there.select("row").collect()["row"]
     return (older, int(kept[row - 1]) + 1) if row <= len(kept) else (newer, row - len(kept))
 
 
 def _table(newer: Table, frame: pl.LazyFrame) -> Table:
-    return Table(newer.path, frame, frame.collect_schema())
+    return Table(newer.path, frame, frame.collect_schema(), text=newer.text)
 
 
 def _alike(table: Table, other: Table) -> pl.LazyFrame:
@@ -102,6 +102,6 @@ def written(column: pl.Expr) -> pl.Expr:
     return column.map_batches(canonical_series, return_dtype=pl.String())
 
 
-def written_ids(column: pl.Expr) -> pl.Expr:
-    """Ids as text in canonical form, so that 17.0 in one table is 17 in another."""
-    return column.map_batches(canonical_ids, return_dtype=pl.String())
+def written_ids(table: Table, key: str) -> pl.Expr:
+    """A table's ids as text in canonical form, so that 17.0 in one table is 17 in another; or as written if it says so."""
+    return pl.col(key).map_batches(canonical_series if key in table.text else canonical_ids, return_dtype=pl.String())

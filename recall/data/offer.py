@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Bool
 from recall.data.tables import Table
 from recall.data.times import Times
 from recall.errors import DataError
 
-Bool = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.integer]
 
 

@@ -1,19 +1,19 @@
 """Which rows of the interactions count, as what, and how much: the label, a threshold, and the names of events."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Bool
 from recall.canonical import named_values
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
 from recall.errors import DataError, nearest
 from recall.values import canonical, examples, numbers, refuse
 
-Bool = npt.NDArray[np.bool_]
 Where = Callable[[str], str]
 
 _COUNTED = " (rows are counted without those that data.outcome and data.events leave out)"
@@ -93,7 +93,7 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         message = "every row is left out, so that there are no interactions"
         raise DataError(message, where=str(table.path), mend="Look at data.outcome and data.events")
     conditions = [pl.col(name).map_batches(test, pl.Boolean()) for name, these in tests.items() for test in these]
-    return Table(table.path, table.frame.filter(conditions), table.types, table.written, _COUNTED)
+    return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 
 
 def labels(values: pl.Series, where: str) -> Bool:

@@ -21,7 +21,13 @@ from recall.data.dataset import Dataset
 from recall.data.findings import Finding, Level
 from recall.data.split import GIVEN, REMEMBERED, TEST, TRAIN, VALID
 
-_NAMES = {TRAIN: "train", VALID: "validate", TEST: "test", GIVEN: "are given with requests", REMEMBERED: "are remembered"}
+_NAMES = {
+    TRAIN: "train",
+    VALID: "validate",
+    TEST: "test",
+    GIVEN: "are given with requests",
+    REMEMBERED: "are known from the bundle",
+}
 _KEYS = {VALID: "valid", TEST: "test"}
 _FAR = 0.25  # of the share that was asked for
 _SIGMAS = 3.0  # a drawn share may miss its own by so many standard deviations
@@ -34,7 +40,7 @@ class Part:
 
     Attributes:
         rows, users, items: interactions, and how many different users and items they have.
-        share: of all interactions that train, validate or test.
+        share: of all interactions that train, validate or test; 0 for others.
     """
 
     rows: int
@@ -44,6 +50,11 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.rows:,} ({self.share:.1%}, {self.users:,} user{'s' * (self.users != 1)})"
+
+    @property
+    def plain(self) -> str:
+        """The size of what is no part of the whole, without a share."""
+        return f"{self.rows:,} of {self.users:,} user{'s' * (self.users != 1)}"
 
 
 def part_sizes(dataset: Dataset) -> dict[int, Part]:
@@ -55,13 +66,17 @@ def part_sizes(dataset: Dataset) -> dict[int, Part]:
     for part in _NAMES:
         rows = np.flatnonzero(split == part)
         if part >= TRAIN or len(rows):
-            sizes[part] = Part(len(rows), len(np.unique(user[rows])), len(np.unique(item[rows])), len(rows) / whole)
+            share = len(rows) / whole if part >= TRAIN else 0.0
+            sizes[part] = Part(len(rows), len(np.unique(user[rows])), len(np.unique(item[rows])), share)
     return sizes
 
 
 def parts_line(dataset: Dataset) -> str:
-    """The sizes of all parts on one line."""
-    return ", ".join(f"{size} {_NAMES[part]}" for part, size in part_sizes(dataset).items())
+    """The sizes of all parts on one line. Shares are of what trains, validates or tests."""
+    sizes = part_sizes(dataset)
+    parts = [f"{size} {_NAMES[part]}" for part, size in sizes.items() if part >= TRAIN]
+    parts += [f"besides {size.plain} {_NAMES[part]}" for part, size in sizes.items() if part < TRAIN]
+    return ", ".join(parts)
 
 
 def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:

@@ -11,10 +11,13 @@ from recall.data.dependence import Codes, Relations, codes_of
 from recall.data.event_names import EventRule, event_rule, known_events
 from recall.data.leakage import determined
 from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, named, outcome_word, words
+from recall.data.outcome_values import YES_NO, looks_like_outcome, of_calendar
 from recall.data.time_columns import TimeLike, time_like
 from recall.values import canonical_series
 
-Kind = Literal["split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "context"]
+Kind = Literal[
+    "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"
+]
 
 PARTS = frozenset({"train", "valid", "test"})
 _LEVELS = {True: 30, False: 12}  # different texts that still may be events, under a name that says so and under another
@@ -30,12 +33,12 @@ class Role:
 
     Attributes:
         kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome,
-            "moment" is a time beside that of the interactions.
+            "moment" is a time beside that of the interactions, "assumed" is taken for an outcome by its values alone.
         reason: in words, for the reader of a draft.
         time: of a time.
         events: of events.
         low, high: of a rating or an amount.
-        levels: the different numbers of a rating, rising.
+        levels: the different numbers of a rating, rising; empty for truth values.
     """
 
     kind: Kind
@@ -67,6 +70,9 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
         if name != best:
             role = Role("moment", f"{times[name].reason}, beside {best}; no field reads a moment")
             found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
+    for name, role in found.items():
+        if role.kind == "context":
+            found[name] = _assumed(frame[name], None if best is None else frame[best]) or role
     return found
 
 
@@ -106,6 +112,20 @@ def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | N
     if role.kind in ("item", "user") and values.name.lower() != "weight":
         return role
     return outcome or role
+
+
+def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
+    """The role of a context that may be an outcome; None where its values, its name or the calendar speak against it."""
+    numbers = None if values.dtype.is_nested() else numbers_of(values)
+    look = looks_like_outcome(values, numbers)
+    if not look or (times is not None and of_calendar(values, times)):
+        return None
+    if look == "switch" or numbers is None:
+        shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
+        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item")
+    levels = tuple(numbers.drop_nulls().unique().sort().to_list())
+    reason = f"{_shown(levels[0])} to {_shown(levels[-1])}, {len(levels)} different, as a scale has them"
+    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels)
 
 
 def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -179,6 +199,8 @@ def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role 
         return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
     if lower == {"true", "false"}:
         return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
+    if lower in YES_NO and not outcome_word(name):  # which says yes to anything
+        return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
     recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]

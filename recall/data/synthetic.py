@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float32, Int64
 from recall.data import words
 from recall.errors import ConfigError
 
 Floats = npt.NDArray[np.floating]
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 _FACTORS = 8
 _POPULARITY, _TASTE, _CONTEXT, _SEQUENCE = 0.9, 2.1, 0.9, 1.5  # standard deviations of the parts of the utility

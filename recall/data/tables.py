@@ -5,7 +5,7 @@ number is wanted. A folder of Parquet files reads as one table, in order of the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +28,7 @@ class Table:
         types: its columns and their types, in order.
         written: what the file calls a column, for those that have another name here.
         note: added to the place that errors name, such as how rows are counted.
+        text: columns whose values stay as they are written; see `DataConfig.text`.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Table:
     types: pl.Schema
     written: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    text: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -88,7 +90,7 @@ class Table:
                 mend=f"Rename or remove column {new!r}",
             )
         frame = self.frame.rename({old: new})
-        return Table(self.path, frame, frame.collect_schema(), {**self.written, new: old}, self.note)
+        return replace(self, frame=frame, types=frame.collect_schema(), written={**self.written, new: old})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Tables:
 def read_tables(config: DataConfig, root: Path) -> Tables:
     """Open the tables of a run; relative paths start at `root`. Raises DataError as `read_table` does."""
     return Tables(
-        read_table(root / config.interactions, config.nulls),
+        read_table(root / config.interactions, config.nulls, config.text),
         read_users(config, root / config.users) if config.users is not None else None,
         read_items(config, root / config.items) if config.items is not None else None,
     )
@@ -139,20 +141,21 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
 
 def read_users(config: DataConfig, path: Path) -> Table:
     """Open a file of users as a run's own, with the id column under the name that interactions use. Raises DataError."""
-    return read_table(path, config.nulls).renamed(config.id_in_users, config.user_id)
+    return read_table(path, config.nulls, config.text).renamed(config.id_in_users, config.user_id)
 
 
 def read_items(config: DataConfig, path: Path) -> Table:
     """Open a file of items as a run's own, with the id column under the name that interactions use. Raises DataError."""
-    return read_table(path, config.nulls).renamed(config.id_in_items, config.item_id)
+    return read_table(path, config.nulls, config.text).renamed(config.id_in_items, config.item_id)
 
 
-def read_table(path: Path, nulls: Sequence[str] = ()) -> Table:
+def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()) -> Table:
     """Open one `.parquet` or `.csv` file, or a folder of Parquet files.
 
     Args:
         path: the file or folder.
         nulls: texts of a CSV file that mean a missing value, as an empty cell does.
+        text: columns whose values stay as they are written.
 
     Raises:
         DataError: the file is missing, empty, damaged, or of another kind.
@@ -171,7 +174,7 @@ def read_table(path: Path, nulls: Sequence[str] = ()) -> Table:
             frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
         else:
             raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
-        return Table(path, frame, frame.collect_schema())
+        return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None
 

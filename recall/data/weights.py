@@ -7,11 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
 from recall.data.findings import Finding
 from recall.errors import DataError
 from recall.values import numbers, refuse
-
-Float64 = npt.NDArray[np.float64]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from recall.canonical import BLANKS
 from recall.data.bag_text import separator_of, written_lists
 from recall.draft.toml import text
 
@@ -25,7 +26,7 @@ def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
     separator = separator_of(known)
     if not separator:
         return None
-    parts = known.str.split(separator).explode()
+    parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
     keys = "" if separator == "|" else f", separator = {text(separator)}"
     return f'kind = "bag"{keys}{rare(parts)}', f"{parts.n_unique():,} values between {text(separator)}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from recall.data.roles import Role
-from recall.draft.toml import array, numbers, text
+from recall.draft.toml import array, key, numbers, text
 
 _LIKED = 0.75  # of the way up a scale of ratings: 4 of 5, 8 of 10
 
@@ -23,13 +23,13 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
     else:
         yield 'split = { by = "random" }  # without a time, interactions drawn at random validate and test'
     taken: set[str] = set()
+    events = next((name for name, role in found.items() if role.kind == "event" and role.events is not None), None)
     for name, role in found.items():
         match role.kind:
             case "event":
-                yield from _event(name, role, active="events" not in taken)
-                taken.add("events")
+                yield from _event(name, role, active=name == events, events=events)
             case "label":
-                yield from _label(name, role, active="label" not in taken)
+                yield from _label(name, role, active="label" not in taken and events is None, events=events)
                 taken.add("label")
             case "amount" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
                 yield f"weight = {text(name)}  # {role.reason}"
@@ -38,6 +38,8 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
                 taken |= {"outcome"} if role.low < 0 else set()
             case "rating":
                 yield from _rating(name, role)
+            case "assumed":
+                yield from _assumed(name, role)
             case "said":
                 yield f"# {name}: {role.reason}, so no field reads it"
 
@@ -48,7 +50,7 @@ def time_column(found: Mapping[str, Role]) -> str | None:
     return next(times, None)
 
 
-def _event(name: str, role: Role, *, active: bool) -> Iterator[str]:
+def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
     rule = role.events
     if rule is None:
         return
@@ -62,16 +64,35 @@ def _event(name: str, role: Role, *, active: bool) -> Iterator[str]:
         yield "# what was shown and not taken is no interaction; log loss learns from it"
     if rule.unknown and (len(rule.weights) > 1 or rule.left_out or rule.not_taken):
         yield f"# not known here, and counted as 1: {', '.join(rule.unknown)}"
+    if not active:
+        yield f"# of outcomes {events} is used; to use {name} instead:"
     yield f"{'' if active else '# '}events = {{ {', '.join(parts)} }}"
 
 
-def _label(name: str, role: Role, *, active: bool) -> Iterator[str]:
+def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
     why = f"{role.reason}: a row of 0 was shown and not taken, and is no interaction"
     if active:
         yield f"label = {text(name)}  # {why}"
+        return
+    other = "There is one label; to use this one" if events is None else f"Of outcomes {events} is used; to use this instead"
+    yield f"# {name}: {why}. {other}:"
+    yield f"# label = {text(name)}"
+
+
+def _assumed(name: str, role: Role) -> Iterator[str]:
+    """Alternatives for a column that only its values speak of."""
+    yield f"# {name} holds {role.reason}. Assumed: it tells what came of the interaction, so no field reads it."
+    if role.levels:
+        liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
+        yield "# If so, these lines use it: rows below are left out, or were shown and not taken, or rows weigh by it"
+        yield f"# outcome = {{ column = {text(name)}, at_least = {liked:g} }}"
+        yield f'# outcome = {{ column = {text(name)}, at_least = {liked:g}, below = "not taken" }}'
+        yield f"# weight = {text(name)}{'' if role.low > 0 else '  # positive only together with a line above'}"
     else:
-        yield f"# {name}: {why}. There is one label; to use this one:"
+        yield "# If so, and if a row of 1 (or true) was taken and one of 0 (or false) shown and not taken, use this line:"
         yield f"# label = {text(name)}"
+    yield "# If a request knows it before an item is chosen, write this line below [fields]:"
+    yield f'# {key(name)} = {{ side = "user", kind = "categorical", source = "interactions" }}'
 
 
 def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from recall.errors import RecallError, forbids_writing
 
@@ -68,7 +69,7 @@ class DurableFile:
         """Format of the file that is open: an older one where it may not be written."""
         self._wait = wait
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int, int] | None = None
+        self._file: _Stamp | None = None
         self._frozen: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
@@ -82,15 +83,14 @@ class DurableFile:
     def reader(self) -> sqlite3.Connection | None:
         """The connection, or None when there is no file."""
         file = _number(self._name)
-        if self._connection is not None and (file is None or self._file is None or not _same(file, self._file)):
-            self.close()  # it was moved away: what is written there would never be read
+        if self._connection is not None and (file is None or self._file is None or file != self._file):
+            # moved away, cut short or overwritten, which pages in memory would hide; or a checkpoint, which is as rare
+            self.close()
         if self._connection is not None and self._frozen is not None and _frozen(self.path) != self._frozen:
             self.close()  # whoever may write here has done so
         if self._connection is None and file is not None:
             self._connection, self._file = self._opened(), file
             self.opened += 1
-        elif file is not None:
-            self._file = file
         return self._connection
 
     def check_in_place(self) -> None:
@@ -242,18 +242,21 @@ def _create(path: Path, kind: FileKind) -> None:
             made.with_name(made.name + rest).unlink(missing_ok=True)
 
 
-def _number(path: str) -> tuple[int, int, int] | None:
-    """Device, number and size in bytes of a file."""
+class _Stamp(NamedTuple):
+    """What the file system says of a file: device, number, bytes, and time of the last change in nanoseconds."""
+
+    device: int
+    number: int
+    size: int
+    changed: int
+
+
+def _number(path: str) -> _Stamp | None:
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_size
-
-
-def _same(file: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
-    """Whether a file is the one that was opened, and not cut short since: memory would hide that for a while."""
-    return file[:2] == before[:2] and file[2] >= before[2]
+    return _Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _frozen(path: Path) -> tuple[int, int] | None:

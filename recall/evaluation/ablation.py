@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Float32
 from recall.bundle.bundle import Bundle
 from recall.config import EvaluationConfig
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.ranking import Float32
 from recall.evaluation.trial import Trial
 from recall.features.masking import without
 from recall.schema import Side

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Float64
 from recall.errors import DataError
 from recall.evaluation.lists import Integers
-
-Float64 = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 

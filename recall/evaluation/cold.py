@@ -13,11 +13,15 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Float32
 from recall.bundle.bundle import Bundle
 from recall.config import EvaluationConfig
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import Float32, Replaced, pair_scores
+from recall.evaluation.ranking import (
+    Replaced,
+    pair_scores,
+)
 from recall.evaluation.trial import Trial
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, standing_in

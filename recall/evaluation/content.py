@@ -2,9 +2,14 @@
 
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.bundle.bundle import Bundle
-from recall.evaluation.lists import Int64, ItemLists
-from recall.evaluation.ranking import Float32, top_of_scores
+from recall.evaluation.lists import (
+    ItemLists,
+)
+from recall.evaluation.ranking import (
+    top_of_scores,
+)
 from recall.features.masking import id_blocks, without
 from recall.features.sparse import SparseRows
 

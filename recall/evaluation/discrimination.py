@@ -6,12 +6,15 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Float64, Int64
 from recall.bundle.bundle import Bundle
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval, redrawn
-from recall.evaluation.labelled import Float64, Labelled, labelled
-from recall.evaluation.lists import Int64
+from recall.evaluation.labelled import (
+    Labelled,
+    labelled,
+)
 from recall.evaluation.probability import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
 from recall.scoring import logistic
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Int64
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST
@@ -18,7 +19,6 @@ from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.dial import Dial, turn
 from recall.evaluation.discrimination import Discrimination, discriminate
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
-from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut, held_out, row_by_row
 from recall.evaluation.requests import requests
 from recall.evaluation.served import ListFigures, answers, joint_catalogue, judge, list_figures, pieces

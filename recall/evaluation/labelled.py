@@ -6,14 +6,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Bool, Float32, Float64, Int64
 from recall.bundle.bundle import Bundle
 from recall.config import DataConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
-from recall.evaluation.lists import Bool, Int64
-from recall.evaluation.ranking import Float32
-
-Float64 = npt.NDArray[np.float64]
 
 _PIECE = 1 << 16  # pairs scored at once
 _TRIES = 100  # draws before a user counts as one who has everything

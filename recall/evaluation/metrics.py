@@ -8,11 +8,11 @@ and is at least 1; `rows[r, p]` is the item row at that place, or -1 past the en
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from recall.evaluation.lists import Bool, Int64, Integers
-
-Float64 = npt.NDArray[np.float64]
+from recall._arrays import Bool, Float64, Int64
+from recall.evaluation.lists import (
+    Integers,
+)
 
 
 def recall(hits: Bool, relevant: Int64, k: int) -> Float64:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recall._arrays import Int64
 from recall.config import EvaluationConfig
 from recall.data import words
 from recall.data.dataset import Dataset
 from recall.data.history import items_before
 from recall.data.synthetic import Synthetic
-from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import held_out
 from recall.evaluation.ranking import rank_metrics
 

@@ -7,11 +7,11 @@ differently `weight` float64 [m].
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall.evaluation.lists import Bool, Int64, Integers
-
-Float64 = npt.NDArray[np.float64]
+from recall._arrays import Bool, Float64, Int64
+from recall.evaluation.lists import (
+    Integers,
+)
 
 BINS = 10
 

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Bool, Int64
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
-from recall.evaluation.lists import Bool, Int64, Integers, ItemLists
+from recall.evaluation.lists import (
+    Integers,
+    ItemLists,
+)
 from recall.values import Distinct
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
 from recall.errors import DataError, TrainingError
-from recall.evaluation.lists import Int64, ItemLists
+from recall.evaluation.lists import (
+    ItemLists,
+)
 from recall.evaluation.metrics import per_request
-
-Float32 = npt.NDArray[np.float32]
 
 _BLOCK = 1 << 22  # scores held at once: 16 MB
 _CROWDED = 16  # times n candidates for a place in a list of n

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from recall._arrays import Int64
 from recall.bundle.ids import ItemIds
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
-from recall.evaluation.lists import Int64
 from recall.evaluation.protocol import HeldOut
 from recall.evaluation.requests import requests
 from recall.recommender import Recommender

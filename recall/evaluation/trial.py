@@ -9,12 +9,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Judgements
-from recall.evaluation.lists import Int64, ItemLists
+from recall.evaluation.lists import (
+    ItemLists,
+)
 from recall.evaluation.protocol import HeldOut
-from recall.evaluation.ranking import Float32, Replaced, top_rows
+from recall.evaluation.ranking import (
+    Replaced,
+    top_rows,
+)
 from recall.evaluation.requests import requests
 from recall.features.sparse import SparseRows
 from recall.recommender import Recommender

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float32, Float64
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Float64, Judgements
+from recall.evaluation.bootstrap import (
+    Judgements,
+)
 from recall.evaluation.lists import Integers, ItemLists
 from recall.evaluation.protocol import HeldOut
-from recall.evaluation.ranking import Float32
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
 from recall.models.popularity import Popularity

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recall._arrays import Int64
 from recall.answer import Absence, Reason, ScoredItem
 from recall.eligibility import Eligibility
 from recall.explaining.explainer import Explainer
 from recall.explaining.fields import difference
-from recall.features.sparse import Int64
 from recall.live.catalogue import Catalogue, Scope, row_of
 from recall.preparation import Preparation, Prepared
 from recall.request import Request

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from recall._arrays import Float64, Int64
 from recall.answer import Contribution, Explanation, FeatureValue, ValueContribution
 from recall.bundle.bundle import Bundle
 from recall.explaining.fields import contributions
 from recall.explaining.names import item_values, user_values
-from recall.features.sparse import Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.live.catalogue import Catalogue
 from recall.preparation import Prepared
 from recall.request import Request
@@ -17,7 +20,6 @@ from recall.shaping.ranking import Ranking
 from recall.shaping.shape import gains_by_name
 from recall.values import as_requested
 from recall.vectors.entries import entry_parts
-from recall.vectors.rows import Float64
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000

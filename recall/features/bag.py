@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import TEXT, canonical_as
+from recall.canonical import BLANKS, TEXT, canonical_as
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
 from recall.features.sparse import SparseRows
@@ -67,6 +68,8 @@ class BagEncoder:
         bag = self._parts(values, self.column)
         if bag is None:
             return [(MISSING, 1.0)]
+        if not self._keeps_blanks:
+            bag = [value.strip(BLANKS) if isinstance(value, str) else value for value in bag]
         if self.field.weights is None:
             known = [(value, 1.0) for value in bag if value is not None and value != ""]
         else:
@@ -86,9 +89,15 @@ class BagEncoder:
         """Nothing beside the vocabulary."""
         return {}
 
+    @cached_property
+    def _keeps_blanks(self) -> bool:
+        """Whether the field has learnt values with blanks around them, as older versions did."""
+        learnt = self.vocabulary.values
+        return bool((learnt.str.strip_chars(BLANKS) != learnt).any())
+
     def _parts(self, values: Mapping[str, object], column: str) -> list[object] | None:
         value = values.get(column)
-        if value is None or value == "":
+        if value is None or value == "" or (isinstance(value, str) and not value.strip(BLANKS)):
             return None
         if isinstance(value, list):
             return value

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.errors import DataError, RequestError, nearest
+from recall.errors import DataError, RequestError, nearest, pointer
 from recall.features.sparse import SparseRows
 from recall.schema import Norm
 from recall.vocabulary import UNKNOWN, Vocabulary
@@ -159,9 +159,4 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
 
 def refusal(column: str, what: str, mend: str = "") -> RequestError:
     """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
-    return RequestError(what, where=pointer(column), mend=mend)
-
-
-def pointer(column: str) -> str:
-    """JSON pointer (RFC 6901) of a column in a request."""
-    return "/features/" + column.replace("~", "~0").replace("/", "~1")
+    return RequestError(what, where=pointer("features", column), mend=mend)

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
+from recall.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.errors import DataError, RequestError, nearest, pointer
 from recall.schema import Schema
 from recall.values import canonical_series, numbers
 
@@ -66,7 +66,9 @@ class Boosts:
                 raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
             found = read(column)
             if value is not None:
-                value = canonical_text(value, (types or {}).get(column, TEXT).removeprefix(LIST))
+                type_ = (types or {}).get(column, TEXT)
+                bare = value.strip(BLANKS) if type_.startswith(LIST) else value
+                value = canonical_text(bare, type_.removeprefix(LIST))
             values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
         return cls(tuple(names), values)
 
@@ -80,7 +82,7 @@ class Boosts:
         if not isinstance(given, Mapping):
             raise RequestError("boosts are no weights by name", where="/boosts", mend="Give an object of numbers")
         for name, weight in given.items():
-            where = "/boosts/" + str(name).replace("~", "~0").replace("/", "~1")
+            where = pointer("boosts", name)
             if not self.names:
                 raise RequestError(
                     "this bundle has no boosts",

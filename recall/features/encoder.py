@@ -15,10 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
-from recall.errors import DataError, RequestError, nearest
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, pointer
+from recall.errors import DataError, RequestError, nearest, pointer
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
 from recall.features.fields import Fields
-from recall.features.history import History, HistoryEncoder, HistoryGroup
+from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.kinds import fit_column, grow_column, restore_column
 from recall.features.sparse import SparseRows
 from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
@@ -191,18 +191,6 @@ class FeatureEncoder:
         A column of the users table is among them when a cross takes it together with a context column.
         """
         return self.contexts.encode(frame)
-
-    def encode_history(self, history: History, item_ids: pl.Series) -> SparseRows:
-        """The part of the user features that the previous items give.
-
-        Args:
-            history: n histories as rows of the catalogue.
-            item_ids: String [items], the catalogue.
-
-        Returns:
-            n rows in the user feature space.
-        """
-        return self.histories_over(item_ids).encode(history)
 
     def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
         """The history fields, ready to encode many histories over one catalogue; item_ids String [items]."""
@@ -403,7 +391,7 @@ def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
     for name in values:
         if name not in columns:
-            raise RequestError(f"no field reads {name!r}", where=pointer(name), mend=nearest(name, columns))
+            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), mend=nearest(name, columns))
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:

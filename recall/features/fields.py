@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Int64
+from recall._arrays import Int64
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, refusal
 from recall.features.sparse import SparseRows
 from recall.schema import NumericField
 from recall.values import numbers
 from recall.vocabulary import FIRST, MISSING, Vocabulary
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

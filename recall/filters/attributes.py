@@ -10,13 +10,16 @@ from polars.datatypes import DataType
 from recall.canonical import TEXT, separators
 from recall.errors import RequestError, nearest
 from recall.filters.binding import bound
-from recall.filters.cache import SelectionCache
 from recall.filters.clauses import Clause, Rows, evaluate
 from recall.filters.columns import Column
 from recall.filters.predicates import Predicate
 from recall.filters.values import Form, Kind
 from recall.index.selection import Selection
+from recall.recent import Cache
 from recall.schema import Schema
+
+_OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects
+_RANGE = 128  # bytes of one range in a clause
 
 
 class Attributes:
@@ -37,7 +40,7 @@ class Attributes:
         self._forms = forms
         self._read = read
         self._lenient = lenient
-        self._cache = SelectionCache()
+        self._cache = selection_cache()
         self._columns: dict[tuple[str, Kind], Column] = {}
         self._opening = Lock()
 
@@ -75,7 +78,7 @@ class Attributes:
         """
         clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
         found = self._cache.get(clause)
-        return found if found is not None else self._cache.keep(clause, self._selected(clause))
+        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
 
     def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
         """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
@@ -122,7 +125,7 @@ class Attributes:
         if not isinstance(clause, Rows):
             return self._selected(clause)
         found = self._cache.get(clause)
-        return found if found is not None else self._cache.keep(clause, self._selected(clause))
+        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
 
 
 class _UnopenedError(Exception):
@@ -157,3 +160,14 @@ def forms_of(
     """
     cuts, recorded = separators(schema, "item") if schema is not None else {}, canonical_types or {}
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
+
+
+def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, Selection]:
+    """Make a cache of selections by their clauses, within a number of entries and of bytes."""
+    return Cache(most, most_bytes, _bytes)
+
+
+def _bytes(clause: Clause, selection: Selection) -> int:
+    listed = vars(selection).get("rows")
+    ranges = len(clause.ranges) if isinstance(clause, Rows) else 0
+    return _OVERHEAD + _RANGE * ranges + selection.bits.nbytes + (listed.nbytes if listed is not None else 0)

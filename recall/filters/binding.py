@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol, assert_never
 
-from recall.canonical import NUMBERS, canonical_text, is_number
+from recall.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.errors import DataError, RequestError
 from recall.filters.clauses import Clause, Every, Rest, Rows, Some
 from recall.filters.columns import Column, merged
@@ -163,7 +163,9 @@ class _Binding:
         return form
 
     def _place(self, name: str, kind: Kind, value: Scalar, where: str) -> tuple[int, int]:
-        operand = _operand(name, kind, value, where, self._columns.form(name, where).type)
+        form = self._columns.form(name, where)
+        bare = value.strip(BLANKS) if form.bag and isinstance(value, str) else value
+        operand = _operand(name, kind, bare, where, form.type)
         return self._column(name, kind, where).values.place(operand)
 
     def _column(self, name: str, kind: Kind, where: str) -> Column:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.features.sparse import Int64
+from recall._arrays import Int64
 from recall.filters.values import Form, Kind, Values, coded
 from recall.index.selection import Selection
 

@@ -24,7 +24,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, nearest, pointer
 from recall.filters.predicates import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
 
 DEPTH = 16
@@ -72,7 +72,7 @@ class _Parser:
         return parts[0] if len(parts) == 1 else AllOf(parts)
 
     def _entry(self, key: str, given: object, where: str, depth: int) -> Iterator[Predicate]:
-        here = f"{where}/{_escaped(key)}"
+        here = where + pointer(key)
         match key:
             case "all":
                 yield AllOf(tuple(self._filters(key, given, here, depth)))
@@ -86,7 +86,7 @@ class _Parser:
                 if not isinstance(given, Mapping):
                     raise RequestError(f"columns takes an object, not {_kind(given)}", where=here, mend=_or_column(key))
                 for column, condition in given.items():
-                    yield self._condition(_key(column, here), condition, f"{here}/{_escaped(column)}")
+                    yield self._condition(_key(column, here), condition, here + pointer(column))
             case _:
                 yield self._condition(key, given, here)
 
@@ -106,9 +106,7 @@ class _Parser:
             )
         for key in given:
             if key not in _PARTS:
-                raise RequestError(
-                    "no part of an availability window", where=f"{where}/{_escaped(key)}", mend=_near(key, _PARTS)
-                )
+                raise RequestError("no part of an availability window", where=where + pointer(key), mend=_near(key, _PARTS))
         for key in ("from", "until"):
             if not isinstance(given.get(key, ""), str):
                 raise RequestError("a column is named by text", where=f"{where}/{key}")
@@ -131,7 +129,7 @@ class _Parser:
         parts = []
         bounds = []
         for operator, operand in given.items():
-            here = f"{where}/{_escaped(operator)}"
+            here = where + pointer(operator)
             if operator in _ORDERS:
                 bounds.append(Bound(operator, self._scalar(operand, here), here))
             else:
@@ -187,10 +185,6 @@ def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise RequestError("a key of a filter is text", where=where)
     return key
-
-
-def _escaped(key: object) -> str:
-    return str(key)[:256].replace("~", "~0").replace("/", "~1")
 
 
 def _near(key: object, known: Sequence[str]) -> str:

@@ -7,8 +7,12 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float64
 from recall.errors import DataError, nearest
-from recall.importing.foreign import Float64, ForeignModel, Parameters
+from recall.importing.foreign import (
+    ForeignModel,
+    Parameters,
+)
 
 Array = npt.NDArray[np.generic]
 

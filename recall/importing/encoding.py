@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
 from recall.canonical import UNTYPED, CanonicalTypes
 from recall.features.blocks import Block, ColumnEncoder
 from recall.features.encoder import FeatureEncoder, type_of_field
 from recall.features.kinds import restore_column
-from recall.importing.foreign import Float64, ForeignModel, Side
+from recall.importing.foreign import (
+    ForeignModel,
+    Side,
+)
 from recall.importing.mapping import Feature, Mapped
 from recall.schema import CrossField, HistoryField, Schema
 from recall.vectors.contract import Tables

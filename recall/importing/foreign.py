@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from recall._arrays import Float64, Int64
 
 Kind = Literal["fm", "ffm", "sums"]
 Side = Literal["user", "item"]

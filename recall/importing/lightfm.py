@@ -23,9 +23,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recall._arrays import Float64, Int64
 from recall.errors import DataError
 from recall.importing.arrays import Array, numbers, read_npz
-from recall.importing.foreign import SIDES, Float64, ForeignModel, Int64, Parameters, Side
+from recall.importing.foreign import (
+    SIDES,
+    ForeignModel,
+    Parameters,
+    Side,
+)
 from recall.importing.mapping import Feature, Mapped
 from recall.values import canonical
 

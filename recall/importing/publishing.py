@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall import golden
+from recall._arrays import Float64
 from recall.assembly import Origin, check_items, parity_of, seal
 from recall.bundle import files
 from recall.bundle.bundle import write_contents
@@ -25,7 +26,10 @@ from recall.errors import DataError
 from recall.features.encoder import FeatureEncoder
 from recall.features.sparse import SparseRows
 from recall.importing.encoding import encoder_of, schema_of, tables_of
-from recall.importing.foreign import Float64, ForeignModel, Side
+from recall.importing.foreign import (
+    ForeignModel,
+    Side,
+)
 from recall.importing.mapping import Mapped
 from recall.importing.reading import Reading
 from recall.importing.types import canonical_mapping, find_types

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from recall._arrays import Float64
 from recall.errors import DataError
-from recall.importing.foreign import Float64, ForeignModel, Parameters
+from recall.importing.foreign import (
+    ForeignModel,
+    Parameters,
+)
 from recall.importing.lines import Lines
 
 _LINE = re.compile(r"^(bias|i_(\d+)|v_(\d+)|v_(\d+)_(\d+))\s*:\s*(.*)$")

@@ -15,9 +15,8 @@ is as close as Bernstein's, and where all are 1 it is as close as that of Cloppe
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from recall._arrays import Float64
 
 _BOLD = 0.95  # part of 1 / m that is bet at most: a share of 0 costs most of the capital, but never all of it
 _HALVINGS = 50

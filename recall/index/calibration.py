@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall.features.sparse import Float32
+from recall._arrays import Float32, Float64
 from recall.index.contract import ItemIndex
 from recall.index.effort import Effort
 from recall.index.engine import brute_force
 from recall.index.ivf import IvfIndex
 from recall.index.ranking import longest_of, rounding
-
-Float64 = npt.NDArray[np.float64]
 
 _FOR_LONGER = 64  # queries that show how effort grows with the length of a list: it is no promise
 

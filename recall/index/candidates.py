@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from recall.features.sparse import Float32
+from recall._arrays import Float32
 from recall.index.codes.index import CERTAIN, CellIndex, cells_for
 from recall.index.contract import Params
 from recall.index.effort import TunableIndex
 from recall.index.ivf import REFINE, IvfIndex
 from recall.index.lists import Lists, lists_for
-
-REFINES = (3.0, 6.0, 12.0)
-"""How many times n results of product codes are scored again."""
 
 
 class Candidate(Protocol):
@@ -51,10 +48,9 @@ class CellCodes:
 
 @dataclass(frozen=True, slots=True)
 class InvertedFile:
-    """This many lists, with codes of these kinds."""
+    """This many lists, with half-precision codes."""
 
     count: int
-    kinds: tuple[str, ...] = ("ivf", "ivf_int8", "pq")
 
     @property
     def name(self) -> str:
@@ -63,14 +59,7 @@ class InvertedFile:
 
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
         """As `Candidate` promises."""
-        lists = Lists.build(vectors, queries, self.count, seed, threads)
-        for kind in self.kinds:
-            coded = IvfIndex.build(lists, kind)
-            if kind != "pq":
-                yield f"{kind} {self.count}", coded
-                continue
-            for refine in REFINES:
-                yield f"pq {self.count} x{refine:.0f}", coded.with_refine(refine)
+        yield self.name, IvfIndex.build(Lists.build(vectors, queries, self.count, seed, threads))
 
 
 def candidates(size: int, kind: str = "auto") -> list[Candidate]:
@@ -88,4 +77,4 @@ def like(kind: str, params: Params) -> list[Candidate]:
     """What makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
     if kind == "cells" and float(params["effort"]) < CERTAIN:
         return [CellCodes(int(params["cells"]))]
-    return [InvertedFile(int(params["nlist"]), (kind,))] if kind in REFINE else []
+    return [InvertedFile(int(params["nlist"]))] if kind in REFINE else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.engine import faiss_threads
 
 POINTS = 40

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from recall._arrays import Float32, Int32
 from recall.errors import IndexFileError
-from recall.features.sparse import Float32, Int32
 from recall.index.contract import ItemIndex
 from recall.index.engine import brute_force
 

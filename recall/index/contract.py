@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.errors import ExportError, RequestError
-from recall.features.sparse import Float32, Int64
 from recall.index.selection import Mask, Selection
 
 Params = Mapping[str, int | float]

@@ -10,8 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.errors import IndexFileError
-from recall.features.sparse import Float32, Int64
 from recall.index.selection import Selection
 
 _BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower

@@ -7,7 +7,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors
 from recall.index.engine import faiss_threads, selector, write_faiss
 from recall.index.ranking import Ranked, gather, longest_of, pad, rank, rounding

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.cells import POINTS, Cells
 from recall.index.contract import check_vectors
 from recall.index.ranking import pad
@@ -69,9 +69,9 @@ class Lists:
         """Number of cells."""
         return len(self.cells.centroids)
 
-    def coarse(self, centroids: Float32 | None = None) -> faiss.IndexFlatIP:
-        """faiss's index of the padded centroids, or of these in their place, float32 [count, d]."""
-        padded = pad(self.cells.centroids if centroids is None else centroids)
+    def coarse(self) -> faiss.IndexFlatIP:
+        """Faiss's index of the padded centroids."""
+        padded = pad(self.cells.centroids)
         coarse = faiss.IndexFlatIP(padded.shape[1])
         coarse.add(padded)
         return coarse
@@ -80,11 +80,6 @@ class Lists:
         """The scaled vectors in order of rows, some at a time, with their cells: float32 [m, dim] and int64 [m]."""
         for first in range(0, len(self.vectors), _CHUNK):
             yield self.vectors[first : first + _CHUNK] * self.scale, self.assigned[first : first + _CHUNK]
-
-    def residuals(self, most: int) -> Float32:
-        """What cells leave of scaled vectors, float32 [m, dim]: of at most `most`, drawn at random."""
-        rows = np.random.default_rng(self.seed).choice(len(self.vectors), min(len(self.vectors), most), replace=False)
-        return self.vectors[rows] * self.scale - self.cells.centroids[self.assigned[rows]]
 
 
 def lists_for(size: int) -> int:

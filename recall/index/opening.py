@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import faiss
 
+from recall._arrays import Float32
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, nearest
-from recall.features.sparse import Float32
 from recall.index.calibration import calibrate, spread
 from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex, Params
@@ -45,8 +45,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
         return ExactIndex.build(vectors)
     lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
-    index = IvfIndex.build(lists, "ivf" if config.kind in CHOOSING else config.kind)
-    return calibrate(index, vectors, spread(queries, _CALIBRATING), config.n, config.target)
+    return calibrate(IvfIndex.build(lists), vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
 def engine_of(kind: str) -> str:

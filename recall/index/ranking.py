@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.contract import Hits
 
 LANES = 8

@@ -6,9 +6,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Int64
+from recall._arrays import Int64, UInt8
 
-UInt8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 _SPARSE = 1_000  # rows of the catalogue for each that is set, from which on setting single bits is faster than a mask

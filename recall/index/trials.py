@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from recall._arrays import Float64
 from recall.config import IndexConfig
-from recall.index.bound import Float64, lower_bound, share_of_error
+from recall.index.bound import (
+    lower_bound,
+    share_of_error,
+)
 from recall.index.calibration import Truth, bisect
 from recall.index.contract import ItemIndex
 from recall.index.effort import TunableIndex

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.features.sparse import Float32
 from recall.index.bound import best_bound, lower_bound, share_of_error
 from recall.index.calibration import Truth, with_growth
 from recall.index.candidates import Candidate, candidates

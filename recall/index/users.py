@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.features.sparse import Float32
+from recall._arrays import Float32
 
 _FITTING = 1024  # at most, for the directions in which users differ
 _TUNING = 512  # at most: each is asked of every candidate, some ten times

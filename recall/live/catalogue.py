@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recall.answer import Degraded
+from recall._arrays import Float32, Int64
+from recall._ids import check_id
 from recall.bundle.bundle import Bundle
+from recall.degraded import Degraded
 from recall.errors import RequestError
-from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits, ItemIndex
 from recall.index.selection import Mask, Selection
 from recall.live.overlay import Overlay
 from recall.live.search import best_given, merged
-from recall.request import check_id
 
 
 class Scope(NamedTuple):

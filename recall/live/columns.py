@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
-from recall.errors import RequestError, nearest
+from recall.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
+from recall.errors import RequestError, nearest, pointer
 from recall.schema import Schema
 from recall.values import canonical
 
@@ -65,7 +65,7 @@ class ItemColumns:
         """
         values = {}
         for name, value in features.items():
-            place = f"{where}/" + str(name).replace("~", "~0").replace("/", "~1")
+            place = where + pointer(name)
             read = self._read.get(name)
             if read is None:
                 raise RequestError(
@@ -156,7 +156,7 @@ def _joined(separator: str, text: Callable[[object], str]) -> Read:
     def read(value: object) -> str:
         if not isinstance(value, list | tuple):
             value = _text(value).split(separator)
-        parts = ["" if part is None or part == "" else text(part) for part in value]
+        parts = ["" if part is None or part == "" else text(part) for part in map(_bare, value)]
         if any(separator in part for part in parts):
             raise ValueError(f"a list with {separator!r} inside a part, at which the column's text is cut")
         return separator.join(parts)
@@ -170,9 +170,14 @@ def _list_reader(read: Read, separator: str | None) -> Read:
             value = value.split(separator)
         if not isinstance(value, list | tuple):
             raise ValueError("no list")
-        return [None if part is None else read(part) for part in value]
+        return [None if part is None else read(part) for part in map(_bare, value)]
 
     return read_list
+
+
+def _bare(part: object) -> object:
+    """A value of a list or bag without the blanks around it, as tables are read."""
+    return part.strip(BLANKS) if isinstance(part, str) else part
 
 
 def _number(value: object) -> float:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
 
+from recall._ids import check_id, check_text
 from recall.bundle.bundle import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
+from recall.features.novelty import novelties
 from recall.index.contract import ItemIndex
 from recall.live.catalogue import Catalogue
 from recall.live.entries import Row
@@ -20,7 +22,6 @@ from recall.live.items import ItemReader, Values
 from recall.live.journal import Base, Change, Journal, MovedError, rows_of, values_of
 from recall.live.overlay import Overlay
 from recall.live.past import Past, read_token
-from recall.request import check_id, check_text
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
@@ -45,14 +46,16 @@ class Receipt(_Receipt):
         sequence: of its last change; answers of this sequence or a later one have seen it.
         known: how many of its items the catalogue held before.
         token: names the change among those of all logs; an answer that is asked for with it has seen the change.
+        warnings: what the model can make little of in these items, in sentences.
     """
 
     token: str
+    warnings: tuple[str, ...]
 
-    def __new__(cls, sequence: int, known: int, token: str = "") -> "Receipt":
-        """Make one; `token` is no part of the tuple, which has two members as ever."""
+    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
+        """Make one; `token` and `warnings` are no part of the tuple, which has two members as ever."""
         made = super().__new__(cls, sequence, known)
-        made.token = token
+        made.token, made.warnings = token, warnings
         return made
 
 
@@ -79,6 +82,7 @@ class LiveCatalogue:
         self._pause = pause
         self._changing = Lock()
         self._version = (-1, -1)
+        self._stamp: tuple[int, int] | None = None
         self._due = 0.0
         self._past = Past()
         if journal is not None:
@@ -181,7 +185,8 @@ class LiveCatalogue:
         """Return whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
         if self._journal is None or self._changing.locked():
             return False
-        return bool(self._catalogue.trouble) or self._journal.version() != self._version
+        moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
+        return moved or bool(self._catalogue.trouble)
 
     def behind(self) -> bool:
         """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
@@ -240,7 +245,9 @@ class LiveCatalogue:
         read = self._reader.read(items)
         if read:
             self._reader.given(read)
-        return self._change([Change(one, values) for one, values in read.items()], key)
+        receipt = self._change([Change(one, values) for one, values in read.items()], key)
+        warnings = novelties(self._catalogue.bundle.encoder, "item", read.values())
+        return Receipt(*receipt, receipt.token, warnings)
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
         """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
@@ -294,8 +301,8 @@ class LiveCatalogue:
 
     def _catch_up(self, journal: Journal) -> None:
         """Take in what is new; the caller holds the lock."""
-        version = journal.version()
-        if version == self._version and not self._catalogue.trouble:
+        version, stamp = journal.version(), journal.mark.stamp()
+        if version == self._version and stamp == self._stamp and not self._catalogue.trouble:
             return
         reading = journal.read(self._past.state, self._base)
         rows = self._past.take(reading)
@@ -306,7 +313,7 @@ class LiveCatalogue:
         if rows or sequence > overlay.sequence:
             overlay = self._after(overlay, rows, sequence)
         self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
-        self._version = version
+        self._version, self._stamp = version, stamp
 
     def _after(self, overlay: Overlay, rows: Sequence[Row], sequence: int) -> Overlay:
         last = {row.item_id: values_of(row) for row in rows}

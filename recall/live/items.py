@@ -5,13 +5,16 @@ from functools import cached_property
 
 import numpy as np
 
+from recall._arrays import Float32
+from recall._ids import check_id
 from recall.bundle.bundle import Bundle
 from recall.bundle.tensors import servable
 from recall.errors import DataError, RequestError
-from recall.features.sparse import Float32, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.live.columns import ItemColumns
 from recall.live.overlay import Given
-from recall.request import check_id
 
 _FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
 

@@ -209,9 +209,10 @@ class Journal:
             JournalError: the file cannot be read, is damaged, or no longer holds what the version lacks.
         """
         with self._reading, self._reader.reports("read"):
+            mark = self.mark.read()  # before the log, which others write meanwhile
             connection = self._reader.reader()
             if connection is None:
-                return Reading(None, [], 0, False, self.mark.read())
+                return Reading(None, [], 0, False, mark)
             connection.execute("BEGIN")
             try:
                 state = self._state(connection)
@@ -220,7 +221,7 @@ class Journal:
                 rows = self._rows(connection, start, whole=not goes_on)
             finally:
                 connection.execute("ROLLBACK")
-            mark = self.mark.follow(state.identity, state.last)
+            mark = self.mark.follow(mark, state.identity, state.last)
             return Reading(state, rows, held, goes_on, mark, entries.lacking(state, base.log, base.folded))
 
     def since(self, sequence: int) -> list[Entry]:

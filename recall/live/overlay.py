@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recall.features.sparse import Float32, Int64
-from recall.index.selection import Mask, Selection, UInt8
+from recall._arrays import Float32, Int64, UInt8
+from recall.index.selection import (
+    Mask,
+    Selection,
+)
 
 _FIRST = 64  # rows that room is made for at first
 _KEPT = 64  # selections for which is kept what is left of them

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from recall.durable.mark import Marked
+from recall.durable.mark import Marked, damage
 from recall.errors import TokenError
 from recall.live.entries import Row, State
 from recall.live.journal import MARK, Base, Reading
@@ -84,6 +84,9 @@ class Past:
             mark: how far the log reached, as noted outside of it.
             base: what the version that is served holds of it.
         """
+        return self._missing(mark, base) or damage(mark, MARK, "the journal")
+
+    def _missing(self, mark: Marked | None, base: Base) -> str:
         state = self.state
         if self.unsaved:
             what = "is gone" if state is None else "was replaced or cut short"
@@ -106,7 +109,7 @@ class Past:
             return ""
         if state is None:
             return f"the journal is gone, and acknowledged changes up to {reached} with it. {_MEND}"
-        if mark is not None and mark.identity != state.identity:
+        if mark is not None and mark.identity not in ("", state.identity):
             return f"the journal was replaced by another one: it lacks changes up to {reached} of the earlier one. {_MEND}"
         return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
 

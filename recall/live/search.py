@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.contract import Hits
 from recall.index.ranking import Ranked, rank, rounding
 from recall.index.selection import Selection

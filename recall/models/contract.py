@@ -6,8 +6,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from recall._arrays import Float32, Int64
 from recall.features.fields import Fields
-from recall.features.sparse import Float32, Int64
 from recall.models.batch import SparseBatch
 from recall.vectors.contract import Tables
 

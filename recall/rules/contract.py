@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.rules.groups import Groups
 
 Mask = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.rules.contract import Candidates, Mask, Pool, Scores, Step
 from recall.rules.scale import scaled
 

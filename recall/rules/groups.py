@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall.features.sparse import Int64
+from recall._arrays import Int32, Int64
 from recall.values import Distinct
-
-Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, nearest, pointer
 from recall.rules.diversity import Diversify
 from recall.rules.pins import Pin
 from recall.rules.quota import Dedupe, Quota
@@ -36,7 +36,7 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
 def pointer_of(part: str, path: Sequence[str | int]) -> str:
     """The JSON pointer of a fault in a list of tagged values: the tag, which follows a position, is no part of it."""
     kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
-    return "/" + "/".join(str(step)[:256].replace("~", "~0").replace("/", "~1") for step in (part, *kept))
+    return pointer(part, *kept)
 
 
 def refused(part: str, error: ValidationError) -> RequestError:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from recall._arrays import Int64
 from recall.errors import RequestError
-from recall.features.sparse import Int64
 from recall.rules.contract import Candidates, Mask, Pool, Scores, Step
 
 _SHOWN = 5  # ids named in one warning

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from recall.features.sparse import Int64
+from recall._arrays import Int64
 from recall.rules.contract import Candidates, Mask, Pool, Step
 from recall.rules.groups import Groups
 

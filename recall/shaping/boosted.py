@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.ranking import Ranked
 from recall.index.scan import scan
 from recall.live.catalogue import Catalogue, Scope

@@ -6,9 +6,9 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
 from recall.bundle.bundle import Bundle
 from recall.channels.orders import Order
 from recall.errors import RequestError, nearest
@@ -19,7 +19,6 @@ from recall.live.catalogue import Catalogue
 from recall.live.overlay import Overlay
 from recall.rules.groups import Groups
 
-Float64 = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
 
 

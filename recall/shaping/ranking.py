@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recall.features.sparse import Float32, Int64
+from recall._arrays import Float32, Int64
 from recall.index.ranking import rank, rounding
 from recall.live.catalogue import Catalogue, Scope
 from recall.request import Request

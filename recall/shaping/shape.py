@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float32, Int64
 from recall.channels.kinds import AnyChannel, Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, read_channels
 from recall.channels.merging import Listed, Merged, Source, merged
 from recall.channels.orders import Order
 from recall.errors import RequestError
-from recall.features.sparse import Float32, Int64
 from recall.index.contract import Hits
 from recall.index.selection import Selection
 from recall.live.catalogue import Catalogue, Scope

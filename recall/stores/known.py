@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from recall.errors import RequestError, StoreError, nearest
+from recall._ids import check_id, check_ids, check_text
+from recall.errors import RequestError, StoreError, nearest, pointer
 from recall.features.encoder import FeatureEncoder
-from recall.recent import Recent
-from recall.request import check_id, check_ids, check_text
+from recall.features.novelty import novelties
+from recall.recent import Cache
 from recall.stores import listing
 from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
 from recall.stores.live.contract import LiveUsers
@@ -54,16 +55,27 @@ class Interaction(NamedTuple):
     time: float | None = None
 
 
-class UserReceipt(NamedTuple):
-    """What became of changes of users, which are stored and in every answer that follows.
+class _UserReceipt(NamedTuple):
+    sequence: int
+    known: int
+
+
+class UserReceipt(_UserReceipt):
+    """What became of a change of users, which is stored.
 
     Attributes:
         sequence: of the last change among all changes of users.
         known: how many of the users were known before.
+        warnings: what the model can make little of in these users' features, in sentences.
     """
 
-    sequence: int
-    known: int
+    warnings: tuple[str, ...]
+
+    def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
+        """Make one; `warnings` is no part of the tuple, which has two members as ever."""
+        made = super().__new__(cls, sequence, known)
+        made.warnings = warnings
+        return made
 
 
 class KnownUsers:
@@ -84,7 +96,7 @@ class KnownUsers:
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
-        self._recent: Recent[str, UserRecord] = Recent(RECENT)
+        self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
@@ -162,7 +174,8 @@ class KnownUsers:
         """
         features = self._features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
-        return self._write([UserPut(self._encoder.user_id(user.user_id), features, history, seen)], key)
+        put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
+        return self._warned(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
         """Change users, or make those known who are not: all of them or none.
@@ -175,7 +188,7 @@ class KnownUsers:
             features = self._features(users[place], f"/users/{place}")
             both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
             changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
-        return self._write(changes, key)
+        return self._warned(self._write(changes, key), [user for user in users if user.features])
 
     def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
         """Add interactions to the users' histories and seen items, in order: all of them or none.
@@ -208,7 +221,7 @@ class KnownUsers:
 
     def close(self) -> None:
         """Free what the stores hold."""
-        self._recent = Recent(1)
+        self._recent = Cache(1)
         self._stored.close()
         if self._owned and self._live is not None:
             self._live.close()
@@ -227,6 +240,11 @@ class KnownUsers:
             return UserReceipt(self._live.sequence(), 0)
         return UserReceipt(self._live.write(changes, key), known)
 
+    def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
+        """The receipt with what the model can make little of; a user without features may have a history instead."""
+        given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
+        return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
+
     def _features(self, user: User, where: str) -> dict[str, object]:
         """The features of a user as they are stored."""
         check_id(user.user_id, f"{where}/user_id")
@@ -236,7 +254,7 @@ class KnownUsers:
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:
-                place = f"{where}/features/" + str(name).replace("~", "~0").replace("/", "~1")
+                place = where + pointer("features", name)
                 raise RequestError(f"users have no column {name!r}", where=place, mend=nearest(str(name), self.columns))
         try:
             self.fits(user.features)

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float32, Int32
 from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import Entries, Float32, Int32, Kernels, Rows
+from recall.training.kernels.contract import (
+    Entries,
+    Kernels,
+    Rows,
+)
 from recall.training.observed import shared_out
 from recall.training.workers import Workers
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recall.durable.sync import fsync
 from recall.errors import RecallError, TrainingError
 
 _PREFIX = "checkpoint-"
@@ -113,19 +114,11 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         save_file(contiguous, staged, {"position": json.dumps(asdict(position))})
-        _sync(staged)
+        fsync(staged)
         os.replace(staged, path)
-        _sync(path.parent)
+        fsync(path.parent)
     finally:
         staged.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, Tensor]]:

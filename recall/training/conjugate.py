@@ -5,7 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recall.training.kernels.contract import Float32, Kernels
+from recall._arrays import Float32
+from recall.training.kernels.contract import (
+    Kernels,
+)
 from recall.training.workers import Workers
 
 _RANGES = 64  # of rows; the cut, and so the sum, is the same for any number of threads

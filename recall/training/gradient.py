@@ -13,11 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from recall._arrays import Int64
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model, side_of
 from recall.training.dropping import Dropping
-from recall.training.objectives.contract import BatchT, Int64, Objective
+from recall.training.objectives.contract import (
+    BatchT,
+    Objective,
+)
 from recall.training.optimisers.contract import RowOptimiser
 from recall.training.pairs import ObservedPairs
 from recall.training.steps import StepRule

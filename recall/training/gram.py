@@ -3,7 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from recall.training.kernels.contract import Float32, Kernels
+from recall._arrays import Float32
+from recall.training.kernels.contract import (
+    Kernels,
+)
 from recall.training.workers import Workers
 
 _PIECE = 2048  # rows multiplied at a time: the cut, and so the sum, is the same for any number of threads

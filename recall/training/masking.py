@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float64, Int64
 from recall.features.sparse import SparseRows
 from recall.training.roles import Roles
 from recall.vocabulary import MISSING, UNKNOWN
@@ -19,9 +20,7 @@ NEWCOMER, PARTIAL, PROFILE, STRANGER = 0, 1, 2, 3
 _KEPT = -1
 
 Int8 = npt.NDArray[np.int8]
-Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
-Float64 = npt.NDArray[np.float64]
 
 
 def uniform(rows: npt.NDArray[np.integer], *salts: int) -> Float64:

@@ -5,11 +5,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32, Int64
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.models.contract import Side
 from recall.vocabulary import FIRST
 

@@ -3,12 +3,15 @@
 import numpy as np
 import torch
 
+from recall._arrays import Int64
 from recall.config import IndexConfig
 from recall.index.contract import ItemIndex
 from recall.index.opening import build_index
 from recall.models.batch import SparseBatch
 from recall.models.contract import Model
-from recall.training.negatives import Int64, Negatives
+from recall.training.negatives import (
+    Negatives,
+)
 from recall.training.pairs import ObservedPairs
 
 

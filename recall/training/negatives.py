@@ -3,12 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Bool, Float64, Int64
 from recall.errors import TrainingError
 from recall.training.pairs import ObservedPairs
-
-Int64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
 
 
 class Negatives:

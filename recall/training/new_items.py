@@ -12,14 +12,14 @@ of a trained item changes.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recall._arrays import Float32, Float64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import Float32, top_rows
+from recall.evaluation.ranking import top_rows
 from recall.evaluation.unknown import unknown_user
 from recall.features.blocks import Block
 from recall.features.encoder import FeatureEncoder
@@ -31,9 +31,6 @@ from recall.models.cosine import Cosine
 from recall.training.masking import NEWCOMER, Masking, uniform
 from recall.training.roles import Roles
 from recall.vocabulary import UNKNOWN
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones

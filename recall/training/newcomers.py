@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
 from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import Entries, Float32, Int64
+from recall.training.kernels.contract import (
+    Entries,
+)
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
 from recall.training.roles import Roles
 

@@ -6,8 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from recall._arrays import Int32, Int64
 from recall.features.sparse import stable_order
-from recall.training.kernels.contract import Entries, Int32, Int64
+from recall.training.kernels.contract import (
+    Entries,
+)
 from recall.training.sparse import Shard
 
 _CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Bool, Int64
 from recall.features.encoder import FeatureEncoder
 from recall.features.fields import Fields
 from recall.features.masking import id_blocks
-from recall.features.sparse import Int64, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.schema import Side
 from recall.vocabulary import MISSING, UNKNOWN
-
-Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

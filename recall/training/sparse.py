@@ -13,8 +13,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Int32, UInt8
 from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Kernels, UInt8
+from recall.training.kernels.contract import (
+    STRIDE,
+    Entries,
+    Kernels,
+)
 from recall.training.workers import Result, Workers
 
 _SHARDS = 16  # at least, so that there is something to share out

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.sparse import SparseRows
 from recall.training.apart import FeaturesApart
 from recall.training.forms.contract import Form
 from recall.training.forms.fm import FMForm
-from recall.training.kernels.contract import Entries, Float32, Kernels
+from recall.training.kernels.contract import (
+    Entries,
+    Kernels,
+)
 from recall.training.newcomers import Masked, Newcomers
 from recall.training.observed import Chunk, by_item, transposed
 from recall.training.pairs import ObservedPairs

@@ -8,8 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall.training.forms.contract import Float64, Form, mixed
-from recall.training.kernels.contract import Entries, Float32, Kernels, UInt8
+from recall._arrays import Float32, Float64, UInt8
+from recall.training.forms.contract import (
+    Form,
+    mixed,
+)
+from recall.training.kernels.contract import (
+    Entries,
+    Kernels,
+)
 from recall.training.observed import Chunk
 from recall.training.sparse import FeatureMatrix, Shard
 

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from recall._arrays import Float32, Int64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import Judgements
-from recall.evaluation.lists import Int64, ItemLists
+from recall.evaluation.lists import (
+    ItemLists,
+)
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.ranking import Float32, rank_values
+from recall.evaluation.ranking import (
+    rank_values,
+)
 from recall.evaluation.unknown import UnknownUsers
 from recall.features.encoder import FeatureEncoder
 from recall.models.batch import SparseBatch

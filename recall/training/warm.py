@@ -7,11 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall.features.sparse import Float32, Int64, SparseRows
+from recall._arrays import Bool, Float32, Int64
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.models.contract import Model, Side, side_of
 from recall.training.learner import Learner
 from recall.training.pairs import ObservedPairs
-from recall.training.roles import Bool, Roles
+from recall.training.roles import (
+    Roles,
+)
 from recall.vocabulary import MISSING, UNKNOWN
 
 

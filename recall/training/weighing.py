@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32
 from recall.config import OpeningConfig
-from recall.training.kernels.contract import Float32
 from recall.training.pairs import ObservedPairs
 
 

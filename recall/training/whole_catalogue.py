@@ -26,19 +26,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.contract import Model
 from recall.training.apart import FeaturesApart
 from recall.training.conjugate import conjugate_gradients
 from recall.training.field_weights import solve_across, solve_among_items
 from recall.training.forms.choice import form_of
-from recall.training.forms.contract import Float64
 from recall.training.forms.fm import FMForm
 from recall.training.forms.fwfm import FwFMForm
 from recall.training.gram import bordered_gram
 from recall.training.item_side import ItemSide
-from recall.training.kernels.choice import load_kernels
-from recall.training.kernels.contract import Float32, Kernels, Rows
+from recall.training.kernels.compiled import CompiledKernels
+from recall.training.kernels.contract import (
+    Kernels,
+    Rows,
+)
 from recall.training.observed import ItemRange
 from recall.training.pairs import ObservedPairs
 from recall.training.sweep_rows import ContextRows, ItemRows, SweepRows
@@ -80,14 +83,14 @@ class WholeCatalogueSolver:
             pairs: contexts and items; where it knows the roles of their fields and `config.drop` is positive, masked rows
                 train beside them.
             config: of the loss.
-            kernels: do the sums; the fastest there are when None.
+            kernels: do the sums; the compiled ones when None.
             seed: of the draws of masked rows.
             warm: the model was learnt before, so that no axis of it is reserved now.
         """
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = form_of(model, pairs.user_fields, pairs.item_fields)
-        self._kernels = kernels or load_kernels()
+        self._kernels = kernels or CompiledKernels()
         self._workers = Workers(self._kernels.threads)
         self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
         weights = self._rows.weights

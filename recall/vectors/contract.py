@@ -14,8 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from recall.features.sparse import Float32, SparseRows
-from recall.vectors.rows import Float64
+from recall._arrays import Float32, Float64
+from recall.features.sparse import (
+    SparseRows,
+)
 
 Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 

@@ -5,9 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from recall.features.sparse import Float32, SparseRows
+from recall._arrays import Float32, Float64
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.vectors.contract import Kind, Parts, Tables
-from recall.vectors.rows import Float64
 
 SMALLEST: Final = 1e-6
 """Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recall._arrays import Float64
 from recall.features.sparse import SparseRows
 from recall.vectors.contract import Tables
 from recall.vectors.cosine import CosineTables
-from recall.vectors.rows import Float64
 
 _AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from recall._arrays import Float32
 from recall.features.fields import Fields
-from recall.features.sparse import Float32
 from recall.vectors.contract import Kind, Tables
 from recall.vectors.cosine import CosineTables
 from recall.vectors.ffm import FFMTables

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Float64
 from recall.features.fields import Fields
-from recall.features.sparse import Float32, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.vectors.contract import Kind, Parts, Tables, within
 from recall.vectors.rows import (
-    Float64,
     entry_norms,
     entry_sums,
     exact_field_sums,

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Float64
 from recall.features.fields import Fields
-from recall.features.sparse import Float32, SparseRows
+from recall.features.sparse import (
+    SparseRows,
+)
 
-Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.integer]
 
 _CHUNK_ROWS = 1 << 16

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.features.sparse import Float32, SparseRows
+from recall._arrays import Float32, Float64
+from recall.features.sparse import (
+    SparseRows,
+)
 from recall.vectors.contract import Kind, Parts
 from recall.vectors.fm import FMTables
-from recall.vectors.rows import Float64, exact_field_sums, filled, row_sums
+from recall.vectors.rows import (
+    exact_field_sums,
+    filled,
+    row_sums,
+)
 
 
 @dataclass(frozen=True, slots=True)

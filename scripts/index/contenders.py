@@ -12,12 +12,9 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
 from recall.index.codes.index import CellIndex
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 
 class Contender(Protocol):

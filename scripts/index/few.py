@@ -9,6 +9,7 @@ from figures import Figure
 
 from index.memory import opened_twice
 from index.worlds import World
+from recall._arrays import Float32
 from recall.config import IndexConfig
 from recall.index.codes.index import CellIndex
 from recall.index.contract import ItemIndex
@@ -20,8 +21,6 @@ LENGTHS = (10, 100)
 _SEEN = 100  # items that each query leaves out, as those that a user has seen
 _ROUNDS = 3
 _WITHOUT_BAR = 20_000  # a larger `exact_up_to` than this must be searched in 0.7 ms
-
-Float32 = npt.NDArray[np.float32]
 
 
 def beside_the_cells(world: World, figures: list[Figure]) -> Iterator[str]:

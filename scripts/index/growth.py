@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from index.measure import Truth, in_turn
 from index.worlds import World
+from recall._arrays import Float32
 from recall.index.codes.index import CellIndex
-
-Float32 = npt.NDArray[np.float32]
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 _QUERIES = 200

@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from index.contenders import Contender
+from recall._arrays import Float32, Int64
 from recall.index.engine import brute_force
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from recall.evaluation.ranking import top_rows
 from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fm import FactorizationMachine
-from recall.training.kernels.choice import load_kernels
+from recall.training.kernels.compiled import CompiledKernels
 from recall.training.kernels.contract import Kernels
 from recall.training.pairs import ObservedPairs
 from recall.training.whole_catalogue import WholeCatalogueSolver
@@ -59,7 +59,7 @@ class WatchedKernels:
     """Kernels that count their seconds, their arithmetic and the bytes of the rows that they go through."""
 
     def __init__(self) -> None:
-        self._kernels: Kernels = load_kernels()
+        self._kernels: Kernels = CompiledKernels()
         self._lock = Lock()
         self.name, self.threads = self._kernels.name, self._kernels.threads
         self.spent: dict[str, list[float]] = {}
@@ -109,7 +109,7 @@ def _entries(x: Any) -> int:
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
     """Seconds a sweep, memory, and what the loops made of the machine."""
     torch.set_num_threads(threads)
-    _solver(generated(3000), k, load_kernels()).sweep()  # loads compiled code, which is no part of what the data need
+    _solver(generated(3000), k, CompiledKernels()).sweep()  # loads compiled code, which is no part of what the data need
     before = _memory("VmRSS")
     pairs = generated(interactions)
     _forget_peak()
@@ -165,7 +165,7 @@ def agree(interactions: int, k: int) -> dict[str, float]:
     lists = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        solver = _solver(pairs, k, load_kernels())
+        solver = _solver(pairs, k, CompiledKernels())
         for _ in range(6):
             solver.sweep()
         with torch.no_grad():

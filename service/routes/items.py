@@ -48,6 +48,9 @@ class Changed(BaseModel):
         description="Names the change; opaque. A request that sends it as X-Recall-Token is answered when the change is served."
     )
     known: int = Field(description="How many of the items the catalogue held before.")
+    warnings: list[str] = Field(
+        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
@@ -94,7 +97,7 @@ def add_item_routes(app: FastAPI) -> None:
 
 
 def _changed(request: Request, receipt: Receipt) -> Changed:
-    return Changed(**receipt._asdict(), token=receipt.token, request_id=request_id_of(request))
+    return Changed(**receipt._asdict(), token=receipt.token, warnings=list(receipt.warnings), request_id=request_id_of(request))
 
 
 _CHANGE = {

@@ -7,7 +7,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from service.context import live_of
-from service.metrics.exposition import Exposition
 
 _TEXT: dict[str, Any] = {
     "description": "Every metric of all workers.",
@@ -19,7 +18,7 @@ async def metrics(request: Request) -> Response:
     """Every metric of all workers, in the format of Prometheus; never waits for a search."""
     live = live_of(request)
     live.measure()
-    body, media_type = await run_in_threadpool(Exposition(live.meters).text, request.headers.get("accept", ""))
+    body, media_type = await run_in_threadpool(live.meters.exposition, request.headers.get("accept", ""))
     return Response(body, media_type=media_type)
 
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from recall.errors import StoreDownError
-from recall.stores.known import User
+from recall.stores.known import User, UserReceipt
 from service.context import live_of, request_id_of
 from service.idempotency import KEY_PARAMETER, key_of
 from service.openapi import body_of, problems
@@ -76,6 +76,9 @@ class UsersChanged(BaseModel):
 
     change: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
+    warnings: list[str] = Field(
+        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
@@ -147,7 +150,9 @@ async def put_user(request: Request) -> UsersChanged:
     asked = await read_body(request, UserPut)
     given = User(user_id, asked.features, asked.history, asked.seen)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return UsersChanged(
+        change=receipt.sequence, known=receipt.known, warnings=list(receipt.warnings), request_id=request_id_of(request)
+    )
 
 
 async def upsert_users(request: Request) -> UsersChanged:
@@ -157,14 +162,25 @@ async def upsert_users(request: Request) -> UsersChanged:
     charge(request, len(asked.users))
     given = [User(one.user_id, one.features, one.history, one.seen) for one in asked.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return UsersChanged(
+        change=receipt.sequence, known=receipt.known, warnings=list(receipt.warnings), request_id=request_id_of(request)
+    )
 
 
 async def delete_user(request: Request) -> UsersChanged:
     """Forget a user, also one of the bundle; one that is not known stays so."""
     user_id, key = id_in(request, "user_id"), key_of(request)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
-    return UsersChanged(change=receipt.sequence, known=receipt.known, request_id=request_id_of(request))
+    return _changed(request, receipt)
+
+
+def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+    return UsersChanged(
+        change=receipt.sequence,
+        known=receipt.known,
+        warnings=list(receipt.warnings),
+        request_id=request_id_of(request),
+    )
 
 
 def add_user_routes(app: FastAPI) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.admission import Caller
+from service.concurrency import Caller
 from service.problems import Kind, ProblemError, send_problem
 from service.security.hosts import Hosts
 from service.security.keys import Key, KeyRing
@@ -80,7 +80,7 @@ class Guard:
                 scope["state"]["key"] = key
             if needed.searches or token:
                 state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), state.get("gone"), token.decode("latin-1"))
+                state["caller"] = Caller(_deadline(timeout), token.decode("latin-1"))
         except ProblemError as problem:
             self.refused[problem.kind.slug] += 1
             raise
@@ -98,7 +98,7 @@ class Guard:
         if self._limits.limited and count > 1:
             key = cast("Key | None", scope["state"].get("key"))
             try:
-                self._count(self._limits.take_further(key, count - 1), key)
+                self._count(self._limits.take(key, count - 1), key)
             except ProblemError as problem:
                 self.refused[problem.kind.slug] += 1
                 raise
@@ -139,6 +139,8 @@ class GuardMiddleware:
         if scope["type"] == "http":
             try:
                 self._guard.admit(scope)
+                if access(scope["method"], scope["path"]).searches:
+                    scope["state"]["live"].queue.check_room(short=False)  # before the body is read
             except ProblemError as problem:
                 await send_problem(problem, cast(str, scope["state"]["request_id"]), send)
                 return

@@ -52,15 +52,36 @@ class KnownKeys:
         self.fixed, self.listed = tuple(fixed), tuple(listed)
         self.ring = KeyRing([*self.fixed, *self.listed])
         self.troubled = False
+        self._copy: Path | None = None
         self._stamp: _Stamp | None = None
         self._looked = False
         self._reason = ""
 
     @classmethod
-    def read(cls, file: Path | None, environment: Mapping[str, str]) -> "KnownKeys":
-        """As `KeyRing.read`, whose errors it raises."""
+    def read(cls, file: Path | None, environment: Mapping[str, str], copy: Path | None = None) -> "KnownKeys":
+        """Read the keys of a file of hashes and of the environment.
+
+        Args:
+            file: None for no file.
+            environment: variables.
+            copy: where workers keep the file as it was last without an error: one that is restarted beside a file with an error
+                knows the keys that the others know.
+
+        Raises:
+            ConfigError: As `KeyRing.read`.
+        """
         stamp = None if file is None else _Stamp.of(file)
-        known = cls(file, from_environment(environment), () if file is None else from_file(file))
+        known = cls(file, from_environment(environment))
+        known._copy = copy
+        if file is not None:
+            try:
+                known._list(tuple(from_file(file)))
+            except ConfigError as error:
+                if copy is None or not copy.exists():
+                    raise
+                known.listed = tuple(from_file(copy))
+                known.ring = KeyRing([*known.fixed, *known.listed])
+                known._complain(str(error))
         known._stamp, known._looked = stamp, True  # what was written since is read at the first look
         return known
 
@@ -89,10 +110,18 @@ class KnownKeys:
             return False
         self._looked, self._stamp, self._reason, self.troubled = True, stamp, "", False
         changed = set(ring.keys) != set(self.ring.keys)
-        self.listed, self.ring = listed, ring
+        self._list(listed)
         if changed:
             log.info("%d keys are known now", len(ring))
         return changed
+
+    def _list(self, listed: tuple[Key, ...]) -> None:
+        """Know the keys of the file, which has no error."""
+        self.listed, self.ring = listed, KeyRing([*self.fixed, *listed])
+        if self._copy is not None and self.file is not None:
+            scratch = self._copy.with_suffix(f".{os.getpid()}")
+            scratch.write_bytes(self.file.read_bytes())
+            scratch.replace(self._copy)
 
     def _complain(self, reason: str) -> None:
         if not self.troubled or reason != self._reason:

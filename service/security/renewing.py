@@ -8,7 +8,7 @@ from contextlib import suppress
 from fastapi import Request
 
 from recall.answer import Degraded
-from service.metrics.meters import Meters
+from service.metrics import Metrics
 from service.security.guard import Guard
 from service.security.known import TROUBLE, KnownKeys
 
@@ -16,7 +16,7 @@ from service.security.known import TROUBLE, KnownKeys
 class Renewal:
     """Keeps a guard to the keys that are known now. Runs on the event loop's thread, but for reading the file."""
 
-    def __init__(self, keys: KnownKeys, guard: Guard, meters: Meters) -> None:
+    def __init__(self, keys: KnownKeys, guard: Guard, meters: Metrics) -> None:
         self._keys, self._guard, self._meters = keys, guard, meters
         self._woken = asyncio.Event()
 

@@ -6,9 +6,9 @@ import faiss
 import numpy as np
 import pytest
 
+from recall._arrays import Float32
 from recall.bundle import files
 from recall.bundle.publish import resolve
-from recall.features.sparse import Float32
 from recall.recommender import Recommender, Request
 
 

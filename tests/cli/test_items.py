@@ -21,6 +21,7 @@ def test_items_come_and_go_and_are_published(run, root: Path, tmp_path: Path) ->
     ended = run("items", "upsert", root, table, "--key", "one")
     assert ended.code == 0, ended.err
     assert ended.out.split() == ["added", "2", "replaced", "1", "sequence", "3"]
+    assert "warning: 1 of 3 items: no field has a value" in ended.err
     assert run("items", "upsert", root, table, "--key", "one", "--json").json["sequence"] == 3
     ended = run("items", "delete", root, "i3", "nowhere", "--json")
     assert ended.json == {"sequence": 5, "deleted": 1, "not there": 1}

@@ -62,6 +62,9 @@ def test_scores_of_another_loss_are_no_probabilities(run, published: Path, tmp_p
         ("user_id,item\nu1,i1\n", "out.csv", "no column 'item_id'"),
         ("user,item_id\nu1,i1\n", "out.csv", "no column 'user_id'"),
         ("user_id,item_id\nu1,\n", "out.csv", "1 of 1 rows have no id, first in row 1"),
+        ('user_id,item_id\nu1,i1\n"",i1\n', "out.csv", "1 of 2 rows have no id, first in row 2"),
+        ("user_id,item_id\nu1,i1\n,i1\n  ,i1\n\t,i2\n", "out.csv", "2 of 4 rows have no id, rows 3, 4"),
+        ("user_id,item_id\nu1,i1\nu1, \n", "out.csv", "1 of 2 rows have no id, first in row 2"),
         ("user_id,item_id\nu1,nothing\n", "out.csv", "not in the catalogue: 'nothing'"),
         ("user_id,item_id,age\nu1,i1,old\n", "out.csv", "no number"),
         ("user_id,item_id,score\nu1,i1,1\n", "out.csv", "a column 'score' already"),
@@ -74,3 +77,11 @@ def test_what_cannot_be_predicted_is_named(run, probable: Path, tmp_path: Path, 
     assert ended.code == 65
     assert message in ended.err
     assert not (tmp_path / out).exists()
+
+
+def test_an_empty_user_in_parquet_is_refused_and_a_missing_one_is_counted(run, probable: Path, tmp_path: Path) -> None:
+    for users, code, said in ((["u1", ""], 65, "first in row 2"), (["u1", None], 0, "1 pairs without a user")):
+        pl.DataFrame({"user_id": users, "item_id": ["i1", "i1"]}).write_parquet(tmp_path / "pairs.parquet")
+        ended = run("predict", probable, "--pairs", tmp_path / "pairs.parquet", "--out", tmp_path / "out.csv")
+        assert ended.code == code
+        assert said in ended.err + ended.out

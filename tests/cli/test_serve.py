@@ -1,5 +1,7 @@
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -8,6 +10,8 @@ import pytest
 from recall.bundle.publish import resolve
 from recall.cli.serve import service_command
 from recall.cli.served import served
+from service.config import Settings
+from tests.cli.conftest import Ended
 
 
 def test_the_service_starts_answers_and_stops(published: Path) -> None:
@@ -42,8 +46,47 @@ def test_the_address_of_a_redis_stays_off_the_command_line() -> None:
     assert environment["RECALL_USERS"] == "redis://:secret@here/0"
 
 
-def test_several_workers_are_served_by(published: Path, run) -> None:
-    command, _ = service_command(Path("bundles"), "127.0.0.1", 0, options=["--workers", "2", "--no-docs"])
-    assert command[-3:] == ["--workers", "2", "--no-docs"]
-    for refused in (("--workers", 0), ("--workers", 257), ("--workers", "two")):
-        assert run("serve", published, *refused).code == 2
+def test_all_options_are_those_of_the_service(
+    published: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+
+    def become(_path: str, command: list[str], _environment: dict[str, str]) -> None:
+        became.append(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execve", become)
+    assert run("serve", published, "--workers", 2, "--no-docs", "--root-path", "/recall").code == 0
+    assert run("serve", "--help").code == 0
+    options = ["--no-wait", str(published), "--workers", "2", "--no-docs", "--root-path", "/recall"]
+    assert [command[4:] for command in became] == [options, ["--help"]]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--workers", "0"), ("--workers", "257"), ("--workers", "two"), ("--prot", "1"), ("--logs", "xml")]
+)
+def test_wrong_options_are_named(published: Path, arguments: tuple[str, str]) -> None:
+    command, environment = service_command(published, "127.0.0.1", 0, options=arguments)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert arguments[0] in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_without_a_bundle_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    command, environment = service_command(tmp_path, "127.0.0.1", 0, options=["--no-wait"])
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 65
+    assert "neither a bundle nor a folder of published versions" in ended.stderr
+
+
+def test_variables_are_settings_and_the_command_line_precedes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BUNDLE": "b", "PORT": "9", "HOSTS": "a, b", "DOCS": "false", "ROOT_PATH": "recall/"}.items():
+        monkeypatch.setenv(f"RECALL_{name}", value)
+    settings = Settings()
+    assert (settings.bundle, settings.port, settings.hosts, settings.docs) == (Path("b"), 9, ("a", "b"), False)
+    assert settings.root_path == "/recall"
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+    assert Settings(_cli_parse_args=["c", "--port", "10"]).port == 10

@@ -187,3 +187,15 @@ def test_what_is_known_only_of_what_was_taken_is_found_under_any_name(tmp_path: 
     found = list(leaks(load_dataset(config.model_copy(update={"data": data}), tmp_path), ["y"]))
     assert [finding.column for finding in found] == ["a", "b", "c"]
     assert all("nearly says whether the item was taken" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize("name", ["abc", "bewertung"])
+def test_check_warns_of_marks_under_any_name_until_they_are_declared(tmp_path: Path, name: str) -> None:
+    frame = log().with_columns(pl.Series(name, np.random.default_rng(1).integers(1, 6, 1_500)))
+    (finding,) = [one for one in check(reading(tmp_path, [name, "hour", "position"], frame), tmp_path) if one.column == name]
+    assert finding.level == "warning"
+    assert "leave the field out" in finding.message
+    declared = {"side": "user", "kind": "categorical", "source": "interactions"}
+    config = reading(tmp_path, ["hour"], frame, **{name: declared})
+    left = [one for one in check(config, tmp_path) if one.column == name]
+    assert bool(left) == (name == "bewertung")  # a name that says so is no matter of assumption

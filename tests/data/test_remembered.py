@@ -7,6 +7,7 @@ import polars as pl
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.history import previous_items
+from recall.data.parts import parts_line
 from recall.data.remembered import with_remembered
 from recall.data.split import REMEMBERED
 from tests.conftest import TINY
@@ -55,3 +56,10 @@ def test_what_was_shown_and_not_taken_keeps_its_place(tiny_folder: Path) -> None
         after = remembered.events[: new["before"]].filter(pl.col("user") == old["user"])
         assert after.filter(pl.col("split") != REMEMBERED).equals(before)
         assert (remembered.events[new["before"] :].filter(pl.col("user") == old["user"])["split"] != REMEMBERED).all()
+
+
+def test_what_is_remembered_is_no_share_of_what_is_learnt_from(tiny_dataset: Dataset) -> None:
+    known = [(f"u{number}", Known(("i1", "i2"), ("i1", "i2") * 300)) for number in range(2)]
+    line = parts_line(with_remembered(tiny_dataset, known))
+    assert line.startswith(parts_line(tiny_dataset))
+    assert line.endswith(", besides 4 of 2 users are known from the bundle")

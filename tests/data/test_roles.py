@@ -59,6 +59,29 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("temperature", RNG.normal(20, 5, N), "context"),
         ("last_rating", RNG.integers(1, 6, N), "context"),
         ("constant", ["x"] * N, "context"),
+        ("bewertung", RNG.integers(1, 6, N), "rating"),
+        ("Bewertung_1_bis_5", RNG.integers(1, 6, N), "rating"),
+        ("calificación", RNG.integers(1, 11, N), "rating"),
+        ("note", RNG.integers(0, 21, N), "assumed"),
+        ("оценка", RNG.integers(1, 6, N), "rating"),
+        ("gekauft", RNG.integers(0, 2, N), "label"),
+        ("acheté", RNG.choice([True, False], N), "label"),
+        ("quantité", RNG.integers(1, 40, N), "amount"),
+        ("abc", RNG.integers(1, 6, N), "assumed"),
+        ("abc", RNG.integers(0, 11, N) / 2, "assumed"),
+        ("abc", RNG.choice(["1", "2", "3", "4", "5"], N), "assumed"),
+        ("abc", RNG.integers(0, 2, N), "assumed"),
+        ("abc", RNG.choice([True, False], N), "assumed"),
+        ("abc", RNG.choice(["Ja", "Nein"], N), "assumed"),
+        ("abc", RNG.choice(["yes", "no"], N), "assumed"),
+        ("weekend", RNG.choice(["yes", "no"], N), "context"),
+        ("gekauft", RNG.choice(["ja", "nein"], N), "event"),
+        ("abc", RNG.choice(["yes", "maybe"], N), "context"),
+        ("abc", RNG.integers(0, 24, N), "context"),
+        ("abc", RNG.integers(0, 1000, N), "context"),
+        ("abc", (1_600_000_000 + 60 * np.arange(N)) // 3600 % 2, "context"),  # follows from the hour
+        ("slot", RNG.integers(1, 6, N), "context"),
+        ("is_mobile", RNG.integers(0, 2, N), "context"),
         ("nothing", pl.Series([None] * N, dtype=pl.String), "context"),
         ("split", RNG.choice(["train", "test"], N), "split"),
         ("split", RNG.choice(["left", "right"], N), "context"),
@@ -73,6 +96,13 @@ def test_an_event_that_is_rare_is_found_in_the_rows_that_were_not_looked_at() ->
     found = role("event", RNG.choice(["view", "cart"], N), event=pl.Series("event", ["view", "cart", "refund"]))
     assert found.events is not None
     assert found.events.left_out == ("refund",)
+
+
+def test_a_no_of_any_language_is_not_taken() -> None:
+    for yes, no in (("ja", "nein"), ("oui", "non"), ("sí", "no"), ("да", "нет"), ("yes", "no")):
+        found = role("gekauft", RNG.choice([yes, no], N))
+        assert found.events is not None
+        assert (found.events.weights, found.events.not_taken) == ({yes: 5.0}, (no,))
 
 
 def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field() -> None:

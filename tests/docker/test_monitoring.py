@@ -9,11 +9,9 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from service.metrics.exposition import Exposition
-from service.metrics.meters import Meters
+from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -35,14 +33,11 @@ GIVEN_BY_PROMETHEUS = {"job", "instance"}
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, dict[str, set[str]]]:
     """Labels of every series, by its name, each with the values that are known beforehand."""
-    meters = Meters()
-    meters.name_routes(["/v1/recommend"])
-    meters.finished({"path": "/v1/recommend"}, 200, 0.1, {})
-    meters.samples.set(1.0)
-    meters.created.set(1.0)
-    meters.synced.set(1.0)
+    metrics = Metrics()
+    metrics.finished("/v1/recommend", 200, 0.1, {})
+    metrics.info.labels("000001-4f2a90c1").set(1)
     found: dict[str, dict[str, set[str]]] = {"up": {}}
-    for family in Exposition(meters).collect():
+    for family in metrics.registry.collect():
         for name in _series(family):
             labels = found.setdefault(name, {})
             for sample in family.samples:
@@ -53,7 +48,7 @@ def metrics() -> dict[str, dict[str, set[str]]]:
 
 
 def _series(family: Metric) -> Iterator[str]:
-    if isinstance(family, HistogramMetricFamily):
+    if family.type == "histogram":
         yield from (f"{family.name}_bucket", f"{family.name}_sum", f"{family.name}_count")
     else:
         yield f"{family.name}_total" if family.type == "counter" else family.name
@@ -90,7 +85,7 @@ def test_every_name_label_and_value_exists(expression: str, metrics: dict[str, d
         labels |= known.keys()
         for matcher in selector.matchers.matchers:
             assert matcher.name in known.keys() | GIVEN_BY_PROMETHEUS, f"{selector.name} has no label {matcher.name}"
-            if matcher.name in known and matcher.name not in ("route", "status", "version", "worker"):
+            if matcher.name in known and matcher.name not in ("route", "status", "version", "pid"):
                 for wanted in matcher.value.split("|"):
                     assert wanted in known[matcher.name], f"{selector.name} has no {matcher.name} {wanted}"
     for node in read:

@@ -293,6 +293,56 @@ def subscriptions() -> Tables:
     return {"interactions": frame}
 
 
+def german() -> Tables:
+    rng, user, item = draws(1_500, 80, 60, 16)
+    seconds = pl.Series(1_600_000_000 + rng.permutation(len(item)) * 3_700)
+    moments = pl.from_epoch(seconds)
+    frame = pl.DataFrame(
+        {
+            "kunde": user,
+            "artikel": item,
+            "bewertung": rng.integers(1, 6, len(item)),
+            "gekauft": rng.integers(0, 2, len(item)),
+            "menge": rng.integers(1, 40, len(item)),
+            "stunde": moments.dt.hour(),
+            "wochentag": moments.dt.weekday(),
+            "werktag": moments.dt.weekday() < 6,
+            "kommentar": [f"Meinung {number}" for number in range(len(item))],
+            "zeit": seconds,
+        }
+    )
+    return {"interactions": frame}
+
+
+def french() -> Tables:
+    rng, user, item = draws(1_500, 80, 60, 17)
+    frame = pl.DataFrame(
+        {
+            "client": user,
+            "article": item,
+            "note": rng.integers(0, 21, len(item)),
+            "ravi": rng.choice(["oui", "non"], len(item)),
+            "horodatage": 1_600_000_000 + rng.permutation(len(item)) * 3_700,
+        }
+    )
+    return {"interactions": frame}
+
+
+def unknown_language() -> Tables:
+    """Names that say nothing to anyone."""
+    rng, user, item = draws(1_500, 80, 60, 18)
+    frame = pl.DataFrame(
+        {
+            "u": user,
+            "i": item,
+            "abc": rng.integers(1, 6, len(item)),
+            "xyz": rng.integers(0, 2, len(item)),
+            "ts": 1_600_000_000 + rng.permutation(len(item)) * 3_700,
+        }
+    )
+    return {"interactions": frame}
+
+
 SHAPES = {
     "movielens": Shape(
         movielens,
@@ -305,8 +355,11 @@ SHAPES = {
         amazon,
         ("reviewerID", "asin"),
         {"time": "unixReviewTime"},
-        context=("verified",),
-        proposed=('# outcome = { column = "overall", at_least = 4 }', "# reviewText: 900 different texts"),
+        proposed=(
+            "# verified holds false and true, which differ",
+            '# outcome = { column = "overall", at_least = 4 }',
+            "# reviewText: 900 different texts",
+        ),
     ),
     "retail": Shape(
         retail,
@@ -380,12 +433,45 @@ SHAPES = {
     "playlist": Shape(
         playlist,
         ("listener", "track"),
-        {"time": "position", "label": "liked"},
-        context=("sometimes",),
+        {"time": "position", "label": None, "events.column": "skipped"},
         items=("runtime",),
-        proposed=('events = { column = "skipped", weights = {',),
+        proposed=(
+            'events = { column = "skipped", weights = {',
+            "Of outcomes skipped is used; to use this instead",
+            '# label = "liked"',
+            '# sometimes = { side = "user", kind = "categorical", source = "interactions" }',
+        ),
     ),
     "weighted": Shape(weighted, data={"weight": "weight", "split.by": "column"}, context=("weekday",)),
+    "german": Shape(
+        german,
+        ("kunde", "artikel"),
+        {"time": "zeit", "label": "gekauft"},
+        context=("stunde", "wochentag", "werktag"),
+        proposed=('# outcome = { column = "bewertung", at_least = 4 }', "# menge holds 1 to", "# kommentar: "),
+    ),
+    "french": Shape(
+        french,
+        ("client", "article"),
+        {"time": "horodatage", "label": None},
+        proposed=(
+            '# outcome = { column = "note", at_least = 15 }',
+            "# ravi holds non and oui, which differ between the rows of a user and of an item. Assumed:",
+            '# label = "ravi"',
+            '# ravi = { side = "user", kind = "categorical", source = "interactions" }',
+        ),
+    ),
+    "unknown language": Shape(
+        unknown_language,
+        ("u", "i"),
+        {"time": "ts", "label": None},
+        proposed=(
+            "# abc holds 1 to 5, 5 different, as a scale has them. Assumed: it tells what came of the interaction",
+            '# outcome = { column = "abc", at_least = 4 }',
+            '# abc = { side = "user", kind = "categorical", source = "interactions" }',
+            '# label = "xyz"',
+        ),
+    ),
     "subscriptions": Shape(
         subscriptions,
         data={"time": "happened", "attributes": ("title",)},

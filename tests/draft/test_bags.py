@@ -8,14 +8,15 @@ from recall.draft.bags import drafted_bag, rare
     ("separator", "keys"),
     [
         ("|", 'kind = "bag"'),
-        (", ", 'kind = "bag", separator = ", "'),
+        (", ", 'kind = "bag", separator = ","'),
         (";", 'kind = "bag", separator = ";"'),
-        (" / ", 'kind = "bag", separator = " / "'),
+        (" / ", 'kind = "bag", separator = "/"'),
+        ("、", 'kind = "bag", separator = "、"'),
     ],
 )
 def test_a_bag_is_drafted_with_its_separator(separator: str, keys: str) -> None:
     cells = pl.Series([separator.join(bag) for bag in [("a", "b"), ("b", "c"), ("c",), ("a", "c")] * 5])
-    assert drafted_bag(cells) == (keys, f'3 values between "{separator}"')
+    assert drafted_bag(cells) == (keys, f'3 values between "{separator.strip()}"')
 
 
 def test_lists_written_as_text_are_left_out_and_said() -> None:

@@ -1,11 +1,12 @@
 """The mark says how far a file reached, and which of its writes are known to be lost."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from recall.durable.mark import Lost, Mark, Marked
+from recall.durable.mark import Lost, Mark, Marked, damage
 
 
 @pytest.fixture
@@ -76,23 +77,63 @@ def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself
 
 
 def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
-    assert mark.follow("a", 3) is None
+    assert mark.follow(mark.read(), "a", 3) is None
     assert not mark.path.exists()
     mark.advance("b", 2)
     mark.advance("a", 3)
     found = Marked("a", 5, (Lost("b", 2),))
-    assert mark.follow("a", 5) == mark.read() == found
-    assert mark.follow("a", 4) == mark.follow("c", 9) == mark.read() == found
+    assert mark.follow(mark.read(), "a", 5) == mark.read() == found
+    assert mark.follow(mark.read(), "a", 4) == mark.follow(mark.read(), "c", 9) == mark.read() == found
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512]
+    "content",
+    [b"", b"{", b"[]", b"7", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512, b"\xff" * 512],
 )
-def test_one_that_cannot_be_read_is_none_and_is_written_anew(mark: Mark, content: bytes) -> None:
+def test_one_that_cannot_be_parsed_is_told_of_until_it_is_removed(mark: Mark, content: bytes) -> None:
     mark.path.write_bytes(content)
-    assert mark.read() is None
+    found = mark.read()
+    assert found is not None
+    assert (found.identity, found.sequence, found.losses) == ("", 0, ())
+    reason = found.damaged
+    assert reason in ("it is empty", "it is not what was written there")
+    assert mark.follow(mark.read(), "a", 1) == found
     mark.advance("a", 1)
-    assert mark.read() == Marked("a", 1)
+    mark.advance("b", 2)
+    assert mark.follow(mark.read(), "b", 3) == mark.read() == Marked("b", 3, (Lost("a", 1),), reason)
+    assert damage(mark.read(), "x.mark", "the file").startswith(f"x.mark was damaged ({reason})")
+    mark.remove()
+    assert damage(mark.read(), "x.mark", "the file") == ""
+    mark.advance("b", 4)
+    assert mark.read() == Marked("b", 4)
+
+
+def test_one_that_cannot_be_opened_is_told_of(mark: Mark) -> None:
+    mark.path.mkdir()
+    mark.advance("a", 1)
+    found = mark.read()
+    assert found is not None
+    assert found.damaged == "Is a directory"
+
+
+def test_the_first_one_is_put_in_place_as_a_whole(mark: Mark, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda made, path: (seen.append(Mark(made).read()), link(made, path)))
+    mark.advance("a", 1)
+    assert seen == [Marked("a", 1)]
+    assert [one.name for one in mark.path.parent.iterdir()] == ["mark"]
+
+
+def test_the_stamp_tells_a_mark_that_was_removed_or_replaced_and_not_one_that_rose(mark: Mark) -> None:
+    assert mark.stamp() is None
+    mark.advance("a", 1)
+    stamp = mark.stamp()
+    assert stamp is not None
+    mark.advance("a", 2)
+    assert mark.stamp() == stamp
+    mark.path.write_bytes(b"{")
+    assert mark.stamp() != stamp
 
 
 def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.errors import DataError
-from recall.features.blocks import FieldGroup, column_of, norm_one, norms, pointer, refusal
+from recall.errors import DataError, pointer
+from recall.features.blocks import FieldGroup, column_of, norm_one, norms, refusal
 from recall.features.hashed import HashedEncoder
 from tests.features.rows import as_sets
 
@@ -36,5 +36,5 @@ def test_a_missing_column_names_the_nearest() -> None:
 
 
 def test_pointers_escape_as_rfc_6901_says() -> None:
-    assert pointer("a/b~c d") == "/features/a~1b~0c d"
+    assert pointer("features", "a/b~c d") == "/features/a~1b~0c d"
     assert refusal("a/b", "the value is odd").where == "/features/a~1b"

@@ -45,7 +45,7 @@ MODELS = {
     "cosine": {"kind": "fwfm", "k": 2, "cosine": True},
 }
 
-INDEXES = {"fm": "cells", "fwfm": "ivf", "ffm": "exact", "cosine": "pq"}
+INDEXES = {"fm": "cells", "fwfm": "ivf", "ffm": "exact", "cosine": "ivf"}
 """Another one for each model, so that files of every kind are kept."""
 
 

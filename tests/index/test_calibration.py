@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recall.index.calibration import bisect, calibrate, certify
 from recall.index.effort import Effort
 from recall.index.exact import ExactIndex
-from recall.index.ivf import REFINE, IvfIndex
+from recall.index.ivf import IvfIndex
 from recall.index.lists import Lists
 from tests.index.test_contract import brute_force, users_like_a_model, vectors_like_a_model
 
@@ -23,10 +23,9 @@ def model_queries() -> np.ndarray:
     return users_like_a_model(120, 25, 1)
 
 
-@pytest.fixture(scope="module", params=REFINE)
-def inverted(request: pytest.FixtureRequest) -> IvfIndex:
-    index = IvfIndex.build(Lists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0), request.param)
-    return index.with_refine(12) if request.param == "pq" else index
+@pytest.fixture(scope="module")
+def inverted() -> IvfIndex:
+    return IvfIndex.build(Lists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0))
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
@@ -85,7 +84,7 @@ def test_an_exact_index_is_certified_as_such() -> None:
 
 def test_a_list_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
-    index = calibrate(IvfIndex.build(Lists.build(few, model_queries(), 3, seed=0), "ivf"), few, model_queries(), 100, 0.99)
+    index = calibrate(IvfIndex.build(Lists.build(few, model_queries(), 3, seed=0)), few, model_queries(), 100, 0.99)
     assert certify(index, few, model_queries(), 100).n == 30
 
 

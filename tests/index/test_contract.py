@@ -17,7 +17,7 @@ from recall.index.opening import build_index, engine_of, open_index
 from recall.index.selection import Selection
 from tests.hypotheses import examples
 
-KINDS = ("cells", "exact", "ivf", "ivf_int8", "pq")
+KINDS = ("cells", "exact", "ivf")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 

@@ -27,13 +27,6 @@ def test_chunks_are_the_scaled_vectors_in_order() -> None:
     np.testing.assert_array_equal(cells, lists.assigned)
 
 
-def test_residuals_are_what_the_cells_leave() -> None:
-    lists = Lists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
-    assert lists.residuals(100).shape == (100, 9)
-    spread = np.square(model_vectors() * lists.scale - (model_vectors() * lists.scale).mean(axis=0)).sum(axis=1).mean()
-    assert np.square(lists.residuals(3000)).sum(axis=1).mean() < spread
-
-
 @pytest.mark.parametrize(("size", "lists"), [(1, 1), (15, 1), (1000, 32), (100_000, 256), (1_000_000, 1024)])
 def test_lists_grow_as_the_root_of_the_size(size: int, lists: int) -> None:
     assert lists_for(size) == lists

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from recall._arrays import Float32
 from recall.bundle.bundle import load_bundle
 from recall.bundle.holding import hold
 from recall.config import IndexConfig
-from recall.features.sparse import Float32
 from recall.index.opening import build_index
 from recall.index.selection import Selection
 from recall.live import overlay, search

@@ -219,8 +219,10 @@ for number in range(6):
 
 @every_error
 def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
-    Journal(path).append(changes("first"))
+    opened = Journal(path)
+    opened.append(changes("first"))
     told = acknowledged(STRACED, path, call, error, code)
+    opened.close()  # not before: the other process would write the file of shared memory anew
     held = {entry.item_id: entry.sequence for entry in Journal(path).since(0)}
     for number, sequence in told:
         assert held[f"item {number}"] == int(sequence)

@@ -9,6 +9,7 @@ import pytest
 from recall.bundle.publish import resolve
 from recall.errors import JournalError, TokenError
 from recall.live.compaction import compact
+from recall.live.entries import Row
 from recall.live.journal import JOURNAL, MARK, Change, Journal
 from recall.recommender import Recommender
 from recall.request import Request
@@ -270,3 +271,82 @@ def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
     assert fresh(root) == ids(live)
     assert {"a", "c"} <= ids(live)
     assert "b" not in ids(live)
+
+
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"not a mark")
+    live.items.refresh()  # nothing was written since
+    started = Recommender.load(root)
+    for one in (live, started):
+        (degraded,) = one.recommend(EVERYTHING).degraded
+        assert degraded.part == "items"
+        assert degraded.reason.startswith(f"{MARK} was damaged (it is not what was written there)")
+        assert f"then remove {MARK}" in degraded.reason
+    started.items.upsert({"b": {}})
+    live.items.refresh()
+    assert live.items.moved()
+    assert [len(one.recommend(EVERYTHING).degraded) for one in (live, started)] == [1, 1]
+    assert {"a", "b"} <= ids(started) & ids(live)
+    (root / MARK).unlink()
+    for one in (live, started):
+        one.items.refresh()
+        assert not one.recommend(EVERYTHING).degraded
+    assert {"a", "b"} <= fresh(root)
+    started.close()
+
+
+def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"")
+    remove(root)
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal is gone: 1 acknowledged changes are served that it does not hold")
+    assert live.items.mend() == 1
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith(f"{MARK} was damaged (it is empty)")
+    (root / MARK).unlink()
+    assert "a" in fresh(root)
+
+
+def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.items.upsert({"a": {}})
+    other = Recommender.load(root)
+    read = Journal._rows
+
+    def rows(self: Journal, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+        monkeypatch.undo()
+        found = read(self, connection, sequence, whole=whole)
+        other.items.upsert({"b": {}})  # after this reader's snapshot was taken
+        return found
+
+    monkeypatch.setattr(Journal, "_rows", rows)
+    live.items._version = (-1, -1)
+    live.items.refresh()
+    assert not live.recommend(EVERYTHING).degraded
+    live.items.refresh()
+    assert {"a", "b"} <= ids(live)
+    other.close()
+
+
+def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {"price": 1.0}})
+    live.items.settle()
+    before = (root / JOURNAL).read_bytes()
+    live.items.upsert({"a": {"price": 2.0}, "b": {}})
+    live.items.settle()
+    served = live.recommend(EVERYTHING)
+    assert (root / JOURNAL).stat().st_size == len(before)
+    with (root / JOURNAL).open("r+b") as file:  # the file stays the same one
+        file.write(before)
+    assert live.items.moved()
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal was replaced or cut short: 2 acknowledged changes are served")
+    assert live.recommend(EVERYTHING).ids == served.ids
+    assert live.items.mend() == 2
+    assert not live.recommend(EVERYTHING).degraded
+    assert fresh(root) == set(served.ids)

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,33 +9,13 @@ from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.evaluate import EvaluationReport
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from tests.conftest import write_tiny_tables
+from tests.scripts import tiny
+from tests.scripts.tiny import ROOT, run
 
-ROOT = Path(__file__).parents[2]
-CONFIG = """
-name = "tiny-run"
-[data]
-time = "time"
-users = "users.parquet"
-items = "items.parquet"
-split = { by = "last", test = 1, valid = 1 }
-[fields]
-user_id = { side = "user", kind = "categorical" }
-gender = { side = "user", kind = "categorical" }
-recent = { kind = "history", lags = [[1, 2]] }
-item_id = { side = "item", kind = "categorical" }
-tags = { side = "item", kind = "bag" }
-[model]
-k = 4
-[train]
-sweeps = 2
-[evaluation]
-intervals = 20
-"""
-
-
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, f"scripts/{script}.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+CONFIG = tiny.CONFIG.replace(
+    "item_id = {",
+    'gender = { side = "user", kind = "categorical" }\nrecent = { kind = "history", lags = [[1, 2]] }\nitem_id = {',
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,38 +1,17 @@
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import write_tiny_tables
+from tests.scripts import tiny
 
-ROOT = Path(__file__).parents[2]
-CONFIG = """
-name = "tiny-run"
-[data]
-time = "time"
-users = "users.parquet"
-items = "items.parquet"
-split = { by = "last", test = 1, valid = 1 }
-[fields]
-user_id = { side = "user", kind = "categorical" }
-item_id = { side = "item", kind = "categorical" }
-tags = { side = "item", kind = "bag" }
-[model]
-k = 4
-[train]
-sweeps = 2
-[evaluation]
-at = [3]
-intervals = 20
-"""
+CONFIG = tiny.CONFIG.replace("[evaluation]", "[evaluation]\nat = [3]")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/benchmark_quality.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    return tiny.run("benchmark_quality", *arguments)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import orjson
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-
-from faulting import servers
-from faulting.http import Answer, receive, request
-from serving.processes import free_port
+from tests.faults import servers
+from tests.faults.http import Answer, receive, request
+from tests.faults.servers import free_port
 
 __all__ = ["Answer", "Server", "free_port", "receive", "request", "serving"]
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from recall.errors import BundleError
-from service.app import create_app, serve
-from service.settings import Settings
+from service.app import create_app
+from service.config import Settings
 
 
 def test_serving_imports_no_training_code() -> None:
@@ -36,7 +36,7 @@ def test_two_applications_share_nothing(tmp_path: Path) -> None:
 
 
 def test_without_a_bundle_the_process_lives_and_says_what_is_missing(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(bundle=tmp_path / "nowhere", poll=0.01)), base_url="http://localhost") as client:
+    with TestClient(create_app(Settings(bundle=tmp_path, poll=0.01)), base_url="http://localhost") as client:
         assert client.get("/health/live").status_code == 200
         for ask in (
             lambda: client.get("/health/ready"),
@@ -63,7 +63,7 @@ def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -
 
 def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="there is no such folder"):
-        serve(Settings(bundle=tmp_path / "bundels"))
+        create_app(Settings(bundle=tmp_path / "bundels"))
     command = [sys.executable, "-m", "service", str(tmp_path / "bundels")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
     assert ended.returncode == 65

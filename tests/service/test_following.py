@@ -129,6 +129,20 @@ def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
         wait_for(lambda: not degraded(server))
 
 
+def test_a_damaged_mark_is_told_of_while_nothing_changes(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--poll", "0.1") as server:
+        server.wait()
+        upsert(server, "a")
+        (own_shop.root / "journal.mark").write_text("?")
+        wait_for(lambda: degraded(server))
+        assert degraded(server)[0].startswith("journal.mark was damaged")
+        assert recommend(server).json["degraded"][0]["part"] == "items"
+        (own_shop.root / "journal.mark").unlink()
+        wait_for(lambda: not degraded(server))
+        assert server.ask("GET", "/v1/items/a").status == 200
+
+
 def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     users = SqliteLiveUsers(own_shop.root / USERS_LIVE)

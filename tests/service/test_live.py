@@ -14,9 +14,9 @@ import pytest
 from recall.bundle.publish import resolve
 from recall.errors import BundleError
 from recall.recommender import Recommendations, Recommender, Request
+from service.config import Settings
 from service.live import Live
 from service.problems import Kind, ProblemError
-from service.settings import Settings
 from service.snapshot import Snapshot
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, receive, request, serving

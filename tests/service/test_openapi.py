@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.settings import Settings
+from service.config import Settings
 
 SHAPED = {
     "rules": [{"kind": "quota", "column": "genre", "most": 2}, {"kind": "pin", "items": {"7": 1}}, {"kind": "diversify"}],

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.settings import Settings
+from service.config import Settings
 from tests.service.publishing import Shop
 from tests.service.serving import serving
 

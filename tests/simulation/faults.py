@@ -42,11 +42,12 @@ def files_not_synced() -> None:
 def current_written_in_place() -> None:
     """CURRENT is overwritten, and not replaced by a rename."""
     from recall.bundle import publish
+    from recall.durable.sync import fsync
 
     def write(root: Path, name: str, lines: list[str]) -> None:
         (root / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        publish._sync(root / name)
-        publish._sync(root)
+        fsync(root / name)
+        fsync(root)
 
     publish._write = write
 
@@ -54,6 +55,7 @@ def current_written_in_place() -> None:
 def current_before_version() -> None:
     """CURRENT names a version before its folder is in place."""
     from recall.bundle import publish
+    from recall.durable.sync import fsync
 
     point_at, rename = publish.point_at, Path.rename
     pending: list[tuple[Path, Path]] = []
@@ -68,7 +70,7 @@ def current_before_version() -> None:
         point_at(root, version, **given)
         for source, target in pending:
             rename(source, target)
-            publish._sync(target.parent)
+            fsync(target.parent)
         pending.clear()
 
     Path.rename = later  # type: ignore[method-assign, assignment]

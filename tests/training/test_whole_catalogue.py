@@ -12,7 +12,6 @@ from recall.features.sparse import SparseRows
 from recall.models.batch import SparseBatch
 from recall.models.fwfm import FieldWeightedFM
 from recall.training import sparse
-from recall.training.kernels.portable import PortableKernels
 from recall.training.roles import Roles
 from recall.training.whole_catalogue import WholeCatalogueSolver
 from recall.vocabulary import FIRST, UNKNOWN
@@ -160,17 +159,6 @@ def test_the_number_of_threads_changes_no_bit():
             assert torch.equal(first, second)
 
 
-def test_compiled_and_portable_kernels_agree(world):
-    pairs = world(7)
-    solvers = [WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[1], kernels) for kernels in (None, PortableKernels())]
-    for _ in range(3):
-        first, second = (solver.sweep() for solver in solvers)
-        assert first == pytest.approx(second, rel=1e-5)
-    assert "numba" in solvers[0].note
-    assert "torch" in solvers[1].note
-    torch.testing.assert_close(*(scores(solver.model, pairs) for solver in solvers), rtol=1e-3, atol=1e-3)
-
-
 def test_learns_what_is_known_to_be_right():
     pairs, seen, held_out = two_blocks(np.random.default_rng(5))
     solver = WholeCatalogueSolver(fresh(pairs, k=2), pairs, SquareConfig(unobserved=2.0, regularisation=0.02))
@@ -186,7 +174,8 @@ def with_roles(pairs):
     """The same pairs, whose first field of either side is an id."""
     users, items = Fields.of_sizes([("id", 6), ("age", 6)]), Fields.of_sizes([("id", 5), ("tag", 4)])
     roles = [
-        Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool)) for fields in (users, items)
+        Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+        for fields in (users, items)
     ]
     return replace(pairs, user_fields=users, item_fields=items, user_roles=roles[0], item_roles=roles[1])
 

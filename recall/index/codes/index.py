@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recall._arrays import Float32, Int64
 from recall.bundle.tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
-from recall.features.sparse import Float32, Int64
 from recall.index.codes.narrowing import Narrow, Narrowing
 from recall.index.codes.packing import LANES, Codes, Limits, pack
 from recall.index.contract import Asked, Hits, Params, check_asked, check_vectors

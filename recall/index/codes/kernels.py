@@ -6,13 +6,10 @@ What a code says of a score is off by at most `slack` times the item's scale, so
 a cell whose bound stays below it need not be looked into. What is left at the end is scored once more in float32.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numba import float32, int32, int64, types, uint8
 
+from recall.compiling import compiled, read
 from recall.index.codes.dots import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
@@ -23,46 +20,18 @@ _NEXT = 8  # blocks ahead that are asked for while memory is read from one end t
 _AHEAD = 8192  # bytes of the next cell that are asked for
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Machine code, kept on disk for the next process where a folder for it can be written.
-
-    What Python calls has a signature, of arrays that are only read: one for what is in memory and what is mapped.
-    """
-    signature = _CALLED.get(function.__name__)
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    given = None if signature is None else [signature]
-    try:
-        return numba.njit(given, cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder to keep it in
-        return numba.njit(given, **options)(function)
-
-
-def _read(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C", readonly=True)
-
-
-_REALS, _TABLE, _INTS, _ROWS = _read(float32, 1), _read(float32, 2), _read(int32, 1), _read(int64, 1)
-_BLOCKS, _BITS, _LIMITS = _read(int32, 3), _read(uint8, 1), types.UniTuple(float32, 3)
-_CALLED = {
-    "best_of": (_TABLE, _REALS, _ROWS, int64),
-    "search": (
-        *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
-        *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
-    ),
-    "search_together": (_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64),
-    "narrowed": (_BLOCKS, _REALS, _INTS, _BITS, int64),
-}
-
+_REALS, _TABLE, _INTS, _ROWS = read(float32, 1), read(float32, 2), read(int32, 1), read(int64, 1)
+_BLOCKS, _BITS, _LIMITS = read(int32, 3), read(uint8, 1), types.UniTuple(float32, 3)
 
 pair = make_pair(host_tier())
 
-# Everything below is typed by numba at its first call. Arrays, as in `Codes`:
+# What Python calls has a signature; numba types everything else at its first call. Arrays, as in `Codes`:
 #   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
 # The last block is empty: blocks are looked at in pairs.
 #   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
 
 
-@_compiled
+@compiled()
 def encode(query, basis, words):
     """Turn a query, scale it to length 1, and cut it into bytes.
 
@@ -98,7 +67,7 @@ def encode(query, basis, words):
     return np.int32(128 * total), np.float32(factor), np.float32(np.sqrt(error))
 
 
-@_compiled
+@compiled()
 def nth_largest(values, count, n):
     """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
     low, high, wanted = 0, count - 1, n - 1
@@ -123,7 +92,7 @@ def nth_largest(values, count, n):
     return values[wanted]
 
 
-@_compiled
+@compiled()
 def keep(lower, upper, places, count, n, spare):
     """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
     if count < n:
@@ -138,7 +107,7 @@ def keep(lower, upper, places, count, n, spare):
     return kept, least
 
 
-@_compiled
+@compiled()
 def scan(
     first,
     last,
@@ -207,7 +176,7 @@ def scan(
     return last, count, least
 
 
-@_compiled
+@compiled()
 def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
     """What the best item of each cell is taken to score at most: float32 [16 blocks of centres]."""
     shift, factor, slack = of_query
@@ -229,7 +198,7 @@ def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
             bounds[at] += slack * scales[at] + min(effort * spreads[at], radii[at])
 
 
-@_compiled
+@compiled()
 def pop_best(bounds, peaks):
     """The cell with the largest bound, and the bound; it is marked as taken. `peaks` are the largest of every sixteen."""
     block_ = 0
@@ -248,7 +217,7 @@ def pop_best(bounds, peaks):
     return best, bound
 
 
-@_compiled
+@compiled()
 def score(vectors, row, query, sums):
     """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
     dim = len(query)
@@ -263,7 +232,7 @@ def score(vectors, row, query, sums):
     return sums[0]
 
 
-@_compiled
+@compiled(_TABLE, _REALS, _ROWS, int64)
 def best_of(vectors, query, candidates, n):
     """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
     keys = np.empty(len(candidates), dtype=np.int64)
@@ -291,7 +260,7 @@ def best_of(vectors, query, candidates, n):
     return rows, scores
 
 
-@_compiled
+@compiled()
 def grown(values, count, size):
     """The first `count` values in an array of another size."""
     larger = np.empty(size, dtype=values.dtype)
@@ -299,7 +268,7 @@ def grown(values, count, size):
     return larger
 
 
-@_compiled
+@compiled()
 def fetch(codes, scales, first, last):
     """Ask for the first kilobytes of a cell while another one is looked at."""
     of_block = 4 * LANES * codes.shape[1]
@@ -311,7 +280,10 @@ def fetch(codes, scales, first, last):
         prefetch(line)
 
 
-@_compiled
+@compiled(
+    *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
+    *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
+)
 def search(
     query,
     n,
@@ -388,7 +360,7 @@ def search(
     return found, scores, cells, LANES * items
 
 
-@_compiled
+@compiled(_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64)
 def search_together(
     queries,
     n,
@@ -448,7 +420,7 @@ def search_together(
     return found, scores, done
 
 
-@_compiled
+@compiled(_BLOCKS, _REALS, _INTS, _BITS, int64)
 def narrowed(codes, scales, rows, bits, count):
     """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
     groups = codes.shape[1]

@@ -1,13 +1,15 @@
 """Codes of a filter's rows alone, for filters that come again."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from weakref import WeakKeyDictionary, ref
 
-from recall.features.sparse import Float32, Int32
+from recall._arrays import Float32, Int32
 from recall.index.selection import Selection
+from recall.recent import Cache
+
+_MOST = 4096  # selections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,35 +37,18 @@ class Narrowing:
         self._pack = pack
         self._budget = budget
         self._met: WeakKeyDictionary[Selection, None] = WeakKeyDictionary()
-        self._kept: OrderedDict[ref[Selection], Narrow] = OrderedDict()
-        self._bytes = 0
+        self._kept: Cache[ref[Selection], Narrow] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
         self._lock = Lock()
 
     def of(self, selection: Selection) -> Narrow | None:
         """The packed rows, or None when this selection was not met before."""
-        key = ref(selection, self._forget)
+        key = ref(selection, self._kept.discard)
+        found = self._kept.get(key)
+        if found is not None:
+            return found
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
             if selection not in self._met:
                 self._met[selection] = None
                 return None
         packed = self._pack(selection)
-        with self._lock:
-            if key not in self._kept and packed.nbytes <= self._budget:
-                self._kept[key] = packed
-                self._bytes += packed.nbytes
-                while self._bytes > self._budget:
-                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return packed
-
-    def _forget(self, gone: "ref[Selection]") -> None:
-        # may run inside `of` of this very thread, when a selection dies there: so the lock is only tried for
-        if self._lock.acquire(blocking=False):
-            try:
-                packed = self._kept.pop(gone, None)
-                self._bytes -= packed.nbytes if packed is not None else 0
-            finally:
-                self._lock.release()
+        return self._kept.setdefault(key, packed) if packed.nbytes <= self._budget else packed

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recall.features.sparse import Float32, Int32, Int64
+from recall._arrays import Float32, Float64, Int32, Int64
 from recall.index.cells import POINTS, Cells
 
 LANES = 16
@@ -23,8 +23,6 @@ _CHUNK = 1 << 15  # vectors turned at once
 _FLOOR = 1e-3  # of the mean eigenvalue of the users' moments: bounds what a query may be stretched by
 _SIGNS = 128  # added to a code, so that it is unsigned
 _ROUNDING = 2.0**-23 * 16  # of the scores that bounds are compared with, relative to the lengths of both vectors
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

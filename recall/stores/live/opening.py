@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recall.durable.mark import Mark
 from recall.errors import ConfigError
 from recall.stores.live.contract import READ_SECONDS, LiveUsers
 from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -14,7 +15,8 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
 
     Args:
         setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
-        root: of published versions; without one there is no place for the file, and nothing is kept.
+        root: of published versions; without one there is no place for the file, and nothing is kept. With a Redis it holds a
+            file that remembers how far that had come.
         read_seconds: budget of a read that goes to another machine.
 
     Raises:
@@ -23,9 +25,10 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
     if setting == SQLITE:
         return None if root is None else SqliteLiveUsers(root / USERS_LIVE)
     try:
-        from recall.stores.live.redis import RedisLiveUsers
+        from recall.stores.live.redis import USERS_REDIS_MARK, RedisLiveUsers
     except ModuleNotFoundError:
         raise ConfigError(
             "users in Redis need the package redis", where="users", mend="Install it with: pip install 'fm-recall[redis]'"
         ) from None
-    return RedisLiveUsers(setting, read_seconds=read_seconds)
+    mark = None if root is None else Mark(root / USERS_REDIS_MARK)
+    return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark)

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recall.durable.keys import other_changes
+from recall.durable.mark import Mark, Marked, damage
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.stores.live.breaker import Breaker
 from recall.stores.live.changes import UserChange, changed, digest_of
@@ -27,6 +28,9 @@ WRITE_SECONDS = 1.0
 """Budget of a write, unless told otherwise."""
 SCHEMES = ("redis://", "rediss://", "unix://")
 """What the address of a Redis begins with."""
+
+USERS_REDIS_MARK = "users.redis.mark"
+"""Name of the file in a root of published versions that says how far Redis had come."""
 
 _DOWN = "the store of users does not answer"
 _CONNECTIONS = 64  # of reads, and as many of writes
@@ -72,6 +76,7 @@ class RedisLiveUsers:
         write_seconds: float = WRITE_SECONDS,
         prefix: str = "recall:",
         breaker: Breaker | None = None,
+        mark: Mark | None = None,
     ) -> None:
         """No connection is made before the first call.
 
@@ -82,13 +87,16 @@ class RedisLiveUsers:
             write_seconds: the same for each of the two commands of a write.
             prefix: what all keys begin with.
             breaker: one of its own when left out.
+            mark: a file on this machine that remembers how far Redis had come; without one a loss is noticed by a process that
+                has seen more.
 
         Raises:
             ConfigError: the address is none.
         """
         self.breaker = breaker if breaker is not None else Breaker()
         self._prefix = prefix.encode()
-        self._seen: tuple[bytes, int] | None = None
+        self._mark = mark
+        self._seen: tuple[str, int] | None = None
         self._read_seconds, self._write_seconds = read_seconds, write_seconds
         self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
 
@@ -106,6 +114,8 @@ class RedisLiveUsers:
         for _ in range(_TRIES):
             last = self._try_to_write(batch, key, digest)
             if last is not None:
+                if self._mark is not None and self._seen is not None:
+                    self._mark.advance(self._seen[0], last)
                 return last
             if time.monotonic() > deadline:
                 break
@@ -131,24 +141,33 @@ class RedisLiveUsers:
         self._writer.disconnect()
 
     def trouble(self) -> str:
-        """As `LiveUsers.trouble` promises: of what this process has seen, for nothing outside of Redis remembers it."""
-        names = (self._prefix + b"identity", self._prefix + b"sequence")
+        """As `LiveUsers.trouble` promises: by what the mark says, and without one by what this process has seen."""
         if self.breaker.state != "closed":  # requests find out when it answers again
             raise StoreDownError(_DOWN)
+        mark = None if self._mark is None else self._mark.read()  # before Redis, which others write meanwhile
+        identity, sequence = state = self._state()
+        if self._mark is not None and mark is None and sequence:  # the first look from this root, or someone accepted a loss
+            self._mark.advance(identity, sequence)
+            mark = self._mark.read()
+        if self._mark is not None and mark is not None:
+            mark = self._mark.follow(mark, identity, sequence)
+            self._seen = state
+            return _lost(mark, identity, sequence) or damage(mark, USERS_REDIS_MARK, "Redis")
+        seen = self._seen if self._seen is not None else state
+        if seen[0] == identity and seen[1] <= sequence:
+            self._seen = state
+            return ""
+        return f"{_set_back(seen[1], sequence)}; to go on without them, restart the service"
+
+    def _state(self) -> tuple[str, int]:
+        """Identity of what Redis holds, which is given to it where it has none, and the number of changes in it."""
+        names = (self._prefix + b"identity", self._prefix + b"sequence")
         identity, raw = self._read("MGET", *names)
         if identity is None:
             with self._calling("written", self._write_seconds):
                 _ask(self._writer, self._write_seconds, "SET", names[0], secrets.token_hex(16), "NX")
             identity, raw = self._read("MGET", *names)
-        state = (bytes(identity or b""), int(raw or 0))
-        seen = self._seen if self._seen is not None else state
-        if seen[0] == state[0] and seen[1] <= state[1]:
-            self._seen = state
-            return ""
-        return (
-            f"Redis was emptied or set back: {seen[1]} changes of users were acknowledged, and it holds {state[1]}. "
-            "Restore it from its own backup, or make those changes again; to go on without them, restart the service"
-        )
+        return bytes(identity or b"").decode(), int(raw or 0)
 
     def checkpoint(self) -> None:
         """As `LiveUsers.checkpoint` promises: Redis keeps its own files."""
@@ -207,6 +226,25 @@ class RedisLiveUsers:
 
     def _user(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()
+
+
+def _lost(mark: Marked | None, identity: str, sequence: int) -> str:
+    """What a mark says that Redis lacks, in a sentence; empty where nothing is missing."""
+    if mark is None:
+        return ""
+    reached = mark.lost.through if mark.lost is not None else 0
+    if mark.identity and (mark.identity != identity or mark.sequence > sequence):
+        reached = max(reached, mark.sequence)
+    if not reached:
+        return ""
+    return f"{_set_back(reached, sequence)}; to go on without them, remove {USERS_REDIS_MARK}"
+
+
+def _set_back(reached: int, sequence: int) -> str:
+    return (
+        f"Redis was emptied, set back, or replaced by another one: {reached} changes of users were acknowledged, and it holds "
+        f"{sequence}. Restore it from its own backup, or make those changes again"
+    )
 
 
 def _fields(info: bytes) -> dict[str, str]:

@@ -15,7 +15,7 @@ from threading import Lock
 from recall.durable.commits import Batch, Commits
 from recall.durable.file import DurableFile, FileKind
 from recall.durable.keys import CREATE, REMEMBERED, remember, taken_before
-from recall.durable.mark import Lost, Mark
+from recall.durable.mark import Lost, Mark, damage
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 from recall.stores.live.changes import UserChange, changed, digest_of
 from recall.stores.live.user import LiveUser
@@ -137,11 +137,12 @@ class SqliteLiveUsers:
 
     def trouble(self) -> str:
         """As `LiveUsers.trouble` promises."""
+        mark = self.mark.read()  # before the file, which others write meanwhile
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             state = (0, "") if connection is None else self._state(connection)
         sequence, identity = state
-        mark, seen = self.mark.follow(identity, sequence), self._seen
+        mark, seen = self.mark.follow(mark, identity, sequence), self._seen
         if mark is not None and mark.lost is not None:
             return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
         known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
@@ -150,7 +151,7 @@ class SqliteLiveUsers:
             self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
         if not reached:
             self._seen = (identity, sequence) if identity else seen
-            return ""
+            return damage(mark, USERS_MARK, "the file of users")
         if connection is None:
             return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
         return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"

@@ -12,15 +12,15 @@ moves phi by the same linear map, and psi by a Jacobian that the solver writes f
 from abc import ABC, abstractmethod
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32, Float64
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
-from recall.training.kernels.contract import Float32, Kernels
-
-Float64 = npt.NDArray[np.float64]
+from recall.training.kernels.contract import (
+    Kernels,
+)
 
 
 class Form(ABC):

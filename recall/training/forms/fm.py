@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
+from recall._arrays import Float64
 from recall.models.fm import FactorizationMachine
-from recall.training.forms.contract import Float64, Form
+from recall.training.forms.contract import (
+    Form,
+)
 
 
 class FMForm(Form):

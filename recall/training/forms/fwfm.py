@@ -4,11 +4,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recall._arrays import Float32, Float64
 from recall.features.fields import Fields
 from recall.features.sparse import SparseRows
 from recall.models.fwfm import FieldWeightedFM
-from recall.training.forms.contract import Float64, Form, apart_by_field, field_of, mixed
-from recall.training.kernels.contract import Float32, Kernels
+from recall.training.forms.contract import (
+    Form,
+    apart_by_field,
+    field_of,
+    mixed,
+)
+from recall.training.kernels.contract import (
+    Kernels,
+)
 
 
 class FwFMForm(Form):

@@ -1,1 +1,1 @@
-"""The inner loops of the whole-catalogue solver: compiled where numba is installed, torch's own sparse products elsewhere."""
+"""The inner loops of the whole-catalogue solver: compiled by numba."""

@@ -13,13 +13,15 @@ import numba
 import numpy as np
 import torch
 
-from recall.training.kernels.contract import STRIDE, Entries, Float32, Int32, Rows, UInt8
+from recall._arrays import Float32, Int32, UInt8
+from recall.compiling import compiled
+from recall.training.kernels.contract import (
+    STRIDE,
+    Entries,
+    Rows,
+)
 
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",  # a division by zero gives what IEEE 754 says, and loops with one can be vectorised
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-}
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
 _I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"
 _SIGNATURES = {
     "_differences": f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})",
@@ -116,13 +118,11 @@ class CompiledKernels:
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code for the one signature of a loop; kept on disk for the next run where a folder for it can be written."""
+    """Machine code for the one signature of a loop."""
     signature = _SIGNATURES[function.__name__]
     with _compiling:
-        try:
-            return numba.njit([signature], cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # numba found no folder to keep it in
-            return numba.njit([signature], **_OPTIONS)(function)
+        made: Callable[..., Any] = compiled(signature, fastmath=_FAST)(function)
+        return made
 
 
 def _differences(  # type: ignore[no-untyped-def]
@@ -207,7 +207,7 @@ def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-u
                 before[j] += row[j]
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(nogil=True, error_model="numpy", fastmath=_FAST)
 def _pull(indices, weights, first, last, constant, slope, base, a, right_own, right, row):  # type: ignore[no-untyped-def]
     """One row of `fit`: adds to row [d]; returns what the own part is pulled at, and the energy."""
     d = len(a)

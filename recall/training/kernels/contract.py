@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
-Int32 = npt.NDArray[np.int32]
-Float32 = npt.NDArray[np.float32]
-UInt8 = npt.NDArray[np.uint8]
-
+from recall._arrays import Float32, Int32, Int64, UInt8
 
 STRIDE = 64
 """Sums over rows that follow one another are this long at most, so that rounding cannot add up."""

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-Int64 = npt.NDArray[np.int64]
+from recall._arrays import Int64
 
 
 @dataclass(frozen=True, slots=True)

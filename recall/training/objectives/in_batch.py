@@ -17,8 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recall._arrays import Int64
 from recall.training.negatives import Negatives
-from recall.training.objectives.contract import Batch, Gradients, Int64
+from recall.training.objectives.contract import (
+    Batch,
+    Gradients,
+)
 from recall.training.pairs import ObservedPairs
 
 

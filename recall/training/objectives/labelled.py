@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recall.training.objectives.contract import Batch, Gradients, Int64
+from recall._arrays import Int64
+from recall.training.objectives.contract import (
+    Batch,
+    Gradients,
+)
 from recall.training.pairs import ObservedPairs, ShownPairs
 
 

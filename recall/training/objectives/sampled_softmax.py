@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recall._arrays import Int64
 from recall.training.negatives import Negatives
-from recall.training.objectives.contract import Gradients, Int64
+from recall.training.objectives.contract import (
+    Gradients,
+)
 from recall.training.objectives.softmax import ContextBatch, ContextWeights
 from recall.training.pairs import ObservedPairs
 

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall.training.objectives.contract import Batch, Gradients, Int64
+from recall._arrays import Int64
+from recall.training.objectives.contract import (
+    Batch,
+    Gradients,
+)
 from recall.training.pairs import ObservedPairs
 
 _ROWS = 128  # contexts in one piece

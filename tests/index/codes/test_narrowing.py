@@ -58,6 +58,6 @@ def test_a_selection_that_is_gone_is_forgotten() -> None:
     del chosen, one
     packer.packed.clear()
     gc.collect()
-    assert narrowing._bytes == 0
+    assert len(narrowing._kept) == 0
     narrowing.of(other)
     assert packer.packed == [other]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.metrics.interval import wilson
+from service.metrics import wilson
 
 
 def test_known_values() -> None:

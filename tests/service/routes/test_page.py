@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.settings import Settings
+from service.config import Settings
 from tests.service.publishing import Shop
 from tests.service.serving import Server, free_port, serving
 

@@ -90,7 +90,10 @@ def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Serv
     assert changing.post({"user_id": "new"}).json["user"] == "unknown"
     assert changing.ask("GET", "/v1/users/new").status == 404
     answer = send(changing, "POST", "/v1/users:upsert", {"users": [{"user_id": "new", "features": {"age": 33.5}}]})
-    assert answer.json == {"change": answer.json["change"], "known": 0, "request_id": answer.headers["x-request-id"]}
+    more = {"warnings": [], "request_id": answer.headers["x-request-id"]}
+    assert answer.json == {"change": answer.json["change"], "known": 0, **more}
+    odd = send(changing, "PUT", "/v1/users/odd", {"features": {"age": 1e6}})
+    assert "'age' lies more than 10 standard deviations" in odd.json["warnings"][0]
     took(changing, ("new", "1"), ("new", "2"))
     given = changing.post({"user_id": "new", "n": 1000}).json
     assert given["user"] == "known"

@@ -6,8 +6,8 @@ import pytest
 from starlette.routing import Match, Mount, Route
 
 from service.app import create_app
+from service.config import Settings
 from service.security.roles import Access, Role, access
-from service.settings import Settings
 
 FOLDERS = {"/docs/assets", "/page"}
 OPEN = {"/", "/docs", "/openapi.json", *FOLDERS, "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}

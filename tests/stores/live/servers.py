@@ -1,17 +1,14 @@
 """A real Redis, started by the test that needs it, and what can go wrong on the way to it."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[3] / "scripts"))
-
-from faulting import far
-from faulting.far import Proxy, RedisServer
+from tests.faults import far
+from tests.faults.far import Proxy, RedisServer
 
 __all__ = ["Proxy", "RedisServer", "redis_server"]
 

@@ -70,6 +70,19 @@ def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_wh
     assert whole.get(["u"])["u"].taken == ("c", "b", "a")
 
 
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, users: SqliteLiveUsers) -> None:
+    (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith(f"{USERS_MARK} was damaged (it is empty)")
+    assert users.write([UserTook("u", "d", 1.0, "d")]) == 4
+    for one in (users, SqliteLiveUsers(path)):
+        assert f"then remove {USERS_MARK}" in one.trouble()
+    (path.parent / USERS_MARK).unlink()
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble() == ""
+        assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
+
+
 def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     opened = SqliteLiveUsers(path)
     opened.write([UserTook("u", "a", 1.0, "d")])
@@ -85,3 +98,31 @@ def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     assert again.write([UserTook("u", "b", 2.0, "d")]) == 2
     assert again.get(["u"])["u"].taken == ("b", "a")
     assert again.trouble() == ""
+
+
+def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
+    path: Path, users: SqliteLiveUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, read = SqliteLiveUsers(path), SqliteLiveUsers._state
+
+    def state(self: SqliteLiveUsers, connection: sqlite3.Connection) -> tuple[int, str]:
+        monkeypatch.undo()
+        found = read(self, connection)
+        other.write([UserDelete("v")])  # after this process has read the file
+        return found
+
+    monkeypatch.setattr(SqliteLiveUsers, "_state", state)
+    assert users.trouble() == ""
+    assert users.sequence() == 4
+
+
+def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
+    users.checkpoint()
+    before = path.read_bytes()
+    users.write([UserTook("u", "d", 2.0, "d")])
+    users.checkpoint()
+    assert path.stat().st_size == len(before)
+    assert users.trouble() == ""
+    with path.open("r+b") as file:  # the file stays the same one
+        file.write(before)
+    assert users.trouble().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")

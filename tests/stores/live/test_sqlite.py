@@ -136,8 +136,10 @@ for number in range(6):
 
 @every_error
 def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
-    SqliteLiveUsers(path).write(took("first"))
+    opened = SqliteLiveUsers(path)
+    opened.write(took("first"))
     told = acknowledged(STRACED, path, call, error, code)
+    opened.close()  # not before: the other process would write the file of shared memory anew
     held = items_of(SqliteLiveUsers(path))
     assert {f"i{number}" for number, _ in told} <= set(held)
 

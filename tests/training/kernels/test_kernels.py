@@ -1,19 +1,17 @@
-"""One suite over all kernels: each against the definition, in float64."""
+"""Each kernel against its definition, in float64."""
 
 import numpy as np
 import pytest
 
 from recall.training.kernels.compiled import CompiledKernels
 from recall.training.kernels.contract import STRIDE, Entries, Rows
-from recall.training.kernels.portable import PortableKernels
 
 ALONE = np.zeros(100, dtype=np.uint8)
-KERNELS = [CompiledKernels(), PortableKernels()]
 
 
-@pytest.fixture(params=KERNELS, ids=lambda kernels: type(kernels).__name__)
-def kernels(request):
-    return request.param
+@pytest.fixture
+def kernels():
+    return CompiledKernels()
 
 
 @pytest.fixture(params=[1, 5, 64])

@@ -1,0 +1,13 @@
+"""fsync by path."""
+
+import os
+from pathlib import Path
+
+
+def fsync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,268 @@
+"""Bounded queues for searches, with a limit on the age of what waits and a deadline for each caller.
+
+Short searches run on the event loop, a slice of time between two polls of the sockets, so that new requests are read, and
+rejected where too many wait, while others wait. Long searches run on threads. Each way has a queue of its own.
+
+A queue may be long for a moment, since requests come in bursts. One that has not been empty for a tenth of a second means that
+more arrives than is answered: from then on only a few may wait, and the others are told to come back (CoDel's idea of a
+standing queue). Timers end every wait: at the deadline of the caller, or when it is older than any caller should wait.
+
+All of this runs on the event loop's thread; only work given to `in_thread` runs elsewhere.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from service.problems import Kind, ProblemError
+
+SLICE = 0.002
+"""Seconds of searching on the event loop between two polls of the sockets; one search may exceed it."""
+LONGEST_SLICE = 0.01
+"""The same when the rest of an iteration takes longer: rejecting requests must not starve searches."""
+STANDING = 0.1
+"""Seconds without an empty queue after which only `standing` callers may wait."""
+BUSY = "Send fewer requests at once, and this one again later."
+
+_STALL = 0.05
+"""Seconds without a new caller, while some wait, that only a process which was stopped explains."""
+_SMOOTHING = 0.05
+"""Weight of a new measurement in the mean time of a short search."""
+
+Result = TypeVar("Result")
+
+
+class Caller(NamedTuple):
+    """Who waits for an answer, and until when.
+
+    Attributes:
+        deadline: moment on the monotonic clock after which the answer is of no use; None for no limit.
+        token: token of a change that the answer has to include; empty for none.
+        gone: tells whether the client has disconnected; asked only after a wait.
+    """
+
+    deadline: float | None = None
+    token: str = ""
+    gone: Callable[[], Awaitable[bool]] | None = None
+
+
+ANYBODY = Caller()
+"""A caller without a deadline."""
+
+
+class _Queue:
+    """Callers that wait for a turn, first in, first out."""
+
+    def __init__(self, long: int, standing: int) -> None:
+        """Admit `long` callers for a moment, and `standing` ones for longer."""
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self._long, self._standing = long, min(standing, long)
+        self.empty_at = self._asked_at = time.monotonic()
+
+    def admits(self) -> bool:
+        """Return whether one more caller may wait."""
+        waiting, now = len(self.waiting), time.monotonic()
+        pause, self._asked_at = now - self._asked_at, now
+        if not waiting:
+            self.empty_at = now
+        elif pause > _STALL:
+            self.empty_at += pause
+        return waiting < self._standing or (waiting < self._long and now - self.empty_at < STANDING)
+
+    def release(self) -> bool:
+        """Give the next caller its turn; False when none waits."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return True
+        self.empty_at = time.monotonic()
+        return False
+
+
+class SearchQueue:
+    """Runs searches in turn.
+
+    Attributes:
+        inline: whether most searches are short enough for the event loop.
+        on_wait: called with the seconds that a search has waited, when its turn comes.
+        shed: searches that were not started, by reason: "full" and "old" queues, "late" for their deadline, "gone" clients.
+    """
+
+    def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
+        """Start nothing.
+
+        Args:
+            threads: long searches that may run at once.
+            waiting: callers that may wait in each queue for a moment.
+            standing: callers that may wait there for longer.
+            age: seconds that a caller may wait.
+        """
+        self.inline = True
+        self.shed: Counter[str] = Counter()
+        self.on_wait: Callable[[float], None] = _ignore
+        self._age = age
+        self._threads, self._running = threads, 0
+        self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
+        self._spent = 0.0
+        self._mean = SLICE / 4
+        self._pumping = False
+        self._pumped_at = time.monotonic()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+
+    @property
+    def waiting(self) -> int:
+        """Searches that wait for their turn."""
+        return len(self._short.waiting) + len(self._long.waiting)
+
+    def check_room(self, *, short: bool) -> None:
+        """Raise ProblemError where a search would be rejected, so that its request need not be read.
+
+        Args:
+            short: whether the search is likely to be short.
+        """
+        if not (self._short if short and self.inline else self._long).admits():
+            raise self.full()
+
+    async def on_loop(self, work: Callable[[], Result], caller: Caller = ANYBODY) -> Result:
+        """Run a search of a few milliseconds at most on the event loop.
+
+        Args:
+            work: the search; what it raises is raised here.
+            caller: who waits.
+
+        Raises:
+            ProblemError: Too many wait, the deadline has passed or the client has gone. Then nothing was searched.
+        """
+        if self._short.waiting or self._spent >= SLICE:
+            self._pump_soon()
+            await self._turn(self._short, caller)
+        else:
+            self._check(caller)
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            seconds = time.monotonic() - started
+            self._spent += seconds
+            self._mean += _SMOOTHING * (seconds - self._mean)
+            self._pump_soon()
+
+    async def in_thread(self, work: Callable[[], Result], caller: Caller = ANYBODY) -> Result:
+        """Run a search on a thread, as soon as one is free; arguments and errors as in `on_loop`.
+
+        A caller whose deadline passes while the search runs is told so at once; the search ends by itself.
+        """
+        if self._running < self._threads:
+            self._check(caller)
+            self._running += 1
+        else:
+            await self._turn(self._long, caller)  # a turn comes with the slot of the search that has ended
+        running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        running.add_done_callback(self._finished)
+        if caller.deadline is None:
+            return await asyncio.shield(running)
+        try:
+            return await asyncio.wait_for(asyncio.shield(running), caller.deadline - time.monotonic())
+        except TimeoutError:
+            if running.done():
+                return running.result()
+            raise self._late() from None
+
+    def full(self) -> ProblemError:
+        """Count a rejected search; returns its problem."""
+        self.shed["full"] += 1
+        return _busy()
+
+    def dismiss(self) -> None:
+        """Tell all who wait that the process stops."""
+        for queue in (self._short, self._long):
+            for turn in queue.waiting:
+                if not turn.done():
+                    turn.set_exception(draining())
+            queue.waiting.clear()
+
+    def close(self) -> None:
+        """Wait for the threads to finish what they do."""
+        self._pool.shutdown()
+
+    async def _turn(self, queue: _Queue, caller: Caller) -> None:
+        """Wait in a queue. Raises ProblemError where the turn does not come, or comes too late."""
+        if not queue.admits():
+            raise self.full()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        turn = loop.create_future()
+        queue.waiting.append(turn)
+        limit = now + self._age if caller.deadline is None else min(now + self._age, caller.deadline)
+        timer = loop.call_later(limit - now, self._expire, turn, caller)
+        try:
+            await turn
+            self._check(caller)  # the loop may have been busy beyond the deadline
+            if caller.gone is not None and await caller.gone():
+                self.shed["gone"] += 1
+                raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._pass_on(queue)
+            raise
+        finally:
+            timer.cancel()
+        self.on_wait(time.monotonic() - now)
+
+    def _expire(self, turn: "asyncio.Future[None]", caller: Caller) -> None:
+        if turn.done():
+            return
+        if caller.deadline is not None and time.monotonic() >= caller.deadline:
+            turn.set_exception(self._late())
+        else:
+            self.shed["old"] += 1
+            turn.set_exception(_busy())
+
+    def _pass_on(self, queue: _Queue) -> None:
+        """Give up a turn that was had and not used."""
+        if not queue.release() and queue is self._long:
+            self._running -= 1
+
+    def _finished(self, _done: "asyncio.Future[Result]") -> None:
+        if not _done.cancelled():
+            _done.exception()  # whoever waited may have left: the error is not lost on anyone
+        self._pass_on(self._long)
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Begin a slice: the loop has polled its sockets since the last one."""
+        now = time.monotonic()
+        others = now - self._pumped_at - self._spent
+        self._pumping, self._pumped_at, self._spent = False, now, 0.0
+        for _ in range(max(1, int(min(max(SLICE, others), LONGEST_SLICE) / self._mean))):
+            if not self._short.release():
+                return
+        self._pump_soon()
+
+    def _check(self, caller: Caller) -> None:
+        if caller.deadline is not None and time.monotonic() >= caller.deadline:
+            raise self._late()
+
+    def _late(self) -> ProblemError:
+        self.shed["late"] += 1
+        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
+
+
+def draining() -> ProblemError:
+    """Return the problem of a request that is not answered because the process stops."""
+    return ProblemError(Kind.DRAINING, "Send this request again: another process answers it.", headers={"Retry-After": "1"})
+
+
+def _busy() -> ProblemError:
+    return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+
+
+def _ignore(_seconds: float) -> None:
+    """Default of `on_wait`."""

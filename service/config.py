@@ -1,0 +1,93 @@
+"""Settings of the service: from the command line, from variables RECALL_..., or from a program."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, CliPositionalArg, NoDecode, SettingsConfigDict
+
+ANY = "*"
+"""Among `hosts`: any Host header."""
+PREFIX = "RECALL_"
+
+
+class Settings(BaseSettings):
+    """All settings; the command line precedes the environment. Frozen once made."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    bundle: CliPositionalArg[Path] = Field(description="A folder of published bundles, which is watched, or one bundle.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond this machine a key is needed.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
+    uds: str | None = Field(default=None, description="Path of a Unix socket to listen on instead of host and port.")
+    ssl_certfile: Path | None = Field(default=None, description="Certificate; with it, HTTPS is served.")
+    ssl_keyfile: Path | None = Field(default=None, description="Private key of the certificate.")
+    root_path: str = Field(default="", description="Path prefix below which a reverse proxy serves this, such as /recall.")
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1", description="Addresses of proxies whose X-Forwarded-For and -Proto headers are trusted."
+    )
+    workers: int = Field(default=1, ge=1, le=256, description="Processes that answer; they share the index.")
+    users: str = Field(
+        default="sqlite",
+        repr=False,
+        description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB.",
+    )
+    users_seconds: float = Field(default=0.02, gt=0, description="Seconds that a request waits for Redis at most.")
+    keys: Path | None = Field(default=None, description="A file with hashes of keys, as `recall key new` prints them.")
+    insecure: bool = Field(default=False, description="Listen beyond this machine without any key.")
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Names, separated by commas, that Host headers may have besides localhost; * for any."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Origins, separated by commas, whose web pages may send requests; none unless given."
+    )
+    rate: float | None = Field(default=None, gt=0, lt=1e6, description="Requests a second of each key, and without a key.")
+    docs: bool = Field(default=True, description="Serve /docs and /openapi.json.")
+    page: bool = Field(default=True, description="Serve the web page at /.")
+    logs: Literal["text", "json"] = Field(default="text", description="How events are logged.")
+    access: float = Field(default=0.0, ge=0, le=1, description="Share of the requests that are logged.")
+    otel: bool = Field(default=False, description="Trace requests with OpenTelemetry, as its OTEL_... variables say.")
+    max_body: int = Field(default=1 << 20, ge=1, description="Largest request body in bytes.")
+    patience: int = Field(default=10, ge=1, description="Seconds for a body to arrive, and of an idle connection.")
+    waiting: int = Field(default=128, ge=1, description="Requests that may wait for a search for a moment.")
+    standing: int = Field(default=32, ge=1, description="Requests that may wait when many have waited for a tenth of a second.")
+    age: float = Field(default=0.5, gt=0, description="Seconds that a request waits for a search at most.")
+    connections: int = Field(default=4096, ge=1, description="Connections of one process beyond which requests get 503.")
+    shadow: float = Field(
+        default=0.001, ge=0, le=1, description="Share of requests answered again, exactly, to measure the index's recall."
+    )
+    poll: float = Field(default=1.0, gt=0, description="Seconds between two checks for a newer bundle.")
+    follow: float = Field(default=0.02, gt=0, description="Seconds between two checks for changes of other processes.")
+    write_back: float = Field(
+        default=5.0, gt=0, description="Seconds after which changes that a replaced log lacks are written back to it."
+    )
+    drain: float = Field(default=1.0, ge=0, description="Seconds between SIGTERM and the end of listening.")
+    grace: int = Field(default=10, ge=1, description="Seconds that requests in flight have to finish after that.")
+    silence: float = Field(default=15.0, ge=2, description="Seconds after which a worker that does not answer is restarted.")
+    wait: bool = Field(default=True, description="Start although the folder holds no bundle yet.")
+
+    @field_validator("hosts", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _normalise(cls, value: str) -> str:
+        return "/" + value.strip("/") if value.strip("/") else ""
+
+    def environment(self) -> dict[str, str]:
+        """Return variables that make the same settings in another process."""
+        values: dict[str, Any] = self.model_dump(exclude_none=True)
+        return {
+            PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()
+        }

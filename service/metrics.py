@@ -1,0 +1,300 @@
+"""Everything that the service counts and times, as Prometheus reads it.
+
+With several workers, PROMETHEUS_MULTIPROC_DIR names the folder in which all count (the multiprocess mode of prometheus_client):
+counters and histograms are summed, gauges carry the worker's `pid`.
+"""
+
+import os
+import re
+import time
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import nan, sqrt
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from recall.answer import Recommendations
+from service.problems import Kind
+from service.snapshot import Snapshot
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OTHER = "other"
+"""Label value for everything that has none of its own."""
+STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
+"""Parts of an answer's time, as its Server-Timing header names them; a search may wait in a queue before."""
+PARTS = ("items", "users", "bundle", OTHER)
+"""Parts of the service that an answer may have to do without."""
+SWAPS = ("served", "refused", "fell_back")
+SHED = ("full", "old", "late", "gone")
+REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
+
+_REQUESTS = (
+    0.00025,
+    0.0005,
+    0.00075,
+    0.001,
+    0.0015,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    5,
+)
+_STAGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+_COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_Z = 1.959963984540054  # 95 %
+_LIVE_GAUGES = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
+
+
+class Metrics:
+    """All metrics of one application."""
+
+    def __init__(self) -> None:
+        """Create them, with every label value that is known beforehand."""
+        self.registry = CollectorRegistry()
+        self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._shares = self._samples = 0.0
+        self._seen = {"shed": Tally[str](), "refused": Tally[str]()}
+        self._durations = self._histogram(
+            "recall_http_request_duration_seconds",
+            "Time from the headers of a request to the end of its answer.",
+            _REQUESTS,
+            "route",
+        )
+        self._requests = self._counter("recall_http_requests", "Requests that were answered.", "route", "status")
+        self.in_flight = self._gauge("recall_http_requests_in_flight", "Requests that are being answered.")
+        stages = self._histogram("recall_stage_duration_seconds", "Time that a part of an answer takes.", _STAGES, "stage")
+        self.stages = {name: stages.labels(name) for name in STAGES}
+        self.users = self._counters(
+            "recall_recommendations", "Recommendations, by whom they were for.", "user", ("known", "unknown", "anonymous")
+        )
+        self.fallback = self._counter("recall_fallback", "Recommendations for an unknown user, from the rest of the request.")
+        self.unknown = self._counter("recall_unknown_values", "Recommendations with a value that the model has never seen.")
+        self.degraded = self._counters(
+            "recall_degraded", "Recommendations that had to do without a part of the service.", "part", PARTS
+        )
+        self.shed = self._counters(
+            "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
+        )
+        self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
+        self.waiting = self._gauge("recall_searches_waiting", "Searches that wait for their turn.")
+        self.swaps = self._counters("recall_swap", "Versions that were to be served, by outcome.", "result", SWAPS)
+        commits = self._histogram(
+            "recall_journal_fsync_seconds", "Time of a write to a journal, its fsync included.", _COMMITS, "journal"
+        )
+        self.commits = {name: commits.labels(name) for name in ("items", "users")}
+        self.written_back = self._counter(
+            "recall_journal_written_back", "Acknowledged changes that the journal had lost and that were written back."
+        )
+        self.unsaved = self._gauge("recall_journal_unsaved_changes", "Acknowledged changes that the journal does not hold.")
+        self.troubled = self._gauge("recall_journal_degraded", "1 while something is wrong with the journal of items.")
+        self.logged = self._gauge("recall_journal_entries", "Changes in the journal of items: the last one of each item.")
+        self.log_bytes = self._gauge("recall_journal_bytes", "Size of the journal of items, its -wal file included.")
+        self.compactions = self._counter("recall_compactions", "Runs that publish the catalogue again.")
+        self.compared = self._counters(
+            "recall_ann_sampled",
+            "Requests sampled to be answered again exactly, by outcome.",
+            "result",
+            ("compared", "dropped", "failed"),
+        )
+        self.samples = self._gauge("recall_ann_samples", "Requests behind recall_ann_recall_ratio.")
+        self.recall = tuple(
+            self._gauge(f"recall_ann_recall{name}_ratio", text)
+            for name, text in (
+                ("", "Mean share of the exact list that answers of the served version hold, on sampled requests."),
+                ("_lower", "Lower end of its 95 % interval."),
+                ("_upper", "Upper end of its 95 % interval."),
+            )
+        )
+        self.overlay_items = self._gauge("recall_overlay_items", "Items in memory, added or replaced since the bundle.")
+        self.overlay_hidden = self._gauge("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since.")
+        self.overlay_sequence = self._gauge("recall_overlay_sequence", "Last live change of items that answers have seen.")
+        self.overlay_refused = self._gauge("recall_overlay_refused_items", "Items whose last change does not fit the bundle.")
+        self.lag = self._gauge("recall_overlay_lag_seconds", "Time since every live change of items was known to be served.")
+        self.info = Gauge(
+            "recall_bundle_info",
+            "Workers that serve this version.",
+            ["version"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._age = self._gauge("recall_bundle_age_seconds", "Time since the served version was made.")
+        self.bundle_items = self._gauge("recall_bundle_items", "Items of the served bundle.")
+        self.bundle_users = self._gauge("recall_bundle_users", "Users of the served bundle.")
+        self.bundle_degraded = self._gauge(
+            "recall_bundle_degraded", "1 while the live version is refused and another one is served."
+        )
+        self.keys = self._gauge("recall_keys", "Keys that are known.")
+        self.keys_degraded = self._gauge("recall_keys_degraded", "1 while the key file cannot be read.")
+        self.ready = self._gauge("recall_ready", "1 while requests should be sent here.")
+        self.promised = self._gauge("recall_ann_promised_ratio", "Recall that the index was shown to reach when it was made.")
+        self.search_seconds = self._gauge("recall_warm_search_seconds", "CPU time of one search, measured at loading.")
+        Gauge("recall_workers", "Processes that run.", registry=self.registry, multiprocess_mode="livesum").set(1)
+        self._counter("recall_worker_starts", "Processes that were started.").inc()
+        self._version = ""
+        self._created = 0.0
+        self._synced = time.monotonic()
+        if FOLDER in os.environ:
+            self._process = {
+                sample.name: self._gauge(sample.name, family.documentation)
+                for family in _process()
+                for sample in family.samples
+            }
+        else:
+            self._process = {}
+            ProcessCollector(registry=self.registry)
+        self.begin_sampling()
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return every metric of all workers in the format that an Accept header prefers, and its media type."""
+        registry = self.registry
+        if folder := os.environ.get(FOLDER):
+            for pid in {int(found[1]) for name in os.listdir(folder) if (found := _LIVE_GAUGES.fullmatch(name))}:
+                if not Path(f"/proc/{pid}").exists():
+                    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        encode, media_type = choose_encoder(accept)
+        return encode(registry), media_type
+
+    def answered(self, answer: Recommendations) -> None:
+        """Count recommendations."""
+        self.users[answer.user].inc()
+        if answer.user == "unknown":
+            self.fallback.inc()
+        if answer.unknown:
+            self.unknown.inc()
+        for one in answer.degraded:
+            self.degraded.get(one.part, self.degraded[OTHER]).inc()
+
+    def finished(self, route: str, status: int, seconds: float, timings: Mapping[str, float]) -> None:
+        """Count a request that is over.
+
+        Args:
+            route: path as it was declared; `OTHER` where no path matched.
+            status: of the answer.
+            seconds: from its headers to the end of its answer.
+            timings: seconds by stage.
+        """
+        found = self._finished.get((route, status))
+        if found is None:
+            found = self._durations.labels(route), self._requests.labels(route, str(status))
+            self._finished[route, status] = found
+        found[0].observe(seconds)
+        found[1].inc()
+        for name, spent in timings.items():
+            self.stages.get(name, self.stages[OTHER]).observe(spent)
+
+    def count_since(self, shed: "Tally[str]", refused: "Tally[str]") -> None:
+        """Take over what the queues and the guard have counted."""
+        for name, counters, tally in (("shed", self.shed, shed), ("refused", self.refused, refused)):
+            for reason, count in tally.items():
+                counters[reason].inc(count - self._seen[name][reason])
+                self._seen[name][reason] = count
+
+    def in_step(self) -> None:
+        """Note that answers have seen every change of items that is known."""
+        self._synced = time.monotonic()
+
+    def begin_sampling(self) -> None:
+        """Forget the samples of another version."""
+        self._shares = self._samples = 0.0
+        self.samples.set(0)
+        for one in self.recall:
+            one.set(nan)
+
+    def sampled(self, share: float) -> None:
+        """Take in the share of an exact list that an answer held."""
+        self._shares += share
+        self._samples += 1.0
+        mean = self._shares / self._samples
+        self.samples.set(self._samples)
+        for one, value in zip(self.recall, (mean, *wilson(mean, self._samples)), strict=True):
+            one.set(value)
+
+    def serve_bundle(self, snapshot: Snapshot) -> None:
+        """Set the gauges of another bundle."""
+        manifest = snapshot.recommender.bundle.manifest
+        if self._version:
+            self.info.labels(self._version).set(0)
+        self._version, self._created = manifest.version, _seconds_of(manifest.created)
+        self.info.labels(self._version).set(1)
+        self.bundle_items.set(manifest.sizes.items)
+        self.bundle_users.set(manifest.sizes.users)
+        self.search_seconds.set(snapshot.search_seconds)
+        certificate = manifest.index.certificate
+        self.promised.set(1.0 if snapshot.recommender.index.exact else certificate.lower if certificate is not None else 0.0)
+        self.begin_sampling()
+
+    def measure(self, snapshot: Snapshot) -> None:
+        """Set the gauges of what changes while a bundle is served."""
+        items = snapshot.recommender.items
+        catalogue = items.current()
+        overlay = catalogue.overlay
+        self._age.set(max(0.0, time.time() - self._created))
+        self.lag.set(max(0.0, time.monotonic() - self._synced))
+        self.troubled.set(bool(catalogue.trouble))
+        self.unsaved.set(items.unsaved)
+        self.logged.set(items.logged)
+        self.log_bytes.set(items.log_bytes)
+        self.overlay_items.set(overlay.count)
+        self.overlay_hidden.set(overlay.hidden.count)
+        self.overlay_sequence.set(overlay.sequence)
+        self.overlay_refused.set(len(overlay.refused))
+        for family in _process() if self._process else ():
+            for sample in family.samples:
+                self._process[sample.name].set(sample.value)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _counters(self, name: str, text: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
+        counter = self._counter(name, text, label)
+        return {value: counter.labels(value) for value in values}
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry, multiprocess_mode="liveall")
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], label: str) -> Histogram:
+        return Histogram(name, text, [label], registry=self.registry, buckets=buckets)
+
+
+def wilson(mean: float, count: float) -> tuple[float, float]:
+    """Return the 95 % interval of a mean share after Wilson (1927).
+
+    For shares between 0 and 1 it is conservative: of all variables with one mean within these bounds, one that is 0 or 1 varies
+    most.
+
+    Args:
+        mean: of the shares.
+        count: how many there were, at least 1.
+    """
+    square = _Z * _Z
+    centre = (mean + square / (2 * count)) / (1 + square / count)
+    half = _Z / (1 + square / count) * sqrt(mean * (1 - mean) / count + square / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _process() -> list[Metric]:
+    return list(ProcessCollector(registry=None).collect())
+
+
+def _seconds_of(created: str) -> float:
+    """Return the seconds since 1970 of a moment in ISO 8601; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except ValueError:
+        return 0.0

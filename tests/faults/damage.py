@@ -1,0 +1,206 @@
+"""Bundles that are damaged, incomplete, foreign, or larger than they say: none is to be served."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from recall.bundle import files, publish
+from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
+from tests.faults import ROOT
+from tests.faults.activations import SERVES_ON, Fault, changed, each_refused, reason, refused, right_name
+from tests.faults.bench import NOISE, Bench
+from tests.faults.case import Case, Score
+
+_SIZES = re.compile(r"the file has \d+ bytes, the manifest says \d+")
+
+
+def _names(bench: Bench) -> list[str]:
+    return sorted(path.name for path in bench.shop.templates[0].iterdir())
+
+
+def truncated(bench: Bench, score: Score) -> None:
+    """Case 5."""
+    faults = []
+    for name in _names(bench):
+        size = (bench.shop.templates[0] / name).stat().st_size
+        nearly = size - 2 if name == MANIFEST else size - 1  # its last byte ends a line, and says nothing
+        for length in [0, nearly, *(bench.random.randrange(size) for _ in range(bench.many(1, 18)))]:
+
+            def cut(folder: Path, name: str = name, length: int = length) -> Callable[[], None]:
+                return changed(folder / name, lambda data: data[:length])
+
+            faults.append((f"{name} cut to {length} bytes of {size}", name, cut))
+    base, during = each_refused(bench, score, faults, _SIZES.pattern, pause=0.0 if bench.quick else 0.1)
+    most = bench.slower(base, 1.1)
+    score.ask(during <= most, f"p99 is {during:.1f} ms while versions are refused, {base:.1f} ms before")
+    score.notes.append(f"p99 may reach {most:.1f} ms: a tenth more, or {NOISE:g} ms for noise (1 s with few faults)")
+
+
+def flipped(bench: Bench, score: Score) -> None:
+    """Case 6."""
+    faults = []
+    names = _names(bench)
+    for number in range(bench.many(60, 500)):
+        name = names[number % len(names)]
+        size = (bench.shop.templates[0] / name).stat().st_size
+        place, bit = bench.random.randrange(size), bench.random.randrange(8)
+
+        def flip(folder: Path, name: str = name, place: int = place, bit: int = bit) -> Callable[[], None]:
+            return changed(folder / name, lambda data: data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+
+        faults.append((f"bit {bit} of byte {place} of {name}", name, flip))
+    each_refused(bench, score, faults)
+
+
+def missing_or_foreign(bench: Bench, score: Score) -> None:
+    """Case 7."""
+    faults: list[Fault] = []
+    for name in _names(bench):
+        faults.append(
+            (f"{name} is missing", name, lambda folder, name=name: _renamed(folder / name, folder.parent.parent / "away"))
+        )
+        faults.append((f"{name} is renamed", name, lambda folder, name=name: _renamed(folder / name, folder / f"{name}.bak")))
+    foreign = bench.shop.templates[1]
+    for name in sorted(files.NAMES - {files.ITEMS, files.ENCODER, files.VOCABULARIES, files.USERS, files.COUNTS}):
+        faults.append(
+            (
+                f"{name} of another bundle",
+                name,
+                lambda folder, name=name: changed(folder / name, lambda _: (foreign / name).read_bytes()),
+            )
+        )
+    manifest = (foreign / MANIFEST).read_bytes()
+    faults.append(("the manifest of another bundle", "", lambda folder: changed(folder / MANIFEST, lambda _: manifest)))
+    faults.append(("one file more", "extra.bin", lambda folder: _added(folder / "extra.bin")))
+    faults.append(("a link in place of a file", files.USERS, lambda folder: _linked(folder / files.USERS)))
+    for part, value in (("dim", 5), ("items", 7), ("k", 3), ("users", 1)):
+        faults.append(
+            (
+                f"sizes.{part} that is not so, with the right checksum",
+                "",
+                lambda folder, part=part, value=value: _restated(folder, part, value),
+            )
+        )
+    each_refused(bench, score, faults)
+    _by_command(bench, score)
+
+
+def _renamed(path: Path, to: Path) -> Callable[[], None]:
+    path.rename(to)
+    return lambda: to.rename(path) and None
+
+
+def _added(path: Path) -> Callable[[], None]:
+    path.write_bytes(b"x")
+    return path.unlink
+
+
+def _linked(path: Path) -> Callable[[], None]:
+    away = path.parent.parent.parent / "away"
+    path.rename(away)
+    path.symlink_to(away)
+
+    def mend() -> None:
+        path.unlink()
+        away.rename(path)
+
+    return mend
+
+
+def _restated(folder: Path, part: str, value: int) -> Callable[[], None]:
+    """A manifest that says something else and whose checksum is its own."""
+    before = (folder / MANIFEST).read_bytes()
+    manifest = Manifest.read(folder)
+    manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={part: value})}).write(folder)
+    return lambda: (folder / MANIFEST).write_bytes(before) and None
+
+
+def command(*words: object) -> "subprocess.CompletedProcess[str]":
+    """The command line."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", "from recall.cli import main; main()", *map(str, words)]
+    return subprocess.run(line, env=variables, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _by_command(bench: Bench, score: Score) -> None:
+    root = bench.root(2)
+    other = publish.versions(root)[0]
+    for name in (files.INDEX, files.USERS)[: bench.many(1, 2)]:
+        mend = _renamed(other / name, root / "away")
+        done = command("activate", root, other.name)
+        mend()
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or name in line]
+        score.ran(
+            done.returncode == 65 and bool(lines) and name in done.stderr,
+            f"recall activate: {done.returncode} {done.stderr[-300:]!r}",
+        )
+        score.ask("Traceback" not in done.stderr, "recall activate shows a trace")
+
+
+def too_large(bench: Bench, score: Score) -> None:
+    """Case 13."""
+
+    def ten_times(folder: Path) -> Callable[[], None]:
+        before = (folder / MANIFEST).read_bytes()
+        manifest = Manifest.read(folder)
+        entry = manifest.files[files.ITEM_VECTORS]
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        larger = FileEntry(bytes=10 * memory, sha256=entry.sha256)
+        manifest.model_copy(update={"files": {**manifest.files, files.ITEM_VECTORS: larger}}).write(folder)
+        return lambda: (folder / MANIFEST).write_bytes(before) and None
+
+    each_refused(bench, score, [("ten times the memory of the machine", "", ten_times)] * bench.many(2, 10), "bytes of memory")
+    _under_a_limit(bench, score)
+
+
+def _under_a_limit(bench: Bench, score: Score) -> None:
+
+    root = bench.root(2)
+    live, other = publish.live_name(root), publish.versions(root)[0]
+    manifest = Manifest.read(other)
+    with bench.serve(root) as server:
+        server.ready()
+        used = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        most = used + (64 << 20)
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
+        larger = FileEntry(bytes=640 << 20, sha256=manifest.files[files.INDEX].sha256)
+        manifest.model_copy(update={"files": {**manifest.files, files.INDEX: larger}}).write(other)
+        named = other.rename(right_name(other))
+        answer = server.post(f"/v1/models/{named.name}:activate", b"")
+        well = refused(answer) and "bytes of memory" in reason(answer)
+        score.ran(well, f"ten times what RLIMIT_AS leaves: {answer.status} {answer.body[:200]!r}")
+        served = server.post("/v1/recommend", {"user_id": "3"})
+        score.ran(served.status == 200 and served.json["bundle"] == live, "the live version is served no more")
+        score.ask(server.process.poll() is None, "the process is gone")
+
+
+CASES = [
+    Case(
+        5,
+        "a file is truncated",
+        "each file of a version is cut, it is activated",
+        f"{SERVES_ON}; sizes are told; p99 at most a tenth, or {NOISE:g} ms for noise, more than before",
+        truncated,
+        fast=True,
+    ),
+    Case(6, "a bit is flipped", "one bit anywhere in a version, it is activated", SERVES_ON, flipped, fast=True),
+    Case(
+        7,
+        "files are missing, renamed, foreign, or sizes do not agree",
+        "files taken away, renamed, added, linked, exchanged with another bundle's; manifests restated under a right checksum",
+        f"{SERVES_ON}; the command line ends with 65 and names the file",
+        missing_or_foreign,
+        fast=True,
+    ),
+    Case(
+        13,
+        "a version needs more memory than there is",
+        "a manifest that declares ten times the machine's memory; ten times what RLIMIT_AS leaves",
+        "refused before it is read; the process lives and serves on",
+        too_large,
+    ),
+]

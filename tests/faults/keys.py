@@ -1,0 +1,268 @@
+"""Who may ask what, and names that lead elsewhere."""
+
+import os
+import socket
+import statistics
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from recall.bundle import publish
+from tests.faults.bench import Bench
+from tests.faults.case import Case, Score
+from tests.faults.http import Answer, receive, request
+from tests.faults.servers import Server
+
+READ, ADMIN = "read-key-7c1d9a4e5b2f8036", "admin-key-f0a1b2c3d4e5f697"
+_READS = (
+    ("GET", "/v1/info"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/items"),
+    ("POST", "/v1/recommend"),
+)
+_ADMINS = (
+    *(("GET", "/v1/users"), ("GET", "/v1/users/3")),  # what is stored of people
+    *(("POST", "/v1/items:upsert"), ("DELETE", "/v1/items/3"), ("POST", "/v1/interactions"), ("POST", "/v1/users:upsert")),
+    *(("PUT", "/v1/users/3"), ("DELETE", "/v1/users/3"), ("POST", "/v1/models:rollback"), ("POST", "/v1/models/x:activate")),
+)
+
+
+def keys(bench: Bench, score: Score) -> None:
+    """Case 27."""
+    root = bench.root()
+    wrong = [
+        "x" * 24,
+        READ[:-1],
+        READ + "x",
+        READ.upper(),
+        "\u00e9" * 20,
+        "",
+        " ",
+        "null",
+        "Bearer",
+        "sha256:" + "0" * 64,
+        ADMIN[::-1],
+    ]
+    variables = {"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEY": ADMIN}
+    with bench.serve(root, "--access", "1", environment=variables) as server:
+        server.ready()
+        for method, path in (*_READS, *_ADMINS):
+            answer = server.ask(_raw(method, path))
+            score.ran(
+                answer.status == 401 and "www-authenticate" in answer.headers, f"{method} {path} without a key: {answer.status}"
+            )
+            for key in wrong:
+                for header in ("authorization: Bearer ", "x-api-key: "):
+                    raw = _raw(method, path).replace(b"\r\n\r\n", f"\r\n{header}{key}\r\n\r\n".encode(), 1)
+                    answer = server.ask(raw)
+                    score.ran(answer.status == 401 and answer.problem, f"{method} {path} with a wrong key: {answer.status}")
+        for method, path in _ADMINS:
+            answer = server.ask(_raw(method, path, f"authorization: Bearer {READ}"))
+            score.ran(answer.status == 403 and answer.problem, f"{method} {path} with a read key: {answer.status}")
+        for method, path in _READS:
+            for key in (READ, ADMIN):
+                answer = server.ask(_raw(method, path, f"x-api-key: {key}"))
+                score.ran(answer.status == 200, f"{method} {path} with a key: {answer.status}")
+        for path in ("/v1/users", "/v1/users/3"):
+            answer = server.ask(_raw("GET", path, f"x-api-key: {ADMIN}"))
+            score.ran(answer.status == 200, f"GET {path} with an admin key: {answer.status}")
+        for path in ("/health/live", "/health/ready"):
+            score.ran(server.get(path).status == 200, f"{path} needs a key")
+        for odd in (
+            "/v1/items%3Aupsert",
+            "//v1/items:upsert",
+            "/v1/./items:upsert",
+            "/V1/items:upsert",
+            "/v1/items:upsert/",
+            "/v1/recommend/../items:upsert",
+        ):
+            answer = server.ask(_raw("POST", odd, f"x-api-key: {READ}"))
+            score.ran(answer.status in (401, 403, 404), f"POST {odd} with a read key: {answer.status}")
+        status = _huge_key(server)
+        score.ran(status in (0, 401, 431), f"a key of a megabyte: {status}")  # 0: closed while it was being sent
+        bad = _raw(
+            "POST", "/v1/recommend", f"x-api-key: {READ}", b'{"user_id": [1], "features": {"age": "%b"}}' % READ.encode()
+        )
+        answer = server.ask(bad)
+        score.ran(READ.encode() not in answer.body, "a key that was sent is sent back")
+        log = server.log.read_bytes()
+        metrics = server.ask(_raw("GET", "/metrics", f"x-api-key: {READ}")).body
+        told = [key for key in (READ, ADMIN) for where in (log, metrics) if key.encode() in where]
+        score.ran(not told, "a key is in the log or the metrics")
+        score.ask(b"Traceback" not in log, "a trace is in the log")
+        _timing(server, score, bench.many(400, 20_000), told=not bench.quick)
+
+
+def _raw(method: str, path: str, header: str = "", body: bytes = b"{}") -> bytes:
+    raw = request(method, path) if method == "GET" else request(method, path, body, content_type="application/json")
+    return raw.replace(b"\r\n\r\n", f"\r\n{header}\r\n\r\n".encode(), 1) if header else raw
+
+
+def _huge_key(server: Server) -> int:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection, suppress(OSError):
+        connection.sendall(b"GET /v1/info HTTP/1.1\r\nhost: localhost\r\nx-api-key: " + b"k" * (1 << 20) + b"\r\n\r\n")
+        return receive(connection).status
+    return 0
+
+
+def _timing(server: Server, score: Score, trials: int, *, told: bool) -> None:
+    """Whether a key that is wrong in its last character takes longer to refuse than one that is wrong in its first."""
+    first, last = ("x" + READ[1:]), (READ[:-1] + "x")
+    raws = {key: _raw("GET", "/v1/info", f"x-api-key: {key}") for key in (first, last)}
+    times: dict[str, list[float]] = {first: [], last: []}
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+        for number in range(2 * trials):
+            key = (first, last)[(number + number // 2) % 2]
+            began = time.perf_counter_ns()
+            connection.sendall(raws[key])
+            receive(connection)
+            times[key].append((time.perf_counter_ns() - began) / 1000)
+    medians = {key: statistics.median(of) for key, of in times.items()}
+    spread = statistics.median(abs(one - medians[first]) for one in times[first])
+    error = 1.858 * spread / len(times[first]) ** 0.5  # of a median, from the median deviation
+    difference = medians[last] - medians[first]
+    score.notes.append(
+        f"a key wrong in its last character is refused {difference:+.2f} us later, standard error {error * 2**0.5:.2f} us; "
+        "five standard errors are let pass, or 5 us where that is more"
+    )
+    score.ask(not told or abs(difference) < max(5 * error * 2**0.5, 5.0), f"keys are told apart by time: {difference:.2f} us")
+
+
+NAMES = (
+    *(
+        "..",
+        ".",
+        "../..",
+        "../../etc",
+        "/etc",
+        "//etc/passwd",
+        "C:\\",
+        "C:/windows",
+        "\\\\host\\share",
+        "~",
+        "~root",
+        "$HOME",
+        "%2e%2e",
+    ),
+    *(
+        "..%2f..%2fetc",
+        "%2fetc%2fpasswd",
+        "..%5c..",
+        "....//",
+        "a" * 65,
+        "a" * 4000,
+        "a/b",
+        "a%00b",
+        "%00",
+        "-rf",
+        ".hidden",
+        "a b",
+        "a%0ab",
+    ),
+    *(
+        "%c0%ae%c0%ae",
+        "%ff",
+        "000001",
+        "CURRENT",
+        "staging",
+        "*",
+        "?",
+        "%3f",
+        "000001-00000000",
+        "versions",
+        "\u00e9".encode().hex(),
+    ),
+)
+"""Names of versions that are none, as they stand in a path."""
+
+
+def names(bench: Bench, score: Score) -> None:
+    """Case 28."""
+    root = bench.root(2)
+    live, other = publish.live_name(root), publish.versions(root)[0]
+    outside = bench.place("outside")
+    outside.mkdir()
+    bench.shop.publish(outside)
+    (away,) = publish.versions(outside)
+    (root / "versions" / "link").symlink_to(away)
+    (root / "versions" / "000009-00000000").symlink_to(away)
+    trace = bench.place("trace")
+    with bench.serve(root) as server:
+        server.ready()
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-s", "4096", "-o", str(trace), "-p", str(server.process.pid), "-e", "trace=%file"]
+        )
+        time.sleep(1)
+        for name in (*NAMES, "link", "000009-00000000"):
+            for raw in (
+                request("POST", f"/v1/models/{name}:activate"),
+                request("GET", f"/v1/models/{name}"),
+                request("GET", f"/v2/models/{name}"),
+            ):
+                try:
+                    answer: Answer | None = server.ask(raw)
+                except OSError:
+                    answer = None
+                well = answer is not None and answer.problem and answer.status in (400, 404, 409, 422)
+                score.ran(
+                    well,
+                    f"{raw.split(b' HTTP')[0][:60]!r}: {'no answer' if answer is None else (answer.status, answer.body[:150])}",
+                )
+        score.ran(publish.live_name(root) == live, "another version is live")
+        (root / "CURRENT").write_text("../../outside\n")
+        time.sleep(0.5)
+        score.ran(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT leads out of the root")
+        (root / "CURRENT").write_text("000009-00000000\n")
+        time.sleep(0.5)
+        score.ran(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT leads out of the root by a link")
+        tracer.terminate()
+        tracer.wait(20)
+        (root / "CURRENT").write_text(live + "\n")
+        score.ran(server.post(f"/v1/models/{other.name}:activate", b"").status == 200, "a good name is refused")
+    opened = [
+        line.split('"')[1]
+        for line in trace.read_text(errors="replace").splitlines()
+        if "open" in line and '"' in line and "O_" in line
+    ]
+    astray = {path for path in opened if _astray(path, root)}
+    if not trace.stat().st_size:
+        score.notes.append("strace may not look at another process here: the files that were opened were not listed")
+    score.ran(not astray, f"files outside were opened: {sorted(astray)[:5]}")
+    score.notes.append(f"{len(opened):,} files were opened meanwhile, {len(astray)} of them outside")
+
+
+def _astray(path: str, root: Path) -> bool:
+    """Whether a file is neither in the root nor one that a process of Python opens by itself."""
+    if not path.startswith("/"):
+        return False
+    real = os.path.realpath(path)
+    system = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib/", "/etc/ld.so", "/etc/localtime", str(Path(os.__file__).parent))
+    code = str(Path(publish.__file__).parents[2])
+    return not (
+        real.startswith((str(root.resolve()), *system, code))
+        or "site-packages" in real
+        or ("/tmp/" in path and "outside" not in real)
+    )
+
+
+CASES = [
+    Case(
+        27,
+        "keys that are missing, wrong, odd, or for less",
+        "each path with no key, with wrong ones, with a read key where an admin key is needed, with one of a megabyte",
+        "401 with WWW-Authenticate, 403, 431; none passes, none is logged or sent back; time tells nothing of a key",
+        keys,
+        fast=True,
+    ),
+    Case(
+        28,
+        "names of versions that lead elsewhere",
+        f"{len(NAMES)} names and two links in paths of activation, and in CURRENT; strace lists the files that are opened",
+        "all are refused, no file outside the root is opened",
+        names,
+        tools=("strace",),
+        fast=True,
+    ),
+]

@@ -1,0 +1,96 @@
+"""Code and bombs in bundles."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from recall.bundle import files
+from tests.faults import ROOT
+from tests.faults.activations import each_refused, replaced
+from tests.faults.bench import Bench
+from tests.faults.case import Case, Score
+from tests.faults.http import wait_for
+
+
+class _Payload:
+    """What unpickling runs: it makes a file."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return (open, (self.marker, "w"))
+
+
+def payloads(bench: Bench, score: Score) -> None:
+    """Case 29."""
+    marker = bench.place("marker")
+    pickled = pickle.dumps(_Payload(str(marker)))
+    arrays = bench.place("arrays.npy")
+    np.save(arrays, np.array([_Payload(str(marker))], dtype=object), allow_pickle=True)
+    huge = (1 << 60).to_bytes(8, "little") + b"{}"
+    deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+    overlapping = json.dumps(
+        {
+            "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+            "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]},
+        }
+    ).encode()
+    vast = json.dumps({"item_vectors": {"dtype": "F32", "shape": [1 << 40, 1 << 20], "data_offsets": [0, 16]}}).encode()
+    bombs = {
+        "a pickle": pickled,
+        "an array of objects": arrays.read_bytes(),
+        "a header of 2^60 bytes": huge,
+        "a deep header": len(deep).to_bytes(8, "little") + deep,
+        "tensors that overlap": len(overlapping).to_bytes(8, "little") + overlapping + b"\0" * 24,
+        "a tensor of 2^60 numbers": len(vast).to_bytes(8, "little") + vast + b"\0" * 16,
+        "an index that says it holds 2^62 vectors": b"IxFI"
+        + (129).to_bytes(4, "little")
+        + (1 << 62).to_bytes(8, "little") * 3
+        + b"\0" * 40,
+        "an index of noise": bytes(bench.random.randrange(256) for _ in range(4000)),
+    }
+    faults = []
+    for what, data in bombs.items():
+        for name in (files.ITEM_VECTORS, files.INDEX, files.TABLES, files.CHECKS, files.COUNTS)[: bench.many(2, 5)]:
+            faults.append((f"{what} as {name}", "", lambda folder, name=name, data=data: replaced(folder, name, data)))
+    for name in ("model.pkl", "model.pt", "weights.npy"):
+        faults.append((f"{name} beside the others", name, lambda folder, name=name: _also(folder / name, pickled)))
+    each_refused(bench, score, faults)
+    score.ran(not marker.exists(), "code of a bundle was run")
+    root = bench.root()
+    with bench.serve(root) as server:
+        server.ready()
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+        score.ran("torch" not in mapped, "the serving process has torch")
+        memory = server.memory()
+        other = bench.shop.publish(root, 1)
+        wait_for(server.port, "/health/ready", 200, 30)
+        score.notes.append(f"the server holds {memory / 1e6:.0f} MB of its own; {other.name} was served beside")
+    checked = (
+        "import sys, service.app; found = {'torch', 'joblib', 'dill', 'cloudpickle'} & set(sys.modules);"
+        "sys.exit(str(found) if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", checked], cwd=ROOT, capture_output=True, text=True, check=False)
+    score.ran(done.returncode == 0, f"the service imports {done.stderr.strip()[-200:]}")
+
+
+def _also(path: Path, data: bytes) -> Callable[[], None]:
+    path.write_bytes(data)
+    return path.unlink
+
+
+CASES = [
+    Case(
+        29,
+        "code and bombs in a bundle",
+        "pickles, arrays of objects, headers that lie, in the place of files and beside them, under right checksums",
+        "all are refused, none is run; the serving process has no torch",
+        payloads,
+    ),
+]

@@ -1,0 +1,196 @@
+"""POST /v1/recommend in front of the application: nobody can tell its answers from those of the declared route."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from httpx2 import Response
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from recall.request import Request
+from service.app import create_app
+from service.config import Settings
+from service.live import Live
+from service.parsing import parsed
+from service.problems import ProblemError
+from service.security.keys import KeyRing
+from service.wire import RecommendRequest, parse_request
+from tests.service.publishing import Shop
+from tests.service.replay.corpus import Call, recommendations
+from tests.service.serving import Server, receive, request, serving
+
+JSON = {"content-type": "application/json"}
+READ = "read-key-of-some-length"
+KEYS = [
+    {},
+    {"x-api-key": READ},
+    {"authorization": "Bearer " + READ},
+    {"authorization": "Basic " + READ},
+    {"x-api-key": READ, "authorization": "Bearer " + READ},
+    {"x-api-key": "what-is-no-key"},
+]
+
+
+def client(shop: Shop, keys: KeyRing, fast: bool) -> TestClient:
+    settings = Settings(bundle=shop.root, shadow=0)
+    return TestClient(create_app(settings, keys, fast=fast), base_url="http://localhost", raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module", params=["open", "keyed"])
+def pair(shop: Shop, request: pytest.FixtureRequest) -> Iterator[tuple[TestClient, TestClient]]:
+    """The endpoint in front of the application, and the application alone."""
+    keys = KeyRing.read(None, {"RECALL_READ_KEY": READ} if request.param == "keyed" else {})
+    with client(shop, keys, True) as fast, client(shop, keys, False) as slow:
+        for one in (fast, slow):
+            deadline = time.monotonic() + 60
+            while one.get("/health/ready").status_code != 200:
+                assert time.monotonic() < deadline
+        yield fast, slow
+
+
+def both(pair: tuple[TestClient, TestClient], call: Call, **further: str) -> tuple[Response, Response]:
+    headers = {"x-request-id": "same", **dict(call.headers), **further}
+    first, second = (one.post(call.target, content=call.body, headers=headers) for one in pair)
+    return first, second
+
+
+def assert_alike(fast: Response, slow: Response) -> None:
+    assert (fast.status_code, fast.content) == (slow.status_code, slow.content)
+    assert fast.headers.keys() == slow.headers.keys()
+    of_request = {"server-timing"}
+    assert {k: v for k, v in fast.headers.items() if k not in of_request} == {
+        k: v for k, v in slow.headers.items() if k not in of_request
+    }
+    if fast.status_code == 200:
+        assert stages(fast) == stages(slow) == ["parse", "recommend", "total"]
+
+
+def stages(answer: Response) -> list[str]:
+    return [part.split(";")[0] for part in answer.headers["server-timing"].split(", ")]
+
+
+def test_every_body_is_answered_alike(pair: tuple[TestClient, TestClient]) -> None:
+    for call in recommendations():
+        assert_alike(*both(pair, call, **{"x-api-key": READ}))
+
+
+@pytest.mark.parametrize("headers", KEYS, ids=range(len(KEYS)))
+def test_keys_are_asked_for_alike(pair: tuple[TestClient, TestClient], headers: dict[str, str]) -> None:
+    for call in list(recommendations())[::25]:
+        assert_alike(*both(pair, call, **headers))
+
+
+@given(raw=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_bytes_are_answered_alike(pair: tuple[TestClient, TestClient], raw: bytes) -> None:
+    assert_alike(*both(pair, Call("POST", "/v1/recommend", raw, tuple(JSON.items()))))
+
+
+@pytest.mark.parametrize("target", ["/v1/recommend?x=1", "/v1/recommend?"])
+def test_query_strings_and_chunks_change_nothing(pair: tuple[TestClient, TestClient], target: str) -> None:
+    whole = Call("POST", "/v1/recommend", b'{"user_id":"3","n":4}', (*JSON.items(), ("x-api-key", READ)))
+    (expected, _), (fast, slow) = both(pair, whole), both(pair, whole._replace(target=target))
+    chunked = pair[0].post(
+        target, content=iter([whole.body[:5], whole.body[5:]]), headers={"x-request-id": "same", **dict(whole.headers)}
+    )
+    for answer in (fast, slow, chunked):
+        assert (answer.status_code, answer.content) == (200, expected.content)
+
+
+def test_an_unforeseen_error_is_a_problem_too(
+    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    monkeypatch.setattr(Live, "recommend", broken)
+    with client(shop, KeyRing(()), True) as asking:
+        answer = asking.post("/v1/recommend", json={})
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:fm-recall:problem:internal"
+    assert "nobody foresaw it" not in answer.text
+    assert any(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in caplog.records)
+
+
+@pytest.fixture(scope="module")
+def locked(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Takes one key, few requests, and small bodies; a body must come within a second."""
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    options = ("--max-body", "100", "--patience", "1", "--access", "1")
+    with serving(shop.root, log, *options, environment={"RECALL_READ_KEY": READ}) as server:
+        server.wait()
+        yield server
+
+
+def test_a_body_that_is_too_large_or_too_slow_is_told_so(locked: Server) -> None:
+    key = {**JSON, "x-api-key": READ}
+    assert locked.ask("POST", "/v1/recommend", b" " * 200, **key).status == 413
+    slow = request("POST", "/v1/recommend", b'{"n": 5}', x_request_id="slow", **key)
+    with locked.connect() as connection:
+        connection.sendall(slow[:-1])
+        answer = receive(connection)
+        assert (answer.status, answer.headers["connection"], answer.json["request_id"]) == (408, "close", "slow")
+        assert connection.recv(1) == b""
+    assert locked.ask("POST", "/v1/recommend", b'{"n": 5}', **key).status == 200
+
+
+def test_what_is_answered_is_counted_and_logged(locked: Server) -> None:
+    def counted() -> dict[str, float]:
+        lines = locked.ask("GET", "/metrics", x_api_key=READ).body.decode().splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    def of(numbers: dict[str, float], name: str, *labels: str) -> float:
+        return sum(value for key, value in numbers.items() if key.startswith(name) and all(label in key for label in labels))
+
+    route = 'route="/v1/recommend"'
+    before = counted()
+    for number in range(3):
+        assert locked.post({"user_id": "1"}, x_api_key=READ, x_request_id=f"counted-{number}").status == 200
+    assert locked.post({"n": 0}, x_api_key=READ).status == 422
+    assert locked.post({"n": 1}).status == 401
+    with locked.connect() as connection:  # it goes before it has said all
+        connection.sendall(request("POST", "/v1/recommend", b'{"n": 5}', x_api_key=READ, **JSON)[:-1])
+        time.sleep(0.1)
+    time.sleep(0.2)
+    after = counted()
+    for status, count in (("200", 3), ("422", 1), ("401", 1), ("499", 1)):
+        name = "recall_http_requests_total"
+        assert of(after, name, route, f'"{status}"') - of(before, name, route, f'"{status}"') == count
+    timed = "recall_http_request_duration_seconds_count"
+    assert of(after, timed, route) - of(before, timed, route) == 6
+    assert of(after, "recall_http_requests_in_flight") == 1  # whoever asks for it
+    assert of(after, "recall_stage_duration_seconds_count", '"parse"') > of(
+        before, "recall_stage_duration_seconds_count", '"parse"'
+    )
+    assert "request_id=counted-2" in locked.log.read_text()
+
+
+def test_requests_behind_one_another_are_answered_in_order(server: Server) -> None:
+    asked = [request("POST", "/v1/recommend", b'{"n": %d}' % n, x_request_id=f"n{n}", **JSON) for n in range(1, 30)]
+    between = request("GET", "/v1/info", x_request_id="between")
+    shaped = request("POST", "/v1/recommend", b'{"n": 3, "explain": true}', x_request_id="told", **JSON)
+    with server.connect() as connection:
+        connection.sendall(b"".join([*asked[:10], between, shaped, *asked[10:]]))
+        ids = [receive(connection).headers["x-request-id"] for _ in range(len(asked) + 2)]
+    names = [f"n{n}" for n in range(1, 30)]
+    assert ids == [*names[:10], "between", "told", *names[10:]]
+
+
+def outcome(act, body: object) -> object:
+    try:
+        return act(body)
+    except ProblemError as problem:
+        return [(fault.pointer, fault.message) for fault in problem.faults]
+
+
+IDS = st.one_of(st.text(max_size=3), st.integers(), st.booleans(), st.none(), st.just("x" * 1024), st.just("x" * 1025))
+NUMBERS = st.one_of(st.integers(-1, 2), st.integers(998, 1002), st.booleans(), st.floats(0, 3), st.none(), st.text(max_size=1))
+
+
+@given(st.fixed_dictionaries({}, optional={"user_id": IDS, "n": NUMBERS, "m": NUMBERS}))
+def test_what_is_checked_at_a_look_is_what_the_model_of_the_body_says(body: dict[str, object]) -> None:
+    def slowly(one: object) -> Request:
+        return parsed(RecommendRequest, one).request()
+
+    assert outcome(parse_request, body) == outcome(slowly, body)
