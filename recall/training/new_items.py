@@ -7,6 +7,9 @@ training. The shift is measured on trained items that are scored as if they were
 without what they have taken, and is the quantile at which a new item takes a place as often as a trained one; it is never
 negative. A second direction of the same row corrects the lists of unknown users, whose scores have another spread. No score
 of a trained item changes.
+
+Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
+instead, until they take next to no places.
 """
 
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
@@ -37,6 +40,9 @@ _PRETENDED = 0.1  # share of the trained items that are scored as new ones
 _USERS = 2000  # lists that are looked at; twice as many moved no figure on toys and ml-100k
 _PROBED = 256  # new items over which the effect of the unknown row's factors is averaged
 _RIDGE = 0.01  # of the mean variance; .001 to .1 give the same figures on toys, .1 a little less on ml-100k
+_DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
+_DEAD = 50_000  # items without interactions that are looked at
+_FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
 _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be no longer on offer
 
 
@@ -46,7 +52,7 @@ class NewItemLevel:
 
     Attributes:
         note: one line for the report.
-        shift: what a new item's score was raised by, averaged over users; 0 where nothing was done.
+        shift: what scores of new items changed by, averaged over known users; 0 where nothing was done.
     """
 
     note: str
@@ -67,65 +73,139 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
         What was done, or why nothing was.
     """
     block = _id_block(encoder)
-    rows = encoder.encode_items(dataset.items)
-    counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
-    trained, without = np.flatnonzero(counts > 0), int((~dataset.offer.candidates).sum())
-    reason = _obstacle(model, encoder, config, block, without / len(counts))
+    trains = dataset.offer.candidates
+    share = float((~trains).mean())
+    reason = _obstacle(config, block)
     if block is None or reason:
         return NewItemLevel(reason)
-    if np.isin(rows.take(trained).indices, [block.offset + UNKNOWN]).any():
+    rows, row = encoder.encode_items(dataset.items), block.offset + UNKNOWN
+    if (rows.take(np.flatnonzero(trains)).indices == row).any():
         return NewItemLevel(f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones")
-    pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
-    others = np.setdiff1d(trained, pretended)
-    if len(pretended) < 2 or len(others) < _LIST:
-        return NewItemLevel("as learnt: there are too few items to measure another level")
-
-    fields = encoder.item_fields
-    roles = Roles.of(fields, rows.take(trained), encoder, "item")
-    masked = Masking(roles)(
-        rows.take(pretended), np.full(len(pretended), NEWCOMER, np.int8), np.zeros((len(pretended), len(roles.fields)))
-    )
-    new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
-    phi, taken = _requests(model, dataset, encoder, config)
-    share = config.train.new_items * len(pretended) / len(trained)
-    stranger = model.user_vectors(SparseBatch.of(unknown_user(encoder), fields=encoder.user_fields)).numpy()
-    known = _raise(_entries(phi, old, new, taken.among(others), taken.among(pretended)), share)
-    nobody = ItemLists.empty(1)
-    unknown = _raise(_entries(stranger, old, new, nobody, nobody), share)
-    if not (np.isfinite(known) and np.isfinite(unknown)):
-        return NewItemLevel("as learnt: users have taken so many of the items that no list is full without new ones")
-
-    if known == unknown == 0:
-        return NewItemLevel(f"as learnt: they take more than {share:.1%} of the places")
-    row = block.offset + UNKNOWN
-    probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
-    effect = _effect(model, probe, encoder, row)
-    factors, weight = _solve(phi @ effect.T, (stranger @ effect.T)[0], known, unknown)
-    model.item_weights[row] += weight
-    model.item_factors[row] += torch.from_numpy(factors.astype(np.float32)).view_as(model.item_factors[row])
-    return NewItemLevel(
-        f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to {share:.1%} of the places", known
-    )
+    lists = _Lists.of(model, dataset, encoder, config)
+    if share > _MOST:
+        shift, places = _lower(model, row, rows, trains, lists)
+        done = f"lowered by {-shift:.3g}" if shift else "as learnt"
+        return NewItemLevel(
+            f"{done}, to {places:.1%} of the places: {share:.0%} of all items have no interactions, and most of them are taken "
+            "to be no longer on offer; leave such items out of the items table, or name data.available_from",
+            shift,
+        )
+    if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
+        return NewItemLevel("as learnt: no field tells one new item from another")
+    if isinstance(model, Cosine):
+        return NewItemLevel("as learnt: under a cosine all items have one length, and new ones compete as equals")
+    return _raise(model, row, rows, trains, lists, config)
 
 
-def _obstacle(model: Model, encoder: FeatureEncoder, config: RunConfig, block: Block | None, without: float) -> str:
+def _obstacle(config: RunConfig, block: Block | None) -> str:
     """Why the level stays as it was learnt; empty where it does not."""
     if config.train.new_items == 0:
         return "as learnt: train.new_items is 0"
     if block is None:
         return "by their features, as all items: no field has a row for each item id"
-    if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
-        return "as learnt: no field tells one new item from another"
     if config.train.objective == "logistic":
         return "as learnt: scores are log-odds, which a shift would falsify"
-    if isinstance(model, Cosine):
-        return "as learnt: under a cosine all items have one length, and new ones compete as equals"
-    if without > _MOST:
-        return (
-            f"as learnt: {without:.0%} of the items have no interactions, and most are taken to be no longer on offer; "
-            "leave such items out of the items table, or name data.available_from"
-        )
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """Requests whose lists are looked at.
+
+    Attributes:
+        encoder: of the model.
+        phi: float32 [q, dim], the next request of each of some training users.
+        taken: q lists of item rows that cannot be in its answer.
+        stranger: float32 [1, dim], the request of an unknown user.
+    """
+
+    encoder: FeatureEncoder
+    phi: Float32
+    taken: ItemLists
+    stranger: Float32
+
+    @staticmethod
+    def of(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "_Lists":
+        """Draw the users."""
+        user, item = (dataset.events[name].to_numpy() for name in ("user", "item"))
+        training = dataset.training
+        last = training[np.diff(user[training], append=-1) != 0]
+        if len(last) > _USERS:
+            last = np.sort(np.random.default_rng(config.seed).choice(last, _USERS, replace=False))
+        contexts = build_contexts(dataset, encoder, last, last + 1)
+        features = contexts.features.take(contexts.context)
+        taken = ItemLists.empty(len(last))
+        if config.evaluation.mask == "user":
+            taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
+        phi, stranger = (
+            model.user_vectors(SparseBatch.of(part, fields=encoder.user_fields)).numpy()
+            for part in (features, unknown_user(encoder))
+        )
+        return _Lists(encoder, phi, taken, stranger)
+
+    def known(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
+        """`_entries` of the training users; the rows are those of the catalogue behind the vectors."""
+        return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows))
+
+    def unknown(self, old: Float32, new: Float32) -> Float64:
+        """`_entries` of an unknown user."""
+        return _entries(self.stranger, old, new, ItemLists.empty(1), ItemLists.empty(1))
+
+
+def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> NewItemLevel:
+    """Raise new items to their share of the places, measured on trained ones that are scored as new."""
+    trained, encoder = np.flatnonzero(trains), lists.encoder
+    pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
+    others = np.setdiff1d(trained, pretended)
+    if len(pretended) < 2 or len(others) < _LIST:
+        return NewItemLevel("as learnt: there are too few items to measure another level")
+    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder, "item")
+    patterns = np.full(len(pretended), NEWCOMER, np.int8)
+    masked = Masking(roles)(rows.take(pretended), patterns, np.zeros((len(pretended), len(roles.fields))))
+    new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
+    factor = config.train.new_items
+    often, share = "as often as" if factor == 1 else f"{factor:g} times as often as", factor * len(pretended) / len(trained)
+    known, unknown = (
+        max(0.0, _quantile(entries, share)) for entries in (lists.known(old, new, others, pretended), lists.unknown(old, new))
+    )
+    if not (np.isfinite(known) and np.isfinite(unknown)):
+        return NewItemLevel("as learnt: users have taken so many of the items that no list is full without new ones")
+    if known == unknown == 0:
+        return NewItemLevel(
+            f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
+        )
+    probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
+    effect = _effect(model, probe, encoder, row)
+    factors, weight = _solve(lists.phi @ effect.T, (lists.stranger @ effect.T)[0], known, unknown)
+    model.item_weights[row] += weight
+    model.item_factors[row] += torch.from_numpy(factors.astype(np.float32)).view_as(model.item_factors[row])
+    return NewItemLevel(
+        f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to stand in lists {often} a trained one",
+        known,
+    )
+
+
+def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
+    """Lower items without interactions until they take next to no places; returns the shift, and their share of the places."""
+    trained, dead = np.flatnonzero(trains), np.flatnonzero(~trains)
+    looked_at = max(1, len(dead) // _DEAD)  # one in so many
+    dead = dead[::looked_at]
+    old, without = _vectors(model, rows.take(trained), lists.encoder), rows.take(dead)
+    start = float(model.item_weights[row])
+
+    def places(shift: float) -> float:
+        model.item_weights[row] = start + shift
+        new = _vectors(model, without, lists.encoder)
+        both = (lists.known(old, new, trained, dead), lists.unknown(old, new))
+        return float(max(looked_at * (entries < 0).sum() / (_LIST * len(entries)) for entries in both))
+
+    low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
+    while places(low) > _DEAD_PLACES and low > _LOWEST:
+        low, high = min(2 * low, -_FINEST), low
+    while high - low > max(_FINEST, 0.05 * abs(low)):
+        middle = (low + high) / 2
+        low, high = (low, middle) if places(middle) > _DEAD_PLACES else (middle, high)
+    return low, places(low)
 
 
 def _id_block(encoder: FeatureEncoder) -> Block | None:
@@ -140,21 +220,6 @@ def _id_block(encoder: FeatureEncoder) -> Block | None:
 def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32:
     vectors: Float32 = model.item_vectors(SparseBatch.of(rows, fields=encoder.item_fields)).numpy()
     return vectors
-
-
-def _requests(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> tuple[Float32, ItemLists]:
-    """The next request of some training users: float32 [q, dim], and q lists of items that cannot be in its answer."""
-    user, item = (dataset.events[name].to_numpy() for name in ("user", "item"))
-    training = dataset.training
-    last = training[np.diff(user[training], append=-1) != 0]
-    if len(last) > _USERS:
-        last = np.sort(np.random.default_rng(config.seed).choice(last, _USERS, replace=False))
-    contexts = build_contexts(dataset, encoder, last, last + 1)
-    features = contexts.features.take(contexts.context)
-    phi: Float32 = model.user_vectors(SparseBatch.of(features, fields=encoder.user_fields)).numpy()
-    if config.evaluation.mask != "user":
-        return phi, ItemLists.empty(len(last))
-    return phi, ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
 
 
 def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new_taken: ItemLists) -> Float64:
@@ -186,10 +251,10 @@ def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
     return scores
 
 
-def _raise(entries: Float64, share: float) -> float:
-    """The shift, at least 0, at which new items take a share of all places, from the result of `_entries`."""
+def _quantile(entries: Float64, share: float) -> float:
+    """The shift at which new items take a share of all places, from the result of `_entries`."""
     places = round(share * _LIST * len(entries))
-    return max(0.0, float(np.sort(entries, axis=None)[min(places, entries.size - 1)]))
+    return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
 
 
 def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -> Float64:

@@ -104,6 +104,7 @@ class WholeCatalogueSolver:
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
         self._axis: Tensor | None = None
+        self._carriers = torch.zeros(0, dtype=torch.int64)
         self._warm = warm
         self._masked_users: tuple[list[ContextRows], Seen] = [], self._rows.user_sees
         self._masked_items: ItemRows | None = None
@@ -166,11 +167,16 @@ class WholeCatalogueSolver:
         reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
         if not reserved and self._warm:
             return
-        self._axis = _last_of(self._form.dim)
+        self._axis, self._carriers = _last_of(self._form.dim), torch.from_numpy(carriers)
         if not reserved:
-            table = self._off_axis(table)
-            table[torch.from_numpy(carriers), -1] = _LENGTH / len(carriers)
-            self._form.set_user_table(table)
+            self._clear_axis()
+
+    def _clear_axis(self) -> None:
+        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        table = self._form.user_table()
+        table[:, -1] = 0.0
+        table[self._carriers, -1] = _LENGTH / len(self._carriers)
+        self._form.set_user_table(table)
 
     def _off_axis(self, change: Tensor) -> Tensor:
         """A change of the user table, [n_user_features, dim], without its part along the reserved axis."""
@@ -406,6 +412,7 @@ class WholeCatalogueSolver:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
             if self._axis is not None:
                 self._axis = _last_of(self._form.dim)
+                self._clear_axis()
             self._turned = None
 
 
