@@ -3,11 +3,11 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Part(BaseModel):
+class _RecordPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class CertificateRecord(_Part):
+class CertificateRecord(_RecordPart):
     """A lower confidence bound on mean recall, from users who played no part in building or setting the index."""
 
     target: float
@@ -28,7 +28,7 @@ class CertificateRecord(_Part):
     """Whether `lower` is at least `target`."""
 
 
-class PointRecord(_Part):
+class PointRecord(_RecordPart):
     """One setting of a candidate, on the users that it was tuned with."""
 
     effort: float
@@ -38,7 +38,7 @@ class PointRecord(_Part):
     """Processor time of one query alone."""
 
 
-class CandidateRecord(_Part):
+class CandidateRecord(_RecordPart):
     """An index that was built and tried."""
 
     name: str
@@ -55,7 +55,7 @@ class CandidateRecord(_Part):
     """Why it was left out or given up, in a sentence."""
 
 
-class ProvenanceRecord(_Part):
+class ProvenanceRecord(_RecordPart):
     """Where the users' vectors come from, so that the same ones can be drawn again."""
 
     source: str
@@ -69,7 +69,7 @@ class ProvenanceRecord(_Part):
     seed: int
 
 
-class ChecksRecord(_Part):
+class ChecksRecord(_RecordPart):
     """What the index is asked whenever it is loaded; the vectors and the rows expected are in a file of their own."""
 
     queries: int = Field(ge=1)
@@ -78,7 +78,7 @@ class ChecksRecord(_Part):
     """Share of the rows expected that it found when it was published."""
 
 
-class IndexRecord(_Part):
+class IndexRecord(_RecordPart):
     """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
 
     engine: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")

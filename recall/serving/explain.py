@@ -13,8 +13,8 @@ from recall.serving.explain_fields import contributions
 from recall.serving.feature_names import item_values, user_values
 from recall.serving.query import Prepared
 from recall.serving.request import Request
+from recall.serving.rerank.boosted import gains_by_name
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.pipeline import gains_by_name
 from recall.serving.rerank.ranking import Ranking
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
 from recall.store.items.snapshot import Catalogue

@@ -34,8 +34,8 @@ def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> 
     """
     old, new = dataset.select(REMEMBERED), dataset.training
     whole = len(new) / (len(new) + remember * len(old))
-    users = _share(_of_users(dataset, encoder, new), remember * _of_users(dataset, encoder, old))
-    items = _share(_of_items(dataset, encoder, new), remember * _of_items(dataset, encoder, old))
+    users = _observed_share(_of_users(dataset, encoder, new), remember * _of_users(dataset, encoder, old))
+    items = _observed_share(_of_items(dataset, encoder, new), remember * _of_items(dataset, encoder, old))
     for share, blocks in ((users, encoder.user_blocks), (items, encoder.item_blocks)):
         for block in blocks:
             forgotten = block.size if encoder.reads_context(block.field) else FIRST
@@ -43,7 +43,7 @@ def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> 
     return {"user": torch.from_numpy(users), "item": torch.from_numpy(items)}
 
 
-def _share(new: Counts, old: Counts) -> Float32:
+def _observed_share(new: Counts, old: Counts) -> Float32:
     return (new / np.where(new > 0, new + old, 1.0)).astype(np.float32)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall.index.scan import scan
 from recall.index.topk import Ranked
+from recall.serving.request import Request
+from recall.serving.rerank.item_columns import Facets
 from recall.store.items.snapshot import Catalogue, Scope
 
 
@@ -57,3 +59,25 @@ def best_boosted(
     rows, scores = np.concatenate([found.rows, places + size]), np.concatenate([found.scores, products])
     order = np.lexsort((rows, -scores))[:n]
     return Ranked(rows[order], scores[order], exact=True)
+
+
+def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:
+    """What a request's boosts add to the score of every row; None where that is nothing. Raises RequestError."""
+    if not request.boosts:
+        return None
+    main, given = facets.boosts(catalogue)
+    weights = main.weights(request.boosts)
+    if not weights.any():
+        return None
+    return Gains(main.added(weights), given.added(weights))
+
+
+def gains_by_name(request: Request, catalogue: Catalogue, facets: Facets, row: int) -> dict[str, float]:
+    """What each of a request's boosts adds to the score of one row. Raises RequestError."""
+    if not request.boosts:
+        return {}
+    main, given = facets.boosts(catalogue)
+    size = catalogue.index.size
+    return (
+        main.parts(main.weights(request.boosts), row) if row < size else given.parts(given.weights(request.boosts), row - size)
+    )

@@ -9,9 +9,8 @@ from recall._arrays import Float32, Int64
 from recall.index.topk import rank, rounding
 from recall.serving.request import Request
 from recall.serving.rerank.base import Scores
-from recall.serving.rerank.boosted import Gains, best_boosted
+from recall.serving.rerank.boosted import Gains, best_boosted, gains_of
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.pipeline import gains_of
 from recall.store.items.snapshot import Catalogue, Scope
 
 

@@ -8,7 +8,7 @@ from recall.index.bitmap import Selection
 from recall.index.topk import Ranked, rank, rounding
 from recall.store.items.delta import Overlay
 
-_FEW = 256  # items that are put in order without looking first which of them can be among the best
+_FEW_CHANGES = 256  # items that are put in order without looking first which of them can be among the best
 
 
 def best_given(overlay: Overlay, query: Float32, n: int, excluded: Int64, within: Selection | None) -> Ranked:
@@ -24,7 +24,7 @@ def best_given(overlay: Overlay, query: Float32, n: int, excluded: Int64, within
     places = overlay.living
     if within is not None:
         places = places[within.holds(places)]
-    if len(places) > max(_FEW, n + len(excluded)):
+    if len(places) > max(_FEW_CHANGES, n + len(excluded)):
         places = places[_promising(overlay, query, places, n + len(excluded))]
     return rank(overlay.vectors, query, places, np.unique(excluded), n, exact=True)
 
