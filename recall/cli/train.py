@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
-    from recall.cli.training import Run
+    from recall.cli.resume import Run
 
 
 def train(
@@ -69,7 +69,7 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
-        from recall.cli.training import run
+        from recall.cli.resume import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():

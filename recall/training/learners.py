@@ -6,18 +6,13 @@ from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareCo
 from recall.models.torch.base import Model
 from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.dropout import Dropping
-from recall.training.learner import Learner
-from recall.training.mining import MinedNegatives
-from recall.training.negatives import Negatives
-from recall.training.objectives.in_batch import InBatchSoftmax
-from recall.training.objectives.labelled import LabelledLogLoss
-from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
-from recall.training.objectives.sampled_softmax import SampledSoftmax
-from recall.training.objectives.softmax import FullSoftmax
+from recall.training.loop import Learner
+from recall.training.negatives import MinedNegatives, Negatives
+from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
+from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from recall.training.pairs import ObservedPairs
 from recall.training.roles import Roles
-from recall.training.sgd import GradientLearner
-from recall.training.steps import StepRule
+from recall.training.sgd import GradientLearner, StepRule
 from recall.training.warmup import Opened
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.additions import addition_tables
 from recall.data.checks import check
 from recall.data.dataset import load_dataset
+from recall.data.incremental import addition_tables
 from recall.errors import ConfigError, DataError
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export

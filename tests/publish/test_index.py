@@ -9,7 +9,7 @@ import pytest
 
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.bundle import files
-from recall.bundle.index_record import IndexRecord
+from recall.bundle.manifest import IndexRecord
 from recall.config import IndexConfig
 from recall.index.registry import engine_of, open_index
 from recall.index.tuning.candidates import Candidate

@@ -16,8 +16,8 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
+from recall.index.coarse import Lists
 from recall.index.ivf import IvfIndex
-from recall.index.lists import Lists
 from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export

@@ -7,7 +7,7 @@ import pytest
 from recall.errors import RequestError
 from recall.features.layout import Fields
 from recall.models.serving.base import Parts
-from recall.serving.explain_fields import contributions
+from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request
 from recall.serving.response import Contribution
 

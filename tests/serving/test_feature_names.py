@@ -9,7 +9,7 @@ import pytest
 from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import Vocabulary
-from recall.serving.feature_names import _text, item_values, user_values
+from recall.serving.explain import _text, item_values, user_values
 from recall.serving.response import FeatureValue
 
 

@@ -10,9 +10,7 @@ from recall.errors import RequestError
 from recall.index.base import Hits
 from recall.index.bitmap import Selection
 from recall.serving.request import Request
-from recall.serving.rerank.base import Candidates, Mask, Scores
-from recall.serving.rerank.boosted import Gains, best_boosted, gains_of
-from recall.serving.rerank.chain import shaped
+from recall.serving.rerank.base import Candidates, Mask, Scores, shaped
 from recall.serving.rerank.channels import (
     AnyChannel,
     Channels,
@@ -22,6 +20,7 @@ from recall.serving.rerank.channels import (
     PopularChannel,
     read_channels,
 )
+from recall.serving.rerank.exact import Gains, best_boosted, gains_of
 from recall.serving.rerank.fusion import Listed, Merged, Source, merged
 from recall.serving.rerank.groups import Groups
 from recall.serving.rerank.item_columns import Facets

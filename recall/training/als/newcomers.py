@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int64
 from recall.features.csr import SparseRows
-from recall.training.als.kernels.base import Entries
+from recall.training.als.kernels import Entries
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
 from recall.training.roles import Roles
 

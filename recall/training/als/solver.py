@@ -30,21 +30,16 @@ from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
-from recall.training.als.conjugate_gradient import conjugate_gradients
+from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
 from recall.training.als.field_weights import solve_across, solve_among_items
-from recall.training.als.forms.choice import form_of
-from recall.training.als.forms.fm import FMForm
-from recall.training.als.forms.fwfm import FwFMForm
-from recall.training.als.gram import bordered_gram
 from recall.training.als.item_side import ItemSide
-from recall.training.als.kernels.base import Kernels, Rows
-from recall.training.als.kernels.compiled import CompiledKernels
-from recall.training.als.observed import ItemRange
+from recall.training.als.kernels import CompiledKernels, Kernels, Rows
 from recall.training.als.one_hot import FeaturesApart
+from recall.training.als.parameterization import FMForm, FwFMForm, form_of
+from recall.training.als.shards import ItemRange, Workers
 from recall.training.als.sweep_rows import ContextRows, ItemRows, SweepRows
 from recall.training.als.user_side import Everything, Phi, UserSide
 from recall.training.als.weighing import Seen, penalty
-from recall.training.als.workers import Workers
 from recall.training.pairs import ObservedPairs
 from recall.training.twins import copy_twins
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.effort import Effort
+from recall.index.base import Effort
+from recall.index.coarse import Lists
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
-from recall.index.lists import Lists
 from recall.index.tuning.recall import bisect, calibrate, certify
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 

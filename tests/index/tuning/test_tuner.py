@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from recall.config import IndexConfig
-from recall.index.base import Hits
+from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellIndex, cells_for
-from recall.index.effort import TunableIndex
 from recall.index.tuning.candidates import CellCodes, InvertedFile, candidates, like
 from recall.index.tuning.query_split import Users
 from recall.index.tuning.recall import Truth

@@ -9,13 +9,12 @@ import pytest
 from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.errors import ConfigError, DataError, ExportError
-from recall.publish.importers import publishing
+from recall.publish.importers import importer
+from recall.publish.importers.array_formats import read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel
 from recall.publish.importers.formats import read_model
 from recall.publish.importers.importer import run_import
-from recall.publish.importers.lightfm import read_lightfm
-from recall.publish.importers.mapping import read_mapping
-from recall.publish.importers.reading import Reading
+from recall.publish.importers.mapping import Reading, read_mapping
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request
 from recall.training.incremental import open_ground
@@ -102,8 +101,8 @@ def test_a_wrong_export_is_not_published(tmp_path: Path, monkeypatch: pytest.Mon
         tables.item_weights[:] += 0.5
         return tables
 
-    tables_of = publishing.tables_of
-    monkeypatch.setattr(publishing, "tables_of", shifted)
+    tables_of = importer.tables_of
+    monkeypatch.setattr(importer, "tables_of", shifted)
     with pytest.raises(ExportError):
         imported("libfm", GOLDEN / "libfm.txt", tmp_path)
     assert not (tmp_path / "CURRENT").exists()

@@ -5,10 +5,8 @@ import pytest
 
 from recall.errors import DataError
 from recall.publish.importers.foreign_model import ForeignModel, Parameters
-from recall.publish.importers.libffm import read_libffm
-from recall.publish.importers.libfm import read_libfm
-from recall.publish.importers.mapping import read_mapping
-from recall.publish.importers.reading import Reading
+from recall.publish.importers.mapping import Reading, read_mapping
+from recall.publish.importers.text_formats import read_libffm, read_libfm
 
 GOLDEN = Path(__file__).parent / "golden"
 HEAD = "feature,side,field,value\n"

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall.config import RunConfig, parse_config
-from recall.data.additions import load_additions
 from recall.data.dataset import load_dataset
+from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
 from recall.features.encoder import FeatureEncoder
 from recall.index.base import Hits, ItemIndex

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.serving.rerank.chain import shaped
+from recall.serving.rerank.base import shaped
 from recall.serving.rerank.mmr import Diversify
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota

@@ -11,7 +11,7 @@ from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
-from recall.store.users.live_user import LiveUser
+from recall.store.users.record import LiveUser
 from recall.store.users.sqlite import SqliteLiveUsers
 
 

@@ -18,7 +18,8 @@ from recall.config import IndexConfig
 from recall.index.bitmap import Selection
 from recall.index.registry import build_index
 from recall.publish.compact import compact
-from recall.store.items import delta, search
+from recall.store.items import delta
+from recall.store.items import delta as search
 from recall.store.items.catalog import LiveCatalogue
 from recall.store.items.encoding import ItemReader
 from recall.store.items.log import JOURNAL, Journal

@@ -9,8 +9,7 @@ import pytest
 from recall.errors import RequestError
 from recall.store.users.base import LiveUsers
 from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
-from recall.store.users.live_user import LiveUser
-from recall.store.users.record import UserRecord
+from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
 DATA = "0123456789abcdef"

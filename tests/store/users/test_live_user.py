@@ -5,8 +5,7 @@ import pytest
 
 from recall.errors import StoreError
 from recall.store.users.changes import GONE, UserPut, UserTook, UserUpsert
-from recall.store.users.live_user import MOST_HISTORY, MOST_SEEN, LiveUser
-from recall.store.users.record import UserRecord
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRecord
 
 
 def after(items: str, data: str = "old") -> LiveUser:

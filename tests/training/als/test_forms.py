@@ -7,11 +7,10 @@ from torch.func import functional_call
 
 from recall.features.layout import Fields
 from recall.models.torch.batch import SparseBatch
-from recall.training.als.forms.choice import form_of
 from recall.training.als.item_side import ItemSide
-from recall.training.als.kernels.compiled import CompiledKernels
-from recall.training.als.shards import FeatureMatrix
-from recall.training.als.workers import Workers
+from recall.training.als.kernels import CompiledKernels
+from recall.training.als.parameterization import form_of
+from recall.training.als.shards import FeatureMatrix, Workers
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
 

@@ -5,7 +5,7 @@ import pytest
 
 from recall.features.csr import SparseRows
 from recall.features.layout import Fields
-from recall.training.als.kernels.base import Entries
+from recall.training.als.kernels import Entries
 from recall.training.als.newcomers import Newcomers
 from recall.training.roles import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs, random_rows

@@ -1,10 +1,7 @@
 import pytest
 import torch
 
-from recall.training.optimizers.adagrad import Adagrad
-from recall.training.optimizers.adam import Adam
-from recall.training.optimizers.ftrl import FTRL
-from recall.training.optimizers.sgd import SGD
+from recall.training.optimizers import FTRL, SGD, Adagrad, Adam
 
 RULES = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam, "ftrl": lambda table: FTRL(table, 0.0, 0.0, 0.1)}
 TORCH = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from recall.training.als.kernels.base import STRIDE, Entries, Rows
-from recall.training.als.kernels.compiled import CompiledKernels
+from recall.training.als.kernels import STRIDE, CompiledKernels, Entries, Rows
 
 ALONE = np.zeros(100, dtype=np.uint8)
 

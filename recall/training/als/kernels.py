@@ -1,21 +1,249 @@
-"""The inner loops compiled by numba.
+"""The inner loops of the solver, compiled by numba."""
 
-Four partners or entries go through a loop at a time, so that a row of the result is read and written once for four.
-Sums may be reassociated, which lets them run in vector registers; numbers that are not finite stay so.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numba
 import numpy as np
 import torch
 
-from recall._arrays import Float32, Int32, UInt8
+from recall._arrays import Float32, Int32, Int64, UInt8
 from recall._numba import compiled
-from recall.training.als.kernels.base import STRIDE, Entries, Rows
+
+STRIDE = 64
+"""Sums over rows that follow one another are this long at most, so that rounding cannot add up."""
+
+
+class Entries(NamedTuple):
+    """Rows of weighted entries. Row r holds positions `indptr[r]:indptr[r + 1]` of the arrays beside it.
+
+    Attributes:
+        indptr: int64 [n + 1]; need not start at 0.
+        indices: int32 [nnz].
+        weights: float32 [nnz].
+    """
+
+    indptr: Int64
+    indices: Int32
+    weights: Float32
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    def rows(self, first: int, last: int) -> "Entries":
+        """Rows [first, last), without a copy."""
+        return self._replace(indptr=self.indptr[first : last + 1])
+
+    def followed(self, others: "Sequence[Entries]") -> "Entries":
+        """These rows, and then those of others; `indptr` of each starts at 0."""
+        if not others:
+            return self
+        parts = (self, *others)
+        ends = np.cumsum([part.indptr[-1] for part in parts])
+        indptr = np.concatenate([self.indptr, *(part.indptr[1:] + end for part, end in zip(others, ends, strict=False))])
+        return Entries(
+            indptr, np.concatenate([part.indices for part in parts]), np.concatenate([part.weights for part in parts])
+        )
+
+
+class Rows(NamedTuple):
+    """The unknowns of `Kernels.solve` and the quadratic that they stand in.
+
+    Attributes:
+        owners: int32 [n], each once: rows of own and table.
+        own: float32 [F].
+        table: float32 [F, d].
+        own_penalty, penalty: float32 [F], positive.
+        share: float32 [n].
+        base, border, spectrum: float32 [d].
+        mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
+        corner: nothing where the own parts are not solved for and stay as they are.
+    """
+
+    owners: Int32
+    own: Float32
+    table: Float32
+    own_penalty: Float32
+    penalty: Float32
+    share: Float32
+    base: Float32
+    border: Float32
+    spectrum: Float32
+    mean: Float32
+    corner: float | None
+
+
+class Kernels(Protocol):
+    """Sparse products on float32 tables that lie row after row. No call allocates what it returns."""
+
+    @property
+    def name(self) -> str:
+        """The library that does the work, with its version."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Calls that are worth making at the same time; 1 when a call uses several threads itself."""
+        ...
+
+    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
+        """The same rows, some as what sets them apart from the row before, where that is shorter.
+
+        Contexts of one user follow one another, and share most of their features.
+
+        Args:
+            x: n rows, indptr from 0, indices in [0, columns); no row holds an index twice.
+            columns: how many there may be.
+
+        Returns:
+            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
+        """
+        ...
+
+    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
+        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]], and out[r - 1] where r follows.
+
+        Args:
+            x: n rows, whose indices point into `features`.
+            follows: uint8 [n], as `differences` gives it; the first is 0.
+            features: int32 [m], rows of the table.
+            table: float32 [F, d].
+            out: float32 [n, d], overwritten.
+        """
+        ...
+
+    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
+        """The transpose of `gather`: out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
+
+        Args:
+            x: n rows, whose indices point into `out`.
+            follows: uint8 [n]; a row that follows first adds its own part of `rows` to that of the row before.
+            rows: float32 [n, d]; of rows that are followed, what is in it afterwards means nothing.
+            out: float32 [m, d], added to.
+        """
+        ...
+
+    def fit(
+        self,
+        pairs: Entries,
+        owners: Int32,
+        signs: tuple[float, float],
+        left: tuple[Float32, Float32],
+        right: tuple[Float32, Float32],
+        out: tuple[Float32, Float32],
+    ) -> float:
+        """Scores of observed pairs and what they pull at.
+
+        With s = left_own[o] + right_own[i] + <left[o], right[i]> for the pair of weight w of owner o and partner i, and
+        e = constant + slope s:  out_own[o] += w e,  out[o] += w e right[i].
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            owners: int32 [n], the row of `left` and `out` that a row of pairs belongs to.
+            signs: constant and slope: (1, -1) gives the residual 1 - s, (0, 1) the score itself.
+            left, right: own parts float32 [L] and [R], vectors float32 [L, d] and [R, d].
+            out: float32 [L] and [L, d], added to.
+
+        Returns:
+            Sum over the pairs of w e^2.
+        """
+        ...
+
+    def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
+        """out[r] = scale[r] (base + spectrum o rows[r]).
+
+        Args:
+            scale: float32 [n].
+            base, spectrum: float32 [d].
+            rows: float32 [n, d].
+            out: float32 [n, d], overwritten.
+        """
+        ...
+
+    def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
+        """out[r] = scale[r] (base + gram rows[r]).
+
+        Args:
+            scale: float32 [n].
+            base: float32 [d].
+            gram: float32 [d, d], symmetric.
+            rows: float32 [n, d].
+            out: float32 [n, d], overwritten.
+        """
+        ...
+
+    def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
+        """out[r b + j] = sum_i weights[i, j] rows[r a + i].
+
+        Args:
+            weights: float32 [a, b].
+            rows: float32 [n a, d].
+            out: float32 [n b, d], overwritten.
+        """
+        ...
+
+    def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
+        """border += sum_r weights[r] rows[r];  out += sum_r weights[r] rows[r] rows[r]'.
+
+        Args:
+            weights: float32 [n].
+            rows: float32 [n, d].
+            border: float32 [d], added to.
+            out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
+        """
+        ...
+
+    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
+        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
+
+        Row r of the tables, o = owners[r] with u = own[o] and v = table[o], is moved towards the least
+
+            sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
+            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            rows: what is solved for, changed in place.
+            others: the partners' own parts and vectors, float32 [m] and [m, d].
+            steps: of conjugate gradients.
+
+        Returns:
+            The sum of all of that after the steps.
+        """
+        ...
+
+    def dot(self, left: Float32, right: Float32) -> float:
+        """The sum of all products of two tables, float32 [n, d] each."""
+        ...
+
+    def advance(
+        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
+    ) -> float:
+        """solution += length direction;  residual -= length product.
+
+        Args:
+            solution, residual: float32 [n, d], changed in place.
+            direction, product, diagonal: float32 [n, d].
+            length: of the step.
+
+        Returns:
+            The sum of residual^2 / diagonal after it.
+        """
+        ...
+
+    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
+        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
+        ...
+
+
+# The inner loops compiled by numba.
+#
+# Four partners or entries go through a loop at a time, so that a row of the result is read and written once for four.
+# Sums may be reassociated, which lets them run in vector registers; numbers that are not finite stay so.
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"

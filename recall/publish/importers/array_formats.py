@@ -1,34 +1,92 @@
-"""Arrays of a LightFM model (Kula 2015), kept by numpy.savez.
-
-    user_embeddings [n_user_features, k]    user_biases [n_user_features]
-    item_embeddings [n_item_features, k]    item_biases [n_item_features]
-
-The score of a user with features q and an item with features p is
-
-    < sum_u q_u e_u , sum_t p_t e_t > + sum_u q_u b_u + sum_t p_t b_t
-
-so that features of one side make no pairs with each other. What a feature is, a mapping says, as for every other model;
-or the file itself has the matrices that LightFM was given, and then each user and item is told by its id alone:
-
-    item_ids [items] of text                item_features [items, n_item_features], or in compressed sparse row form
-                                            item_features_indptr, item_features_indices, item_features_data
-
-and the same for users. Without a matrix feature r is item r, as with LightFM's own default.
-"""
+"""Read models from .npz files: plain arrays, and LightFM's (Kula 2015)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64, Int64
-from recall.errors import DataError
+from recall.errors import DataError, nearest
 from recall.features.values import canonical
-from recall.publish.importers.arrays import Array, numbers, read_npz
 from recall.publish.importers.foreign_model import SIDES, ForeignModel, Parameters, Side
 from recall.publish.importers.mapping import Feature, Mapped
+
+Array = npt.NDArray[np.generic]
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of a file. Raises DataError when it is no .npz, or holds Python objects."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError("this is one array and no .npz", where=str(path), mend="Save all arrays with numpy.savez")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), mend="Give the path of an .npz file") from None
+    except (OSError, ValueError, BadZipFile) as error:
+        raise DataError(
+            "the arrays cannot be read", where=str(path), why=str(error), mend="Write them with numpy.savez, without objects"
+        ) from None
+
+
+def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path) -> Float64:
+    """One array as float64. Raises DataError when it is not there, not of so many dimensions, or not finite."""
+    if name not in arrays:
+        raise DataError(f"there is no array {name!r}", where=str(path), mend=nearest(name, arrays))
+    found = arrays[name]
+    if found.ndim != dimensions or found.dtype.kind not in "fiu":
+        raise DataError(
+            f"array {name!r} is {found.dtype} {list(found.shape)}, and should hold numbers in {dimensions} dimensions",
+            where=str(path),
+        )
+    values = found.astype(np.float64)
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        raise DataError(
+            f"array {name!r} holds {len(wrong)} numbers that are not finite, first at {wrong[0].tolist()}", where=str(path)
+        )
+    return values
+
+
+def read_fm_arrays(path: Path) -> ForeignModel:
+    """Read a factorization machine from the arrays of fastFM (w0_, w_, V_ [k, n]) or myFM (w0, w, V [n, k]).
+
+    Raises:
+        DataError: an array is missing, not finite, or of another shape.
+    """
+    arrays = read_npz(path)
+    ending = "_" if "w_" in arrays else ""
+    weights, factors = numbers(arrays, "w" + ending, 1, path), numbers(arrays, "V" + ending, 2, path)
+    factors = factors.T if ending else factors
+    if len(factors) != len(weights):
+        raise DataError(f"there are {len(weights)} weights and {len(factors)} embeddings", where=str(path))
+    bias = (
+        numbers({"w0": np.asarray(arrays["w0" + ending]).reshape(-1)[:1]}, "w0", 1, path) if "w0" + ending in arrays else [0.0]
+    )
+    return ForeignModel.together("fm", float(bias[0]), Parameters(weights, np.ascontiguousarray(factors)))
+
+
+# Arrays of a LightFM model (Kula 2015), kept by numpy.savez.
+#
+#     user_embeddings [n_user_features, k]    user_biases [n_user_features]
+#     item_embeddings [n_item_features, k]    item_biases [n_item_features]
+#
+# The score of a user with features q and an item with features p is
+#
+#     < sum_u q_u e_u , sum_t p_t e_t > + sum_u q_u b_u + sum_t p_t b_t
+#
+# so that features of one side make no pairs with each other. What a feature is, a mapping says, as for every other model;
+# or the file itself has the matrices that LightFM was given, and then each user and item is told by its id alone:
+#
+#     item_ids [items] of text                item_features [items, n_item_features], or in compressed sparse row form
+#                                             item_features_indptr, item_features_indices, item_features_data
+#
+# and the same for users. Without a matrix feature r is item r, as with LightFM's own default.
 
 FEATURES, WEIGHTS = "features", "feature_weights"
 """Columns of a table that is made of a matrix: the numbers of a row's features as text, and their weights."""
