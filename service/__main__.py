@@ -14,7 +14,7 @@ from recall.bundle.activation import candidates
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, RecallError
 from service.config import Settings
-from service.records import logging_of
+from service.logs import logging_of
 
 _USAGE = 2
 

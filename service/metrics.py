@@ -19,8 +19,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from recall.serving.response import Recommendations
-from service.problems import Kind
-from service.snapshot import Snapshot
+from service.bundles import Snapshot
+from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"

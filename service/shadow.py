@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Recommendations
+from service.bundles import Snapshot
 from service.metrics import Metrics
-from service.snapshot import Snapshot
 
 _PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
 

@@ -14,10 +14,10 @@ import pytest
 from recall.bundle.versions import resolve
 from recall.errors import BundleError
 from recall.serving.recommender import Recommendations, Recommender, Request
+from service.bundles import Snapshot
 from service.config import Settings
+from service.errors import Kind, ProblemError
 from service.live import Live
-from service.problems import Kind, ProblemError
-from service.snapshot import Snapshot
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, receive, request, serving
 
