@@ -7,26 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recall.answer import (
-        Absence,
-        CatalogueItem,
-        Contribution,
-        Explanation,
-        FeatureValue,
-        Page,
-        Prediction,
-        Reason,
-        Recommendations,
-        ScoredItem,
-        Scores,
-        Similar,
-        UserVector,
-        ValueContribution,
-    )
-    from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-    from recall.channels.merging import Source
     from recall.config import RunConfig, load_config
-    from recall.degraded import Degraded
     from recall.errors import (
         BundleError,
         ConfigError,
@@ -50,12 +31,31 @@ if TYPE_CHECKING:
         TrainingError,
         VersionMovedError,
     )
-    from recall.recommender import Recommender
-    from recall.request import Request
-    from recall.rules.diversity import Diversify
-    from recall.rules.pins import Pin
-    from recall.rules.quota import Dedupe, Quota
-    from recall.stores.known import Interaction, User
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
+    from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
+    from recall.serving.rerank.fusion import Source
+    from recall.serving.rerank.mmr import Diversify
+    from recall.serving.rerank.pins import Pin
+    from recall.serving.rerank.quota import Dedupe, Quota
+    from recall.serving.response import (
+        Absence,
+        CatalogueItem,
+        Contribution,
+        Explanation,
+        FeatureValue,
+        Page,
+        Prediction,
+        Reason,
+        Recommendations,
+        ScoredItem,
+        Scores,
+        Similar,
+        UserVector,
+        ValueContribution,
+    )
+    from recall.store.degraded import Degraded
+    from recall.store.users.profiles import Interaction, User
 
 __all__ = [
     "Absence",
@@ -114,19 +114,19 @@ __all__ = [
 
 _HOMES = {
     "recall.config": ("RunConfig", "load_config"),
-    "recall.answer": (
+    "recall.serving.response": (
         *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
         *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
     ),
-    "recall.degraded": ("Degraded",),
-    "recall.recommender": ("Recommender",),
-    "recall.request": ("Request",),
-    "recall.channels.kinds": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),
-    "recall.channels.merging": ("Source",),
-    "recall.rules.diversity": ("Diversify",),
-    "recall.rules.pins": ("Pin",),
-    "recall.stores.known": ("Interaction", "User"),
-    "recall.rules.quota": ("Dedupe", "Quota"),
+    "recall.store.degraded": ("Degraded",),
+    "recall.serving.recommender": ("Recommender",),
+    "recall.serving.request": ("Request",),
+    "recall.serving.rerank.channels": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),
+    "recall.serving.rerank.fusion": ("Source",),
+    "recall.serving.rerank.mmr": ("Diversify",),
+    "recall.serving.rerank.pins": ("Pin",),
+    "recall.store.users.profiles": ("Interaction", "User"),
+    "recall.serving.rerank.quota": ("Dedupe", "Quota"),
 }
 
 

@@ -38,7 +38,7 @@ from recall.errors import RecallError
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.report import render
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 _AT = 20  # length of the lists that the criteria speak of
 _RATIO = 0.8  # least share of recall@20 m/n among the new items that must be left among all

@@ -23,9 +23,9 @@ import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset
-from recall.export import ExportReport, export
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import ExportReport, export
 
 BAR = 30.0  # seconds for one million items
 USERS, EVENTS = 20_000, 400_000

@@ -22,13 +22,13 @@ import polars as pl
 import torch
 from report_sections import replace_section
 
-from recall.cli.training import line
+from recall.cli.resume import line
 from recall.config import LastSplit, RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.growth import Ground, Retrained, open_ground, retrain
+from recall.publish.export import export
+from recall.training.incremental import Ground, Retrained, open_ground, retrain
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, train
 

@@ -39,8 +39,8 @@ from report_sections import replace_section
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.codes.index import CellIndex
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.index.cells.index import CellIndex
 
 N = 100
 TARGETS = (0.95, 0.99)

@@ -39,7 +39,7 @@ from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.report import render
-from recall.recommender import Recommender
+from recall.serving.recommender import Recommender
 
 
 def main() -> int:

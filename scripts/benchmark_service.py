@@ -33,8 +33,8 @@ from serving.open import open_load
 from serving.processes import Served, bare_application, pinned, service
 from serving.shop import build, requests_of, users_of
 
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 
 N = 100
 CONNECTIONS = 8

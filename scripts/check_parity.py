@@ -73,8 +73,8 @@ def check_deepctr(folder: Path) -> Iterator[tuple[str, float]]:
     served = np.einsum("nd,nd->n", tables.user_vectors(rows[0]), tables.item_vectors(rows[1])) + tables.user_offset(rows[0])
     yield "second order, served", _error(served, theirs)
 
-    from recall.models.batch import SparseBatch
-    from recall.models.fm import FactorizationMachine
+    from recall.models.torch.batch import SparseBatch
+    from recall.models.torch.fm import FactorizationMachine
 
     model = FactorizationMachine(tables.user_fields.n_features, tables.item_fields.n_features, FACTORS)
     with torch.no_grad():
@@ -162,8 +162,8 @@ def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
 
 def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
     """Import a model, ask the published bundle for the whole catalogue of every user, and give the scores of pairs."""
-    from recall.importing.run import run_import
-    from recall.recommender import Recommender, Request
+    from recall.publish.importers.importer import run_import
+    from recall.serving.recommender import Recommender, Request
 
     folder, mapping, items = file.parent, None, None
     if genres is not None:
@@ -186,8 +186,8 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
 
 
 def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
-    from recall.features.fields import Fields
-    from recall.vectors.fm import FMTables
+    from recall.features.layout import Fields
+    from recall.models.serving.fm import FMTables
 
     sides = [np.concatenate(part) for part in (users, items)]
     fields = [Fields.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)]) for part in (users, items)]
@@ -196,7 +196,7 @@ def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.flo
 
 
 def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # noqa: F821
-    from recall.features.sparse import SparseRows
+    from recall.features.csr import SparseRows
 
     n, fields = chosen.shape
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import orjson
 
-from recall.bundle.publish import resolve
-from recall.stores.sqlite import SqliteUsers
+from recall.bundle.versions import resolve
+from recall.store.users.bundle_users import SqliteUsers
 
 _PORT = 18_790
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from recall.errors import RecallError
-from recall.rebuild import RebuildReport, rebuild
+from recall.publish.rebuild import RebuildReport, rebuild
 
 SHOWN = 5  # ids shown of each kind
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recall.reference import markdown
+from recall.config.docs import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

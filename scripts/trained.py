@@ -14,9 +14,9 @@ from recall.config import RunConfig
 from recall.data.dataset import load_dataset
 from recall.errors import DataError
 from recall.evaluation.bootstrap import Estimate
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
 from recall.training.loop import SweepReport
 from recall.training.train import train
 

@@ -11,10 +11,10 @@ import uvicorn
 from pydantic import ValidationError
 
 from recall.bundle.activation import candidates
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, RecallError
 from service.config import Settings
-from service.records import logging_of
+from service.logs import logging_of
 
 _USAGE = 2
 

@@ -1,37 +1,29 @@
 """The application."""
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from recall.errors import BundleError
+from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
 from service.config import ANY, Settings
-from service.context import RequestContext, State
+from service.errors import MEDIA_TYPE, handle_problems
+from service.keys import KeyRing, KnownKeys, Renewal
 from service.live import Live
 from service.metrics import FOLDER
-from service.openapi import add_docs, describe
-from service.problems import handle_problems
+from service.middleware import RequestContext
+from service.pages import add_pages
 from service.recommend import RecommendEndpoint
-from service.routes import BODIES, add_routes
-from service.routes.page import add_page
-from service.security.binding import check_binding, is_loopback
-from service.security.description import describe_access
-from service.security.guard import Guard, GuardMiddleware
-from service.security.hosts import Hosts
-from service.security.keys import KeyRing
-from service.security.known import KnownKeys
-from service.security.limits import RateLimits
-from service.security.renewing import Renewal
+from service.routers import ROUTERS
 from service.tracing import Tracing, open_tracing
 from service.workers import lame_duck, settle, wait_for_bundle
-
-log = logging.getLogger("service")
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -58,17 +50,17 @@ def create_app(
         traces = open_tracing()
     live = Live(settings)
     limits = RateLimits(known.ring.keys, settings.rate, settings.workers)
-    hosts = _hosts(settings)
-    guard = Guard(known.ring, limits, hosts, strict=bool(settings.hosts))
-    renewal = Renewal(known, guard, live.meters)
+    guard = Guard(known.ring, limits, _hosts(settings), strict=bool(settings.hosts), origins=settings.cors_origins)
+    renewal = Renewal(known, guard.know, live.meters)
+    live.refused = guard.refused
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
             live.tasks += map(asyncio.create_task, (live.watch(), live.follow(), renewal.follow(settings.poll), settle(live)))
             try:
                 await wait_for_bundle(live)
-                yield State(live=live, settings=settings)
+                yield
             finally:
                 live.draining = True
                 await live.dismiss()
@@ -84,29 +76,27 @@ def create_app(
         version="1",
         description="The top items of a whole catalogue for a user, by factorization machine.",
         lifespan=lifespan,
+        root_path=settings.root_path,
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
     )
-    app.add_middleware(GuardMiddleware, guard=guard)
+    app.state.routers, app.state.renewal = ROUTERS, renewal
+    for router in ROUTERS:
+        app.include_router(router)
+    add_pages(app, page=settings.page, docs=settings.docs)
+    handle_problems(app)
+    generate = app.openapi
+    app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
     if fast and traces is None:  # a span of a request is made on its way through the application
         app.add_middleware(RecommendEndpoint, live=live, guard=guard, settings=settings)
-    app.add_middleware(RequestContext, access=settings.access)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(RequestContext, live=live, guard=guard, settings=settings)
     if traces is not None:
         app.add_middleware(Tracing, provider=traces)
-    handle_problems(app)
-    add_routes(app)
-    app.state.renewal, app.state.guard = renewal, guard
-    live.refused = guard.refused
-    if settings.docs:
-        add_docs(app)
-    if settings.page:
-        add_page(app, docs=settings.docs)
-    document = describe(app, BODIES)
-    named = hosts is not None and bool(settings.hosts or not known.ring)
-    describe_access(document, known.asked_for, limits.limited or settings.keys is not None, named)
-    app.openapi = lambda: document  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
 
 
@@ -128,11 +118,34 @@ def prepare(settings: Settings) -> KnownKeys:
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """The names that requests may be sent to; None for any.
+    """Return the names that requests may be sent to; None for any.
 
-    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which no web
-    page's owner can let stand for this machine.
+    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which the owner
+    of no web page can let stand for this machine.
     """
     if ANY in settings.hosts:
         return None
     return Hosts(settings.hosts, network=not settings.hosts and not is_loopback(settings.host))
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Name an operation after its function, in camel case."""
+    first, *others = route.name.split("_")
+    return first + "".join(one.capitalize() for one in others)
+
+
+def _described(document: dict[str, Any], *, keyed: bool) -> dict[str, Any]:
+    """Complete the document: the media type of problems, a `kind` that tells variants apart, whether keys are asked for."""
+    if not keyed:
+        document["components"].pop("securitySchemes")
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if not keyed:
+                operation.pop("security", None)
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+    for schema in document["components"]["schemas"].values():
+        if "const" in schema.get("properties", {}).get("kind", {}):
+            schema["required"] = sorted({*schema.get("required", []), "kind"})
+    return document

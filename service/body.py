@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.problems import Fault, Kind, ProblemError, pointer
+from service.errors import Fault, Kind, ProblemError, pointer
 
 DEPTH = 64
 """Objects and lists within each other that a body may hold."""

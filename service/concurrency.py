@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from service.problems import Kind, ProblemError
+from service.errors import Kind, ProblemError
 
 SLICE = 0.002
 """Seconds of searching on the event loop between two polls of the sockets; one search may exceed it."""

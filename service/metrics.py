@@ -18,9 +18,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from recall.answer import Recommendations
-from service.problems import Kind
-from service.snapshot import Snapshot
+from recall.serving.response import Recommendations
+from service.bundles import Snapshot
+from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"

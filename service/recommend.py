@@ -1,7 +1,7 @@
 """POST /v1/recommend as a plain ASGI callable in front of the application.
 
 A search takes about as long as a framework needs to route a request, so this route is answered before it is routed. The
-application declares the same route with its models (`service.routes.recommend`), and answers it the same way.
+application declares the same route with its models (`service.routers.recommendations`), and answers it the same way.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.auth import Guard
 from service.body import LARGE, parse_json, read_body
 from service.config import Settings
-from service.context import disconnected
+from service.errors import MEDIA_TYPE, problem_of, unforeseen
+from service.keys import Role
 from service.live import Live
-from service.problems import MEDIA_TYPE, problem_of, unforeseen
-from service.security.guard import Guard
-from service.wire import parse_request, render_answer
+from service.middleware import disconnected
+from service.schemas import parse_request, render_answer
 
 PATH = "/v1/recommend"
 
@@ -52,7 +53,7 @@ class RecommendEndpoint:
     async def _answer(self, scope: Scope, receive: Receive, state: dict[str, Any]) -> bytes:
         """Return the body of an answer. Raises what problem documents are made of."""
         timings: dict[str, float] = state["timings"]
-        self._guard.admit(scope)
+        self._guard.admit(scope, Role.READ, searches=True)
         self._live.queue.check_room(short=True)
         body = await read_body(scope["headers"], receive, self._settings.max_body, self._settings.patience)
         start = time.perf_counter()

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from recall.answer import Recommendations
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.response import Recommendations
+from service.bundles import Snapshot
 from service.metrics import Metrics
-from service.snapshot import Snapshot
 
 _PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recall.errors import ConfigError
+from service.errors import Kind
 from service.live import Live
-from service.problems import Kind
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

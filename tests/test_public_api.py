@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import recall
-from recall import errors, recommender
+from recall import errors
+from recall.serving import recommender
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = [

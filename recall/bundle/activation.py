@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, number, past, point_at, versions
+from recall.bundle.versions import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, number, past, point_at, versions
 from recall.errors import BundleError, PublishError, VersionMovedError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

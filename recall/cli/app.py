@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import failures
+from recall.cli import errors
 from recall.cli.bundle import export_bundle, show_bundle, verify_bundle
 from recall.cli.config import config_keys, config_schema, show_config
 from recall.cli.data import check_data, generate_data
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         application()(args=meant, prog_name="recall")
     except Exception as error:
-        sys.exit(failures.show(error, trace=len(meant) < len(given)))
+        sys.exit(errors.show(error, trace=len(meant) < len(given)))
 
 
 def application() -> typer.Typer:

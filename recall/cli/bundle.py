@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.cli.tune_index import described
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 
 
 class Format(StrEnum):
-    """What vectors are written as; see `recall.vector_export`."""
+    """What vectors are written as; see `recall.publish.vector_export`."""
 
     PARQUET = "parquet"
     NPY = "npy"
@@ -31,12 +31,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     """Print what a bundle's manifest says; --json prints all of it."""
     from recall.bundle.manifest import Manifest
-    from recall.bundle.publish import resolve, versions
+    from recall.bundle.versions import resolve, versions
 
     folder = resolve(bundle)
     manifest = Manifest.read(folder)
     if as_json:
-        screen.show_json(manifest.model_dump(mode="json", by_alias=True))
+        output.show_json(manifest.model_dump(mode="json", by_alias=True))
         return
     sizes, parity, index, away = manifest.sizes, manifest.parity, manifest.index, manifest.users_elsewhere
     lines: dict[str, object] = {
@@ -58,22 +58,22 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         lines["made from"] = manifest.parent
     if folder != bundle:
         lines["versions"] = ", ".join(version.name for version in versions(bundle))
-    screen.show(lines)
+    output.show(lines)
 
 
 def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
     """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; open its index, ask its golden requests."""
-    from recall import golden
-    from recall.recommender import Recommender
+    from recall.publish import golden
+    from recall.serving.recommender import Recommender
 
-    with screen.stage("verify"):
+    with output.stage("verify"):
         recommender = Recommender.load(bundle, verify=True)
     try:
         manifest = recommender.bundle.manifest
         asked = golden.check(recommender)
         files, size = len(manifest.files), sum(entry.bytes for entry in manifest.files.values())
         if as_json:
-            screen.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size, "golden": asked})
+            output.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size, "golden": asked})
         else:
             counted = f"{files} files, {size:,} bytes, {manifest.sizes.items:,} items, {asked} golden requests"
             typer.echo(f"{manifest.version} is sound: {counted}")
@@ -101,12 +101,12 @@ def export_bundle(
 
     Example: recall bundle export bundles --format faiss --users --out vectors
     """
-    from recall.vector_export import export_vectors
+    from recall.publish.vector_export import export_vectors
 
-    with screen.stage("write the vectors"):
+    with output.stage("write the vectors"):
         report = export_vectors(bundle, out, format_.value, users=users)
     if as_json:
-        screen.show_json({**report._asdict(), "folder": str(report.folder)})
+        output.show_json({**report._asdict(), "folder": str(report.folder)})
         return
     lines: dict[str, object] = {
         "written": report.folder,
@@ -118,7 +118,7 @@ def export_bundle(
         lines["users"] = f"{report.users:,} vectors"
     if report.sequence:
         lines["changes up to"] = report.sequence
-    screen.show(lines)
+    output.show(lines)
 
 
 def _model(manifest: "Manifest") -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 
 def show_config(
@@ -17,11 +17,11 @@ def show_config(
 ) -> None:
     """Print every setting of a run, those left out of the file included."""
     from recall.config import load_config
-    from recall.reference import dotted, toml
+    from recall.config.docs import dotted, toml
 
     loaded = load_config(config, settings or ())
     if as_json:
-        screen.show_json(loaded.model_dump(mode="json"))
+        output.show_json(loaded.model_dump(mode="json"))
         return
     for key, value in dotted(loaded):
         typer.echo(f"{key} = {toml(value)}")
@@ -31,11 +31,11 @@ def config_schema() -> None:
     """Print the JSON Schema of a configuration, for editors."""
     from recall.config import RunConfig
 
-    screen.show_json(RunConfig.model_json_schema())
+    output.show_json(RunConfig.model_json_schema())
 
 
 def config_keys() -> None:
     """Print every key with its type, default and meaning, as Markdown."""
-    from recall.reference import markdown
+    from recall.config.docs import markdown
 
     typer.echo(markdown(), nl=False)

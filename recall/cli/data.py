@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
-from recall.cli.failures import require_new
+from recall.cli import output
+from recall.cli.errors import require_new
 from recall.errors import DataError
 
 
@@ -19,13 +19,13 @@ def check_data(
     from dataclasses import asdict
 
     from recall.config import load_config
-    from recall.data.check import check
+    from recall.data.checks import check
 
     loaded = load_config(config)
-    with screen.stage("check the tables"):
+    with output.stage("check the tables"):
         findings = check(loaded, data if data is not None else config.parent)
     if as_json:
-        screen.show_json([asdict(finding) for finding in findings])
+        output.show_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             typer.echo(f"{finding.level:8} {finding.place + ': ' if finding.place else ''}{finding.message}")
@@ -51,7 +51,7 @@ def generate_data(
     suffix = ".csv" if csv else ".parquet"
     require_new(*(folder / name for name in (f"interactions{suffix}", f"users{suffix}", f"items{suffix}", "recall.toml")))
     folder.mkdir(parents=True, exist_ok=True)
-    with screen.stage("generate"):
+    with output.stage("generate"):
         generate(asked).write(folder, suffix)
-    screen.note(f"next: recall train {folder / 'recall.toml'}")
+    output.note(f"next: recall train {folder / 'recall.toml'}")
     typer.echo(folder)

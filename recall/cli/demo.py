@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.errors import DataError
 
 if TYPE_CHECKING:
-    from recall.cli.training import Run
+    from recall.cli.resume import Run
     from recall.config import RunConfig
     from recall.data.dataset import Dataset
     from recall.data.synthetic import Synthetic
@@ -26,7 +26,7 @@ def demo(
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
-    from recall.cli.training import run
+    from recall.cli.resume import run
     from recall.config import load_config
 
     began = time.perf_counter()
@@ -38,11 +38,11 @@ def demo(
     _check(loaded, data)
     finished = run(loaded, data, out / "bundles", restart=True, checked=True)
     parity = finished.exported.manifest.parity
-    screen.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
+    output.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
     _evaluate(loaded, finished, out, shop)
     _ask(finished.dataset, out / "bundles")
-    screen.note(f"\nAll of it took {time.perf_counter() - began:.0f} s and lies in {out}. To go on:")
-    screen.note(
+    output.note(f"\nAll of it took {time.perf_counter() - began:.0f} s and lies in {out}. To go on:")
+    output.note(
         f"  recall serve {out / 'bundles'}\n  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}"
     )
 
@@ -51,20 +51,20 @@ def _generate(folder: Path) -> "Synthetic":
     from recall.data.synthetic import SyntheticConfig, generate
 
     folder.mkdir(parents=True, exist_ok=True)
-    with screen.stage("make up a shop"):
+    with output.stage("make up a shop"):
         shop = generate(SyntheticConfig())
         shop.write(folder)
     return shop
 
 
 def _check(config: "RunConfig", data: Path) -> None:
-    from recall.data.check import check
+    from recall.data.checks import check
 
-    with screen.stage("check the tables"):
+    with output.stage("check the tables"):
         findings = check(config, data)
     for finding in findings:
         if finding.level != "note":
-            screen.note(f"{finding.level}: {finding.table}.{finding.column}: {finding.message}")
+            output.note(f"{finding.level}: {finding.table}.{finding.column}: {finding.message}")
     faults = [finding for finding in findings if finding.level == "error"]
     if faults:
         raise DataError(f"the tables cannot be trained on: {len(faults)} errors", where=str(data), why=faults[0].message)
@@ -74,16 +74,16 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     from recall.data.split import TEST, VALID
     from recall.evaluation.evaluate import evaluate
     from recall.evaluation.oracle import oracle
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     dataset = finished.dataset
     part = next((part for part in (TEST, VALID) if len(dataset.select(part))), None)
     if part is None:
-        screen.note("nothing was held out, so there is nothing to judge by; data.split in the configuration says what is")
+        output.note("nothing was held out, so there is nothing to judge by; data.split in the configuration says what is")
         return
     recommender = Recommender.load(finished.exported.folder)
     try:
-        with screen.stage("evaluate"):
+        with output.stage("evaluate"):
             report = evaluate(recommender, dataset, config, part)
             truth = oracle(shop, dataset, config.evaluation, part) if shop is not None else {}
     finally:
@@ -97,9 +97,9 @@ def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
     rows = [(name, report.model.metrics[name].value, report.popularity.metrics[name].value) for name in names]
     typer.echo()
     if truth:
-        screen.show_table(("metric", "model", "popularity", "the truth"), [(*row, truth[row[0]]) for row in rows])
+        output.show_table(("metric", "model", "popularity", "the truth"), [(*row, truth[row[0]]) for row in rows])
     else:
-        screen.show_table(("metric", "model", "popularity"), rows)
+        output.show_table(("metric", "model", "popularity"), rows)
     typer.echo()
     name = next((name for name in names if name == "recall@10"), names[0])
     listed = name.partition("@")[2]
@@ -121,7 +121,7 @@ def _ask(dataset: "Dataset", root: Path) -> None:
     """Serve the bundle, send one request as any client would, print both sides, stop."""
     import orjson
 
-    from recall.cli.served import served
+    from recall.cli.demo_server import served
 
     event = dataset.events[-1]
     user = dataset.users[dataset.schema.user_id][event["user"][0]]
@@ -131,4 +131,4 @@ def _ask(dataset: "Dataset", root: Path) -> None:
         answer, seconds = server.post("/v1/recommend", body)
     typer.echo(f"\nPOST /v1/recommend {body.decode()}")
     typer.echo(orjson.dumps(orjson.loads(answer), option=orjson.OPT_INDENT_2))
-    screen.note(f"answered in {1000 * seconds:.1f} ms")
+    output.note(f"answered in {1000 * seconds:.1f} ms")

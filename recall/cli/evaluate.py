@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.evaluation.evaluate import EvaluationReport
@@ -46,24 +46,24 @@ def evaluate(
     from recall.data.dataset import load_dataset
     from recall.data.split import TEST, VALID
     from recall.evaluation.evaluate import evaluate as judge
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     loaded = load_config(config, settings or ())
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
         recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads, users=None)))
-        with screen.stage("load the tables"):
+        with output.stage("load the tables"):
             types = recommender.bundle.encoder.types
             dataset = load_dataset(loaded, data if data is not None else config.parent, types)
         others = [opened.enter_context(closing(Recommender.load(one, threads=threads, users=None))) for one in against or ()]
-        with screen.stage("ask and judge"):
+        with output.stage("ask and judge"):
             split = TEST if part is Part.TEST else VALID
             report = judge(recommender, dataset, loaded, split, ablated=ablate, against=others)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if as_json:
-        screen.show_json(report.model_dump())
+        output.show_json(report.model_dump())
     else:
         _show(report)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.importing.publishing import ImportReport
+    from recall.publish.importers.importer import ImportReport
 
 
 class Kind(StrEnum):
@@ -43,16 +43,16 @@ def import_model(
 
     Example: recall import libfm model.txt --mapping features.csv --items items.csv --out bundles
     """
-    from recall.importing.run import run_import
+    from recall.publish.importers.importer import run_import
 
-    with screen.stage("read, encode, prove, index, publish"):
+    with output.stage("read, encode, prove, index, publish"):
         report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
     for line in report.standing.lines():
-        screen.note(line)
+        output.note(line)
     if as_json:
-        screen.show_json(_result(report))
+        output.show_json(_result(report))
     else:
-        screen.show(_lines(report))
+        output.show(_lines(report))
 
 
 def _result(report: "ImportReport") -> dict[str, object]:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
-from recall.cli.failures import require_new
+from recall.cli import output
+from recall.cli.errors import require_new
 from recall.errors import DataError
 
 
@@ -19,8 +19,8 @@ def init(
 
     An empty folder gets a small made-up shop as CSV, as an example of the form.
     """
+    from recall.data.scaffold import draft
     from recall.data.synthetic import SyntheticConfig, generate
-    from recall.draft import draft
 
     config = folder / "recall.toml"
     if not folder.is_dir():
@@ -32,9 +32,9 @@ def init(
     require_new(config)
     if any(folder.iterdir()):
         config.write_text(draft(folder, user_id, item_id), encoding="utf-8")
-        screen.note("read it and correct it; then: recall data check " + str(config))
+        output.note("read it and correct it; then: recall data check " + str(config))
     else:
-        with screen.stage("write a small shop"):
+        with output.stage("write a small shop"):
             generate(SyntheticConfig(users=200, items=150, interactions=4_000)).write(folder, ".csv")
-        screen.note(f"next: recall train {config}")
+        output.note(f"next: recall train {config}")
     typer.echo(config)

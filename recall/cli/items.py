@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.live.following import Receipt
+    from recall.store.items.catalog import Receipt
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
 Key = Annotated[str | None, typer.Option(help="A name for this change; what is sent again under it is not taken twice.")]
@@ -22,11 +22,11 @@ def upsert_items(
     as_json: Json = False,
 ) -> None:
     """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
-    from recall.data.catalogue import listed
+    from recall.data.entities import listed
     from recall.data.tables import read_items
-    from recall.rebuild import trained_on
-    from recall.recommender import Recommender
-    from recall.values import as_requested
+    from recall.features.values import as_requested
+    from recall.publish.rebuild import trained_on
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
     try:
@@ -46,7 +46,7 @@ def delete_items(
     as_json: Json = False,
 ) -> None:
     """Delete items from what is served now and from now on."""
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
     try:
@@ -59,31 +59,31 @@ def delete_items(
 
 def compact(root: Root, as_json: Json = False) -> None:
     """Publish the items as they are now as a version of its own, so that live changes do not pile up over an old one."""
-    from recall.live.compaction import compact as publish_changes
+    from recall.publish.compact import compact as publish_changes
 
-    with screen.stage("encode, index, compare, publish"):
+    with output.stage("encode, index, compare, publish"):
         report = publish_changes(root)
     if report is None:
         if as_json:
-            screen.show_json({"folder": None})
+            output.show_json({"folder": None})
         else:
             typer.echo("nothing has changed since the live version")
         return
     counts = {"added": len(report.added), "removed": len(report.removed), "changed": len(report.changed), "kept": report.kept}
     if as_json:
-        screen.show_json(
+        output.show_json(
             {"folder": str(report.folder), "version": report.manifest.version, "folded": report.manifest.folded, **counts}
         )
     else:
         items = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        screen.show({"published": report.folder, "items": items, "changes up to": report.manifest.folded})
+        output.show({"published": report.folder, "items": items, "changes up to": report.manifest.folded})
 
 
 def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
     for warning in receipt.warnings:
-        screen.note(f"warning: {warning}")
+        output.note(f"warning: {warning}")
     if as_json:
         more = {"warnings": list(receipt.warnings)} if receipt.warnings else {}
-        screen.show_json({"sequence": receipt.sequence, **counts, **more})
+        output.show_json({"sequence": receipt.sequence, **counts, **more})
     else:
-        screen.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})
+        output.show({**{name: f"{count:,}" for name, count in counts.items()}, "sequence": receipt.sequence})

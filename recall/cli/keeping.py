@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recall.cli import screen
+from recall.cli import output
 from recall.cli.stopping import terminable
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
 from recall.training.loop import TrainingInterruptedError
@@ -35,7 +35,7 @@ class Kept:
             refuse_overwriting(path, fingerprint)
         if others := other_checkpoints(path):
             names = ", ".join(other.name for other in others)
-            screen.note(f"note: checkpoints of other runs are left alone in {root}: {names}")
+            output.note(f"note: checkpoints of other runs are left alone in {root}: {names}")
         self.path = path
         return path
 

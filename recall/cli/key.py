@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 _NAME = re.compile(r"[A-Za-z0-9._ -]*")
 _BYTES = 32  # more than anybody can try
@@ -36,6 +36,6 @@ def new_key(
     key = f"{role}-{secrets.token_urlsafe(_BYTES)}"
     line = " ".join([role, f"sha256:{sha256(key.encode()).hexdigest()}", *name.split()])
     if as_json:
-        screen.show_json({"key": key, "line": line})
+        output.show_json({"key": key, "line": line})
     else:
-        screen.show({"key": key, "line": line})
+        output.show({"key": key, "line": line})

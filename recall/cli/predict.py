@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.errors import BundleError, DataError
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from recall.answer import Prediction
     from recall.data.tables import Table
-    from recall.recommender import Recommender
+    from recall.serving.recommender import Recommender
+    from recall.serving.response import Prediction
 
 _AT_ONCE = 10_000  # pairs predicted together
 
@@ -38,8 +38,8 @@ def predict(
     import polars as pl
 
     from recall.data.tables import read_table
-    from recall.rebuild import trained_on
-    from recall.recommender import Recommender
+    from recall.publish.rebuild import trained_on
+    from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(bundle)
     try:
@@ -59,7 +59,7 @@ def predict(
         _check_users(table, pairs, recommender.bundle.encoder.schema.user_id, nulls)
         asked = _asked(table, rows, recommender)
         anonymous = asked[recommender.bundle.encoder.schema.user_id].null_count()
-        with screen.stage(f"predict {len(rows):,} pairs"):
+        with output.stage(f"predict {len(rows):,} pairs"):
             pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
             predicted = [one for piece in pieces for one in _predict(recommender, piece)]
         unknown = _unknown(recommender, asked)
@@ -71,7 +71,7 @@ def predict(
     written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
     _write(written.with_columns(columns), out)
     said = {"anonymous": f"{anonymous:,} pairs without a user" if anonymous else "", "unknown": unknown}
-    screen.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
+    output.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
 
 
 def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
@@ -88,15 +88,15 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
     read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
     strange = [name for name in rows.columns if name not in read]
     if strange:
-        screen.note(f"note: no field reads {', '.join(map(repr, strange))}")
+        output.note(f"note: no field reads {', '.join(map(repr, strange))}")
 
 
 def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str]") -> None:
     """Raise DataError where a user's id is there and names nothing: empty text in quotes or in Parquet, or blanks."""
     import polars as pl
 
-    from recall.data.catalogue import refuse_absent
-    from recall.values import canonical_series
+    from recall.data.entities import refuse_absent
+    from recall.features.values import canonical_series
 
     frame = table.frame
     if pairs.suffix == ".csv":  # where an empty cell is missing, and empty text in quotes is not
@@ -111,10 +111,10 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
     import polars as pl
 
-    from recall.data.catalogue import ids_of
+    from recall.config.schema import NumericField
     from recall.data.column_types import forms
-    from recall.schema import NumericField
-    from recall.values import as_requested, canonical_series, numbers
+    from recall.data.entities import ids_of
+    from recall.features.values import as_requested, canonical_series, numbers
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
@@ -135,7 +135,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
 def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
     """How many values of each column the model has not learned; empty when there is none."""
-    from recall.vocabulary import UNKNOWN
+    from recall.features.vocabulary import UNKNOWN
 
     encoder, counts = recommender.bundle.encoder, {}
     for name, field in encoder.columns.items():
@@ -151,8 +151,8 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """One prediction for each row; rows that ask the same share one request, which is encoded once."""
-    from recall.request import Request
-    from recall.values import Distinct
+    from recall.features.values import Distinct
+    from recall.serving.request import Request
 
     encoder = recommender.bundle.encoder
     user_id, item_id = encoder.schema.user_id, encoder.schema.item_id

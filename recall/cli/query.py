@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from recall.answer import Absence, Explanation, Recommendations
-    from recall.recommender import Recommender
-    from recall.request import Request
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
+    from recall.serving.response import Absence, Explanation, Recommendations
 
 _SHOWN = 4  # columns of an item
 _WIDTH = 28  # characters of one of their values
@@ -63,8 +63,8 @@ def query(
 
     Example: recall query bundles --user u0042 --context device=phone -n 5
     """
-    from recall.recommender import Recommender
-    from recall.request import Request
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
 
     given = None if request is None else _read(request)
     recommender = Recommender.load(bundle)
@@ -95,7 +95,7 @@ def query(
             return
         answer = recommender.recommend(asked)
         if as_json:
-            screen.show_json(_plain(answer))
+            output.show_json(_plain(answer))
         else:
             _show(recommender, answer)
     finally:
@@ -137,7 +137,7 @@ def _read(path: Path) -> "Request":
     import sys
     from dataclasses import fields
 
-    from recall.request import Request
+    from recall.serving.request import Request
 
     values = _parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
     known = [field.name for field in fields(Request)]
@@ -182,7 +182,7 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     listed = pl.DataFrame({key: [item.item_id for item in answer.items]}, schema={key: pl.String})
     found = listed.join(catalogue.select(key, *columns), on=key, how="left", maintain_order="left")
     values = found.select(columns).rows() if columns else [()] * len(listed)
-    screen.show_table(
+    output.show_table(
         ["rank", "item", "score", *columns],
         [
             [rank, item.item_id, item.score, *map(_cell, cells)]
@@ -190,13 +190,13 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
         ],
     )
     search = "exact search" if answer.exact else "approximate search"
-    screen.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
+    output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
-        screen.note(f"values that the model has not met: {', '.join(answer.unknown)}")
+        output.note(f"values that the model has not met: {', '.join(answer.unknown)}")
     for one in answer.degraded:
-        screen.note(f"degraded, {one.part}: {one.reason}")
+        output.note(f"degraded, {one.part}: {one.reason}")
     for warning in answer.warnings:
-        screen.note(f"note: {warning}")
+        output.note(f"note: {warning}")
 
 
 def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
@@ -204,11 +204,11 @@ def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
 
     if as_json:
         parts = [one._asdict() for one in explanation.contributions]
-        screen.show_json(asdict(explanation) | {"contributions": parts})
+        output.show_json(asdict(explanation) | {"contributions": parts})
         return
     rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
-    screen.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
-    screen.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
+    output.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
+    output.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
 
 
 def _show_absence(absence: "Absence", as_json: bool) -> None:
@@ -217,13 +217,13 @@ def _show_absence(absence: "Absence", as_json: bool) -> None:
     if as_json:
         parts = {name: [one._asdict() for one in getattr(absence, name)] for name in ("reasons", "contributions", "degraded")}
         last = None if absence.last is None else absence.last._asdict()
-        screen.show_json(asdict(absence) | parts | {"last": last})
+        output.show_json(asdict(absence) | parts | {"last": last})
         return
-    screen.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
+    output.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
     place = "is not listed" if absence.listed is None else f"is listed in place {absence.listed}"
-    screen.note(f"item {absence.item_id} {place}: {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
+    output.note(f"item {absence.item_id} {place}: {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
     if absence.last is not None and absence.missing is not None and absence.missing > 0:
-        screen.note(f"it lacks {absence.missing:.4f} to overtake {absence.last.item_id}")
+        output.note(f"it lacks {absence.missing:.4f} to overtake {absence.last.item_id}")
 
 
 def _cell(value: object) -> str:

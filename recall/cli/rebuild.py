@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 
 def rebuild(
@@ -21,18 +21,18 @@ def rebuild(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a trained model with a new catalogue. Nothing is trained: an item's vector follows from its features."""
-    from recall.rebuild import rebuild as publish_anew
+    from recall.publish.rebuild import rebuild as publish_anew
 
-    with screen.stage("encode, index, compare, publish"):
+    with output.stage("encode, index, compare, publish"):
         report = publish_anew(bundle, items, out if out is not None else bundle, ignore or (), as_of)
     if report.unopened:
-        screen.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
+        output.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
     for line in report.standing.lines():
-        screen.note(line)
+        output.note(line)
     for warning in report.warnings:
-        screen.note(f"warning: {warning}")
+        output.note(f"warning: {warning}")
     if as_json:
-        screen.show_json(
+        output.show_json(
             {
                 "folder": str(report.folder),
                 "version": report.manifest.version,
@@ -47,7 +47,7 @@ def rebuild(
             }
         )
         return
-    screen.show(
+    output.show(
         {
             "published": report.folder,
             "items": f"{len(report.added):,} added, {len(report.removed):,} removed, {len(report.changed):,} changed, "

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -23,16 +23,16 @@ def publish_version(
     as_json: Json = False,
 ) -> None:
     """Publish a version that was made elsewhere: verified, with the live changes of ROOT on top of it."""
-    from recall.adoption import adopt
+    from recall.publish.adopt import adopt
 
-    with screen.stage("verify, ask golden requests, publish"):
+    with output.stage("verify, ask golden requests, publish"):
         adopted = adopt(version, root, as_of, other_data=other_data)
     if adopted.unmatched:
-        screen.note(f"warning: {adopted.unmatched}")
+        output.note(f"warning: {adopted.unmatched}")
     for line in adopted.standing.lines():
-        screen.note(line)
+        output.note(line)
     if as_json:
-        screen.show_json(
+        output.show_json(
             {
                 "folder": str(adopted.folder),
                 "version": adopted.manifest.version,
@@ -41,7 +41,7 @@ def publish_version(
             }
         )
     else:
-        screen.show({"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"})
+        output.show({"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"})
 
 
 def backup(
@@ -50,12 +50,12 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a root with its versions, live changes and users, at one point, and verify the copy."""
-    from recall.backup import backup as copy
+    from recall.publish.backup import backup as copy
 
-    with screen.stage("copy, verify"):
+    with output.stage("copy, verify"):
         report = copy(root, to)
     if as_json:
-        screen.show_json(
+        output.show_json(
             {
                 "folder": str(report.folder),
                 "live": report.live,
@@ -66,7 +66,7 @@ def backup(
             }
         )
     else:
-        screen.show(
+        output.show(
             {
                 "copied to": report.folder,
                 "live": report.live,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli.failures import UnavailableError
+from recall.cli.errors import UnavailableError
 
 
 def serve(

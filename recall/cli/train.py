@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 from recall.cli.bundle import ROUNDING
 from recall.cli.tune_index import described
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
-    from recall.cli.training import Run
+    from recall.cli.resume import Run
 
 
 def train(
@@ -65,19 +65,19 @@ def train(
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
     loaded = load_config(config, [*(settings or ()), *through])
     if resume is not None and new is not None:
-        from recall.cli.growing import grow
+        from recall.cli.resume import grow
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
-        from recall.cli.training import run
+        from recall.cli.resume import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():
-        screen.note(line)
+        output.note(line)
     if as_json:
-        screen.show_json(_result(finished))
+        output.show_json(_result(finished))
     else:
-        screen.show(dict(_lines(finished)))
+        output.show(dict(_lines(finished)))
 
 
 def _result(finished: "Run") -> dict[str, object]:

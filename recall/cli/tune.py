@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.tuning.study import TrialReport
+    from recall.training.tune.study import TrialReport
 
 
 def tune(
@@ -46,9 +46,8 @@ def tune(
 
     loaded = load_config(config, settings or ())
     from recall.cli.stopping import terminable
-    from recall.tuning.space import OBJECTIVES
-    from recall.tuning.study import Limits, tune
-    from recall.tuning.writing import write_config
+    from recall.training.tune.space import OBJECTIVES
+    from recall.training.tune.study import Limits, tune, write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)
@@ -59,11 +58,11 @@ def tune(
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes)
     if as_json:
-        screen.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
+        output.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
         return
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
     before = "failed" if found.configured is None else f"{found.configured:.4f}"
-    screen.show(
+    output.show(
         {
             "written": target,
             "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
@@ -82,10 +81,10 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
 
 def _show(report: "TrialReport") -> None:
-    from recall.reference import toml
+    from recall.config.docs import toml
 
     if report.figure is None:
-        screen.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
+        output.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
         return
     train = report.values.get("train")
     shown = "as configured"
@@ -95,7 +94,7 @@ def _show(report: "TrialReport") -> None:
         shown = k + " ".join(f"{key}={toml(value)}" for key, value in train.items() if isinstance(value, str | int | float))
     unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
     mark = " *" if report.best else "  "
-    screen.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
+    output.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
 
 
 def _unknown(figure: float, margin: float | None) -> str:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.bundle.index_record import IndexRecord
+    from recall.bundle.manifest import IndexRecord
 
 
 def tune_index(
@@ -27,23 +27,23 @@ def tune_index(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a bundle with the fastest index that is shown to find enough of the exact lists of its users."""
-    from recall.reindex import reindex
+    from recall.publish.reindex import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}
     changes = {name: value for name, value in given.items() if value is not None}
     root = None if dry_run else out if out is not None else bundle
-    with screen.stage("build, tune, verify"):
+    with output.stage("build, tune, verify"):
         report = reindex(
-            bundle, root, changes, lambda trial: screen.note(f"  {trial.name}" + (f": {trial.note}" if trial.note else ""))
+            bundle, root, changes, lambda trial: output.note(f"  {trial.name}" + (f": {trial.note}" if trial.note else ""))
         )
     if report.unopened:
-        screen.note(f"the index of the source could not be opened: {report.unopened}")
+        output.note(f"the index of the source could not be opened: {report.unopened}")
     if as_json:
         index = report.index.model_dump(mode="json")
-        screen.show_json({"folder": report.folder, "version": report.version, "index": index})
+        output.show_json({"folder": report.folder, "version": report.version, "index": index})
         return
     _show(report.index)
-    screen.show(
+    output.show(
         {
             "before": described(report.before),
             "now" if report.folder is not None else "would be": described(report.index),
@@ -60,7 +60,7 @@ def _show(index: "IndexRecord") -> None:
         measured = (f"{point.effort:g}", f"{point.recall:.4f}", f"{point.microseconds:,.0f}") if point else ("", "", "")
         rows.append((one.name, *measured, f"{one.bytes / 1e6:,.1f}", f"{one.seconds:.1f}", one.note))
     if rows:
-        screen.show_table(head, rows)
+        output.show_table(head, rows)
         typer.echo()
 
 

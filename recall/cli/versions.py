@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recall.cli import screen
+from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.bundle.activation import Version
@@ -24,10 +24,10 @@ def show_versions(root: Root, as_json: Json = False) -> None:
     if not found:
         raise BundleError("there are no versions", where=str(root), mend="Give the folder that bundles are published to")
     if as_json:
-        screen.show_json([_plain(one) for one in found])
+        output.show_json([_plain(one) for one in found])
         return
     rows = [["live" if one.live else "", one.folder.name, *_told(one)] for one in found]
-    screen.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
+    output.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
 
 
 def activate(
@@ -45,18 +45,18 @@ def activate(
 def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
     """Go back to the version that was live before this one; once more goes back further."""
     from recall.bundle.activation import previous
-    from recall.bundle.publish import live_name
+    from recall.bundle.versions import live_name
 
     live = live_name(root)
     _activate(root, previous(root), expect if expect is not None else live, as_json)
 
 
 def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> None:
-    from recall import golden
     from recall.bundle.activation import activate
-    from recall.recommender import Recommender
+    from recall.publish import golden
+    from recall.serving.recommender import Recommender
 
-    with screen.stage("verify, ask golden requests"):
+    with output.stage("verify, ask golden requests"):
         recommender = Recommender.load(folder, root=root)  # as the service does; and hold it, so that nobody removes it now
         try:
             golden.check(recommender)
@@ -64,9 +64,9 @@ def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> 
         finally:
             recommender.close()
     if as_json:
-        screen.show_json({"version": folder.name, "previous": before or None})
+        output.show_json({"version": folder.name, "previous": before or None})
     else:
-        screen.show({"live": folder.name, "before": before or "none"})
+        output.show({"live": folder.name, "before": before or "none"})
 
 
 def _told(one: "Version") -> list[object]:

@@ -18,8 +18,8 @@ from recall.config.data import (
     TimeSplit,
     UsersSplit,
 )
+from recall.config.loading import load_config, parse_config
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
-from recall.config.reading import load_config, parse_config
 from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,

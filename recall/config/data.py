@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from recall.config.section import Section
+from recall.config.base import Section
 
 
 class ColumnSplit(Section):

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from recall.config.base import Section
 from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
-from recall.config.section import Section
+from recall.config.schema import AnyField, Schema
 from recall.config.training import SquareConfig, Train
 from recall.errors import nearest
-from recall.schema import AnyField, Schema
 
 CHOOSING = frozenset({"auto", "faiss"})
 """Kinds of index that stand for a choice among others."""

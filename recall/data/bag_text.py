@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from recall.canonical import BLANKS, stripped
+from recall.config.schema import BagField
 from recall.data.findings import Finding, Report, spelling
-from recall.schema import BagField
-from recall.values import examples
+from recall.features.canonical import BLANKS, stripped
+from recall.features.values import examples
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
 _BLANKS = ("\t", " ")  # of these only a check speaks

@@ -6,10 +6,20 @@ from typing import NamedTuple
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import LIST, TEXT, CanonicalTypes, Columns, canonical_column, id_type, of_dtype, separators, type_of
+from recall.config.schema import Schema
 from recall.errors import ConfigError, DataError, nearest
-from recall.schema import Schema
-from recall.values import canonical_series, number_column
+from recall.features.canonical import (
+    LIST,
+    TEXT,
+    CanonicalTypes,
+    Columns,
+    canonical_column,
+    id_type,
+    of_dtype,
+    separators,
+    type_of,
+)
+from recall.features.values import canonical_series, number_column
 
 Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
 """Interactions, users and items with the columns that are read of them, as they were read."""

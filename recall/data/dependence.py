@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
-from recall.values import Distinct
+from recall.features.values import Distinct
 
 Codes = npt.NDArray[np.integer]
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import canonical_ids
 from recall.config import DataConfig
 from recall.data.joined import alike, written_ids
 from recall.data.tables import Table, Tables, Told
 from recall.errors import ConfigError, DataError, nearest
-from recall.values import Distinct, canonical_series
+from recall.features.canonical import canonical_ids
+from recall.features.values import Distinct, canonical_series
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.schema import AnyField, BagField, CategoricalField, NumericField
-from recall.values import examples
+from recall.config.schema import AnyField, BagField, CategoricalField, NumericField
+from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.canonical import canonical_ids
 from recall.data.tables import Table
 from recall.errors import DataError
-from recall.values import canonical_series
+from recall.features.canonical import canonical_ids
+from recall.features.values import canonical_series
 
 Turn = Callable[[pl.Expr], pl.Expr]
 

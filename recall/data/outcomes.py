@@ -8,11 +8,11 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Bool
-from recall.canonical import named_values
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
 from recall.errors import DataError, nearest
-from recall.values import canonical, examples, numbers, refuse
+from recall.features.canonical import named_values
+from recall.features.values import canonical, examples, numbers, refuse
 
 Where = Callable[[str], str]
 

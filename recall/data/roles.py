@@ -13,7 +13,7 @@ from recall.data.leakage import determined
 from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, named, outcome_word, words
 from recall.data.outcome_values import YES_NO, looks_like_outcome, of_calendar
 from recall.data.time_columns import TimeLike, time_like
-from recall.values import canonical_series
+from recall.features.values import canonical_series
 
 Kind = Literal[
     "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"

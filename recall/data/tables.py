@@ -13,7 +13,7 @@ from polars.datatypes import DataType
 
 from recall.config import DataConfig
 from recall.errors import DataError, nearest
-from recall.values import canonical_series
+from recall.features.values import canonical_series
 
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 

@@ -10,7 +10,7 @@ import polars as pl
 from recall._arrays import Float64
 from recall.data.findings import Finding
 from recall.errors import DataError
-from recall.values import numbers, refuse
+from recall.features.values import numbers, refuse
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)

@@ -9,12 +9,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
+from recall.config.schema import Side
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.trial import Trial
+from recall.evaluation.offline import Trial
 from recall.features.masking import without
-from recall.schema import Side
 
 _NAMES = ("recall", "ndcg")
 

@@ -3,15 +3,13 @@
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
+from recall.evaluation.exact_topk import top_of_scores
 from recall.evaluation.lists import (
     ItemLists,
 )
-from recall.evaluation.ranking import (
-    top_of_scores,
-)
+from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without
-from recall.features.sparse import SparseRows
 
 _BLOCK = 1 << 22  # scores, or numbers of dense profiles, held at once: 16 MB
 

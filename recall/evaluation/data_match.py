@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.data.dataset import Dataset
-from recall.data.remembered import Record
+from recall.data.incremental import Record
 from recall.errors import DataError
 
 _SAMPLE = 500  # users whose interactions are compared

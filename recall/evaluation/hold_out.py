@@ -1,6 +1,6 @@
 """What new users and new items get, measured on users and items of which no interaction trained.
 
-A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold`, nothing of the model has
+A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold_start`, nothing of the model has
 been trained on what it is asked to find.
 """
 
@@ -10,21 +10,23 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from recall.bundle.bundle import Bundle
+from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
+from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.content import content_lists, item_features
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import top_rows
+from recall.evaluation.lists import (
+    ItemLists,
+)
 from recall.evaluation.metrics import recall
-from recall.evaluation.ranking import top_rows
-from recall.evaluation.trial import Trial
+from recall.evaluation.offline import Trial
 from recall.evaluation.unknown import unknown_user
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, said_as
-from recall.schema import Side
-from recall.vocabulary import UNKNOWN
+from recall.features.vocabulary import UNKNOWN
 
 
 class Against(BaseModel):

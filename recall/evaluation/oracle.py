@@ -7,11 +7,11 @@ import numpy as np
 from recall._arrays import Int64
 from recall.config import EvaluationConfig
 from recall.data import words
+from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
-from recall.data.history import items_before
 from recall.data.synthetic import Synthetic
+from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.protocol import held_out
-from recall.evaluation.ranking import rank_metrics
 
 
 def oracle(shop: Synthetic, dataset: Dataset, config: EvaluationConfig, split: int) -> dict[str, float]:

@@ -13,11 +13,11 @@ from recall.evaluation.bootstrap import (
     Judgements,
 )
 from recall.evaluation.lists import Integers, ItemLists
+from recall.evaluation.popularity import Popularity
 from recall.evaluation.protocol import HeldOut
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
-from recall.models.popularity import Popularity
-from recall.vocabulary import UNKNOWN
+from recall.features.vocabulary import UNKNOWN
 
 _STANDARD_ERRORS = 1.96  # half the width of a 95 % interval of a mean
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import BLANKS, TEXT, canonical_as
+from recall.config.schema import BagField
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
-from recall.features.sparse import SparseRows
-from recall.schema import BagField
-from recall.values import numbers, refuse
-from recall.vocabulary import MISSING, Vocabulary
+from recall.features.canonical import BLANKS, TEXT, canonical_as
+from recall.features.csr import SparseRows
+from recall.features.values import numbers, refuse
+from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.config.schema import Norm
 from recall.errors import DataError, RequestError, nearest, pointer
-from recall.features.sparse import SparseRows
-from recall.schema import Norm
-from recall.vocabulary import UNKNOWN, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.vocabulary import UNKNOWN, Vocabulary
 
 Entries = list[tuple[int, float]]
 """(row in the field's own rows, weight) of one value or request; no row twice."""

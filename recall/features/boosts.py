@@ -13,10 +13,10 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Float32, Int64
-from recall.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, nearest, pointer
-from recall.schema import Schema
-from recall.values import canonical_series, numbers
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.features.values import canonical_series, numbers
 
 LARGEST_WEIGHT = 1e6
 _LARGEST = 1e30  # of a coordinate: with the largest weights, float32 still holds the sum

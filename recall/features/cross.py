@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.config.schema import CrossField
 from recall.features.blocks import Entries, SingleEncoder
-from recall.features.sparse import SparseRows
-from recall.schema import CrossField
-from recall.values import Distinct
-from recall.vocabulary import MISSING, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.values import Distinct
+from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.errors import DataError, RequestError, nearest, pointer
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
-from recall.features.fields import Fields
+from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.kinds import fit_column, grow_column, restore_column
-from recall.features.sparse import SparseRows
-from recall.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
-from recall.vocabulary import UNKNOWN, Vocabulary
+from recall.features.layout import Fields
+from recall.features.registry import fit_column, grow_column, restore_column
+from recall.features.vocabulary import UNKNOWN, Vocabulary
 
 # of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
 _STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.config.schema import HistoryField
 from recall.features.blocks import Entries, norm_one, norms
-from recall.features.sparse import SparseRows
-from recall.schema import HistoryField
-from recall.vocabulary import MISSING, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.vocabulary import MISSING, Vocabulary
 
 _NOTHING = np.int32(2**31 - 1)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from recall.config.schema import Side
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
-from recall.schema import Side
 
 
 def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from recall.config.schema import Side
 from recall.features.encoder import FeatureEncoder
 from recall.features.numeric import ScaledEncoder
-from recall.schema import Side
-from recall.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 
 _LOOKED_AT = 10_000  # rows
 _SHOWN = 3

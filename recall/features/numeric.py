@@ -10,12 +10,12 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
+from recall.config.schema import NumericField
 from recall.errors import DataError
 from recall.features.blocks import LARGEST, Entries, column_of, refusal
-from recall.features.sparse import SparseRows
-from recall.schema import NumericField
-from recall.values import numbers
-from recall.vocabulary import FIRST, MISSING, Vocabulary
+from recall.features.csr import SparseRows
+from recall.features.values import numbers
+from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

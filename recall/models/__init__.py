@@ -1,1 +1,1 @@
-"""Models that score a user against an item."""
+"""Factorization machines: for serving in numpy, for training in torch."""

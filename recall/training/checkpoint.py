@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recall.durable.sync import fsync
+from recall._fsync import fsync
 from recall.errors import RecallError, TrainingError
 
 _PREFIX = "checkpoint-"

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float64, Int64
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.roles import Roles
-from recall.vocabulary import MISSING, UNKNOWN
 
 NEWCOMER, PARTIAL, PROFILE, STRANGER = 0, 1, 2, 3
 

@@ -21,19 +21,19 @@ from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
+from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import top_rows
 from recall.evaluation.unknown import unknown_user
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.masking import id_blocks
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
-from recall.models.cosine import Cosine
+from recall.features.vocabulary import UNKNOWN
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import Cosine
 from recall.training.masking import NEWCOMER, Masking, uniform
 from recall.training.roles import Roles
-from recall.vocabulary import UNKNOWN
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones

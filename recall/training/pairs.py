@@ -9,11 +9,11 @@ import polars as pl
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.layout import Fields
+from recall.features.vocabulary import MISSING
 from recall.training.roles import Roles
-from recall.vocabulary import MISSING
 
 
 @dataclass(frozen=True, slots=True)

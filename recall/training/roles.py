@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Bool, Int64
+from recall.config.schema import Side
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.fields import Fields
+from recall.features.layout import Fields
 from recall.features.masking import id_blocks
-from recall.features.sparse import (
-    SparseRows,
-)
-from recall.schema import Side
-from recall.vocabulary import MISSING, UNKNOWN
+from recall.features.vocabulary import MISSING, UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)

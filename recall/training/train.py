@@ -14,17 +14,17 @@ from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.unknown import fair_figure
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.sparse import SparseRows
-from recall.models.contract import Model, Side, side_of
-from recall.models.family import new_model
-from recall.training.learning import new_learner
+from recall.models.torch.base import Model, Side, side_of
+from recall.models.torch.registry import new_model
+from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
 from recall.training.new_items import level_new_items
 from recall.training.pairs import ObservedPairs
 from recall.training.twins import copy_twins
 from recall.training.validation import Validation
-from recall.training.warm import Anchored, WarmStart
+from recall.training.warm_start import Anchored, WarmStart
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from recall.models.contract import Model, side_of
+from recall.models.torch.base import Model, side_of
 from recall.training.pairs import ObservedPairs
 
 

@@ -12,17 +12,15 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.exact_topk import rank_values
 from recall.evaluation.lists import (
     ItemLists,
 )
 from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.ranking import (
-    rank_values,
-)
 from recall.evaluation.unknown import UnknownUsers
 from recall.features.encoder import FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.contract import Model
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.codes.index import CellIndex
+from recall.index.cells.index import CellIndex
 
 
 class Contender(Protocol):

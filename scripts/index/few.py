@@ -11,9 +11,9 @@ from index.memory import opened_twice
 from index.worlds import World
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.codes.index import CellIndex
-from recall.index.contract import ItemIndex
-from recall.index.exact import ExactIndex
+from recall.index.base import ItemIndex
+from recall.index.cells.index import CellIndex
+from recall.index.flat import ExactIndex
 
 SIZES = (5_000, IndexConfig().exact_up_to, 50_000)
 """Numbers of items, among them the one up to which a Faiss index is written."""

@@ -12,7 +12,7 @@ import numpy as np
 from index.measure import Truth, in_turn
 from index.worlds import World
 from recall._arrays import Float32
-from recall.index.codes.index import CellIndex
+from recall.index.cells.index import CellIndex
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 _QUERIES = 200

@@ -16,9 +16,9 @@ import numpy as np
 from figures import Figure
 
 from index.worlds import World
-from recall.index.codes.index import CellIndex
-from recall.index.contract import ItemIndex
-from recall.index.opening import engine_of, open_index
+from recall.index.base import ItemIndex
+from recall.index.cells.index import CellIndex
+from recall.index.registry import engine_of, open_index
 
 _VECTORS, _INDEX, _PARAMS, _USERS = "vectors.npy", "index", "params.json", "users.npy"
 _SEARCHES = 200

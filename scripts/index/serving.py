@@ -18,10 +18,10 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.calibration import shares_found
-from recall.index.tuning import tune
-from recall.index.users import Users
-from recall.recommender import Recommender
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import shares_found
+from recall.index.tuning.tuner import tune
+from recall.serving.recommender import Recommender
 
 _FRESH = 3000
 _ITEMS = 20_000

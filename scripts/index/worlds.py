@@ -95,8 +95,8 @@ def _learn(folder: Path, config: object, data: Path) -> None:
     from recall.data.contexts import build_contexts
     from recall.data.dataset import load_dataset
     from recall.data.split import TRAIN
-    from recall.export import tables_of
     from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import tables_of
     from recall.training.train import train
 
     assert isinstance(config, RunConfig)

@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 import uvicorn
 
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 
 Message = dict[str, Any]
 

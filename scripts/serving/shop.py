@@ -7,8 +7,8 @@ import orjson
 from index.worlds import SHOP
 
 from recall.bundle import files
-from recall.bundle.publish import resolve
-from recall.stores.sqlite import SqliteUsers
+from recall.bundle.versions import resolve
+from recall.store.users.bundle_users import SqliteUsers
 
 
 def build(folder: Path, items: int, k: int, seed: int) -> Path:
@@ -16,8 +16,8 @@ def build(folder: Path, items: int, k: int, seed: int) -> Path:
     from recall.config import parse_config  # torch and training are needed only here
     from recall.data.dataset import load_dataset
     from recall.data.synthetic import SyntheticConfig, generate
-    from recall.export import export
     from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import export
     from recall.training.train import train
 
     users = max(200, min(items // 5, 50_000))

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 
 from recall.config import SquareConfig
+from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import top_rows
-from recall.features.sparse import SparseRows
-from recall.models.batch import SparseBatch
-from recall.models.fm import FactorizationMachine
-from recall.training.kernels.compiled import CompiledKernels
-from recall.training.kernels.contract import Kernels
+from recall.features.csr import SparseRows
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.training.als.kernels import CompiledKernels, Kernels
+from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.pairs import ObservedPairs
-from recall.training.whole_catalogue import WholeCatalogueSolver
 
 CONFIG = SquareConfig(steps=3, unobserved=20, popularity=0.25, regularisation=0.002)
 SWEEPS = 4  # the first one is not counted: it touches memory for the first time

@@ -47,10 +47,10 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     import torch
 
     from recall.config import SquareConfig
-    from recall.features.sparse import SparseRows
-    from recall.models.fm import FactorizationMachine
+    from recall.features.csr import SparseRows
+    from recall.models.torch.fm import FactorizationMachine
+    from recall.training.als.solver import WholeCatalogueSolver
     from recall.training.pairs import ObservedPairs
-    from recall.training.whole_catalogue import WholeCatalogueSolver
 
     torch.set_num_threads(settings["threads"])
     own = {name: settings[name] for name in ("unobserved", "popularity", "activity", "regularisation", "nu", "first_order")}

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.ranking import rank_metrics
 
 AT = {"ml-1m": 10, "gowalla": 20}
 """Data sets, with the length of list that NDCG speaks of."""

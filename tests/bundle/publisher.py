@@ -13,21 +13,21 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from recall.bundle import files, publish
+from recall.bundle import files, versions
 from recall.bundle.manifest import Manifest
 
 
 def publish_random(root: Path, template: Manifest, keep: int | None = None) -> Path:
-    with publish.staging(root) as folder:
+    with versions.staging(root) as folder:
         for name in files.NAMES:
             (folder / name).write_bytes(os.urandom(3000))
         template.model_copy(update={"files": files.describe(folder)}).write(folder)
-        return publish.publish(folder, root, keep=keep)
+        return versions.publish(folder, root, keep=keep)
 
 
 def check(root: Path) -> int:
     """Sequence of the live version, every byte of which is what its manifest says."""
-    folder = publish.resolve(root)
+    folder = versions.resolve(root)
     manifest = Manifest.read(folder)
     assert folder.name == manifest.version
     files.check_names(folder, manifest)
@@ -47,11 +47,11 @@ def die_at_every_line(root: Path, template: Manifest) -> None:
             os._exit(0)
         _, status = os.waitpid(child, 0)
         now = check(root)
-        newest = int(publish.versions(root)[-1].name[:6])
+        newest = int(versions.versions(root)[-1].name[:6])
         assert now in (live, newest), (live, now, newest)
         live = now
-        for folder in publish.versions(root):  # or each new version would add lines to the next publication
-            if folder != publish.resolve(root):
+        for folder in versions.versions(root):  # or each new version would add lines to the next publication
+            if folder != versions.resolve(root):
                 shutil.rmtree(folder)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
@@ -68,7 +68,7 @@ def trace_until(last: int) -> None:
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         nonlocal lines
-        if frame.f_code.co_filename != publish.__file__:
+        if frame.f_code.co_filename != versions.__file__:
             return None
         if event == "line":
             lines += 1
@@ -87,7 +87,7 @@ def main() -> None:
             for _ in range(int(count)):
                 print(publish_random(root, template).name, flush=True)
         case ["hold"]:
-            with publish.staging(root):
+            with versions.staging(root):
                 print("staged", flush=True)
                 time.sleep(600)
         case ["lines"]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import activation, publish
-from recall.bundle.holding import hold
+from recall.bundle import activation, versions
+from recall.bundle.locks import hold
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, VersionMovedError
 from tests.bundle.publisher import check, publish_random
@@ -17,7 +17,7 @@ ODD = ["", ".", "..", "../versions", "a/b", "/etc", "C:\\x", "x" * 65, "a\x00b",
 
 @pytest.fixture
 def template(published: Path) -> Manifest:
-    return Manifest.read(publish.resolve(published))
+    return Manifest.read(versions.resolve(published))
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def five(tmp_path: Path, template: Manifest) -> list[str]:
 
 
 def live(root: Path) -> str:
-    return publish.resolve(root).name
+    return versions.resolve(root).name
 
 
 def test_versions_are_listed_newest_first(tmp_path: Path, five: list[str]) -> None:
@@ -119,14 +119,14 @@ def test_what_is_newer_than_the_live_version_is_not_served_in_its_place(tmp_path
 
 
 def test_nobody_activates_while_somebody_publishes(tmp_path: Path, five: list[str]) -> None:
-    with publish.locked(tmp_path / publish.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
+    with versions.locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
         activation.activate(tmp_path, five[0], wait=0.05)
     assert live(tmp_path) == five[4]
 
 
 def publish_keeping(root: Path, template: Manifest, keep: int) -> str:
     name = publish_random(root, template).name
-    publish._prune(root, keep)
+    versions._prune(root, keep)
     return name
 
 
@@ -134,17 +134,17 @@ def test_the_newest_and_the_last_live_are_kept(tmp_path: Path, five: list[str], 
     for back in (3, 2, 1):
         activation.activate(tmp_path, five[back])
     newest = publish_keeping(tmp_path, template, 2)
-    assert [one.name for one in publish.versions(tmp_path)] == [five[1], five[4], newest]  # 1 was live before, 4 is new
+    assert [one.name for one in versions.versions(tmp_path)] == [five[1], five[4], newest]  # 1 was live before, 4 is new
     assert list((tmp_path / "staging").iterdir()) == []
     again = publish_keeping(tmp_path, template, 1)
-    assert [one.name for one in publish.versions(tmp_path)] == [again]
+    assert [one.name for one in versions.versions(tmp_path)] == [again]
     assert check(tmp_path) == 7
 
 
 HOLDER = """
 import sys
 from pathlib import Path
-from recall.bundle.holding import hold
+from recall.bundle.locks import hold
 held = hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -159,12 +159,12 @@ def test_a_version_that_is_open_somewhere_stays(tmp_path: Path, five: list[str],
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         newest = publish_keeping(tmp_path, template, 1)
-        assert [one.name for one in publish.versions(tmp_path)] == [five[0], five[1], newest]
+        assert [one.name for one in versions.versions(tmp_path)] == [five[0], five[1], newest]
         holder.kill()
         holder.communicate()
     assert here is not None
     here.close()
     newest = publish_keeping(tmp_path, template, 1)
-    assert [one.name for one in publish.versions(tmp_path)] == [newest]
+    assert [one.name for one in versions.versions(tmp_path)] == [newest]
     with pytest.raises(BundleError, match="cannot be opened"):
         hold(folder)

@@ -8,8 +8,8 @@ import pytest
 
 from recall._arrays import Float32
 from recall.bundle import files
-from recall.bundle.publish import resolve
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
 
 
 def asked(index: faiss.Index, vectors: Float32) -> Float32:

@@ -11,15 +11,14 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from recall.bundle import files
-from recall.bundle.bundle import load_bundle
-from recall.bundle.column_types import ColumnTypes
 from recall.bundle.deletions import SCHEMA, no_deletions, read_deletions, write_deletions
-from recall.bundle.manifest import MANIFEST, Manifest, UsersElsewhere
-from recall.bundle.publish import resolve
+from recall.bundle.manifest import MANIFEST, ColumnTypes, Manifest, UsersElsewhere
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.reindex import reindex
+from recall.publish.rebuild import rebuild
+from recall.publish.reindex import reindex
+from recall.serving.recommender import Recommender
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 OLD = sorted(one.name for one in GOLDEN.glob("bundle_v[123]*") if one.is_dir())

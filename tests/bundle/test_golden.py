@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, Manifest
-from recall.rebuild import rebuild
-from recall.recommender import Recommender, Request
+from recall.bundle.reader import load_bundle
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("bundle_v") and path.is_dir())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.cli import failures
+from recall.cli import errors
 from recall.errors import DataError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,7 +84,7 @@ def test_debug_shows_the_trace_wherever_it_stands(run, tmp_path: Path) -> None:
 def test_every_error_has_words_and_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, what: str
 ) -> None:
-    assert failures.show(error) == code
+    assert errors.show(error) == code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"error: {what}\n")
@@ -92,5 +92,5 @@ def test_every_error_has_words_and_an_exit_code(
 
 
 def test_the_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    failures.show(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    errors.show(ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert "pip install 'fm-recall[train]'" in capsys.readouterr().err

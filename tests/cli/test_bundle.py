@@ -1,9 +1,9 @@
 import shutil
 from pathlib import Path
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.cli.bundle import Format
-from recall.vector_export import FORMATS
+from recall.publish.vector_export import FORMATS
 
 
 def test_show_names_what_was_published(run, published: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from recall.config import RunConfig, load_config
-from recall.reference import dotted, markdown, sections
+from recall.config.docs import dotted, markdown, sections
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.toml"))
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import orjson
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.data.synthetic import SyntheticConfig, generate
 
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
-GOLDEN = Path(__file__).parents[1] / "importing" / "golden"
+GOLDEN = Path(__file__).parents[1] / "publish" / "importers" / "golden"
 TABLES = ("--mapping", GOLDEN / "mapping.csv", "--items", GOLDEN / "items.csv")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
-from recall.live.journal import JOURNAL, Journal
+from recall.bundle.reader import load_bundle
+from recall.store.items.log import JOURNAL, Journal
 
 
 @pytest.fixture

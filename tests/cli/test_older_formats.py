@@ -6,10 +6,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
-from recall.bundle.publish import resolve
-from recall.recommender import Recommender, Request
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BUNDLES = sorted(one.name for one in GOLDEN.glob("bundle_v*") if one.is_dir())

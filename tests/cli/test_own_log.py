@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
+from recall.bundle.reader import load_bundle
 
 CONFIG = """
 [data]

@@ -5,9 +5,9 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender, Request
+from recall.publish.export import export
+from recall.serving.recommender import Recommender, Request
 from tests.conftest import TINY, random_model, write_tiny_tables
 
 LOG_LOSS = {"objective": "logistic"}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 
 
 def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Recommender) -> None:

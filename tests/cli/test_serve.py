@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
+from recall.cli.demo_server import served
 from recall.cli.serve import service_command
-from recall.cli.served import served
 from service.config import Settings
 from tests.cli.conftest import Ended
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.bundle import load_bundle
 from recall.bundle.manifest import Manifest
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from recall.training.checkpoint import checkpoint_path
 from recall.training.train import run_fingerprint
 

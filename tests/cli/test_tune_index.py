@@ -1,8 +1,8 @@
 import shutil
 from pathlib import Path
 
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import resolve
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
 
 
 def test_too_few_users_mean_exact_search_and_that_is_said(run, published: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import live_name, publish, resolve, staging
+from recall.bundle.versions import live_name, publish, resolve, staging
 
 
 @pytest.fixture

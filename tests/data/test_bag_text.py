@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from recall.config import parse_config
+from recall.config.schema import BagField
 from recall.data.bag_text import bag_findings, separator_of
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.findings import Finding
-from recall.schema import BagField
 
 GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
 

@@ -3,8 +3,8 @@ from functools import partial
 import polars as pl
 import pytest
 
+from recall.config.schema import BagField, CategoricalField, NumericField
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
-from recall.schema import BagField, CategoricalField, NumericField
 
 
 def report(level: Level, message: str, count: int) -> Finding:

@@ -3,9 +3,9 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import Schema
+from recall.data.contexts import previous_items
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
-from recall.schema import Schema
 
 SCHEMA = Schema.model_validate(
     {"fields": {"u": {"side": "user", "kind": "categorical"}, "i": {"side": "item", "kind": "categorical"}}}

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import load_dataset
 from recall.data.leakage import leaks
 from recall.data.outcome_names import outcome_word, words

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.findings import Finding
 from recall.data.parts import part_findings, parts_line

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config import parse_config
-from recall.data.check import check
+from recall.data.checks import check
 from recall.data.findings import Finding
 from recall.data.weights import Weights, weight_findings
 from recall.errors import DataError

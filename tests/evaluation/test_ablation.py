@@ -4,8 +4,8 @@ import torch
 
 from recall.data.contexts import build_contexts
 from recall.evaluation.ablation import _word, ablate
-from recall.models.batch import SparseBatch
-from recall.models.contract import side_of
+from recall.models.torch.base import side_of
+from recall.models.torch.batch import SparseBatch
 from tests.evaluation import reference
 from tests.evaluation.conftest import model_of
 

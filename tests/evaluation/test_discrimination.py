@@ -5,14 +5,12 @@ import pytest
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
-from recall.evaluation.discrimination import discriminate
+from recall.evaluation.calibration import auc, discriminate, draw_untaken, labelled
 from recall.evaluation.evaluate import evaluate
-from recall.evaluation.labelled import draw_untaken, labelled
-from recall.evaluation.probability import auc
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender, Request
-from recall.scoring import logistic
+from recall.publish.export import export
+from recall.serving.recommender import Recommender, Request
+from recall.serving.scoring import logistic
 from tests.conftest import TINY, random_model, write_tiny_tables
 
 LOG_LOSS = {"objective": "logistic", "popularity": 0.5}

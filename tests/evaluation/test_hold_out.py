@@ -11,8 +11,8 @@ from recall.data.split import TEST, TRAIN
 from recall.errors import DataError
 from recall.evaluation.content import item_features
 from recall.evaluation.evaluate import EvaluationReport, evaluate
-from recall.models.popularity import Popularity
-from recall.recommender import Request
+from recall.evaluation.popularity import Popularity
+from recall.serving.recommender import Request
 from tests.conftest import TINY
 from tests.evaluation import reference
 from tests.evaluation.conftest import PLAIN, world_of

@@ -4,13 +4,13 @@ import pytest
 from rich.console import Console
 
 from recall.evaluation.bootstrap import Comparison, Estimate
-from recall.evaluation.cold import ColdStart, Masked
-from recall.evaluation.dial import Dial, DialPoint
-from recall.evaluation.discrimination import Bin, Calibration, Discrimination
+from recall.evaluation.calibration import Bin, Calibration, Discrimination
+from recall.evaluation.cold_start import ColdStart, Masked
 from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
+from recall.evaluation.online import ListFigures
+from recall.evaluation.popularity_weight import Dial, DialPoint
 from recall.evaluation.report import render
-from recall.evaluation.served import ListFigures
 
 BARE = {"recall@10": Estimate(value=0.5, low=0.45, high=0.6)}
 COLD = ColdStart(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recall.bundle import files, publish
+from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import RecallError
 from tests.faults.asking import Asking
@@ -52,7 +52,7 @@ def each_refused(
         Milliseconds of the users' p99 before and meanwhile.
     """
     root = bench.root(2)
-    live, other = publish.live_name(root), publish.versions(root)[0]
+    live, other = versions.live_name(root), versions.versions(root)[0]
     oracle = Oracle(root)
     with bench.serve(root) as server:
         server.ready()
@@ -78,7 +78,7 @@ def each_refused(
         asking.judge(score, oracle)
         score.p99, score.p50 = during, asking.p99(began, ended, 50)
         score.notes.append(f"p99 {base:.1f} ms before, {during:.1f} ms while versions were refused, 100 requests a second")
-        score.ask(publish.live_name(root) == live, "another version is live")
+        score.ask(versions.live_name(root) == live, "another version is live")
         names = {one.answer.json["bundle"] for one in asking.asked if one.answer is not None and one.answer.status == 200}
         score.ask(names == {live}, f"answers came from {sorted(names)}")
         answer = server.post(f"/v1/models/{other.name}:activate", b"")

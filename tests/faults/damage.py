@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from recall.bundle import files, publish
+from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
 from tests.faults import ROOT
 from tests.faults.activations import SERVES_ON, Fault, changed, each_refused, reason, refused, right_name
@@ -128,7 +128,7 @@ def command(*words: object) -> "subprocess.CompletedProcess[str]":
 
 def _by_command(bench: Bench, score: Score) -> None:
     root = bench.root(2)
-    other = publish.versions(root)[0]
+    other = versions.versions(root)[0]
     for name in (files.INDEX, files.USERS)[: bench.many(1, 2)]:
         mend = _renamed(other / name, root / "away")
         done = command("activate", root, other.name)
@@ -160,7 +160,7 @@ def too_large(bench: Bench, score: Score) -> None:
 def _under_a_limit(bench: Bench, score: Score) -> None:
 
     root = bench.root(2)
-    live, other = publish.live_name(root), publish.versions(root)[0]
+    live, other = versions.live_name(root), versions.versions(root)[0]
     manifest = Manifest.read(other)
     with bench.serve(root) as server:
         server.ready()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from serving.processes import free_port
 
-from recall.bundle import publish
+from recall.bundle import versions
 from tests.faults.asking import Asking
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -41,7 +41,7 @@ def disk_full(bench: Bench, score: Score) -> None:
         return
     with small_disk(bench.place("disk"), "16m") as disk, ExitStack() as stack:
         root = bench.shop.root(disk / "bundles")
-        live = publish.live_name(root)
+        live = versions.live_name(root)
         oracle = Oracle(root)
         stack.callback(oracle.close)
         server = stack.enter_context(bench.serve(root)).ready()
@@ -64,7 +64,7 @@ def disk_full(bench: Bench, score: Score) -> None:
             with publisher(root, bench.shop.templates[1]) as one:
                 one.begin("times", 1, bench.place("told"))
                 ended = one.end()
-                score.ran(ended > 0 and publish.live_name(root) == live, f"a publication on a full disk ended with {ended}")
+                score.ran(ended > 0 and versions.live_name(root) == live, f"a publication on a full disk ended with {ended}")
                 score.ask(not leftovers(root), "a part of a bundle is left on the full disk")
             ballast.unlink()
             freed = time.perf_counter()
@@ -89,12 +89,12 @@ def _may_mount(folder: Path) -> bool:
 
 def _publishers_limited(bench: Bench, score: Score) -> None:
     root = bench.root()
-    live = publish.live_name(root)
+    live = versions.live_name(root)
     with publisher(root, bench.shop.templates[1]) as one:
         for most in (0, 1000, 20_000, 100_000)[: bench.many(3, 4)]:
             one.begin("small", most)
             ended = one.end()
-            well = ended > 0 and publish.live_name(root) == live and not leftovers(root)
+            well = ended > 0 and versions.live_name(root) == live and not leftovers(root)
             score.ran(well, f"no file may grow beyond {most} bytes: ended with {ended}, left {leftovers(root)}")
 
 

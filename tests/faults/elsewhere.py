@@ -10,7 +10,7 @@ from functools import partial
 
 from serving.processes import free_port
 
-from recall.bundle import publish
+from recall.bundle import versions
 from tests.faults.asking import Asking
 from tests.faults.bench import NOISE, Bench
 from tests.faults.case import Case, Score
@@ -191,7 +191,7 @@ def clocks(bench: Bench, score: Score) -> None:
                 score.ran(late.status == 200, f"after a jump of {jump}, a deadline of 5 s: {late.status}")
         asking.judge(score, oracle)
         score.ran(wait_for(port, "/health/ready", 200, 5).status == 200, "it is not ready after its clock has jumped")
-    score.ask(not leftovers(root) and bool(publish.live_name(root)), "something is left in staging")
+    score.ask(not leftovers(root) and bool(versions.live_name(root)), "something is left in staging")
     oracle.close()
 
 

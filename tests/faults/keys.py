@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from recall.bundle import publish
+from recall.bundle import versions
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.http import Answer, receive, request
@@ -181,11 +181,11 @@ NAMES = (
 def names(bench: Bench, score: Score) -> None:
     """Case 28."""
     root = bench.root(2)
-    live, other = publish.live_name(root), publish.versions(root)[0]
+    live, other = versions.live_name(root), versions.versions(root)[0]
     outside = bench.place("outside")
     outside.mkdir()
     bench.shop.publish(outside)
-    (away,) = publish.versions(outside)
+    (away,) = versions.versions(outside)
     (root / "versions" / "link").symlink_to(away)
     (root / "versions" / "000009-00000000").symlink_to(away)
     trace = bench.place("trace")
@@ -210,7 +210,7 @@ def names(bench: Bench, score: Score) -> None:
                     well,
                     f"{raw.split(b' HTTP')[0][:60]!r}: {'no answer' if answer is None else (answer.status, answer.body[:150])}",
                 )
-        score.ran(publish.live_name(root) == live, "another version is live")
+        score.ran(versions.live_name(root) == live, "another version is live")
         (root / "CURRENT").write_text("../../outside\n")
         time.sleep(0.5)
         score.ran(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT leads out of the root")
@@ -239,7 +239,7 @@ def _astray(path: str, root: Path) -> bool:
         return False
     real = os.path.realpath(path)
     system = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib/", "/etc/ld.so", "/etc/localtime", str(Path(os.__file__).parent))
-    code = str(Path(publish.__file__).parents[2])
+    code = str(Path(versions.__file__).parents[2])
     return not (
         real.startswith((str(root.resolve()), *system, code))
         or "site-packages" in real

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from recall.adoption import adopt
-from recall.backup import backup
-from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, MARK
-from recall.recommender import Recommender
+from recall.publish.adopt import adopt
+from recall.publish.backup import backup
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.store.items.log import JOURNAL, MARK
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.servers import Server

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recall.bundle import files, publish
-from recall.bundle.bundle import load_bundle
+from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.reader import load_bundle
 from recall.errors import RecallError
-from recall.vocabulary import FIRST
+from recall.features.vocabulary import FIRST
 from tests.faults.activations import Fault, each_refused, reason
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -21,7 +21,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.servers import Server
 
 if TYPE_CHECKING:
-    from recall.models.fm import FactorizationMachine
+    from recall.models.torch.fm import FactorizationMachine
 
 ZEROS = 20
 """Items of a bundle whose vectors are zero."""
@@ -55,7 +55,7 @@ def _models(bench: Bench, score: Score) -> None:
             refused = False
         except RecallError:
             refused = True
-        score.ran(refused and not publish.live_name(root), f"a model with {value} was exported")
+        score.ran(refused and not versions.live_name(root), f"a model with {value} was exported")
 
 
 def _items(bench: Bench, score: Score) -> None:

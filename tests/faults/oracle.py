@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recall.bundle.publish import VERSIONS
-from recall.live.items import ItemReader
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.bundle.versions import VERSIONS
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.encoding import ItemReader
 
 NEAR = 1e-5
 """Scores this close, relative to the larger one or to 1, are the same."""

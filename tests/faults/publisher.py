@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recall.bundle import publish
+from recall.bundle import versions
 from recall.errors import RecallError
 from tests.faults import ROOT
 from tests.faults.shop import copy
@@ -94,7 +94,7 @@ def _child(root: Path, template: Path, words: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             _publish(root, template)
         case ["lock"]:
-            with publish.locked(root / publish.LOCK, 10, publish.PUBLISHING):
+            with versions.locked(root / versions.LOCK, 10, versions.PUBLISHING):
                 time.sleep(600)
         case ["small", most]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
@@ -102,12 +102,12 @@ def _child(root: Path, template: Path, words: list[str]) -> None:
 
 
 def _publish(root: Path, template: Path, told: str = "") -> None:
-    with publish.staging(root) as staged:
+    with versions.staging(root) as staged:
         try:
             copy(template, staged)
         except OSError as error:
             raise RecallError("the bundle cannot be written", why=str(error)) from None
-        name = publish.publish(staged, root, keep=3).name
+        name = versions.publish(staged, root, keep=3).name
     if told:
         with open(told, "a") as file:
             file.write(name + "\n")

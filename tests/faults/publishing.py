@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from recall.bundle import publish
+from recall.bundle import versions
 from recall.errors import PublishBusyError, RecallError
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -38,7 +38,7 @@ def kill_at_random(bench: Bench, score: Score) -> None:
             os.kill(pid, signal.SIGKILL)
             one.end()
             names = told.read_text().split()
-            least = max([last, *(publish.number(name) for name in names)])
+            least = max([last, *(versions.number(name) for name in names)])
             now = _state(root)
             score.ran(now >= least, f"version {now} is live and whole after {least} was published (-1: torn)")
             last = max(now, last)
@@ -48,7 +48,7 @@ def kill_at_random(bench: Bench, score: Score) -> None:
         score.recovered(time.perf_counter() - began)
     score.ask(ended == 0 and _state(root) > last, "the next publication did not succeed")
     score.ask(not leftovers(root), f"left in staging: {len(leftovers(root))}")
-    score.notes.append(f"{publish.number(publish.live_name(root)):,} versions published meanwhile")
+    score.notes.append(f"{versions.number(versions.live_name(root)):,} versions published meanwhile")
 
 
 def kill_at_every_call(bench: Bench, score: Score) -> None:
@@ -91,7 +91,7 @@ def two_at_once(bench: Bench, score: Score) -> None:
             who.begin("times", count, where)
         ends = [who.end() for who in (one, other)]
         names = [where.read_text().split() for where in told]
-        numbers = [[publish.number(name) for name in of] for of in names]
+        numbers = [[versions.number(name) for name in of] for of in names]
         score.runs += 2 * count
         score.ask(ends == [0, 0], f"publishers ended with {ends}")
         score.ask(all(of == sorted(of) for of in numbers), "versions do not increase")
@@ -106,19 +106,19 @@ def two_at_once(bench: Bench, score: Score) -> None:
             pid = one.begin("lock")
             _until_locked(root)
             os.kill(pid, signal.SIGSTOP)  # it holds the lock and does nothing
-            before = publish.live_name(root)
+            before = versions.live_name(root)
             try:
-                with publish.locked(root / publish.LOCK, 0.3, publish.PUBLISHING):
+                with versions.locked(root / versions.LOCK, 0.3, versions.PUBLISHING):
                     pass
                 refused = False
             except PublishBusyError:
                 refused = True
             score.ran(refused, "a second publisher was let in beside one that holds the lock")
             if not bench.quick:  # the service waits for ten seconds
-                oldest = publish.versions(root)[0].name
+                oldest = versions.versions(root)[0].name
                 answer = server.post(f"/v1/models/{oldest}:activate", b"")
                 score.ran(answer.status == 409 and answer.json["type"].endswith(":publishing"), f"activate: {answer.status}")
-            score.ran(publish.live_name(root) == before, "the live version has changed")
+            score.ran(versions.live_name(root) == before, "the live version has changed")
             os.kill(pid, signal.SIGKILL)
             killed = time.perf_counter()
             one.end()
@@ -136,7 +136,7 @@ def _until_locked(root: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            with publish.locked(root / publish.LOCK, 0, publish.PUBLISHING):
+            with versions.locked(root / versions.LOCK, 0, versions.PUBLISHING):
                 pass
         except PublishBusyError:
             return
@@ -146,16 +146,16 @@ def _until_locked(root: Path) -> None:
 
 def _made_from_an_older_one(bench: Bench, root: Path, score: Score) -> None:
     """A rebuild of the version that was live when it began must not undo one that was published meanwhile."""
-    expected = publish.number(publish.live_name(root))
+    expected = versions.number(versions.live_name(root))
     newer = bench.shop.publish(root, 1)
     try:
-        with publish.staging(root) as staged:
+        with versions.staging(root) as staged:
             copy(bench.shop.templates[0], staged)
-            publish.publish(staged, root, expected=expected)
+            versions.publish(staged, root, expected=expected)
         refused = False
     except RecallError:
         refused = True
-    score.ran(refused and publish.live_name(root) == newer.name, "a rebuild of an older version undid a newer one")
+    score.ran(refused and versions.live_name(root) == newer.name, "a rebuild of an older version undid a newer one")
 
 
 CASES = [

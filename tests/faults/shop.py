@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recall.bundle import publish
+from recall.bundle import versions as publish
 from recall.bundle.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:
-    from recall.models.fm import FactorizationMachine
+    from recall.models.torch.fm import FactorizationMachine
 
 ODD_IDS = [
     *("a/b", "a%2Fb", "../../etc/passwd", "' OR 1=1--", '"quoted"', "<script>alert(1)</script>", "{{7*7}}"),
@@ -92,8 +92,8 @@ class Shop:
         """Publish a model drawn at random, after `spoil` has changed its parameters, where that is given."""
         import torch
 
-        from recall.export import export
-        from recall.models.fm import FactorizationMachine
+        from recall.models.torch.fm import FactorizationMachine
+        from recall.publish.export import export
 
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))

@@ -11,7 +11,7 @@ import numpy as np
 from serving.closed import closed_load
 
 from recall.errors import PublishBusyError
-from recall.live.compaction import compact
+from recall.publish.compact import compact
 from tests.faults.asking import Asking
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score

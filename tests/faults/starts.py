@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from recall.bundle import files, publish
+from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -20,7 +20,7 @@ def at_cold_start(bench: Bench, score: Score) -> None:
     begun: list[int] = []
     took: list[float] = []
     for workers in ("1", "2"):
-        for name in (files.INDEX, files.ITEM_VECTORS, MANIFEST, files.USERS, publish.CURRENT)[: bench.many(3, 5)]:
+        for name in (files.INDEX, files.ITEM_VECTORS, MANIFEST, files.USERS, versions.CURRENT)[: bench.many(3, 5)]:
             _one_damaged(bench, score, name, workers, begun, took)
         _none_good(bench, score, workers, begun)
     most = max(begun)
@@ -33,8 +33,8 @@ def at_cold_start(bench: Bench, score: Score) -> None:
 
 def _one_damaged(bench: Bench, score: Score, name: str, workers: str, begun: list[int], took: list[float]) -> None:
     root = bench.root(2)
-    good, bad = publish.versions(root)
-    path = root / name if name == publish.CURRENT else bad / name
+    good, bad = versions.versions(root)
+    path = root / name if name == versions.CURRENT else bad / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     oracle = Oracle(root)
     counting = Counting()
@@ -49,7 +49,7 @@ def _one_damaged(bench: Bench, score: Score, name: str, workers: str, begun: lis
             score.wrong += 1
             score.missed.append(f"wrong: {fault}")
         # where CURRENT itself is damaged the newest good version is served
-        score.ask(name == publish.CURRENT or answer["bundle"] == good.name, f"{answer['bundle']} is served")
+        score.ask(name == versions.CURRENT or answer["bundle"] == good.name, f"{answer['bundle']} is served")
         score.ask([one["part"] for one in answer["degraded"]] == ["bundle"], f"{name}: the answer does not say so")
         score.ask("refused" in server.log.read_text(), "the log does not say so")
         time.sleep(1)
@@ -59,7 +59,7 @@ def _one_damaged(bench: Bench, score: Score, name: str, workers: str, begun: lis
 
 def _none_good(bench: Bench, score: Score, workers: str, begun: list[int]) -> None:
     root = bench.root()
-    path = publish.versions(root)[0] / files.INDEX
+    path = versions.versions(root)[0] / files.INDEX
     path.write_bytes(b"")
     counting = Counting()
     with bench.serve(root, "--workers", workers) as server, meanwhile(partial(counting.look, server)):

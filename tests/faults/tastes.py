@@ -51,8 +51,8 @@ class Tastes:
         from recall.config import parse_config
         from recall.data.dataset import load_dataset
         from recall.data.synthetic import SyntheticConfig, generate
-        from recall.export import export
         from recall.features.encoder import FeatureEncoder
+        from recall.publish.export import export
         from recall.training.train import train
 
         folder.mkdir(parents=True)

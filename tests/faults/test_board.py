@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import live_name
-from recall.recommender import Recommender
-from recall.request import Request
+from recall.bundle.versions import live_name
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from tests.faults import __main__ as faults
 from tests.faults.asking import Asked, Asking
 from tests.faults.bench import Bench

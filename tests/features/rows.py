@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from recall.features.blocks import ColumnEncoder
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
 
 
 def as_sets(rows: SparseRows) -> list[dict[int, float]]:

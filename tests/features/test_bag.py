@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import BagField
 from recall.errors import DataError, RequestError
 from recall.features.bag import BagEncoder
-from recall.schema import BagField
 from tests.features.rows import agree, as_sets
 
 TAGS = st.sampled_from(["a", "b", "c", "d", "", "ü"])

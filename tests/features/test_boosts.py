@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall.config.schema import Schema
 from recall.errors import DataError, RequestError
 from recall.features.boosts import Boosts
-from recall.schema import Schema
 
 SCHEMA = Schema(
     user_id="user_id",

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import CategoricalField
 from recall.errors import DataError, RequestError
 from recall.features.categorical import CategoricalEncoder
-from recall.schema import CategoricalField
 from tests.features.rows import agree, as_sets
 
 FIELD = CategoricalField(side="user", kind="categorical")

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import CategoricalField, CrossField, NumericField
 from recall.features.blocks import SingleEncoder
-from recall.features.categorical import CategoricalEncoder
+from recall.features.categorical import CategoricalEncoder, HashedEncoder
 from recall.features.cross import CrossEncoder
-from recall.features.hashed import HashedEncoder
 from recall.features.numeric import BucketEncoder
-from recall.schema import CategoricalField, CrossField, NumericField
 from tests.features.rows import agree, as_sets
 
 ROWS = st.lists(st.tuples(st.none() | st.text("ab:1", max_size=3), st.none() | st.floats(-9, 9)), max_size=10)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config.schema import HistoryField
 from recall.features.history import History, HistoryEncoder
-from recall.schema import HistoryField
-from recall.vocabulary import MISSING
+from recall.features.vocabulary import MISSING
 from tests.features.rows import as_sets
 
 IDS = pl.Series("item_id", list("abcdef"))

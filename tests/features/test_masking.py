@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.features.blocks import Block
+from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, standing_in, without
-from recall.features.sparse import SparseRows
-from recall.vocabulary import MISSING, UNKNOWN
+from recall.features.vocabulary import MISSING, UNKNOWN
 from tests.features.rows import as_sets
 
 BLOCKS = (Block("a", "a", 0, 4), Block("b", "b", 4, 3), Block("c", "c", 7, 5))

@@ -7,9 +7,9 @@ import pytest
 
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
-from recall.rebuild import rebuild
-from recall.recommender import Recommender
-from recall.stores.known import User
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.store.users.profiles import User
 
 PLAIN = {"category": "c1", "tags": ["t1"], "tag_weights": [1.0], "price": 4.0}
 

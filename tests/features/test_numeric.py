@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from recall.config.schema import NumericField
 from recall.errors import DataError, RequestError
 from recall.features.numeric import BucketEncoder, ScaledEncoder
-from recall.schema import NumericField
 from tests.features.rows import agree, as_sets
 
 COLUMN = st.lists(st.none() | st.integers(-(10**9), 10**9).map(lambda number: number / 1000), max_size=12)

@@ -18,10 +18,10 @@ import torch
 from recall.bundle.manifest import FORMAT_VERSION
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.family import new_model
-from recall.recommender import Recommender, Request
+from recall.models.torch.registry import new_model
+from recall.publish.export import export
+from recall.serving.recommender import Recommender, Request
 
 REQUESTS = {
     "known user": {"user_id": "ada", "n": 4},

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.ranking import longest_of
-from recall.index.scan import scan
-from recall.index.selection import Selection
+from recall.index.bitmap import Selection
+from recall.index.topk import longest_of, scan
 
 SIZE, DIM = 400, 9
 

@@ -12,6 +12,7 @@ import io
 import os
 import random
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -79,13 +80,19 @@ def _run(*arguments: object) -> str:
 
 
 def _help(command: list[str]) -> Iterator[tuple[str, str]]:
-    text = _run(*command, "--help")
+    text = _serve_help() if command == ["serve"] else _run(*command, "--help")
     yield " ".join(["recall", *command]), text
     _, found, commands = text.partition("Commands:\n")
     for line in commands.splitlines() if found else ():
         named = _OPTION.match(line)
         if named:
             yield from _help([*command, named[1]])
+
+
+def _serve_help() -> str:
+    """What `recall serve --help` prints: that command becomes another process."""
+    code = "from recall.cli import main; main(['serve', '--help'])"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 def _tensors(folder: Path) -> dict[str, str]:

@@ -9,9 +9,9 @@ import torch
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
-from recall.export import export
 from recall.features.encoder import FeatureEncoder
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
+from recall.publish.export import export
 
 ODD_IDS = [
     "a/b",

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from service.concurrency import ANYBODY, SLICE, STANDING, Caller, SearchQueue
-from service.problems import Kind, ProblemError
+from service.errors import Kind, ProblemError
 
 WAYS = ["on_loop", "in_thread"]
 Ask = Callable[..., Awaitable[object]]

@@ -285,7 +285,6 @@ PATHS = [
     ("GET", "/v1/recommend", 405),
     ("DELETE", "/v1/recommend", 405),
     ("POST", "/health/live", 405),
-    ("OPTIONS", "/v1/info", 405),
     ("TRACE", "/v1/info", 405),
     ("POST", "/docs/assets/swagger-ui.css", 405),
 ]
@@ -298,6 +297,25 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
     assert b"script" not in answer.body
     if status == 405:
         assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/info", "/v1/items/a%2Fb"])
+def test_options_names_the_methods(server: Server, path: str) -> None:
+    answer = server.ask("OPTIONS", path)
+    assert answer.status == 204
+    assert answer.headers["allow"].endswith("OPTIONS") or "OPTIONS, POST" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health/live", "/health/ready", "/v1/info", "/metrics", "/v1/users/3/recommendations", "/docs", "/", "/openapi.json"],
+)
+def test_head_is_answered_as_get_without_a_body(server: Server, path: str) -> None:
+    with server.connect() as connection:
+        connection.sendall(request("HEAD", path, connection="close"))
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == b""
 
 
 def test_the_clients_request_id_comes_back(server: Server) -> None:

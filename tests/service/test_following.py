@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.recommender import Recommender
-from recall.stores.live.changes import UserTook
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.serving.recommender import Recommender
+from recall.store.users.changes import UserTook
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
 

@@ -17,7 +17,7 @@ OPERATIONS = [
     *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
     *(("/metrics", "GET"), ("/v1/models", "GET"), ("/v1/models/{version}", "GET")),
     *(("/v1/models/{version}:activate", "POST"), ("/v1/models:rollback", "POST")),
-    *(("/v1/users:upsert", "POST"), ("/v1/interactions", "POST")),
+    *(("/v1/users:upsert", "POST"), ("/v1/interactions", "POST"), ("/v1/items:delete", "POST"), ("/v1/users:delete", "POST")),
     *(("/v1/users/{user_id}", method) for method in ("GET", "PUT", "DELETE")),
     *(("/v1/recommend:batch", "POST"), ("/v1/explain", "POST"), ("/v1/why-not", "POST")),
     *(("/v1/score", "POST"), ("/v1/user-vector", "POST"), ("/v1/users/{user_id}/recommendations", "GET")),

@@ -11,13 +11,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from recall.errors import BundleError
-from recall.recommender import Recommendations, Recommender, Request
+from recall.serving.recommender import Recommendations, Recommender, Request
+from service.bundles import Snapshot
 from service.config import Settings
+from service.errors import Kind, ProblemError
 from service.live import Live
-from service.problems import Kind, ProblemError
-from service.snapshot import Snapshot
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, receive, request, serving
 

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from recall.request import Request
+from recall.serving.request import Request
 from service.app import create_app
 from service.config import Settings
+from service.errors import ProblemError, parsed
+from service.keys import KeyRing
 from service.live import Live
-from service.parsing import parsed
-from service.problems import ProblemError
-from service.security.keys import KeyRing
-from service.wire import RecommendRequest, parse_request
+from service.schemas import RecommendRequest, parse_request
 from tests.service.publishing import Shop
 from tests.service.replay.corpus import Call, recommendations
 from tests.service.serving import Server, receive, request, serving

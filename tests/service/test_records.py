@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.records import REQUEST_ID, JsonFormatter, TextFormatter
+from service.logs import REQUEST_ID, JsonFormatter, TextFormatter
 from tests.service.publishing import Shop
 from tests.service.serving import serving
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.redaction import without_paths
+from service.logs import without_paths
 from tests.service.publishing import Shop
 from tests.service.serving import serving
 

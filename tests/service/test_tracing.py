@@ -105,7 +105,7 @@ def test_a_failure_is_an_error(client: TestClient, spans: InMemorySpanExporter, 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.routes.health.Liveness", broken)
+    monkeypatch.setattr("service.routers.system.Liveness", broken)
     assert client.get("/health/live").status_code == 500
     span = named(spans, "GET /health/live")
     assert span.status.status_code is StatusCode.ERROR

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from tests.simulation import logs, power, publishing, roots, shop
 from tests.simulation.runs import run
 from tests.simulation.trace import can_trace

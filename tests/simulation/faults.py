@@ -41,27 +41,27 @@ def files_not_synced() -> None:
 
 def current_written_in_place() -> None:
     """CURRENT is overwritten, and not replaced by a rename."""
-    from recall.bundle import publish
-    from recall.durable.sync import fsync
+    from recall._fsync import fsync
+    from recall.bundle import versions
 
     def write(root: Path, name: str, lines: list[str]) -> None:
         (root / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         fsync(root / name)
         fsync(root)
 
-    publish._write = write
+    versions._write = write
 
 
 def current_before_version() -> None:
     """CURRENT names a version before its folder is in place."""
-    from recall.bundle import publish
-    from recall.durable.sync import fsync
+    from recall._fsync import fsync
+    from recall.bundle import versions
 
-    point_at, rename = publish.point_at, Path.rename
+    point_at, rename = versions.point_at, Path.rename
     pending: list[tuple[Path, Path]] = []
 
     def later(self: Path, target: Path) -> Path:
-        if Path(target).parent.name != publish.VERSIONS:
+        if Path(target).parent.name != versions.VERSIONS:
             return rename(self, target)
         pending.append((self, Path(target)))
         return Path(target)
@@ -74,11 +74,11 @@ def current_before_version() -> None:
         pending.clear()
 
     Path.rename = later  # type: ignore[method-assign, assignment]
-    publish.point_at = first
+    versions.point_at = first
 
 
 def _synchronous(level: str) -> None:
-    from recall.durable.file import DurableFile
+    from recall.store.sqlite import DurableFile
 
     connect = DurableFile._connect
 

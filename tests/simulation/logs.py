@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recall.live.journal import JOURNAL, Change, Journal
-from recall.stores.live.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation.power import Broken, Entry, Moment
 from tests.simulation.workload import Marks
 

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 import recall
-from recall.bundle.publish import live_name, number
+from recall.bundle.versions import live_name, number
 from recall.errors import RecallError
-from recall.live.catalogue import Catalogue
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.live.sqlite import USERS_LIVE
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.snapshot import Catalogue
+from recall.store.users.sqlite import USERS_LIVE
 from tests.simulation import model
 from tests.simulation.model import Value
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recall.bundle import publish
+from recall.bundle import versions
 from recall.bundle.activation import activate, previous
 from recall.bundle.manifest import MANIFEST, Manifest
 from tests.bundle.publisher import check as published_check
@@ -25,7 +25,7 @@ def work(folder: Path, draw: random.Random, marks: Marks) -> None:
     marks.say(begin="publish")
     root, template = folder / "made" / ROOT, Manifest.read(folder / TEMPLATE)
     for _ in range(OPERATIONS):
-        names = [version.name for version in publish.versions(root)] if root.exists() else []
+        names = [version.name for version in versions.versions(root)] if root.exists() else []
         match draw.choices(["publish", "activate", "back"], [5, 2, 1])[0]:
             case "activate" if names:
                 name = draw.choice(names)
@@ -42,11 +42,11 @@ def check(folder: Path, moment: Moment) -> None:
     root = folder / "made" / ROOT
     expected = [entry["version"] for entry in moment.done[-1:]]
     possible = expected + ([moment.next["version"]] if moment.next is not None else [])
-    empty = not expected and not (root / publish.CURRENT).exists()
+    empty = not expected and not (root / versions.CURRENT).exists()
     live = 0 if empty else _whole(root, possible, moment.tried)
     template = Manifest.read(folder / TEMPLATE)
     following = publish_random(root, template).name
-    if publish.number(following) <= live:
+    if versions.number(following) <= live:
         raise Broken(f"version {following} was published after {live}")
     _whole(root, [following], None)
     if live and moment.tried is None and previous(root).name != expected[-1]:
@@ -54,7 +54,7 @@ def check(folder: Path, moment: Moment) -> None:
 
 
 def _whole(root: Path, possible: list[str], tried: Entry | None) -> int:
-    sequence, version = published_check(root), publish.resolve(root)
+    sequence, version = published_check(root), versions.resolve(root)
     refused = tried is not None and len(possible) < 2  # it was not answered before the program ended
     if version.name not in possible and not refused:
         raise Broken(f"{version.name} is live, expected one of {possible}")

@@ -12,8 +12,8 @@ def make_shop(folder: Path) -> Path:
     """A folder with both roots, one version in each, of two models over the same items."""
     from recall.config import parse_config
     from recall.data.dataset import load_dataset
-    from recall.export import export
     from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import export
     from tests.conftest import TINY, random_model, write_tiny_tables  # torch comes with them
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def make_shop(folder: Path) -> Path:
 def _renumber(root: Path) -> None:
     """Give the only version of a root a number that another root will not come to."""
     from recall.bundle.manifest import Manifest
-    from recall.bundle.publish import CURRENT, resolve
+    from recall.bundle.versions import CURRENT, resolve
 
     version = resolve(root)
     manifest = Manifest.read(version).model_copy(update={"sequence": FOREIGN})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle.publish import resolve
+from recall.bundle.versions import resolve
 from tests.simulation import logs, power, publishing, roots, shop
 from tests.simulation.__main__ import _power
 from tests.simulation.power import Found

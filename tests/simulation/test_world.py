@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from recall.live import compaction
-from recall.live.journal import Change, Journal
+from recall.publish import compact
+from recall.store.items.log import Change, Journal
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}
@@ -48,12 +48,12 @@ def test_a_change_that_is_not_written_is_found(place: Path, monkeypatch: pytest.
 
 
 def test_a_compaction_that_loses_an_item_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish_items = compaction.publish_items
+    publish_items = compact.publish_items
 
     def forgetful(now: Any, items: Any, *given: Any, **named: Any) -> Any:
         return publish_items(now, items[:-1], *given, **named)
 
-    monkeypatch.setattr(compaction, "publish_items", forgetful)
+    monkeypatch.setattr(compact, "publish_items", forgetful)
     assert "1 differ" in run(place, 1, 60, (), UNDAMAGED).fault
 
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from recall.bundle.activation import activate, previous
-from recall.bundle.bundle import load_bundle
-from recall.bundle.publish import VERSIONS, live_name, number, versions
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import VERSIONS, live_name, number, versions
 from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
-from recall.live.compaction import compact
-from recall.live.journal import JOURNAL, Change, Journal
-from recall.rebuild import rebuild
-from recall.stores.known import Interaction
-from recall.stores.live.sqlite import USERS_LIVE, SqliteLiveUsers
+from recall.publish.compact import compact
+from recall.publish.rebuild import rebuild
+from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.users.profiles import Interaction
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken
@@ -390,9 +390,9 @@ class World:
 
     def backup(self, process: Process) -> str:
         """The root is backed up by the project's own command; the copy is whole."""
-        if find_spec("recall.backup") is None:
+        if find_spec("recall.publish.backup") is None:
             return "not known"
-        from recall.backup import backup
+        from recall.publish.backup import backup
 
         if self.damages:
             return "not after the log was damaged"
@@ -427,9 +427,9 @@ class World:
 
     def take(self, process: Process) -> str:
         """A version that was trained elsewhere is taken in by the project's own command, which numbers it."""
-        if find_spec("recall.adoption") is None:
+        if find_spec("recall.publish.adopt") is None:
             return "not known"
-        from recall.adoption import adopt
+        from recall.publish.adopt import adopt
 
         if self.damages:
             return "not after the log was damaged"

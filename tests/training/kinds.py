@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from recall.features.fields import Fields
-from recall.models.ffm import FieldAwareFM
-from recall.models.fm import FactorizationMachine
-from recall.models.fwfm import FieldWeightedFM
+from recall.features.layout import Fields
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
 
 USERS = Fields.of_sizes([("who", 5), ("when", 4), ("where", 3)])
 ITEMS = Fields.of_sizes([("what", 5), ("like", 4)])

@@ -5,9 +5,9 @@ import torch
 
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
-from recall.models.fm import FactorizationMachine
+from recall.models.torch.fm import FactorizationMachine
 from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
-from recall.training.learning import new_learner
+from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
 from tests.training.worlds import random_pairs
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.fields import Fields
-from recall.features.sparse import SparseRows
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
 from recall.training.roles import Roles
-from recall.vocabulary import MISSING, UNKNOWN
 
 FIELDS = Fields.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14

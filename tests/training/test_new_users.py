@@ -9,12 +9,12 @@ from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.evaluation.unknown import unknown_user
 from recall.features.encoder import FeatureEncoder
-from recall.models.batch import SparseBatch
-from recall.models.family import new_model
+from recall.features.vocabulary import MISSING, UNKNOWN
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.registry import new_model
+from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.pairs import ObservedPairs
 from recall.training.train import train
-from recall.training.whole_catalogue import WholeCatalogueSolver
-from recall.vocabulary import MISSING, UNKNOWN
 
 CONFIG = {
     "name": "shop",

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 
 from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import FIRST
 from recall.training.pairs import ObservedPairs
-from recall.vocabulary import FIRST
 
 
 def with_dead_items(dataset, more):

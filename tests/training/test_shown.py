@@ -9,10 +9,10 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
-from recall.evaluation.discrimination import discriminate
-from recall.export import export
+from recall.evaluation.calibration import discriminate
 from recall.features.encoder import FeatureEncoder
-from recall.recommender import Recommender
+from recall.publish.export import export
+from recall.serving.recommender import Recommender
 from recall.training.pairs import ObservedPairs
 from recall.training.train import train
 from tests.features.rows import as_sets

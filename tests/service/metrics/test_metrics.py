@@ -12,13 +12,13 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recall.bundle.publish import resolve
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
+from service.bundles import Snapshot
 from service.config import Settings
 from service.live import Live
 from service.metrics import STAGES, Metrics
 from service.shadow import Shadow
-from service.snapshot import Snapshot
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 from tests.service.test_live import damage, served_within

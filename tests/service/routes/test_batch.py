@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.routes.batch import MOST_REQUESTS
+from service.schemas import MOST_REQUESTS
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, post, refused
 from tests.service.serving import Server, serving

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, post, refused
 from tests.service.serving import Server

@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.publish import LOCK, live_name, locked, publish, resolve, staging, versions
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import LOCK, live_name, locked, publish, resolve, staging, versions
+from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
 from tests.service.test_live import damage, expected_items, served_within

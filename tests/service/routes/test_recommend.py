@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from recall.bundle.publish import resolve
-from recall.recommender import Recommender, Request
+from recall.bundle.versions import resolve
+from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import ITEMS, ODD_IDS, Shop
 from tests.service.serving import Server
 

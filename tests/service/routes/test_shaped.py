@@ -2,12 +2,12 @@
 
 import pytest
 
-from recall.channels.kinds import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.rules.diversity import Diversify
-from recall.rules.pins import Pin
-from recall.rules.quota import Dedupe, Quota
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
 from tests.service.publishing import Shop
 from tests.service.serving import Server
 

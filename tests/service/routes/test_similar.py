@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recall.recommender import Recommender, Request
+from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.routes.asking import content, get, post, refused
 from tests.service.serving import Server
@@ -45,4 +45,3 @@ def test_what_is_not_there_or_wrong(server: Server) -> None:
         refused(get(server, f"{path('7')}?{query}"), 422)
     refused(post(server, path("7"), {"filter": {"gerne": "noir"}}), 422, "/filter/gerne")
     refused(post(server, path("7"), {"n": 0, "user_id": "3"}), 422, "/n", "/user_id")
-    refused(post(server, path("7") + "?n=3", {}), 422)

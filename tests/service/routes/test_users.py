@@ -12,9 +12,9 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from recall.recommender import Recommender
-from recall.request import Request
-from recall.stores.live.sqlite import USERS_LIVE
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.users.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
 from tests.service.test_live import served_within

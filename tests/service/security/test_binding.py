@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.errors import ConfigError
-from service.security.binding import check_binding, is_loopback
+from service.auth import check_binding, is_loopback
 from tests.service.publishing import Shop
 from tests.service.serving import serving
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.errors import ConfigError
-from service.security.keys import KeyRing
-from service.security.roles import Role
+from service.keys import KeyRing, Role
 
 READ, ADMIN = "reads-and-reads-and-reads", "changes-and-changes-and"
 

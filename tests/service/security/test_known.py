@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.errors import ConfigError
-from service.security.known import KnownKeys
+from service.keys import KnownKeys
 
 FIRST, SECOND, ALWAYS = "the first of the keys", "the second of the keys", "a key of the environment"
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.security.keys import Key, KeyRing
-from service.security.limits import RateLimits, whole_seconds
-from service.security.roles import Role
+from service.auth import RateLimits, whole_seconds
+from service.keys import Key, KeyRing, Role
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, serving
 

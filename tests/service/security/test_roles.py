@@ -1,108 +1,107 @@
-"""Every path has a role, and the router agrees with the table about what a path is."""
+"""Every route is admitted by a role, and no prefix or odd path leads around it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from starlette.routing import Match, Mount, Route
+from fastapi.routing import APIRoute
 
-from service.app import create_app
-from service.config import Settings
-from service.security.roles import Access, Role, access
+from service.dependencies import Admission, Route
+from service.keys import Role
+from service.routers import ROUTERS
+from tests.service.publishing import Shop
+from tests.service.serving import Server, serving
 
-FOLDERS = {"/docs/assets", "/page"}
-OPEN = {"/", "/docs", "/openapi.json", *FOLDERS, "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+OPEN = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 ONLY_READS = {
     *("/v1/recommend", "/v1/recommend:batch", "/v1/explain", "/v1/why-not", "/v1/score", "/v1/user-vector"),
     "/v1/items/{item_id}/similar",
 }
-"""What is asked by POST and changes nothing. A path that changes something must not stand here."""
-
+"""Paths that POST asks and that change nothing. A path that changes something must not stand here."""
 PERSONAL = {"/v1/users", "/v1/users/{user_id}"}
-"""What tells all that is stored of users."""
+"""Paths that tell all that is stored of users."""
+READ, ADMIN = "reads-and-reads-and-reads", "changes-and-changes-and"
 
 
-@pytest.fixture(scope="module")
-def routes(tmp_path_factory: pytest.TempPathFactory) -> list[Route | Mount]:
-    routes = create_app(Settings(bundle=tmp_path_factory.mktemp("none"))).routes
-    assert all(isinstance(route, Route | Mount) for route in routes)
-    return routes
+def routes() -> list[APIRoute]:
+    return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 
 
-def _operations(routes: list[Route | Mount]) -> Iterator[tuple[str, str]]:
-    for route in routes:
-        for method in getattr(route, "methods", None) or {"GET"}:
-            yield method, route.path.replace(":path}", "}")
+def roles(route: APIRoute) -> list[Role]:
+    return [one.dependency._role for one in route.dependencies if isinstance(one.dependency, Admission)]
 
 
-def test_every_route_has_the_role_that_its_method_and_path_ask_for(routes: list[Route | Mount]) -> None:
-    seen = 0
-    for method, path in _operations(routes):
-        role = access(method, path if path not in FOLDERS else f"{path}/some.css").role
-        if path in OPEN:
-            assert role is Role.OPEN, path
-        elif (method in ("GET", "HEAD") and path not in PERSONAL) or path in ONLY_READS:
-            assert role is Role.READ, (method, path)
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.name)
+def test_every_route_asks_for_a_role(route: APIRoute) -> None:
+    for method in route.methods:
+        if route.path_format in OPEN:
+            assert roles(route) == []
+        elif (method == "GET" and route.path_format not in PERSONAL) or route.path_format in ONLY_READS:
+            assert roles(route) == [Role.READ]
         else:
-            assert role is Role.ADMIN, (method, path)
-        seen += 1
-    assert seen > 6
+            assert roles(route) == [Role.ADMIN]
+        assert isinstance(route, Route) == bool(roles(route))  # admitted before a body is read
+
+
+@pytest.fixture(scope="module", params=["", "/recall"])
+def keyed(shop: Shop, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
+    folder = tmp_path_factory.mktemp("keyed")
+    own = shop.in_(folder / "bundles")
+    own.publish(seed=1)
+    options = ("--root-path", request.param) if request.param else ()
+    keys = {"RECALL_READ_KEY": READ, "RECALL_ADMIN_KEY": ADMIN}
+    with serving(own.root, Path(folder / "log"), *options, environment=keys) as server:
+        server.wait()
+        yield server, request.param
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "expected"),
+    ("method", "path"),
     [
-        ("POST", "/v1/recommend", Access(Role.READ, True)),
-        ("POST", "/v1/items/a/b/similar", Access(Role.READ, True)),
-        ("GET", "/v1/items/a/similar", Access(Role.READ, True)),
-        ("GET", "/v1/users/a/recommendations", Access(Role.READ, True)),
-        ("GET", "/v1/items", Access(Role.READ, False)),
-        ("GET", "/v1/users", Access(Role.ADMIN, False)),
-        ("HEAD", "/v1/users", Access(Role.ADMIN, False)),
-        ("GET", "/v1/users/a", Access(Role.ADMIN, False)),
-        ("GET", "/v1/users/recommendations", Access(Role.ADMIN, False)),
-        ("GET", "/v1/users/a/b", Access(Role.ADMIN, False)),
-        ("GET", "/metrics", Access(Role.READ, False)),
-        ("GET", "/nowhere", Access(Role.READ, False)),
-        ("HEAD", "/health/live", Access(Role.OPEN, False)),
-        ("POST", "/health/live", Access(Role.ADMIN, False)),
-        ("POST", "/v1/recommend/", Access(Role.ADMIN, False)),
-        ("POST", "//v1/recommend", Access(Role.ADMIN, False)),
-        ("POST", "/v1/items:upsert", Access(Role.ADMIN, False)),
-        ("POST", "/v1/interactions", Access(Role.ADMIN, False)),
-        ("POST", "/v1/models/1:activate", Access(Role.ADMIN, False)),
-        ("PUT", "/v1/items/a/similar", Access(Role.ADMIN, False)),
-        ("DELETE", "/v1/items/a/similar", Access(Role.ADMIN, False)),
-        ("PATCH", "/v1/recommend", Access(Role.ADMIN, False)),
-        ("get", "/health/live", Access(Role.ADMIN, False)),
-        ("GET", "/health/live/", Access(Role.READ, False)),
-        ("GET", "/docs/assetsx", Access(Role.READ, False)),
-        ("GET", "/pagex", Access(Role.READ, False)),
-        ("POST", "/page/main.js", Access(Role.ADMIN, False)),
+        ("GET", "/v1/users"),
+        ("GET", "/v1/users/3"),
+        ("GET", "/v1/users/3?n=1"),
+        ("GET", "/v1/users/recommendations"),
+        ("GET", "/v1/users/3%2Frecommendations"),
+        ("GET", "/v1/users/a/b"),
+        ("DELETE", "/v1/items/3/similar"),
+        ("POST", "/v1/items:upsert"),
+        ("POST", "/v1/items:delete"),
+        ("POST", "/v1/users:delete"),
+        ("POST", "/v1/interactions"),
+        ("POST", "/v1/models:rollback"),
+        ("POST", "/v1/models/1:activate"),
     ],
 )
-def test_what_is_not_surely_harmless_takes_an_admin_key(method: str, path: str, expected: Access) -> None:
-    assert access(method, path) == expected
+def test_a_read_key_changes_nothing_and_reads_no_user_whatever_the_prefix(
+    keyed: tuple[Server, str], method: str, path: str
+) -> None:
+    server, prefix = keyed
+    for before in {"", prefix}:
+        assert server.ask(method, before + path).status == 401
+        assert server.ask(method, before + path, x_api_key=READ).status == 403
+        assert server.ask(method, before + path, b"{}", x_api_key=ADMIN, content_type="application/json").status not in (
+            401,
+            403,
+        )
 
 
-def test_no_odd_path_leads_where_its_role_does_not(routes: list[Route | Mount]) -> None:
-    """Whatever a path is made of, the route that it reaches never needs more than the table asked for."""
-    pieces = ["/v1", "/items", "/users", "/similar", "/recommendations", ":upsert", "/a", "/", "/health", "/live", ":activate"]
-    paths = [
-        "".join((first, second, third, fourth))
-        for first in pieces
-        for second in pieces
-        for third in pieces
-        for fourth in pieces
-    ]
-    reached = 0
-    for path in paths:
-        for method in ("GET", "POST", "PUT", "DELETE"):
-            scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-            for route in routes:
-                if route.matches(scope)[0] is Match.FULL:
-                    template = route.path.replace(":path}", "}")
-                    shown = path if isinstance(route, Mount) else template
-                    assert access(method, path).role >= access(method, shown).role, (method, path, template)
-                    reached += 1
-                    break
-    assert reached > 10
+def test_a_prefix_leads_to_every_path(keyed: tuple[Server, str]) -> None:
+    server, prefix = keyed
+    for path in (
+        "/v1/info",
+        "/v1/users/3/recommendations",
+        "/v1/items/a%2Fb",
+        "/v1/items/a/b/similar",
+        "/docs",
+        "/page/main.js",
+    ):
+        for before in {"", prefix}:
+            assert server.ask("GET", before + path, x_api_key=READ).status == 200, before + path
+    for before in {"", prefix}:
+        body = b'{"user_id": "3"}'
+        answer = server.ask("POST", before + "/v1/recommend", body, x_api_key=READ, content_type="application/json")
+        assert answer.status == 200
+        assert server.ask("POST", before + "/v1/recommend", body, content_type="application/json").status == 401
+    document = server.ask("GET", "/openapi.json").json
+    assert [one["url"] for one in document.get("servers", [])] == ([prefix] if prefix else [])

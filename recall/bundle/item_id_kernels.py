@@ -1,0 +1,90 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+"""The compiled loops behind `ItemIds`. They wait for memory and for little else, and so ask for much of it at a time.
+
+Arrays:
+    texts uint8: ids in UTF-8, one after another
+    starts uint32 [items + 1]: where the id of each row begins, and where the last one ends
+    slots int32 [a power of two]: rows, or -1 where a slot is free; an id stands in the first that was free from its hash on
+"""
+
+import numpy as np
+from numba import int32, int64, uint8, uint32
+
+from recall._numba import compiled, read
+
+END = 0xFF
+"""No byte of UTF-8: it stands between ids."""
+
+_ROWS, _SLOTS, _STARTS, _TEXTS = read(int64), read(int32), read(uint32), read(uint8)
+
+
+@compiled(_ROWS, int64)
+def placed(hashes, size):
+    """The slots, int32 [size], of ids with these hashes, int64 [items]; there are fewer ids than slots."""
+    slots = np.full(size, -1, dtype=np.int32)
+    for row in range(len(hashes)):
+        slot = hashes[row] & (size - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = row
+    return slots
+
+
+@compiled(_ROWS, _TEXTS, _SLOTS, _STARTS, _TEXTS)
+def found(hashes, wanted, slots, starts, texts):
+    """Rows of ids: int64 [m], -1 where an id has none.
+
+    Args:
+        hashes: int64 [m], of those that are wanted.
+        wanted: uint8, these in UTF-8, END after each.
+        slots, starts, texts: of the ids that there are.
+    """
+    last = len(slots) - 1
+    rows = np.empty(len(hashes), dtype=np.int64)
+    # memory answers in one go what loops of their own ask for, and one after another what a comparison waits for
+    for at in range(len(hashes)):
+        rows[at] = slots[hashes[at] & last]
+    met = 0
+    for at in range(len(hashes)):
+        if rows[at] >= 0:
+            met += texts[starts[rows[at]]]
+    first = 0
+    for at in range(len(hashes)):
+        end = first
+        while wanted[end] != END:
+            end += 1
+        slot, row = hashes[at] & last, rows[at]
+        while row >= 0:
+            start, length = np.int64(starts[row]), end - first
+            same = np.int64(starts[row + 1]) - start == length
+            place = 0
+            while same and place < length:
+                same = texts[start + place] == wanted[first + place]
+                place += 1
+            if same:
+                break
+            slot = (slot + 1) & last
+            row = np.int64(slots[slot])
+        rows[at] = row
+        first = end + 1
+    return rows if met >= 0 else rows[:0]  # as it always is, which the compiler does not know: it would not have looked
+
+
+@compiled(_ROWS, _STARTS, _TEXTS)
+def written(rows, starts, texts):
+    """The ids of rows, int64 [m], in UTF-8 with END between them: uint8. Raises IndexError where there is no such row."""
+    size = max(len(rows) - 1, 0)
+    for row in rows:
+        if not 0 <= row < len(starts) - 1:
+            raise IndexError("a row beyond the ids")
+        size += np.int64(starts[row + 1]) - np.int64(starts[row])
+    text = np.empty(size, dtype=np.uint8)
+    end = 0
+    for at in range(len(rows)):
+        if at:
+            text[end] = END
+            end += 1
+        for place in range(np.int64(starts[rows[at]]), np.int64(starts[rows[at] + 1])):
+            text[end] = texts[place]
+            end += 1
+    return text

@@ -1,0 +1,266 @@
+"""A bundle in memory: arrays are mapped from their files, the rest is read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import polars as pl
+from polars.datatypes import DataType
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
+
+from recall._arrays import Float32, Int32, Int64
+from recall._tensors import check_finite, check_vectors, map_positions, map_tensors, write_tensors
+from recall.bundle import files
+from recall.bundle.deletions import read_deletions
+from recall.bundle.item_ids import ItemIds
+from recall.bundle.item_table import ItemTable
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
+from recall.bundle.versions import resolve
+from recall.errors import BundleError, DataError, PublishError
+from recall.features.encoder import FeatureEncoder
+from recall.models.serving.base import Tables
+from recall.models.serving.layout import Layout
+
+_STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
+"""What reading an encoder's state may give rise to when something else wrote it."""
+_PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A model ready to serve.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what is known about it.
+        encoder: turns requests and items into feature rows.
+        tables: the model's parameters.
+        item_vectors: float32 [items, dim], mapped from the file.
+        item_ids: row r of `item_vectors` is item `item_ids.values[r]`.
+        item_table: reads single rows of `items`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    encoder: FeatureEncoder
+    tables: Tables
+    item_vectors: Float32
+    item_ids: ItemIds
+    item_table: ItemTable
+
+    def items(self) -> pl.DataFrame:
+        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+
+        Raises BundleError.
+        """
+        return _read_parquet(self.folder / files.ITEMS)
+
+    def item_column(self, name: str) -> pl.Series:
+        """One column of `items`, read alone. Raises BundleError."""
+        return _read_parquet(self.folder / files.ITEMS, [name])[name]
+
+    def counts(self) -> Int32 | None:
+        """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
+        was imported. None of a bundle of format 1 or 2. Raises BundleError.
+        """
+        if self.manifest.format_version < 3:
+            return None
+        return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
+
+    def checks(self) -> tuple[Float32, Int32] | None:
+        """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
+
+        None of a bundle of format 1 or 2. Raises BundleError.
+        """
+        record = self.manifest.index.checks
+        if record is None:
+            return None
+        path = self.folder / files.CHECKS
+        queries, rows = {"queries": (record.queries, self.tables.dim)}, {"rows": (record.queries, record.n)}
+        return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
+
+    def item_types(self) -> Mapping[str, DataType]:
+        """The columns of `items` and their types, in order, read without the rows. Raises BundleError."""
+        path = self.folder / files.ITEMS
+        try:
+            return pl.read_parquet_schema(path)
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+
+    @property
+    def users_file(self) -> Path:
+        """The SQLite file of the users.
+
+        Raises:
+            BundleError: the users of this bundle are stored elsewhere.
+        """
+        elsewhere = self.manifest.users_elsewhere
+        if elsewhere is not None:
+            raise BundleError(
+                "the bundle holds no users: they are stored outside of it",
+                where=str(self.folder),
+                why=f"the manifest says that they are at {elsewhere.location}",
+                mend="Use a version of fm-recall that reads users from there, or export the model again with its users",
+            )
+        return self.folder / files.USERS
+
+    @property
+    def index_file(self) -> Path | None:
+        """The file of the index; None if its engine keeps no local file."""
+        name = self.manifest.index.file
+        return self.folder / name if name is not None else None
+
+    def deletions(self) -> pl.DataFrame:
+        """Item ids whose deletion was compacted into this version; see `recall.bundle.deletions`. Raises BundleError."""
+        return read_deletions(self.folder)
+
+    def some_items(self, rows: Int64) -> pl.DataFrame:
+        """Some rows of `items`, int64 [m], in that order. Raises BundleError."""
+        return self.item_table.rows(rows)
+
+
+def write_contents(
+    folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame, counts: Int32
+) -> None:
+    """Write every file of a bundle but the users, the index and the manifest.
+
+    Args:
+        folder: exists.
+        encoder: what the tables' features mean.
+        tables: the model's parameters.
+        item_vectors: float32 [items, dim].
+        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
+            of the vectors.
+        counts: int32 [items], training interactions of each; zeros where nothing is known of any.
+
+    Raises:
+        PublishError: the file system refused.
+    """
+    values, vocabularies = encoder.state()
+    try:
+        (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+        vocabularies.write_parquet(folder / files.VOCABULARIES)
+        items.write_parquet(folder / files.ITEMS)
+        write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+        write_tensors(folder / files.COUNTS, {"counts": counts})
+        write_tensors(folder / files.TABLES, packed(tables.arrays()))
+    except (OSError, PolarsError, SafetensorError) as error:
+        raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
+
+
+def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        path: the folder of a bundle, or the root that holds published versions.
+        verify: compare every file's SHA-256 and look for numbers that are not finite, or too large. Without it only names,
+            sizes and shapes are checked, which is enough for a folder that another process of this machine has just verified.
+        index: check the index file as well. Without it the bundle can be opened although that file is damaged or missing.
+
+    Raises:
+        BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
+    """
+    folder = resolve(path)
+    manifest = Manifest.read(folder)
+    if _PUBLISHED.match(folder.name) and folder.name != manifest.version:
+        raise BundleError(
+            f"the folder is called {folder.name}, its manifest says {manifest.version}",
+            where=str(folder / MANIFEST),
+            mend="The manifest belongs to another bundle; publish again",
+        )
+    unchecked = frozenset() if index or manifest.index.file is None else frozenset({manifest.index.file})
+    files.check_names(folder, manifest, unchecked)
+    checked = {name: entry for name, entry in manifest.files.items() if name not in unchecked}
+    files.check_contents(folder, checked, digests=verify)
+    encoder = _read_encoder(folder)
+    _check_encoder(folder, encoder, manifest)
+    tables = _map_tables(folder, encoder, manifest)
+    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (manifest.sizes.items, tables.dim)})
+    if verify:
+        check_finite(folder / files.TABLES, tables.arrays())
+        check_vectors(folder / files.ITEM_VECTORS, vectors["item_vectors"])
+    ids, table = _read_ids(folder, manifest), ItemTable(folder / files.ITEMS)
+    bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], ids, table)
+    bundle.counts()  # read when a request asks for them, and refused now
+    return bundle
+
+
+def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Tables:
+    model, sizes = manifest.model, manifest.sizes
+    users, items = encoder.user_fields, encoder.item_fields
+    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)
+    shapes = layout.shapes(users, items)
+    stored, rows = kept_shapes(shapes, model.kept), {name + SUFFIX: (count,) for name, count in model.kept.items()}
+    positions = map_positions(folder / files.TABLES, rows, stored)
+    arrays = unpacked(map_tensors(folder / files.TABLES, stored, rows), positions, shapes)
+    tables = layout.tables(arrays, users, items)
+    if tables.dim != sizes.dim:
+        raise BundleError(
+            f"the manifest speaks of vectors of {sizes.dim} numbers, the model's have {tables.dim}",
+            where=str(folder / MANIFEST),
+        )
+    return tables
+
+
+def _read_encoder(folder: Path) -> FeatureEncoder:
+    path = folder / files.ENCODER
+    try:
+        return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), _read_parquet(folder / files.VOCABULARIES))
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        PolarsError,
+        DataError,
+    ) as error:  # whatever a state of another make gives rise to
+        raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
+
+
+def _check_encoder(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> None:
+    fingerprints = {encoder.schema.fingerprint(), manifest.schema_.fingerprint(), manifest.schema_fingerprint}
+    if len(fingerprints) > 1:
+        raise BundleError(
+            "the encoder was fitted for another schema than the manifest's",
+            where=str(folder / files.ENCODER),
+            why=f"fingerprint {encoder.schema.fingerprint()}, expected {manifest.schema_fingerprint}",
+        )
+    found = (encoder.n_user_features, encoder.n_item_features)
+    expected = (manifest.sizes.n_user_features, manifest.sizes.n_item_features)
+    if found != expected:
+        raise BundleError(
+            f"the encoder has {found[0]} user and {found[1]} item features, the manifest says {expected[0]} and {expected[1]}",
+            where=str(folder / files.ENCODER),
+        )
+    names = (encoder.user_fields.names, encoder.item_fields.names)
+    if manifest.format_version > 1 and names != (manifest.model.user_fields, manifest.model.item_fields):
+        raise BundleError(
+            "the encoder's fields are not those that the manifest names",
+            where=str(folder / files.ENCODER),
+            why=f"found {names}, expected {(manifest.model.user_fields, manifest.model.item_fields)}",
+        )
+
+
+def _read_ids(folder: Path, manifest: Manifest) -> ItemIds:
+    path, column = folder / files.ITEMS, manifest.schema_.item_id
+    values = _read_parquet(path, [column])[column]
+    if len(values) != manifest.sizes.items or values.dtype != pl.String:
+        raise BundleError(
+            f"column {column!r} holds {len(values)} ids of type {values.dtype}, expected {manifest.sizes.items} texts",
+            where=str(path),
+        )
+    try:
+        return ItemIds.of(values)
+    except DataError as error:
+        raise BundleError(error.what, where=str(path)) from None
+
+
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns)
+    except (PolarsError, OSError) as error:
+        raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None

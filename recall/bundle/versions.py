@@ -1,0 +1,275 @@
+"""Putting a finished bundle in place, so that a reader sees the old version or the new one and never a mixture.
+
+    root/versions/000007-5be1c2aa/    a bundle; never changed once it has this name
+    root/staging/<random>/            a bundle being written, flocked by the process that writes it
+    root/CURRENT                      the name of the live version, replaced by rename
+    root/HISTORY                      the names of those that were live before it, the oldest first, and its own
+    root/.lock                        flocked while a publisher takes a number and a name
+
+A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
+only then does CURRENT change. The kernel frees a dead publisher's locks, and the next publisher removes what it left.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recall._fsync import fsync
+from recall.bundle.locks import remove
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.errors import BundleError, PublishBusyError, PublishError
+
+CURRENT = "CURRENT"
+HISTORY = "HISTORY"
+VERSIONS = "versions"
+STAGING = "staging"
+LOCK = ".lock"
+PUBLISHING = "another process is publishing"
+_VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
+_REMEMBERED = 100  # names in HISTORY
+_POLL = 0.02  # seconds between two tries for the lock
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """An empty folder to write a bundle into, on the file system of `root`; it is gone when the block ends.
+
+    Folders that dead publishers left behind are removed on the way.
+
+    Raises:
+        PublishError: the folder cannot be made.
+    """
+    try:
+        make_folder(root)
+        (root / STAGING).mkdir(exist_ok=True)
+        (root / VERSIONS).mkdir(exist_ok=True)
+        with locked(root / LOCK, 10.0, PUBLISHING):
+            _clear_leftovers(root)
+            folder = root / STAGING / secrets.token_hex(8)
+            folder.mkdir()
+            holder = os.open(folder, os.O_RDONLY)
+            fcntl.flock(holder, fcntl.LOCK_EX)
+    except OSError as error:
+        raise PublishError("no folder to write the bundle into", where=str(root), why=str(error)) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(holder)
+
+
+def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0, keep: int | None = None) -> Path:
+    """Make a staged bundle the live version.
+
+    Args:
+        staged: a folder from `staging(root)` that holds a whole bundle; it is moved away.
+        root: the folder that holds all versions.
+        expected: publish only if this sequence is still the live one, for a bundle that was made from it.
+        wait: seconds to wait for another publisher to finish.
+        keep: remove all but so many of the newest versions, of those that were live last, and what somebody has open; None
+            removes nothing.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        PublishBusyError: another publisher held the lock all the while.
+        PublishError: another version went live meanwhile, or the file system refused; what was live stays live.
+    """
+    try:
+        readable = staged.stat().st_mode & 0o666
+        for path in sorted(staged.iterdir()):
+            path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
+            fsync(path)
+        with locked(root / LOCK, wait, PUBLISHING):
+            live = _sequence(root)
+            if expected is not None and live != expected:
+                raise PublishError(
+                    f"version {live} went live while a bundle was made from version {expected}",
+                    where=str(root),
+                    mend="Start again from the live version",
+                )
+            manifest = Manifest.read(staged)
+            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
+            manifest.write(staged)
+            fsync(staged / MANIFEST)
+            fsync(staged)
+            place = root / VERSIONS / manifest.version
+            staged.rename(place)
+            fsync(root / VERSIONS)
+            point_at(root, place.name)
+            if keep is not None:
+                _prune(root, keep)
+    except OSError as error:
+        raise PublishError(
+            "the bundle could not be put in place", where=str(root), why=str(error), mend="What was live stays live"
+        ) from None
+    return place
+
+
+def resolve(path: Path) -> Path:
+    """The folder of a bundle: `path` itself if it holds a manifest, else the version that its CURRENT names.
+
+    Raises:
+        BundleError: it is neither, or CURRENT names no version.
+    """
+    if (path / MANIFEST).exists():
+        return path
+    current = path / CURRENT
+    try:
+        name = current.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise BundleError(
+            "neither a bundle nor a folder of published versions",
+            where=str(path),
+            mend=f"Give a folder that holds {MANIFEST} or {CURRENT}",
+        ) from None
+    if not _VERSION.match(name):
+        raise BundleError(f"{name[:80]!r} is no name of a version", where=str(current))
+    folder = path / VERSIONS / name
+    if folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"version {name} does not exist", where=str(current), mend="Publish again, or name another version")
+    return folder
+
+
+def versions(root: Path) -> list[Path]:
+    """Folders of all published versions, the oldest first."""
+    folder = root / VERSIONS
+    names = [entry.name for entry in folder.iterdir() if _VERSION.match(entry.name)] if folder.is_dir() else []
+    return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
+
+
+def _sequences(root: Path) -> list[int]:
+    return [number(folder.name) for folder in versions(root)]
+
+
+def _sequence(root: Path) -> int:
+    """Sequence of the live version, 0 before the first."""
+    if not (root / CURRENT).exists():
+        return 0
+    return number(resolve(root).name)
+
+
+def point_at(root: Path, version: str, *, back: bool = False) -> None:
+    """Make a version the live one; the caller holds the root's lock.
+
+    HISTORY is written first, and ends with the live version's name when all is well. What stands there after its name came of
+    somebody who died before he had changed CURRENT, and does not count.
+
+    Args:
+        root: the folder of versions.
+        version: the name of one.
+        back: it is among those that were live before, and what came after it there is forgotten.
+
+    Raises:
+        OSError: the file system refused; what was live stays live.
+    """
+    before, live = past(root), live_name(root)
+    names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
+    _write(root, HISTORY, names[-_REMEMBERED:])
+    _write(root, CURRENT, [version])
+
+
+def past(root: Path) -> list[str]:
+    """Names of the versions that were live before the one that is, the latest last; some may be gone.
+
+    Where nobody has kept them, those with lower numbers.
+    """
+    live = live_name(root)
+    try:
+        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if _VERSION.match(name)]
+    except (OSError, UnicodeDecodeError):
+        names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
+    return names[: _end(names, live) - 1] if live in names else names
+
+
+def _end(names: list[str], name: str) -> int:
+    """The position after the last time that a name stands in a list."""
+    return len(names) - names[::-1].index(name)
+
+
+def number(version: str) -> int:
+    """The sequence in the name of a version."""
+    return int(version.partition("-")[0])
+
+
+def live_name(root: Path) -> str:
+    """What CURRENT names; empty when that is no version."""
+    try:
+        name = (root / CURRENT).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if _VERSION.match(name) else ""
+
+
+def _write(root: Path, name: str, lines: list[str]) -> None:
+    """Put a small file in place as a whole."""
+    written = root / STAGING / name
+    written.parent.mkdir(exist_ok=True)
+    written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    fsync(written)
+    written.replace(root / name)
+    fsync(root)
+
+
+@contextmanager
+def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
+    """Hold a lock that the kernel frees when the process dies.
+
+    Args:
+        path: the lock's file, which is made if it is not there.
+        wait: seconds to wait for it.
+        busy: what to say of whoever holds it all the while.
+
+    Raises:
+        PublishBusyError: somebody else did.
+    """
+    deadline = time.monotonic() + wait
+    with path.open("w") as lock:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() >= deadline:
+                raise PublishBusyError(busy, where=str(path.parent), mend="Try again in a moment")
+            time.sleep(_POLL)
+        yield
+
+
+def _clear_leftovers(root: Path) -> None:
+    """Remove staged folders whose writer is gone; the caller holds the root's lock."""
+    for entry in (root / STAGING).iterdir():
+        if not entry.is_dir():
+            continue
+        holder = os.open(entry, os.O_RDONLY)
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(holder)
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _prune(root: Path, keep: int) -> None:
+    """Remove versions; the caller holds the root's lock. One that cannot be removed is left to the next publisher."""
+    folders = versions(root)
+    kept = {folder.name for folder in folders[-keep:]} | {*[*past(root), live_name(root)][-keep:]}
+    for folder in folders:
+        if folder.name not in kept:
+            with suppress(OSError):
+                remove(folder, root / STAGING)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents. Each new name is fsynced: without it a power failure removes all below it."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync(path.parent)

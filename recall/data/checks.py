@@ -1,0 +1,286 @@
+"""Looks at the tables of a run before anything is trained, and reports all that is odd at once."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
+from recall.config.schema import BagField, CrossField, HistoryField, NumericField
+from recall.data.bag_text import bag_findings
+from recall.data.clock import time_findings
+from recall.data.column_types import typed
+from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.dependence import Relations, codes_of
+from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.data.leakage import determined, leaks
+from recall.data.outcome_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
+from recall.data.outcome_values import looks_like_outcome, of_calendar
+from recall.data.outcomes import Outcomes
+from recall.data.parts import part_findings
+from recall.data.roles import numbers_of
+from recall.data.sources import find_attributes, find_columns
+from recall.data.split import TEST, TRAIN, VALID, Times, column_parts
+from recall.data.tables import Tables
+from recall.data.weights import weight_findings
+from recall.errors import RecallError
+from recall.features.canonical import TEXT, canonical_column, id_type
+from recall.features.encoder import FeatureEncoder
+from recall.features.values import Distinct, canonical_series, examples, numbers
+
+_COLD = 0.2
+_SAMPLE = 100_000  # rows that are compared
+_CONTRADICTED = 0.1  # of the rows, above which a column is hardly a property of the user or item that it is said to describe
+
+
+def check(config: RunConfig, root: Path) -> list[Finding]:
+    """Everything worth knowing about a run's tables, errors first.
+
+    Args:
+        config: names the tables, columns and fields.
+        root: folder that relative paths start at.
+
+    Returns:
+        Findings; without one of level "error" the run can be trained.
+    """
+    try:
+        tables = open_tables(config.data, root)
+    except RecallError as error:
+        return [_error(error)]
+    return _found(chain([_training(config, tables)], _looks(config, tables)))
+
+
+def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Finding]:
+    """As `check`, of tables that were read and encoded without a fault.
+
+    Args:
+        config: names the columns and fields.
+        tables: as they were opened.
+        dataset: read from them.
+    """
+    return _found(chain([_parts(config, dataset)], _looks(config, tables)))
+
+
+def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
+    yield _told(tables)
+    yield _fields(config, tables)
+    yield _ids(config.data, tables)
+    yield _rows(config.data, tables)
+    yield _assumed(config, tables)
+
+
+def _found(looks: Iterable[Iterator[Finding]]) -> list[Finding]:
+    """What was found without repetition, errors first."""
+    found: dict[Finding, None] = {}
+    for look in looks:
+        try:
+            found |= dict.fromkeys(look)
+        except RecallError as error:  # one look that cannot go on does not stop the others
+            found |= {_error(error): None}
+    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _error(error: RecallError) -> Finding:
+    return Finding("error", "", "", str(error), 1)
+
+
+def _report(table: str, column: str, level: Level, message: str, count: int) -> Finding:
+    return Finding(level, table, column, message, count)
+
+
+def _training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Whether the run can be loaded and encoded, and what `_parts` finds."""
+    dataset = dataset_of(config, tables)
+    FeatureEncoder.fit(dataset)
+    yield from _parts(config, dataset)
+
+
+def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+    """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
+    yield from leaks(dataset, _outcomes(config.data))
+    events = dataset.events
+    for table, column, message in dataset.assumptions:
+        yield Finding("note", table, column, message, 1)
+    yield from weight_findings(dataset.weight_range, config.data.weight)
+    yield from part_findings(config, dataset)
+    for part, name in ((VALID, "validation"), (TEST, "test")):
+        for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
+            if dataset.hold_out == f"{side}s":
+                continue
+            known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
+            known[events[side].gather(dataset.training)] = True
+            asked = events[side].gather(dataset.select(part)).to_numpy()
+            cold = int((~known[asked]).sum())
+            if cold:
+                level: Level = "warning" if cold > _COLD * len(asked) else "note"
+                message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
+                yield Finding(level, "interactions", column, message, cold)
+
+
+def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """The columns that fields read, one by one, and those that nothing reads."""
+    data, schema = config.data, config.schema_
+    columns = find_columns(schema, tables)
+    read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
+    for name, field in schema.fields.items():
+        if isinstance(field, HistoryField | CrossField):
+            continue
+        column = schema.column(name)
+        possible = ("items",) if field.side == "item" else ("interactions", "users")
+        for table in (table for table in possible if column in read[table]):  # none for an id, else one
+            report = partial(_report, table, column)
+            values = tables.named[table].collect([column])[column]
+            if isinstance(field, NumericField):
+                values = numbers(values, tables.named[table].where(column))
+                yield from spread(values, field, report)
+            else:
+                cut = field.separator if isinstance(field, BagField) else None
+                values = canonical_column(values, typed(values, cut, data.text), separator=cut)
+            yield from chain(missing(values, report), variety(values, field, report))
+            if isinstance(field, BagField):
+                yield from bag_findings(values, field, report)
+            elif not isinstance(field, NumericField):
+                yield from spelling(values, report)
+            if table == "interactions" and column in _outcomes(data):
+                yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
+    used = {*_outcomes(data), data.user_id, data.item_id, data.time, *find_attributes(data, columns, tables)}
+    for table, file in tables.named.items():
+        for column in file.columns:
+            if column not in read[table] and column not in used:
+                yield _unread(table, column)
+
+
+def _told(tables: Tables) -> Iterator[Finding]:
+    """Columns of the interactions that are said to describe their users or items, and rows that say otherwise."""
+    for one in tables.told:
+        if one.other:
+            level: Level = "warning" if one.other > _CONTRADICTED * one.rows else "note"
+            name = one.table.removesuffix("s")
+            message = f"{one.other:,} of {one.rows:,} interactions hold another value than the most frequent of their {name}, "
+            message += "which is taken" + (f": does it describe the {name}?" if level == "warning" else "")
+            yield Finding(level, one.table, one.column, message, one.other)
+
+
+def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Contexts whose values are those of an outcome, unless their field says `source = "interactions"`."""
+    data, schema = config.data, config.schema_
+    context, table = find_columns(schema, tables).context, tables.interactions
+    declared = {
+        schema.column(name) for name, field in schema.fields.items() if getattr(field, "source", None) == "interactions"
+    }
+    names = [name for name in context if name not in {*declared, *_outcomes(data)} and not outcome_word(name)]
+    for name in names:
+        raw = table.collect([name, data.user_id, data.item_id, *([] if data.time is None else [data.time])]).drop_nulls()
+        raw = raw.sample(_SAMPLE, seed=0) if len(raw) > _SAMPLE else raw
+        look = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
+        if not look or (data.time is not None and of_calendar(raw[name], raw[data.time])):
+            continue
+        user, item = (codes_of(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
+        if determined(Relations.of(user, item, raw[name])):
+            continue
+        holds = "truth values" if look == "switch" else "marks on a scale"
+        message = (
+            f"this context holds {holds} that follow from neither user, item nor time, as an outcome does: if it is one, name "
+            "it in data.label, data.outcome or data.weight and leave the field out; if a request knows it before an item is "
+            'chosen, say so with source = "interactions" in its field'
+        )
+        yield Finding("warning", "interactions", name, message, len(raw))
+
+
+def _unread(table: str, column: str) -> Finding:
+    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" else ""
+    if not word:
+        return Finding("note", table, column, "nothing reads this column", 1)
+    message = (
+        f"nothing reads this column, which is called {word!r}, as what says how an interaction turned out: every row counts "
+        "alike, until data.outcome, data.events, data.label or data.weight names it"
+    )
+    return Finding("warning", table, column, message, 1)
+
+
+def _outcomes(data: DataConfig) -> set[str]:
+    split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
+    return split | set(data.outcome_columns)
+
+
+def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """How ids are written, and whether those of the interactions are those of the other tables."""
+    for name, column in (("users", data.user_id), ("items", data.item_id)):
+        raw = {
+            table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
+        }
+        type_ = TEXT if column in data.text else id_type(raw.values())
+        met = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
+        yield from spelling(met, partial(_report, "interactions", column))
+        if name not in tables.named:
+            continue
+        listed = canonical_column(canonical_series(raw[name]), type_)
+        yield from positions(listed, partial(_report, name, column))
+        strange = met.filter(~met.is_in(listed.implode())).sort()
+        if len(strange):
+            level: Level = "warning" if len(strange) > _COLD * len(met) else "note"
+            message = f"{len(strange):,} of {len(met):,} ids are not in the {name} table, such as {examples(strange)}"
+            yield Finding(level, "interactions", column, message, len(strange))
+        alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
+        if alike.any():
+            shown = examples(strange.filter(alike))
+            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
+            yield Finding("warning", "interactions", column, message, int(alike.sum()))
+
+
+def _plain(ids: pl.Series) -> pl.Series:
+    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+
+
+def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """Interactions that are there twice, or out of order."""
+    timed = [data.time] if data.time is not None else []
+    read = [data.user_id, data.item_id, *timed]
+    raw = tables.interactions.collect([*read, *data.outcome_columns])
+    outcomes = Outcomes.of(raw, data, tables.interactions.where)
+    taken = np.ones(len(raw), dtype=np.bool_) if outcomes.taken is None else outcomes.taken
+    raw = raw.select(read).filter(taken)
+    again = len(raw) - len(Distinct.of(raw).first)
+    if again:
+        same = "user, item and time" if timed else "user and item"
+        kind: Level = "warning" if timed else "note"
+        yield Finding(kind, "interactions", "", f"{again:,} rows repeat the {same} of another; their weights add up", again)
+    if data.time is None:
+        return
+    moments = Times.of(raw[data.time], tables.interactions.where(data.time))
+    yield from time_findings(moments, raw[data.user_id], data.split, data.time, datetime.now(UTC))
+    tied = len(raw) - len(Distinct.of(raw.select(data.user_id, data.time)).first)
+    if tied:
+        message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
+        yield Finding("note", "interactions", data.time, message, tied)
+    if isinstance(data.split, LastSplit):
+        message = "each user's last interactions test, and others train on later ones: this ranks, and is no forecast"
+        yield Finding("note", "interactions", data.time, message, len(raw))
+    if isinstance(data.split, ColumnSplit):
+        table, column = tables.interactions, data.split.column
+        parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
+        yield from _leaks(raw[data.user_id], moments.values, parts == TRAIN, parts == TEST, data.time)
+
+
+def _leaks(
+    users: pl.Series, times: pl.Series, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_], column: str
+) -> Iterator[Finding]:
+    """Training interactions that are later than what is tested."""
+    frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
+    first = pl.col("time").filter("test").min()
+    later = frame.select(
+        own=(pl.col("train") & (pl.col("time") > first.over("user"))).sum(),
+        any=(pl.col("train") & (pl.col("time") > first)).sum(),
+    )
+    own, anyone = later.row(0)
+    if own:
+        message = f"{own:,} training interactions are later than a test interaction of the same user: the future is trained on"
+        yield Finding("warning", "interactions", column, message, own)
+    if anyone:
+        message = f"{anyone:,} training interactions are later than the first test interaction: this ranks, and is no forecast"
+        yield Finding("note", "interactions", column, message, anyone)

@@ -1,0 +1,103 @@
+"""All users, or all items: those that a table lists, and those met in interactions only."""
+
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.data.tables import Table
+from recall.errors import DataError
+from recall.features.canonical import Columns
+from recall.features.values import Distinct, canonical_series, examples, number_column
+
+
+def listed(
+    table: Table | None,
+    id_column: str,
+    columns: tuple[str, ...],
+    numeric: Collection[str],
+    forms: Columns | None = None,
+    raw: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The rows of a users or items table.
+
+    Args:
+        table: None when the configuration names none, which gives no rows.
+        id_column: its ids become text.
+        columns: further columns to read.
+        numeric: names of columns that become numbers, each in a type that loses no digit.
+        forms: types that text columns are brought to the canonical form of; text stays as it is without.
+        raw: the columns of the table, where they were read before.
+
+    Raises:
+        DataError: an id is missing or there twice, or a column is not there or does not hold what it should.
+    """
+    if table is None:
+        return pl.DataFrame(schema={id_column: pl.String()})
+    raw = table.collect([id_column, *columns]) if raw is None else raw
+    forms = forms if forms is not None else Columns()
+    ids = ids_of(raw[id_column], table.where(id_column), forms)
+    repeated = ids.filter(ids.is_duplicated())
+    if len(repeated):
+        raise DataError(
+            f"{repeated.n_unique():,} ids are in more than one row, such as {examples(repeated)}",
+            where=table.where(id_column),
+            why="one row describes one id",
+            mend="Keep one row for each id",
+        )
+    values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
+    values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
+    return pl.DataFrame([ids, *(values[name] for name in columns)])
+
+
+def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
+    """Ids as text in canonical form, String [n]. Raises DataError when one is missing, empty, or blank."""
+    ids = forms.canonical(canonical_series(values), where)
+    refuse_absent(ids, where)
+    return ids
+
+
+def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
+    """Add the ids that only interactions hold, with all else missing, in order of appearance.
+
+    Args:
+        frame: from `listed`; its first column is the id.
+        met: [n] ids of the interactions.
+        where: names the column of `met` in an error.
+
+    Returns:
+        The rows of `frame` and the new ones after them, and int32 [n] the row of each interaction.
+
+    Raises:
+        DataError: an interaction has no id.
+    """
+    distinct = Distinct.of(met)
+    ids = canonical_series(met.gather(distinct.first)).alias(frame.columns[0])
+    if _absent(ids).any():
+        refuse_absent(ids.gather(distinct.codes), where)
+    everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
+    rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
+    row = ids.to_frame().join(rows, on=ids.name, how="left", maintain_order="left").to_series(1).to_numpy()
+    return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
+
+
+def _absent(ids: pl.Series) -> pl.Series:
+    """Which ids are missing, or hold nothing but white space; Boolean [n]."""
+    return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
+
+
+def refuse_absent(ids: pl.Series, where: str, mend: str = "Fill the ids in, or leave the rows out") -> None:
+    """Raise DataError, which names the rows, when ids are missing, empty or blank."""
+    absent = _absent(ids)
+    count = int(absent.sum())
+    if count:
+        rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
+        shown = ", ".join(f"{row:,}" for row in rows) + (", ..." if count > len(rows) else "")
+        raise DataError(
+            f"{count:,} of {len(ids):,} rows have no id{f', rows {shown}' if count > 1 else ''}",
+            where=where,
+            why="an id that is missing, empty or blank names nothing",
+            mend=mend,
+            row=rows[0],
+        )

@@ -1,0 +1,197 @@
+"""The whole text of a drafted configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recall.data.roles import Role, roles
+from recall.data.scaffold.fields import (
+    ROWS,
+    context_fields,
+    described_fields,
+    guess,
+    one_each,
+    readable,
+    table_fields,
+    unreadable,
+)
+from recall.data.scaffold.outcomes import data_lines, time_column
+from recall.data.scaffold.toml import Keys, array, clean, key, text
+from recall.data.tables import Table, read_table
+from recall.errors import DataError, nearest
+from recall.features.values import canonical_series
+
+_FEW = 50  # different values in the rows looked at: of such columns all rows are read, for an event may be rare
+_SHARED = 0.5  # of the ids of the interactions, at least, that a column of another table must hold to be its id column
+
+
+def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> str:
+    """The text of a configuration for the tables in `folder`.
+
+    Args:
+        folder: holds interactions, and perhaps users and items, as .parquet or .csv.
+        user_id, item_id: columns of the interactions with the ids.
+
+    Raises:
+        DataError: there is no such folder, there are no interactions, or a table lacks its id column.
+    """
+    tables = _tables(folder)
+    interactions = tables["interactions"]
+    for option, column in (("--user-id", user_id), ("--item-id", item_id)):
+        if column not in interactions.types:
+            mend = f"{nearest(column, interactions.columns)} Name the column with {option}"
+            raise DataError(f"there is no column {column!r}", where=str(interactions.path), mend=mend)
+    frame = _head(interactions)
+    found = roles(frame, user_id, item_id, _whole(interactions, frame))
+    ids = {"users": user_id, "items": item_id}
+    own = {name: _own_id(tables[name], frame[column], column) for name, column in ids.items() if name in tables}
+    plan = _Plan.of(found, frame, tables, user_id, item_id)
+    time = time_column(found)
+
+    lines = [f"name = {text(folder.resolve().name)}", "", "[data]"]
+    lines += [f"{name} = {text(table.path.name)}" for name, table in tables.items()]
+    lines += [f"{name} = {text(value)}" for name, value in (("user_id", user_id), ("item_id", item_id)) if value != name]
+    lines += [
+        f"id_in_{name} = {text(column)}  # holds ids of the interactions, each once"
+        for name, column in own.items()
+        if column != ids[name]
+    ]
+    lines += plan.lines()
+    lines += data_lines(found)
+    keys, users, items = Keys(user_id, item_id), tables.get("users"), tables.get("items")
+    lines += ["", "[fields]", f'{key(user_id)} = {{ side = "user", kind = "categorical" }}']
+    if users is not None:
+        shared = set(interactions.columns) - set(plan.moved)
+        lines += table_fields(users, "user", {user_id, own["users"]}, shared, keys)
+    lines += described_fields(frame, plan.of_users, "user", user_id, keys)
+    lines += context_fields(frame, found, plan.users_columns, keys)
+    lines += [unreadable(interactions, name) for name in interactions.columns if name not in frame.columns]
+    history = f'{key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
+    lines += [history] if time else []
+    lines += [f'{key(item_id)} = {{ side = "item", kind = "categorical" }}']
+    if items is not None:
+        lines += table_fields(items, "item", {item_id, own["items"]}, (), keys)
+    lines += described_fields(frame, plan.of_items, "item", item_id, keys)
+    lines += [f"# {name}: {reason}" for name, reason in plan.skipped.items()]
+    return "\n".join([*map(clean, lines), "", "[model]", "k = 64", ""])
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes of the columns of the interactions that describe users or items.
+
+    Attributes:
+        of_users, of_items: columns that fields of that side read.
+        attributes: columns of items that nothing can be learnt from, such as titles: requests may filter by them.
+        skipped: columns that no field reads, and why.
+        users_columns: columns of the users table.
+    """
+
+    of_users: tuple[str, ...]
+    of_items: tuple[str, ...]
+    attributes: tuple[str, ...]
+    skipped: dict[str, str]
+    users_columns: frozenset[str]
+
+    @staticmethod
+    def of(found: Mapping[str, Role], frame: pl.DataFrame, tables: Mapping[str, Table], user_id: str, item_id: str) -> "_Plan":
+        read: dict[str, list[str]] = {"user": [], "item": []}
+        attributes: list[str] = []
+        skipped: dict[str, str] = {}
+        for name, role in found.items():
+            if role.kind not in ("user", "item"):
+                continue
+            table = tables.get(f"{role.kind}s")
+            if table is not None and name in table.types:
+                skipped[name] = f"in the interactions it {role.reason}; the {role.kind}s table has it"
+                continue
+            one = guess(one_each(frame, name, user_id if role.kind == "user" else item_id))
+            if one.field:
+                read[role.kind].append(name)
+            elif role.kind == "item" and not frame[name].dtype.is_temporal():
+                attributes.append(name)
+                skipped[name] = f"{one.reason}; an attribute, which requests may filter by"
+            else:
+                skipped[name] = one.reason
+        users = tables["users"].columns if "users" in tables else ()
+        return _Plan(tuple(read["user"]), tuple(read["item"]), tuple(attributes), skipped, frozenset(users))
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Columns that are read as if they stood in another table than the interactions."""
+        return (*self.of_users, *self.of_items, *self.attributes)
+
+    def lines(self) -> list[str]:
+        """The keys of `[data]` that say so."""
+        keys = {
+            "user_columns": (
+                self.of_users,
+                "follow from the user: a user has the value that most rows say",
+            ),
+            "item_columns": (
+                (*self.of_items, *self.attributes),
+                "follow from the item: an item has the value that most rows say",
+            ),
+            "attributes": (self.attributes, "nothing to learn from; requests may filter by them"),
+        }
+        return [f"{name} = {array(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
+
+
+def _tables(folder: Path) -> dict[str, Table]:
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where=str(folder), mend="Correct the path, or make the folder first")
+    tables = {name: table for name in ("interactions", "users", "items") if (table := _open(folder, name)) is not None}
+    if "interactions" not in tables:
+        raise DataError(
+            "there is no interactions.parquet and no interactions.csv",
+            where=str(folder),
+            mend="Write one row for each interaction, with the id of a user and of an item, into a file of that name",
+        )
+    return tables
+
+
+def _open(folder: Path, name: str) -> Table | None:
+    found = [folder / f"{name}{suffix}" for suffix in (".parquet", ".csv") if (folder / f"{name}{suffix}").exists()]
+    return read_table(found[0]) if found else None
+
+
+def _head(table: Table) -> pl.DataFrame:
+    """The first rows, in the columns that fields can read."""
+    head = Table(table.path, table.frame.head(ROWS), table.types).collect(
+        name for name in table.columns if readable(table, name)
+    )
+    if head.is_empty():
+        raise DataError("there are no interactions", where=str(table.path), mend="Give at least one row")
+    return head
+
+
+def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """The different values in all rows of columns that have few."""
+    if len(frame) < ROWS:
+        return {}
+    names = [name for name in frame.columns if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _FEW]
+    return {name: table.collect([name])[name].unique() for name in names}
+
+
+def _own_id(table: Table, ids: pl.Series, column: str) -> str:
+    """The id column of a users or items table, which it may call by a name of its own.
+
+    Raises:
+        DataError: no column has the name that the interactions use, and not exactly one holds their ids.
+    """
+    if column in table.types:
+        return column
+    known = canonical_series(ids).drop_nulls().unique()
+    fitting = []
+    for name, dtype in table.types.items():
+        if dtype.is_nested() or dtype.is_float() or dtype.is_temporal() or not readable(table, name):
+            continue
+        values = canonical_series(table.collect([name])[name])
+        if not values.null_count() and values.n_unique() == len(values) and known.is_in(values.implode()).mean() >= _SHARED:  # type: ignore[operator]
+            fitting.append(name)
+    if len(fitting) == 1:
+        return fitting[0]
+    why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
+    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, mend=nearest(column, table.columns))

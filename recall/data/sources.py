@@ -1,0 +1,148 @@
+"""Which table each field reads its columns from.
+
+Requests name columns, and a request has one name for one thing: so every column belongs to one table, and the fields
+that read it agree on which.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from recall.config import DataConfig
+from recall.config.schema import BagField, ColumnField, CrossField, HistoryField, Schema
+from recall.data.tables import Table, Tables
+from recall.errors import ConfigError, DataError, nearest
+
+RESERVED = ("user", "item", "weight", "split")
+"""Columns that the sorted interactions have anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns that the fields read, by table and without repetition; the id columns are not among them."""
+
+    users: tuple[str, ...]
+    context: tuple[str, ...]
+    items: tuple[str, ...]
+
+
+def find_columns(schema: Schema, tables: Tables) -> Columns:
+    """Find the table of every column that a field reads.
+
+    Raises:
+        ConfigError: a column is in two tables and the field does not say which, or two fields disagree.
+        DataError: a column is in none of the tables where it may be.
+    """
+    if schema.user_id == schema.item_id:
+        raise ConfigError(f"users and items have one id column, {schema.user_id!r}", where="data.item_id")
+    found: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
+    for name, field in schema.fields.items():
+        if isinstance(field, HistoryField | CrossField):
+            continue
+        column = schema.column(name)
+        if column == (schema.user_id if field.side == "user" else schema.item_id):
+            continue  # the id itself, which every table has
+        table = _table(name, field, column, schema, tables)
+        found[table][column] = None
+        if isinstance(field, BagField) and field.weights is not None:
+            _require(name, field.weights, table, tables)
+            found[table][field.weights] = None
+    for column in found["interactions"]:
+        if column in RESERVED:
+            raise ConfigError(
+                f"a context column cannot be called {column!r}", where="fields", mend="Rename it in the interactions"
+            )
+    for column in found["users"]:
+        if column in found["interactions"]:
+            raise ConfigError(
+                f"column {column!r} is read from the users table by one field and from the interactions by another",
+                where="fields",
+                why="a request names each column once",
+                mend="Give both fields the same source, or rename the column in one of the tables",
+            )
+    return Columns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
+
+
+def find_attributes(data: DataConfig, columns: Columns, tables: Tables) -> tuple[str, ...]:
+    """The columns of the items table that items are filtered by and that no field reads, without repetition.
+
+    Raises:
+        ConfigError: there is no items table.
+        DataError: it lacks such a column, or the column cannot be filtered by.
+    """
+    if not data.attributes:
+        return ()
+    table, where = tables.items, "data.attributes"
+    if table is None:
+        mend = "Set data.items to its file"
+        raise ConfigError("attributes are read from the items table, which is not set", where=where, mend=mend)
+    for name in data.attributes:
+        dtype = table.types.get(name)
+        if dtype is None:
+            raise DataError(f"the items table has no column {name!r}", where=where, mend=_near(name, [table]))
+        if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
+            mend = "Store one list for each item"
+            raise DataError("items cannot be filtered by lists of lists", where=table.where(name), mend=mend)
+    return tuple(name for name in dict.fromkeys(data.attributes) if name not in {data.item_id, *columns.items})
+
+
+def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:
+    where = f"fields.{name}"
+    if field.side == "user" and column == schema.item_id:
+        raise ConfigError(
+            f"a user field cannot read the item id column {column!r}",
+            where=where,
+            why="it would tell the model the answer",
+            mend="Give the field side = 'item'",
+        )
+    if field.source is not None:
+        _require(name, column, field.source, tables)
+        return field.source
+    allowed = ("items",) if field.side == "item" else ("interactions", "users")
+    having = [table for table in allowed if table in tables.named and column in tables.named[table].columns]
+    if len(having) == 1:
+        return having[0]
+    if having:
+        raise ConfigError(
+            f"column {column!r} is in the {' and in the '.join(having)} table",
+            where=where,
+            mend=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
+        )
+    elsewhere = [table for table, file in tables.named.items() if column in file.columns]
+    if elsewhere:
+        other = "user" if field.side == "item" else "item"
+        raise DataError(
+            f"column {column!r} is in the {elsewhere[0]} table, which no {field.side} field reads",
+            where=where,
+            why="what comes with an interaction belongs to the user side, what describes an item to the item side",
+            mend=f"Give the field side = '{other}', or move the column",
+        )
+    unset = [table for table in allowed if table not in tables.named]
+    raise DataError(
+        f"no table has a column {column!r}",
+        where=where,
+        why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
+        mend=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
+        + "".join(f" Or set data.{table} to the table that has it" for table in unset),
+    )
+
+
+def _require(name: str, column: str, table: str, tables: Tables) -> None:
+    if table not in tables.named:
+        raise ConfigError(
+            f"the field reads the {table} table, which is not set",
+            where=f"fields.{name}",
+            mend=f"Set data.{table} to its file",
+        )
+    if column not in tables.named[table].columns:
+        raise DataError(
+            f"the {table} table has no column {column!r}",
+            where=f"fields.{name}",
+            why=f"its file is {tables.named[table].path}",
+            mend=_near(column, [tables.named[table]]),
+        )
+
+
+def _near(column: str, tables: Iterable[Table]) -> str:
+    return nearest(column, {known for table in tables for known in table.columns})

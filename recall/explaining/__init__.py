@@ -1,1 +1,0 @@
-"""Why an item scores what it does, and why it is not in a list."""

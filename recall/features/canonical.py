@@ -1,0 +1,382 @@
+"""Canonical text of a value, decided by the type of its column.
+
+A CSV file and a request write one value in several ways: `1.0` and `1`, `True` and `true`, `2024-01-01 00:00:00` and
+`2024-01-01T00:00:00Z`. A column has one type, found in training and recorded in the bundle. Every value of that column,
+whatever file or request it comes from, is then brought to the one form that the type prescribes.
+
+The type of a text column is that of all its values. One value that does not fit makes it text, which is left as it is:
+`007`, `1e5`, `+1`, `1_000`, `.5`, `NaN` and digits outside ASCII never become numbers.
+"""
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.config.schema import BagField, Schema
+from recall.errors import DataError
+from recall.features.values import canonical, canonical_series, examples
+
+TEXT: Final = "text"
+LIST: Final = "list of "
+"""Prefix of the type of a column whose values are lists, or text that is cut into values."""
+NUMBERS: Final = frozenset({"integer", "float32", "float64"})
+TIMES: Final = frozenset({"date", "time", "clock"})
+"""Types of which every value must be one: a column of times takes nothing else."""
+
+_WIDER_BLANKS = (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), *_WIDER_BLANKS)))
+"""What is left out around the values of a list or bag: all that Unicode calls white space."""
+
+_WHOLE = r"-?(?:0|[1-9][0-9]*)(?:\.0+)?"
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{1,3})?"  # as programs write floats; 1e5 is not written so
+_TRUTH = r"true|false|True|False|TRUE|FALSE"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
+_TIME = rf"{_DATE}(?:[Tt ]{_CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?"
+_PATTERNS: Final = {"integer": _WHOLE, "float64": _NUMBER, "boolean": _TRUTH, "date": _DATE, "time": _TIME, "clock": _CLOCK}
+_SAMPLE = 1000
+"""Values that are looked at first: most text columns are no numbers, dates or truth values by one of these."""
+
+_BLANK_AROUND = f"^[{BLANKS}]|[{BLANKS}]$"
+
+_number = re.compile(_NUMBER)
+_time = re.compile(rf"({_DATE})(?:[Tt ]({_CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
+_clock = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
+
+_EXAMPLES: Final = {
+    "date": "a date, such as 2026-01-31",
+    "time": "a date or time, such as 2026-01-31T18:00:00Z",
+    "clock": "a time of day, such as 18:30",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalTypes:
+    """Types of the columns of both sides, by column name; a column that is not named has type `TEXT`.
+
+    Attributes:
+        users: columns of the users table and context columns, the user id among them.
+        items: columns of the items table, the item id among them.
+    """
+
+    users: Mapping[str, str] = field(default_factory=dict)
+    items: Mapping[str, str] = field(default_factory=dict)
+
+    def state(self) -> dict[str, dict[str, str]]:
+        """Return the types ready for JSON."""
+        return {"users": dict(self.users), "items": dict(self.items)}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Mapping[str, str]] | None) -> "CanonicalTypes":
+        """Restore what `state` returned; None, as in bundles of older formats, gives no types."""
+        return CanonicalTypes(dict(state["users"]), dict(state["items"])) if state else CanonicalTypes()
+
+    def over(self, found: "CanonicalTypes") -> "CanonicalTypes":
+        """Return these types, and those of `found` for columns that have none here."""
+        return CanonicalTypes({**found.users, **self.users}, {**found.items, **self.items})
+
+
+UNTYPED: Final = CanonicalTypes()
+"""What bundles of older formats record: every value is taken as it is written."""
+
+
+def type_of(values: pl.Series, separator: str | None = None) -> str:
+    """Find the type of a column.
+
+    Args:
+        values: [n] of any dtype that a field can read.
+        separator: cuts text into the values of a bag.
+
+    Returns:
+        The type's name, such as "integer" or "list of text".
+    """
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return LIST + type_of(_flat(stripped(values)))
+    if values.dtype == pl.String and separator is not None:
+        return LIST + inferred(_flat(stripped(values.str.split(separator))))
+    return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
+
+
+def of_dtype(dtype: DataType) -> str:
+    """Return the type of a column with a dtype of its own; text has type `TEXT`."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return LIST + of_dtype(dtype.inner)  # type: ignore[arg-type]
+    if dtype.is_integer():
+        return "integer"
+    if dtype.is_numeric():
+        return "float32" if dtype == pl.Float32 else "float64"
+    names: dict[Any, str] = {pl.Boolean: "boolean", pl.Date: "date", pl.Datetime: "time", pl.Time: "clock"}
+    return names.get(dtype.base_type(), TEXT)
+
+
+def inferred(values: pl.Series) -> str:
+    """Find the type of a text column, which all its values must fit; missing and empty ones are passed over.
+
+    A column of numbers stays text if two different texts would become one fractional number: `1.1` and `1.10` may be
+    versions.
+
+    Args:
+        values: String [n].
+    """
+    known = values.drop_nulls()
+    known = known.filter(known != "")
+    sample = known.head(_SAMPLE)
+    for name, pattern in _PATTERNS.items():
+        whole = f"^(?:{pattern})$"
+        if not len(known) or not sample.str.contains(whole).all() or not known.str.contains(whole).all():
+            continue
+        if name in ("integer", "boolean"):
+            return name
+        texts = known.unique()
+        if name == "float64":
+            fractions = texts.filter(~texts.str.contains(f"^(?:{_WHOLE})$"))
+            written = [canonical_text(text, name) for text in fractions.to_list()]
+            return name if len(set(written)) == len(written) else TEXT
+        if all(_written(text, name) is not None for text in texts.to_list()):
+            return name
+    return TEXT
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number in the form that makes a column one of numbers; `+1` and `1_000` are not."""
+    return _number.fullmatch(text) is not None
+
+
+def canonical_text(text: str, type_: str) -> str:
+    """Return the canonical form of a text in a column of that type; text that is not of the type is left as it is."""
+    if type_ == TEXT:
+        return text
+    if type_ in NUMBERS:
+        return text if _number.fullmatch(text) is None else _number_text(text)
+    if type_ == "boolean":
+        lower = text.lower()
+        return lower if lower in ("true", "false") and text in (lower, lower.upper(), lower.capitalize()) else text
+    written = _written(text, type_)
+    return text if written is None else written
+
+
+def canonical_as(value: object, type_: str) -> str | None:
+    """Return the canonical form of one value of a column of that type; None for a missing value and for empty text.
+
+    Raises:
+        TypeError: The value is not a single value; or ValueError, for an integer of thousands of digits.
+    """
+    if value is None or value == "":
+        return None
+    text = value if isinstance(value, str) else canonical(value)
+    return text if type_ == TEXT else canonical_text(text, type_)
+
+
+def canonical_column(values: pl.Series, type_: str, where: str = "", separator: str | None = None) -> pl.Series:
+    """Bring a text column to the canonical form of its type; a column of another dtype is returned as it is.
+
+    The values of a list or bag lose the blanks around them. A single value keeps its own.
+
+    Args:
+        values: [n] of any dtype that a field can read.
+        type_: of the column.
+        where: names the column in errors.
+        separator: cuts text into the values of a bag.
+
+    Raises:
+        DataError: A value of a column of dates or times is neither.
+    """
+    inner = type_.removeprefix(LIST)
+    cut = separator if values.dtype == pl.String else None
+    if inner != type_:
+        values = stripped(values) if cut is None else _stripped_parts(values, cut)
+    if inner == TEXT or (
+        values.dtype != pl.List(pl.String) and (values.dtype != pl.String or (cut is None) != (inner == type_))
+    ):
+        return values
+    lists = values if cut is None else values.str.split(cut)
+    texts = (lists if values.dtype == pl.String and cut is None else _flat(lists)).drop_nulls()
+    if inner in NUMBERS:
+        texts = texts.filter(texts.str.contains("[.e]|^-0"))  # other integers are written in one way
+    texts = texts.unique()
+    if inner in TIMES:
+        _refuse_other_texts(texts, inner, where)
+    pairs = {text: written for text in texts.to_list() if (written := canonical_text(text, inner)) != text}
+    if not pairs:
+        return values
+    old, new = pl.Series(list(pairs), dtype=pl.String), pl.Series(list(pairs.values()), dtype=pl.String)
+    if lists.dtype == pl.String:
+        return lists.replace(old, new)
+    mapped = lists.list.eval(pl.element().replace(old, new))
+    return mapped if cut is None else mapped.list.join(cut)
+
+
+def stripped(lists: pl.Series) -> pl.Series:
+    """Return lists of text without the blanks around their values; a column of another dtype as it is."""
+    if isinstance(lists.dtype, pl.Array):
+        lists = lists.cast(pl.List(lists.dtype.inner))
+    if lists.dtype != pl.List(pl.String) or not _flat(lists).str.contains(_BLANK_AROUND).any():
+        return lists
+    return lists.list.eval(pl.element().str.strip_chars(BLANKS))
+
+
+def _stripped_parts(values: pl.Series, separator: str) -> pl.Series:
+    """The same for text that a separator cuts."""
+    lists = values.str.split(separator)
+    clean = stripped(lists)
+    return values if clean is lists else clean.list.join(separator)
+
+
+def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
+    """Raise DataError if one of the different texts of a column of dates or times is neither."""
+    wrong = [text for text in texts.to_list() if text and _written(text, type_) is None]
+    if wrong:
+        raise DataError(
+            f"{len(wrong):,} different values are not {_EXAMPLES[type_]}: {examples(pl.Series(sorted(wrong)))}",
+            where=where,
+            why="every value of the column was one when the model was trained",
+            mend="Correct the values, or train again",
+        )
+
+
+def refuse_other(text: str, type_: str) -> None:
+    """Raise ValueError, which says what is wanted, if a column of dates or times cannot hold a text."""
+    if type_ in TIMES and _written(text, type_) is None:
+        raise ValueError(f"not {_EXAMPLES[type_]}")
+
+
+def _number_text(text: str) -> str:
+    mantissa, _, fraction = text.partition(".")
+    if "e" not in text and not fraction.strip("0"):  # whole: never through a float, which would round it
+        return "0" if mantissa == "-0" else mantissa
+    return canonical(float(text))
+
+
+def _written(text: str, type_: str) -> str | None:
+    """Return a date or time in its canonical form, or None if the text is not of that type."""
+    try:
+        if type_ == "clock":
+            found = _clock.fullmatch(text)
+            return None if found is None else clock_text(*_clock_parts(found))
+        seconds, nanoseconds = moment(text)
+        day, rest = divmod(seconds, 86_400)
+        if type_ == "date" and not rest and not nanoseconds:
+            return (_EPOCH + datetime.timedelta(days=day)).isoformat()
+        written = f"{(_EPOCH + datetime.timedelta(days=day)).isoformat()}T{clock_text(rest, nanoseconds)}"
+        return written if type_ == "time" else None
+    except (ValueError, OverflowError):
+        return None
+
+
+_EPOCH = datetime.date(1970, 1, 1)
+
+
+def moment(text: str) -> tuple[int, int]:
+    """Read an ISO 8601 date or time, in UTC unless it says otherwise.
+
+    Returns:
+        Seconds since 1970, and nanoseconds from 0 to 999,999,999 after them.
+
+    Raises:
+        ValueError: The text is not a date or time.
+    """
+    found = _time.fullmatch(text)
+    if found is None:
+        raise ValueError("not an ISO 8601 date or time")
+    day, clock, zone = found.groups()
+    seconds = (datetime.date.fromisoformat(day) - _EPOCH).days * 86_400
+    if clock is None:
+        return seconds, 0
+    parts = _clock.fullmatch(clock)
+    assert parts is not None  # the pattern of a time holds that of a clock
+    of_day, nanoseconds = _clock_parts(parts)
+    return seconds + of_day - _offset(zone), nanoseconds
+
+
+def _clock_parts(found: re.Match[str]) -> tuple[int, int]:
+    """Seconds since midnight, and nanoseconds after them. Raises ValueError when there is no such time."""
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
+    if hours > 23 or minutes > 59 or seconds > 59:
+        raise ValueError("no such time of day")
+    return (hours * 60 + minutes) * 60 + seconds, int((found[4] or "").ljust(9, "0"))
+
+
+@cache
+def _offset(zone: str | None) -> int:
+    """Seconds that a zone is ahead of UTC. Raises ValueError when there is no such offset."""
+    if zone is None or zone in "Zz":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    hours, minutes = int(digits[:2]), int(digits[2:])
+    if hours > 23 or minutes > 59:
+        raise ValueError("no such offset")
+    return (hours * 60 + minutes) * 60 * (-1 if zone[0] == "-" else 1)
+
+
+def clock_text(seconds: int, nanoseconds: int) -> str:
+    """Write a time of day: with 6 decimals where they are needed, with 9 where those are."""
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    if not nanoseconds:
+        return clock
+    return f"{clock}.{nanoseconds:09}" if nanoseconds % 1000 else f"{clock}.{nanoseconds // 1000:06}"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How the columns of one side's tables are brought to canonical form.
+
+    Attributes:
+        types: by column.
+        separators: what cuts the text of a column into values, by column.
+    """
+
+    types: Mapping[str, str] = field(default_factory=dict)
+    separators: Mapping[str, str] = field(default_factory=dict)
+
+    def canonical(self, values: pl.Series, where: str) -> pl.Series:
+        """Bring a column, which its name identifies, to canonical form; see `canonical_column`. Raises DataError."""
+        return canonical_column(values, self.types.get(values.name, TEXT), where, self.separators.get(values.name))
+
+
+def separators(schema: Schema, side: str) -> dict[str, str]:
+    """What cuts the text of a column into values, by column, of the columns that bag fields of one side read."""
+    found: dict[str, str] = {}
+    for name, one in schema.fields.items():
+        if isinstance(one, BagField) and one.side == side:
+            found[schema.column(name)] = one.separator
+            if one.weights is not None:
+                found[one.weights] = one.separator
+    return found
+
+
+def canonical_ids(values: pl.Series) -> pl.Series:
+    """Return the ids of one table as canonical text, String [n], by the type that this table alone gives them."""
+    return canonical_column(canonical_series(values), id_type([values]))
+
+
+def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, dict[str, str]]:
+    """Bring a column and the values that a configuration names of it to one form.
+
+    Args:
+        values: [n] of any single-valued dtype.
+        names: as the configuration writes them.
+
+    Returns:
+        String [n], null where a value is missing, and each name in the same form, by name.
+    """
+    texts = canonical_series(values)
+    type_ = inferred(texts)
+    return canonical_column(texts, type_), {name: canonical_text(name, type_) for name in names}
+
+
+def id_type(columns: Iterable[pl.Series]) -> str:
+    """Find the type of an id column that several tables have: "integer" if every table holds whole numbers, else text."""
+    types = {
+        "integer" if dtype.is_numeric() else inferred(column) for column in columns for dtype in (column.dtype,) if len(column)
+    }
+    return "integer" if types == {"integer"} else TEXT
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    return lists.explode(empty_as_null=False, keep_nulls=False)

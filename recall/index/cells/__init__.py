@@ -1,0 +1,1 @@
+"""The cells engine: 8-bit codes in cells, searched by upper bounds."""

@@ -1,0 +1,266 @@
+"""The index over eight-bit codes in cells: as exact as asked for, and the fastest there is.
+
+A query looks into cells in the order of what their best item is taken to score: the score of the centre plus `effort` times
+the spread of the cell. It stops when no cell left promises more than the n-th best item found so far. So every query looks
+as far as it needs to: further for long lists and where a filter leaves few items, without anybody setting a number of
+cells. With a bound that holds for certain, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Int64
+from recall._tensors import map_positions, map_tensors, write_tensors
+from recall.errors import BundleError, IndexFileError
+from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.bitmap import Selection
+from recall.index.cells.filter_cache import Narrow, Narrowing
+from recall.index.cells.quantize import LANES, Codes, Limits, pack
+from recall.index.topk import Ranked, gather, rank
+
+CERTAIN = 3e38
+"""The effort at which a cell's bound is its radius, and the answer exact."""
+
+_EFFORTS = tuple(step / 32 for step in range(1, 257))
+_FEW = 512  # eligible rows, and as many for each result, that are scored one by one
+_NARROW = 0.2  # share of the rows up to which a filter that comes again is worth codes of its own,
+_NARROW_ROWS = 1 << 16  # or so many rows: all of them are looked at faster than cells are chosen among those without;
+_BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
+_CHUNK = 256  # blocks that a batch looks at before the next query: they stay in the second-level cache
+_EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+_OTHER_EXPORT = "Index and vectors come from different exports; export again"
+
+
+class CellIndex:
+    """Codes in cells, looked into as far as `effort` says, and scored in float32 at the end."""
+
+    kind = "cells"
+
+    def __init__(self, codes: Codes, vectors: Float32, effort: float) -> None:
+        """Wrap packed codes.
+
+        Args:
+            codes: of the vectors.
+            vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
+            effort: spreads of a cell that its best item is taken to lie beyond its centre; CERTAIN for exact search.
+        """
+        from recall.index.cells import kernels  # numba takes half a second to import
+
+        self.size, self.dim = vectors.shape
+        self.effort = effort
+        self.codes = codes
+        self._vectors = vectors
+        self._kernels = kernels
+        limits = codes.limits
+        self._usual = self._limit_of(effort)
+        self._limits = tuple(np.float32(one) for one in (limits.rho, limits.reach, limits.rounding))
+        cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
+        self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
+        # not a method of this object, which would then live until a collector finds the circle, and its files with it
+        of_row = codes.codes[0].nbytes // LANES + 8
+        self._narrow = min(max(_NARROW * self.size, _NARROW_ROWS), _BUDGET // 4 // of_row)
+        self._narrowing = Narrowing(partial(_narrowed, kernels, codes), _BUDGET)
+
+    @classmethod
+    def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1, cells: int | None = None) -> "CellIndex":
+        """Cut vectors into cells; the index is exact until `with_effort` says otherwise.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
+            seed: of the rotation, the sample and k-means.
+            threads: that work side by side.
+            cells: how many; `cells_for` when left out.
+
+        Raises:
+            ExportError: the vectors are not finite.
+        """
+        check_vectors(vectors)
+        return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
+
+    def with_effort(self, effort: float) -> "CellIndex":
+        """The same cells, looked into as `effort` says."""
+        return CellIndex(self.codes, self._vectors, effort)
+
+    @property
+    def efforts(self) -> tuple[float, ...]:
+        """As `TunableIndex.efforts` promises: from a cell's centre to so far beyond it that next to nothing is missed."""
+        return _EFFORTS
+
+    def tuned(self, effort: float, n: int) -> "CellIndex":  # noqa: ARG002 - longer lists look further by themselves
+        """As `TunableIndex.tuned` promises; it serves lists of any length."""
+        return self.with_effort(effort)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the best rows are always found."""
+        return self.effort >= CERTAIN
+
+    @property
+    def params(self) -> Params:
+        """`effort`, the limits of the codes, and the sizes of the arrays in the file."""
+        limits = self.codes.limits
+        return {
+            "effort": self.effort,
+            "rho": limits.rho,
+            "reach": limits.reach,
+            "rounding": limits.rounding,
+            "magnitude": self.codes.magnitude,
+            "cells": self.codes.cells,
+            "blocks": len(self.codes.codes),
+        }
+
+    def search(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[Selection | None] | None = None,
+        *,
+        surely: bool = False,
+    ) -> Hits:
+        """As `ItemIndex.search` promises."""
+        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
+        wanted = min(n, self.size)
+        effort = CERTAIN if surely else self.effort
+        if effort >= CERTAIN and len(asked) > 1 and all(one.within is None for one in asked):
+            return gather(self._search_together(asked, wanted), n)
+        return gather([self._search_one(one, wanted, effort) for one in asked], n)
+
+    def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
+        """How many cells a search of float32 [dim] looks into, and how many items at."""
+        _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
+        return cells, items
+
+    def write(self, path: Path) -> None:
+        """As `ItemIndex.write` promises."""
+        try:
+            write_tensors(path, {name: getattr(self.codes, name) for name in (*_FLOATS, *_INTS)})
+        except Exception as error:  # safetensors raises its own and the file system's
+            raise IndexFileError("the index could not be written", where=str(path), why=str(error)) from None
+
+    @classmethod
+    def open(cls, path: Path, params: Params, vectors: Float32) -> "CellIndex":
+        """Map a file that `write` wrote. Raises IndexFileError when it is another, or over other vectors."""
+        dim = vectors.shape[1]
+        cells, blocks, groups = int(params["cells"]), int(params["blocks"]), -(-dim // 4)
+        cell_blocks = 2 * -(-cells // (2 * LANES))
+        floats = {"basis": (dim, 4 * groups), "scales": (LANES * blocks,)}
+        floats |= dict.fromkeys(("centre_scales", "spreads", "radii"), (LANES * cell_blocks,))
+        ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
+        ints["centres"] = (cell_blocks, groups, LANES)
+        try:
+            arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
+        except BundleError as error:
+            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), mend=_OTHER_EXPORT) from None
+        limits = Limits(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
+        index = cls(Codes(**arrays, limits=limits, magnitude=float(params["magnitude"])), vectors, float(params["effort"]))
+        index._check(path)
+        return index
+
+    def _search_one(self, asked: Asked, n: int, effort: float) -> Ranked:
+        within, excluded = asked.within, asked.excluded
+        if within is None:
+            return self._ranked(asked, n, self._all, _EVERYTHING, effort)
+        if within.count <= _FEW + n:
+            return rank(self._vectors, asked.vector, within.rows, excluded, n, exact=True)
+        if within.count <= self._narrow:
+            narrow = self._narrowing.of(within)
+            if narrow is not None:
+                return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
+        return self._ranked(asked, n, self._all, within.bits, effort)
+
+    def _ranked(self, asked: Asked, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], effort: float) -> Ranked:
+        rows, scores, _, _ = self._search(asked.vector, n, of, bits, asked.excluded, effort)
+        return Ranked(rows, scores, effort >= CERTAIN)
+
+    def _search(
+        self, query: Float32, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], excluded: Int64, effort: float
+    ) -> Any:
+        limit = self._usual if effort == self.effort else self._limit_of(effort)
+        return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
+
+    def _limit_of(self, effort: float) -> np.float32:
+        """The effort of a query of length 1, not one like the users'."""
+        return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
+
+    def _search_together(self, asked: list[Asked], n: int) -> list[Ranked]:
+        ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
+        codes = self.codes
+        rows, scores, done = self._kernels.search_together(
+            np.stack([one.vector for one in asked]),
+            n,
+            codes.basis,
+            codes.codes,
+            codes.scales,
+            codes.rows,
+            self._vectors,
+            np.concatenate([one.excluded for one in asked]),
+            ends,
+            self._limits,
+            _CHUNK,
+        )
+        ranked = []
+        for at, one in enumerate(asked):
+            if done[at]:
+                found = rows[at] >= 0
+                ranked.append(Ranked(rows[at][found], scores[at][found], True))
+            else:
+                ranked.append(self._search_one(one, n, CERTAIN))
+        return ranked
+
+    def _check(self, path: Path) -> None:
+        """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
+        codes = self.codes
+        of_blocks = codes.rows.reshape(-1, LANES)
+        last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
+        if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), mend=_OTHER_EXPORT)
+        filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
+        if filled != self.size:
+            raise IndexFileError(
+                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
+            )
+        blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
+        for block in (0, blocks // 2, blocks - 1):
+            row = int(of_blocks[block, 0])
+            if not 0 <= row < self.size:
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), mend=_OTHER_EXPORT)
+            vector = self._vectors[row].astype(np.float64)
+            turned = vector @ codes.basis
+            code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
+            scale = float(codes.scales[LANES * block]) * codes.magnitude
+            allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
+            if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
+                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
+
+
+_FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")
+_INTS = ("codes", "rows", "starts", "centres")
+
+
+def cells_for(size: int) -> int:
+    """Number of cells for `size` vectors: the power of two next to 1.5 sqrt(size), with at least 64 vectors for each.
+
+    Fewer cells make a search look at more items, more cells cost a cache miss each.
+    """
+    return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
+
+
+def _narrowed(kernels: Any, codes: Codes, selection: Selection) -> Narrow:
+    return Narrow(*kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
+
+
+def _alone(narrow: Narrow) -> tuple[Any, ...]:
+    """All blocks as one cell that is always looked into."""
+    groups = narrow.codes.shape[1]
+    starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
+    spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)
+    spreads[0], radii[0] = 1.0, CERTAIN
+    centre = np.zeros((2, groups, LANES), dtype=np.int32)
+    return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(2 * LANES, dtype=np.float32), spreads, radii

@@ -1,0 +1,438 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+"""The compiled loops of a search over codes.
+
+What a code says of a score is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
+`least` is the n-th largest lower bound met so far: an item whose upper bound stays below it cannot be among the n best, and
+a cell whose bound stays below it need not be looked into. What is left at the end is scored once more in float32.
+"""
+
+import numpy as np
+from numba import float32, int32, int64, types, uint8
+
+from recall._numba import compiled, read
+from recall.index.cells.simd import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
+
+_ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
+
+_PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
+_SOON = 8  # blocks ahead, whose rows are asked for where rows decide
+_NEXT = 8  # blocks ahead that are asked for while memory is read from one end to the other
+_AHEAD = 8192  # bytes of the next cell that are asked for
+
+
+_REALS, _TABLE, _INTS, _ROWS = read(float32, 1), read(float32, 2), read(int32, 1), read(int64, 1)
+_BLOCKS, _BITS, _LIMITS = read(int32, 3), read(uint8, 1), types.UniTuple(float32, 3)
+
+pair = make_pair(host_tier())
+
+# What Python calls has a signature; numba types everything else at its first call. Arrays, as in `Codes`:
+#   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
+# The last block is empty: blocks are looked at in pairs.
+#   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
+
+
+@compiled()
+def encode(query, basis, words):
+    """Turn a query, scale it to length 1, and cut it into bytes.
+
+    Returns (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of what
+    the bytes leave out.
+    """
+    dim, turned = basis.shape
+    rotated = np.zeros(turned, dtype=np.float64)
+    largest = 0.0
+    for i in range(dim):
+        largest = max(largest, abs(np.float64(query[i])))
+    if largest == 0.0:
+        words[:] = 0
+        return np.int32(0), np.float32(0.0), np.float32(0.0)
+    for i in range(dim):
+        value = np.float64(query[i]) / largest
+        for j in range(turned):
+            rotated[j] += value * np.float64(basis[i, j])
+    length = np.sqrt(np.sum(rotated * rotated))
+    rotated /= length
+    factor = np.max(np.abs(rotated)) / 4032.0  # 64 * 63: high bytes stay within [-63, 63]
+    parts = words.view(np.int8)
+    total = 0
+    error = 0.0
+    for j in range(turned):
+        whole = np.int64(np.rint(rotated[j] / factor))
+        high = (whole + 32) >> 6
+        place = 8 * (j >> 2) + (j & 3)
+        parts[place] = high
+        parts[place + 4] = whole - (high << 6)
+        total += whole
+        error += (rotated[j] - whole * factor) ** 2
+    return np.int32(128 * total), np.float32(factor), np.float32(np.sqrt(error))
+
+
+@compiled()
+def nth_largest(values, count, n):
+    """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
+    low, high, wanted = 0, count - 1, n - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return values[wanted]
+
+
+@compiled()
+def keep(lower, upper, places, count, n, spare):
+    """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
+    if count < n:
+        return count, np.float32(-np.inf)
+    spare[:count] = lower[:count]
+    least = nth_largest(spare, count, n)
+    kept = 0
+    for at in range(count):
+        if upper[at] >= least:
+            lower[kept], upper[kept], places[kept] = lower[at], upper[at], places[at]
+            kept += 1
+    return kept, least
+
+
+@compiled()
+def scan(
+    first,
+    last,
+    codes,
+    scales,
+    rows,
+    words,
+    of_query,
+    bits,
+    excluded,
+    n,
+    lower,
+    upper,
+    places,
+    spare,
+    count,
+    least,
+    out,
+    known,
+):
+    """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full.
+
+    Blocks before `known` are asked for ahead of their turn: those that will be looked at and lie in memory.
+    """
+    shift, factor, slack = of_query
+    groups = codes.shape[1]
+    room = len(lower) - _PAIR
+    of_block, at_codes, at_scales = 4 * LANES * groups, codes.ctypes.data, scales.ctypes.data
+    at_words, at_out = words.ctypes.data, out.ctypes.data
+    chosen = len(bits) > 0 or len(excluded) > 0
+    for number in range(first, last, 2):
+        if number + _NEXT < known:  # the processor's own looking ahead ends with every page
+            for line in range(0, 2 * of_block, 64):
+                prefetch(at_codes + (number + _NEXT) * of_block + line)
+            prefetch(at_scales + 4 * LANES * (number + _NEXT))
+            prefetch(at_scales + 4 * LANES * (number + _NEXT + 1))
+        if chosen:
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON, last))
+            prefetch(rows.ctypes.data + 4 * LANES * min(number + _SOON + 1, last))
+        mask = pair(
+            at_codes + number * of_block, at_words, groups, shift, factor, slack, at_scales + 4 * LANES * number, least, at_out
+        )
+        if number + 1 == last:
+            mask &= _ONE
+        while mask:
+            lane = lowest_bit(mask)
+            mask &= mask - 1
+            place = LANES * number + lane
+            if scales[place] == 0.0:  # a block that is not full
+                continue
+            if chosen:  # rows lie apart: looked up only where they decide
+                row = rows[place]
+                if len(bits) and not bits[row >> 3] >> (row & 7) & 1:
+                    continue
+                if len(excluded):
+                    at = np.searchsorted(excluded, row)
+                    if at < len(excluded) and excluded[at] == row:
+                        continue
+            margin = slack * scales[place]
+            lower[count], upper[count], places[count] = out[lane] - margin, out[lane] + margin, place
+            count += 1
+        if count > room:
+            count, least = keep(lower, upper, places, count, n, spare)
+            if count > room - (room >> 2):
+                return min(number + 2, last), count, least
+    return last, count, least
+
+
+@compiled()
+def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
+    """What the best item of each cell is taken to score at most: float32 [16 blocks of centres]."""
+    shift, factor, slack = of_query
+    groups = codes.shape[1]
+    for number in range(0, len(codes), 2):
+        start = LANES * number
+        pair(
+            codes.ctypes.data + 4 * start * groups,
+            words.ctypes.data,
+            groups,
+            shift,
+            factor,
+            slack,
+            scales.ctypes.data + 4 * start,
+            np.float32(0.0),
+            bounds.ctypes.data + 4 * start,
+        )
+        for at in range(start, start + _PAIR):
+            bounds[at] += slack * scales[at] + min(effort * spreads[at], radii[at])
+
+
+@compiled()
+def pop_best(bounds, peaks):
+    """The cell with the largest bound, and the bound; it is marked as taken. `peaks` are the largest of every sixteen."""
+    block_ = 0
+    for number in range(1, len(peaks)):
+        if peaks[number] > peaks[block_]:
+            block_ = number
+    best, peak = LANES * block_, np.float32(-np.inf)
+    for at in range(LANES * block_, LANES * block_ + LANES):
+        if bounds[at] > bounds[best]:
+            best = at
+    bound = bounds[best]
+    bounds[best] = -np.inf
+    for at in range(LANES * block_, LANES * block_ + LANES):
+        peak = max(peak, bounds[at])
+    peaks[block_] = peak
+    return best, bound
+
+
+@compiled()
+def score(vectors, row, query, sums):
+    """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
+    dim = len(query)
+    full = dim // LANES
+    start = vectors.ctypes.data + 4 * row * vectors.shape[1]
+    lane_sums(start, query.ctypes.data, full, sums.ctypes.data)
+    for at in range(LANES * full, dim):
+        sums[at - LANES * full] += vectors[row, at] * query[at]
+    for step in (8, 4, 2, 1):
+        for at in range(step):
+            sums[at] += sums[at + step]
+    return sums[0]
+
+
+@compiled(_TABLE, _REALS, _ROWS, int64)
+def best_of(vectors, query, candidates, n):
+    """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
+    keys = np.empty(len(candidates), dtype=np.int64)
+    sums = np.empty(LANES, dtype=np.float32)
+    one = np.empty(1, dtype=np.float32)
+    as_bits = one.view(np.int32)
+    width = 4 * vectors.shape[1]
+    for at in range(len(candidates)):  # rows lie anywhere: they come together, not one after the other
+        start = vectors.ctypes.data + candidates[at] * width
+        for line in range(0, width + 60, 64):
+            prefetch(start + min(line, width - 4))
+    for at in range(len(candidates)):
+        one[0] = score(vectors, candidates[at], query, sums) + np.float32(0.0)  # so that -0 is 0
+        bits = np.int64(as_bits[0])
+        rising = bits if bits >= 0 else np.int64(-2147483648) - bits
+        keys[at] = (-rising << 32) | candidates[at]
+    keys.sort()
+    count = min(n, len(keys))
+    rows, scores = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
+    for at in range(count):
+        rows[at] = keys[at] & 0xFFFFFFFF
+        rising = -(keys[at] >> 32)
+        as_bits[0] = rising if rising >= 0 else np.int64(-2147483648) - rising
+        scores[at] = one[0]
+    return rows, scores
+
+
+@compiled()
+def grown(values, count, size):
+    """The first `count` values in an array of another size."""
+    larger = np.empty(size, dtype=values.dtype)
+    larger[:count] = values[:count]
+    return larger
+
+
+@compiled()
+def fetch(codes, scales, first, last):
+    """Ask for the first kilobytes of a cell while another one is looked at."""
+    of_block = 4 * LANES * codes.shape[1]
+    start, end = codes.ctypes.data + first * of_block, codes.ctypes.data + last * of_block
+    for line in range(start, min(end, start + _AHEAD), 64):
+        prefetch(line)
+    start, end = scales.ctypes.data + 4 * LANES * first, scales.ctypes.data + 4 * LANES * last
+    for line in range(start, min(end, start + _AHEAD), 64):
+        prefetch(line)
+
+
+@compiled(
+    *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
+    *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
+)
+def search(
+    query,
+    n,
+    basis,
+    codes,
+    scales,
+    rows,
+    starts,
+    centres,
+    centre_scales,
+    spreads,
+    radii,
+    vectors,
+    bits,
+    excluded,
+    effort,
+    limits,
+):
+    """The n best rows of one query: (rows int64 [m], scores float32 [m], cells looked into, items looked at)."""
+    rho, reach, rounding = limits
+    groups = codes.shape[1]
+    words = np.zeros(2 * groups, dtype=np.int32)
+    shift, factor, error = encode(query, basis, words)
+    of_query = (shift, factor, np.float32(rho + error * reach + rounding))
+    room = max(4 * n, 256) + _PAIR
+    lower, upper, spare = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    places = np.empty(room, np.int64)
+    out = np.empty(_PAIR, np.float32)
+    count, least = 0, np.float32(-np.inf)
+    bounds = np.empty(LANES * len(centres), dtype=np.float32)
+    bounds_of(words, of_query, centres, centre_scales, spreads, radii, effort, bounds)
+    peaks = np.empty(len(centres), dtype=np.float32)
+    for number in range(len(peaks)):
+        peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
+    cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
+    following, promised = pop_best(bounds, peaks)
+    known = len(codes) if effort > 1e37 else 0  # a search for certain passes few cells by
+    while True:
+        if turn < _ORDERED:
+            cell, bound = following, promised
+            if bound < least or bound == -np.inf:
+                break
+            turn += 1
+            if turn < _ORDERED:
+                following, promised = pop_best(bounds, peaks)
+                fetch(codes, scales, starts[following], starts[following + 1])
+        else:
+            cell = turn - _ORDERED
+            if cell >= cells_total:
+                break
+            bound = bounds[cell]
+            turn += 1
+            if bound < least or bound == -np.inf:
+                continue
+        first, last = starts[cell], starts[cell + 1]
+        cells += 1
+        items += last - first
+        while first < last:
+            first, count, least = scan(
+                first, last, codes, scales, rows, words, of_query, bits, excluded, n,
+                lower, upper, places, spare, count, least, out, max(known, last),
+            )  # fmt: skip
+            if 2 * count > len(lower):
+                more = 2 * len(lower)
+                lower, upper, places = grown(lower, count, more), grown(upper, count, more), grown(places, count, more)
+                spare = np.empty(more, np.float32)
+        if turn <= _ORDERED and count >= n + (n >> 1 if least > -np.inf else 0):
+            count, least = keep(lower, upper, places, count, n, spare)
+    count, least = keep(lower, upper, places, count, n, spare)
+    candidates = np.empty(count, dtype=np.int64)
+    for at in range(count):
+        candidates[at] = rows[places[at]]
+    found, scores = best_of(vectors, query, candidates, n)
+    return found, scores, cells, LANES * items
+
+
+@compiled(_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64)
+def search_together(
+    queries,
+    n,
+    basis,
+    codes,
+    scales,
+    rows,
+    vectors,
+    excluded,
+    ends,
+    limits,
+    chunk,
+):
+    """The n best rows of many queries, every block looked at for all of them while it lies in the cache.
+
+    `excluded` int64 [ends[-1]] holds the rows of query i in [ends[i], ends[i + 1]), rising.
+    Returns (rows int64 [q, n], scores float32 [q, n], done bool [q]): a query whose ties fill its buffers is not done.
+    """
+    rho, reach, rounding = limits
+    total, blocks, groups = len(queries), len(codes) - 1, codes.shape[1]
+    room = max(4 * n, 256) + _PAIR
+    words = np.zeros((total, 2 * groups), dtype=np.int32)
+    shifts, factors, slacks = np.empty(total, np.int32), np.empty(total, np.float32), np.empty(total, np.float32)
+    for at in range(total):
+        shifts[at], factors[at], error = encode(queries[at], basis, words[at])
+        slacks[at] = rho + error * reach + rounding
+    lower, upper = np.empty((total, room), np.float32), np.empty((total, room), np.float32)
+    places = np.empty((total, room), np.int64)
+    spare, out = np.empty(room, np.float32), np.empty(_PAIR, np.float32)
+    counts, least = np.zeros(total, np.int64), np.full(total, np.float32(-np.inf), np.float32)
+    done, full = np.ones(total, np.bool_), room - (room >> 2)
+    everything = np.empty(0, dtype=np.uint8)
+    for start in range(0, blocks, chunk):
+        end = min(start + chunk, blocks)
+        for at in range(total):
+            went = start
+            while went < end and done[at]:
+                went, counts[at], least[at] = scan(
+                    went, end, codes, scales, rows, words[at], (shifts[at], factors[at], slacks[at]), everything,
+                    excluded[ends[at] : ends[at + 1]], n, lower[at], upper[at], places[at], spare, counts[at], least[at], out,
+                    blocks if at == 0 else 0,
+                )  # fmt: skip
+                if counts[at] > full:
+                    counts[at], least[at] = keep(lower[at], upper[at], places[at], counts[at], n, spare)
+                    done[at] = counts[at] <= full
+    found, scores = np.full((total, n), -1, np.int64), np.full((total, n), np.float32(-np.inf), np.float32)
+    for at in range(total):
+        if not done[at]:
+            continue
+        count, _ = keep(lower[at], upper[at], places[at], counts[at], n, spare)
+        candidates = np.empty(count, dtype=np.int64)
+        for one in range(count):
+            candidates[one] = rows[places[at, one]]
+        best, best_scores = best_of(vectors, queries[at], candidates, n)
+        found[at, : len(best)] = best
+        scores[at, : len(best)] = best_scores
+    return found, scores, done
+
+
+@compiled(_BLOCKS, _REALS, _INTS, _BITS, int64)
+def narrowed(codes, scales, rows, bits, count):
+    """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
+    groups = codes.shape[1]
+    blocks = (count + LANES - 1) // LANES + 1
+    of_codes = np.zeros((blocks, groups, LANES), dtype=np.int32)
+    of_scales, of_rows = np.zeros(LANES * blocks, dtype=np.float32), np.full(LANES * blocks, -1, dtype=np.int32)
+    to = 0
+    for place in range(len(rows)):
+        row = rows[place]
+        if row >= 0 and bits[row >> 3] >> (row & 7) & 1:
+            for group in range(groups):
+                of_codes[to // LANES, group, to % LANES] = codes[place // LANES, group, place % LANES]
+            of_scales[to], of_rows[to] = scales[place], row
+            to += 1
+    return of_codes, of_scales, of_rows

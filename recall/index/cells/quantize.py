@@ -1,0 +1,208 @@
+"""Turning item vectors into cells of eight-bit codes.
+
+Vectors are turned first, v' = v A and q' = q A^-T, which changes no inner product: by a root of the users' second moments, so
+that directions in which users differ are kept finely and those in which they agree or say nothing coarsely, and then by a
+random rotation, after which no component is much larger than the others. Each vector has a scale of its own, a 127th of its
+largest component; it is the code times the scale but for an error whose length is at most `rho` scales. By Cauchy and
+Schwarz a score is then off by at most |q'| rho scale, and |q'| = 1 once the query is scaled: what exact search rests on.
+(Turning by users' moments: as in cells.py. Rotating before scalar quantization: Gong et al. 2013, Iterative Quantization.)
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Float64, Int32, Int64
+from recall.index.coarse import POINTS, Cells
+
+LANES = 16
+_CHUNK = 1 << 15  # vectors turned at once
+_FLOOR = 1e-3  # of the mean eigenvalue of the users' moments: bounds what a query may be stretched by
+_SIGNS = 128  # added to a code, so that it is unsigned
+_ROUNDING = 2.0**-23 * 16  # of the scores that bounds are compared with, relative to the lengths of both vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Limits:
+    """What bounds the error of a score, in scales of the item, for a query of length 1.
+
+    Attributes:
+        rho: the largest length of what a code leaves out.
+        reach: the largest length of a code; times what the query's own bytes leave out.
+        rounding: what float32 may add.
+    """
+
+    rho: float
+    reach: float
+    rounding: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """Item vectors in cells.
+
+    Attributes:
+        basis: float32 [dim, 4 groups], turns a query; columns beyond dim are zero.
+        codes: int32 [blocks, groups, 16], four codes in each, unsigned with 128 added; the last block is empty.
+        scales: float32 [16 blocks], 0 where a block is not full.
+        rows: int32 [16 blocks], -1 where a block is not full.
+        starts: int32 [cells + 1], the first block of each cell, and the empty one.
+        centres: int32 [2 ceil(cells / 32), groups, 16], codes of the cells' means.
+        centre_scales: float32 [32 ceil(cells / 32)].
+        spreads: float32 [32 ceil(cells / 32)], the root mean square distance of a cell's members from its centre, as turned.
+        radii: float32 [32 ceil(cells / 32)], the largest such distance; -inf where there is no cell.
+        limits: of the error.
+        magnitude: a power of two that vectors were divided by before all else.
+    """
+
+    basis: Float32
+    codes: Int32
+    scales: Float32
+    rows: Int32
+    starts: Int32
+    centres: Int32
+    centre_scales: Float32
+    spreads: Float32
+    radii: Float32
+    limits: Limits
+    magnitude: float
+
+    @property
+    def cells(self) -> int:
+        """Number of cells."""
+        return len(self.starts) - 1
+
+
+def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int) -> Codes:
+    """Cut vectors into cells and round them to codes.
+
+    Args:
+        vectors: float32 [size, dim], finite; may be mapped from a file.
+        queries: float32 [q, dim], vectors of real users, at least one.
+        cells: how many to cut into.
+        seed: of the rotation and of k-means.
+        threads: that work side by side.
+    """
+    size, dim = vectors.shape
+    magnitude = _magnitude(vectors)
+    there, back = _turn(queries, seed)
+    member = _members(vectors, magnitude, queries, cells, seed, threads)
+    counts = np.bincount(member, minlength=cells)
+    blocks = -(-counts // LANES)
+    starts = np.concatenate([[0], np.cumsum(blocks)])
+    order = np.argsort(member, kind="stable")
+    first = np.concatenate([[0], np.cumsum(counts)])
+    place = np.empty(size, dtype=np.int64)  # of each row among the lanes of all blocks
+    place[order] = np.arange(size) - np.repeat(first[:-1] - LANES * starts[:-1], counts)
+
+    groups = -(-dim // 4)
+    codes = np.full((LANES * (int(starts[-1]) + 1), groups, 4), _SIGNS, dtype=np.uint8)
+    scales, rows = np.zeros(len(codes), dtype=np.float32), np.full(len(codes), -1, dtype=np.int32)
+    rows[place] = np.arange(size)
+    sums = np.zeros((cells, dim))
+    worst, reach = 0.0, 0.0
+    for begin, turned in _turned(vectors, there, magnitude):
+        chunk = slice(begin, begin + len(turned))
+        np.add.at(sums, member[chunk], turned)
+        rounded, scale, rho, far = _rounded(turned)
+        codes.reshape(len(codes), -1)[place[chunk], :dim] = rounded
+        scales[place[chunk]] = scale
+        worst, reach = max(worst, rho), max(reach, far)
+    means = sums / np.maximum(counts, 1)[:, None]
+    spreads, radii = np.zeros(cells), np.zeros(cells)
+    for begin, turned in _turned(vectors, there, magnitude):
+        inside = member[begin : begin + len(turned)]
+        distances = ((turned - means[inside]) ** 2).sum(axis=1)
+        np.add.at(spreads, inside, distances)
+        np.maximum.at(radii, inside, np.sqrt(distances))
+    spreads = np.sqrt(spreads / np.maximum(counts, 1))
+    radii[counts == 0] = -np.inf
+    centre_codes, centre_scale, rho, far = _rounded(means)
+    centres = np.full((-(-cells // (2 * LANES)) * 2 * LANES, groups, 4), _SIGNS, dtype=np.uint8)
+    centres.reshape(len(centres), -1)[:cells, :dim] = centre_codes
+    basis = np.zeros((dim, 4 * groups), dtype=np.float32)
+    basis[:, :dim] = back
+    worst, reach = max(worst, rho), max(reach, far)
+    return Codes(
+        basis,
+        _blocks(codes),
+        scales,
+        rows,
+        starts.astype(np.int32),
+        _blocks(centres),
+        _filled(centre_scale, len(centres), 0.0),
+        _filled(spreads, len(centres), 0.0),
+        _filled(radii * (1 + 1e-5), len(centres), -np.inf),
+        Limits(worst * (1 + 1e-5), reach, _slack(there, basis[:, :dim], reach)),
+        magnitude,
+    )
+
+
+def _magnitude(vectors: Float32) -> float:
+    """A power of two near the largest component, so that neither huge nor tiny vectors leave float32's range."""
+    largest = max(float(np.abs(vectors[first : first + _CHUNK]).max()) for first in range(0, len(vectors), _CHUNK))
+    return float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
+
+
+def _turn(queries: Float32, seed: int) -> tuple[Float64, Float64]:
+    """A and its inverse transposed, both [dim, dim]: v A and q A^-T have the product of v and q."""
+    dim = queries.shape[1]
+    scaled = queries.astype(np.float64)
+    scaled /= np.maximum(np.abs(scaled).max(), 1e-300)
+    moments = scaled.T @ scaled
+    trace = float(np.trace(moments))
+    values, directions = np.linalg.eigh(moments / trace * dim) if trace > 0 else (np.ones(dim), np.eye(dim))
+    roots = np.sqrt(np.maximum(values, _FLOOR))
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
+    return (directions * roots) @ rotation, (directions / roots) @ rotation
+
+
+def _slack(there: Float64, back: Float32, reach: float) -> float:
+    """What rounding adds to the error of a score: of the turned vectors' lengths, and of sums in float32."""
+    stretch = np.linalg.cond(there)
+    mismatch = np.linalg.norm(there @ back.T.astype(np.float64) - np.eye(len(there)), 2)
+    return float(reach * (stretch * (mismatch + _ROUNDING) + 1e-6))
+
+
+def _members(vectors: Float32, magnitude: float, queries: Float32, cells: int, seed: int, threads: int) -> Int64:
+    """The cell of every row."""
+    if cells == 1:
+        return np.zeros(len(vectors), dtype=np.int64)
+    picked = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), cells * POINTS), replace=False)
+    found = Cells.fit(vectors[np.sort(picked)] / np.float32(magnitude), queries, cells, seed)
+
+    def assigned(first: int) -> Int64:
+        return found.assign(vectors[first : first + _CHUNK] / np.float32(magnitude))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(assigned, range(0, len(vectors), _CHUNK))))
+
+
+def _turned(vectors: Float32, there: Float64, magnitude: float) -> Iterator[tuple[int, Float64]]:
+    for first in range(0, len(vectors), _CHUNK):
+        yield first, (vectors[first : first + _CHUNK].astype(np.float64) / magnitude) @ there
+
+
+def _rounded(turned: Float64) -> tuple[npt.NDArray[np.uint8], Float32, float, float]:
+    """Codes uint8 [m, dim], scales [m], and over all rows the longest error and the longest code, both in scales."""
+    scales = np.maximum(np.abs(turned).max(axis=1) / 127, 1e-30).astype(np.float32)
+    exact = turned / scales[:, None].astype(np.float64)
+    whole = np.clip(np.rint(exact), -127, 127)
+    left = np.sqrt(((exact - whole) ** 2).sum(axis=1).max())
+    longest = np.sqrt((whole**2).sum(axis=1).max())
+    return (whole + _SIGNS).astype(np.uint8), scales, float(left), float(longest)
+
+
+def _blocks(codes: npt.NDArray[np.uint8]) -> Int32:
+    """uint8 [16 blocks, groups, 4] as int32 [blocks, groups, 16]."""
+    words = codes.view(np.int32)[:, :, 0]
+    return np.ascontiguousarray(words.reshape(-1, LANES, words.shape[1]).transpose(0, 2, 1))
+
+
+def _filled(values: npt.NDArray[np.floating], size: int, rest: float) -> Float32:
+    out = np.full(size, rest, dtype=np.float32)
+    out[: len(values)] = values
+    return out

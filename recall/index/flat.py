@@ -1,0 +1,118 @@
+"""Exact search: faiss scans every item."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from recall._arrays import Float32, Int64
+from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
+from recall.index.bitmap import Selection
+from recall.index.faiss_io import faiss_threads, selector, write_faiss
+from recall.index.topk import Ranked, gather, longest_of, pad, rank, rounding
+
+_SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
+_BATCH = 512  # queries given to faiss at once
+_FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone beats a scan that skips the others
+
+
+class ExactIndex:
+    """All rows are scored; ties at the end of a list are settled by widening the search until they are all in it."""
+
+    kind = "exact"
+    exact = True
+
+    def __init__(self, flat: faiss.IndexFlatIP, dim: int, longest: float, threads: int = 1) -> None:
+        """Wrap a flat faiss index over padded vectors.
+
+        Args:
+            flat: index over float32 [size, dim padded to a multiple of 8].
+            dim: length of a vector before padding.
+            longest: the largest Euclidean length of a vector.
+            threads: threads that faiss may use for one call of `search`.
+        """
+        self.size = int(flat.ntotal)
+        self.dim = dim
+        self._flat = flat
+        self._threads = threads
+        self._vectors: Float32 = faiss.rev_swig_ptr(flat.get_xb(), self.size * flat.d).reshape(self.size, flat.d)
+        self._longest = longest
+
+    @classmethod
+    def build(cls, vectors: Float32, threads: int = 1) -> "ExactIndex":
+        """Index item vectors, float32 [size, dim]. Raises ExportError when they are not finite."""
+        check_vectors(vectors)
+        padded = pad(vectors)
+        flat = faiss.IndexFlatIP(padded.shape[1])
+        flat.add(padded)
+        return cls(flat, vectors.shape[1], longest_of(vectors), threads)
+
+    def holds(self, vectors: Float32) -> bool:
+        """Whether the first, middle and last of `vectors` are the ones indexed: tells two exports of one size apart."""
+        rows = [0, self.size // 2, self.size - 1]
+        return np.array_equal(self._vectors[rows, : self.dim], vectors[rows])
+
+    @property
+    def params(self) -> Params:
+        """`longest`, which bounds how far rounding can move a score."""
+        return {"longest": self._longest}
+
+    def search(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[Selection | None] | None = None,
+        *,
+        surely: bool = False,  # noqa: ARG002
+    ) -> Hits:
+        """As `ItemIndex.search` promises."""
+        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
+        padded = pad(queries)
+        slack = rounding(padded, self._longest)
+        ranked: dict[int, Ranked] = {}
+        pending = {position: n + len(one.excluded) + _SPARE for position, one in enumerate(asked)}
+        while pending:
+            found, pending = self._round(asked, padded, pending, n, slack), {}
+            for position, one, width in found:
+                if one is None:
+                    pending[position] = 4 * width
+                else:
+                    ranked[position] = one
+        return gather([ranked[position] for position in range(len(queries))], n)
+
+    def write(self, path: Path) -> None:
+        """As `ItemIndex.write` promises."""
+        write_faiss(self._flat, path)
+
+    def _round(
+        self, asked: list[Asked], padded: Float32, widths: dict[int, int], n: int, slack: Float32
+    ) -> Iterator[tuple[int, Ranked | None, int]]:
+        """For each position in `widths`: its list, or None when ties may go on beyond that width."""
+        by_search = defaultdict(list)
+        for position, width in widths.items():
+            within = asked[position].within
+            most = self.size if within is None else within.count
+            if width >= most or most <= _FEW * self.size:
+                rows = np.arange(self.size) if within is None else within.rows
+                yield position, rank(self._vectors, padded[position], rows, asked[position].excluded, n, exact=True), width
+            else:
+                by_search[width, id(within)].append(position)
+        for (width, _), positions in by_search.items():
+            for first in range(0, len(positions), _BATCH):
+                members = positions[first : first + _BATCH]
+                scores, rows = self._flat_search(padded[members], width, asked[members[0]].within)
+                for at, position in enumerate(members):
+                    found = rank(self._vectors, padded[position], rows[at], asked[position].excluded, n, exact=True)
+                    short = len(found.rows) < n  # numbers beyond float32 make faiss lose rows
+                    tied = short or found.scores[-1] <= scores[at, -1] + slack[position]
+                    yield position, None if tied else found, width
+
+    def _flat_search(self, padded: Float32, width: int, within: Selection | None) -> tuple[Float32, Int64]:
+        params = faiss.SearchParameters() if within is not None else None
+        if params is not None:
+            params.sel = selector(within)
+        with faiss_threads(self._threads):
+            return self._flat.search(padded, width, params=params)

@@ -1,0 +1,209 @@
+"""Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from recall._arrays import Float64
+from recall.config import IndexConfig
+from recall.index.base import ItemIndex, TunableIndex
+from recall.index.tuning.confidence import lower_bound, share_of_error
+from recall.index.tuning.recall import Truth, bisect
+
+EXACT = "exact"
+"""Name of the candidate that finds everything."""
+
+_SLOW = 3.0  # times as slow as the fastest so far: not worth another step of effort
+_CLOSE = 1.6  # times as slow: timed once more beside the fastest
+_FLAT = 0.001  # gain of recall by four times the effort below which codes, and not effort, stand in the way,
+_DEARER = 1.5  # if the time rose so many times: at small efforts neither changes
+_NEAR = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
+_ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
+_TIMED = 96  # queries in a round
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A candidate at one effort, on the users that it is tuned with: mean recall, and microseconds for one query."""
+
+    effort: float
+    recall: float
+    microseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of a candidate; the fields are those of the manifest's record."""
+
+    name: str
+    kind: str
+    bytes: int
+    seconds: float
+    curve: tuple[Point, ...]
+    tuned: float | None
+    note: str
+
+    @property
+    def microseconds(self) -> float | None:
+        """Of the point that it was tuned to."""
+        return next((point.microseconds for point in self.curve if point.effort == self.tuned), None)
+
+
+@dataclass(slots=True)
+class Running:
+    """A candidate that may still be chosen.
+
+    Attributes:
+        index: with its effort set.
+        tunable: what its effort can be set of; None of exact search.
+        microseconds: for one query.
+        shares: float64 [t] of the exact list of each user that it finds.
+        curve: recall and microseconds by effort.
+        effort: the one that is set.
+    """
+
+    index: ItemIndex
+    tunable: TunableIndex | None
+    microseconds: float
+    shares: Float64
+    curve: dict[float, tuple[float, float]]
+    effort: float = 0.0
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The curve, by rising effort."""
+        return tuple(Point(effort, *self.curve[effort]) for effort in sorted(self.curve))
+
+
+class Bench:
+    """Candidates on the same users.
+
+    Attributes:
+        trials: what became of every candidate.
+        running: those that may still be chosen, by name; exact search stays.
+    """
+
+    def __init__(self, truth: Truth, config: IndexConfig, fresh: int) -> None:
+        """Begin without candidates.
+
+        Args:
+            truth: the exact answers of the users that candidates are tuned with.
+            config: target and confidence.
+            fresh: number of users that the chosen one will be verified with first.
+        """
+        self.truth = truth
+        self.config = config
+        self.trials: list[Trial] = []
+        self.running: dict[str, Running] = {}
+        self._fresh = fresh
+
+    @property
+    def fastest(self) -> str:
+        """Name of the candidate that takes the least time."""
+        return min(self.running, key=lambda name: self.running[name].microseconds)
+
+    def add_exact(self, index: ItemIndex, seconds: float) -> None:
+        """Begin with exact search, which took these seconds to build."""
+        few = Truth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
+        few.timed(index)
+        _, microseconds = few.timed(index)
+        running = Running(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
+        self.running[EXACT] = running
+        note = "finds everything by construction"
+        self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
+
+    def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
+        """Set a candidate's effort."""
+        running = Running(index, index, 0.0, np.empty(0), {})
+        self.running[name] = running
+        limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
+        note = self.set_effort(name, 0.0, limit)
+        chosen = None if note else running.effort
+        trial = Trial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
+        self.trials.append(trial)
+        if note:
+            del self.running[name]
+        slow = _SLOW * self.running[self.fastest].microseconds
+        for key in [key for key, one in self.running.items() if key != EXACT and one.microseconds > slow]:
+            del self.running[key]  # a million items take a hundred megabytes in each
+        return trial
+
+    def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
+        """Find the least effort whose promise is the target and `slack` more; says why there is none."""
+        running = self.running[name]
+        tunable = running.tunable
+        assert tunable is not None  # the exact index is never asked for more
+        found: dict[float, Float64] = {}
+        note = f"no effort reaches {self.config.target:g}"
+
+        def enough(effort: float) -> bool | None:
+            nonlocal note
+            shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
+            if microseconds > limit:  # nobody is given up for one bad moment, or for being new
+                microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
+            found[effort] = shares
+            running.curve[effort] = (float(shares.mean()), microseconds)
+            if microseconds > limit:
+                note = "given up: slower than others by far"
+                return None
+            if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
+                return True
+            if self.flat(running.curve, effort):
+                note = "its codes are too coarse"
+                return None
+            return False
+
+        effort = bisect(tunable.efforts, enough)
+        if effort is None:
+            return note
+        running.index, running.effort = tunable.tuned(effort, self.truth.n), effort
+        running.shares, running.microseconds = found[effort], running.curve[effort][1]
+        return ""
+
+    def flat(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
+        """Whether recall is near the target, and four times the effort cost more and found nothing more."""
+        before = max((one for one in curve if one <= effort / 4), default=None)
+        if before is None:
+            return False
+        (was, cost), (recall, costs) = curve[before], curve[effort]
+        target = self.config.target
+        return _NEAR * target < recall < target and recall < was + _FLAT and costs > _DEARER * cost
+
+    def compare(self) -> None:
+        """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
+        close = _CLOSE * self.running[self.fastest].microseconds
+        some = Truth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
+        times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
+        for _ in range(_ROUNDS):
+            for name, measured in times.items():
+                measured.append(some.timed(self.running[name].index)[1])
+        for name, measured in times.items():
+            running = self.running[name]
+            running.microseconds = min(measured)
+            running.curve[running.effort] = (running.curve[running.effort][0], running.microseconds)
+
+    def report(self) -> tuple[Trial, ...]:
+        """All trials, as they stand."""
+        return tuple(
+            replace(one, curve=self.running[one.name].points, tuned=self.running[one.name].effort)
+            if one.name in self.running
+            else one
+            for one in self.trials
+        )
+
+    def promise(self, shares: Float64) -> float:
+        """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
+        alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
+        chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
+        return float(lower_bound(alike, share_of_error(self.config.confidence, 1), shares) - chance)
+
+
+def _bytes(index: ItemIndex) -> int:
+    """Size of the index's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        index.write(path)
+        return path.stat().st_size

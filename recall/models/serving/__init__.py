@@ -1,0 +1,1 @@
+"""Models as tables and vectors, for serving: numpy alone."""

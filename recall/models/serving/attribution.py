@@ -1,0 +1,63 @@
+"""What each feature of a user and of an item brings to their <user_vector, item_vector>.
+
+Every model of the family adds up what pairs of features bring, so rows of a feature or two show it, whatever the model: a user
+without features gets an item's own part, which of one feature is its first order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall._arrays import Float64
+from recall.features.csr import SparseRows
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import CosineTables
+
+_AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
+
+
+@dataclass(frozen=True, slots=True)
+class EntryParts:
+    """All of it adds up to the inner product.
+
+    Attributes:
+        across: second order between entries of the user and of the item, float64 [user entries, item entries].
+        first: first order of an item's entry, float64 [item entries].
+        second: second order of two entries of the item, float64 [item entries, item entries], zero but above the diagonal.
+    """
+
+    across: Float64
+    first: Float64
+    second: Float64
+
+
+def entry_parts(tables: Tables, user: SparseRows, item: SparseRows) -> EntryParts:
+    """The parts of one user row and one item row."""
+    if isinstance(tables, CosineTables):
+        lengths = tables.lengths(user, item)
+        parts = entry_parts(tables.of, user, item)
+        return EntryParts(parts.across / lengths, parts.first / lengths, parts.second / lengths)
+    if not item.nnz:
+        return EntryParts(np.zeros((user.nnz, 0)), np.zeros(0), np.zeros((0, 0)))
+    nobody = SparseRows.empty(1, user.n_features)
+    _, products = tables.split(SparseRows.below([_apart(user), nobody]), _apart(item))
+    first = products[-1]
+    second = np.zeros((item.nnz, item.nnz))
+    one, other = np.triu_indices(item.nnz, 1)
+    for start in range(0, len(one), _AT_ONCE):
+        left, right = one[start : start + _AT_ONCE], other[start : start + _AT_ONCE]
+        _, own = tables.split(nobody, _pairs(item, left, right))
+        second[left, right] = own[0] - first[left] - first[right]
+    return EntryParts(products[:-1] - first, first, second)
+
+
+def _apart(row: SparseRows) -> SparseRows:
+    """Every entry of one row as a row of its own."""
+    return SparseRows(np.arange(row.nnz + 1, dtype=np.int64), row.indices, row.weights, row.n_features)
+
+
+def _pairs(row: SparseRows, left: np.typing.NDArray[np.intp], right: np.typing.NDArray[np.intp]) -> SparseRows:
+    """Rows of two entries of one row."""
+    entries = np.stack([left, right], axis=1).ravel()
+    indptr = np.arange(0, len(entries) + 1, 2, dtype=np.int64)
+    return SparseRows(indptr, row.indices[entries], row.weights[entries], row.n_features)

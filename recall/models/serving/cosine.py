@@ -1,0 +1,77 @@
+"""Vectors of unit length over the tables of any model, so that their inner product is a cosine."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from recall._arrays import Float32, Float64
+from recall.features.csr import SparseRows
+from recall.models.serving.base import Kind, Parts, Tables
+
+SMALLEST: Final = 1e-6
+"""Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CosineTables(Tables):
+    """The tables of another model, whose vectors are scaled to unit length. What only the user enters is no part of it."""
+
+    of: Tables
+
+    @property
+    def kind(self) -> Kind:
+        """Of the other model."""
+        return self.of.kind
+
+    @property
+    def k(self) -> int:
+        """Of the other model."""
+        return self.of.k
+
+    @property
+    def dim(self) -> int:
+        """Of the other model."""
+        return self.of.dim
+
+    def user_vectors(self, rows: SparseRows) -> Float32:
+        """See Tables."""
+        return _scaled(self.of.user_vectors(rows))
+
+    def item_vectors(self, rows: SparseRows) -> Float32:
+        """See Tables."""
+        return _scaled(self.of.item_vectors(rows))
+
+    def user_offset(self, rows: SparseRows) -> Float64:
+        """0 for each of n rows."""
+        return np.zeros(len(rows))
+
+    def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
+        """See Tables."""
+        _, products = self.of.split(users, items)
+        lengths = _lengths(self.of.user_vectors(users))[:, None] * _lengths(self.of.item_vectors(items))
+        return np.zeros(len(users)), products / lengths
+
+    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+        """See Tables."""
+        return self.of.explain(user, item) * (1 / self.lengths(user, item))
+
+    def lengths(self, user: SparseRows, item: SparseRows) -> float:
+        """What the other model's product of one user row and one item row is divided by."""
+        return float((_lengths(self.of.user_vectors(user)) * _lengths(self.of.item_vectors(item)))[0])
+
+    def arrays(self) -> dict[str, Float32]:
+        """Those of the other model."""
+        return self.of.arrays()
+
+
+def _scaled(vectors: Float32) -> Float32:
+    """In place: the vectors are the caller's own."""
+    vectors /= _lengths(vectors)[:, None].astype(np.float32)
+    return vectors
+
+
+def _lengths(vectors: Float32) -> Float64:
+    """float32 [n, dim] -> float64 [n], none below SMALLEST."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.asarray(np.maximum(np.sqrt(squares), SMALLEST), dtype=np.float64)

@@ -1,0 +1,149 @@
+"""A field-aware factorization machine as tables and vectors.
+
+With S_ag = sum_{u in a} v_{u,g} x_u over user field a, and T_bg over item field b, for any field g:
+
+    user_vector = [1 ; S_ab for every user field a and item field b]
+    item_vector = [first order + sum over pairs of features within the item ; T_ba for every a and b]
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Float64
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.sums import (
+    entry_norms,
+    entry_sums,
+    exact_field_sums,
+    field_sums,
+    filled,
+    norms,
+    row_sums,
+    squares_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FFMTables(Tables):
+    """The parameters of a field-aware factorization machine; fields are numbered users first.
+
+    Attributes:
+        user_fields, item_fields: how the feature spaces are divided.
+        user_factors, item_factors: v, float32 [n_user_features, fields, k] and [n_item_features, fields, k].
+        user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
+        bias: w0.
+    """
+
+    user_fields: Fields
+    item_fields: Fields
+    user_factors: Float32
+    user_weights: Float32
+    item_factors: Float32
+    item_weights: Float32
+    bias: float
+
+    @property
+    def kind(self) -> Kind:
+        """See Tables."""
+        return "ffm"
+
+    @property
+    def k(self) -> int:
+        """Number of factors of one embedding."""
+        return int(self.user_factors.shape[2])
+
+    @property
+    def dim(self) -> int:
+        """|user fields| |item fields| k + 1."""
+        return len(self.user_fields) * len(self.item_fields) * self.k + 1
+
+    def user_vectors(self, rows: SparseRows) -> Float32:
+        """[1 ; S_ab for every a and b] of n user rows: float32 [n, dim]."""
+        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
+        vectors[:, 0] = 1.0
+        across = field_sums(rows, self.user_fields, self.user_factors[:, len(self.user_fields) :])
+        vectors[:, 1:] = across.reshape(len(rows), self.dim - 1)
+        return vectors
+
+    def item_vectors(self, rows: SparseRows) -> Float32:
+        """[the item's own first and second order ; T_ba for every a and b] of n item rows: float32 [n, dim]."""
+        n_user, n_fields = len(self.user_fields), len(self.user_fields) + len(self.item_fields)
+        squares = entry_norms(rows, lambda features: _towards_own(self.item_factors, features, self.item_fields, n_user))
+
+        def fill(part: SparseRows, target: Float32) -> None:
+            sums = field_sums(part, self.item_fields, self.item_factors)  # [n, item fields, fields, k]
+            target[:, 1:] = sums[:, :, :n_user].swapaxes(1, 2).reshape(len(part), self.dim - 1)
+            target[:, 0] = _own_part(part, sums[:, :, n_user:], self.item_weights[part.indices], squares(part))
+
+        return filled(rows, self.dim, len(self.item_fields) * n_fields * self.k, fill)
+
+    def user_offset(self, rows: SparseRows) -> Float64:
+        """See Tables."""
+        sums = field_sums(rows, self.user_fields, self.user_factors[:, : len(self.user_fields)])
+        squares = norms(_towards_own(self.user_factors, rows.indices, self.user_fields, 0))
+        return self.bias + _own_part(rows, sums, self.user_weights[rows.indices], squares)
+
+    def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
+        """See Tables."""
+        n_user = len(self.user_fields)
+        of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, fields, k]
+        of_items = exact_field_sums(items, self.item_fields, self.item_factors)
+        squares = norms(_towards_own(self.user_factors, users.indices, self.user_fields, 0))
+        offset = self.bias + _own_part(
+            users, of_users[:, :, :n_user], self.user_weights[users.indices].astype(np.float64), squares
+        )
+        squares = norms(_towards_own(self.item_factors, items.indices, self.item_fields, n_user))
+        own = _own_part(items, of_items[:, :, n_user:], self.item_weights[items.indices].astype(np.float64), squares)
+        user_side = of_users[:, :, n_user:].reshape(len(users), -1)
+        item_side = of_items[:, :, :n_user].swapaxes(1, 2).reshape(len(items), -1)
+        return offset, own + user_side @ item_side.T
+
+    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+        """See Tables."""
+        n_user = len(self.user_fields)
+        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, fields, k]
+        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        towards_items = of_item[:, n_user:]
+        squares = squares_of(item, norms(_towards_own(self.item_factors, item.indices, self.item_fields, n_user)))
+        return Parts(
+            (of_user[:, n_user:] * of_item[:, :n_user].swapaxes(0, 1)).sum(axis=-1),
+            exact_field_sums(item, self.item_fields, self.item_weights)[0],
+            within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),
+        )
+
+    def arrays(self) -> dict[str, Float32]:
+        """See Tables."""
+        return {
+            "user_factors": self.user_factors,
+            "user_weights": self.user_weights,
+            "item_factors": self.item_factors,
+            "item_weights": self.item_weights,
+            "bias": np.array([self.bias], dtype=np.float32),
+        }
+
+
+def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: Fields, first: int) -> Float32:
+    """The embedding that features [m] have for other features of their own field, whose side starts at `first`: [m, k]."""
+    return np.asarray(factors[features, first + fields.of(features)], dtype=np.float32)
+
+
+def _own_part(rows: SparseRows, sums: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64) -> Float64:
+    """First order and pairs of features within every row, in float64, for it is a difference of squares.
+
+    Args:
+        rows: n rows.
+        sums: of v_{j,g} x_j over each field f of their side, for each field g of it, [n, f, g, k].
+        weights: w of every entry, [nnz].
+        squares: |v_{j,f(j)}|^2 of every entry, [nnz].
+
+    Returns:
+        float64 [n].
+    """
+    exact = sums.astype(np.float64)
+    both = (exact * exact.swapaxes(1, 2)).sum(axis=(1, 2, 3))
+    values = rows.weights * weights - 0.5 * squares_of(rows, squares)
+    return np.asarray(row_sums(rows, values) + 0.5 * both, dtype=np.float64)

@@ -1,0 +1,149 @@
+"""A factorization machine as tables and vectors.
+
+    user_vector = [1 ; sum_u v_u x_u]
+    item_vector = [sum_t w_t x_t + 1/2 (|sum_t v_t x_t|^2 - sum_t x_t^2 |v_t|^2) ; sum_t v_t x_t]
+    user_offset = w0 + sum_u w_u x_u + 1/2 (|sum_u v_u x_u|^2 - sum_u x_u^2 |v_u|^2)
+
+Rendle 2010 gives the O(kn) form that makes the split possible.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Float64
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
+
+
+@dataclass(frozen=True, slots=True)
+class FMTables(Tables):
+    """The parameters of a factorization machine; of a regression when k = 0.
+
+    Attributes:
+        user_fields, item_fields: how the feature spaces are divided, which only an explanation asks for.
+        user_factors, item_factors: v, float32 [n_user_features, k] and [n_item_features, k].
+        user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
+        bias: w0.
+    """
+
+    user_fields: Fields
+    item_fields: Fields
+    user_factors: Float32
+    user_weights: Float32
+    item_factors: Float32
+    item_weights: Float32
+    bias: float
+
+    @property
+    def kind(self) -> Kind:
+        """See Tables."""
+        return "fm" if self.k else "lr"
+
+    @property
+    def k(self) -> int:
+        """Number of factors."""
+        return int(self.user_factors.shape[1])
+
+    @property
+    def dim(self) -> int:
+        """k + 1."""
+        return self.k + 1
+
+    def user_vectors(self, rows: SparseRows) -> Float32:
+        """[1 ; sum_u v_u x_u] of n user rows: float32 [n, k + 1]."""
+        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
+        vectors[:, 0] = 1.0
+        vectors[:, 1:] = rows.weighted_sum(self.user_factors)
+        return vectors
+
+    def item_vectors(self, rows: SparseRows) -> Float32:
+        """[the item's own first and second order ; sum_t v_t x_t] of n item rows: float32 [n, k + 1]."""
+        squares = entry_norms(rows, self.item_factors.__getitem__)
+
+        def fill(part: SparseRows, target: Float32) -> None:
+            target[:, 1:] = part.weighted_sum(self.item_factors)
+            target[:, 0] = _own_part(part, target[:, 1:], self.item_weights[part.indices], squares(part))
+
+        return filled(rows, self.dim, self.k, fill)
+
+    def user_offset(self, rows: SparseRows) -> Float64:
+        """See Tables."""
+        # norms of these rows' features alone: a request names a dozen features of a table that may hold millions
+        squares = norms(self.user_factors[rows.indices])
+        total = rows.weighted_sum(self.user_factors)
+        return self.bias + _own_part(rows, total, self.user_weights[rows.indices], squares)
+
+    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
+        """See Tables. Of one row, both come from one look at its features."""
+        if len(rows) != 1:
+            return Tables.user_parts(self, rows)
+        vector, first, pairs = self._parts(rows)
+        return vector[None], np.array([self.bias + first + pairs])
+
+    def _parts(self, rows: SparseRows) -> tuple[Float32, float, float]:
+        """Of one row: float32 [k + 1] [1 ; sum_u v_u x_u], and its first and second order."""
+        tables = np.ascontiguousarray(self.user_factors), np.ascontiguousarray(self.user_weights)  # which they are
+        parts: tuple[Float32, float, float] = _loops().parts(rows.indices, rows.weights, *tables)
+        return parts
+
+    def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
+        """See Tables."""
+        of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
+        of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
+        squares = norms(self.user_factors[users.indices])
+        offset = self.bias + _own_part(users, of_users, self.user_weights[users.indices].astype(np.float64), squares)
+        own = _own_part(
+            items, of_items, self.item_weights[items.indices].astype(np.float64), norms(self.item_factors[items.indices])
+        )
+        return offset, own + of_users @ of_items.T
+
+    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+        """See Tables."""
+        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
+        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
+        return Parts(
+            of_user @ of_item.T,
+            exact_field_sums(item, self.item_fields, self.item_weights)[0],
+            within(of_item @ of_item.T, squares),
+        )
+
+    def arrays(self) -> dict[str, Float32]:
+        """See Tables."""
+        return {
+            "user_factors": self.user_factors,
+            "user_weights": self.user_weights,
+            "item_factors": self.item_factors,
+            "item_weights": self.item_weights,
+            "bias": np.array([self.bias], dtype=np.float32),
+        }
+
+
+@cache
+def _loops() -> ModuleType:
+    from recall.models.serving import kernels  # numba takes half a second to import
+
+    return kernels
+
+
+def _own_part(
+    rows: SparseRows, total: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64
+) -> Float64:
+    """First order and pairs of features within every row, in float64, for it is a difference of squares.
+
+    Args:
+        rows: n rows.
+        total: sum of v_j x_j, [n, k].
+        weights: w of every entry, [nnz].
+        squares: |v|^2 of every entry, [nnz].
+
+    Returns:
+        float64 [n].
+    """
+    return row_sums(rows, rows.weights * weights - 0.5 * squares_of(rows, squares)) + 0.5 * norms(total)

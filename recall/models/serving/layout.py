@@ -1,0 +1,78 @@
+"""Which arrays the tables of each kind of model are, and tables from such arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recall._arrays import Float32
+from recall.features.layout import Fields
+from recall.models.serving.base import Kind, Tables
+from recall.models.serving.cosine import CosineTables
+from recall.models.serving.ffm import FFMTables
+from recall.models.serving.fm import FMTables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.lightfm import SumTables
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What, beside the fields of both sides, decides the shapes of a model's tables.
+
+    Attributes:
+        kind: of the model.
+        k: number of factors of one embedding.
+        rank: parts of a folded model's vectors; None for a kind that is not folded.
+        cosine: whether vectors are scaled to unit length.
+    """
+
+    kind: Kind
+    k: int
+    rank: int | None
+    cosine: bool
+
+    @staticmethod
+    def of(tables: Tables) -> "Layout":
+        """The layout of some tables."""
+        plain = tables.of if isinstance(tables, CosineTables) else tables
+        return Layout(tables.kind, tables.k, plain.rank if isinstance(plain, FwFMTables) else None, plain is not tables)
+
+    def shapes(self, users: Fields, items: Fields) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every array."""
+        n_fields = len(users) + len(items)
+        embedding = (n_fields, self.k) if self.kind == "ffm" else (self.k,)
+        shapes: dict[str, tuple[int, ...]] = {
+            "user_factors": (users.n_features, *embedding),
+            "user_weights": (users.n_features,),
+            "item_factors": (items.n_features, *embedding),
+            "item_weights": (items.n_features,),
+            "bias": (1,),
+        }
+        if self.rank is not None:
+            shapes |= {
+                "field_weights": (n_fields, n_fields),
+                "fold_users": (len(users), self.rank),
+                "fold_items": (len(items), self.rank),
+            }
+        return shapes
+
+    def tables(self, arrays: Mapping[str, Float32], users: Fields, items: Fields) -> Tables:
+        """Tables from arrays of these shapes."""
+        common = (
+            users,
+            items,
+            arrays["user_factors"],
+            arrays["user_weights"],
+            arrays["item_factors"],
+            arrays["item_weights"],
+            float(arrays["bias"][0]),
+        )
+        tables: Tables
+        match self.kind:
+            case "fm" | "lr":
+                tables = FMTables(*common)
+            case "fwfm":
+                tables = FwFMTables(*common, arrays["field_weights"], arrays["fold_users"], arrays["fold_items"])
+            case "ffm":
+                tables = FFMTables(*common)
+            case "sums":
+                tables = SumTables(*common)
+        return CosineTables(tables) if self.cosine else tables

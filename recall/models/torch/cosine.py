@@ -1,0 +1,69 @@
+"""Models whose score is the cosine of the vectors that another model of the family has."""
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from recall.features.layout import Fields
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import SMALLEST, CosineTables
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
+
+
+class Cosine(Model):
+    """Scales the vectors of another model to unit length; a vector of zeros stays zero.
+
+    The terms that only the user enters are no part of a cosine: user_offset is 0.
+
+    Attributes:
+        of: the class of the other model, a base of this one.
+    """
+
+    of: ClassVar[type[Model]]
+
+    def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
+        """<u, i> / |u| |i|, where <u, i> is what the other model's definition says without its user terms."""
+        product = self.of.score(self, users, items) - self.of.user_offset(self, users)
+        user_lengths = self.of.user_vectors(self, users).norm(dim=1).clamp_min(SMALLEST)
+        item_lengths = self.of.item_vectors(self, items).norm(dim=1).clamp_min(SMALLEST)
+        cosines: Tensor = product / user_lengths / item_lengths
+        return cosines
+
+    def user_vectors(self, users: SparseBatch) -> Tensor:
+        """Of unit length: n rows -> [n, dim]."""
+        return functional.normalize(self.of.user_vectors(self, users), eps=SMALLEST)
+
+    def item_vectors(self, items: SparseBatch) -> Tensor:
+        """Of unit length: n rows -> [n, dim]."""
+        return functional.normalize(self.of.item_vectors(self, items), eps=SMALLEST)
+
+    def user_offset(self, users: SparseBatch) -> Tensor:
+        """0 for n rows -> [n]."""
+        return self.bias.new_zeros(users.n)
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model."""
+        return CosineTables(self.of.tables(self, users, items))
+
+
+class CosineFM(Cosine, FactorizationMachine):
+    """Cosine of a factorization machine's vectors."""
+
+    of = FactorizationMachine
+
+
+class CosineFieldWeightedFM(Cosine, FieldWeightedFM):
+    """Cosine of a field-weighted factorization machine's vectors, spread over item fields."""
+
+    of = FieldWeightedFM
+
+
+class CosineFieldAwareFM(Cosine, FieldAwareFM):
+    """Cosine of a field-aware factorization machine's vectors."""
+
+    of = FieldAwareFM

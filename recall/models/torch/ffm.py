@@ -1,0 +1,95 @@
+"""The field-aware factorization machine (Juan et al. 2016): a feature has another embedding for each field it meets."""
+
+import torch
+from torch import Tensor
+
+from recall.features.layout import Fields
+from recall.models.serving.base import Tables
+from recall.models.serving.ffm import FFMTables
+from recall.models.torch.base import Model, array
+from recall.models.torch.batch import SparseBatch
+
+
+class FieldAwareFM(Model):
+    """y(x) = w0 + sum_j w_j x_j + sum_{j<l} <v_{j, f(l)}, v_{l, f(j)}> x_j x_l.
+
+    Fields are numbered users first, then items. Pairs within one side, and within one field, are part of the score as
+    pairs across are. With S_ab the sum of v_{u,b} x_u over user field a, and T_ba that of v_{t,a} x_t over item field b,
+    a vector has one part for each pair of a user field and an item field.
+
+    Attributes:
+        user_factors, item_factors: v, float [n_user_features, fields, k] and [n_item_features, fields, k].
+        n_user_fields, n_item_fields: number of fields of each side.
+    """
+
+    def __init__(self, n_user_features: int, n_item_features: int, k: int, n_user_fields: int, n_item_fields: int) -> None:
+        super().__init__(n_user_features, n_item_features, (n_user_fields + n_item_fields, k))
+        self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
+
+    @property
+    def dim(self) -> int:
+        """n_user_fields n_item_fields k + 1."""
+        return self.n_user_fields * self.n_item_fields * self.k + 1
+
+    def resized(self, n_user_features: int, n_item_features: int) -> "FieldAwareFM":
+        """See Model."""
+        return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
+
+    def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
+        """See Model; the form that sums over pairs of fields, not of features."""
+        of_users = users.field_sums(self.user_factors, self.n_user_fields)
+        of_items = items.field_sums(self.item_factors, self.n_item_fields)
+        sums = torch.cat([of_users, of_items], dim=1)  # [n, fields, fields, k]
+        squares = _squares(users, self._own_user_factors()) + _squares(items, self._own_item_factors())
+        first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
+        return self.bias + first_order + _pairs(sums, squares)
+
+    def user_vectors(self, users: SparseBatch) -> Tensor:
+        """[1 ; S_ab for every user field a and item field b] for n rows -> [n, dim]."""
+        across = users.field_sums(self.user_factors[:, self.n_user_fields :], self.n_user_fields)
+        return torch.cat([across.new_ones(len(across), 1), across.flatten(1)], dim=1)
+
+    def item_vectors(self, items: SparseBatch) -> Tensor:
+        """[the item's own first and second order ; T_ba for every user field a and item field b] for n rows -> [n, dim]."""
+        sums = items.field_sums(self.item_factors, self.n_item_fields)  # [n, item fields, fields, k]
+        within, across = sums[:, :, self.n_user_fields :], sums[:, :, : self.n_user_fields]
+        pairs = _pairs(within, _squares(items, self._own_item_factors()))
+        own = items.weighted_sum(self.item_weights) + pairs
+        return torch.cat([own[:, None], across.transpose(1, 2).flatten(1)], dim=1)
+
+    def user_offset(self, users: SparseBatch) -> Tensor:
+        """See Model."""
+        within = users.field_sums(self._own_user_factors(), self.n_user_fields)
+        pairs = _pairs(within, _squares(users, self._own_user_factors()))
+        return self.bias + users.weighted_sum(self.user_weights) + pairs
+
+    def _own_user_factors(self) -> Tensor:
+        """What user features have for user fields."""
+        return self.user_factors[:, : self.n_user_fields]
+
+    def _own_item_factors(self) -> Tensor:
+        """What item features have for item fields."""
+        return self.item_factors[:, self.n_user_fields :]
+
+    def tables(self, users: Fields, items: Fields) -> Tables:
+        """See Model."""
+        return FFMTables(
+            users,
+            items,
+            array(self.user_factors),
+            array(self.user_weights),
+            array(self.item_factors),
+            array(self.item_weights),
+            float(array(self.bias)),
+        )
+
+
+def _squares(rows: SparseBatch, factors: Tensor) -> Tensor:
+    """sum_j x_j^2 |v_{j,f(j)}|^2 for every row: factors for the fields of the rows' own side, [n_features, f, k] -> [n]."""
+    norms = factors.square().sum(-1)  # [n_features, f]
+    return rows.squared().field_sums(norms, norms.shape[1]).diagonal(dim1=1, dim2=2).sum(-1)
+
+
+def _pairs(sums: Tensor, squares: Tensor) -> Tensor:
+    """sum_{j<l} <v_{j,f(l)}, v_{l,f(j)}> x_j x_l within every row: sums [n, fields, fields, k], squares [n] -> [n]."""
+    return 0.5 * ((sums * sums.transpose(1, 2)).sum((-1, -2, -3)) - squares)

@@ -1,0 +1,137 @@
+"""A copy of a root of published versions, taken at one point while it is served, that can be served as it is."""
+
+import os
+import secrets
+import shutil
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recall._fsync import fsync
+from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
+from recall.errors import BundleError, PublishError
+from recall.serving.recommender import Recommender
+from recall.store.high_water_mark import Lost, Mark
+from recall.store.items.log import JOURNAL, MARK, Journal
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup holds.
+
+    Attributes:
+        folder: the copy.
+        live: the version that is live in it.
+        versions: how many versions it holds.
+        linked: how many files share their bytes on disk with the root, as they never change.
+        changes: sequence of the last change of items in it.
+        users: sequence of the last change of users in it.
+    """
+
+    folder: Path
+    live: str
+    versions: int
+    linked: int
+    changes: int
+    users: int
+
+
+def backup(root: Path, to: Path) -> BackupReport:
+    """Copy a root, whoever serves it, publishes to it or changes items and users meanwhile.
+
+    Versions are linked where the file system allows that, else copied. Logs are copied by SQLite, after the versions, so that
+    they hold every change that the versions need. The copy appears at its place as a whole, verified.
+
+    Args:
+        root: the folder of published versions.
+        to: where the copy goes; nothing may be there yet.
+
+    Raises:
+        BundleError: the root holds no live version, or the copy is not sound.
+        JournalError, StoreError: the copied log cannot be read.
+        PublishBusyError: a publisher held the root's lock all the while.
+        PublishError: there is something at the place of the copy, or the file system refused.
+    """
+    if not live_name(root):
+        raise BundleError("this is no folder of published versions", where=str(root), mend=f"Give one that holds {CURRENT}")
+    if to.exists():
+        raise PublishError("there is something there already", where=str(to), mend="Name a folder that does not exist yet")
+    made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
+    try:
+        make_folder(to.parent)
+        made.mkdir()
+        try:
+            with locked(root / LOCK, 10.0, PUBLISHING):
+                linked = _copy_versions(root, made)
+                for name in (CURRENT, HISTORY):
+                    with suppress(FileNotFoundError):
+                        shutil.copyfile(root / name, made / name)
+                for name in (MARK, USERS_MARK):  # before the logs, so that they are never ahead of them
+                    with suppress(FileNotFoundError):
+                        shutil.copyfile(root / name, made / name)
+                for name in (JOURNAL, USERS_LIVE):
+                    _copy_database(root / name, made / name)
+            changes, users = _mark(made)
+            Recommender.load(made, verify=True).close()
+            _sync_all(made)
+            made.rename(to)
+            fsync(to.parent)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    except (OSError, sqlite3.Error) as error:
+        raise PublishError("the copy could not be made", where=str(to), why=str(error)) from None
+    return BackupReport(to, live_name(to), len(versions(to)), linked, changes, users)
+
+
+def _copy_versions(root: Path, made: Path) -> int:
+    linked = 0
+    for version in versions(root):
+        if version.is_symlink():
+            continue
+        folder = made / VERSIONS / version.name
+        folder.mkdir(parents=True)
+        for file in sorted(version.iterdir()):
+            try:
+                os.link(file, folder / file.name, follow_symlinks=False)
+                linked += 1
+            except OSError:
+                shutil.copyfile(file, folder / file.name, follow_symlinks=False)
+    return linked
+
+
+def _copy_database(source: Path, to: Path) -> None:
+    """Copy a database with all that was committed to it, whether it is in its `-wal` file or not."""
+    if not source.exists():
+        return
+    read = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
+    written = sqlite3.connect(to)
+    try:
+        read.backup(written)
+    finally:
+        written.close()
+        read.close()
+
+
+def _mark(made: Path) -> tuple[int, int]:
+    """Note how far the copied logs reach, beside what the root knows to be lost; gives the sequences of their last changes."""
+    journal, users = Journal(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
+    try:
+        state, identity = journal.state(), users.identity()
+        last = users.sequence()
+    finally:
+        journal.close()
+        users.close()
+    if state is not None and state.last:
+        Mark(made / MARK).advance(
+            state.identity, state.last, () if state.base is None else [Lost(state.base, state.base_through)]
+        )
+    if identity and last:
+        Mark(made / USERS_MARK).advance(identity, last)
+    return (0 if state is None else state.last), last
+
+
+def _sync_all(folder: Path) -> None:
+    for path in (*sorted(folder.rglob("*")), folder):
+        fsync(path)

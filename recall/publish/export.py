@@ -1,0 +1,249 @@
+"""From a trained model to a published bundle, with proof that what is served is what was learnt."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from recall._arrays import Float32, Float64, Int32, Int64
+from recall.bundle import files
+from recall.bundle.manifest import FoldRecord, Manifest, Parity
+from recall.bundle.reader import write_contents
+from recall.bundle.versions import publish, staging
+from recall.bundle.writer import Origin, check_items, check_tables, parity_of, seal
+from recall.config import FwFMConfig, ModelConfig, RunConfig
+from recall.data.contexts import build_contexts, previous_items
+from recall.data.dataset import Dataset
+from recall.data.split import TRAIN
+from recall.errors import ExportError
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.models.parity import prove, relative_errors
+from recall.models.serving.base import Tables
+from recall.models.serving.cosine import CosineTables
+from recall.models.serving.fwfm import FwFMTables
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
+from recall.publish import golden
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.user_file import write_user_store
+from recall.store.items.binding import Standing, stand
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.record import UserStore
+
+_SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
+_DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes:
+        folder: the published bundle.
+        manifest: with the proofs.
+        seconds: spent in each stage, in order.
+        standing: which live changes of the root stay on top of it.
+    """
+
+    folder: Path
+    manifest: Manifest
+    seconds: Mapping[str, float]
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
+
+
+def export(
+    model: Model,
+    encoder: FeatureEncoder,
+    dataset: Dataset,
+    config: RunConfig,
+    root: Path,
+    metrics: Mapping[str, JsonValue] | None = None,
+    parent: int | None = None,
+    expected: int | None = None,
+) -> ExportReport:
+    """Write, prove and publish a bundle.
+
+    Items are encoded and turned into vectors; an index is built over them. Then users and items drawn at random are
+    scored twice: as requests are, through the written users, the single-request encoder and float32 vectors; and by
+    the model itself, in float64, from the rows that it was trained on.
+
+    Args:
+        model: the trained model, on any device.
+        encoder: the encoder that its features come from.
+        dataset: the catalogue, the users, and their interactions, all of which are known when serving.
+        config: how to index and to prove; recorded whole.
+        root: where versions are published.
+        metrics: anything to record beside the model.
+        parent: sequence of the bundle that the model went on from.
+        expected: publish only if this sequence is still the live one; see `publish`.
+
+    Raises:
+        ConfigError: the tables are said to contain live changes that there are not.
+        ExportError: the vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
+        PublishError: the file system refused, or another publisher held the root.
+    """
+    seconds: dict[str, float] = {}
+    standing = stand(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
+    with staging(root) as folder:
+        with _timed(seconds, "encode"):
+            item_rows = encoder.encode_items(dataset.items)
+        with _timed(seconds, "vectors"):
+            tables = tables_of(model, encoder, config.model)
+            item_vectors = tables.item_vectors(item_rows)
+            check_items(item_vectors, dataset.items[dataset.schema.item_id])
+            check_tables(tables)
+        with _timed(seconds, "write"):
+            write_contents(folder, encoder, tables, item_vectors, dataset.items, _counts(dataset))
+            write_user_store(folder / files.USERS, dataset)
+        with _timed(seconds, "index"):
+            positions = _draw(dataset, QUERIES, config.seed)
+            queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
+            index = write_index(folder, item_vectors.shape, Asked(queries, _SOURCE, config.seed), config.index)
+        with _timed(seconds, "proof"):
+            parity, fold = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
+        with _timed(seconds, "publish"):
+            origin = Origin(
+                config.name,
+                parent,
+                dataset.fingerprint(),
+                config.seed,
+                config.model_dump(mode="json", by_alias=True),
+                dict(metrics or {}),
+                standing.base.folded,
+                standing.base.log,
+            )
+            seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index), fold)
+            golden.record(folder)
+            published = publish(folder, root, expected, keep=config.export.keep)
+    return ExportReport(published, Manifest.read(published), seconds, standing)
+
+
+def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Tables:
+    """The model's parameters as they are served: a field-weighted model's are folded as the configuration says.
+
+    Raises:
+        ExportError: a parameter of a model that is to be folded is not finite.
+    """
+    tables = model.tables(encoder.user_fields, encoder.item_fields)
+    if isinstance(tables, FwFMTables):
+        check_tables(tables)
+        chosen = config if isinstance(config, FwFMConfig) else FwFMConfig(kind="fwfm")
+        return tables.folded(chosen.rank, chosen.tolerance)
+    return tables
+
+
+def _counts(dataset: Dataset) -> Int32:
+    """How many training interactions each item has: int32 [items]."""
+    items = dataset.events["item"].to_numpy()[dataset.training]
+    return np.bincount(items, minlength=len(dataset.items)).astype(np.int32)
+
+
+def _prove(
+    model: Model,
+    tables: Tables,
+    encoder: FeatureEncoder,
+    dataset: Dataset,
+    item_rows: SparseRows,
+    item_vectors: Float32,
+    folder: Path,
+    config: RunConfig,
+) -> tuple[Parity, FoldRecord | None]:
+    rng = np.random.default_rng(config.seed)
+    count = min(config.export.users, len(dataset.events))
+    positions = np.sort(rng.choice(len(dataset.events), count, replace=False))
+    items = np.sort(rng.choice(len(item_vectors), min(config.export.items, len(item_vectors)), replace=False))
+    contexts = build_contexts(dataset, encoder, positions)
+    users = SqliteUsers(folder / files.USERS)
+    try:
+        served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
+    finally:
+        users.close()
+    user_batch, user_features = SparseBatch.local(contexts.features, torch.float64, encoder.user_fields)
+    item_batch, item_features = SparseBatch.local(item_rows.take(items), torch.float64, encoder.item_fields)
+    exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
+    scores, fold = _scores(exact, user_batch, item_batch, config.seed), None
+    plain = tables.of if isinstance(tables, CosineTables) else tables
+    if isinstance(plain, FwFMTables) and isinstance(exact, FieldWeightedFM):
+        exact.replace_across(torch.from_numpy(plain.across))
+        folded = _scores(exact, user_batch, item_batch, config.seed)
+        fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
+        scores = folded
+    proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
+    return parity_of(proof, "model"), fold
+
+
+def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
+    """What a server would encode for the requests that these interactions answered."""
+    events = dataset.events[positions]
+    ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()
+    field = dataset.schema.history
+    longest = max(last for _, last in field.lags) if field is not None else 0
+    before = previous_items(dataset, positions, longest)
+    item_ids = dataset.items[dataset.schema.item_id]
+    known = {*encoder.users.columns, *encoder.contexts.columns}
+    rows = []
+    for at, event in enumerate(events.iter_rows(named=True)):
+        record = users.get(ids[at])
+        if record is None:
+            raise ExportError(f"user {ids[at]!r} was not written", where=files.USERS)
+        values = {**record.features, **{column: event[column] for column in dataset.context_columns}}
+        if dataset.schema.user_id in known:
+            values[dataset.schema.user_id] = ids[at]
+        history = item_ids.gather(before.items[before.indptr[at] : before.indptr[at + 1]]).to_list()
+        rows.append(encoder.encode_user(values, history).rows)
+    return rows
+
+
+def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> Float64:
+    """A model's score of every pair in float64: [users, items].
+
+    By the definition over the whole of x. Where that takes a sum for each field or pair of fields, it is asked for some
+    items of every user, drawn at random, and the others are scored by the split, in float64 too.
+    """
+    plain = isinstance(model, FactorizationMachine)
+    rng = np.random.default_rng(seed)
+    with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
+        split = model.user_offset(users)[:, None] + model.user_vectors(users) @ model.item_vectors(items).t()
+        scores = split.numpy()
+        for row in range(users.n):
+            drawn = np.arange(items.n) if plain else rng.choice(items.n, min(_DEFINED, items.n), replace=False)
+            some = items if plain else items.take(torch.from_numpy(drawn))
+            scores[row, drawn] = model.score(users.repeated(row, some.n), some).numpy()
+    return scores
+
+
+def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
+    """An interaction of each of `count` users: one that did not train, where enough users have one, and any where not."""
+    events, rng = dataset.events["user"].to_numpy(), np.random.default_rng(seed)
+    held_out = np.flatnonzero(dataset.events["split"].to_numpy() != TRAIN)
+    drawn = [rng.permutation(among) for among in (held_out, np.arange(len(events)))]
+    for positions in drawn:
+        positions = positions[np.unique(events[positions], return_index=True)[1]]
+        if len(positions) >= count:
+            break
+    return np.sort(rng.permutation(positions)[:count])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""Models of other programs as bundles: one module for each format."""

@@ -1,0 +1,141 @@
+"""The index of a bundle, with what it was shown to find."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recall._arrays import Float32
+from recall._tensors import map_tensors, write_tensors
+from recall.bundle import files
+from recall.bundle.manifest import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
+from recall.config import CHOOSING, IndexConfig
+from recall.errors import ExportError
+from recall.index.base import ItemIndex
+from recall.index.health import Checks
+from recall.index.registry import build_index, engine_of, open_index
+from recall.index.tuning.candidates import like
+from recall.index.tuning.confidence import lower_bound
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Certificate, Truth, certify
+from recall.index.tuning.trials import Trial
+from recall.index.tuning.tuner import Bound, Tuning, tune
+
+QUERIES = 8192
+"""Users whose vectors an index is built, tuned and verified with, where there are as many: one vector each."""
+_MEASURING = 256  # of them, for an index that is exact anyway
+
+_FAULT = "Nothing was published. This is a fault of the library: please report it with the versions of faiss and numpy"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Whom an index is for.
+
+    Attributes:
+        vectors: float32 [q, dim], one of each user, at least one; drawn at random from those who will ask.
+        source: what they are, in a few words.
+        seed: that they were drawn by, and that the index is built with.
+    """
+
+    vectors: Float32
+    source: str
+    seed: int
+
+
+def write_index(
+    folder: Path,
+    shape: tuple[int, int],
+    asked: Asked,
+    config: IndexConfig,
+    before: IndexRecord | None = None,
+    tell: Callable[[Trial], None] = lambda _: None,
+    *,
+    always: bool = False,
+) -> IndexRecord:
+    """Choose, write and open again the index over a folder's item vectors, with the checks of every later load.
+
+    Args:
+        folder: holds the item vectors.
+        shape: of the item vectors.
+        asked: the users.
+        config: the index to build; of kind 'auto' or 'faiss' and with many items, the fastest that meets the target.
+        before: the index of a bundle like this one: where a kind is chosen, another of its make is taken if it meets the
+            target, and only if it does not are all candidates tried.
+        tell: called with each candidate when it was tried.
+        always: try candidates however few the items are.
+
+    Raises:
+        ExportError: an index that is to be exact is not.
+        IndexFileError: the file cannot be written or read.
+    """
+    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
+    users = Users.split(asked.vectors, asked.seed)
+    small = len(vectors) <= config.exact_up_to and not always
+    tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
+    chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
+    engine = engine_of(chosen.kind)
+    path = folder / files.INDEX_FILES[engine]
+    chosen.write(path)
+    opened = open_index(path, engine, chosen.kind, chosen.params, vectors)
+    if tuned is not None and tuned.bound.queries:
+        bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
+    else:
+        bound, found = _measured(opened, vectors, users, config)
+    checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
+    write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
+    return IndexRecord(
+        engine=engine,
+        file=path.name,
+        kind=opened.kind,
+        params=dict(opened.params),
+        **asdict(found),
+        certificate=CertificateRecord(**asdict(bound)),
+        candidates=tuple(CandidateRecord.model_validate(asdict(one)) for one in tuned.trials) if tuned is not None else (),
+        provenance=_provenance(users, asked.source),
+        why=tuned.why if tuned is not None else _why(config),
+        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=checks.found(opened)),
+    )
+
+
+def _tuned(
+    vectors: Float32, users: Users, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
+) -> Tuning:
+    """The fastest index that meets the target, one like that of before if it does."""
+    threads = os.cpu_count() or 1
+    alike = like(before.kind, before.params) if before is not None and _may_be(before.engine, config) else []
+    if alike:
+        tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
+        if not tuned.index.exact:
+            return tuned
+    return tune(vectors, users, config, users.seed, threads, tell=tell)
+
+
+def _may_be(engine: str, config: IndexConfig) -> bool:
+    """Whether an index of this engine may be chosen."""
+    return config.kind == "auto" or engine == config.kind
+
+
+def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexConfig) -> tuple[Bound, Certificate]:
+    """What an index that was not tuned finds, on users that it was not built with where there are any."""
+    fresh = users.looks[0] if len(users.verification) else users.fitting
+    n = min(config.n, len(vectors))
+    if opened.exact:
+        found = certify(opened, vectors, fresh[:_MEASURING], n)
+        if found.recall < 1.0:
+            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", mend=_FAULT)
+        return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
+    shares = Truth.of(vectors, fresh, n).shares(opened)
+    recall = float(shares.mean())
+    lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
+    bound = Bound(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target)
+    return bound, Certificate(len(shares), n, recall, float(shares.min()))
+
+
+def _provenance(users: Users, source: str) -> ProvenanceRecord:
+    counts = {"fitting": len(users.fitting), "tuning": len(users.tuning), "verification": len(users.verification)}
+    return ProvenanceRecord(source=source, **counts, seed=users.seed)
+
+
+def _why(config: IndexConfig) -> str:
+    return f"exact search: there are at most {config.exact_up_to:,} items" if config.kind in CHOOSING else ""

@@ -1,0 +1,317 @@
+"""A new catalogue for a published model: no training, no torch.
+
+A factorization machine's item vector is a weighted sum of rows, so items that training never saw are encoded with what
+it learnt, and served beside the others. Everything but the items and the index is carried over from the source bundle.
+"""
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import JsonValue
+
+from recall._arrays import Float32, Int32
+from recall.bundle import files
+from recall.bundle.deletions import ITEM_ID, write_deletions
+from recall.bundle.manifest import Manifest, Parity
+from recall.bundle.reader import Bundle, write_contents
+from recall.bundle.versions import CURRENT, publish, resolve, staging
+from recall.bundle.writer import Origin, check_items, parity_of, seal
+from recall.config import DataConfig, ExportConfig, IndexConfig
+from recall.config.schema import NumericField
+from recall.data.column_types import as_held, forms
+from recall.data.entities import listed
+from recall.data.tables import read_items
+from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
+from recall.features.boosts import Boosts, text_numbers
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.novelty import novelties
+from recall.features.values import as_requested
+from recall.models.parity import prove
+from recall.publish import golden
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.binding import THROUGH, Standing, stand
+from recall.store.users.record import UserStore
+
+SAMPLE = 200
+"""Stored users whose lists before and after are compared."""
+TOP = 10
+"""Length of those lists."""
+STORED = "stored users, as they ask without a context"
+"""Whose vectors the index is set up and judged with."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild changed.
+
+    Attributes:
+        folder: the published bundle.
+        manifest: with the proofs; its `parent` is the sequence of the source.
+        added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.
+        kept: number of items whose vector is the same as before.
+        users: stored users whose lists were compared.
+        overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
+        standing: which live changes stay on top of the items.
+        unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
+        warnings: what the model can make little of among the items that are added or changed, in sentences.
+    """
+
+    folder: Path
+    manifest: Manifest
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    kept: int
+    users: int
+    overlap: float
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
+    unopened: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
+    """Publish a bundle with a model as it is and items as they are now.
+
+    Args:
+        source: a bundle, or the root whose live version is taken.
+        table: all items, with the id column, every column that an item field reads and every attribute that the source's
+            configuration names: `.parquet` or `.csv`.
+        root: where the new version is published. When it is also the source, its live version must not change meanwhile.
+        ignore: columns of the table that no field reads and that are there on purpose.
+        as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
+
+    Raises:
+        BundleError: the source is missing or damaged.
+        ConfigError: there is no live change of that sequence.
+        DataError: the table lacks a column, has one that no field reads, or repeats an id; nothing is published.
+        ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
+        PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
+    """
+    old, unopened = open_for_another_index(resolve(source))  # the version alone: live changes stay on top of the new one
+    try:
+        items = _read_items(table, old.bundle, ignore)
+        live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+        standing = stand(root, items[old.bundle.encoder.schema.item_id].to_list(), as_of)
+        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
+        return replace(report, unopened=unopened)
+    finally:
+        old.close()
+
+
+def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
+    """Open a bundle whose index is going to be made again, although that index may be damaged or missing.
+
+    Args:
+        path: the folder of a bundle, or a root.
+        users: as for `Recommender.load`.
+
+    Returns:
+        The recommender, which searches exactly if the index cannot be opened, and why it cannot; empty if it can.
+
+    Raises:
+        BundleError: something else of the bundle is missing or damaged.
+    """
+    try:
+        return Recommender.load(path, users=users), ""
+    except (IndexFileError, BundleError) as error:
+        return Recommender.load(path, users=users, own_index=False), str(error)
+
+
+def publish_items(
+    old: Recommender,
+    items: pl.DataFrame,
+    root: Path,
+    expected: int | None,
+    standing: Standing,
+    deletions: pl.DataFrame | None = None,
+) -> RebuildReport:
+    """Publish the model of a bundle with other items.
+
+    Args:
+        old: the bundle; its lists, with the live changes that it knows of, are compared with those of the new one.
+        items: with the columns of the bundle's own.
+        root: where the new version is published.
+        expected: publish only if this sequence is still the live one.
+        standing: what the items hold of the root's live changes.
+        deletions: those that have been carried out on the items; None if the items are a table of their own.
+
+    Raises:
+        ExportError, PublishError: as `rebuild`.
+    """
+    with staging(root) as folder:
+        _assemble(old, items, folder, standing, deletions)
+        new = Recommender.load(folder)
+        try:
+            users, overlap = _compare_lists(old, new)
+        finally:
+            new.close()
+        golden.record(folder)
+        published = publish(folder, root, expected, keep=kept(old.bundle.manifest))
+    return _report(old, items, new.bundle.item_vectors, published, (users, overlap), standing)
+
+
+def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
+    encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
+    attributes = bundle.manifest.attributes
+    table = read_items(trained_on(bundle.manifest), path)
+    wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
+    for name in ignore:
+        if name not in table.columns:
+            raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
+    strange = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
+    if strange:
+        raise DataError(
+            f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
+            where=str(path),
+            why="it may be a misspelt one that a field does read",
+            mend="Rename it, or ignore what is there on purpose: "
+            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
+        )
+    numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
+    items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
+    dtypes, types = bundle.item_types(), encoder.types.items
+    items = items.with_columns(
+        as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
+    )
+    if items.is_empty():
+        raise DataError("the table has no items", where=str(path), mend="Give at least one row")
+    Boosts.of(
+        boosts, items.columns, items.get_column, len(items), schema, encoder.types.items
+    )  # refused now, or by every request
+    return items
+
+
+def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Standing, deletions: pl.DataFrame | None) -> None:
+    """Write a whole bundle into a staged folder."""
+    bundle, before = old.bundle, old.bundle.manifest
+    rows = bundle.encoder.encode_items(items)
+    vectors = bundle.tables.item_vectors(rows)
+    check_items(vectors, items[bundle.encoder.schema.item_id])
+    write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
+    try:
+        shutil.copyfile(bundle.users_file, folder / files.USERS)
+    except OSError as error:
+        raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
+    write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
+    users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
+    config = IndexConfig.recorded(before.config.get("index", {}))
+    asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
+    index = write_index(folder, vectors.shape, asked, config, before.index)
+    parity = _prove(old, users, rows, vectors)
+    origin = Origin(
+        before.name,
+        before.sequence,
+        before.data_hash,
+        before.seed,
+        before.config if deletions is not None else with_through(before.config, standing.base.folded),
+        before.metrics,
+        standing.base.folded,
+        standing.base.log,
+        before.columns,
+    )
+    seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+
+
+def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """Return a run's configuration for other tables, which contain live changes up to a sequence."""
+    data = config.get("data")
+    return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
+
+
+def trained_on(manifest: Manifest) -> DataConfig:
+    """How the tables of a bundle's run were read: what ids are called, and which texts mean a missing value."""
+    return DataConfig.model_validate(manifest.config.get("data", {}))
+
+
+def kept(manifest: Manifest) -> int:
+    """How many versions the run of a bundle keeps."""
+    return ExportConfig.model_validate(manifest.config.get("export", {})).keep
+
+
+def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
+    """How many training interactions each of these items has, int32 [items]; one that the bundle does not know has none."""
+    rows = bundle.item_ids.rows(items[bundle.encoder.schema.item_id].to_list())
+    before, counts = bundle.counts(), np.zeros(len(items), dtype=np.int32)
+    if before is not None:
+        counts[rows >= 0] = before[rows[rows >= 0]]
+    return counts
+
+
+def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
+    """Return the deletions compacted into a bundle, but for those of ids that are among these items again."""
+    return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
+
+
+def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
+    """Rows of stored users as requests without context would have them, or of nobody when none is stored."""
+    rows = []
+    for user_id in store.sample(count, seed):
+        record = store.get(user_id)
+        if record is not None:
+            named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
+            rows.append(encoder.encode_user({**record.features, **named}, record.history).rows)
+    return SparseRows.below(rows or [encoder.encode_user({}).rows])
+
+
+def _prove(old: Recommender, users: SparseRows, items: SparseRows, vectors: Float32) -> Parity:
+    """Compare served scores with those of the tables in float64: the tables were proved against the model at export."""
+    config = ExportConfig.model_validate(old.bundle.manifest.config.get("export", {}))
+    users = users.take(np.arange(min(config.users, len(users))))
+    rng = np.random.default_rng(old.bundle.manifest.seed)
+    picked = np.sort(rng.choice(len(items), min(config.items, len(items)), replace=False))
+    tables = old.bundle.tables
+    scores = tables.scores(users, items.take(picked))
+    proof = prove(tables.user_vectors(users), tables.user_offset(users), vectors[picked], scores, config.tolerance)
+    return parity_of(proof, "tables")
+
+
+def _compare_lists(old: Recommender, new: Recommender) -> tuple[int, float]:
+    requests = [Request(user_id, n=TOP) for user_id in old.users.sample(SAMPLE, old.bundle.manifest.seed)]
+    shares = []
+    for before, after in zip(old.recommend_batch(requests), new.recommend_batch(requests), strict=True):
+        ids = {item.item_id for item in before.items}
+        if ids:
+            shares.append(len(ids & {item.item_id for item in after.items}) / len(ids))
+    return len(requests), float(np.mean(shares)) if shares else 1.0
+
+
+def _report(
+    old: Recommender,
+    items: pl.DataFrame,
+    vectors: Float32,
+    published: Path,
+    compared: tuple[int, float],
+    standing: Standing,
+) -> RebuildReport:
+    ids = items[old.bundle.encoder.schema.item_id]
+    before = old.bundle.item_ids.rows(ids.to_list())
+    known = np.flatnonzero(before >= 0)
+    same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
+    gone = np.ones(len(old.bundle.item_ids), dtype=bool)
+    gone[before[known]] = False
+    fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
+    warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
+    if not len(known):
+        warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
+    return RebuildReport(
+        published,
+        Manifest.read(published),
+        added=tuple(ids.gather(np.flatnonzero(before < 0))),
+        removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
+        changed=tuple(ids.gather(known[~same])),
+        kept=int(same.sum()),
+        users=compared[0],
+        overlap=compared[1],
+        standing=standing,
+        warnings=warnings,
+    )

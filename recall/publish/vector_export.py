@@ -1,0 +1,193 @@
+"""Write item vectors, their ids and the vectors of users to plain files for use in other systems.
+
+What is written is what is served: of a root the live version with its live changes, of a version's folder that version
+alone. The score of an item for a user is the inner product of their vectors, which are not padded.
+
+    parquet   items.parquet: the id column, and `vector` as a list of float32; users.parquet alike
+    npy       item_vectors.npy, float32 [items, dim], and item_ids.json, a list of text; user_vectors.npy, user_ids.json
+    faiss     items.faiss, an IndexFlatIP, and item_ids.json; users as with npy, for they are what it is searched with
+
+`export.json` says where they come from.
+"""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import polars as pl
+from polars.exceptions import PolarsError
+
+from recall._arrays import Float32
+from recall.bundle.manifest import MANIFEST
+from recall.bundle.versions import CURRENT, VERSIONS
+from recall.errors import ConfigError, PublishError, nearest
+from recall.index.faiss_io import write_flat
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.snapshot import Catalogue
+
+FORMATS = ("parquet", "npy", "faiss")
+ABOUT = "export.json"
+"""Name of the file that says what the others hold."""
+_ROWS = 1 << 16  # item vectors copied at a time
+_USERS = 4096  # users encoded at a time
+
+
+class VectorExport(NamedTuple):
+    """What was written.
+
+    Attributes:
+        folder: that holds the files.
+        version: name of the bundle's version.
+        sequence: of the last live change that is in.
+        items: number of item vectors.
+        users: number of user vectors; None if they were not asked for.
+        dim: length of a vector.
+        files: names of the files.
+    """
+
+    folder: Path
+    version: str
+    sequence: int
+    items: int
+    users: int | None
+    dim: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Vectors of items or of users, in parts, and the ids in the order of the vectors."""
+
+    name: str
+    column: str
+    ids: Sequence[str]
+    parts: Callable[[], Iterator[Float32]]
+
+
+def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False) -> VectorExport:
+    """Write the vectors of a bundle to a new folder.
+
+    The folder appears when it is complete; nothing is left behind if something fails.
+
+    Args:
+        bundle: a bundle, or the root whose live version is taken together with its live changes.
+        out: folder to make.
+        format_: one of `FORMATS`.
+        users: write the vector of each known user too, as of a request that gives only the user's id.
+
+    Raises:
+        BundleError, IndexFileError, JournalError: the bundle or its live changes cannot be read.
+        ConfigError: the format is unknown.
+        PublishError: `out` exists or lies within a bundle, or the file system refused.
+        StoreError: what changed of users cannot be read.
+    """
+    if format_ not in FORMATS:
+        raise ConfigError(
+            f"the format must be one of {', '.join(FORMATS)}, got {format_!r}", where="format", mend=nearest(format_, FORMATS)
+        )
+    _check_out(out)
+    recommender = Recommender.load(bundle)
+    try:
+        catalogue = recommender.items.current()
+        sides = [_items(recommender, catalogue)]
+        if users:
+            sides.append(_users(recommender))
+        manifest = recommender.bundle.manifest
+        about = {
+            "bundle": manifest.version,
+            "sequence": catalogue.sequence,
+            "model": manifest.model.kind,
+            "dim": manifest.sizes.dim,
+            "items": len(sides[0].ids),
+            "users": len(sides[1].ids) if users else None,
+            "format": format_,
+        }
+        names = _write(out, format_, sides, about, manifest.sizes.dim)
+    finally:
+        recommender.close()
+    counts = [len(side.ids) for side in sides]
+    return VectorExport(
+        out, manifest.version, catalogue.sequence, counts[0], counts[1] if users else None, manifest.sizes.dim, names
+    )
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that exists, or that would change a bundle: a published folder holds its own files and no other."""
+    if out.exists() or out.is_symlink():
+        raise PublishError("the folder exists already", where=str(out), mend="Remove it, or name a new one with --out")
+    for above in out.resolve().parents:
+        of_root = above.name == VERSIONS and (above.parent / CURRENT).exists()
+        if of_root or (above / MANIFEST).exists():
+            raise PublishError(
+                "the folder lies within a bundle, which must not change",
+                where=str(out),
+                why=f"{above} holds {'the versions of a root' if of_root else MANIFEST}",
+                mend="Name a folder outside of it with --out",
+            )
+
+
+def _items(recommender: Recommender, catalogue: Catalogue) -> _Side:
+    rows = np.flatnonzero(catalogue.mask(np.empty(0, dtype=np.int64)))
+
+    def parts() -> Iterator[Float32]:
+        for first in range(0, len(rows), _ROWS):
+            yield catalogue.vectors(rows[first : first + _ROWS])
+
+    return _Side("item", recommender.bundle.encoder.schema.item_id, catalogue.ids(rows), parts)
+
+
+def _users(recommender: Recommender) -> _Side:
+    ids: list[str] = []
+    while page := recommender.users.ids(ids[-1] if ids else None, _USERS):
+        ids += page
+
+    def parts() -> Iterator[Float32]:
+        for first in range(0, len(ids), _USERS):
+            yield recommender.user_vectors([Request(user_id) for user_id in ids[first : first + _USERS]])
+
+    return _Side("user", recommender.bundle.encoder.schema.user_id, ids, parts)
+
+
+def _write(out: Path, format_: str, sides: Sequence[_Side], about: dict[str, object], dim: int) -> tuple[str, ...]:
+    """Write into a folder beside `out`, and give it its name at the end."""
+    staged = out.parent / f".{out.name}.{secrets.token_hex(4)}"
+    try:
+        staged.mkdir(parents=True)
+        names: list[str] = []
+        for side in sides:
+            names += _write_side(staged, format_, side, dim)
+        (staged / ABOUT).write_bytes(orjson.dumps({**about, "files": sorted(names)}, option=orjson.OPT_INDENT_2))
+        staged.rename(out)
+    except (OSError, PolarsError) as error:
+        raise PublishError("the vectors could not be written", where=str(out), why=str(error)) from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return (*names, ABOUT)
+
+
+def _write_side(folder: Path, format_: str, side: _Side, dim: int) -> list[str]:
+    if format_ == "parquet":
+        name = f"{side.name}s.parquet"
+        whole = np.concatenate([np.empty((0, dim), dtype=np.float32), *side.parts()])
+        vectors = pl.Series("vector", whole, dtype=pl.Array(pl.Float32, dim)).cast(pl.List(pl.Float32))
+        column = side.column if side.column != "vector" else f"{side.name}_id"
+        pl.DataFrame([pl.Series(column, side.ids, dtype=pl.String), vectors]).write_parquet(folder / name)
+        return [name]
+    ids = f"{side.name}_ids.json"
+    (folder / ids).write_bytes(orjson.dumps(list(side.ids)))
+    if format_ == "faiss" and side.name == "item":
+        write_flat(folder / "items.faiss", side.parts(), dim)
+        return ["items.faiss", ids]
+    name = f"{side.name}_vectors.npy"
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(side.ids), dim)}
+    with (folder / name).open("wb") as file:  # in parts: not all of the vectors need to be in memory
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in side.parts():
+            file.write(np.ascontiguousarray(part, dtype="<f4").tobytes())
+    return [name, ids]

@@ -1,0 +1,208 @@
+"""Explains scores of one bundle's items."""
+
+from collections.abc import Iterator, Mapping
+from math import copysign, expm1
+
+import numpy as np
+
+from recall._arrays import Float64, Int64
+from recall.bundle.reader import Bundle
+from recall.features.blocks import Block, ColumnEncoder
+from recall.features.cross import CrossEncoder
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.history import HistoryEncoder
+from recall.features.layout import Fields
+from recall.features.numeric import BucketEncoder, ScaledEncoder
+from recall.features.values import as_requested
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.models.serving.attribution import entry_parts
+from recall.models.serving.base import Parts
+from recall.serving.query import Prepared
+from recall.serving.request import Request
+from recall.serving.rerank.exact import Ranking, gains_by_name
+from recall.serving.rerank.item_columns import Facets
+from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
+from recall.store.items.snapshot import Catalogue
+
+# A number for each pair of fields, which add up to the score of an item.
+
+BOOSTS = "boosts"
+"""Stands for a user field where a boost is explained: the request gives the weight, the item the number."""
+
+_ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one value has with itself
+
+
+def contributions(
+    parts: Parts, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
+) -> tuple[Contribution, ...]:
+    """The parts of a score by the names of their fields, the largest first; zeros are left out.
+
+    Args:
+        parts: of one user and one item.
+        users, items: the fields of both sides.
+        popularity: what the item's own part is multiplied by.
+        boosts: what the request's boosts add, by name.
+    """
+    found = [
+        Contribution(user, (item,), value)
+        for user, row in zip(users.names, parts.across.tolist(), strict=True)
+        for item, value in zip(items.names, row, strict=True)
+    ]
+    found += [
+        Contribution(None, (item,), popularity * value) for item, value in zip(items.names, parts.first.tolist(), strict=True)
+    ]
+    found += [
+        Contribution(None, (one, other), popularity * value)
+        for one, row in zip(items.names, parts.second.tolist(), strict=True)
+        for other, value in zip(items.names, row, strict=True)
+    ]
+    found += [Contribution(BOOSTS, (name,), value) for name, value in (boosts or {}).items()]
+    return largest_first(found)
+
+
+def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
+    """What the first have of each pair of fields beyond the second, the largest first; zeros are left out."""
+    left = {one[:2]: one.value for one in more}
+    for user, items, value in less:
+        left[user, items] = left.get((user, items), 0.0) - value
+    return largest_first([Contribution(*pair, value) for pair, value in left.items()])
+
+
+def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
+    """Without zeros and what is rounding beside the largest, by falling size whatever the sign."""
+    least = _ROUNDING * max((abs(one.value) for one in found), default=0.0)
+    return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
+
+
+# Features in the words of the tables that they were learnt from.
+
+
+def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
+    """What the entries of one row in the user feature space stand for."""
+    return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
+
+
+def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
+    """The same in the item feature space."""
+    return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
+
+
+def _values(encoder: FeatureEncoder, blocks: tuple[Block, ...], fields: Fields, row: SparseRows) -> list[FeatureValue]:
+    found = []
+    for place, feature, weight in zip(fields.of(row.indices).tolist(), row.indices.tolist(), row.weights.tolist(), strict=True):
+        block = blocks[place]
+        within = feature - block.offset
+        if within in (UNKNOWN, MISSING):
+            found.append(FeatureValue(block.name, None, weight, "unknown" if within == UNKNOWN else "missing"))
+            continue
+        of = encoder.histories[block.field] if block.field in encoder.histories else encoder.columns[block.field]
+        found.append(FeatureValue(block.name, _text(of, within, weight), weight, "learnt"))
+    return found
+
+
+def _text(encoder: ColumnEncoder | HistoryEncoder, row: int, weight: float) -> str:
+    """One value of a field, by its row there, which is `FIRST` or more."""
+    match encoder:
+        case ScaledEncoder():
+            scaled = encoder.mean + encoder.deviation * weight
+            return f"{copysign(expm1(abs(scaled)), scaled) if encoder.log else scaled:.6g}"
+        case BucketEncoder():
+            return _bucket(encoder, row - FIRST)
+        case CrossEncoder():
+            length, _, both = encoder.vocabulary.values[row - FIRST].partition(":")
+            parts = ((encoder.left, both[: int(length)]), (encoder.right, both[int(length) :]))
+            return " x ".join(_bucket(of, int(text)) if isinstance(of, BucketEncoder) else text for of, text in parts)
+    if encoder.vocabulary is None:
+        return f"bucket {row - FIRST}"  # of a hash, which many values may share
+    return str(encoder.vocabulary.values[row - FIRST])
+
+
+def _bucket(encoder: BucketEncoder, number: int) -> str:
+    edges = [float("-inf"), *encoder.edges.tolist(), float("inf")]
+    return f"[{edges[number]:g}, {edges[number + 1]:g})"
+
+
+_FEW = 200  # items that are encoded sooner one by one than as a table
+MOST_VALUES = 1000
+"""Contributions of values that are told."""
+
+
+class Explainer:
+    """Takes scores apart; threads share it."""
+
+    def __init__(self, bundle: Bundle, facets: Facets) -> None:
+        """Explains the scores of a bundle, whose further columns are `facets`."""
+        self._bundle = bundle
+        self._facets = facets
+
+    def explain(self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int, *, values: bool) -> Explanation:
+        """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
+        rows = np.array([row])
+        items = self._items(catalogue, rows)
+        gains = gains_by_name(request, catalogue, self._facets, row)
+        told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
+        return Explanation(
+            item_id=catalogue.ids(rows)[0],
+            score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
+            contributions=self._by_fields(request, prepared, items, gains),
+            user_offset=prepared.offset,
+            values=told,
+            rest=rest if told is None else rest + sum(gains.values()),
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=prepared.degraded + catalogue.degraded,
+        )
+
+    def contributions(
+        self, request: Request, prepared: Prepared, catalogue: Catalogue, rows: Int64
+    ) -> list[tuple[Contribution, ...]]:
+        """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
+        items = self._items(catalogue, rows)
+        return [
+            self._by_fields(
+                request, prepared, items.take(np.array([place])), gains_by_name(request, catalogue, self._facets, row)
+            )
+            for place, row in enumerate(rows.tolist())
+        ]
+
+    def _by_fields(
+        self, request: Request, prepared: Prepared, item: SparseRows, gains: Mapping[str, float]
+    ) -> tuple[Contribution, ...]:
+        encoder = self._bundle.encoder
+        parts = self._bundle.tables.explain(prepared.encoded.rows, item)
+        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
+
+    def _items(self, catalogue: Catalogue, rows: Int64) -> SparseRows:
+        """Items in the item feature space."""
+        encoder = self._bundle.encoder
+        table = catalogue.table(rows).select(encoder.items.columns)
+        if not 0 < len(rows) <= _FEW:
+            return encoder.encode_items(table)
+        return SparseRows.below([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
+
+
+def _by_values(
+    bundle: Bundle, request: Request, prepared: Prepared, item: SparseRows
+) -> tuple[tuple[ValueContribution, ...], float]:
+    """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
+    encoder, dial = bundle.encoder, request.popularity
+    parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
+    of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
+    field_of = encoder.item_fields.of(item.indices).tolist()
+    found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
+        (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
+    ]
+    found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
+    for one, other, value in _filled(parts.second):
+        pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
+        found.append((dial * value, None, tuple(of_item[place] for place in pair)))
+    found.sort(key=lambda one: -abs(one[0]))
+    listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
+    return listed, sum(value for value, _, _ in found[MOST_VALUES:])
+
+
+def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
+    """Where numbers of a table are not zero, and what they are."""
+    rows, columns = np.nonzero(values)
+    return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)

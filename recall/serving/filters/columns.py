@@ -1,0 +1,173 @@
+"""What the items of a catalogue are filtered by: their columns, opened when a filter first names them."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from threading import Lock
+
+import polars as pl
+from polars.datatypes import DataType
+
+from recall._cache import Cache
+from recall.config.schema import Schema
+from recall.errors import RequestError, nearest
+from recall.features.canonical import TEXT, separators
+from recall.index.bitmap import Selection
+from recall.serving.filters.ast import Predicate
+from recall.serving.filters.column import Column
+from recall.serving.filters.compile import bound
+from recall.serving.filters.plan import Clause, Rows, evaluate
+from recall.serving.filters.values import Form, Kind
+
+_OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects
+_RANGE = 128  # bytes of one range in a clause
+
+
+class Attributes:
+    """The columns of one catalogue, which never change. Threads share it."""
+
+    def __init__(
+        self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], lenient: bool = False
+    ) -> None:
+        """Columns that are read when they are needed; `of` takes a table that is there.
+
+        Args:
+            size: rows of the catalogue.
+            forms: how each column is read, by its name; None for one that nothing can be compared with.
+            read: gives a column, [size].
+            lenient: let text that is not of the kind it is compared as match nothing; else it refuses the filter.
+        """
+        self.size = size
+        self._forms = forms
+        self._read = read
+        self._lenient = lenient
+        self._cache = selection_cache()
+        self._columns: dict[tuple[str, Kind], Column] = {}
+        self._opening = Lock()
+
+    @staticmethod
+    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "Attributes":
+        """The columns of a table [size]; text that a bag field of the schema reads is cut into bags."""
+        return Attributes(len(frame), forms_of(frame.schema, schema), frame.get_column)
+
+    def over(self, frame: pl.DataFrame) -> "Attributes":
+        """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
+
+        Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
+        spoil no filter that the catalogue bears.
+        """
+
+        def read(name: str) -> pl.Series:
+            return frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.String)
+
+        return Attributes(len(frame), self._forms, read, lenient=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that a filter may name, in order."""
+        return tuple(name for name, form in self._forms.items() if form is not None)
+
+    def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> Selection:
+        """The rows that a predicate matches; the same object again for as long as it is cached.
+
+        Args:
+            predicate: from `parse`.
+            now: the present, for windows that ask for it; with a zone. The clock is read when it is left out.
+
+        Raises:
+            RequestError: it names a column that is not there, or compares one with what it cannot hold.
+        """
+        clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
+        found = self._cache.get(clause)
+        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
+
+    def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
+        """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
+        try:
+            clause = bound(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
+        except _UnopenedError:
+            return False
+        except RequestError:
+            return True
+        return self._cache.get(clause) is not None
+
+    def opened(self, name: str, kind: Kind) -> Column | None:
+        """A column with its values as a kind, if it was asked for before."""
+        return self._columns.get((name, kind))
+
+    def form(self, name: str, where: str) -> Form:
+        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        if name not in self._forms:
+            raise RequestError("items have no such column", where=where, mend=nearest(name[:256], self.names))
+        form = self._forms[name]
+        if form is None:
+            raise RequestError(f"column {name!r} is of a type that cannot be filtered by", where=where)
+        return form
+
+    def column(self, name: str, kind: Kind) -> Column:
+        """A column with its values as a kind. Raises DataError when they are not of it."""
+        found = self._columns.get((name, kind))
+        if found is None:
+            with self._opening:
+                found = self._columns.get((name, kind))
+                if found is None:
+                    form = self._forms[name]
+                    assert form is not None  # `form` has refused it
+                    found = self._columns[name, kind] = Column.of(self._read(name), form, kind, self._lenient)
+        return found
+
+    def _selected(self, clause: Clause) -> Selection:
+        if not isinstance(clause, Rows):
+            return evaluate(clause, self.size, self._part)
+        return self.column(clause.column, clause.kind).select(clause.ranges)
+
+    def _part(self, clause: Clause) -> Selection:
+        """A part of a clause: conditions are kept for other filters that share them."""
+        if not isinstance(clause, Rows):
+            return self._selected(clause)
+        found = self._cache.get(clause)
+        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
+
+
+class _UnopenedError(Exception):
+    """A column has to be opened first."""
+
+
+class _Opened:
+    """The columns that were opened before."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        self._attributes = attributes
+
+    def form(self, name: str, where: str) -> Form:
+        return self._attributes.form(name, where)
+
+    def column(self, name: str, kind: Kind) -> Column:
+        found = self._attributes.opened(name, kind)
+        if found is None:
+            raise _UnopenedError
+        return found
+
+
+def forms_of(
+    types: Mapping[str, DataType], schema: Schema | None = None, canonical_types: Mapping[str, str] | None = None
+) -> dict[str, Form | None]:
+    """How columns are read, by name.
+
+    Args:
+        types: dtypes of the columns.
+        schema: its bag fields say how text is cut.
+        canonical_types: types of the columns as the bundle records them, which decide what text is compared as.
+    """
+    cuts, recorded = separators(schema, "item") if schema is not None else {}, canonical_types or {}
+    return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
+
+
+def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, Selection]:
+    """Make a cache of selections by their clauses, within a number of entries and of bytes."""
+    return Cache(most, most_bytes, _bytes)
+
+
+def _bytes(clause: Clause, selection: Selection) -> int:
+    listed = vars(selection).get("rows")
+    ranges = len(clause.ranges) if isinstance(clause, Rows) else 0
+    return _OVERHEAD + _RANGE * ranges + selection.bits.nbytes + (listed.nbytes if listed is not None else 0)

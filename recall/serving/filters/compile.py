@@ -1,0 +1,240 @@
+"""A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
+
+import datetime
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol, assert_never
+
+from recall.errors import DataError, RequestError
+from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
+from recall.features.values import canonical
+from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
+from recall.serving.filters.column import Column, merged
+from recall.serving.filters.plan import Clause, Every, Rest, Rows, Some
+from recall.serving.filters.values import Form, Kind, Operand, microseconds, microseconds_of, nanoseconds, nanoseconds_of
+
+_INTEGER = re.compile("-?[0-9]+")
+
+_HOLDS = {
+    "text": "text",
+    "number": "numbers",
+    "truth": "true and false",
+    "time": "dates or times",
+    "clock": "times of day",
+}
+_WRITTEN = {
+    "text": 'as text, such as "red"',
+    "number": "as a number, such as 9.5",
+    "truth": "as true or false",
+    "time": 'as ISO 8601, such as "2026-01-31" or "2026-01-31T18:00:00Z"',
+    "clock": 'as ISO 8601, such as "18:30"',
+}
+
+
+class Columns(Protocol):
+    """The columns of a catalogue."""
+
+    def form(self, name: str, where: str) -> Form:
+        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+
+    def column(self, name: str, kind: Kind) -> Column:
+        """A column with its values as a kind. Raises DataError when they are not of it."""
+
+
+def bound(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Clause:
+    """What a predicate selects by.
+
+    Raises:
+        RequestError: it names a column that is not there, or compares one with what it cannot hold.
+    """
+    return _Binding(columns, now).clause(predicate)
+
+
+class _Binding:
+    def __init__(self, columns: Columns, now: datetime.datetime) -> None:
+        self._columns = columns
+        self._now = now
+
+    def clause(self, predicate: Predicate) -> Clause:
+        match predicate:
+            case Equals(column, value, where):
+                return self._one_of(column, [(value, where)], where)
+            case In(column, values, where):
+                return self._one_of(column, _numbered(values, where), where)
+            case Range(column, bounds, where):
+                return self._within(column, bounds, where)
+            case Missing(column, where):
+                return Rows(column, self._columns.form(column, where).kind, ((0, 1),))
+            case Holds(column, how, values, where):
+                return self._holds(column, how, _numbered(values, where), where)
+            case Available():
+                return self._available(predicate)
+            case Not(of):
+                return Rest(self.clause(of))
+            case AllOf(of):
+                return _only(Every, map(self.clause, of))
+            case AnyOf(of):
+                return _only(Some, map(self.clause, of))
+            case _:
+                assert_never(predicate)
+
+    def _one_of(self, name: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+        form = self._single(name, where)
+        places = [self._place(name, form.kind, value, at) for value, at in values]
+        return Rows(name, form.kind, merged(places))
+
+    def _within(self, name: str, bounds: Sequence[Bound], where: str) -> Clause:
+        form = self._single(name, where)
+        parts: dict[Kind, tuple[int, int]] = {}
+        for one in bounds:
+            kind = _ordered_as(form, one.value)
+            if kind == "truth":
+                raise RequestError("true and false have no order", where=one.where, mend=f"Column {name!r} takes equals")
+            low, high = self._place(name, kind, one.value, one.where)
+            first, last = parts.get(kind, (1, len(self._column(name, kind, one.where).values) + 1))
+            match one.order:
+                case "gt":
+                    first = max(first, high)
+                case "gte":
+                    first = max(first, low)
+                case "lt":
+                    last = min(last, low)
+                case "lte":
+                    last = min(last, high)
+            parts[kind] = (first, last)
+        return _only(Every, (Rows(name, kind, merged([codes])) for kind, codes in parts.items()))
+
+    def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+        form = self._columns.form(name, where)
+        if not form.bag:
+            raise RequestError(
+                f"column {name!r} has one value an item, and {how} is for columns of lists",
+                where=where,
+                mend='Write {"in": [...]} for one of these values',
+            )
+        places = [self._place(name, form.kind, value, at) for value, at in values]
+        if how == "any":
+            return Rows(name, form.kind, merged(places))
+        if not places:  # every bag holds all of no values, but what is missing is no bag
+            return Rest(Rows(name, form.kind, ((0, 1),)))
+        return _only(Every, (Rows(name, form.kind, merged([place])) for place in places))
+
+    def _available(self, window: Available) -> Clause:
+        at: Scalar = self._now if window.at is None else window.at
+        parts = []
+        for name, key in ((window.start, "from"), (window.until, "until")):
+            if name is None:
+                continue
+            where = f"{window.where}/{key}"
+            kind = self._single(name, where).kind
+            if kind == "text":
+                kind = "time"
+            if kind == "number" and window.at is None:
+                raise RequestError(
+                    f"column {name!r} holds numbers, which do not say when they are",
+                    where=where,
+                    mend='Give "at" as a number in the column\'s own unit',
+                )
+            _, after = self._place(name, kind, at, where if window.at is None else f"{window.where}/at")
+            last = len(self._column(name, kind, where).values) + 1
+            parts.append(Rows(name, kind, merged([(0, after)] if key == "from" else [(0, 1), (after, last)])))
+        return _only(Every, parts)
+
+    def _single(self, name: str, where: str) -> Form:
+        form = self._columns.form(name, where)
+        if form.bag:
+            raise RequestError(
+                f"column {name!r} holds a list for each item", where=where, mend='Write {"any": [...]} or {"all": [...]}'
+            )
+        return form
+
+    def _place(self, name: str, kind: Kind, value: Scalar, where: str) -> tuple[int, int]:
+        form = self._columns.form(name, where)
+        bare = value.strip(BLANKS) if form.bag and isinstance(value, str) else value
+        operand = _operand(name, kind, bare, where, form.type)
+        return self._column(name, kind, where).values.place(operand)
+
+    def _column(self, name: str, kind: Kind, where: str) -> Column:
+        try:
+            return self._columns.column(name, kind)
+        except DataError as error:
+            raise RequestError(
+                f"column {name!r} cannot be read as {_HOLDS[kind]}", where=where, why=error.what, mend=error.mend
+            ) from None
+
+
+_TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
+
+
+def _ordered_as(form: Form, value: Scalar) -> Kind:
+    """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
+    if form.kind != "text":
+        return form.kind
+    if isinstance(value, str):
+        return "number" if form.type in NUMBERS and _number_of(value) is not None else "text"
+    if isinstance(value, bool):
+        return "truth"
+    return "number" if isinstance(value, int | float) else "clock" if isinstance(value, datetime.time) else "time"
+
+
+def _number_of(text: str) -> int | float | None:
+    """The number that a text is in a column of numbers; None for any other text."""
+    if not is_number(text):
+        return None
+    written = canonical_text(text, "float64")
+    try:
+        number = int(written) if _INTEGER.fullmatch(written) else float(written)
+        return number if isinstance(number, int) or math.isfinite(number) else None
+    except ValueError:  # an integer of thousands of digits
+        return None
+
+
+def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
+    """A value as its column's kind is compared; `type_` is the canonical type of the column."""
+    match kind, value:
+        case "text", _:
+            return canonical_text(canonical(value), type_)
+        case "number", str() if (number := _number_of(value)) is not None:
+            return number
+        case "truth", str() if (written := canonical_text(value, "boolean")) in _TRUTHS:
+            return _TRUTHS[written]
+        case "truth", bool():
+            return int(value)
+        case "number", int() | float() if not isinstance(value, bool):
+            return value
+        case "time", datetime.date():
+            return microseconds(value)
+        case "clock", datetime.time(tzinfo=None):
+            return nanoseconds(value)
+        case "time" | "clock", str():
+            try:
+                return microseconds_of(value) if kind == "time" else nanoseconds_of(value)
+            except ValueError:
+                raise _refusal(name, kind, "a text that is none", where) from None
+    raise _refusal(name, kind, _kind_of(value), where)
+
+
+def _refusal(name: str, kind: Kind, found: str, where: str) -> RequestError:
+    return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, mend=f"Write it {_WRITTEN[kind]}")
+
+
+def _kind_of(value: Scalar) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case str():
+            return "a text"
+        case int() | float():
+            return "a number"
+    return "a date or time"
+
+
+def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
+    return [(value, f"{where}/{position}") for position, value in enumerate(values)]
+
+
+def _only(join: type[Every] | type[Some], parts: Iterable[Clause]) -> Clause:
+    """The parts joined, or the only one of them."""
+    different = frozenset(parts)
+    return next(iter(different)) if len(different) == 1 else join(different)

@@ -1,0 +1,110 @@
+"""Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
+
+import datetime
+
+import numpy as np
+import polars as pl
+
+from recall._arrays import Int64
+from recall.bundle.reader import Bundle
+from recall.errors import RequestError, pointer
+from recall.features.canonical import LIST, TEXT, of_dtype, separators
+from recall.index.bitmap import Selection
+from recall.serving.filters.columns import Attributes, forms_of
+from recall.serving.filters.compile import bound
+from recall.serving.filters.parse import parse
+from recall.serving.request import Request
+from recall.store.items.delta import Overlay
+from recall.store.items.snapshot import Catalogue, Scope
+
+MANY = 5_000
+"""More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""
+
+_NONE: Int64 = np.empty(0, dtype=np.int64)
+
+
+class Eligibility:
+    """The columns of one bundle's items and of what lies over them. Threads share it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Columns are read when a filter first names them. Raises BundleError."""
+        dtypes, recorded, schema = bundle.item_types(), bundle.encoder.types.items, bundle.encoder.schema
+        forms = forms_of(dtypes, schema, recorded)
+        self.types = {
+            name: recorded.get(name, TEXT) if dtypes[name] == pl.String else of_dtype(dtypes[name])
+            for name, form in forms.items()
+            if form is not None
+        }
+        """Type of every column that a filter may name, such as "float64" or "list of text"."""
+        for name in separators(schema, "item"):
+            if name in self.types and not self.types[name].startswith(LIST):
+                self.types[name] = LIST + self.types[name]
+        self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
+        self._over: tuple[Overlay | None, Attributes] = None, self.attributes
+
+    def limits(
+        self, request: Request, catalogue: Catalogue, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
+    ) -> tuple[Scope | None, Int64]:
+        """What to search within, None for everything, and which rows of it to pass over.
+
+        Args:
+            request: its filter is taken.
+            catalogue: of the same bundle.
+            allowed: int64 [m], the only rows that may be returned, repeats allowed; None allows all.
+            excluded: int64 [m], rows that must not be returned.
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: the filter is none, or does not fit the catalogue.
+        """
+        scope = None
+        if request.filter is not None:
+            predicate = parse(request.filter)
+            main = self.attributes.select(predicate, now)
+            scope = Scope(main, self._given(catalogue.overlay).select(predicate, now) if catalogue.overlay.ids else _NOTHING)
+            if main.count == main.size and scope.given.count == scope.given.size:
+                scope = None
+        if allowed is not None:
+            only = catalogue.scope(allowed)
+            scope = only if scope is None else Scope(scope.main & only.main, scope.given & only.given)
+        if len(excluded) > MANY:
+            without = catalogue.scope(excluded)
+            if scope is None:
+                scope = Scope(*(Selection.everything(one.size) for one in without))
+            return Scope(scope.main - without.main, scope.given - without.given), _NONE
+        return scope, excluded
+
+    def check(self, request: Request, now: datetime.datetime) -> None:
+        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
+        if request.filter is not None:
+            bound(parse(request.filter), self.attributes, now)
+
+    def failed(self, request: Request, catalogue: Catalogue, row: int, now: datetime.datetime) -> list[str]:
+        """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
+        size = catalogue.index.size
+        attributes, place = (self.attributes, row) if row < size else (self._given(catalogue.overlay), row - size)
+        return [
+            pointer("filter", key)
+            for key, condition in (request.filter or {}).items()
+            if not attributes.select(parse({key: condition}), now).holds(np.array([place]))[0]
+        ]
+
+    def ready_for(self, request: Request) -> bool:
+        """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""
+        if request.filter is None:
+            return True
+        try:
+            return self.attributes.ready(parse(request.filter))
+        except RequestError:
+            return True
+
+    def _given(self, overlay: Overlay) -> Attributes:
+        """The columns of an overlay's items; those of the last overlay are kept."""
+        known, attributes = self._over
+        if known is not overlay:
+            attributes = self.attributes.over(overlay.items)
+            self._over = overlay, attributes
+        return attributes
+
+
+_NOTHING = Selection(np.empty(0, dtype=np.uint8), 0, 0)

@@ -1,0 +1,61 @@
+"""The items of a catalogue, page by page in order of their ids.
+
+Ids stay in order whatever is changed or published meanwhile: an item that is there from the first page to the last stands on
+exactly one of them.
+"""
+
+from functools import cached_property
+from heapq import merge, nsmallest
+from itertools import islice
+
+from recall._arrays import Int64
+from recall.bundle.reader import Bundle
+from recall.serving.response import CatalogueItem, Page
+from recall.store.items.snapshot import Catalogue
+
+
+class Listing:
+    """Lists the items of one bundle and of what lies over it. Threads share it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Ids are put in order when the first page is asked for."""
+        self._bundle = bundle
+
+    def page(self, catalogue: Catalogue, count: int, after: str | None) -> Page:
+        """As `Recommender.list_items`."""
+        wanted = count + 1
+        given = nsmallest(wanted, (one for one in catalogue.overlay.places if after is None or one > after))
+        found = list(islice(merge(self._published(catalogue, after, wanted), given), wanted))
+        return self._page(catalogue, found[:count], found[count - 1] if len(found) > count else None)
+
+    def one(self, catalogue: Catalogue, item_id: str) -> Page:
+        """As `Recommender.item`."""
+        return self._page(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [], None)
+
+    def _page(self, catalogue: Catalogue, ids: list[str], after: str | None) -> Page:
+        key = self._bundle.manifest.schema_.item_id
+        return Page(
+            items=tuple(
+                CatalogueItem(values.pop(key), {name: value for name, value in values.items() if value is not None})
+                for values in (catalogue.table(catalogue.rows(ids)).to_dicts() if ids else ())
+            ),
+            after=after,
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=catalogue.degraded,
+        )
+
+    def _published(self, catalogue: Catalogue, after: str | None, wanted: int) -> list[str]:
+        """Ids of the bundle's own items that are neither replaced nor deleted."""
+        ids, order, hidden = self._bundle.item_ids, self._order, catalogue.overlay.hidden
+        place = 0 if after is None else ids.place(order, after)
+        found: list[str] = []
+        while len(found) < wanted and place < len(order):
+            rows = order[place : place + wanted]
+            place += wanted
+            found += ids.ids(rows[~hidden.holds(rows)])
+        return found[:wanted]
+
+    @cached_property
+    def _order(self) -> Int64:
+        return self._bundle.item_ids.order()

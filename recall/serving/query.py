@@ -1,0 +1,211 @@
+"""What a request means for one bundle: what it is searched with, and what must not be found."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from recall._arrays import Float32, Int64
+from recall._cache import Cache
+from recall.bundle.reader import Bundle
+from recall.errors import RequestError, nearest, pointer
+from recall.features.encoder import EncodedUser
+from recall.serving.request import Request, check_request
+from recall.store.degraded import Degraded
+from recall.store.items.delta import Overlay
+from recall.store.items.snapshot import Catalogue
+from recall.store.users.profiles import RECENT, Known, KnownUsers
+from recall.store.users.record import UserRecord
+
+_NOBODY = Known(None)
+_SHOWN = 5  # ids named in one warning
+
+
+class Prepared(NamedTuple):
+    """A request ready for the search.
+
+    Attributes:
+        vector: float32 [dim], what is searched with.
+        offset: the part of the model's score that is the same for every item.
+        encoded: the request in the user feature space.
+        excluded: rows that must not be returned.
+        allowed: the only rows that may be, where the request lists any.
+        user: whether the named user is stored, is not, or nobody was named.
+        warnings: what was odd about the request, in sentences.
+        degraded: what preparing it had to do without.
+    """
+
+    vector: Float32
+    offset: float
+    encoded: EncodedUser
+    excluded: Int64
+    allowed: Int64 | None
+    user: Literal["known", "unknown", "anonymous"]
+    warnings: tuple[str, ...]
+    degraded: tuple[Degraded, ...] = ()
+
+
+class Preparation:
+    """Prepares the requests to one bundle; threads share it."""
+
+    def __init__(self, bundle: Bundle, users: KnownUsers) -> None:
+        """Requests to a bundle by its users."""
+        self._bundle = bundle
+        self._users = users
+        self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
+        self._user_column = bundle.encoder.schema.user_id
+        self._recent: Cache[str, tuple[UserRecord, Overlay, Prepared]] = Cache(RECENT)
+
+    def prepare(self, request: Request, catalogue: Catalogue) -> Prepared:
+        """Prepare one request for a catalogue as it is now.
+
+        Raises:
+            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+        """
+        check_request(request)
+        user_id = request.user_id
+        if user_id is None:
+            return self._prepared(request, catalogue, _NOBODY)
+        known = self._users.one(user_id)
+        kept = self._recent.get(user_id)
+        usual = _asks_nothing_else(request)
+        # a record is the very same only while nothing of its user has changed, and an overlay while no item has
+        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.overlay and not known.trouble:
+            return kept[2]
+        prepared = self._prepared(request, catalogue, known)
+        if usual and known.record is not None and not known.trouble:
+            prepared.vector.flags.writeable = False
+            self._recent.put(user_id, (known.record, catalogue.overlay, prepared))
+        return prepared
+
+    def prepare_all(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared]:
+        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
+        prepared = []
+        for one in self.prepare_each(requests, catalogue):
+            if isinstance(one, RequestError):
+                raise one
+            prepared.append(one)
+        return prepared
+
+    def prepare_each(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared | RequestError]:
+        """As `prepare_all`, with the error of each request that cannot be answered in its place."""
+        faults: dict[int, RequestError] = {}
+        for place, request in enumerate(requests):
+            try:
+                check_request(request)
+            except RequestError as error:
+                faults[place] = error
+        asked = [request for place, request in enumerate(requests) if place not in faults]
+        named = [request.user_id for request in asked if request.user_id is not None]
+        known = self._users.known(named) if named else {}
+        return [
+            faults[place]
+            if place in faults
+            else self._prepared_or_not(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            for place, request in enumerate(requests)
+        ]
+
+    def _prepared_or_not(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared | RequestError:
+        try:
+            return self._prepared(request, catalogue, known)
+        except RequestError as error:
+            return error
+
+    def _prepared(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared:
+        record, trouble = known
+        history = request.history if request.history is not None else record.history if record is not None else ()
+        encoded, unfit = self._encode(request, record, history)
+        seen = _seen(request, record) if request.exclude_seen else ()
+        excluded = catalogue.rows([*request.exclude, *seen])
+        allowed = None if request.allow is None else catalogue.rows(request.allow)
+        vectors, offsets = self._bundle.tables.user_parts(encoded.rows)
+        vector = vectors[0]
+        if request.popularity != 1:
+            vector[0] *= request.popularity
+        warnings: tuple[str, ...] = ()
+        if unfit or request.exclude or request.allow or request.history:
+            warnings = tuple(
+                _warnings(
+                    _strangers(request.exclude, excluded),
+                    _strangers(request.allow or (), allowed),
+                    self._bundle.encoder.not_learnt(request.history or ()),
+                    unfit,
+                )
+            )
+        return Prepared(
+            vector,
+            float(offsets[0]),
+            encoded,
+            _there(excluded),
+            None if allowed is None else _there(allowed),
+            "anonymous" if request.user_id is None else "unknown" if record is None else "known",
+            warnings,
+            (Degraded("users", trouble),) if trouble else (),
+        )
+
+    def _check_columns(self, request: Request) -> None:
+        for part, given in (("features", request.features), ("context", request.context)):
+            for name in given:
+                if name not in self._columns:
+                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+
+    def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
+        """The request's features, and columns with a stored value that the model's field cannot read."""
+        values = {**(record.features if record is not None else {}), **request.features, **request.context}
+        if request.user_id is not None and self._user_column in self._columns:
+            values.setdefault(self._user_column, request.user_id)
+        if request.features or request.context:
+            self._check_columns(request)
+        unfit: list[str] = []
+        while True:
+            try:
+                return self._bundle.encoder.encode_user(values, history), unfit
+            except RequestError as error:
+                wrong = next((name for name in values if error.where == pointer("features", name)), None)
+                if wrong is not None and wrong in request.context:  # the encoder cannot tell the two apart
+                    raise RequestError(error.what, where=pointer("context", wrong), why=error.why, mend=error.mend) from None
+                if wrong is None or wrong in request.features:
+                    raise
+                del values[wrong]  # it was stored when another model was served
+                unfit.append(wrong)
+
+
+def _asks_nothing_else(request: Request) -> bool:
+    """Whether nothing but its user decides what a request is searched with, and what it must not find."""
+    return (
+        request.exclude_seen
+        and request.popularity == 1
+        and request.history is None
+        and request.allow is None
+        and not (request.features or request.context or request.exclude)
+    )
+
+
+def shown(ids: Sequence[str]) -> str:
+    """The first few of some ids, as a warning names them."""
+    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+
+
+def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
+    return (*(request.history or ()), *(record.seen if record is not None else ()))
+
+
+def _there(rows: Int64) -> Int64:
+    """Those rows that are not -1; mostly all of them, which a look at the least one tells in one call."""
+    return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
+
+
+def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
+    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
+
+
+def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str], unfit: Sequence[str]) -> Iterator[str]:
+    for ids, fault in (
+        (excluded, "excluded ids are not in the catalogue"),
+        (allowed, "allowed ids are not in the catalogue"),
+        (history, "ids in the history are not known to the model"),
+        (unfit, "stored values of the user are not what the model reads"),
+    ):
+        if ids:
+            yield f"{len(ids)} {fault}: {shown(ids)}"

@@ -1,0 +1,1 @@
+"""Re-ranking: boosts, channels and rules over one catalogue."""

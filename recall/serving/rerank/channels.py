@@ -1,0 +1,170 @@
+"""The channels that a request may name, and how their lists become one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from recall.errors import RequestError
+from recall.serving.rerank.rules import refused
+
+
+def _text_of(value: object) -> object:
+    """An id; an integer is taken as the text that tables with integer ids are read to."""
+    return str(value) if type(value) is int else value
+
+
+_CHECKED = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
+
+Weight = Annotated[float, Field(gt=0, le=1e6, strict=True, description="How much the channel counts.", examples=[0.5])]
+Id = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChannel:
+    """The model's own ranking, boosts and popularity dial included.
+
+    Attributes:
+        weight: how much the channel counts.
+    """
+
+    weight: Weight = 1.0
+    kind: Literal["model"] = "model"
+
+    __pydantic_config__ = _CHECKED
+
+    @property
+    def name(self) -> str:
+        """What sources call it."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class PopularChannel:
+    """Items by falling number of training interactions, equal ones in the order of the catalogue; scores are log(1 + number).
+
+    Attributes:
+        weight: how much the channel counts.
+    """
+
+    weight: Weight = 1.0
+    kind: Literal["popular"] = "popular"
+
+    __pydantic_config__ = _CHECKED
+
+    @property
+    def name(self) -> str:
+        """What sources call it."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class LatestChannel:
+    """The newest items first.
+
+    Attributes:
+        column: of numbers or times, or of texts that all are numbers or times in ISO 8601; the largest is the newest, and
+            items without a value are not in the channel. Where it is left out, the last item of the catalogue is the newest: a
+            catalogue lists the items of its table in their order, then those met in interactions only as they first appeared,
+            and then those that were added or changed live.
+        weight: how much the channel counts.
+    """
+
+    column: Annotated[str, Field(min_length=1, max_length=256, examples=["released"])] | None = None
+    weight: Weight = 1.0
+    kind: Literal["latest"] = "latest"
+
+    __pydantic_config__ = _CHECKED
+
+    @property
+    def name(self) -> str:
+        """What sources call it."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class ListChannel:
+    """A list that the request brings, from an editor or another system.
+
+    Attributes:
+        items: ids, the best first; those that the catalogue lacks give a warning.
+        scores: of the ids, in the same order, which need not fall: items are then put in order by them. Without, scores fall
+            evenly from the first to the last.
+        name: what sources call it; each channel has a name of its own.
+        weight: how much the channel counts.
+    """
+
+    items: Annotated[Sequence[Id], Field(min_length=1, max_length=1000, examples=[["12", "7"]])]
+    scores: Annotated[Sequence[Annotated[float, Field(strict=True)]], Field(max_length=1000)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=64, examples=["editors"])] = "list"
+    weight: Weight = 1.0
+    kind: Literal["list"] = "list"
+
+    __pydantic_config__ = _CHECKED
+
+
+AnyChannel = ModelChannel | PopularChannel | LatestChannel | ListChannel
+TaggedChannel = Annotated[AnyChannel, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Several lists made one.
+
+    Each channel gives its first `depth` eligible items: filters, lists and seen items hold for all channels alike. An item's
+    score is the sum, over the channels that hold it, of
+
+        reciprocal_rank     weight / (k + rank), ranks from 1 (Cormack, Clarke & Buettcher 2009)
+        weights             weight * s, s being the channel's score scaled so that the first of its items has 1 and the last 0
+
+    and equal scores go by the order of the catalogue. Where the model is among the channels, its items below `depth` follow
+    with a score of 0, so that the answer is as long as it would be without other channels.
+
+    Attributes:
+        lists: the channels, each with a name of its own.
+        merge: how scores are made.
+        k: of the reciprocal ranks: the larger, the less the first places stand out.
+        depth: items of each channel.
+    """
+
+    lists: Annotated[Sequence[TaggedChannel], Field(min_length=1, max_length=10)]
+    merge: Literal["reciprocal_rank", "weights"] = "reciprocal_rank"
+    k: Annotated[float, Field(ge=0, le=1e6, strict=True)] = 60.0
+    depth: Annotated[int, Field(ge=1, le=1000, strict=True)] = 200
+
+    __pydantic_config__ = _CHECKED
+
+
+def read_channels(value: object) -> Channels:
+    """Channels, or plain values that say what they are, checked.
+
+    Raises:
+        RequestError: a part is not known or out of bounds; `where` is the JSON pointer within a request.
+    """
+    try:
+        channels = _adapter().validate_python(value)
+    except ValidationError as error:
+        raise refused("channels", error) from None
+    names = [one.name for one in channels.lists]
+    for at, one in enumerate(channels.lists):
+        if one.name in names[:at]:
+            raise RequestError(
+                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", mend="Name each list, or give it once"
+            )
+        if isinstance(one, ListChannel):
+            _check_list(one, f"/channels/lists/{at}")
+    return channels
+
+
+def _check_list(channel: ListChannel, where: str) -> None:
+    if channel.scores is not None and len(channel.scores) != len(channel.items):
+        raise RequestError(f"{len(channel.scores)} scores for {len(channel.items)} items", where=f"{where}/scores")
+    if len(set(channel.items)) < len(channel.items):
+        raise RequestError("an item is in the list twice", where=f"{where}/items", mend="Give each once")
+
+
+@cache
+def _adapter() -> TypeAdapter[Channels]:
+    return TypeAdapter(Channels)

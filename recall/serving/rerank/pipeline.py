@@ -1,0 +1,233 @@
+"""One request with boosts, channels or rules: its candidates, what rules may ask of them, and the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recall._arrays import Float32, Int64
+from recall.errors import RequestError
+from recall.index.base import Hits
+from recall.index.bitmap import Selection
+from recall.serving.request import Request
+from recall.serving.rerank.base import Candidates, Mask, Scores, shaped
+from recall.serving.rerank.channels import (
+    AnyChannel,
+    Channels,
+    LatestChannel,
+    ListChannel,
+    ModelChannel,
+    PopularChannel,
+    read_channels,
+)
+from recall.serving.rerank.exact import Gains, best_boosted, gains_of
+from recall.serving.rerank.fusion import Listed, Merged, Source, merged
+from recall.serving.rerank.groups import Groups
+from recall.serving.rerank.item_columns import Facets
+from recall.serving.rerank.orders import Order
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.rules import AnyRule, read_rules
+from recall.store.items.snapshot import Catalogue, Scope
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shaped:
+    """The answer to one request.
+
+    Attributes:
+        rows: int64 [m], best first, m at most n.
+        scores: floats [m].
+        exact: whether the model's ranking that went in is surely the right one; what was made of it always is.
+        sources: the channels of each row; None without channels.
+        warnings: what had no effect, in sentences.
+    """
+
+    rows: Int64
+    scores: Scores
+    exact: bool
+    sources: list[tuple[Source, ...]] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def shape(
+    request: Request, vector: Float32, excluded: Int64, scope: Scope | None, catalogue: Catalogue, facets: Facets
+) -> Shaped:
+    """Answer one request.
+
+    Args:
+        request: checked but for its rules, channels and boosts.
+        vector: float32 [dim], what it is searched with.
+        excluded: rows that must not be returned.
+        scope: the rows that may be; None for all.
+        catalogue: as it is now.
+        facets: of its bundle.
+
+    Raises:
+        RequestError: a rule, a channel or a boost is not what it should be.
+    """
+    channels = None if request.channels is None else read_channels(request.channels)
+    rules = read_rules(request.rules)
+    check_pins(rules, request.n)
+    pool = _Pool(catalogue, facets, vector, excluded, scope, gains_of(request, catalogue, facets), channels)
+    steps = [rule.step(pool, f"/rules/{place}") for place, rule in enumerate(rules)]
+    found = shaped(pool.fetch, steps, request.n, catalogue.size)
+    last = pool.merged
+    sources = None if last is None else last.sources(last.places(found.rows))
+    warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
+    return Shaped(found.rows, found.scores, pool.exact, sources, warnings)
+
+
+def plain(hits: Hits, place: int) -> Shaped:
+    """One of the lists that a search has found, as it is."""
+    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
+    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
+        return Shaped(rows, scores, exact)
+    found = rows >= 0
+    return Shaped(rows[found], scores[found], exact)
+
+
+class _Pool:
+    """The items of one request, as `recall.serving.rerank.base.Pool` has it; used by one thread."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        facets: Facets,
+        vector: Float32,
+        excluded: Int64,
+        scope: Scope | None,
+        gains: Gains | None,
+        channels: Channels | None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._facets = facets
+        self._vector = vector
+        self._excluded = excluded
+        self._scope = scope
+        self._gains = gains
+        self._channels = channels
+        self.exact = True
+        self.merged: Merged | None = None
+        others = [one for one in channels.lists if not isinstance(one, ModelChannel)] if channels is not None else []
+        self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._strangers(one))
+        self._lists = (
+            {
+                one.name: self._listed(one, place, channels.depth)
+                for place, one in enumerate(channels.lists)
+                if not isinstance(one, ModelChannel)
+            }
+            if channels is not None
+            else {}
+        )
+
+    def fetch(self, width: int, among: Mask | None) -> Candidates:
+        """The first of the ranking, `width` of them or more where there are as many; `among` some rows if it is given."""
+        channels = self._channels
+        if channels is None:
+            return self._model(width, among)
+        lists = []
+        ranked = None
+        for one in channels.lists:
+            if isinstance(one, ModelChannel):
+                ranked = self._model(max(width, channels.depth), None)
+                lists.append(Listed(one.name, one.weight, ranked.rows[: channels.depth], ranked.scores[: channels.depth]))
+            else:
+                lists.append(self._lists[one.name])
+        self.merged = found = merged(lists, channels.merge, channels.k)
+        everything = Candidates(found.rows, found.scores, complete=True)
+        if ranked is not None:
+            rest = ranked.rows[channels.depth :]
+            rest = rest[~np.isin(rest, found.rows)]
+            everything = everything.followed(Candidates(rest, np.zeros(len(rest)), ranked.complete))
+        return everything if among is None else everything.take(among[everything.rows], complete=everything.complete)
+
+    def rows(self, ids: Sequence[str]) -> Int64:
+        return self._catalogue.rows(ids)
+
+    def eligible(self, rows: Int64) -> Mask:
+        overlay, size, scope = self._catalogue.overlay, self._catalogue.index.size, self._scope
+        allowed = ~np.isin(rows, self._excluded)
+        below = rows < size
+        if overlay.hidden.count:
+            allowed[below] &= ~overlay.hidden.holds(rows[below])
+        if scope is not None:
+            allowed[below] &= scope.main.holds(rows[below])
+        if not below.all():
+            places = rows[~below] - size
+            allowed[~below] &= overlay.alive[places] if scope is None else overlay.alive[places] & scope.given.holds(places)
+        return allowed
+
+    def everything(self) -> Mask:
+        return self._catalogue.mask(self._excluded, self._scope)
+
+    def scores(self, rows: Int64) -> Scores:
+        if self._channels is not None:
+            self.fetch(1, None)
+            assert self.merged is not None  # fetching has merged
+            places = self.merged.places(rows)
+            return np.asarray(np.append(self.merged.scores, 0.0)[places])  # -1 is last
+        products = np.einsum("ij,j->i", self.vectors(rows), self._vector)
+        return products if self._gains is None else np.asarray(products + self._gains.of(rows))
+
+    def vectors(self, rows: Int64) -> Float32:
+        return self._catalogue.vectors(rows)
+
+    def groups(self, column: str, where: str) -> Groups:
+        return self._facets.groups(self._catalogue, column, where)
+
+    def _model(self, width: int, among: Mask | None) -> Candidates:
+        catalogue, scope = self._catalogue, self._scope
+        if among is not None:
+            size = catalogue.index.size
+            scope = Scope(Selection.of_mask(among[:size]), Selection.of_mask(among[size:]))
+        if self._gains is not None:
+            longest = self._facets.longest
+            best = best_boosted(catalogue, self._vector, self._gains, width, self._excluded, scope, longest)
+            return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
+        hits = catalogue.search(self._vector[None], width, [self._excluded], [scope])
+        self.exact &= bool(hits.exact[0])
+        found = hits.rows[0] >= 0
+        return Candidates(hits.rows[0][found], hits.scores[0][found], complete=not found.all())
+
+    def _listed(self, channel: AnyChannel, place: int, depth: int) -> Listed:
+        where = f"/channels/lists/{place}"
+        if isinstance(channel, ListChannel):
+            rows, scores = self._brought(channel)
+        elif isinstance(channel, PopularChannel):
+            rows, scores = self._first(self._facets.popular(self._catalogue, where), depth)
+        else:
+            assert isinstance(channel, LatestChannel)
+            rows, scores = self._first(self._facets.latest(self._catalogue, channel.column, f"{where}/column"), depth)
+        return Listed(channel.name, channel.weight, rows[:depth], scores[:depth])
+
+    def _first(self, orders: Sequence[Order], depth: int) -> tuple[Int64, Scores]:
+        """The first eligible rows of several orders together."""
+        parts = [order.first(depth, self.eligible) for order in orders]
+        rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.lexsort((rows, -scores))[:depth]
+        return rows[order], scores[order]
+
+    def _brought(self, channel: ListChannel) -> tuple[Int64, Scores]:
+        rows = self._catalogue.rows(channel.items)
+        scores = np.linspace(1.0, 0.0, len(rows)) if channel.scores is None else np.array(channel.scores, dtype=np.float64)
+        allowed = rows >= 0
+        allowed[allowed] = self.eligible(rows[allowed])
+        rows, scores = rows[allowed], scores[allowed]
+        order = np.argsort(-scores, kind="stable")
+        return rows[order], scores[order]
+
+    def _strangers(self, channel: ListChannel) -> list[str]:
+        rows = self._catalogue.rows(channel.items).tolist()
+        strangers = [one for one, row in zip(channel.items, rows, strict=True) if row < 0]
+        shown = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
+        return [f"{len(strangers)} ids of channel {channel.name!r} are not in the catalogue: {shown}"] if strangers else []
+
+
+def check_pins(rules: Sequence[AnyRule], n: int) -> None:
+    """Raise RequestError when a pin names a position beyond the n results that were asked for."""
+    for place, rule in enumerate(rules):
+        beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
+        if beyond:
+            raise RequestError(
+                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", mend="Ask for more results"
+            )

@@ -1,0 +1,96 @@
+"""Scores of items that are given, and the vectors that give them. Nothing is searched or left out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recall._arrays import Float64
+from recall._ids import check_ids
+from recall.bundle.reader import Bundle
+from recall.errors import RequestError
+from recall.features.csr import SparseRows
+from recall.serving.query import Preparation, shown
+from recall.serving.request import Request, check_unchanged
+from recall.serving.rerank.exact import Ranking
+from recall.serving.rerank.item_columns import Facets
+from recall.serving.response import Prediction, ScoredItem, Scores, UserVector
+from recall.store.items.snapshot import Catalogue
+
+
+class Scorer:
+    """Scores the items of one bundle, and what lies over them; threads share it."""
+
+    def __init__(self, bundle: Bundle, preparation: Preparation, facets: Facets) -> None:
+        """Scores by a bundle, for requests that are prepared for it."""
+        self._bundle = bundle
+        self._preparation = preparation
+        self._facets = facets
+        self._logistic = bundle.manifest.objective == "logistic"
+
+    def score(self, request: Request, item_ids: Sequence[str], catalogue: Catalogue) -> Scores:
+        """As `Recommender.score`."""
+        check_ids(item_ids, "/items")
+        prepared = self._preparation.prepare(request, catalogue)
+        rows = catalogue.rows(item_ids)
+        there = rows >= 0
+        scores = Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows[there]).astype(np.float64)
+        offset = prepared.offset
+        likely = self._logistic and request.popularity == 1 and not request.boosts
+        return Scores(
+            items=tuple(map(ScoredItem, catalogue.ids(rows[there]), scores.tolist())),
+            missing=tuple(dict.fromkeys(item_ids[at] for at in np.flatnonzero(~there).tolist())),
+            probabilities=tuple(logistic(scores + offset).tolist()) if likely else None,
+            user_offset=offset,
+            user=prepared.user,
+            unknown=prepared.encoded.unknown,
+            warnings=prepared.warnings,
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=prepared.degraded + catalogue.degraded,
+        )
+
+    def user_vector(self, request: Request, catalogue: Catalogue) -> UserVector:
+        """As `Recommender.user_vector`."""
+        prepared = self._preparation.prepare(request, catalogue)
+        return UserVector(
+            vector=tuple(prepared.vector.tolist()),
+            user_offset=prepared.offset,
+            user=prepared.user,
+            unknown=prepared.encoded.unknown,
+            warnings=prepared.warnings,
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=prepared.degraded + catalogue.degraded,
+        )
+
+    def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: Catalogue) -> list[Prediction]:
+        """As `Recommender.predict`."""
+        ids = [item_id for _, item_id in pairs]
+        check_ids(ids, "/item_id")
+        items = catalogue.rows(ids)
+        if (items < 0).any():
+            strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
+            raise RequestError(
+                f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
+                mend="Leave them out, or add them with their features",
+            )
+        requests = {id(request): request for request, _ in pairs}
+        prepared = [self._preparation.prepare(request, catalogue) for request in requests.values()]
+        for request in requests.values():
+            check_unchanged(request)
+        if not prepared:
+            return []
+        place = {key: row for row, key in enumerate(requests)}
+        of = np.array([place[id(request)] for request, _ in pairs])
+        rows = SparseRows.below([one.encoded.rows for one in prepared])
+        tables = self._bundle.tables
+        products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
+        scores = products + tables.user_offset(rows)[of]
+        if not self._logistic:
+            return [Prediction(score, None) for score in scores.tolist()]
+        return list(map(Prediction, scores.tolist(), logistic(scores).tolist()))
+
+
+def logistic(scores: Float64) -> Float64:
+    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)

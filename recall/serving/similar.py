@@ -1,0 +1,107 @@
+"""Items that are like one item: those for which every user has much the same taste."""
+
+import datetime
+from functools import cached_property
+
+import numpy as np
+
+from recall._arrays import Float32, Float64, Int64
+from recall.bundle.reader import Bundle
+from recall.serving.filters.resolve import Eligibility
+from recall.serving.query import Preparation
+from recall.serving.request import Request
+from recall.serving.response import ScoredItem, Similar
+from recall.store.items.snapshot import Catalogue, Scope
+
+_SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
+_SMALLEST = 1e-12  # an item whose vector is shorter is like no other
+
+
+class Similarity:
+    """Cosines of the vectors of one bundle's items, and of those that lie over it. Threads share it.
+
+    The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
+    """
+
+    def __init__(self, bundle: Bundle, preparation: Preparation, eligibility: Eligibility) -> None:
+        """Nothing is read yet."""
+        self._bundle = bundle
+        self._preparation = preparation
+        self._eligibility = eligibility
+
+    def similar(self, request: Request, catalogue: Catalogue, row: int) -> Similar:
+        """As `Recommender.similar`, for a row of a catalogue."""
+        bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
+        prepared = self._preparation.prepare(bounds, catalogue)
+        now = datetime.datetime.now(datetime.UTC)
+        scope, excluded = self._eligibility.limits(bounds, catalogue, prepared.allowed, prepared.excluded, now)
+        rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
+        return Similar(
+            item_id=catalogue.ids(np.array([row]))[0],
+            items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
+            warnings=prepared.warnings if self._says_something(catalogue, row) else (*prepared.warnings, _SILENT),
+            bundle=self._bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=catalogue.degraded,
+        )
+
+    def nearest(self, catalogue: Catalogue, row: int, n: int, excluded: Int64, scope: Scope | None) -> tuple[Int64, Float64]:
+        """The rows most like one row, itself left out.
+
+        Args:
+            catalogue: of the bundle.
+            row: in [0, catalogue.size).
+            n: at least 1.
+            excluded: int64 [m], rows that must not be returned.
+            scope: the rows that may be; None for all.
+
+        Returns:
+            Rows int64 [m] and their cosines float64 [m], m at most n; most alike first, then by row. None where the item's own
+            vector is nothing but its first component, and none of those whose is.
+        """
+        query = _taste(catalogue.vectors(np.array([row])))[0]
+        length = float(np.linalg.norm(query.astype(np.float64)))
+        if length <= _SMALLEST:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        overlay = catalogue.overlay
+        lengths = np.concatenate([self._lengths, _lengths_of(overlay.vectors)])
+        eligible = catalogue.mask(excluded, scope) & (lengths > _SMALLEST)
+        eligible[row] = False
+        whole = np.concatenate([[np.float32(0)], query])
+        products = np.concatenate([catalogue.bundle.item_vectors @ whole, overlay.vectors @ whole])
+        cosines = np.full(len(products), -np.inf, dtype=np.float32)
+        np.divide(products, lengths * np.float32(length), out=cosines, where=eligible)
+        width = min(n, int(np.count_nonzero(eligible)))
+        if not width:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        least = np.partition(cosines, len(cosines) - width)[len(cosines) - width]
+        # however a product is added up, it lies within so much of the truth: what may be among the best is worked out again
+        slack = 4 * len(whole) * float(np.finfo(np.float32).eps)
+        near = np.flatnonzero(cosines >= least - slack)
+        exact = _exact(catalogue.vectors(near), query, length)
+        order = np.lexsort((near, -exact))[:n]
+        return near[order], exact[order]
+
+    def _says_something(self, catalogue: Catalogue, row: int) -> bool:
+        return bool(_lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
+
+    @cached_property
+    def _lengths(self) -> Float32:
+        return _lengths_of(self._bundle.item_vectors)
+
+
+def _taste(vectors: Float32) -> Float32:
+    """Vectors without the part that an item scores for everyone."""
+    return vectors[:, 1:]
+
+
+def _lengths_of(vectors: Float32) -> Float32:
+    taste = _taste(vectors)
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", taste, taste, dtype=np.float64)), dtype=np.float32)
+
+
+def _exact(vectors: Float32, query: Float32, length: float) -> Float64:
+    """Cosines in float64, row by row."""
+    taste = _taste(vectors).astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", taste, taste))
+    return np.asarray(np.einsum("ij,j->i", taste, query.astype(np.float64)) / (lengths * length), dtype=np.float64)

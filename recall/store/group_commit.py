@@ -1,0 +1,115 @@
+"""Writing from many threads at once: those that wait share one transaction, and so one fsync."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Generic, TypeVar
+
+from recall.store.sqlite import DurableFile, transaction
+
+
+@dataclass(eq=False)
+class Batch:
+    """What one caller wants written as a whole, and what came of it."""
+
+    error: Exception | None = field(init=False, default=None)
+    tried: bool = field(init=False, default=False)
+    written: bool = field(init=False, default=False)
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+
+
+class Commits(Generic[AnyBatch]):
+    """The writer of one file; may be used from several threads at once."""
+
+    def __init__(
+        self,
+        file: DurableFile,
+        insert: Callable[[sqlite3.Connection, AnyBatch], None],
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            file: of which nobody else uses this connection.
+            insert: writes one batch within a transaction, or leaves an `error` in it and writes nothing.
+            committed: called after each commit, before anyone is told of it.
+        """
+        self.file = file
+        self._insert = insert
+        self._committed = committed
+        self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
+        self._lock = Lock()
+        self.heard: Callable[[float], None] = _nobody
+        """Told the seconds of each transaction that was written, on the thread that wrote it, one at a time."""
+
+    def write(self, batch: AnyBatch) -> None:
+        """Write a batch; it is on disk when this returns.
+
+        Raises:
+            RecallError: the batch's own error, or one of the file's kind. Then nothing was acknowledged: the batch may be
+                there after all, or not.
+        """
+        self._queue.append(batch)
+        with self._lock:
+            if not batch.tried:  # else whoever held the lock before has written it too
+                waiting = self._queue[:]
+                del self._queue[: len(waiting)]
+                self._write(waiting)
+        if batch.error is not None:
+            raise batch.error
+        if not batch.written:
+            raise self.file.kind.error(
+                "the change was not written", where=str(self.file.path), why="the process was interrupted"
+            )
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the caller's own. Raises errors of the file's kind."""
+        with self._lock, self.file.reports("written"):
+            connection = self.file.writer()
+            with transaction(connection):
+                yield connection
+            self.file.check_in_place()
+            self._committed()
+
+    @contextmanager
+    def outside(self) -> Iterator[sqlite3.Connection]:
+        """The connection outside of a transaction, for maintenance. Raises errors of the file's kind."""
+        with self._lock, self.file.reports("written"):
+            yield self.file.writer()
+
+    def close(self) -> None:
+        """Close the connection; a later call opens it again."""
+        with self._lock:
+            self.file.close()
+
+    def _write(self, batches: Sequence[AnyBatch]) -> None:
+        """Write batches in one transaction; each is told what came of it."""
+        try:
+            with self.file.reports("written"):
+                connection = self.file.writer()
+                began = time.perf_counter()
+                with transaction(connection):
+                    for batch in batches:
+                        self._insert(connection, batch)
+                self.file.check_in_place()
+                self._committed()
+                self.heard(time.perf_counter() - began)
+            for batch in batches:
+                batch.written = True
+        except Exception as error:
+            for batch in batches:
+                batch.error = batch.error or error
+            self.file.close()  # nothing is built upon what a disk that failed has left in memory
+        finally:
+            for batch in batches:
+                batch.tried = True
+
+
+def _nobody(_seconds: float) -> None:
+    """Hears nothing."""

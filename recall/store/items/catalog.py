@@ -1,0 +1,336 @@
+"""A catalogue that changes: each change is in the journal before it is in the catalogue, and in that before it is answered.
+
+Several processes may serve one root. Each reads what the others wrote: it asks the journal, which costs a few
+microseconds, whether there is more, at most once in `pause` seconds.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from threading import Lock
+from typing import NamedTuple
+
+from recall._ids import check_id, check_text
+from recall.bundle.reader import Bundle
+from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
+from recall.features.novelty import novelties
+from recall.index.base import ItemIndex
+from recall.store.items.delta import Overlay
+from recall.store.items.encoding import ItemReader, Values
+from recall.store.items.log import Base, Change, Journal, MovedError, rows_of, values_of
+from recall.store.items.log_position import Past, read_token
+from recall.store.items.log_tables import Row
+from recall.store.items.snapshot import Catalogue
+
+PAUSE = 0.01
+"""Seconds between two looks at the journal."""
+MOST_GIVEN = 20_000
+"""Items over a catalogue above which it is due to be published anew, and"""
+LARGEST_SHARE = 0.05
+"""the share of the catalogue, but"""
+LEAST_GIVEN = 1_000
+"""no fewer: each search looks at all of them."""
+_TRIES = 5  # of a change whose log is replaced between reading and writing
+
+
+class _Receipt(NamedTuple):
+    sequence: int
+    known: int
+
+
+class Receipt(_Receipt):
+    """What became of a batch of changes, which is on disk and in the catalogue.
+
+    Attributes:
+        sequence: of its last change; answers of this sequence or a later one have seen it.
+        known: how many of its items the catalogue held before.
+        token: names the change among those of all logs; an answer that is asked for with it has seen the change.
+        warnings: what the model can make little of in these items, in sentences.
+    """
+
+    token: str
+    warnings: tuple[str, ...]
+
+    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
+        """Make one; `token` and `warnings` are no part of the tuple, which has two members as ever."""
+        made = super().__new__(cls, sequence, known)
+        made.token, made.warnings = token, warnings
+        return made
+
+
+class LiveCatalogue:
+    """The catalogue of a bundle and its changes. Safe to share among threads."""
+
+    def __init__(self, bundle: Bundle, index: ItemIndex, journal: Journal | None = None, pause: float | None = PAUSE) -> None:
+        """Read what the journal holds beyond the bundle.
+
+        Args:
+            bundle: what was published.
+            index: over its vectors.
+            journal: of the root that the bundle was published to; without one nothing changes.
+            pause: `current` looks at the journal when so many seconds have passed since; None leaves looking to `refresh`.
+
+        Raises:
+            JournalError: the journal cannot be read, or no longer holds what came after the bundle.
+        """
+        self._journal = journal
+        self._base = Base(bundle.manifest.log, bundle.manifest.folded)
+        self._reader = ItemReader(bundle)
+        self._empty = Overlay.empty(self._base.folded, index.size, index.dim)
+        self._catalogue = Catalogue(bundle, index, self._empty)
+        self._pause = pause
+        self._changing = Lock()
+        self._version = (-1, -1)
+        self._stamp: tuple[int, int] | None = None
+        self._due = 0.0
+        self._past = Past()
+        if journal is not None:
+            self.refresh()
+            self._due = time.monotonic() + (pause or 0.0)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Items whose latest change does not fit this bundle, and why; they are in no answer."""
+        return dict(self._catalogue.overlay.refused)
+
+    @property
+    def overgrown(self) -> bool:
+        """Whether so much has changed that the catalogue should be published anew; see `recall.publish.compact`."""
+        overlay = self._catalogue.overlay
+        most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * overlay.size)))
+        return max(len(overlay.ids), overlay.hidden.count) > most
+
+    def current(self) -> Catalogue:
+        """The catalogue now. When the journal cannot be read, the last one that was known, with its `trouble`."""
+        journal = self._journal
+        if journal is None or self._pause is None or time.monotonic() < self._due:
+            return self._catalogue
+        if self._changing.acquire(blocking=False):  # else somebody else looks: no request waits for that
+            try:
+                self._due = time.monotonic() + self._pause
+                self._catch_up(journal)
+            except JournalError as error:
+                self._catalogue = replace(self._catalogue, trouble=_unread(error))
+            finally:
+                self._changing.release()
+        return self._catalogue
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is a journal to write to."""
+        return self._journal is not None
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """As `Journal.hear`; nobody is told anything where there is no journal."""
+        if self._journal is not None:
+            self._journal.hear(heard)
+
+    @property
+    def unsaved(self) -> int:
+        """Acknowledged changes that are served and that are in no file, since the log was replaced, cut short or removed."""
+        return len(self._past.unsaved)
+
+    @property
+    def lacks(self) -> int:
+        """Sequence in an earlier log up to which changes are in neither the log nor the version; 0 when nothing is missing."""
+        return self._past.lacks
+
+    @property
+    def logs(self) -> bool:
+        """Whether there was a log at the last look."""
+        return self._past.state is not None
+
+    @property
+    def logged(self) -> int:
+        """Changes in the log at the last look: the last one of each item."""
+        return 0 if self._past.state is None else self._past.state.number
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log's files."""
+        return 0 if self._journal is None else self._journal.size()
+
+    def settle(self) -> None:
+        """Move what was written into the log's file itself, so that a copy of that file alone is whole. Raises JournalError."""
+        if self._journal is not None:
+            self._journal.checkpoint()
+
+    @property
+    def identity(self) -> str:
+        """Identity of the log that is followed; empty before the first change."""
+        return "" if self._past.state is None else self._past.state.identity
+
+    def token(self, sequence: int) -> str:
+        """Return a token for a change of the log that is followed."""
+        return f"{self.identity}.{sequence}" if self.identity else ""
+
+    def has_seen(self, token: str) -> bool:
+        """Return whether the catalogue, as it is now, holds the change that a token names.
+
+        Raises:
+            TokenError: it names no change of this log, nor of one that this log has taken over.
+        """
+        identity, sequence = read_token(token)
+        if self._past.knows(identity, sequence):
+            return self._catalogue.sequence >= sequence
+        raise TokenError(
+            "the token is of another log of changes",
+            where="/token",
+            why="the log was replaced after the change was acknowledged, or the token is from another service",
+            mend="Look whether the change is served, and make it again if it is not",
+        )
+
+    def moved(self) -> bool:
+        """Return whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
+        if self._journal is None or self._changing.locked():
+            return False
+        moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
+        return moved or bool(self._catalogue.trouble)
+
+    def behind(self) -> bool:
+        """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
+
+        False where the journal cannot be read: then the catalogue tells of it, and waiting would not help.
+        """
+        if self._journal is None:
+            return False
+        if self._changing.locked():
+            return True
+        try:
+            return self._journal.version() != self._version and not self._catalogue.trouble
+        except JournalError:
+            return False
+
+    def refresh(self) -> Catalogue:
+        """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
+        if self._journal is not None:
+            with self._changing:
+                try:
+                    self._catch_up(self._journal)
+                except JournalError as error:
+                    self._catalogue = replace(self._catalogue, trouble=_unread(error))
+                    raise
+        return self._catalogue
+
+    def mend(self) -> int:
+        """Write acknowledged changes back that the log has lost, and give how many.
+
+        Every change that is written does so first. A process that serves for long calls this as well, some seconds after
+        `unsaved` has become larger than 0: whoever replaces the file may not be done with it.
+
+        Raises:
+            JournalError: they cannot be written.
+        """
+        past = self._past
+        if self._journal is None or not past.unsaved or past.lost is None:
+            return 0
+        written = self._journal.write_back(list(past.unsaved.values()), past.lost, past.lost_held)
+        self.refresh()
+        return written
+
+    def upsert(self, items: Values, key: str | None = None) -> Receipt:
+        """Add items, or replace those whose ids the catalogue holds. Each is given whole: what is left out is missing.
+
+        Args:
+            items: values by column, by item id; the columns are those of the bundle's items.
+            key: a name for this batch of changes. Whoever got no answer sends the batch again under the same key, and it is
+                not taken twice.
+
+        Raises:
+            RequestError: a column is not known, a value is not what it holds, or a vector would not be finite; names the item
+                and nothing is changed. Or the key belongs to another batch.
+            JournalError: the change could not be written, and is not acknowledged; see `Journal.append`.
+        """
+        read = self._reader.read(items)
+        if read:
+            self._reader.given(read)
+        receipt = self._change([Change(one, values) for one, values in read.items()], key)
+        warnings = novelties(self._catalogue.bundle.encoder, "item", read.values())
+        return Receipt(*receipt, receipt.token, warnings)
+
+    def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
+        """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
+        named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
+        return self._change([Change(one, None) for one in named], key)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _change(self, changes: Sequence[Change], key: str | None) -> Receipt:
+        if self._journal is None:
+            raise JournalError(
+                "this bundle has no journal of live changes",
+                where=str(self._catalogue.bundle.folder),
+                mend="Load the root of published versions, not the folder of one",
+            )
+        if key is not None:
+            check_text(key, "/key")
+        for _ in range(_TRIES):
+            self.refresh()
+            before = self._catalogue
+            known = int((before.rows([change.item_id for change in changes]) >= 0).sum())
+            if not changes:
+                return Receipt(before.sequence, 0, self.token(before.sequence))
+            self.mend()
+            try:
+                sequence = self._journal.append(changes, key, before.sequence, self._base, self._past.state)
+            except MovedError:
+                continue
+            with suppress(JournalError):  # it is on disk: to say that it failed would be wrong
+                self.refresh()
+            if sequence > before.sequence and self._past.lost is not None:
+                self._keep(changes, sequence)
+            return Receipt(sequence, known, self.token(sequence))
+        raise JournalBusyError(
+            "the journal was replaced again and again",
+            where=str(self._journal.path),
+            mend="Try again in a moment",
+        )
+
+    def _keep(self, changes: Sequence[Change], sequence: int) -> None:
+        """Serve changes that were written, whatever has become of the log between writing and reading it."""
+        rows = rows_of(changes, sequence)
+        with self._changing:
+            missed = self._past.ensure(rows)
+            if missed:
+                overlay = self._after(self._catalogue.overlay, missed, max(sequence, self._catalogue.sequence))
+                self._catalogue = replace(self._catalogue, overlay=overlay)
+
+    def _catch_up(self, journal: Journal) -> None:
+        """Take in what is new; the caller holds the lock."""
+        version, stamp = journal.version(), journal.mark.stamp()
+        if version == self._version and stamp == self._stamp and not self._catalogue.trouble:
+            return
+        reading = journal.read(self._past.state, self._base)
+        rows = self._past.take(reading)
+        overlay = self._catalogue.overlay
+        if rows is None:
+            overlay, rows = self._empty, sorted(self._past.known.values())
+        sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
+        if rows or sequence > overlay.sequence:
+            overlay = self._after(overlay, rows, sequence)
+        self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
+        self._version, self._stamp = version, stamp
+
+    def _after(self, overlay: Overlay, rows: Sequence[Row], sequence: int) -> Overlay:
+        last = {row.item_id: values_of(row) for row in rows}
+        given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
+        places = self._catalogue.bundle.item_ids.rows(list(last))
+        return overlay.changed(sequence, list(last), places, given, refused)
+
+
+def _unread(error: JournalError) -> str:
+    """What is wrong, without the place: answers say it to whoever asks."""
+    why = f"{error.what} ({error.why})" if error.why else error.what
+    return f"later changes of items are not known: {why}"
+
+
+def _checked(ids: Iterable[str]) -> Iterable[str]:
+    if isinstance(ids, str):
+        raise RequestError("ids is one text", where="/ids", mend="Give a list of ids")
+    for position, one in enumerate(ids):
+        check_id(one, f"/ids/{position}")
+        yield one

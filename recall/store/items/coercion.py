@@ -1,0 +1,278 @@
+"""The values of a changed item, read as the columns of the catalogue hold them.
+
+What a request gives is JSON, and what a CSV file gives is text; a catalogue's columns have types. A value that its column
+cannot hold is refused, for the item would otherwise be another one after the next compaction than it is now.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+from polars.datatypes import DataType
+
+from recall.config.schema import Schema
+from recall.errors import RequestError, nearest, pointer
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
+from recall.features.values import canonical
+
+Read = Callable[[object], object]
+"""Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""
+
+
+_DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")  # as tables of text are read
+_TOO_LATE = 2**63 // 1_000_000_000 - 1  # seconds that nanoseconds in 63 bits cannot hold
+_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\.0*)?\s*")
+
+
+class ItemColumns:
+    """The columns of a catalogue but the id."""
+
+    def __init__(self, types: Mapping[str, DataType], schema: Schema, canonical_types: Mapping[str, str] | None = None) -> None:
+        """The columns that a bundle's items have, the id among them, what its fields read, and the types of its text."""
+        self.id_column = schema.item_id
+        self._types = pl.Schema(types)
+        cuts, texts = separators(schema, "item"), canonical_types or {}
+        self._read = {
+            name: _reader(dtype, cuts.get(name), texts.get(name, TEXT).removeprefix(LIST))
+            for name, dtype in types.items()
+            if name != schema.item_id
+        }
+        self._id_type = texts.get(schema.item_id, TEXT)
+
+    def id(self, item_id: str) -> str:
+        """Return an item's id in the canonical form of the id column."""
+        return canonical_text(item_id, self._id_type)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that an item may have values in."""
+        return tuple(self._read)
+
+    def read(self, item_id: str, features: Mapping[str, object], where: str) -> dict[str, object]:
+        """The values of one item as the columns hold them; what is missing is left out.
+
+        Args:
+            item_id: named in errors.
+            features: values by column.
+            where: JSON pointer of `features`, for errors.
+
+        Raises:
+            RequestError: a column is not known, or cannot hold its value. Values are not repeated: they may be secret.
+        """
+        values = {}
+        for name, value in features.items():
+            place = where + pointer(name)
+            read = self._read.get(name)
+            if read is None:
+                raise RequestError(
+                    f"item {item_id!r}: items have no column {name!r}", where=place, mend=nearest(name, self._read)
+                )
+            if value is None or value == "":
+                continue
+            try:
+                held = read(value)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise RequestError(f"item {item_id!r}: the value of column {name!r} is {error}", where=place) from None
+            if held != "":  # an empty bag in a column of text is what a CSV file calls missing
+                values[name] = held
+        return values
+
+    def frame(self, ids: Sequence[str], values: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+        """Items from `read` as a table [len(ids)], with the columns and types of the catalogue."""
+        columns = [
+            pl.Series(name, ids, dtype=pl.String)
+            if name == self.id_column
+            else _series(name, dtype, [one.get(name) for one in values])
+            for name, dtype in self._types.items()
+        ]
+        return pl.DataFrame(columns)
+
+
+def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":  # text, since datetimes of Python end at microseconds
+        parts = [None if value is None else moment(str(value)) for value in values]
+        numbers = [None if part is None else part[0] * 1_000_000_000 + part[1] for part in parts]
+        utc = pl.Series(name, numbers, dtype=pl.Int64).cast(pl.Datetime("ns"))
+        return utc if dtype.time_zone is None else utc.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        utc = pl.Series(name, values, dtype=pl.Datetime(dtype.time_unit, "UTC"))
+        return utc.dt.convert_time_zone(dtype.time_zone)
+    return pl.Series(name, values, dtype=dtype)
+
+
+def _reader(dtype: DataType, separator: str | None, type_: str) -> Read:
+    if isinstance(dtype, pl.List | pl.Array):
+        return _list_reader(_reader(dtype.inner, None, type_), separator)  # type: ignore[arg-type]
+    if dtype == pl.String:
+        text = _text_reader(type_)
+        return text if separator is None else _joined(separator, text)
+    if dtype.is_integer():
+        return _integer_reader(dtype)
+    if dtype == pl.Float32:
+        return _narrow_number
+    if dtype.is_float():
+        return _number
+    if dtype == pl.Boolean:
+        return _truth
+    if dtype == pl.Date:
+        return _date
+    if isinstance(dtype, pl.Datetime):
+        return _moment_reader(dtype)
+    if dtype == pl.Time:
+        return _clock
+    return _nothing
+
+
+def _text_reader(type_: str) -> Callable[[object], str]:
+    """Reads text in the canonical form of a column's type; a column of dates or times takes nothing else."""
+
+    def read(value: object) -> str:
+        text = canonical_text(_text(value), type_)
+        refuse_other(text, type_)
+        return text
+
+    return read if type_ != TEXT else _text
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("not a finite number")
+    try:
+        text = canonical(value)
+    except TypeError:
+        raise ValueError("no single value") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("no valid Unicode") from None
+    return text
+
+
+def _joined(separator: str, text: Callable[[object], str]) -> Read:
+    def read(value: object) -> str:
+        if not isinstance(value, list | tuple):
+            value = _text(value).split(separator)
+        parts = ["" if part is None or part == "" else text(part) for part in map(_bare, value)]
+        if any(separator in part for part in parts):
+            raise ValueError(f"a list with {separator!r} inside a part, at which the column's text is cut")
+        return separator.join(parts)
+
+    return read
+
+
+def _list_reader(read: Read, separator: str | None) -> Read:
+    def read_list(value: object) -> list[object]:
+        if isinstance(value, str) and separator is not None:
+            value = value.split(separator)
+        if not isinstance(value, list | tuple):
+            raise ValueError("no list")
+        return [None if part is None else read(part) for part in map(_bare, value)]
+
+    return read_list
+
+
+def _bare(part: object) -> object:
+    """A value of a list or bag without the blanks around it, as tables are read."""
+    return part.strip(BLANKS) if isinstance(part, str) else part
+
+
+def _number(value: object) -> float:
+    try:
+        readable = isinstance(value, int | float) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
+        number = float(value) if readable else float("nan")  # type: ignore[arg-type]
+    except (ValueError, OverflowError):
+        number = float("nan")
+    if not isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _narrow_number(value: object) -> float:
+    with np.errstate(over="ignore"):
+        narrow = np.float32(_number(value))
+    return _number(str(narrow))  # the shortest decimal of 32 bits, as a table's is read
+
+
+def _integer_reader(dtype: DataType) -> Read:
+    bounds = np.iinfo(str(dtype).lower() if str(dtype) not in ("Int128", "UInt128") else "int64")
+
+    def read(value: object) -> int:
+        number: object = value
+        if isinstance(value, str) and (found := _INTEGER.fullmatch(value)) is not None:
+            number = int(found[1])
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, bool) or not isinstance(number, int) or not bounds.min <= number <= bounds.max:
+            raise ValueError(f"not an integer from {bounds.min} to {bounds.max}")
+        return number
+
+    return read
+
+
+def _truth(value: object) -> bool:
+    found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("neither true nor false")
+    return found
+
+
+def _date(value: object) -> datetime.date:
+    try:
+        if isinstance(value, str):  # midnight is the date, as it is in text
+            return datetime.date.fromisoformat(canonical_text(value, "date"))
+    except ValueError:
+        pass
+    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+        raise ValueError("no date, such as 2026-01-31")
+    return value
+
+
+def _moment_reader(dtype: pl.Datetime) -> Read:
+    if dtype.time_unit == "ns":
+        return _nanosecond
+    zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
+    coarse = dtype.time_unit == "ms"
+
+    def read(value: object) -> datetime.datetime:
+        try:
+            found = datetime.datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+        except ValueError:
+            found = None
+        if not isinstance(found, datetime.datetime):
+            raise ValueError("no time, such as 2026-01-31T18:00:00Z")
+        found = found.replace(tzinfo=datetime.UTC) if found.tzinfo is None else found.astimezone(datetime.UTC)
+        if coarse:
+            found = found.replace(microsecond=found.microsecond // 1000 * 1000)
+        return found.replace(tzinfo=None) if zone is None else found.astimezone(zone)
+
+    return read
+
+
+def _nanosecond(value: object) -> str:
+    """A moment as text in UTC, with all its digits."""
+    text = canonical_as(value, "time") if isinstance(value, str | datetime.datetime) else None
+    try:
+        seconds, _ = moment(text or "")
+    except ValueError:
+        seconds = _TOO_LATE
+    if text is None or abs(seconds) >= _TOO_LATE:
+        raise ValueError("no time from 1678 to 2262, such as 2026-01-31T18:00:00Z")
+    return text
+
+
+def _clock(value: object) -> datetime.time:
+    try:
+        clock = datetime.time.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        clock = None
+    if not isinstance(clock, datetime.time) or clock.tzinfo is not None:
+        raise ValueError("no time of day, such as 18:30")
+    return clock
+
+
+def _nothing(_value: object) -> object:
+    raise ValueError("in a column of a type that cannot be given")

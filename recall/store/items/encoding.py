@@ -1,0 +1,117 @@
+"""Items given by their features, made into what a bundle's catalogue holds of an item: a row of values, and a vector."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from recall._arrays import Float32
+from recall._ids import check_id
+from recall._tensors import servable
+from recall.bundle.reader import Bundle
+from recall.errors import DataError, RequestError
+from recall.features.csr import SparseRows
+from recall.store.items.coercion import ItemColumns
+from recall.store.items.delta import Given
+
+_FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
+
+Values = Mapping[str, Mapping[str, object]]
+"""Values by column, by item id."""
+
+
+class ItemReader:
+    """Reads items as those of one bundle are read."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Nothing of the bundle is read before the first item comes."""
+        self._bundle = bundle
+
+    @cached_property
+    def columns(self) -> ItemColumns:
+        """The columns of the bundle's items."""
+        encoder = self._bundle.encoder
+        return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
+
+    def read(self, items: Values) -> dict[str, dict[str, object]]:
+        """The values of items as the catalogue's columns hold them.
+
+        Raises:
+            RequestError: an id is none, a column is not known or cannot hold its value; `where` is a JSON pointer that
+                counts the items from 0.
+        """
+        read = {}
+        for position, (item_id, features) in enumerate(items.items()):
+            check_id(item_id, f"/items/{position}/item_id")
+            read[self.columns.id(item_id)] = self.columns.read(item_id, features, f"/items/{position}/features")
+        return read
+
+    def given(self, items: Values) -> Given:
+        """Items from `read`, at least one, with their vectors.
+
+        Raises:
+            RequestError: a field cannot read the values of an item, or its vector is not finite, or too large; names the item.
+        """
+        try:
+            return self._encoded(items)
+        except (DataError, RequestError):
+            for position, (item_id, values) in enumerate(items.items()):
+                try:
+                    self._encoded({item_id: values})
+                except (DataError, RequestError) as error:
+                    named = f"{error.where}: " if error.where and not error.where.startswith("/") else ""
+                    where = f"/items/{position}" + (error.where if error.where.startswith("/") else "/features")
+                    what = f"item {item_id!r}: {named}{error.what}"
+                    raise RequestError(what, where=where, why=error.why, mend=error.mend) from None
+            raise
+
+    def fitting(self, items: Values) -> tuple[Given | None, dict[str, str]]:
+        """As `read` and `given`, for items that were read for some bundle, perhaps another: those that fit, and by id why
+        the others do not. Columns that this bundle lacks are passed over.
+        """
+        values: dict[str, dict[str, object]] = {}
+        refused: dict[str, str] = {}
+        for item_id, features in items.items():
+            known = {name: value for name, value in features.items() if name in self.columns.names}
+            try:
+                values[item_id] = self.columns.read(item_id, known, "")
+            except RequestError as error:
+                refused[item_id] = str(error)
+        while values:
+            try:
+                return self._encoded(values), refused
+            except (DataError, RequestError):
+                for item_id in list(values):
+                    try:
+                        self.given({item_id: values[item_id]})
+                    except RequestError as error:
+                        refused[item_id] = str(error)
+                        del values[item_id]
+        return None, refused
+
+    def _encoded(self, items: Values) -> Given:
+        """Raises DataError or RequestError."""
+        ids = tuple(items)
+        frame = self.columns.frame(ids, list(items.values()))
+        rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
+        if len(rows) == 1:  # a row alone is summed in another order than among others: the vector is to be the same
+            rows = rows.take(np.zeros(2, dtype=np.int64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            vectors: Float32 = self._bundle.tables.item_vectors(rows)[: len(ids)]
+        if not servable(vectors).all():
+            what = "is too large to be scored" if np.isfinite(vectors).all() else "holds NaN or an infinity"
+            raise DataError(f"the vector {what}", mend="Look at this item's features")
+        return Given(ids, frame, vectors)
+
+    def _encoded_singly(self, items: Values) -> SparseRows:
+        """As the encoder's `encode_items`, without its fixed costs, and in the order that it gives features in."""
+        encoder, schema = self._bundle.encoder, self._bundle.encoder.schema
+        parts = []
+        for item_id, values in items.items():
+            read = {name: value for name, value in values.items() if name in encoder.items.columns}
+            if schema.item_id in encoder.items.columns:
+                read[schema.item_id] = item_id
+            row = encoder.encode_item(read)
+            order = np.argsort(row.indices, kind="stable")
+            parts.append(SparseRows(row.indptr, row.indices[order], row.weights[order], row.n_features))
+        return SparseRows.below(parts)

@@ -1,0 +1,424 @@
+"""The log of live changes: the last change of each item, on disk before it is acknowledged.
+
+One SQLite file in a root of published versions, in WAL mode and fsynced at every commit. A change has a sequence: 1, 2, 3
+and so on, whichever process wrote it. A batch is one transaction. SQLite lets one process write at a time and any number
+read meanwhile; threads of one process that want to write at once share one transaction, and so one fsync.
+
+A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
+more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
+
+The log has an identity, so that a version, a reader or a token can tell it from another one in its place. How far it reached is
+noted outside of it as well; see `recall.store.high_water_mark`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import orjson
+
+from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
+from recall.store.group_commit import Batch, Commits
+from recall.store.high_water_mark import Lost, Mark, Marked
+from recall.store.idempotency import REMEMBERED, remember, taken_before
+from recall.store.items import log_tables
+from recall.store.items.log_tables import DamagedError, Row, State
+from recall.store.sqlite import DurableFile, FileKind
+
+JOURNAL = "journal.sqlite"
+"""Name of the file in a root of published versions."""
+MARK = "journal.mark"
+"""Name of the file beside it that says how far it reached."""
+VERSION = 2
+
+_MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
+_WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
+
+
+class MovedError(Exception):
+    """The log is not the one that the writer has read, or no longer is: read it again, then write."""
+
+
+class Change(NamedTuple):
+    """What becomes of one item: its values by column, or None when it is deleted."""
+
+    item_id: str
+    features: Mapping[str, object] | None
+
+
+class Entry(NamedTuple):
+    """A change as the journal holds it."""
+
+    sequence: int
+    item_id: str
+    features: Mapping[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a version holds of a log: the changes up to a sequence; `log` is the log's identity, None if not recorded."""
+
+    log: str | None = None
+    folded: int = 0
+
+
+class Reading(NamedTuple):
+    """What a reader finds.
+
+    Attributes:
+        state: None when there is no file.
+        rows: entries after the reader's position if the log goes on from there, else all after the version's base.
+        held: the version holds the changes up to this sequence; 0 where the log goes on.
+        goes_on: whether the log goes on from the reader's position.
+        mark: how far the log reached, as noted outside of it.
+        lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
+    """
+
+    state: State | None
+    rows: list[Row]
+    held: int
+    goes_on: bool
+    mark: Marked | None
+    lacks: int = 0
+
+
+@dataclass(eq=False)
+class _Batch(Batch):
+    """Changes that one caller wants written, and the sequence that they got."""
+
+    rows: list[tuple[str, bytes | None]]
+    key: str | None
+    after: int
+    base: Base
+    expected: State | None
+    last: int = 0
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in self.rows]), digest_size=16).digest()
+
+
+class Journal:
+    """The log of one root; there need not be a file before the first change. Safe to share among threads."""
+
+    def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+        """Open nothing yet.
+
+        Args:
+            path: the file.
+            wait: seconds that a writer waits for another process to finish.
+            clock: gives seconds since 1970.
+        """
+        self.path = path
+        self.mark = Mark(path.with_name(MARK))
+        self._clock = clock
+        self._commits = Commits(DurableFile(path, KIND, wait), self._insert, self._note)
+        self._reading, self._reader = Lock(), DurableFile(path, KIND, wait)
+        self._written: tuple[State, tuple[Lost, ...], Lost | None] | None = None
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Register a callback that gets the seconds of every write, its fsync included, on the thread that wrote."""
+        self._commits.heard = heard
+
+    def append(
+        self,
+        changes: Sequence[Change],
+        key: str | None = None,
+        after: int = 0,
+        base: Base = Base(),
+        expected: State | None = None,
+    ) -> int:
+        """Write a batch; it is on disk when this returns.
+
+        Args:
+            changes: in order; of two that name one item the later counts.
+            key: the caller's own name for the batch. A batch with a key that the journal remembers is not written again.
+            after: sequences that must lie before this batch, whatever the file says.
+            base: what the version that is served holds of the log, so that a new file does not number it again.
+            expected: where the caller has read to. The batch is written only if the log still goes on from there.
+
+        Returns:
+            The sequence of the last change; of a batch that was written before, what was returned then.
+
+        Raises:
+            MovedError: the log does not go on from `expected`.
+            RequestError: the key belongs to other changes.
+            JournalBusyError: another process wrote all the while.
+            JournalFullError: there is no room on the disk.
+            JournalReadOnlyError: nothing can be written there.
+            JournalError: the file system refused, or the file is no journal. Then nothing was acknowledged: the batch may
+                be there after all, or not, and can be sent again with the same key.
+        """
+        rows = [(one, None if values is None else _json(values)) for one, values in changes]
+        batch = _Batch(rows, key, after, base, expected)
+        self._commits.write(batch)
+        return batch.last
+
+    def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
+        """Write acknowledged changes that the file lacks, as it was replaced, cut short or removed.
+
+        Args:
+            rows: of which those count that are later than what the file holds of the same item.
+            known: the log that they are from, as it was when the caller had read all of it.
+            held: the caller's version holds its changes up to this sequence, and `rows` are all later ones.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            JournalError: as `append`.
+        """
+        with self._commits.alone() as connection:
+            state, mark, lost = log_tables.read_state(connection), self.mark.read(), None
+            written = sorted(rows)
+            own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
+            if own and state.last == 0 and state.base is None:  # a new file: it becomes the log that is gone
+                count, digest = log_tables.restore(connection, written)
+                state = known._replace(pruned=max(known.pruned, held), number=count, digest=digest)
+                if held > known.pruned:
+                    state = state._replace(base=known.identity, base_from=held, base_through=held)
+                log_tables.write_state(connection, state)
+                log_tables.keep_head(connection, state.last, state.head)
+            else:
+                written = [row for row in sorted(written, key=_time) if row.at > _time_of(connection, row.item_id)]
+                raws = [(row.item_id, row.features, row.at) for row in written]
+                before = max(state.last, known.last)
+                if mark is not None and mark.sequence > before:
+                    if mark.identity == state.identity:
+                        lost = Lost(mark.identity, mark.sequence)
+                    before = mark.sequence  # numbers are not given twice
+                state = log_tables.taken_over(state, known.identity, held, known.last)._replace(last=before)
+                state = log_tables.add(connection, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
+            self._written = state, (Lost(known.identity, known.last),), lost
+        return len(written)
+
+    def read(self, position: State | None, base: Base) -> Reading:
+        """Return what was written since a reader looked, or everything if the log does not go on from there.
+
+        Args:
+            position: of the reader; None for one that starts.
+            base: what its version holds of the log.
+
+        Raises:
+            JournalError: the file cannot be read, is damaged, or no longer holds what the version lacks.
+        """
+        with self._reading, self._reader.reports("read"):
+            mark = self.mark.read()  # before the log, which others write meanwhile
+            connection = self._reader.reader()
+            if connection is None:
+                return Reading(None, [], 0, False, mark)
+            connection.execute("BEGIN")
+            try:
+                state = self._state(connection)
+                goes_on = position is not None and self._goes_on(connection, state, position)
+                held, start = (0, position.last) if goes_on and position is not None else self._start(state, base)
+                rows = self._rows(connection, start, whole=not goes_on)
+            finally:
+                connection.execute("ROLLBACK")
+            mark = self.mark.follow(mark, state.identity, state.last)
+            return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.folded))
+
+    def since(self, sequence: int) -> list[Entry]:
+        """Return the last change of each item that has changed after a sequence, in order.
+
+        Raises:
+            JournalError: the file cannot be read, is damaged, or no longer holds all of them.
+        """
+        state = self.state()
+        reading = None if state is None else self.read(None, Base(state.identity or None, sequence))
+        if reading is not None and reading.lacks:
+            raise self._gap(sequence + 1, reading.lacks)
+        found = [] if reading is None else reading.rows
+        return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
+
+    def state(self) -> State | None:
+        """Return what the log says of itself, or None when there is no file. Raises JournalError."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return None if connection is None else self._state(connection)
+
+    def last(self) -> int:
+        """Return the sequence of the latest change; 0 when there is none. Raises JournalError."""
+        state = self.state()
+        return 0 if state is None else state.last
+
+    def version(self) -> tuple[int, int]:
+        """Return a token that changes after every committed write: cheap to ask for. Raises JournalError."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            if connection is None:
+                return 0, 0
+            return self._reader.opened, int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def prune(self, upto: int) -> int:
+        """Drop all changes up to a sequence, which no version can need again; gives how many. Raises JournalError."""
+        if not self.path.exists():
+            return 0
+        with self._commits.alone() as connection:
+            count = log_tables.drop(connection, min(upto, log_tables.read_state(connection).last))
+        with self._commits.outside() as connection:
+            connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
+        return count
+
+    def checkpoint(self) -> None:
+        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises JournalError."""
+        if self.path.exists():
+            with self._commits.outside() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def size(self) -> int:
+        """Return the bytes of its files."""
+        found = 0
+        for name in (self.path.name, f"{self.path.name}-wal"):
+            with suppress(OSError):
+                found += self.path.with_name(name).stat().st_size
+        return found
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._commits.close()
+        with self._reading:
+            self._reader.close()
+
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+        if batch.key is not None:
+            try:
+                known = taken_before(connection, batch.key, batch.digest)
+            except RequestError as error:
+                batch.error = error
+                return
+            if known is not None:
+                batch.last = known
+                return
+        state = log_tables.read_state(connection)
+        if batch.expected is not None and not self._goes_on(connection, state, batch.expected):
+            batch.error = MovedError()
+            return
+        state, lost = self._numbered(state, batch)
+        now = max(int(self._clock() * 1e6), state.at + 1)
+        state = log_tables.add(connection, state, [(*row, now) for row in batch.rows], batch.digest)
+        batch.last = state.last
+        if batch.key is not None:
+            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+        self._written = state, (), lost
+
+    def _numbered(self, state: State, batch: _Batch) -> tuple[State, Lost | None]:
+        """The state with its last sequence where the next one must not be an old one again, and what is missing by then."""
+        mark, base, lost = self.mark.read(), batch.base, None
+        if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
+            lost = Lost(mark.identity, mark.sequence)
+        before = max([batch.after, base.folded, *([mark.sequence] if mark is not None else [])])
+        if before <= state.last:
+            return state, lost
+        if not state.last and not state.number:  # a new file, over a version that holds changes of one that is gone
+            state = state._replace(unnamed=int(base.log is None), pruned=base.folded)
+            if base.log is not None:
+                state = state._replace(base=base.log, base_from=base.folded, base_through=base.folded)
+        elif base.folded > state.last and base.log in (state.identity, None):
+            state = state._replace(pruned=base.folded)  # the version holds changes that the file lost
+            missing = max(base.folded, state.base_from)
+            state = state._replace(base=state.identity, base_from=missing, base_through=missing)
+        return state._replace(last=before), lost
+
+    def _note(self) -> None:
+        """Note outside of the file how far it reaches now; the writer's lock is held."""
+        if self._written is not None:
+            (state, covered, lost), self._written = self._written, None
+            base = () if state.base is None else (Lost(state.base, state.base_through),)
+            self.mark.advance(state.identity, state.last, (*base, *covered), lost)
+
+    def _state(self, connection: sqlite3.Connection) -> State:
+        return log_tables.read_state(connection) if self._reader.version > 1 else log_tables.state_of_format_1(connection)
+
+    def _goes_on(self, connection: sqlite3.Connection, state: State, position: State) -> bool:
+        if state.identity != position.identity or state.last < position.last:
+            return False
+        return not state.identity or log_tables.has_passed(connection, position.last, position.head)
+
+    def _rows(self, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+        try:
+            if self._reader.version == 1:
+                return log_tables.rows_of_format_1(connection, sequence)
+            return log_tables.rows_after(connection, sequence, whole=whole)
+        except DamagedError as error:
+            raise JournalError(str(error), where=str(self.path), mend=_MEND) from None
+
+    def _start(self, state: State, base: Base) -> tuple[int, int]:
+        """The sequence up to which a version holds the changes of this log, and the one after which it needs entries.
+
+        Raises:
+            JournalError: neither the version nor the log holds some.
+        """
+        same = base.log == state.identity or (base.log is None and bool(state.unnamed))
+        taken_over = base.log is not None and base.log == state.base
+        held = base.folded if same else state.pruned if taken_over and base.folded >= state.base_from else 0
+        if held < state.pruned and not log_tables.lacking(state, base.log, base.folded):
+            raise self._gap(held + 1, state.pruned)
+        return held, held if same else 0
+
+    def _gap(self, first: int, last: int) -> JournalError:
+        return JournalError(
+            f"changes {first} to {last} are no longer in the journal",
+            where=str(self.path),
+            why="the version was made without them, and later versions hold them",
+            mend="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
+            f"--as-of {last}`, which says that its tables hold those changes",
+        )
+
+
+def values_of(row: Row) -> Mapping[str, object] | None:
+    """Return the values by column that a change gives, or None for a deletion."""
+    if row.features is None:
+        return None
+    values: dict[str, object] = orjson.loads(row.features)
+    return values
+
+
+def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
+    """Return the rows of a batch of changes, of which the last one has this sequence."""
+    now = int(time.time() * 1e6)
+    first = last - len(changes) + 1
+    return [Row(first + at, one, None if values is None else _json(values), now) for at, (one, values) in enumerate(changes)]
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    try:
+        log_tables.upgrade(connection)
+    except DamagedError as error:
+        raise JournalError(str(error), where=JOURNAL, mend=_MEND) from None
+
+
+def _time(row: Row) -> int:
+    return row.at
+
+
+def _time_of(connection: sqlite3.Connection, item_id: str) -> int:
+    found = connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
+    return int(found[0][0]) if found else -1
+
+
+def _json(values: Mapping[str, object]) -> bytes:
+    return orjson.dumps(dict(values), option=orjson.OPT_SORT_KEYS)
+
+
+KIND = FileKind(
+    noun="journal",
+    holds="live changes",
+    application=0x464D524A,  # "FMRJ"
+    version=VERSION,
+    create=log_tables.ALL,
+    mend=_MEND,
+    error=JournalError,
+    busy=JournalBusyError,
+    full=JournalFullError,
+    shut=JournalReadOnlyError,
+    upgrade=_upgrade,
+    wal_bytes=_WAL_BYTES,
+)
+"""What SQLite is told of the file."""

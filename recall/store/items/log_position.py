@@ -1,0 +1,137 @@
+"""What a reader knows of its log, so that it notices when the file no longer is that log, and loses nothing then."""
+
+from dataclasses import dataclass, field
+
+from recall.errors import TokenError
+from recall.store.high_water_mark import Marked, damage
+from recall.store.items.log import MARK, Base, Reading
+from recall.store.items.log_tables import Row, State
+
+_MEND = (
+    "Put the whole journal back from a backup, its -wal file included, or make those changes again; "
+    f"to go on without them, remove {MARK}"
+)
+
+
+@dataclass(eq=False)
+class Past:
+    """The changes that are served over a version, and where they were read.
+
+    Attributes:
+        state: of the log at the last look; None while there is no file.
+        held: the version holds the changes of that log up to this sequence.
+        known: the last change of each item that has changed since.
+        unsaved: those of them that the file lacks.
+        lost: the log that `unsaved` is from, as it was when all of it had been read.
+        lost_held: `unsaved` and what is in files are all changes of that log after this sequence.
+        lacks: changes of an earlier log up to this sequence are neither served nor in the file.
+    """
+
+    state: State | None = None
+    held: int = 0
+    known: dict[str, Row] = field(default_factory=dict)
+    unsaved: dict[str, Row] = field(default_factory=dict)
+    lost: State | None = None
+    lost_held: int = 0
+    lacks: int = 0
+
+    def take(self, reading: Reading) -> list[Row] | None:
+        """Take in what was read.
+
+        Returns:
+            The rows to add to what is served; None if all of `known` is to be served from scratch.
+        """
+        before, self.lacks = max(self.held, self.lacks), reading.lacks
+        if reading.goes_on:
+            rows = [row for row in reading.rows if self.unsaved.get(row.item_id, row).at <= row.at]
+            for row in rows:
+                self.known[row.item_id] = row
+                self.unsaved.pop(row.item_id, None)
+            self._settle(reading.state)
+            return rows
+        if reading.state is None:
+            if self.state is not None:
+                self._lose(dict(self.known), before)
+            return []
+        began = self.state is None and self.lost is None
+        merged = {row.item_id: row for row in reading.rows}
+        unsaved = {one: row for one, row in self.known.items() if one not in merged or merged[one].at < row.at}
+        if self.state is not None:
+            self._lose(unsaved, before)
+        self.known, self.unsaved, self.held = merged | unsaved, unsaved, reading.held
+        self._settle(reading.state)
+        return reading.rows if began else None
+
+    def ensure(self, rows: list[Row]) -> list[Row]:
+        """Keep changes that were just acknowledged, if the log went before they were read from it; gives those."""
+        missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
+        if self.lost is None:
+            return []
+        for row in missed:
+            self.known[row.item_id] = self.unsaved[row.item_id] = row
+            self.lost = self.lost._replace(last=max(self.lost.last, row.sequence), at=max(self.lost.at, row.at))
+        return missed
+
+    def knows(self, identity: str, sequence: int) -> bool:
+        """Return whether a change of a log is a change of this one, or was taken over by it."""
+        states = [one for one in (self.state, self.lost) if one is not None]
+        return any(one.identity == identity or (one.base == identity and sequence <= one.base_through) for one in states)
+
+    def trouble(self, mark: Marked | None, base: Base) -> str:
+        """Return what is wrong with the log, in a sentence; empty when nothing is.
+
+        Args:
+            mark: how far the log reached, as noted outside of it.
+            base: what the version that is served holds of it.
+        """
+        return self._missing(mark, base) or damage(mark, MARK, "the journal")
+
+    def _missing(self, mark: Marked | None, base: Base) -> str:
+        state = self.state
+        if self.unsaved:
+            what = "is gone" if state is None else "was replaced or cut short"
+            return (
+                f"the journal {what}: {len(self.unsaved)} acknowledged changes are served that it does not hold; they are "
+                "written back with the next change, or by the service in a moment"
+            )
+        if mark is not None and mark.lost is not None:
+            return f"acknowledged changes up to {mark.lost.through} are missing from the journal. {_MEND}"
+        if self.lacks:
+            return (
+                f"this version was made without the changes up to {self.lacks} of an earlier journal, and the journal that has "
+                "replaced it does not hold them. Serve a version that was published since, or publish one from tables that "
+                "hold them, with --as-of"
+            )
+        reached = 0 if mark is None or self._covers(mark, base) else mark.sequence
+        if state is not None and state.identity == base.log and state.last < base.folded:
+            reached = max(reached, base.folded)
+        if not reached:
+            return ""
+        if state is None:
+            return f"the journal is gone, and acknowledged changes up to {reached} with it. {_MEND}"
+        if mark is not None and mark.identity not in ("", state.identity):
+            return f"the journal was replaced by another one: it lacks changes up to {reached} of the earlier one. {_MEND}"
+        return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
+
+    def _covers(self, mark: Marked, base: Base) -> bool:
+        """Whether all that the mark speaks of is in the log, or in the version and what was read of a log that is gone."""
+        states = [one for one in (self.state, self.lost) if one is not None]
+        logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
+        return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
+
+    def _lose(self, unsaved: dict[str, Row], held: int) -> None:
+        self.lost, self.lost_held = self.state, held
+        self.state, self.unsaved = None, unsaved
+
+    def _settle(self, state: State | None) -> None:
+        self.state = state
+        if not self.unsaved:
+            self.lost = None
+
+
+def read_token(token: str) -> tuple[str, int]:
+    """Return the identity of a log and a sequence. Raises TokenError."""
+    identity, _, sequence = token.rpartition(".")
+    if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
+        raise TokenError("this is no token of a change", where="/token", mend="Send it as it was given")
+    return identity, int(sequence)

@@ -1,0 +1,1 @@
+"""Users: those of a bundle, and their live changes."""

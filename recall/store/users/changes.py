@@ -1,0 +1,116 @@
+"""What becomes of a user: each change says what it makes of what was known before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
+
+import orjson
+
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
+
+GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
+"""A user who was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPut:
+    """The user, whole: what is left out is not known any more, whatever a bundle holds."""
+
+    user_id: str
+    features: Mapping[str, object]
+    history: tuple[str, ...]
+    seen: tuple[str, ...]
+
+    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        features = {name: value for name, value in self.features.items() if value is not None}
+        history, seen = self.history[:MOST_HISTORY], latest((*self.history[MOST_HISTORY:], *self.seen), MOST_SEEN)
+        return LiveUser(features=features, whole=True, history=history, seen=seen, all_seen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class UserUpsert:
+    """Parts of a user. Features change column by column; a history or seen items that are given replace those before."""
+
+    user_id: str
+    features: Mapping[str, object]
+    history: tuple[str, ...] | None
+    seen: tuple[str, ...] | None
+
+    def after(self, before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        user = replace(before or LiveUser(), known=True)
+        user = replace(user, features={**user.features, **self.features})
+        if self.history is not None:
+            passed = (*user.taken, *(user.history or ()), *user.seen)
+            seen = latest((*self.history[MOST_HISTORY:], *passed), MOST_SEEN)
+            user = replace(user, history=self.history[:MOST_HISTORY], taken=(), times=(), data=(), seen=seen)
+        if self.seen is not None:
+            user = replace(user, seen=latest(self.seen, MOST_SEEN), all_seen=True)
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class UserTook:
+    """An interaction. Without a time it is the user's latest; with one it goes where its time puts it.
+
+    Attributes:
+        time: in seconds since 1970, or None.
+        data: hash of the data behind the bundle that is served.
+    """
+
+    user_id: str
+    item_id: str
+    time: float | None
+    data: str
+
+    def after(self, before: LiveUser | None, now: float) -> LiveUser:
+        """The user after the change; `now` is in seconds since 1970."""
+        user = replace(before or LiveUser(), known=True)
+        times = user.times
+        # a clock that was set back does not make the latest interaction an earlier one
+        time = self.time if self.time is not None else max(now, times[0]) if times else now
+        place = next((at for at, one in enumerate(times) if one <= time), len(times))
+        taken = (*user.taken[:place], self.item_id, *user.taken[place:])
+        seen = user.seen if len(taken) <= MOST_HISTORY else latest((*taken[MOST_HISTORY:], *user.seen), MOST_SEEN)
+        return replace(
+            user,
+            taken=taken[:MOST_HISTORY],
+            times=(*times[:place], time, *times[place:])[:MOST_HISTORY],
+            data=(*user.data[:place], self.data, *user.data[place:])[:MOST_HISTORY],
+            seen=seen,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserDelete:
+    """The user is not known any more, whatever a bundle holds; an interaction or another change makes a new one."""
+
+    user_id: str
+
+    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+        """The user after the change."""
+        return GONE
+
+
+UserChange = UserPut | UserUpsert | UserTook | UserDelete
+
+
+def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:
+    """Every user of some changes after all of them.
+
+    Args:
+        users: as they were before, each that a change names; None for one of whom nothing is stored.
+        changes: in order.
+        now: in seconds since 1970.
+    """
+    after: dict[str, LiveUser] = {}
+    for change in changes:
+        after[change.user_id] = change.after(after.get(change.user_id, users[change.user_id]), now)
+    return after
+
+
+def digest_of(changes: tuple[UserChange, ...]) -> bytes:
+    """Something that tells batches of changes apart by what was said, whatever bundle is served when it is said again."""
+    said = [[type(one).__name__, *(getattr(one, part.name) for part in fields(one) if part.name != "data")] for one in changes]
+    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

@@ -1,0 +1,292 @@
+"""Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import orjson
+
+from recall._cache import Cache
+from recall._ids import check_id, check_ids, check_text
+from recall.errors import RequestError, StoreError, nearest, pointer
+from recall.features.encoder import FeatureEncoder
+from recall.features.novelty import novelties
+from recall.features.values import canonical
+from recall.store.users import listing
+from recall.store.users.base import LiveUsers
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.record import LiveUser, UserRecord, UserStore
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+
+RECENT = 4096
+"""Users of whom what was asked lately is kept in memory."""
+_TAG = 16  # characters of a hash of data that are kept with an interaction
+
+
+class Known(NamedTuple):
+    """What is known of one user.
+
+    Attributes:
+        record: None for a user who is not known.
+        trouble: why later changes are not in the record; empty when they are.
+    """
+
+    record: UserRecord | None
+    trouble: str = ""
+
+
+class User(NamedTuple):
+    """What is said of one user; parts that are None are not spoken of."""
+
+    user_id: str
+    features: Mapping[str, object] = {}
+    history: Sequence[str] | None = None
+    seen: Sequence[str] | None = None
+
+
+class Interaction(NamedTuple):
+    """An item that a user took: now, or at a time in seconds since 1970."""
+
+    user_id: str
+    item_id: str
+    time: float | None = None
+
+
+class _UserReceipt(NamedTuple):
+    sequence: int
+    known: int
+
+
+class UserReceipt(_UserReceipt):
+    """What became of a change of users, which is stored.
+
+    Attributes:
+        sequence: of the last change among all changes of users.
+        known: how many of the users were known before.
+        warnings: what the model can make little of in these users' features, in sentences.
+    """
+
+    warnings: tuple[str, ...]
+
+    def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
+        """Make one; `warnings` is no part of the tuple, which has two members as ever."""
+        made = super().__new__(cls, sequence, known)
+        made.warnings = warnings
+        return made
+
+
+class KnownUsers:
+    """The users of one bundle, and their changes. Safe to share among threads."""
+
+    def __init__(
+        self, stored: UserStore, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
+    ) -> None:
+        """Join them.
+
+        Args:
+            stored: the bundle's users.
+            live: what changes; without it nothing does.
+            encoder: reads the features.
+            data_hash: of the data behind the bundle.
+            owned: whether `close` closes `live` too.
+        """
+        self._owned = owned
+        self._stored, self._live, self._encoder = stored, live, encoder
+        self._data = data_hash[:_TAG]
+        self._recent: Cache[str, UserRecord] = Cache(RECENT)
+        id_column, contexts = encoder.schema.user_id, encoder.context_columns
+        read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
+        self.columns = tuple(name for name in read if name not in contexts and name != id_column)
+        """Columns that a user may have values in."""
+
+    @classmethod
+    def of(
+        cls,
+        stored: Path,
+        live: LiveUsers | Literal["own"] | None,
+        root: Path | None,
+        encoder: FeatureEncoder,
+        data_hash: str,
+    ) -> "KnownUsers":
+        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        if live == "own":
+            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
+            return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
+        return cls(SqliteUsers(stored), live, encoder, data_hash)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is a store for changes."""
+        return self._live is not None
+
+    @property
+    def remote(self) -> bool:
+        """Whether asking for a user may wait for another machine."""
+        return self._live is not None and self._live.remote
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
+        known = self.one(user_id)
+        if known.trouble:
+            raise StoreError(known.trouble)
+        return known.record
+
+    def known(self, user_ids: Iterable[str]) -> dict[str, Known]:
+        """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
+        named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
+        live, trouble = self._changes(list(dict.fromkeys(named.values())))
+        return {given: Known(self._record(user_id, live.get(user_id)), trouble) for given, user_id in named.items()}
+
+    def one(self, user_id: str) -> Known:
+        """As `known`, of one user."""
+        user_id = self._encoder.user_id(user_id)
+        live, trouble = self._changes((user_id,))
+        return Known(self._record(user_id, live.get(user_id)), trouble)
+
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
+
+        Raises StoreError when what has changed cannot be read.
+        """
+        return listing.page(self._stored, self._live, after, count)
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        """As `UserStore.sample`: ids of users of the bundle."""
+        return self._stored.sample(count, seed)
+
+    def put(self, user: User, key: str | None = None) -> UserReceipt:
+        """Put a user in place, whole: what is None or left out is not known any more.
+
+        Args:
+            user: values by column, items latest first; items of the history count as seen.
+            key: a name for this change. Whoever got no answer sends it again under the same key, and it is not taken twice.
+
+        Raises:
+            RequestError: an id is none, a column is not known, or its field cannot read the value; nothing is changed. Or
+                the key belongs to another change.
+            StoreError: the change could not be stored, and is not acknowledged; see `LiveUsers.write`.
+        """
+        features = self._features(user, "")
+        history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
+        put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
+        return self._warned(self._write([put], key), [user])
+
+    def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
+        """Change users, or make those known who are not: all of them or none.
+
+        Features change column by column, and None is a missing value; a history or seen items that are given replace those
+        before. Of two that name one user the later comes on top. Otherwise as `put`.
+        """
+        changes = []
+        for place, (user_id, _, history, seen) in enumerate(users):
+            features = self._features(users[place], f"/users/{place}")
+            both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
+            changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
+        return self._warned(self._write(changes, key), [user for user in users if user.features])
+
+    def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
+        """Add interactions to the users' histories and seen items, in order: all of them or none.
+
+        An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
+        """
+        for place, (user_id, item_id, time) in enumerate(interactions):
+            check_id(user_id, f"/interactions/{place}/user_id")
+            check_id(item_id, f"/interactions/{place}/item_id")
+            if time is not None and (isinstance(time, bool) or not isinstance(time, int | float) or not isfinite(time)):
+                raise RequestError(
+                    "the time is not a finite number",
+                    where=f"/interactions/{place}/time",
+                    mend="Give seconds since 1970, or leave it out for now",
+                )
+        taken = (
+            Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
+            for user_id, item_id, time in interactions
+        )
+        return self._write([UserTook(*one, self._data) for one in taken], key)
+
+    def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
+        """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
+        check_ids(user_ids, "/user_ids")
+        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
+
+    def fits(self, features: Mapping[str, object]) -> None:
+        """Raise RequestError unless the model's fields read these values; `where` is a pointer into `{"features": ...}`."""
+        self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
+
+    def close(self) -> None:
+        """Free what the stores hold."""
+        self._recent = Cache(1)
+        self._stored.close()
+        if self._owned and self._live is not None:
+            self._live.close()
+
+    def _write(self, changes: Sequence[UserChange], key: str | None) -> UserReceipt:
+        if self._live is None:
+            raise StoreError(
+                "this bundle has no store of users that change",
+                mend="Load the root of published versions, not the folder of one, or name a Redis",
+            )
+        if key is not None:
+            check_text(key, "/key")
+        before = self.known(change.user_id for change in changes)
+        known = sum(one.record is not None for one in before.values())
+        if not changes:
+            return UserReceipt(self._live.sequence(), 0)
+        return UserReceipt(self._live.write(changes, key), known)
+
+    def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
+        """The receipt with what the model can make little of; a user without features may have a history instead."""
+        given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
+        return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
+
+    def _features(self, user: User, where: str) -> dict[str, object]:
+        """The features of a user as they are stored."""
+        check_id(user.user_id, f"{where}/user_id")
+        for name, items in (("history", user.history), ("seen", user.seen)):
+            if isinstance(items, str):
+                raise RequestError(f"{name} is one text", where=f"{where}/{name}", mend="Give a list of ids")
+            check_ids(items or (), f"{where}/{name}")
+        for name in user.features:
+            if name not in self.columns:
+                place = where + pointer("features", name)
+                raise RequestError(f"users have no column {name!r}", where=place, mend=nearest(str(name), self.columns))
+        try:
+            self.fits(user.features)
+        except RequestError as error:
+            raise RequestError(error.what, where=where + error.where, why=error.why, mend=error.mend) from None
+        try:
+            plain = orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        except TypeError as error:
+            raise RequestError("a value has no form in JSON", where=f"{where}/features", why=str(error)) from None
+        read: dict[str, object] = orjson.loads(plain)
+        return read
+
+    def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
+        """What has changed of some users, or why that is not known."""
+        if self._live is None or not user_ids:
+            return {}, ""
+        try:
+            return self._live.get(user_ids), ""
+        except StoreError as error:
+            return {}, f"changes of users since the bundle are not known: {error.what}"
+
+    def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
+        """A user of the bundle, with what has changed of them: the very same record for one who asked lately and has not."""
+        record = self._recent.get(user_id)
+        if record is None:
+            record = self._stored.get(user_id)
+            if record is not None:
+                self._recent.put(user_id, record)
+        return record if user is None else self._readable(user.over(record, self._data))
+
+    def _readable(self, record: UserRecord | None) -> UserRecord | None:
+        """Without columns that this bundle's model does not read: they were given to another."""
+        if record is None or record.features.keys() <= set(self.columns):
+            return record
+        features = {name: value for name, value in record.features.items() if name in self.columns}
+        return UserRecord(features, record.history, record.seen)

@@ -1,0 +1,234 @@
+"""Users that change, in one SQLite file in the root of published versions.
+
+It is written as the journal of items is: in WAL mode, fsynced at every commit, by one process at a time and read by any
+number meanwhile. A read asks the file, so it sees all that any process has acknowledged.
+"""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
+from recall.store.group_commit import Batch, Commits
+from recall.store.high_water_mark import Lost, Mark, damage
+from recall.store.idempotency import CREATE, REMEMBERED, remember, taken_before
+from recall.store.sqlite import DurableFile, FileKind
+from recall.store.users.changes import UserChange, changed, digest_of
+from recall.store.users.record import LiveUser
+
+USERS_LIVE = "users.live.sqlite"
+"""Name of the file in a root of published versions."""
+USERS_MARK = "users.live.mark"
+"""Name of the file beside it that says how far it reached."""
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Give a file of format 1 an identity."""
+    connection.execute("ALTER TABLE state ADD COLUMN identity TEXT NOT NULL DEFAULT ''")
+    connection.execute("UPDATE state SET identity = lower(hex(randomblob(16)))")
+
+
+_MEND = "Take the file back from a copy; or move it away, and users are known as the live version has them"
+_KIND = FileKind(
+    noun="file of users",
+    holds="live changes",
+    application=0x464D5255,  # "FMRU"
+    version=2,
+    create=(
+        "CREATE TABLE users (number INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, known INTEGER NOT NULL,"
+        " record BLOB NOT NULL, checksum INTEGER NOT NULL)",
+        CREATE,
+        "CREATE TABLE state (sequence INTEGER NOT NULL, identity TEXT NOT NULL)",
+        "INSERT INTO state VALUES (0, lower(hex(randomblob(16))))",
+    ),
+    mend=_MEND,
+    error=StoreError,
+    busy=StoreBusyError,
+    full=StoreFullError,
+    shut=StoreReadOnlyError,
+    upgrade=_upgrade,
+    wal_bytes=4 << 20,
+)
+_ACCEPT = (
+    "Put the whole file back from a backup, its -wal file included, or make those changes again; "
+    f"to go on without them, remove {USERS_MARK}"
+)
+_READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
+_TURN = 32  # users that are read before others may: a request for one does not wait for a thousand
+
+_Row = tuple[bytes, int]
+
+
+@dataclass(eq=False)
+class _Batch(Batch):
+    """Changes that one caller wants written, and the sequence that they got."""
+
+    changes: tuple[UserChange, ...]
+    key: str | None
+    last: int = 0
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = digest_of(self.changes)
+
+
+class SqliteLiveUsers:
+    """One root's users that change; `LiveUsers` has the contract. There need not be a file before the first change."""
+
+    remote = False
+
+    def __init__(self, path: Path, wait: float = 5.0) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: the file.
+            wait: seconds that a writer waits for another process to finish.
+        """
+        self.path = path
+        self.mark = Mark(path.with_name(USERS_MARK))
+        self._commits = Commits(DurableFile(path, _KIND, wait), self._insert, self._note)
+        self._written: tuple[str, int, Lost | None] | None = None
+        self._seen: tuple[str, int] | None = None
+        self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
+
+    def hear(self, heard: Callable[[float], None]) -> None:
+        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
+        self._commits.heard = heard
+
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
+        """As `LiveUsers.get` promises."""
+        read: list[tuple[str, list[_Row]]] = []
+        for start in range(0, len(user_ids), _TURN):
+            with self._reading, self._reader.reports("read"):
+                connection = self._reader.reader()
+                if connection is None:
+                    return {}
+                read += [(user_id, _rows(connection, user_id)) for user_id in user_ids[start : start + _TURN]]
+        return {user_id: user for user_id, rows in read if (user := self._user(user_id, rows)) is not None}
+
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
+        """As `LiveUsers.write` promises; what was acknowledged is on the disk."""
+        batch = _Batch(tuple(changes), key)
+        self._commits.write(batch)
+        return batch.last
+
+    def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        """As `LiveUsers.ids` promises."""
+        statement = "SELECT user_id FROM users WHERE known AND (?1 IS NULL OR user_id > ?1) ORDER BY user_id LIMIT ?2"
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return [] if connection is None else [row[0] for row in connection.execute(statement, (after, count)).fetchall()]
+
+    def sequence(self) -> int:
+        """As `LiveUsers.sequence` promises."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return 0 if connection is None else _sequence(connection)
+
+    def identity(self) -> str:
+        """Return the file's identity, random and given when it was created; empty where there is none. Raises StoreError."""
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return "" if connection is None else self._state(connection)[1]
+
+    def trouble(self) -> str:
+        """As `LiveUsers.trouble` promises."""
+        mark = self.mark.read()  # before the file, which others write meanwhile
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            state = (0, "") if connection is None else self._state(connection)
+        sequence, identity = state
+        mark, seen = self.mark.follow(mark, identity, sequence), self._seen
+        if mark is not None and mark.lost is not None:
+            return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
+        known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
+        reached = max([last for name, last in known if name != identity or last > sequence], default=0)
+        if mark is None and seen is not None and seen[0] != identity and connection is not None:
+            self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
+        if not reached:
+            self._seen = (identity, sequence) if identity else seen
+            return damage(mark, USERS_MARK, "the file of users")
+        if connection is None:
+            return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
+        return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
+
+    def checkpoint(self) -> None:
+        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises StoreError."""
+        if self.path.exists():
+            with self._commits.outside() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def caution(self) -> str:
+        """As `LiveUsers.caution` promises."""
+        return ""
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._commits.close()
+        with self._reading:
+            self._reader.close()
+
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+        try:
+            known = None if batch.key is None else taken_before(connection, batch.key, batch.digest)
+            if known is not None:
+                batch.last = known
+                return
+            named = dict.fromkeys(change.user_id for change in batch.changes)
+            users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in named}
+            after = changed(users, batch.changes, time.time())
+        except RecallError as error:
+            batch.error = error  # which is this batch's own: those beside it are written
+            return
+        rows = [(user_id, user.known, raw := user.to_json(), _checksum(user_id, raw)) for user_id, user in after.items()]
+        connection.executemany(
+            "INSERT INTO users (user_id, known, record, checksum) VALUES (?, ?, ?, ?) ON CONFLICT (user_id)"
+            " DO UPDATE SET known = excluded.known, record = excluded.record, checksum = excluded.checksum",
+            rows,
+        )
+        before, identity = self._state(connection)
+        mark, lost = self.mark.read(), None
+        if mark is not None and mark.identity == identity and mark.sequence > before:
+            lost = Lost(identity, mark.sequence)  # numbers are not given twice
+        batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
+        connection.execute("UPDATE state SET sequence = ?", (batch.last,))
+        self._written = identity, batch.last, lost
+        if batch.key is not None:
+            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
+
+    def _note(self) -> None:
+        """Note outside of the file how far it reaches now; the writer's lock is held."""
+        if self._written is not None:
+            (identity, last, lost), self._written = self._written, None
+            self.mark.advance(identity, last, lost=lost)
+
+    def _state(self, connection: sqlite3.Connection) -> tuple[int, str]:
+        if self._reader.version == 1:
+            return _sequence(connection), ""
+        sequence, identity = connection.execute("SELECT sequence, identity FROM state").fetchall()[0]
+        return int(sequence), str(identity)
+
+    def _user(self, user_id: str, rows: list[_Row]) -> LiveUser | None:
+        if not rows:
+            return None
+        record, checksum = rows[0]
+        if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
+            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), mend=_MEND)
+        return LiveUser.from_json(record)
+
+
+def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
+    # all are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+    return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
+
+
+def _sequence(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT sequence FROM state").fetchall()[0][0])
+
+
+def _checksum(user_id: str, record: bytes) -> int:
+    return zlib.crc32(user_id.encode() + b"\0" + record)

@@ -1,1 +1,0 @@
-"""What is known of users when a request names one."""

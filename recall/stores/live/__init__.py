@@ -1,1 +1,0 @@
-"""Users that change while they are served: what lies over a bundle's own, behind one contract."""

@@ -1,0 +1,74 @@
+"""The field weights of a field-weighted factorization machine, for factors that are given.
+
+phi is linear in the weights between user and item fields, and an item's own part in those between item fields. Each set
+is drawn to 1, as strongly as a feature that every row has is drawn to 0, or else the weights could grow while the
+factors that they multiply shrink.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from recall.training.als.parameterization import FwFMForm
+
+Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], tuple[Tensor, float]]
+
+
+def solve_across(
+    form: FwFMForm,
+    pull: Callable[[Tensor, bool], Tensor],
+    sees: Tensor,
+    curvature: Tensor,
+    penalty: float,
+    descend: Descend,
+) -> None:
+    """Some steps of the weights between user and item fields.
+
+    Args:
+        form: the model.
+        pull: weights and whether they are a change, to what they are pulled at: residuals, or a change's product with the
+            operator. Both [user fields, item fields].
+        sees: what each user feature sees, [n_user_features, 2].
+        curvature: of the loss by a vector for what `sees` counts, [2, dim].
+        penalty: of the squared distance from 1.
+        descend: some steps of conjugate gradients from an operator, a target and a diagonal.
+    """
+    weights = form.across
+    spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), sees, curvature.view(2, form.item_groups, -1))
+    diagonal = torch.zeros_like(weights).index_add_(0, form.user_fields(), spread) + penalty
+    target = pull(weights, False) - penalty * (weights - 1)
+    step, _ = descend(lambda change: pull(change, True) + penalty * change, target, diagonal)
+    form.set_across(weights + step)
+
+
+def solve_among_items(
+    form: FwFMForm, sums: Tensor, squares: Tensor, pulled: Tensor, curvature: Tensor, penalty: float
+) -> float:
+    """The weights between item fields, exactly.
+
+    Args:
+        form: the model.
+        sums: of factors, [I, item fields, k].
+        squares: sum over a field's features of |x_j v_j|^2, [I, item fields].
+        pulled: what the own part of each item is pulled at, [I].
+        curvature: of the loss by an own part, [I].
+        penalty: of the squared distance from 1.
+
+    Returns:
+        By how much the loss falls.
+    """
+    weights = form.among_items
+    first, second = torch.triu_indices(len(weights), len(weights))
+    moves = (sums[:, first] * sums[:, second]).sum(2)  # how each weight moves each own part, [I, weights]
+    alone = first == second
+    moves[:, alone] = 0.5 * (moves[:, alone] - squares)
+    moves = moves.double()
+    matrix = moves.t() @ (curvature.double()[:, None] * moves) + penalty * torch.eye(len(first))
+    given = weights[first, second].double()
+    target = moves.t() @ pulled.double() - penalty * (given - 1)
+    step = torch.linalg.solve(matrix, target)
+    moved = weights.clone()
+    moved[first, second] = moved[second, first] = (given + step).float()
+    form.set_among_items(moved)
+    return float(step @ target)

@@ -1,0 +1,302 @@
+"""Feature matrices for the whole-catalogue solver, cut into shards of rows.
+
+A shard keeps the features that its rows have and numbers its entries within them. Whatever a shard adds to a feature
+table it adds to a table of its own features first; the shards' tables are summed in their order. The cut depends on the
+data alone, so the result has the same bits on any number of threads.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from recall._arrays import Float32, Int32, Int64, UInt8
+from recall.features.csr import SparseRows, stable_order
+from recall.training.als.kernels import STRIDE, Entries, Kernels
+
+# Threads that share out the parts of a sum.
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Maps a function over parts, several at a time, and gives the results in the order of the parts.
+
+    How the work is cut never depends on the number of threads, so neither do the bits of what is added up from it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._ahead = 4 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
+
+    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """function(part) for every part, in their order."""
+        if self._pool is None:
+            yield from map(function, parts)
+            return
+        waiting: deque[Future[Result]] = deque()
+        for part in parts:
+            if len(waiting) == self._ahead:
+                yield waiting.popleft().result()
+            waiting.append(self._pool.submit(function, part))
+        while waiting:
+            yield waiting.popleft().result()
+
+    def run(self, function: Callable[[Part], None], parts: Sequence[Part]) -> None:
+        """function(part) for every part."""
+        for _ in self.map(function, parts):
+            pass
+
+
+_SHARDS = 16  # at least, so that there is something to share out
+_SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
+_ROWS = 1 << 16  # looked at together where memory would be filled otherwise
+_BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Consecutive rows of a feature matrix X.
+
+    Attributes:
+        first, last: the rows are [first, last).
+        x: their entries, numbered within `features`, `groups` rows of them for each; of a row that follows another, what
+            sets it apart from the row before.
+        follows: uint8 [(last - first) groups].
+        groups: rows of x that stand for one row of X.
+        features: int32 [m], rising: the features that these rows have.
+    """
+
+    first: int
+    last: int
+    x: Entries
+    follows: UInt8
+    features: Int32
+    groups: int
+
+    def blocks(self, d: int) -> Iterator[tuple[int, int]]:
+        """Ranges of the shard's own rows, counted from `first`, whose vectors of d components stay in the cache."""
+        rows = max(1, _BLOCK_VALUES // max(d, 1) // STRIDE) * STRIDE
+        for first in range(0, self.last - self.first, rows):
+            yield first, min(first + rows, self.last - self.first)
+
+    def rows(self, first: int, last: int) -> tuple[Entries, UInt8]:
+        """Entries and follows of the shard's own rows [first, last)."""
+        part = slice(first * self.groups, last * self.groups)
+        return self.x.rows(part.start, part.stop), self.follows[part]
+
+
+class FeatureMatrix:
+    """X of one side, [n, n_features]. No row may hold a feature twice, or its square would be wrong.
+
+    The entries of a row may lie in groups, each of which is then summed by itself.
+
+    Attributes:
+        n, n_features, groups: rows, features and groups of a row.
+        shards: its rows, in order.
+    """
+
+    def __init__(
+        self,
+        rows: SparseRows,
+        groups: int,
+        work: npt.NDArray[np.integer],
+        kernels: Kernels,
+        workers: Workers,
+        abridged: bool = False,
+    ) -> None:
+        """Cut rows where their `work` (integer [n], entries that pass through each) is shared out evenly.
+
+        Args:
+            rows: n groups rows, those of one row of X after one another.
+            groups: how many.
+            work: see above.
+            kernels: do the sums.
+            workers: share them.
+            abridged: rows may be kept as differences from the row before; powers and transposes are then not at hand.
+        """
+        self.n, self.n_features, self.groups = len(work), rows.n_features, groups
+        self._kernels, self._workers = kernels, workers
+        self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
+
+    def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
+        """The rows of this matrix and then those of another one of the same features; entries are shared, not copied."""
+        both = copy.copy(self)
+        both.n = self.n + other.n
+        moved = (replace(shard, first=shard.first + self.n, last=shard.last + self.n) for shard in other.shards)
+        both.shards = (*self.shards, *moved)
+        return both
+
+    def times(self, table: Float32, power: int = 1) -> Float32:
+        """X table, the entries of X raised to a power: [n_features, d] -> [n groups, d]."""
+        out = np.empty((self.n * self.groups, table.shape[1]), dtype=np.float32)
+        self.fill(self.shards, table, out, power)
+        return out
+
+    def fill(self, shards: Sequence[Shard], table: Float32, out: Float32, power: int = 1) -> None:
+        """X table for the rows of consecutive shards: [n_features, d] -> out [rows groups, d]."""
+        start = shards[0].first
+
+        def gathered(shard: Shard) -> None:
+            rows = out[(shard.first - start) * self.groups : (shard.last - start) * self.groups]
+            self._kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
+
+        self._workers.run(gathered, shards)
+
+    def transposed_times(self, rows: Float32, power: int = 1) -> Float32:
+        """X' rows, the entries of X raised to a power: [n groups, d] -> [n_features, d]."""
+
+        def scattered(shard: Shard) -> Float32:
+            part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
+            own = rows[shard.first * self.groups : shard.last * self.groups]
+            self._kernels.scatter(_powered(shard.x, power), shard.follows, own, part)
+            return part
+
+        return self.summed(scattered, rows.shape[1])
+
+    def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
+        """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
+        total = np.zeros((self.n_features, d), dtype=np.float32)
+        for shard, part in zip(self.shards, self.mapped(function), strict=True):
+            m = len(shard.features)
+            home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
+            self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
+        return total
+
+    def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
+        """function(shard) for every shard, in their order."""
+        return self._workers.map(function, self.shards)
+
+    def _cut(self, rows: SparseRows, work: npt.NDArray[np.integer], abridged: bool) -> Iterator[Shard]:
+        upto = np.cumsum(work)
+        total = int(upto[-1]) if len(upto) else 0
+        count = max(_SHARDS, total // _SHARD_WORK)
+        inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+        for first, last in pairwise(np.unique(np.concatenate([[0], inner, [self.n]])).tolist()):
+            indptr = rows.indptr[first * self.groups : last * self.groups + 1]
+            indices, weights = rows.indices[indptr[0] : indptr[-1]], rows.weights[indptr[0] : indptr[-1]]
+            met = np.bincount(indices, minlength=rows.n_features) > 0
+            local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
+            features = np.flatnonzero(met).astype(np.int32)
+            x, follows = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
+            if abridged:
+                x, follows = self._kernels.differences(x, len(features))
+            yield Shard(first, last, x, follows, features, self.groups)
+
+
+def squared_sums(rows: SparseRows, values: Float32) -> Float32:
+    """(X o X)' values: [n, d] -> [n_features, d]."""
+    total = np.zeros((rows.n_features, values.shape[1]))
+    for first in range(0, len(rows), _ROWS):
+        last = min(first + _ROWS, len(rows))
+        entries = slice(rows.indptr[first], rows.indptr[last])
+        lengths = np.diff(rows.indptr[first : last + 1])
+        for column in range(values.shape[1]):
+            weights = rows.weights[entries] ** 2 * np.repeat(values[first:last, column], lengths)
+            total[:, column] += np.bincount(rows.indices[entries], weights, rows.n_features)
+    return total.astype(np.float32)
+
+
+def _powered(x: Entries, power: int) -> Entries:
+    return x if power == 1 else x._replace(weights=x.weights**power)
+
+
+# Observed pairs in the two orders in which the whole-catalogue solver walks over them.
+
+_CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB
+_RANGES = 16  # parts of a chunk that may be worked on at the same time; no two share an item
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRange:
+    """Pairs of some contexts and some items, item after item.
+
+    Attributes:
+        items: int32 [n], one for each row of `pairs`.
+        pairs: indices are contexts, counted from the first one of the chunk.
+    """
+
+    items: Int32
+    pairs: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The pairs of consecutive shards of contexts, item after item.
+
+    Attributes:
+        shards: of the contexts' feature matrix.
+        ranges: all pairs; no two ranges share an item.
+    """
+
+    shards: tuple[Shard, ...]
+    ranges: tuple[ItemRange, ...]
+
+    def beside(self, other: "Chunk", items: int) -> "Chunk":
+        """This chunk with the pairs of another one of the same contexts, whose items count from `items` on."""
+        moved = tuple(replace(part, items=part.items + np.int32(items)) for part in other.ranges)
+        return Chunk(self.shards, self.ranges + moved)
+
+    @property
+    def first(self) -> int:
+        """The first context."""
+        return self.shards[0].first
+
+    @property
+    def last(self) -> int:
+        """One past the last context."""
+        return self.shards[-1].last
+
+
+def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
+    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context.
+
+    Args:
+        pairs: a row for each context; indices are items in [0, columns).
+        columns: how many items there may be.
+        shards: of the contexts' feature matrix; they and k alone decide on the chunks.
+        k: see above.
+    """
+    rows = max(1, _CHUNK_VALUES // max(k, 1))
+    taken: list[Shard] = []
+    for shard in shards:
+        if taken and shard.last - taken[0].first > rows:
+            yield _chunk(pairs, columns, tuple(taken))
+            taken = []
+        taken.append(shard)
+    if taken:
+        yield _chunk(pairs, columns, tuple(taken))
+
+
+def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
+    first, last = shards[0].first, shards[-1].last
+    turned = transposed(pairs.rows(first, last), columns)
+    items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
+    indptr = np.append(turned.indptr[items], turned.indptr[-1])
+    ranges = tuple(
+        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, _RANGES)
+    )
+    return Chunk(shards, ranges)
+
+
+def transposed(pairs: Entries, columns: int) -> Entries:
+    """The same pairs as one row for each column, its entries in the order of the rows they come from."""
+    start, stop = pairs.indptr[0], pairs.indptr[-1]
+    order = stable_order(pairs.indices[start:stop], columns)
+    rows = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))
+    counts = np.bincount(pairs.indices[start:stop], minlength=columns)
+    return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])
+
+
+def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
+    """Ranges of rows with about equally many entries each, at most `parts` of them."""
+    inner = np.searchsorted(indptr, indptr[0] + np.arange(1, parts) * ((indptr[-1] - indptr[0]) / parts))
+    bounds = np.unique(np.concatenate([[0], inner, [len(indptr) - 1]]))
+    return [(int(low), int(high)) for low, high in pairwise(bounds)]

@@ -1,0 +1,447 @@
+"""Square loss over every (context, item) pair, by alternating conjugate gradients.
+
+With contexts c, items i, observed pairs S of weight s, row and column weights a and b, phi = user_vectors and
+psi = item_vectors, the loss is
+
+    sum_{(c,i) in S} s_ci (1 - <phi_c, psi_i>)^2  +  alpha sum_c sum_i a_c b_i <phi_c, psi_i>^2  +  regulariser
+
+and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that it costs no more than the observed ones
+(Bayer, He, Kanagal and Rendle 2017; Chen et al. 2020). phi is linear in the user table. psi is quadratic in the item
+table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
+loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
+proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
+Features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
+else held fixed, which converges fast whatever masked rows weigh.
+The terms that only the user enters do not rank and are left at zero.
+
+Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
+the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
+its product with a vector is then one of components. They are turned back at the end of a sweep.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recall._arrays import Float32, Float64
+from recall.config import OpeningConfig
+from recall.features.vocabulary import UNKNOWN
+from recall.models.torch.base import Model
+from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
+from recall.training.als.field_weights import solve_across, solve_among_items
+from recall.training.als.item_side import ItemSide
+from recall.training.als.kernels import CompiledKernels, Kernels, Rows
+from recall.training.als.one_hot import FeaturesApart
+from recall.training.als.parameterization import FMForm, FwFMForm, form_of
+from recall.training.als.shards import ItemRange, Workers
+from recall.training.als.sweep_rows import ContextRows, ItemRows, SweepRows
+from recall.training.als.user_side import Everything, Phi, UserSide
+from recall.training.als.weighing import Seen, penalty
+from recall.training.pairs import ObservedPairs
+from recall.training.twins import copy_twins
+
+_HALVINGS = 6
+_LENGTH = 10.0  # on the reserved axis; 3 serves unknown users of ml-100k worse than popularity, 5 and 7 a little worse than 10
+_LEAST_FACTORS = 8  # with fewer, one of them is too much to give away
+_STAND_IN_PENALTY = 0.01  # times the regularisation: these rows stand for everybody; on ml-100k 1 halves NDCG without history
+_STAND_IN_STEPS = 10  # of conjugate gradients; more changed no figure on ml-100k and toys
+_RESIDUAL = (1.0, -1.0)
+_SCORE = (0.0, 1.0)
+
+
+class WholeCatalogueSolver:
+    """Improves a model in place, one sweep over both sides at a time.
+
+    Attributes:
+        model: the model that is learned.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: ObservedPairs,
+        config: OpeningConfig,
+        kernels: Kernels | None = None,
+        seed: int = 0,
+        warm: bool = False,
+    ) -> None:
+        """Prepare to learn.
+
+        Args:
+            model: initialised.
+            pairs: contexts and items; where it knows the roles of their fields and `config.drop` is positive, masked rows
+                train beside them.
+            config: of the loss.
+            kernels: do the sums; the compiled ones when None.
+            seed: of the draws of masked rows.
+            warm: the model was learnt before, so that no axis of it is reserved now.
+        """
+        self.model = model
+        self._config, self._steps, self._sweep = config, config.steps, 0
+        self._form = form_of(model, pairs.user_fields, pairs.item_fields)
+        self._kernels = kernels or CompiledKernels()
+        self._workers = Workers(self._kernels.threads)
+        self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
+        weights = self._rows.weights
+        self._alpha, self._b, self._of_item = np.float32(weights.alpha), weights.b, torch.from_numpy(weights.of_item)
+        # a weight of two fields sees everything
+        self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
+        self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
+        self._given = pairs
+        roles = pairs.item_roles
+        # no item has a pair of features of its own, and no masked one
+        self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
+        self._turned: Float64 | None = None
+        self._axis: Tensor | None = None
+        self._carriers = torch.zeros(0, dtype=torch.int64)
+        self._warm = warm
+        self._masked_users: tuple[list[ContextRows], Seen] = [], self._rows.user_sees
+        self._masked_items: ItemRows | None = None
+
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return f"square loss with inner loops by {self._kernels.name}"
+
+    @torch.no_grad()
+    def sweep(self) -> float:
+        """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
+        with _one_thread(self._kernels.threads > 1):
+            if self._form.dim:
+                if self._axis is None:
+                    self._reserve_axis()
+                self._user_step()
+            loss = self._item_step()
+            self._sweep += 1
+            norms = self._form.user_table().square().sum(1)
+            loss += float((self._user_penalty[:, 0] * norms).double().sum())
+            if isinstance(self._form, FwFMForm):
+                loss += self._weights_penalty * float((self._form.across - 1).square().sum())
+            self._stand_in_steps()
+            self._turn_back()
+            copy_twins(self.model, self._given)
+        return loss / self._rows.weights.total
+
+    def state(self) -> dict[str, Tensor]:
+        """How many sweeps were made: masked rows are drawn for each by its number."""
+        return {"sweep": torch.tensor(self._sweep)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave."""
+        self._sweep = int(state["sweep"])
+
+    def _user_step(self) -> None:
+        if self._rows.users_apart is not None:
+            own, vectors, base, met, of_pair, _ = self._seen_by_users()
+            self._users_one_by_one(self._rows.users_apart, own, vectors, base, met, of_pair)
+            return
+        masked, seen = self._masked_users = self._rows.of_users(self._sweep)
+        self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
+        self._move_users([self._rows.contexts, *masked], seen, None)
+
+    def _reserve_axis(self) -> None:
+        """Keep the last factor for contexts of which little is known.
+
+        The row of an empty history, or else of an unknown id, has a fixed length along it, and all other user rows are zero
+        there. Item vectors can so hold along it what popularity needs at no cost for known contexts; in directions that these
+        share, popularity would have to be a combination of their tastes. A longer row leaves less to the items' regularisation.
+        """
+        rows, roles = self._rows, self._given.user_roles
+        if rows.users_apart is not None or not rows.strangers or not isinstance(self._form, FMForm) or roles is None:
+            return
+        carriers = roles.empty_histories if roles.histories.any() else roles.fields.offsets[roles.ids] + UNKNOWN
+        if len(carriers) == 0 or self._form.dim < _LEAST_FACTORS:
+            return
+        table = self._form.user_table()
+        reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
+        if not reserved and self._warm:
+            return
+        self._axis, self._carriers = _last_of(self._form.dim), torch.from_numpy(carriers)
+        if not reserved:
+            self._clear_axis()
+
+    def _clear_axis(self) -> None:
+        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        table = self._form.user_table()
+        table[:, -1] = 0.0
+        table[self._carriers, -1] = _LENGTH / len(self._carriers)
+        self._form.set_user_table(table)
+
+    def _off_axis(self, change: Tensor) -> Tensor:
+        """A change of the user table, [n_user_features, dim], without its part along the reserved axis."""
+        return change if self._axis is None else change - torch.outer(change @ self._axis, self._axis)
+
+    def _seen_by_users(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix.
+
+        Returns:
+            First components [I] and vectors [I, dim] of the items; sum_i b_i own_i vector_i [dim]; the Gram matrix, or its
+            diagonal where the form makes it diagonal; the mean of squared vectors over observed pairs [dim]; the diagonal
+            of the Gram matrix [dim].
+        """
+        vectors = self._psi()[:, 1:].contiguous()
+        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:]
+        psi = self._psi()
+        own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
+        base = torch.from_numpy(self._b) * own @ vectors
+        diagonal = gram.diagonal().contiguous()
+        of_pair = self._of_item @ vectors.square() / self._of_item.sum()
+        return own, vectors, base, diagonal if self._form.diagonal else gram.contiguous(), of_pair, diagonal
+
+    def _move_users(self, parts: list[ContextRows], seen: Seen, free: Tensor | None) -> None:
+        """Step of the user table on the loss of some contexts.
+
+        Args:
+            parts: the contexts.
+            seen: what features see of them.
+            free: bool [n_user_features, 1], features that may move; None for all, and the weights between fields.
+        """
+        form = self._form
+        own, vectors, base, met, of_pair, spectrum = self._seen_by_users()
+        still, nothing = torch.zeros_like(own), torch.zeros_like(base)
+        sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
+        residual = (_RESIDUAL, Everything(-1.0, base, met), (own, vectors))
+        score = (_SCORE, Everything(1.0, nothing, met), (still, vectors))
+        curvature, sees = torch.stack([of_pair, spectrum]), torch.from_numpy(seen.together)
+        table = form.user_table()
+        weight = self._user_penalty if free is None else self._user_penalty * _STAND_IN_PENALTY
+        target = self._off_axis(_held(sum((side.pull(table, *residual) for side in sides), -weight * table), free))
+        diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
+
+        def operator(change: Tensor) -> Tensor:
+            change = self._off_axis(change)
+            pulled = sum((side.pull(change, *score) for side in sides), torch.zeros_like(change))
+            return self._off_axis(_held(pulled.addcmul_(weight, change), free))
+
+        step, _ = self._descend(operator, target, diagonal, free)
+        form.set_user_table(self._off_axis(step).add_(table))
+        if isinstance(form, FwFMForm) and free is None:
+
+            def pull(weights: Tensor, change: bool) -> Tensor:
+                found = [side.pull_weights(weights, *(score if change else residual)) for side in sides]
+                return torch.stack(found).sum(0)
+
+            solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
+
+    def _users_one_by_one(
+        self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor, mean: Tensor
+    ) -> None:
+        table = self._form.user_table()
+        none = torch.zeros(self._form.dim)
+        axes = (base.numpy(), none.numpy(), spectrum.numpy(), mean.numpy())
+        share, weight = apart.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
+        rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
+        apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
+        self._form.set_user_table(table)
+
+    def _item_step(self) -> float:
+        """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
+        rows = self._rows
+        if rows.users_apart is not None and rows.items_apart is not None:
+            return self._items_one_by_one(rows.users_apart, rows.items_apart)
+        plain, self._masked_items = rows.of_items(self._sweep)
+        items = plain if self._masked_items is None else plain.beside(self._masked_items)
+        return self._move_items_by(items, None)
+
+    def _stand_in_steps(self) -> None:
+        """Solve for the features that only masked rows have, with all others held fixed."""
+        masked, seen = self._masked_users
+        masked = [*self._rows.strangers, *masked]
+        free = _only_masked(seen)
+        if masked and self._form.dim and bool(free.any()):
+            self._move_users(masked, seen, free)
+        if self._masked_items is not None:
+            free = _only_masked(Seen(self._rows.item_sees.plain, self._masked_items.sees.masked))
+            if bool(free.any()):
+                self._move_items_by(self._masked_items, free)
+
+    def _move_items_by(self, items: ItemRows, free: Tensor | None) -> float:
+        """Step of the item table on the loss of some items; `free` as in `_move_users`."""
+        rows = self._rows
+        weight = self._first_order(
+            penalty(items.sees, rows.weights.total_a, self._config), 1 + self._form.item_table().shape[1]
+        )
+        phi = self._phi(items)
+        found = np.zeros((self._form.dim + 1, self._form.dim + 1))
+        residual, observed = self._item_pull(items, phi, _RESIDUAL, self._psi(items), found)
+        gram, whole = self._turn(found)
+        phi = self._phi(items)
+        table = self._item_table()
+        side = ItemSide(self._form, items.matrix, table)
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
+        before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
+        target = _held(side.pull(residual @ whole - alpha_b * (psi @ gram)) - weight * table, free)
+
+        def operator(change: Tensor) -> Tensor:
+            moved = side.push(change)
+            pulled, _ = self._item_pull(items, phi, _SCORE, moved)
+            return _held(side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change), free)
+
+        mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
+        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
+        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
+        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), free)
+        if self._linear:  # the loss is a parabola along the step
+            self._set_item_table(table + step)
+            after = before - decrease
+        else:
+            after = self._move_items(items, weight, table, step, phi, gram, before)
+        if free is None and isinstance(self._form, FwFMForm):
+            after += self._among_items(self._form, items, phi, gram)
+        return after
+
+    def _among_items(self, form: FwFMForm, items: ItemRows, phi: Phi, gram: Tensor) -> float:
+        """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
+        side = ItemSide(form, items.matrix, self._item_table())
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
+        residual, _ = self._item_pull(items, phi, _RESIDUAL, psi)
+        pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
+        before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
+        curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
+        fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
+        return before - fall
+
+    def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
+        """Returns the loss without the user's penalty."""
+        a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
+        gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
+        table, phi = self._form.item_table(), self._form.user_table()
+        border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
+        axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
+        own, share = self.model.item_weights.detach(), items.summed(self._rows.apart_b)
+        weights = self._first_order(penalty(self._rows.item_sees, self._rows.weights.total_a, self._config), 2)
+        own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, 1))
+        rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
+        others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
+        loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
+        self._form.set_item_table(table)
+        return loss
+
+    def _item_pull(
+        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
+    ) -> tuple[Tensor, float]:
+        """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
+
+        Where `gram` is given, float64 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] is added to it.
+        """
+        items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
+        out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
+        observed = 0.0
+        for chunk in rows.chunks:
+            users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
+
+            def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
+                return self._kernels.fit(part.pairs, part.items, signs, items, users, out)
+
+            observed += sum(self._workers.map(fitted, chunk.ranges))
+            if gram is not None:
+                gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
+        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
+
+    def _move_items(
+        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
+    ) -> float:
+        """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
+        for _ in range(_HALVINGS):
+            moved = table + step
+            psi = ItemSide(self._form, items.matrix, moved).vectors()
+            _, observed = self._item_pull(items, phi, _RESIDUAL, psi)
+            after = observed + _unobserved(items, psi, gram) + float((weight * moved.square()).double().sum())
+            if not after > before:  # a loss that is not a number goes through, for the caller to report
+                self._set_item_table(moved)
+                return after
+            step = step / 2
+        return before
+
+    def _phi(self, items: ItemRows) -> Phi:
+        return Phi(self._form, self._rows.contexts.matrix, items.chunks, self._kernels)
+
+    def _first_order(self, weight: Tensor, width: int) -> Tensor:
+        """The regularisation of a table [n_item_features, width] whose first column are first-order weights."""
+        weights = weight.repeat(1, width)
+        weights[:, 0] *= self._config.first_order
+        return weights
+
+    def _descend(
+        self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, free: Tensor | None = None
+    ) -> tuple[Tensor, float]:
+        steps = self._steps if free is None else _STAND_IN_STEPS
+        return conjugate_gradients(operator, target, diagonal, steps, self._kernels, self._workers)
+
+    def _psi(self, rows: ItemRows | None = None) -> Tensor:
+        """Vectors of some rows, or of the items as they are."""
+        matrix = self._rows.items if rows is None else rows.matrix
+        return ItemSide(self._form, matrix, self._item_table()).vectors()
+
+    def _item_table(self) -> Tensor:
+        return torch.cat([self.model.item_weights.detach()[:, None], self._form.item_table()], dim=1)
+
+    def _set_item_table(self, table: Tensor) -> None:
+        self.model.item_weights.copy_(table[:, 0])
+        self._form.set_item_table(table[:, 1:])
+
+    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
+        """Turn all factors to the axes of a Gram matrix of vectors; returns it as it is then, and what turns a vector.
+
+        Both are float32 [1 + dim, 1 + dim], as the matrix is.
+        """
+        whole = np.eye(len(gram))
+        axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
+        if axes is not None:
+            whole[1:, 1:] = axes
+            self._form.turn(torch.from_numpy(axes).float())
+            if self._axis is not None:
+                self._axis = torch.from_numpy(axes).float().T @ self._axis
+            self._turned = axes if self._turned is None else self._turned @ axes
+        return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
+
+    def _turn_back(self) -> None:
+        """A table's rows mean the same after a sweep as before it."""
+        if self._turned is not None:
+            self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
+            if self._axis is not None:
+                self._axis = _last_of(self._form.dim)
+                self._clear_axis()
+            self._turned = None
+
+
+@contextmanager
+def _one_thread(where: bool) -> Iterator[None]:
+    """Leave torch one thread while the loops have their own: sums then have the same bits, and none waits for another."""
+    threads = torch.get_num_threads()
+    try:
+        if where:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
+    """The loss over all pairs, from item vectors [n, 1 + dim] and the contexts' Gram matrix."""
+    return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
+
+
+def _positive(diagonal: Tensor) -> Tensor:
+    """A diagonal to divide by: features that see nothing are pulled at by nothing, and stay where they are."""
+    return torch.where(diagonal > 0, diagonal, 1.0)
+
+
+def _last_of(dim: int) -> Tensor:
+    """The last unit vector, [dim]."""
+    axis = torch.zeros(dim)
+    axis[-1] = 1.0
+    return axis
+
+
+def _held(table: Tensor, free: Tensor | None) -> Tensor:
+    """A table with zeros for the features that are held fixed."""
+    return table if free is None else table.mul_(free)
+
+
+def _only_masked(sees: Seen) -> Tensor:
+    """Features that only masked rows have, bool [n_features, 1]."""
+    return torch.from_numpy((sees.plain.sum(axis=1) == 0) & (sees.masked.sum(axis=1) > 0))[:, None]

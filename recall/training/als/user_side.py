@@ -1,0 +1,136 @@
+"""The user side of the whole-catalogue square loss: sums over contexts that are never all held at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recall._arrays import Float32, Float64, UInt8
+from recall.training.als.kernels import Entries, Kernels
+from recall.training.als.parameterization import Form, mixed
+from recall.training.als.shards import Chunk, FeatureMatrix, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """What the unobserved part of the loss pulls a context of weight alpha a_c at: scale alpha a_c (base + gram phi_c).
+
+    Attributes:
+        scale: 1 or -1.
+        base: float32 [dim].
+        gram: float32 [dim, dim], or its diagonal [dim] where there is nothing beside it.
+    """
+
+    scale: float
+    base: Tensor
+    gram: Tensor
+
+
+class _Block(NamedTuple):
+    """Contexts that are worked on together: entries, follows, sums by group [n groups, width], and which they are."""
+
+    x: Entries
+    follows: UInt8
+    sums: Float32
+    rows: slice
+
+
+class UserSide:
+    """phi = [1 ; X table, as the form spreads it] for the contexts, and what they are pulled at."""
+
+    def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels) -> None:
+        self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
+
+    def pull(self, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]) -> Tensor:
+        """The transpose of table -> phi, times what each context is pulled at by its pairs and by everything.
+
+        Args:
+            table: [n_user_features, width].
+            signs: see `Kernels.fit`.
+            everything: the unobserved part.
+            psi: own parts [I] and vectors [I, dim].
+
+        Returns:
+            [n_user_features, width].
+        """
+        width = table.shape[1]
+
+        def pulled(shard: Shard) -> Float32:
+            part = np.zeros((len(shard.features), width), dtype=np.float32)
+            for block in self._blocks(shard, table.numpy()):
+                pulls = self._pulls(block, self._form.user_vectors(block.sums, self._kernels), signs, everything, psi)
+                self._kernels.scatter(block.x, block.follows, self._form.user_sums(pulls, self._kernels), part)
+            return part
+
+        return torch.from_numpy(self._contexts.summed(pulled, width))
+
+    def pull_weights(
+        self, weights: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The same for phi_b = sum_a weights_ab S_a with the form's own table, which is linear in the weights.
+
+        Args:
+            weights: [user fields, item fields].
+            signs, everything, psi: as for `pull`.
+
+        Returns:
+            [user fields, item fields].
+        """
+        table = self._form.user_table().numpy()
+        a, b = weights.shape
+        k = table.shape[1]
+
+        def pulled(shard: Shard) -> Float64:
+            part = np.zeros((a, b))
+            for block in self._blocks(shard, table):
+                n = block.rows.stop - block.rows.start
+                pulls = self._pulls(block, mixed(block.sums, weights, self._kernels).reshape(n, b * k), signs, everything, psi)
+                sums = block.sums.reshape(n, a, k)
+                for field in range(a):
+                    part[field] += (sums[:, field, None] * pulls.reshape(n, b, k)).sum((0, 2), dtype=np.float64)
+            return part
+
+        return torch.from_numpy(sum(self._contexts.mapped(pulled), np.zeros((a, b)))).float()
+
+    def _blocks(self, shard: Shard, table: Float32) -> Iterator[_Block]:
+        for first, last in shard.blocks(max(self._form.dim, table.shape[1])):
+            x, follows = shard.rows(first, last)
+            sums = np.empty((x.n, table.shape[1]), dtype=np.float32)
+            self._kernels.gather(x, follows, shard.features, table, sums)
+            yield _Block(x, follows, sums, slice(shard.first + first, shard.first + last))
+
+    def _pulls(
+        self, block: _Block, phi: Float32, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+    ) -> Float32:
+        """What contexts with vectors phi are pulled at: [n, dim] -> [n, dim]."""
+        rows, pulls = block.rows, np.empty_like(phi)
+        draw = self._kernels.shade if everything.gram.dim() == 1 else self._kernels.blend
+        scale = np.float32(everything.scale) * self._alpha_a[rows]
+        draw(scale, everything.base.numpy(), everything.gram.numpy(), phi, pulls)
+        beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
+        items = psi[0].numpy(), psi[1].numpy()
+        pairs = self._pairs.rows(rows.start, rows.stop)
+        self._kernels.fit(pairs, owners, signs, (beside[0], phi), items, (beside[1], pulls))
+        return pulls
+
+
+class Phi:
+    """Vectors of contexts, a chunk at a time; worked out again for each chunk unless there is only one."""
+
+    def __init__(self, form: Form, contexts: FeatureMatrix, chunks: Sequence[Chunk], kernels: Kernels) -> None:
+        self._form, self._contexts, self._kernels = form, contexts, kernels
+        self._table = form.user_table().numpy()
+        longest = max((chunk.last - chunk.first for chunk in chunks), default=0)
+        self._sums = np.empty((longest * contexts.groups, self._table.shape[1]), dtype=np.float32)
+        self._held: tuple[Chunk, Float32] | None = None
+
+    def of(self, chunk: Chunk) -> Float32:
+        """phi without its first component, float32 [last - first, dim], good until the next call."""
+        if self._held is None or self._held[0] is not chunk:
+            sums = self._sums[: (chunk.last - chunk.first) * self._contexts.groups]
+            self._contexts.fill(chunk.shards, self._table, sums)
+            self._held = chunk, self._form.user_vectors(sums, self._kernels)
+        return self._held[1]

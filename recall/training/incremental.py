@@ -1,0 +1,265 @@
+"""A published model that goes on with new data: what it has learnt is kept, and new values are added to it.
+
+The bundle holds the model, the catalogue, and of each user the features, the latest items and all items seen. It does
+not hold the interactions that it was trained on: with them the run learns from old and new together, without them from
+the new ones alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import JsonValue
+
+from recall._arrays import Int64
+from recall.bundle import files
+from recall.bundle.manifest import Manifest
+from recall.bundle.reader import Bundle, load_bundle
+from recall.bundle.versions import CURRENT
+from recall.config import RunConfig
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset, dataset_of
+from recall.data.incremental import addition_tables, addition_tables_alone, with_remembered
+from recall.data.split import REMEMBERED, TRAIN
+from recall.data.tables import Table, Tables, read_table
+from recall.errors import ConfigError
+from recall.evaluation.bootstrap import Comparison, compare
+from recall.evaluation.data_match import refuse_foreign
+from recall.evaluation.exact_topk import rank_metrics
+from recall.evaluation.lists import ItemLists
+from recall.features.blocks import sources
+from recall.features.encoder import FeatureEncoder
+from recall.models.torch.base import Side
+from recall.store.users.bundle_users import SqliteUsers
+from recall.training.loop import SweepReport
+from recall.training.train import TrainResult, train
+from recall.training.validation import Validation, validation_requests
+from recall.training.warm_start import WarmStart, shares
+
+_SUSPICIOUS = 0.5  # of the new interactions
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a run begins that goes on from a published bundle.
+
+    Attributes:
+        source: the bundle's manifest.
+        tables: what it reads: the new tables, with the old ones where they are at hand.
+        dataset: what to learn from, old interactions before new ones.
+        encoder: the bundle's, with the values that it had not learnt.
+        start: the bundle's parameters.
+        values: number of new values, by field, for the fields that learn values.
+        before: figures of the bundle as it is on the validation part; empty when nothing is held out.
+        expected: the sequence that must still be live when the new bundle is published; None for another root.
+        overlap: what to say of new interactions that are old ones; empty when nothing is.
+    """
+
+    source: Manifest
+    tables: Tables
+    dataset: Dataset
+    encoder: FeatureEncoder
+    start: WarmStart
+    values: Mapping[str, int]
+    before: Mapping[str, float]
+    expected: int | None
+    overlap: str = ""
+
+    def require_validation(self) -> None:
+        """Raise ConfigError unless some interactions validate, which a comparison needs."""
+        if not self.before:
+            raise ConfigError(
+                "there is no validation part to compare on",
+                where="data",
+                mend="Set data.split or data.carve so that one is held out",
+            )
+
+    def record(self, trained: TrainResult, retrained: "Retrained | None" = None) -> dict[str, JsonValue]:
+        """What the manifest says of a run that went on from here, beside a full retrain where one was made."""
+        said: dict[str, JsonValue] = {
+            "from": self.source.version,
+            "learnt from": "old and new interactions" if self.start.shares is None else "new interactions alone",
+            "new values": {name: count for name, count in self.values.items() if count},
+            "sweeps": trained.sweeps,
+            "best_sweep": trained.best_sweep,
+            "seconds": round(trained.seconds, 3),
+        }
+        if self.before:
+            said["before"] = dict(self.before)
+            said["after"] = {name: trained.metrics[name] for name in self.before}
+        if retrained is not None:
+            full = retrained.trained
+            said["full"] = {**full.metrics, "sweeps": full.sweeps, "seconds": round(full.seconds, 3)}
+            said["gap"] = {name: one.difference.model_dump() for name, one in retrained.gap.items()}
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """A run from scratch on the data of one that went on from a bundle.
+
+    Attributes:
+        trained: what it came to.
+        gap: by metric, its figures on the validation part beside those of the run that went on: higher where it is better.
+    """
+
+    trained: TrainResult
+    gap: Mapping[str, Comparison]
+
+
+def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Callable[[SweepReport], None]) -> Retrained:
+    """Train from scratch on the data of a run that went on from a bundle, to see what going on has cost.
+
+    Args:
+        config: of both runs.
+        ground: where the other began.
+        trained: what it came to.
+        report: told of every sweep.
+
+    Raises:
+        ConfigError: no interaction validates.
+        TrainingError, TrainingInterruptedError: as `train`.
+    """
+    ground.require_validation()
+    encoder = FeatureEncoder.fit(ground.dataset)
+    full = train(config, ground.dataset, encoder, report)
+    judged = [
+        validation.judge(one.model)
+        for one, known in ((full, encoder), (trained, ground.encoder))
+        if (validation := Validation.of(config, ground.dataset, known)) is not None
+    ]
+    return Retrained(full, compare(judged[0], judged[1], config.evaluation.intervals, config.seed))
+
+
+def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0) -> Ground:
+    """Open a bundle, join its data with what is new, and add the new values to its encoder.
+
+    Args:
+        config: of the same fields and the same model as the bundle's.
+        source: the bundle, or the root whose live version is taken.
+        new: folder of the new tables: interactions, and the users and items that are new or have changed.
+        old: folder of the tables that the bundle was trained on, where they are at hand.
+        root: where the result is to be published.
+        remember: without `old`, what an observation that the bundle has learnt from counts beside a new one.
+
+    Raises:
+        BundleError: the source is missing or damaged.
+        ConfigError: its fields or its model are others than the configuration's.
+        DataError: a table does not hold what the configuration says.
+    """
+    bundle = load_bundle(source)
+    _check(config, bundle)
+    if old is None:
+        tables, dataset = _remembering(config, new, bundle)
+        overlap = _remembered_note(dataset)
+    else:
+        additions = addition_tables(config.data, new, old)
+        tables, overlap = additions.tables, additions.note
+        dataset = additions.dataset(config, bundle.encoder.types)
+    _refuse_foreign(dataset, bundle, all_new=old is None)
+    encoder = bundle.encoder.grown(dataset)
+    rows: dict[Side, Int64] = {
+        "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
+        "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
+    }
+    learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
+    start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
+    live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+    return Ground(
+        source=bundle.manifest,
+        tables=tables,
+        dataset=dataset,
+        encoder=encoder,
+        start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
+        values=encoder.learnt_beyond(bundle.encoder),
+        before=_figures(config, dataset, bundle),
+        expected=bundle.manifest.sequence if live else None,
+        overlap=overlap,
+    )
+
+
+def _check(config: RunConfig, bundle: Bundle) -> None:
+    difference = bundle.encoder.schema.difference(config.schema_)
+    if difference:
+        raise ConfigError(
+            f"the fields are not those of the bundle: {difference}",
+            where="fields",
+            why=f"bundle {bundle.manifest.version} was trained with others",
+            mend="Go on with the fields that it has, or train anew",
+        )
+    model = bundle.manifest.model
+    if model.kind == "sums":
+        raise ConfigError(
+            "a model of sums of embeddings can be served, but not trained here",
+            where=f"bundle {bundle.manifest.version}",
+            mend="Train a model of another kind anew",
+        )
+    learnt = {"kind": model.kind, "k": bundle.manifest.sizes.k, "cosine": model.cosine}
+    for key, value in learnt.items():
+        given = getattr(config.model, key)
+        if given != value:
+            raise ConfigError(
+                f"the bundle's model has {key} = {value!r}, the configuration {given!r}",
+                where=f"model.{key}",
+                mend=f"Add --set model.{key}={str(value).lower()}, or train anew",
+            )
+
+
+def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, Dataset]:
+    """The new interactions over the users and the catalogue of a bundle, after what it remembers of its users."""
+    store = SqliteUsers(bundle.users_file)
+    try:
+        users = _users(bundle, store)
+        tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
+        return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
+    finally:
+        store.close()
+
+
+def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
+    """Raise DataError when the tables have nothing to do with those that the bundle was trained on."""
+    store = SqliteUsers(bundle.users_file)
+    try:
+        refuse_foreign(dataset, bundle, len(store), store.get, all_new=all_new)
+    finally:
+        store.close()
+
+
+def _remembered_note(dataset: Dataset) -> str:
+    """Warn when most new interactions are of pairs that the bundle remembers: they may be those that it was trained on."""
+    old = dataset.events[dataset.select(REMEMBERED)].select("user", "item").unique()
+    new = dataset.events.filter(dataset.events["split"] >= TRAIN).select("user", "item")
+    again = len(new.join(old, on=["user", "item"], how="semi"))
+    if again < _SUSPICIOUS * len(new):
+        return ""
+    return (
+        f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows of: were they trained on "
+        "before, they would count twice; give the old tables in --data, and those that equal old ones are left out"
+    )
+
+
+def _users(bundle: Bundle, store: SqliteUsers) -> Table:
+    """All stored users with the columns that user fields read; what is missing of one is null."""
+    schema, encoder = bundle.encoder.schema, bundle.encoder
+    columns = [name for name in encoder.users.columns if name != schema.user_id]
+    columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
+    rows = [(user_id, *(record.features.get(name) for name in columns)) for user_id, record in store.records()]
+    frame = pl.DataFrame(rows, schema=[schema.user_id, *columns], orient="row", infer_schema_length=None, strict=False)
+    return Table(bundle.users_file, frame.lazy(), frame.schema)
+
+
+def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, float]:
+    """Figures of a bundle as it is on the validation part; an item that it does not hold is missed."""
+    held = validation_requests(config, dataset)
+    if held is None:
+        return {}
+    contexts = build_contexts(dataset, bundle.encoder, held.event, held.before)
+    phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
+    rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
+    place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found
+    relevant = ItemLists.from_pairs(held.relevant.owners, place[held.relevant.items], len(held))
+    there = rows[held.masked.items] >= 0
+    masked = ItemLists.from_pairs(held.masked.owners[there], rows[held.masked.items[there]], len(held))
+    return rank_metrics(phi, np.asarray(bundle.item_vectors), relevant, masked, (config.train.stopping.at,))

@@ -1,1 +1,0 @@
-"""Rules that turn gradients into steps, each touching only the rows that a batch has used."""

@@ -1,0 +1,201 @@
+"""Learning by stochastic gradients: a batch, its vectors, the objective's word on them, and a step of the rows they used.
+
+Objectives speak of vectors alone. How vectors depend on the tables is the model's own business, which automatic
+differentiation reads off it, so that every objective trains every model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Generic
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from recall._arrays import Int64
+from recall.config import PairwiseConfig, SoftmaxConfig
+from recall.features.csr import SparseRows
+from recall.models.torch.base import Model, side_of
+from recall.models.torch.batch import SparseBatch
+from recall.training.dropout import Dropping
+from recall.training.objectives.base import BatchT, Objective
+from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
+from recall.training.pairs import ObservedPairs
+from recall.training.twins import copy_twins
+
+# How gradients become steps: which rule moves which table, how boldly, and how that falls over a run.
+
+_FIRST_ORDER = ("user_weights", "item_weights")
+_RULES: dict[str, type[Adagrad] | type[Adam] | type[SGD]] = {"adagrad": Adagrad, "adam": Adam, "sgd": SGD}
+
+
+@dataclass(frozen=True, slots=True)
+class StepRule:
+    """The rule of one run."""
+
+    config: SoftmaxConfig | PairwiseConfig
+
+    @property
+    def batch(self) -> int:
+        """Contexts or pairs in one step."""
+        return self.config.batch
+
+    def penalty(self, name: str) -> float:
+        """Weight of the squared size of a parameter's rows; FTRL has its own, and what all features share has none."""
+        own_rule = self.config.first_order is not None and name in _FIRST_ORDER
+        return 0.0 if own_rule or side_of(name) is None else self.config.regularisation
+
+    def optimiser(self, name: str, table: Tensor) -> RowOptimiser:
+        """The rule for a parameter of this name over its rows [n, ...]."""
+        first_order = self.config.first_order
+        if first_order is not None and name in _FIRST_ORDER:
+            return FTRL(table, first_order.l1, first_order.l2, first_order.learning_rate)
+        return _RULES[self.config.optimiser](table)
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate after a number of passes, which need not be whole."""
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        return self.config.learning_rate * (1 - epoch / self.config.epochs)
+
+
+class _Vectors(nn.Module):
+    """What an objective sees of a model, as one call."""
+
+    def __init__(self, model: Model, with_offset: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._with_offset = with_offset
+
+    def forward(self, users: SparseBatch, items: SparseBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """User vectors, item vectors and user offsets, which are 0 where nobody looks at them."""
+        offset = self.model.user_offset(users) if self._with_offset else users.weights.new_zeros(users.n)
+        return self.model.user_vectors(users), self.model.item_vectors(items), offset
+
+
+class GradientLearner(Generic[BatchT]):
+    """Improves a model in place, one pass at a time.
+
+    Attributes:
+        model: the model that is learned.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: ObservedPairs,
+        objective: Objective[BatchT],
+        rule: StepRule,
+        dropping: tuple[Dropping, Dropping],
+        seed: int,
+    ) -> None:
+        """Prepare to learn.
+
+        Args:
+            model: initialised.
+            pairs: contexts and items, with their fields.
+            objective: over the same pairs.
+            rule: how steps are made.
+            dropping: of contexts, and of items.
+            seed: of order and draws.
+        """
+        self.model = model
+        self._vectors = _Vectors(model, objective.with_offset)
+        self._pairs = pairs
+        self._objective = objective
+        self._rule = rule
+        self._dropping = dropping
+        self._seed = seed
+        self._epoch = 0
+        self._catalogue = SparseBatch.of(pairs.items, fields=pairs.item_fields)
+        self._optimisers: dict[str, RowOptimiser] = {
+            name: rule.optimiser(name, _as_rows(name, table.data)) for name, table in model.named_parameters()
+        }
+
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return f"gradients by torch {torch.__version__}"
+
+    def sweep(self) -> float:
+        """Go once over the data in a new order; returns the loss for each unit of observed weight."""
+        rng = np.random.default_rng([self._seed, self._epoch])
+        size, batch = self._objective.size, self._rule.batch
+        order = rng.permutation(size)
+        steps = ceil(size / batch)
+        self._objective.begin(self._epoch)
+        loss = 0.0
+        for step in range(steps):
+            chosen = order[step * batch : (step + 1) * batch]
+            loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
+        self._epoch += 1
+        copy_twins(self.model, self._pairs)
+        return loss / self._objective.weight
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimisers' memories and the number of passes made."""
+        memories = {
+            f"{name}.{key}": value for name, optimiser in self._optimisers.items() for key, value in optimiser.state().items()
+        }
+        return {**memories, "epoch": torch.tensor(self._epoch)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, optimiser in self._optimisers.items():
+            prefix = f"{name}."
+            optimiser.restore({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+        self._epoch = int(state["epoch"])
+
+    def _step(self, chosen: Int64, rate: float, rng: np.random.Generator) -> float:
+        """One step on the contexts or pairs at positions `chosen`; returns their summed loss."""
+        objective, pairs = self._objective, self._pairs
+        batch = objective.draw(chosen, rng)
+        drop_users, drop_items = self._dropping
+        users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), rng), fields=pairs.user_fields)
+        items, item_rows = self._items(batch.items, drop_items, rng)
+        rows = {"user": user_rows, "item": item_rows, None: None}
+        used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}
+        given = {f"model.{name}": table for name, table in used.items()}
+        phi, psi, offset = functional_call(self._vectors, given, (users, items))
+        with torch.no_grad():
+            found = objective.gradients(batch, phi.detach(), psi.detach(), offset.detach())
+        # terms that do not rank have no gradient: without an offset the bias and the user's weights stay at rest
+        outputs = [(phi, found.phi), (psi, found.psi), (offset, found.offset)]
+        moving = [(output, by_output) for output, by_output in outputs if by_output is not None and output.requires_grad]
+        scale = objective.size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
+        gradients = torch.autograd.grad(
+            [output for output, _ in moving],
+            list(used.values()),
+            [by_output * scale for _, by_output in moving],
+            allow_unused=True,
+        )
+        with torch.no_grad():
+            for (name, table), gradient in zip(self.model.named_parameters(), gradients, strict=True):
+                if gradient is not None:
+                    self._move(name, table.data, used[name].detach(), rows[side_of(name)], gradient, rate)
+        return found.loss
+
+    def _items(self, wanted: Int64 | None, drop: Dropping, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
+        """The feature rows of a batch's items, and the features that their tables are cut down to; None for no cut."""
+        if wanted is None:
+            rows: SparseRows = self._pairs.items
+            return (self._catalogue if drop.idle else SparseBatch.of(drop(rows, rng), fields=self._pairs.item_fields)), None
+        return SparseBatch.local(drop(self._pairs.items.take(wanted), rng), fields=self._pairs.item_fields)
+
+    def _move(self, name: str, table: Tensor, used: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        penalty = self._rule.penalty(name)
+        if penalty:
+            gradient = gradient.add(used, alpha=penalty)
+        self._optimisers[name].step(_as_rows(name, table), rows, _as_rows(name, gradient), rate)
+
+
+def _rows_of(table: Tensor, rows: Tensor | None) -> Tensor:
+    """A leaf of the graph: the rows that a batch uses, or the whole table without copying it."""
+    return (table.detach() if rows is None else table[rows]).requires_grad_()
+
+
+def _as_rows(name: str, table: Tensor) -> Tensor:
+    """A parameter that all features share is one row."""
+    return table[None] if side_of(name) is None else table

@@ -1,0 +1,451 @@
+"""A search for settings: proposals are trained on a part of the training data and judged on the rest of it.
+
+The test part is never looked at. Proposals come from optuna's tree-structured Parzen estimator (Akiba et al. 2019;
+Bergstra et al. 2011), which learns from the trials that were made. Every finished trial is in a journal on disk, so
+that a search can be interrupted, gone on with, and shared among processes.
+"""
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import optuna
+import tomlkit
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import JsonValue
+from tomlkit import TOMLDocument
+from tomlkit.items import Table
+
+from recall.config import RunConfig, load_config, parse_config
+from recall.data.dataset import Dataset, load_dataset
+from recall.data.split import VALID
+from recall.errors import ConfigError, RecallError, TrainingError
+from recall.features.encoder import FeatureEncoder
+from recall.training.loop import SweepReport
+from recall.training.train import train
+from recall.training.tune.space import Objective, Values, settings
+
+CONFIGURED = "configured"
+"""Marks a trial of settings as they were given, which comes first, by a hash of them."""
+_GIVEN = "given"
+MARGIN = "margin"
+"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a search may go.
+
+    Attributes:
+        seconds: for the whole search; the trial that is under way then is cut short.
+        trial_seconds: for one trial; what it came to until then counts.
+        most_k: largest number of factors.
+        objectives: to choose among.
+    """
+
+    seconds: float
+    trial_seconds: float
+    most_k: int
+    objectives: tuple[Objective, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """What one trial came to.
+
+    Attributes:
+        number: from 0; the first is of the settings as they were given.
+        values: sections and keys that replaced those of the configuration.
+        figure: on the validation part; None when nothing came of it.
+        fault: why nothing did.
+        seconds: it took.
+        best: whether no trial before was better, as `better` compares them.
+        unknown: the same figure when every request is asked as by an unknown user.
+        margin: upper end of the 95 % interval of the difference between that and popularity.
+    """
+
+    number: int
+    values: Values
+    figure: float | None
+    fault: str
+    seconds: float
+    best: bool
+    unknown: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        values: of the best trial: sections and keys that replace those of the configuration; the number of sweeps or
+            epochs is that after which the best model was met.
+        figure: of the best trial, on the validation part.
+        configured: of the settings as they were given; None when nothing came of them.
+        metric: what the figures are of, such as "ndcg@10".
+        trials: that were finished, over all parts of a search that was gone on with.
+        seconds: spent on them.
+        data_hash: of the data, split as they were for the search.
+        validation: interactions that were judged by.
+        unknown: of the best trial, the same figure when every request is asked as by an unknown user.
+        margin: upper end of the 95 % interval of the difference between that and popularity. Below 0 only when every trial
+            serves unknown users worse than popularity does.
+    """
+
+    values: Values
+    figure: float
+    configured: float | None
+    metric: str
+    trials: int
+    seconds: float
+    data_hash: str
+    validation: int
+    unknown: float | None = None
+    margin: float | None = None
+
+
+class Judged(NamedTuple):
+    """What the model of a trial's best sweep comes to on the validation part.
+
+    Attributes:
+        figure: of the metric that the search is for.
+        sweeps: after which it was met.
+        unknown, margin: as in `TrialReport`.
+    """
+
+    figure: float
+    sweeps: int
+    unknown: float | None
+    margin: float | None
+
+
+def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
+    """Whether one trial beats another.
+
+    A trial with `margin` below 0 serves unknown users worse than popularity does, beyond chance. It never beats one that does
+    not, whatever it gains on known users. Otherwise the figure decides.
+
+    Args:
+        figure, margin: of the one.
+        than, other: figure and margin of the other.
+    """
+    return _standing(figure, margin) > _standing(than, other)
+
+
+def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
+    return margin is None or margin >= 0, figure
+
+
+def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
+    """The finished trial that no other beats, the earliest of equals; there is at least one."""
+    return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: Callable[[TrialReport], None]) -> Found:
+    """Search until the time is over or the keyboard interrupts, and give the best that was found.
+
+    Args:
+        config: where the search starts; its validation part judges, and where it has none, the last training interaction
+            of every user does, or a tenth of them all when they have no order.
+        data: folder of the tables.
+        journal: file of finished trials, made when there is none; trials of other data or settings in it are left alone.
+        limits: of the search.
+        report: told of every trial.
+
+    Raises:
+        ConfigError: there is nothing to judge by.
+        TrainingError: no trial came to anything.
+    """
+    deadline = time.monotonic() + limits.seconds
+    config, dataset = _with_validation(config, load_dataset(config, data), data)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name=_name(config, dataset),
+            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=8),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    bench = _Bench(config, dataset, data, limits)
+    try:
+        while time.monotonic() < deadline:
+            _one(study, bench, deadline, report)
+    except KeyboardInterrupt:
+        pass  # what was found until now is what was asked for
+    return _found(study, config, dataset, limits)
+
+
+class _Bench:
+    """Trains proposals on one data set, which is read again only for settings that change what is read."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: Limits) -> None:
+        self.config = config
+        self.limits = limits
+        self._dataset = dataset
+        self._data = data
+        self.pairs = len(dataset.training if dataset.schema.history is not None else dataset.users) * len(dataset.items)
+
+    def propose(self, trial: optuna.Trial) -> Values:
+        """Other settings to try."""
+        return settings(trial, self.config, list(self.limits.objectives), self.limits.most_k, self.pairs)
+
+    def figure(self, values: Values, deadline: float) -> Judged:
+        """Train a proposal and judge the model of its best sweep."""
+        config = merged(self.config, values)
+        dataset = self._dataset if config.data == self.config.data else load_dataset(config, self._data)
+        if dataset is self._dataset and config.fields != self.config.fields:
+            dataset = load_dataset(config, self._data)
+        encoder = FeatureEncoder.fit(dataset)
+        stopping = config.train.stopping
+        metric = f"{stopping.metric}@{stopping.at}"
+        best = Judged(float("-inf"), 0, None, None)
+
+        def look(report: SweepReport) -> None:
+            nonlocal best
+            if report.metrics and report.best:
+                found = report.metrics
+                best = Judged(
+                    found[metric], report.sweep, found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
+                )
+            if time.monotonic() > deadline:
+                raise _OutOfTimeError
+
+        try:
+            train(config, dataset, encoder, look)
+        except _OutOfTimeError:
+            if best.sweeps == 0:
+                raise TrainingError("the time was over before the first look at the validation part") from None
+        return best
+
+
+def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
+    """Make one trial and write it down."""
+    before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+    trial = study.ask()
+    began = time.monotonic()
+    given = _given(bench.config)
+    first = all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    if first:  # written before it is tried: one that fails is not tried again
+        trial.set_user_attr(CONFIGURED, given)
+        trial.set_user_attr(_GIVEN, _sections(bench.config))
+    values: Values = (
+        {} if first else settings(trial, bench.config, list(bench.limits.objectives), bench.limits.most_k, bench.pairs)
+    )
+    try:
+        judged = bench.figure(values, min(deadline, began + bench.limits.trial_seconds))
+    except RecallError as error:
+        study.tell(trial, state=TrialState.FAIL)
+        report(TrialReport(trial.number, values, None, str(error), time.monotonic() - began, best=False))
+        return
+    except KeyboardInterrupt:
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    seconds = time.monotonic() - began
+    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds}
+    for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
+        trial.set_user_attr(name, value)
+    if judged.margin is not None:
+        trial.set_constraint(MARGIN, -judged.margin)  # the sampler takes a trial for feasible where this is at most 0
+    study.tell(trial, judged.figure)
+    best = all(better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before)
+    report(TrialReport(trial.number, values, judged.figure, "", seconds, best, judged.unknown, judged.margin))
+
+
+def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[RunConfig, Dataset]:
+    """The configuration and data with a part to judge by."""
+    if len(dataset.select(VALID)):
+        return config, dataset
+    carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
+    carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
+    dataset = load_dataset(carved, data)
+    if len(dataset.select(VALID)) == 0:
+        raise ConfigError("no training interaction can be spared to judge by", where="data.split", mend="Give more data")
+    return carved, dataset
+
+
+def merged(config: RunConfig, values: Values) -> RunConfig:
+    """The configuration with other sections and keys: `model` and `train` whole, `data` and fields key by key."""
+    plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for section, keys in values.items():
+        if section in ("model", "train"):
+            plain[section] = keys
+            continue
+        target = plain.setdefault(section, {})
+        for key, value in cast(Values, keys).items():
+            target[key] = {**target[key], **value} if isinstance(value, dict) else value
+    return parse_config(plain)
+
+
+def _name(config: RunConfig, dataset: Dataset) -> str:
+    """Trials may be compared when they were of the same data, split and fields, and judged alike."""
+    parts = config.model_dump(mode="json", include={"seed", "data", "fields", "evaluation"})
+    judged = config.train.stopping.model_dump(mode="json", include={"metric", "at", "requests"})
+    text = json.dumps([parts, judged], sort_keys=True) + dataset.fingerprint()
+    return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _sections(config: RunConfig) -> Values:
+    """The sections that a search replaces, as they were given."""
+    sections: Values = {name: getattr(config, name).model_dump(mode="json", exclude_unset=True) for name in ("model", "train")}
+    return sections
+
+
+def _given(config: RunConfig) -> str:
+    return hashlib.sha256(json.dumps(_sections(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
+    """Whether a trial is of the settings as they are given, or within the limits: the search may have had others before."""
+    values = cast(Values, trial.user_attrs["values"])
+    if not values:
+        if trial.user_attrs.get(CONFIGURED) == _given(config):
+            return True
+        values = cast(Values, trial.user_attrs.get(_GIVEN, {}))
+    if not values:
+        return False  # of settings that are not known any more
+    model, train = cast(Values, values["model"]), cast(Values, values["train"])
+    k = cast(int, model.get("k", config.model.k or 1))
+    return k <= limits.most_k and train.get("objective", "square") in limits.objectives
+
+
+def _values(best: FrozenTrial, config: RunConfig) -> Values:
+    """What the best trial replaces of the configuration."""
+    values = cast(Values, best.user_attrs["values"])
+    if values:
+        return _with_sweeps(values, int(best.user_attrs["sweeps"]))
+    return {} if best.user_attrs.get(CONFIGURED) == _given(config) else cast(Values, best.user_attrs[_GIVEN])
+
+
+def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Limits) -> Found:
+    finished = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+    done = [one for one in finished if _allowed(one, config, limits)]
+    if not done:
+        raise TrainingError(
+            "no trial was finished", where="tune", mend="Give more --minutes, or look at what the trials failed of"
+        )
+    best = best_trial(done)
+    configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _given(config)), None)
+    stopping = config.train.stopping
+    return Found(
+        _values(best, config),
+        best.value or 0.0,
+        configured,
+        f"{stopping.metric}@{stopping.at}",
+        len(done),
+        sum(float(one.user_attrs["seconds"]) for one in done),
+        dataset.fingerprint(),
+        len(dataset.select(VALID)),
+        best.user_attrs.get("unknown"),
+        best.user_attrs.get(MARGIN),
+    )
+
+
+def _with_sweeps(values: Values, sweeps: int) -> Values:
+    """The values with as many sweeps as were made until the best model was met."""
+    if "train" not in values:
+        return values
+    train = dict(cast(Values, values["train"]))
+    if train["objective"] == "square":
+        train["sweeps"] = sweeps
+    else:
+        train["epochs"] = max(1, sweeps - ("opening" in train))
+    train["stopping"] = {key: value for key, value in cast(Values, train["stopping"]).items() if key != "every"}
+    if not train["stopping"]:
+        del train["stopping"]
+    return {**values, "train": train}
+
+
+# The best settings as a configuration file, which says where it comes from.
+
+
+def write_config(source: Path, found: Found, out: Path, minutes: float) -> None:
+    """Write `out`: the configuration as it stands in `source`, comments and all, with what was found.
+
+    Args:
+        source: the configuration that the search started from.
+        found: what it came to.
+        out: replaced when it exists.
+        minutes: that the search was given.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    document = tomlkit.parse(source.read_text(encoding="utf-8"))
+    for section, values in found.values.items():
+        if section in ("model", "train"):
+            document[section] = _table(cast(Mapping[str, JsonValue], values))
+        else:
+            _update(document, section, cast(Mapping[str, JsonValue], values))
+    staged = out.with_name(out.name + ".part")
+    try:
+        staged.write_text(_provenance(found, source, minutes) + tomlkit.dumps(document), encoding="utf-8")
+        load_config(staged)  # what is written must be what can be read
+        os.replace(staged, out)
+    except OSError as error:
+        raise ConfigError("the configuration cannot be written", where=str(out), why=str(error)) from None
+
+
+def _update(document: TOMLDocument, section: str, values: Mapping[str, JsonValue]) -> None:
+    """Replace single keys of a section, and keys of the tables in it; a value of None takes the key away."""
+    target = cast(Table, document.setdefault(section, tomlkit.table()))
+    for key, value in values.items():
+        if isinstance(value, dict):
+            for inner, one in value.items():
+                target[key][inner] = one
+        elif value is not None:
+            target[key] = value
+        elif key in target:
+            del target[key]
+
+
+def _table(values: Mapping[str, JsonValue]) -> Table:
+    table = tomlkit.table()
+    for key, value in values.items():
+        if isinstance(value, dict):
+            inline = tomlkit.inline_table()
+            inline.update({name: _rounded(one) for name, one in value.items() if one is not None})
+            table[key] = inline
+        elif value is not None:
+            table[key] = _rounded(value)
+    return table
+
+
+def _rounded(value: JsonValue) -> JsonValue:
+    """Four digits are more than any figure can tell apart."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _provenance(found: Found, source: Path, minutes: float) -> str:
+    lines = [
+        f"Found by `recall tune` on {datetime.now(UTC).date()} from {source.name}, with fm-recall {version('fm-recall')}:",
+        f"{found.trials} trials in {found.seconds / 60:.0f} minutes (--minutes {minutes:g}), the best with {found.metric}",
+        f"{found.figure:.4f} on {found.validation:,} interactions held out of training.",
+        "" if found.configured is None else f"The settings of {source.name} came to {found.configured:.4f}.",
+        "" if found.unknown is None else _unknown(found),
+        f"The test part was not looked at. Data, SHA-256: {found.data_hash[:16]}.",
+    ]
+    return "".join(f"# {line}\n" for line in lines if line)
+
+
+def _unknown(found: Found) -> str:
+    worse = found.margin is not None and found.margin < 0
+    beside = "worse than popularity, as in every trial" if worse else "not below popularity"
+    return f"Asked as by unknown users the same requests come to {found.unknown:.4f}, which is {beside}."

@@ -1,0 +1,199 @@
+"""Training that begins with parameters that were learnt before, and not with chance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recall._arrays import Bool, Float32, Int64
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.data.split import REMEMBERED
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.models.torch.base import Model, Side, side_of
+from recall.training.loop import Learner
+from recall.training.pairs import ObservedPairs
+from recall.training.roles import (
+    Roles,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """Where a model begins.
+
+    Attributes:
+        parameters: float32, by the names of the model's parameters and of their shapes.
+        source: says where they come from and what they count, so that an interrupted run is not gone on with from
+            another start.
+        shares: for "user" and "item", float32 [n_features] in [0, 1]: how far each row may go from where it begins
+            towards what the data say. None lets all go all the way.
+    """
+
+    parameters: Mapping[str, Tensor]
+    source: str
+    shares: Mapping[Side, Tensor] | None = None
+
+    @staticmethod
+    def of(arrays: Mapping[str, Float32], rows: Mapping[Side, Int64], source: str) -> "WarmStart":
+        """Take rows of published tables.
+
+        Args:
+            arrays: by name; those whose names start with user_ or item_ have a row for each feature.
+            rows: for "user" and "item", int64 [n_features]: the row of those tables that each feature begins with.
+            source: the attribute.
+        """
+        parameters = {}
+        for name, array in arrays.items():
+            side = side_of(name)
+            parameters[name] = torch.from_numpy(array.copy() if side is None else array[rows[side]])
+        return WarmStart(parameters, source)
+
+    @torch.no_grad()
+    def give(self, model: Model) -> None:
+        """Write the parameters into a model."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.parameters[name].view_as(parameter))
+
+
+class Anchored:
+    """A learner that leaves what the data do not speak of as it was at the start, and draws the rest back to its share.
+
+    After every sweep a row stands at start + share * (swept - start). Scores do not change when all factors are turned by
+    one orthogonal matrix, and a learner may turn them; so the start is first turned to where it is closest to the swept
+    factors (Schoenemann 1966).
+    """
+
+    def __init__(self, learner: Learner, start: WarmStart, seen: ObservedPairs | None, masked: bool = False) -> None:
+        """Wrap a learner whose model stands at the start.
+
+        Args:
+            learner: does the sweeps.
+            start: where its model begins.
+            seen: rows that the learner sees, where it draws features that none of them has to zero; None where it leaves
+                such features alone.
+            masked: those rows are also seen with values masked, which trains the rows for unknown and missing ones.
+        """
+        self._learner = learner
+        self._start = start.parameters
+        reached: dict[Side, Bool | None] = {"user": None, "item": None}
+        if seen is not None:
+            roles = (seen.user_roles, seen.item_roles) if masked else (None, None)
+            reached = {"user": _reached(seen.contexts, roles[0]), "item": _reached(seen.items, roles[1])}
+        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
+
+    @property
+    def model(self) -> Model:
+        """See Learner."""
+        return self._learner.model
+
+    @property
+    def note(self) -> str:
+        """See Learner."""
+        return self._learner.note
+
+    def sweep(self) -> float:
+        """See Learner."""
+        loss = self._learner.sweep()
+        if any(bool((share < 1).any()) for share in self._shares.values()):
+            self._draw_back()
+        return loss
+
+    def state(self) -> dict[str, Tensor]:
+        """See Learner."""
+        return self._learner.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See Learner."""
+        self._learner.restore(state)
+
+    @torch.no_grad()
+    def _draw_back(self) -> None:
+        tables = [(name, table, self._shares[side]) for name, table in self.model.named_parameters() if (side := side_of(name))]
+        turn = self._turn({name: table for name, table, _ in tables if table.dim() > 1})
+        for name, table, share in tables:
+            start = self._start[name] @ turn if table.dim() > 1 else self._start[name]
+            share = share.view(-1, *[1] * (table.dim() - 1))
+            # a share of 1 leaves a row as it is, to the bit
+            table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
+
+    def _turn(self, factors: Mapping[str, Tensor]) -> Tensor:
+        """The orthogonal matrix that brings the start closest to the factors: [k, k]."""
+        k = self.model.k
+        moment = torch.zeros(k, k, dtype=torch.float64)
+        for name, table in factors.items():
+            start = self._start[name].flatten(0, -2).double()  # of a field-aware model one row for each feature and field
+            moment += start.t() @ table.flatten(0, -2).double()
+        left, _, right = torch.linalg.svd(moment)
+        turn: Tensor = left @ right
+        return turn.float()
+
+
+def _reached(rows: SparseRows, roles: Roles | None) -> Bool:
+    """Features that some row has, and those that its masked copies may have: bool [n_features]."""
+    met = np.bincount(rows.indices, minlength=rows.n_features) > 0
+    if roles is not None:
+        met[roles.fields.offsets + UNKNOWN] = met[roles.fields.offsets + MISSING] = True
+    return met
+
+
+def _share(start: WarmStart, side: Side, met: Bool | None) -> Tensor:
+    """How far each feature of a side may go, those that are not met not at all: float32 [n_features]."""
+    allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
+    return allowed if met is None else torch.where(torch.from_numpy(met), allowed, 0.0)
+
+
+# How much of what was learnt from data that are gone should give way to what new data say.
+
+Counts = npt.NDArray[np.float64]
+
+
+def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> dict[Side, Tensor]:
+    """For each feature, new / (new + remember * old): its share of observations that are new.
+
+    So two means are joined into the mean of all that they are the means of. What a feature saw before is counted over
+    the remembered interactions. In what context those were is forgotten, and rows for unknown and missing values stand
+    for more than their own observations: these take the share of all interactions that are new.
+
+    Args:
+        dataset: with remembered interactions.
+        encoder: gives the features.
+        remember: what an old observation counts beside a new one, at least 0.
+
+    Returns:
+        For "user" and "item" float32 [n_features], each in [0, 1].
+    """
+    old, new = dataset.select(REMEMBERED), dataset.training
+    whole = len(new) / (len(new) + remember * len(old))
+    users = _observed_share(_of_users(dataset, encoder, new), remember * _of_users(dataset, encoder, old))
+    items = _observed_share(_of_items(dataset, encoder, new), remember * _of_items(dataset, encoder, old))
+    for share, blocks in ((users, encoder.user_blocks), (items, encoder.item_blocks)):
+        for block in blocks:
+            forgotten = block.size if encoder.reads_context(block.field) else FIRST
+            share[block.offset : block.offset + forgotten] = whole
+    return {"user": torch.from_numpy(users), "item": torch.from_numpy(items)}
+
+
+def _observed_share(new: Counts, old: Counts) -> Float32:
+    return (new / np.where(new > 0, new + old, 1.0)).astype(np.float32)
+
+
+def _of_users(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:
+    contexts = build_contexts(dataset, encoder, positions)
+    return _counts(contexts.features, np.bincount(contexts.context, minlength=len(contexts)))
+
+
+def _of_items(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:
+    items = dataset.events["item"].to_numpy()[positions]
+    return _counts(encoder.encode_items(dataset.items), np.bincount(items, minlength=len(dataset.items)))
+
+
+def _counts(rows: SparseRows, times: npt.NDArray[np.integer]) -> Counts:
+    """How often each feature is met when row r is met `times[r]` times: float64 [n_features]."""
+    weights = np.repeat(times, np.diff(rows.indptr)).astype(np.float64)
+    return np.bincount(rows.indices, weights, rows.n_features).astype(np.float64, copy=False)

@@ -1,0 +1,250 @@
+"""Dependencies of routes: admission, and what paths, queries, headers and bodies say."""
+
+import asyncio
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Coroutine
+from hashlib import blake2b
+from typing import Annotated, Any, cast
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Depends, Header, Path, Query, Request, Response, Security
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from service.auth import LONGEST_TIMEOUT, Guard
+from service.body import LARGE, parse_json, read_body
+from service.concurrency import ANYBODY, Caller
+from service.config import Settings
+from service.errors import Kind, ProblemError, problems
+from service.keys import Role
+from service.live import Live
+from service.schemas import MOST_RESULTS, Id
+
+USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
+_LONGEST_TOKEN = 8192
+_CHECK = 4  # bytes of a page token that tell it from one that was mangled
+
+_BEARER = Security(HTTPBearer(scheme_name="bearer", auto_error=False))
+_API_KEY = Security(APIKeyHeader(scheme_name="header", name="X-API-Key", auto_error=False))
+_Timeout = Annotated[
+    str | None,
+    Header(
+        alias="X-Request-Timeout-Ms",
+        description="Milliseconds after which the answer is of no use: it is answered 504 by then.",
+    ),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT}),
+]
+_Token = Annotated[
+    str | None,
+    Header(
+        alias="X-Recall-Token",
+        description="The `token` of an acknowledged change of items: the answer waits until it includes that change.",
+    ),
+    WithJsonSchema({"type": "string", "maxLength": 100}),
+]
+
+
+def live_of(request: Request) -> Live:
+    """Return what answers, of the application that this request came to."""
+    return cast(Live, request.scope["state"]["live"])
+
+
+def settings_of(request: Request) -> Settings:
+    """Return the settings of the application that this request came to."""
+    return cast(Settings, request.scope["state"]["settings"])
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id of this request: the client's own, or one made here."""
+    return cast(str, request.scope["state"]["request_id"])
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who waits for the answer to this request, and until when."""
+    return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=request.is_disconnected)
+
+
+def note_time(request: Request, name: str, seconds: float) -> None:
+    """Add a part to the Server-Timing header; `name` is a bare word."""
+    request.scope["state"]["timings"][name] = seconds
+
+
+class Admission:
+    """Dependency that admits a request: its host, its key, its rate, and room for a search."""
+
+    def __init__(self, role: Role, *, searches: bool = False) -> None:
+        """Ask for a key that allows `role`; `searches` says whether there must be room in the search queue."""
+        self._role, self._searches = role, searches
+
+    def __call__(self, request: Request) -> None:
+        """Raise ProblemError where the request is not admitted; the second call for one request does nothing."""
+        state = request.scope["state"]
+        if not state.get("admitted"):
+            cast(Guard, state["guard"]).admit(request.scope, self._role, searches=self._searches)
+            if self._searches:
+                live_of(request).queue.check_room(short=False)
+            state["admitted"] = True
+
+
+class JsonRequest(Request):
+    """A request whose body is JSON in the strict sense, bounded in size and time."""
+
+    _read: bytes | None = None
+
+    async def body(self) -> bytes:
+        """Read the body. Raises ProblemError."""
+        if self._read is None:
+            settings = settings_of(self)
+            self._read = await read_body(self.scope["headers"], self.receive, settings.max_body, settings.patience)
+            if not self._read:
+                parse_json(self._read)
+        return self._read
+
+    async def json(self) -> object:
+        """Return the body's plain values. Raises ProblemError."""
+        start = time.perf_counter()
+        body = await self.body()
+        self.scope["state"]["large"] = len(body) > LARGE
+        value = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
+        note_time(self, "parse", time.perf_counter() - start)
+        return value
+
+
+class Route(APIRoute):
+    """A route whose requests are admitted before their bodies are read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        handler = super().get_route_handler()
+        admissions = [one.dependency for one in self.dependencies if isinstance(one.dependency, Admission)]
+
+        async def handle(request: Request) -> Response:
+            for admission in admissions:
+                admission(request)
+            names = [name for name, _ in request.query_params.multi_items()]
+            if len(names) > len(set(names)):
+                raise ProblemError(Kind.INVALID, "A query parameter is there twice.")
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+def _search_headers(x_request_timeout_ms: _Timeout = None, x_recall_token: _Token = None) -> None:
+    """Declare the headers that admission reads."""
+
+
+def _token_header(x_recall_token: _Token = None) -> None:
+    """Declare the header that admission reads."""
+
+
+def _routes(role: Role, *further: Any, searches: bool = False, **texts: str) -> dict[str, Any]:
+    statuses = {401: "No key was sent, or one that is not known.", 421: "The Host header names another host; see --hosts."}
+    statuses[403] = "The key does not allow this, or a browser says that a page of another site sent the request."
+    statuses[429] = "The key sends more requests than it may; Retry-After says when to come back."
+    if searches:
+        statuses[412] = "X-Recall-Token names a change of another log of changes."
+        statuses[504] = "The time that X-Request-Timeout-Ms gave has passed."
+    answers = problems(422, 503, texts={**statuses, **{int(name[1:]): text for name, text in texts.items()}})
+    dependencies = [_BEARER, _API_KEY, Depends(Admission(role, searches=searches)), *further]
+    return {"route_class": Route, "dependencies": dependencies, "responses": answers}
+
+
+READ = _routes(Role.READ)
+"""Arguments of routers that a read key opens."""
+READ_CHANGES = _routes(Role.READ, Depends(_token_header), s412="X-Recall-Token names a change of another log of changes.")
+"""The same where an answer waits for the change that a token names."""
+SEARCH = _routes(Role.READ, Depends(_search_headers), searches=True)
+"""The same for routes that search, and so wait for a turn."""
+ADMIN = _routes(Role.ADMIN)
+"""Arguments of routers that an admin key opens."""
+CHANGE = _routes(
+    Role.ADMIN,
+    s409="One bundle is served by itself, or nothing can be written there; nothing can be changed.",
+    s500="The change could not be stored, and was not acknowledged.",
+    s507="There is no room to store the change.",
+)
+"""The same for routes that change items or users."""
+
+
+def _decoded(encoded: object) -> object:
+    """Decode a part of a path, which is matched as it was sent: an id may hold a slash as %2F."""
+    try:
+        return unquote_to_bytes(str(encoded).encode("latin-1")).decode()
+    except UnicodeError:
+        raise PydanticCustomError("id", "An id is UTF-8 of 1 to 1024 characters, percent-encoded") from None
+
+
+PathId = Annotated[Id, BeforeValidator(_decoded), Path(description="Percent-encoded; a slash may be left as it is.")]
+"""An id in a path."""
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern="^[A-Za-z0-9._:-]+$",
+        description="A name for this change: sent again with the same key, it is not applied twice.",
+    ),
+]
+
+
+class Count(BaseModel):
+    """Query of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int = Field(default=USUAL_COUNT, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+
+
+def _after(token: str) -> str:
+    """Return the id that a page begins after."""
+    if not token:
+        return ""
+    try:
+        after = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))[_CHECK:].decode()
+    except ValueError:
+        after = ""
+    if token_after(after) != token:
+        raise PydanticCustomError("page_token", "page_token is not one that this service gave")
+    return after
+
+
+class Page(BaseModel):
+    """Query of a list that is given page by page, as in Google's AIP-158."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    page_size: int = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page; 0 for 100, at most 1000.")
+    page_token: Annotated[str, AfterValidator(_after)] = Field(
+        default="", max_length=_LONGEST_TOKEN, description="The `next_page_token` of the page before."
+    )
+
+    @property
+    def count(self) -> int:
+        """Entries of the page."""
+        return min(self.page_size, LARGEST_PAGE) or USUAL_PAGE
+
+    @property
+    def after(self) -> str | None:
+        """The id that the page begins after; None for the first page."""
+        return self.page_token or None
+
+
+PageQuery = Annotated[Page, Query()]
+CountQuery = Annotated[Count, Query()]
+
+
+def token_after(last: str | None) -> str:
+    """Return an opaque token for the page after an id, with a checksum; empty for None."""
+    if last is None:
+        return ""
+    encoded = last.encode()
+    return urlsafe_b64encode(blake2b(encoded, digest_size=_CHECK).digest() + encoded).decode().rstrip("=")
+
+
+def charge(request: Request, count: int) -> None:
+    """Count a request that holds several as so many. Raises ProblemError where its key may not send so many now."""
+    cast(Guard, request.scope["state"]["guard"]).charge(request.scope, count)

@@ -1,0 +1,338 @@
+"""Errors as RFC 9457 problem documents."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, TypeVar, get_args
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match
+
+from recall.errors import (
+    JournalBusyError,
+    JournalError,
+    JournalFullError,
+    JournalReadOnlyError,
+    RequestError,
+    StoreBusyError,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    nearest,
+)
+from recall.serving.rerank.channels import AnyChannel, Channels
+from recall.serving.rerank.rules import AnyRule
+
+MEDIA_TYPE = "application/problem+json"
+MOST_FAULTS = 20
+"""Faults named in one document; a body can hold many thousands."""
+
+_LATER = {"Retry-After": "1"}
+_AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+NOT_WRITABLE = "The service may not write to the folder of versions, where changes are kept. Nothing was changed."
+"""Where storage is read-only, by a mount or by rights."""
+_NO_ROOM = "Nothing was changed. Send the change again when there is room."
+
+_TEXTS = {
+    400: "The body is not JSON.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is not plain application/json.",
+    422: "A value is wrong; `errors` names it.",
+    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+}
+
+log = logging.getLogger("service")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Kind(Enum):
+    """Each kind of problem: its name in `type`, its status, and its title."""
+
+    NOT_JSON = ("not-json", 400, "The body is not a JSON document")
+    MALFORMED = ("malformed", 400, "This is not an HTTP request")
+    NO_KEY = ("no-key", 401, "A key is needed")
+    FORBIDDEN = ("forbidden", 403, "The key does not allow this")
+    CROSS_SITE = ("cross-site", 403, "A page of another site may not ask for this")
+    NOT_FOUND = ("not-found", 404, "There is nothing at this path")
+    NO_ITEM = ("no-such-item", 404, "There is no item of this id")
+    NO_USER = ("no-such-user", 404, "There is no user of this id")
+    NO_MODEL = ("no-such-model", 404, "There is no model of this name")
+    NO_VERSION = ("no-such-version", 404, "There is no version of this name")
+    METHOD = ("method-not-allowed", 405, "This path does not answer that method")
+    READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
+    UNFIT = ("bundle-refused", 409, "The version is not fit to be served")
+    NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
+    PUBLISHING = ("publishing", 409, "Somebody else is publishing")
+    TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
+    MOVED = ("version-moved", 412, "Another version is live than was expected")
+    OTHER_LOG = ("other-log", 412, "The token is of another log of changes")
+    TOO_LARGE = ("too-large", 413, "The body is too large")
+    CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
+    HOST = ("wrong-host", 421, "The request is meant for another host")
+    INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
+    LIMITED = ("rate-limited", 429, "Requests come too fast")
+    HEADERS = ("headers-too-large", 431, "The headers are too large")
+    GONE = ("client-gone", 499, "The client has gone")
+    INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
+    NOT_STORED = ("not-stored", 500, "The change could not be stored")
+    NOT_READY = ("not-ready", 503, "No bundle is being served")
+    DRAINING = ("draining", 503, "The service is shutting down")
+    BUSY = ("busy", 503, "Too many requests are waiting")
+    STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
+    LATE = ("deadline-passed", 504, "The time for an answer has passed")
+    FULL = ("storage-full", 507, "There is no room to store the change")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
+        self.type = f"urn:fm-recall:problem:{slug}"
+        self.status = status
+        self.title = title
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a body; `pointer` is a JSON pointer (RFC 6901), empty for the whole body."""
+
+    pointer: str
+    message: str
+
+
+class ProblemError(HTTPException):
+    """Ends a request with a problem document."""
+
+    def __init__(self, kind: Kind, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind, self.message, self.faults = kind, detail, faults
+
+    def document(self, request_id: str) -> bytes:
+        """The problem document as JSON."""
+        return render(self.kind, self.message, self.faults, request_id)
+
+
+class FaultDocument(BaseModel):
+    """One thing that is wrong with the body."""
+
+    pointer: str = Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
+    message: str = Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+
+
+class ProblemDocument(BaseModel):
+    """A problem document after RFC 9457."""
+
+    type: str = Field(description="Names the kind of problem; stable.", examples=["urn:fm-recall:problem:invalid-request"])
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="What is wrong this time, and what to do.")
+    request_id: str | None = Field(description="The same as the X-Request-ID header; null before a request was understood.")
+    errors: list[FaultDocument] = Field(default=[], description="What is wrong with the body, at most 20 entries.")
+
+
+def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
+    """The problem document as JSON."""
+    return orjson.dumps(document(kind, detail, faults, request_id))
+
+
+def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
+    """The problem document as plain values."""
+    if len(faults) > MOST_FAULTS:
+        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
+    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
+    return {**parts, "errors": faults[:MOST_FAULTS]}
+
+
+def as_problem(error: RequestError) -> ProblemError:
+    """The problem that a request which cannot be answered makes."""
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    message = f"{message}. {error.mend}" if error.mend else message
+    where = error.where if error.where.startswith("/") else ""
+    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
+
+
+def problem_of(error: Exception) -> ProblemError | None:
+    """The problem that an error makes, which is logged where it is not the client's; None where it was not foreseen."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, RequestError):
+        return as_problem(error)
+    if isinstance(error, JournalError):
+        log.error("a change was not stored: %s", error)
+    elif isinstance(error, StoreError):
+        log.error("users: %s", error)
+    else:
+        return None
+    if isinstance(error, JournalBusyError):
+        return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
+    if isinstance(error, StoreBusyError):
+        return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
+    if isinstance(error, StoreDownError):
+        return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
+    if isinstance(error, JournalReadOnlyError | StoreReadOnlyError):
+        return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
+    if isinstance(error, JournalFullError | StoreFullError):
+        return ProblemError(Kind.FULL, _NO_ROOM)
+    return ProblemError(Kind.NOT_STORED, _AGAIN)
+
+
+def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
+    """The problem that an error makes which nobody foresaw; it is logged, with its trace where nobody else logs that."""
+    log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
+    detail = "The log has the cause under this request's id."
+    return ProblemError(Kind.INTERNAL, detail, headers={"X-Request-ID": request_id})
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON pointer of a path of keys and positions; a key of more than 256 characters is cut short."""
+    return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Let every error of `app` end as a problem document."""
+    for kind in (ProblemError, RequestError, JournalError, StoreError):
+        app.add_exception_handler(kind, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _respond(request: Request, problem: ProblemError) -> Response:
+    body = render(problem.kind, problem.message, problem.faults, getattr(request.state, "request_id", None))
+    return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    assert problem is not None
+    return _respond(request, problem)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
+    detail = "See /docs or /openapi.json for the paths and methods that are answered."
+    if kind is not Kind.METHOD:
+        return _respond(request, ProblemError(kind, detail, headers=error.headers))
+    routes = (route for router in request.app.state.routers for route in router.routes)
+    methods = {one for route in routes if route.matches(request.scope)[0] is not Match.NONE for one in route.methods}
+    if "GET" in methods:
+        methods.add("HEAD")
+    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # a mounted part names its own
+    if methods and request.method == "OPTIONS":
+        return Response(status_code=204, headers=headers)
+    return _respond(request, ProblemError(kind, detail, headers=headers))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    field = request.scope["route"].body_field
+    faults = []
+    for entry in error.errors():
+        place, *path = entry["loc"]
+        if place == "body":
+            faults.append(fault_of({**entry, "loc": tuple(path)}, field.field_info.annotation))
+        else:
+            text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
+            faults.append(Fault("", f"{path[-1] if path else place}: {text}"))
+    return _respond(request, invalid(faults))
+
+
+async def _disconnected(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=Kind.NOT_JSON.status)  # nobody is left to read it
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    # This handler answers from outside the middleware that names requests, so it names the request itself.
+    return _respond(request, unforeseen(error, getattr(request.state, "request_id", "")))
+
+
+_LONGEST = 256  # characters of a name that are compared with those known
+
+
+def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
+    """One entry of a validation error, made with its context.
+
+    Args:
+        entry: as pydantic gives it.
+        model: of the body.
+    """
+    path: tuple[str | int, ...] = entry["loc"]
+    known = _keys(path, model)
+    if path[:1] in (("rules",), ("channels",)):
+        # the kind, by which an object in a list was told from others, is no part of its place
+        path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
+    match entry["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return Fault(pointer(path), f"This key is not known. {nearest(str(path[-1])[:_LONGEST], known)}")
+        case "union_tag_invalid":
+            kinds = [tag.strip(" '") for tag in entry["ctx"]["expected_tags"].split(",")]
+            near = nearest(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
+            return Fault(pointer((*path, "kind")), f"This kind is not known. {near}")
+        case "union_tag_not_found":
+            return Fault(pointer(path), "An object is wanted that says its 'kind'")
+        case "model_type" | "model_attributes_type" | "missing" if not path:
+            return Fault("", "The body is a JSON object")
+        case "dataclass_type" | "model_type" | "model_attributes_type":
+            return Fault(pointer(path), "An object is wanted here")
+    if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
+        return Fault(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
+    return Fault(pointer(path), entry["msg"])
+
+
+def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
+    """Keys of the object that a path leads into."""
+    if path[:1] not in (("rules",), ("channels",)):
+        for step in path[:-1]:
+            field = model.model_fields.get(step) if isinstance(step, str) else None
+            model = model if field is None else next(_models(field.annotation), model)
+        return list(model.model_fields)
+    kinds = {_kind(one): one for one in (*get_args(AnyRule), *get_args(AnyChannel))}
+    for step in reversed(path[:-1]):
+        if step in kinds:
+            return [field.name for field in fields(kinds[step])]
+    return [field.name for field in fields(Channels)]
+
+
+def _models(of: Any) -> Iterator[type[BaseModel]]:
+    """Models that a type speaks of, such as of a list of them."""
+    if isinstance(of, type) and issubclass(of, BaseModel):
+        yield of
+    for part in get_args(of):
+        yield from _models(part)
+
+
+def _kind(of: Any) -> str:
+    return next(str(field.default) for field in fields(of) if field.name == "kind")
+
+
+def parsed(model: type[Body], body: object) -> Body:
+    """Return a model from the plain values of a body. Raises ProblemError that names each fault."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise invalid([fault_of(entry, model) for entry in error.errors(include_url=False, include_input=False)]) from None
+
+
+def invalid(faults: Sequence[Fault]) -> ProblemError:
+    """Return the problem of a request with wrong values."""
+    return ProblemError(Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults)
+
+
+def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of a route that are problem documents.
+
+    Args:
+        statuses: those that mean the same everywhere.
+        texts: meaning of further ones, by status.
+    """
+    told = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
+    return {status: {"model": ProblemDocument, "description": told[status]} for status in sorted(told)}

@@ -1,0 +1,322 @@
+"""API keys: only their hashes are kept, and only hashes are compared.
+
+Keys come from the environment, as they are:
+
+    RECALL_READ_KEY    RECALL_READ_KEYS     one, and several with commas between them, that may ask
+    RECALL_ADMIN_KEY   RECALL_ADMIN_KEYS    the same for what may also change something
+
+or from a file of hashes, a line each, with a name that may be told and requests a second if they are not those of the
+service's settings. `recall key new` prints a key and its line. The file may change while the service runs. One that cannot be
+read, or holds a wrong line, changes nothing: the keys before it hold. Nor may a change leave no key at all, for then nobody
+would be asked for one.
+
+    read sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae shop-front rate=50
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import Request
+
+from recall.errors import ConfigError, nearest
+from recall.serving.response import Degraded
+from service.metrics import Metrics
+
+SHORTEST = 16
+"""Characters that a key has at least: shorter ones can be found by trying."""
+MOST_KEYS = (1 << 15) - 1
+"""Keys that there may be."""
+
+
+class Role(IntEnum):
+    """What a key allows; a higher one allows all that a lower one does."""
+
+    READ = 1
+    ADMIN = 2
+
+
+_ROLES = {"read": Role.READ, "admin": Role.ADMIN}
+_HASH = "sha256:"
+_RATE = "rate="
+_MAKE = "Make one with: recall key new"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that is known.
+
+    Attributes:
+        digest: SHA-256 of the key's bytes.
+        role: what it allows.
+        name: what it is called in messages; never the key.
+        rate: requests a second that it may send; None: as many as the settings say.
+    """
+
+    digest: bytes
+    role: Role
+    name: str = ""
+    rate: float | None = None
+
+
+class KeyRing:
+    """All keys that are known; false when there are none, and then nobody is asked for one."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        """Of a key that is given twice the higher role counts. Raises ConfigError when there are more than `MOST_KEYS`."""
+        known: dict[bytes, Key] = {}
+        for key in keys:
+            if key.digest not in known or known[key.digest].role < key.role:
+                known[key.digest] = key
+        if len(known) > MOST_KEYS:
+            raise ConfigError(f"there are {len(known)} keys", mend=f"There may be {MOST_KEYS}")
+        self.keys = tuple(known.values())
+        self._shelves: dict[int, list[Key]] = {}
+        for key in self.keys:
+            self._shelves.setdefault(key.digest[0], []).append(key)
+
+    @classmethod
+    def read(cls, file: Path | None, environment: Mapping[str, str]) -> "KeyRing":
+        """The keys of a file of hashes, if there is one, and of the environment.
+
+        Raises:
+            ConfigError: the file cannot be read or a line of it is wrong, or a key of the environment is too short. No
+                message holds a key.
+        """
+        return cls([*from_environment(environment), *(from_file(file) if file is not None else ())])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def find(self, secret: bytes) -> Key | None:
+        """The key with these bytes, if it is known, in a time that tells nothing of any key.
+
+        Where is looked depends on the hash of what was sent, and whoever sent it could compute that; what is found there is
+        compared to the last byte.
+        """
+        digest = sha256(secret).digest()
+        found = None
+        for key in self._shelves.get(digest[0], ()):
+            if compare_digest(key.digest, digest):
+                found = key
+        return found
+
+
+NO_KEYS = KeyRing(())
+
+
+def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
+    """The keys of the environment. Raises ConfigError when one is too short."""
+    for word, role in _ROLES.items():
+        for name in (f"RECALL_{word.upper()}_KEY", f"RECALL_{word.upper()}_KEYS"):
+            given = environment.get(name, "")
+            for secret in given.split(",") if name.endswith("S") else [given]:
+                raw = secret.strip().encode(errors="surrogateescape")
+                if raw and len(raw) < SHORTEST:
+                    raise ConfigError(f"a key has at least {SHORTEST} characters", where=name, mend=_MAKE)
+                if raw:
+                    yield Key(sha256(raw).digest(), role, name)
+
+
+def from_file(file: Path) -> Iterator[Key]:
+    """The keys of a file of hashes. Raises ConfigError when it cannot be read, or a line is wrong."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError("the file of keys cannot be read", where=str(file), why=why or "") from None
+    for number, line in enumerate(lines, start=1):
+        words = line.partition("#")[0].split()
+        if words:
+            yield _parsed(words, f"{file}:{number}")
+
+
+def _parsed(words: list[str], where: str) -> Key:
+    role = _ROLES.get(words[0])
+    if role is None:
+        raise ConfigError("a line begins with what the key allows", where=where, mend=nearest(words[0][:10], _ROLES))
+    hashed = words[1] if len(words) > 1 else ""
+    try:
+        digest = bytes.fromhex(hashed.removeprefix(_HASH))
+    except ValueError:
+        digest = b""
+    if not hashed.startswith(_HASH) or len(digest) != sha256().digest_size:
+        raise ConfigError("the hash of a key is sha256: and 64 hexadecimal digits", where=where, mend=_MAKE)
+    rate, names = None, []
+    for word in words[2:]:
+        if word.startswith(_RATE):
+            rate = _rate(word.removeprefix(_RATE), where)
+        else:
+            names.append(word)
+    return Key(digest, role, " ".join(names) or where, rate)
+
+
+def _rate(text: str, where: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise ConfigError("a rate is a number of requests a second, above 0", where=where, mend="Write it as rate=50")
+    return rate
+
+
+TROUBLE = "the file of keys is not as it should be, and the keys from before it hold; the log says why"
+
+log = logging.getLogger("service")
+
+
+class _Stamp(NamedTuple):
+    """What tells a file from the same one after a change."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, file: Path) -> "_Stamp | None":
+        try:
+            found = os.stat(file)
+        except OSError:
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class KnownKeys:
+    """All keys that are known now.
+
+    Attributes:
+        ring: the keys.
+        fixed: those of them that are in no file.
+        listed: those of them that were in the file.
+        troubled: whether the file cannot be read any more.
+    """
+
+    def __init__(self, file: Path | None, fixed: Iterable[Key], listed: Iterable[Key] = ()) -> None:
+        """Know these keys; `look` says whether the file has others."""
+        self.file = file
+        self.fixed, self.listed = tuple(fixed), tuple(listed)
+        self.ring = KeyRing([*self.fixed, *self.listed])
+        self.troubled = False
+        self._copy: Path | None = None
+        self._stamp: _Stamp | None = None
+        self._looked = False
+        self._reason = ""
+
+    @classmethod
+    def read(cls, file: Path | None, environment: Mapping[str, str], copy: Path | None = None) -> "KnownKeys":
+        """Read the keys of a file of hashes and of the environment.
+
+        Args:
+            file: None for no file.
+            environment: variables.
+            copy: where workers keep the file as it was last without an error: one that is restarted beside a file with an error
+                knows the keys that the others know.
+
+        Raises:
+            ConfigError: As `KeyRing.read`.
+        """
+        stamp = None if file is None else _Stamp.of(file)
+        known = cls(file, from_environment(environment))
+        known._copy = copy
+        if file is not None:
+            try:
+                known._list(tuple(from_file(file)))
+            except ConfigError as error:
+                if copy is None or not copy.exists():
+                    raise
+                known.listed = tuple(from_file(copy))
+                known.ring = KeyRing([*known.fixed, *known.listed])
+                known._complain(str(error))
+        known._stamp, known._looked = stamp, True  # what was written since is read at the first look
+        return known
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether requests need a key, or may need one as soon as the file holds one."""
+        return bool(self.ring) or self.file is not None
+
+    def look(self) -> bool:
+        """Read the file if it is not the one that was read last; gives whether `ring` is another one now."""
+        if self.file is None:
+            return False
+        stamp = _Stamp.of(self.file)
+        if self._looked and stamp == self._stamp:
+            return False
+        try:
+            listed = tuple(from_file(self.file))
+            if _Stamp.of(self.file) != stamp:
+                return False  # somebody is writing it
+            ring = KeyRing([*self.fixed, *listed])
+            if self.ring and not ring:
+                raise ConfigError("no key would be left, and nobody would be asked for one", where=str(self.file))
+        except ConfigError as error:
+            self._looked, self._stamp = True, stamp
+            self._complain(str(error))
+            return False
+        self._looked, self._stamp, self._reason, self.troubled = True, stamp, "", False
+        changed = set(ring.keys) != set(self.ring.keys)
+        self._list(listed)
+        if changed:
+            log.info("%d keys are known now", len(ring))
+        return changed
+
+    def _list(self, listed: tuple[Key, ...]) -> None:
+        """Know the keys of the file, which has no error."""
+        self.listed, self.ring = listed, KeyRing([*self.fixed, *listed])
+        if self._copy is not None and self.file is not None:
+            scratch = self._copy.with_suffix(f".{os.getpid()}")
+            scratch.write_bytes(self.file.read_bytes())
+            scratch.replace(self._copy)
+
+    def _complain(self, reason: str) -> None:
+        if not self.troubled or reason != self._reason:
+            log.error("the keys from before hold: %s", reason)
+        self.troubled, self._reason = True, reason
+
+
+class Renewal:
+    """Tells of keys that have changed. Runs on the event loop's thread, but for reading the file."""
+
+    def __init__(self, keys: KnownKeys, on_change: Callable[[KeyRing], None], meters: Metrics) -> None:
+        self._keys, self._on_change, self._meters = keys, on_change, meters
+        self._woken = asyncio.Event()
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What is said while the file of keys cannot be read."""
+        return (Degraded("keys", TROUBLE),) if self._keys.troubled else ()
+
+    async def follow(self, seconds: float) -> None:
+        """Look at the file for ever: whenever so many seconds have passed, and at each SIGHUP."""
+        if self._keys.file is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._woken.set)
+        while True:
+            await self._look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), seconds)
+            self._woken.clear()
+
+    async def _look(self) -> None:
+        if self._keys.file is not None and await asyncio.to_thread(self._keys.look):
+            self._on_change(self._keys.ring)
+        self._meters.keys.set(len(self._keys.ring))
+        self._meters.keys_degraded.set(self._keys.troubled)
+
+
+def degraded_keys(request: Request) -> tuple[Degraded, ...]:
+    """What the application that answers this request says of its file of keys."""
+    renewal: Renewal = request.app.state.renewal
+    return renewal.degraded

@@ -1,0 +1,135 @@
+"""What every answer carries besides its body: its request's id, the time it took, and headers for browsers."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import cast
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.auth import Guard
+from service.config import Settings
+from service.errors import Kind
+from service.live import Live
+from service.logs import REQUEST_ID, log_request
+from service.metrics import OTHER
+
+_POLICY, _KEEPING = b"content-security-policy", b"cache-control"
+_NEVER_GUESS = (b"x-content-type-options", b"nosniff")
+_NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+_DO_NOT_KEEP = (_KEEPING, b"no-store")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+async def disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request whose body was read has disconnected."""
+    message = asyncio.ensure_future(cast("Coroutine[None, None, Message]", receive()))
+    await asyncio.sleep(0)
+    if message.done():
+        return bool(message.result()["type"] == "http.disconnect")
+    message.cancel()
+    return False
+
+
+def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the id that a request's headers give, or a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            return value.decode("ascii")
+    return f"{random.getrandbits(128):032x}"
+
+
+def timing_of(timings: Mapping[str, float]) -> bytes:
+    """Return the value of a Server-Timing header, from seconds by stage."""
+    return ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()]).encode()
+
+
+class RequestContext:
+    """Middleware that gives each request an id and each answer its headers."""
+
+    def __init__(self, app: ASGIApp, live: Live, guard: Guard, settings: Settings) -> None:
+        """Stand in front of an application with these parts, which each request's state gets."""
+        self._app, self._live, self._guard, self._settings = app, live, guard, settings
+        self._access = settings.access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the server's other messages pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        _set_path(scope)
+        head = scope["method"] == "HEAD"
+        if head:  # answered as GET is, without a body; the server's own scope stays as it is
+            scope = {**scope, "method": "GET"}
+        request_id = request_id_among(scope["headers"])
+        timings: dict[str, float] = {}
+        state = scope.setdefault("state", {})
+        state["request_id"], state["timings"] = request_id, timings
+        state["live"], state["settings"], state["guard"] = self._live, self._settings, self._guard
+        meters, status = self._live.meters, 0
+        REQUEST_ID.set(request_id)
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                timings["total"] = time.perf_counter() - start
+                headers = message["headers"]
+                headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
+                secure(headers)
+                if self._live.draining:
+                    MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        meters.in_flight.inc()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except BaseException:
+            status = status or Kind.INTERNAL.status  # as which it will be answered
+            raise
+        finally:
+            meters.in_flight.dec()
+            spent = time.perf_counter() - start
+            route = _route_of(scope)
+            meters.finished(route, status or Kind.GONE.status, spent, timings)
+            if self._access and random.random() < self._access:  # noqa: S311 - a sample
+                log_request(scope["method"], route, status or Kind.GONE.status, spent)
+
+
+def secure(headers: list[tuple[bytes, bytes]]) -> None:
+    """Keep browsers from doing more with an answer than was meant.
+
+    Args:
+        headers: names in lower case; changed in place. Pages bring a policy of their own.
+    """
+    names = [name for name, _ in headers]
+    headers.append(_NEVER_GUESS)
+    if _POLICY not in names:
+        headers.append(_NOTHING)
+        if _KEEPING not in names:
+            headers.append(_DO_NOT_KEEP)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path of the route that answered, as it was declared; "other" for none."""
+    found: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path_format", None)
+    return found or OTHER
+
+
+def _set_path(scope: Scope) -> None:
+    """Let routes see the path with its percent-encoding, and below the root path, which a proxy may have cut off.
+
+    What servers decode a path to may be the path of something else.
+    """
+    raw: bytes = scope["raw_path"]
+    if b"%" in raw:
+        scope["path"] = raw.partition(b"?")[0].decode("latin-1")
+    root = scope.get("root_path")
+    if root and not (scope["path"] + "/").startswith(root + "/"):
+        scope["path"] = root + scope["path"]

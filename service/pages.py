@@ -1,0 +1,72 @@
+"""Pages for browsers: the web page at `/`, and the documentation at /docs. Neither loads anything from another host.
+
+All addresses in them are relative, so that both work below any prefix of a reverse proxy.
+"""
+
+import os
+import re
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Content-Security-Policy of a page whose parts are all files of their own, and whose scripts parse no HTML."""
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+"""A browser asks whether a file has changed, so that the files always fit each other."""
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_PLACE, _LINK = "<!-- documentation -->", '<a href="docs">API</a>'
+
+
+class _Files(StaticFiles):
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """One file, or that it has not changed."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_HEADERS)
+        return response
+
+
+def add_pages(app: FastAPI, *, page: bool, docs: bool) -> None:
+    """Serve the web page, and the documentation, if wanted."""
+    if docs:
+        app.mount("/docs/assets", _Files(packages=[("fastapi_offline", "static")]), name="docs-assets")
+        app.add_api_route("/docs", _docs, include_in_schema=False)
+    if page:
+        text = (
+            files("service").joinpath("page", "index.html").read_text(encoding="utf-8").replace(_PLACE, _LINK if docs else "")
+        )
+
+        async def show(_request: Request) -> HTMLResponse:
+            return HTMLResponse(text, headers=_HEADERS)
+
+        app.mount("/page", _Files(packages=[("service", "page")]), name="page")
+        app.add_api_route("/", show, include_in_schema=False)
+
+
+async def _docs(_request: Request) -> HTMLResponse:
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="FM recall",
+        swagger_js_url="docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="docs/assets/swagger-ui.css",
+        swagger_favicon_url="docs/assets/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},  # it would send the document's address to another host
+    )
+    scripts = [b64encode(sha256(one.encode()).digest()).decode() for one in _SCRIPT.findall(bytes(page.body).decode())]
+    page.headers["Content-Security-Policy"] = _DOCS_POLICY.format(scripts=" ".join(f"'sha256-{one}'" for one in scripts))
+    return page

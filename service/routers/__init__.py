@@ -1,0 +1,8 @@
+"""Routers, one for each subject."""
+
+from service.routers import explanations, items, models, recommendations, system, users
+
+ROUTERS = (
+    *(recommendations.router, explanations.router, items.searches, items.reads, items.changes, users.reads, users.changes),
+    *(models.reads, models.changes, system.router, system.health),
+)

@@ -1,0 +1,111 @@
+"""Items: reading the catalogue, similar items, and changes that are served without training."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from recall.errors import RequestError
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Similar
+from recall.store.items.catalog import LiveCatalogue, Receipt
+from service.dependencies import (
+    CHANGE,
+    READ_CHANGES,
+    SEARCH,
+    CountQuery,
+    IdempotencyKey,
+    PageQuery,
+    PathId,
+    charge,
+    live_of,
+    request_id_of,
+    token_after,
+)
+from service.errors import Fault, Kind, ProblemError, problems
+from service.responses import answered, respond
+from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, ItemsUpsert, SimilarRequest, SimilarResponse
+
+searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
+changes = APIRouter(tags=["items"], **CHANGE)
+MISSING: dict[int | str, dict[str, Any]] = problems(texts={404: "The catalogue lacks the item."})
+BODY = problems(400, 408, 413, 415)
+
+
+@searches.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses=MISSING)
+async def get_similar_items(request: Request, item_id: PathId, query: CountQuery) -> Response:
+    """The items most like an item."""
+    return await _similar(request, item_id, Asked(n=query.n))
+
+
+@searches.post("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses={**MISSING, **BODY})
+async def find_similar_items(request: Request, item_id: PathId, body: SimilarRequest) -> Response:
+    """The same among the items that a filter or a list leaves."""
+    allow = None if body.allow is None else tuple(body.allow)
+    return await _similar(request, item_id, Asked(n=body.n, exclude=tuple(body.exclude), filter=body.filter, allow=allow))
+
+
+@reads.get("/v1/items", response_model=ItemsResponse)
+async def list_items(request: Request, page: PageQuery) -> Response:
+    """The items of the catalogue in order of their ids. One that is there all the while stands on exactly one page."""
+    found = await answered(request, "read", lambda recommender: recommender.list_items(page.count, page.after))
+    items = [{"item_id": one.item_id, "features": one.features} for one in found.items]
+    return respond(request, found, {"items": items, "next_page_token": token_after(found.after)})
+
+
+@reads.get("/v1/items/{item_id:path}", response_model=ItemResponse, responses=MISSING)
+async def get_item(request: Request, item_id: PathId) -> Response:
+    """An item of the catalogue, with its live changes."""
+    found = await answered(request, "read", lambda recommender: recommender.item(item_id))
+    if not found.items:
+        raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.")
+    (item,) = found.items
+    return respond(request, found, {"item_id": item.item_id, "features": item.features})
+
+
+@changes.post("/v1/items:upsert", responses=BODY)
+async def upsert_items(request: Request, body: ItemsUpsert, key: IdempotencyKey = None) -> Changed:
+    """Add items, or replace them. They are served from the next request on, without training."""
+    charge(request, len(body.items))
+    items: dict[str, dict[str, Any]] = {}
+    for at, one in enumerate(body.items):
+        if one.item_id in items:
+            fault = Fault(f"/items/{at}/item_id", "Give each item once")
+            raise ProblemError(Kind.INVALID, "An item is there twice.", [fault])
+        items[one.item_id] = one.features
+    return await _changed(request, lambda live: live.upsert(items, key))
+
+
+@changes.post("/v1/items:delete", responses=BODY)
+async def delete_items(request: Request, body: ItemsDelete, key: IdempotencyKey = None) -> Changed:
+    """Delete items; those that are not there stay deleted."""
+    charge(request, len(body.item_ids))
+    return await _changed(request, lambda live: live.delete(body.item_ids, key))
+
+
+@changes.delete("/v1/items/{item_id:path}")
+async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = None) -> Changed:
+    """Delete an item; one that is not there stays deleted."""
+    return await _changed(request, lambda live: live.delete([item_id], key))
+
+
+async def _changed(request: Request, act: Callable[[LiveCatalogue], Receipt]) -> Changed:
+    receipt = await live_of(request).change(act)
+    warnings = list(receipt.warnings)
+    return Changed(**receipt._asdict(), token=receipt.token, warnings=warnings, request_id=request_id_of(request))
+
+
+async def _similar(request: Request, item_id: str, asked: Asked) -> Response:
+    def ask(recommender: Recommender) -> Similar:
+        try:
+            return recommender.similar(item_id, asked)
+        except RequestError as error:
+            if error.where == "/item_id":  # which is in the path
+                raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.") from None
+            raise
+
+    found = await answered(request, "search", ask)
+    items = [{"item_id": one.item_id, "score": one.score} for one in found.items]
+    return respond(request, found, {"item_id": found.item_id, "items": items, "warnings": found.warnings})

@@ -1,0 +1,157 @@
+"""Published versions: which there are, and which one is live."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.concurrency import run_in_threadpool
+
+from recall.bundle import activation
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.versions import live_name
+from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
+from service.dependencies import CHANGE, READ, live_of, request_id_of, settings_of
+from service.errors import NOT_WRITABLE, Fault, Kind, ProblemError, problems
+from service.schemas import Activated, Model, Models
+
+reads, changes = APIRouter(tags=["models"], **READ), APIRouter(tags=["models"], **CHANGE)
+MISSING = problems(texts={404: "There is no such version."})
+MOVED = problems(texts={412: "Another version is live than If-Match says."})
+
+Version = Annotated[str, PathParameter(pattern=f"^{activation.NAME.pattern}$", description="Name of a version.")]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        description='The ETag of the version that is thought to be live, such as "000001-4f2a90c1"; nothing is changed when '
+        "another one is.",
+    ),
+]
+
+
+def _root(request: Request) -> Path:
+    root = settings_of(request).bundle
+    if (root / MANIFEST).exists():
+        raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
+    return root
+
+
+async def _expected(request: Request, if_match: IfMatch = None) -> str | None:
+    """Return the live version, where the request says that it must be live; None where it says nothing."""
+    if if_match is None:
+        return None
+    live = await run_in_threadpool(live_name, _root(request))
+    if if_match.strip() != "*" and f'"{live}"' not in (one.strip() for one in if_match.split(",")):
+        raise ProblemError(Kind.MOVED, f"Version {live or 'none'} is live.")
+    return live
+
+
+Root = Annotated[Path, Depends(_root)]
+Expected = Annotated[str | None, Depends(_expected)]
+
+
+@reads.get("/v1/models")
+async def list_models(request: Request, response: Response) -> Models:
+    """All versions. The ETag is of the live one, for If-Match."""
+    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
+    served = _served(request)
+    if live:
+        response.headers["ETag"] = f'"{live}"'
+    models = [_model(one, served) for one in found]
+    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
+
+
+@reads.get("/v1/models/{version}", responses=MISSING)
+async def get_model(request: Request, version: Version) -> Model:
+    """One version."""
+    found, _ = await run_in_threadpool(_versions, settings_of(request).bundle)
+    for one in found:
+        if one.folder.name == version:
+            return _model(one, _served(request))
+    raise _no_version()
+
+
+@changes.post("/v1/models/{version}:activate", responses={**MISSING, **MOVED})
+async def activate(request: Request, response: Response, version: Version, root: Root, expected: Expected) -> Activated:
+    """Make a version the live one: it is verified, asked its golden requests and warmed up first, and then answers."""
+    try:
+        await run_in_threadpool(activation.find, root, version)
+    except BundleError:
+        raise _no_version() from None
+    return await _activate(request, response, version, expected)
+
+
+@changes.post("/v1/models:rollback", responses=MOVED)
+async def roll_back(request: Request, response: Response, root: Root, expected: Expected) -> Activated:
+    """Go back to the version that was live before this one; once more goes back further."""
+    live = await run_in_threadpool(live_name, root)
+    try:
+        folder = await run_in_threadpool(activation.previous, root)
+    except BundleError:
+        raise ProblemError(Kind.NO_WAY_BACK, "Activate a version by its name: GET /v1/models lists them.") from None
+    return await _activate(request, response, folder.name, live if expected is None else expected)
+
+
+async def _activate(request: Request, response: Response, name: str, expected: str | None) -> Activated:
+    with _problems(settings_of(request).bundle):
+        previous = await live_of(request).activate(name, expected)
+    response.headers["ETag"] = f'"{name}"'
+    return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
+
+
+@contextmanager
+def _problems(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except VersionMovedError as error:
+        raise ProblemError(Kind.MOVED, f"{error.what[:1].upper()}{error.what[1:]}.") from None
+    except PublishBusyError:
+        raise ProblemError(Kind.PUBLISHING, "Try again in a moment.", headers={"Retry-After": "1"}) from None
+    except PublishError as error:
+        if forbids_writing(error.__context__):
+            raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
+        raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
+    except RecallError as error:
+        reason = str(error).replace(f"{root}/", "")
+        raise ProblemError(Kind.UNFIT, "What was live stays live.", [Fault("", reason)]) from None
+
+
+def _versions(root: Path) -> tuple[list[activation.Version], str]:
+    """Return all versions of a root, or the one bundle, and the name of the live one."""
+    if not (root / MANIFEST).exists():
+        return activation.listed(root), live_name(root)
+    try:
+        return [activation.Version(root, live=True, manifest=Manifest.read(root))], root.name
+    except BundleError as error:
+        return [activation.Version(root, live=True, manifest=None, fault=str(error))], root.name
+
+
+def _model(version: activation.Version, served: str | None) -> Model:
+    manifest, name = version.manifest, version.folder.name
+    known: dict[str, Any] = {"fault": version.fault}
+    if manifest is not None:
+        known = {
+            "name": manifest.name,
+            "sequence": manifest.sequence,
+            "parent": manifest.parent,
+            "created": manifest.created,
+            "kind": manifest.model.kind,
+            "index": manifest.index.kind,
+            "users": manifest.sizes.users,
+            "items": manifest.sizes.items,
+            "golden": len(manifest.golden or ()),
+            "bytes": version.size,
+        }
+    return Model(version=name, live=version.live, served=name == served, **known)
+
+
+def _served(request: Request) -> str | None:
+    snapshot = live_of(request).snapshot
+    return snapshot.folder.name if snapshot is not None else None
+
+
+def _no_version() -> ProblemError:
+    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists those that there are.")

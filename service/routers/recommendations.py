@@ -1,0 +1,174 @@
+"""Recommendations: for one user, for many, to be cached; scores and vectors."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from recall.errors import RequestError
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
+from recall.serving.response import Recommendations, Scores, UserVector
+from recall.store.items.snapshot import Catalogue
+from service.dependencies import SEARCH, CountQuery, PathId, caller_of, charge, live_of, note_time, request_id_of
+from service.errors import ProblemError, as_problem, document, problems
+from service.live import Live
+from service.responses import answered, basis_of, json_response, respond
+from service.schemas import (
+    BatchRequest,
+    BatchResponse,
+    RecommendRequest,
+    RecommendResponse,
+    ScoreRequest,
+    ScoreResponse,
+    UserVectorRequest,
+    UserVectorResponse,
+    parse_request,
+    recommendations_of,
+    render_answer,
+)
+
+COST = 16
+"""Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of one."""
+
+router = APIRouter(tags=["recommendations"], **SEARCH)
+BODY = problems(400, 408, 413, 415)
+
+
+@router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
+async def recommend(request: Request, body: RecommendRequest) -> Response:
+    """The best items for a user: known by `user_id`, by what the request says of them, or both."""
+    start = time.perf_counter()
+    large = request.scope["state"]["large"]
+    answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
+    note_time(request, "recommend", time.perf_counter() - start)
+    return Response(render_answer(answer, request_id_of(request)), media_type="application/json")
+
+
+@router.post("/v1/recommend:batch", response_model=BatchResponse, responses=BODY)
+async def recommend_batch(request: Request, body: BatchRequest) -> Response:
+    """The best items for up to 256 users. The status is 200 also where single requests could not be answered."""
+    charge(request, len(body.requests))
+    start = time.perf_counter()
+    batch = _Batch(live_of(request), body.requests, request_id_of(request))
+    bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
+    note_time(request, "recommend", time.perf_counter() - start)
+    return batch.response(request, bundle)
+
+
+@router.get(
+    "/v1/users/{user_id:path}/recommendations",
+    response_model=RecommendResponse,
+    responses={
+        200: {"headers": {"ETag": {"description": "Names this answer.", "schema": {"type": "string"}}}},
+        304: {"description": "The answer that If-None-Match names is still right."},
+    },
+)
+async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
+    """The best items for a user who is known by their id alone."""
+    start = time.perf_counter()
+    content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
+    note_time(request, "recommend", time.perf_counter() - start)
+    # of the whole answer: it changes with the user's history as well as with the items, and not with every change of either
+    tag = f'W/"{blake2b(orjson.dumps(content), digest_size=16).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    known = [one.strip() for given in request.headers.getlist("if-none-match") for one in given.split(",")]
+    if "*" in known or tag.removeprefix("W/") in [one.removeprefix("W/") for one in known]:
+        return Response(status_code=304, headers=headers)
+    return json_response({**content, "request_id": request_id_of(request)}, headers)
+
+
+@router.post("/v1/score", response_model=ScoreResponse, responses=BODY)
+async def score(request: Request, body: ScoreRequest) -> Response:
+    """The scores of given items for one user, such as candidates that another system has found."""
+    found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
+    likely = found.probabilities or [None] * len(found.items)
+    items = [
+        {"item_id": one.item_id, "score": one.score, "probability": probability}
+        for one, probability in zip(found.items, likely, strict=True)
+    ]
+    return respond(request, found, {"items": items, "missing": found.missing, **_user(found)})
+
+
+@router.post("/v1/user-vector", response_model=UserVectorResponse, responses=BODY)
+async def get_user_vector(request: Request, body: UserVectorRequest) -> Response:
+    """The vector that a user is searched with, for searches elsewhere."""
+    found = await answered(request, "encode", lambda recommender: recommender.user_vector(body.request()))
+    return respond(request, found, {"vector": found.vector, **_user(found)})
+
+
+def _user(found: Scores | UserVector) -> dict[str, object]:
+    return {"user": found.user, "unknown": found.unknown, "warnings": found.warnings, "user_offset": found.user_offset}
+
+
+class _Batch:
+    """Requests that are parsed, answered and written a few at a time on search threads, from one moment of the items."""
+
+    def __init__(self, live: Live, bodies: Sequence[object], request_id: str) -> None:
+        self._live, self._bodies, self._request_id = live, bodies, request_id
+        self._catalogue: Catalogue | None = None
+        self._answers: list[Recommendations] = []
+        self._written: list[bytes] = []
+
+    def parts(self) -> Iterator[Callable[[Recommender], str]]:
+        """Return what is to be asked, one part after another; each returns the version of the bundle."""
+        part: list[object] = []
+        cost = 0.0
+        for body in self._bodies:
+            part.append(body)
+            cost += _cost(body)
+            if cost >= COST:
+                yield partial(self._answer, part)
+                part, cost = [], 0.0
+        if part:
+            yield partial(self._answer, part)
+
+    def response(self, request: Request, bundle: str) -> Response:
+        """Return the JSON form of BatchResponse, once all parts were asked."""
+        assert self._catalogue is not None  # there is at least one part
+        for answer in self._answers:
+            self._live.meters.answered(answer)
+        degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
+        exact = all(answer.exact for answer in self._answers)
+        basis = orjson.dumps(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
+        return Response(b"".join([b'{"answers":[', b",".join(self._written), b"],", basis[1:]]), media_type="application/json")
+
+    def _answer(self, bodies: Sequence[object], recommender: Recommender) -> str:
+        if self._catalogue is None:
+            self._catalogue = recommender.items.current()
+        found = [_parsed(body) for body in bodies]
+        answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)], self._catalogue))
+        for one in found:
+            outcome = one if isinstance(one, ProblemError) else next(answers)
+            if isinstance(outcome, Recommendations):
+                outcome = self._live.told(outcome)
+                self._answers.append(outcome)
+            self._written.append(orjson.dumps(_outcome(outcome, self._request_id)))
+        return recommender.bundle.manifest.version
+
+
+def _parsed(body: object) -> Asked | ProblemError:
+    try:
+        return parse_request(body)
+    except ProblemError as problem:
+        return problem
+
+
+def _cost(body: object) -> float:
+    """Return the cost of one request of a batch, in plain requests."""
+    if not isinstance(body, dict) or not body.get("explain"):
+        return 1.0
+    count = body.get("n", 10)
+    return 1.0 + (min(count, 100) / 10 if isinstance(count, int) else 0.0)
+
+
+def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:
+    if isinstance(one, Recommendations):
+        return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
+    problem = as_problem(one) if isinstance(one, RequestError) else one
+    content = document(problem.kind, problem.message, problem.faults, request_id)
+    return {"status": problem.kind.status, "problem": content}

@@ -1,0 +1,119 @@
+"""Users: what is known of them, and changes that the next request includes."""
+
+from fastapi import APIRouter, Request
+
+from recall.errors import StoreDownError
+from recall.serving.recommender import Recommender
+from recall.store.users import profiles
+from recall.store.users.profiles import User, UserReceipt
+from service.dependencies import ADMIN, CHANGE, IdempotencyKey, PageQuery, PathId, charge, live_of, request_id_of, token_after
+from service.errors import Kind, ProblemError, problems
+from service.schemas import (
+    Degradation,
+    Interactions,
+    KnownUser,
+    Taken,
+    UserEntry,
+    UserPut,
+    UsersChanged,
+    UsersDelete,
+    UsersPage,
+    UsersUpsert,
+)
+
+reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], **CHANGE)
+BODY = problems(400, 408, 413, 415)
+
+
+@reads.get("/v1/users")
+async def list_users(request: Request, page: PageQuery) -> UsersPage:
+    """The users that are known, in order of their ids. One who is known all the while stands on exactly one page."""
+    count = page.count
+    found, bundle = await live_of(request).ask(
+        lambda recommender: (recommender.users.ids(page.after, count + 1), recommender.bundle.manifest.version)
+    )
+    return UsersPage(
+        users=[UserEntry(user_id=user_id) for user_id in found[:count]],
+        next_page_token=token_after(found[count - 1] if len(found) > count else None),
+        bundle=bundle,
+        request_id=request_id_of(request),
+    )
+
+
+@reads.get("/v1/users/{user_id:path}", responses=problems(texts={404: "No such user is known."}))
+async def get_user(request: Request, user_id: PathId) -> KnownUser:
+    """What is known of a user: what the bundle holds, and what was posted since."""
+    found, bundle = await live_of(request).ask(
+        lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)
+    )
+    if found.record is None:
+        if found.trouble:  # whether there is such a user cannot be told
+            raise StoreDownError(found.trouble)
+        raise ProblemError(Kind.NO_USER, "No such user is known.")
+    return KnownUser(
+        user_id=user_id,
+        features=dict(found.record.features),
+        history=list(found.record.history),
+        seen=list(found.record.seen),
+        bundle=bundle,
+        degraded=[Degradation(part="users", reason=found.trouble)] if found.trouble else [],
+        request_id=request_id_of(request),
+    )
+
+
+@changes.post("/v1/users:upsert", responses=BODY)
+async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey = None) -> UsersChanged:
+    """Change parts of users, or make new ones known. The next request finds them so, without training."""
+    charge(request, len(body.users))
+    given = [User(one.user_id, one.features, one.history, one.seen) for one in body.users]
+    receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
+    return _changed(request, receipt)
+
+
+@changes.post("/v1/users:delete", responses=BODY)
+async def delete_users(request: Request, body: UsersDelete, key: IdempotencyKey = None) -> UsersChanged:
+    """Forget users, also those of the bundle; those that are not known stay so."""
+    charge(request, len(body.user_ids))
+    receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete(body.user_ids, key))
+    return _changed(request, receipt)
+
+
+@changes.put("/v1/users/{user_id:path}", responses=BODY)
+async def put_user(request: Request, user_id: PathId, body: UserPut, key: IdempotencyKey = None) -> UsersChanged:
+    """Put a user in place, whole. The next request finds them so, without training."""
+    given = User(user_id, body.features, body.history, body.seen)
+    receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
+    return _changed(request, receipt)
+
+
+@changes.delete("/v1/users/{user_id:path}")
+async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = None) -> UsersChanged:
+    """Forget a user, also one of the bundle; one that is not known stays so."""
+    receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
+    return _changed(request, receipt)
+
+
+@changes.post("/v1/interactions", responses=BODY)
+async def post_interactions(request: Request, body: Interactions, key: IdempotencyKey = None) -> Taken:
+    """Add interactions to users' histories and seen items; the next request includes them."""
+    charge(request, len(body.interactions))
+    given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
+
+    def take(recommender: Recommender) -> Taken:
+        items = list(dict.fromkeys(one.item_id for one in given))
+        receipt = recommender.users.took(given, key)
+        rows = recommender.items.current().rows(items)
+        unknown = [item_id for item_id, row in zip(items, rows.tolist(), strict=True) if row < 0]
+        version, request_id = recommender.bundle.manifest.version, request_id_of(request)
+        return Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
+
+    return await live_of(request).change_users(take)
+
+
+def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+    return UsersChanged(
+        change=receipt.sequence,
+        known=receipt.known,
+        warnings=list(receipt.warnings),
+        request_id=request_id_of(request),
+    )

@@ -1,0 +1,48 @@
+import polars as pl
+import pytest
+
+from recall.data.scaffold.bags import drafted_bag, rare
+
+
+@pytest.mark.parametrize(
+    ("separator", "keys"),
+    [
+        ("|", 'kind = "bag"'),
+        (", ", 'kind = "bag", separator = ","'),
+        (";", 'kind = "bag", separator = ";"'),
+        (" / ", 'kind = "bag", separator = "/"'),
+        ("、", 'kind = "bag", separator = "、"'),
+    ],
+)
+def test_a_bag_is_drafted_with_its_separator(separator: str, keys: str) -> None:
+    cells = pl.Series([separator.join(bag) for bag in [("a", "b"), ("b", "c"), ("c",), ("a", "c")] * 5])
+    assert drafted_bag(cells) == (keys, f'3 values between "{separator.strip()}"')
+
+
+def test_lists_written_as_text_are_left_out_and_said() -> None:
+    found = drafted_bag(pl.Series(["['a', 'b']", "['b']"]))
+    assert found is not None
+    assert (found[0], found[1].startswith("lists written as text")) == ("", True)
+
+
+def test_a_column_that_is_no_bag_is_left_to_others() -> None:
+    assert drafted_bag(pl.Series(["a", "b", "a"])) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ([str(n) for n in range(1_000)], ""),
+        ([str(n) for n in range(1_001)], ", min_count = 2"),
+        ([str(n // 2) for n in range(40_000)], ", min_count = 3"),
+        ([str(n // 4) for n in range(80_000)], ", min_count = 5"),
+        ([str(n // 60) for n in range(720_000)], ", min_count = 50"),
+    ],
+)
+def test_many_values_get_the_smallest_min_count_that_leaves_few(values: list[str], keys: str) -> None:
+    assert rare(pl.Series(values)) == keys
+
+
+def test_the_values_of_a_bag_are_counted_one_by_one() -> None:
+    lists = pl.Series([[str(n), str(n + 1)] for n in range(1_200)])
+    assert drafted_bag(lists) == ('kind = "bag", min_count = 2', "lists")

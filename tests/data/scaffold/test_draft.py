@@ -1,0 +1,67 @@
+import datetime
+import tomllib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.scaffold import draft, guess
+from recall.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        (["a", "b", None], 'kind = "categorical"'),
+        ([f"v{number % 1500}" for number in range(4000)], 'kind = "categorical", min_count = 2'),
+        ([f"title {number}" for number in range(100)], ""),
+        (["a|b", "b", "c|d"], 'kind = "bag"'),
+        ([["a"], ["b", "c"]], 'kind = "bag"'),
+        ([1, 2, 1, 3], 'kind = "categorical"'),
+        (["1", "2", "1"], 'kind = "categorical"'),
+        (["01234", "12345", "01234"], 'kind = "categorical"'),
+        ([0.5, 1.5, -2.0], 'kind = "numeric"'),
+        (["0.5", "1.5", "2.5"], 'kind = "numeric"'),
+        ([0.5, 1.5, 2.5, 900.5], 'kind = "numeric", scale = "log"'),
+        ([True, False], 'kind = "categorical"'),
+        ([datetime.date(2025, 1, 1)], ""),
+        ([None, None], ""),
+    ],
+)
+def test_a_column_is_taken_for_what_it_looks_like(values: list[object], field: str) -> None:
+    found = guess(pl.Series("column", values))
+    assert found.field == field
+    assert found.reason
+
+
+def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
+    pl.DataFrame({"who": ["a", "b"], "what": ["x", "y"], "year": [1, 2], "screen size": ["s", "l"]}).write_csv(
+        tmp_path / "interactions.csv"
+    )
+    pl.DataFrame({"what": ["x", "y"], "year": [1990, 1991], "title": ["long", "short"]}).write_parquet(
+        tmp_path / "items.parquet"
+    )
+    config = parse_config(tomllib.loads(draft(tmp_path, "who", "what")))
+    assert config.data.split.by == "random"
+    assert list(config.fields) == ["who", "year", "screen size", "what", "item_year", "title"]
+    assert config.schema_.column("item_year") == "year"
+    assert load_dataset(config, tmp_path).item_columns == ("year", "title")
+
+
+@pytest.mark.parametrize("time", ["time", "timestamp", "unixReviewTime", "date", "when"])
+def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path, time: str) -> None:
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], time: [1], "split": ["train"], "weight": [2.0]})
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    text = draft(tmp_path)
+    assert f'time = "{time}"' in text
+    assert 'split = { by = "column" }' in text
+    assert "history" in text
+    assert "weight" not in text.partition("[fields]")[2]
+
+
+def test_a_missing_id_column_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"userid": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match="Did you mean 'userid'"):
+        draft(tmp_path)

@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recall.config import RunConfig, parse_config
+from recall.data.checks import check
+from recall.data.findings import Finding
+
+FIELDS = {
+    "user_id": {"side": "user", "kind": "categorical"},
+    "item_id": {"side": "item", "kind": "categorical"},
+}
+
+
+def config(fields: dict[str, Any] | None = None, **data: Any) -> RunConfig:
+    return parse_config({"data": {"interactions": "e.csv", **data}, "fields": {**FIELDS, **(fields or {})}})
+
+
+def write(folder: Path, **tables: str) -> Path:
+    for name, text in tables.items():
+        (folder / f"{name}.csv").write_text(text)
+    return folder
+
+
+def one(findings: list[Finding], text: str) -> Finding:
+    (finding,) = (finding for finding in findings if text in finding.message)
+    return finding
+
+
+def test_sound_tables_give_nothing(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id\na,x\nb,y\n", i="item_id,kind\nx,k\ny,l\n")
+    assert check(config({"kind": {"side": "item", "kind": "categorical"}}, items="i.csv"), tmp_path) == []
+
+
+def test_the_small_data_set_is_sound(tiny_folder: Path, tiny_config: RunConfig) -> None:
+    findings = check(tiny_config, tiny_folder)
+    assert not [finding for finding in findings if finding.level == "error"]
+    assert one(findings, "nothing reads this column").column == "unused"
+    assert one(findings, "not in the users table").count == 1
+    assert {finding.column for finding in findings if "share the row for missing" in finding.message} == {
+        *("gender", "age", "category", "tags", "price")
+    }
+
+
+def test_an_attribute_is_read_by_requests(tiny_folder: Path, tiny_config: RunConfig) -> None:
+    data = tiny_config.data.model_copy(update={"attributes": ("unused",)})
+    findings = check(tiny_config.model_copy(update={"data": data}), tiny_folder)
+    assert not [finding for finding in findings if "nothing reads" in finding.message]
+
+
+@pytest.mark.parametrize(
+    ("tables", "data", "message"),
+    [
+        ({}, {}, "no such file"),
+        ({"e": "user_id,item_id\n"}, {}, "no interactions"),
+        ({"e": "user_id,item_id\n,x\n"}, {}, "have no id"),
+        ({"e": "user_id,item_id\na,x\n", "u": "user_id\na\na\n"}, {"users": "u.csv"}, "more than one row"),
+        ({"e": "user_id,item_id,t\na,x,yesterday\n"}, {"time": "t"}, "ISO 8601"),
+        ({"e": "user,item_id\na,x\n"}, {}, "Did you mean 'user'"),
+    ],
+)
+def test_what_stops_a_run_is_one_error_and_comes_first(
+    tmp_path: Path, tables: dict[str, str], data: dict[str, Any], message: str
+) -> None:
+    findings = check(config(**data), write(tmp_path, **tables))
+    assert findings[0].level == "error"
+    assert message in findings[0].message
+    assert len([finding for finding in findings if finding.level == "error"]) == 1
+
+
+def test_several_faults_are_reported_at_once(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,hour\na,x,noon\n,y,2\n")
+    findings = check(config({"hour": {"side": "user", "kind": "numeric"}}), tmp_path)
+    assert one(findings, "no number: 'noon'").level == one(findings, "have no id").level == "error"
+
+
+def test_users_and_items_that_never_train_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,split\na,x,train\na,new,test\nb,x,test\nb,x,valid\n")
+    findings = check(config(split={"by": "column"}), tmp_path)
+    assert one(findings, "1 of 2 test interactions are with users that never train").level == "warning"
+    assert one(findings, "1 of 2 test interactions are with items that never train").column == "item_id"
+    assert one(findings, "1 of 1 validation interactions").count == 1
+
+
+def test_training_on_the_future_is_reported(tmp_path: Path) -> None:
+    rows = "user_id,item_id,t,split\na,x,5,train\na,y,3,test\nb,x,9,train\nb,z,10,test\n"
+    findings = check(config(time="t", split={"by": "column"}), write(tmp_path, e=rows))
+    assert one(findings, "of the same user: the future is trained on").count == 1
+    assert one(findings, "is no forecast").count == 2
+    sound = "user_id,item_id,t,split\na,x,1,train\na,y,3,test\nb,x,2,train\nb,y,3,test\n"
+    findings = check(config(time="t", split={"by": "column"}), write(tmp_path, e=sound))
+    assert not [finding for finding in findings if finding.column == "t"]
+    findings = check(config(time="t", split={"by": "last", "valid": 0}), write(tmp_path, e=sound))
+    assert one(findings, "is no forecast").level == "note"
+
+
+def test_repeated_and_tied_rows_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,t\na,x,1\na,x,1\na,y,1\nb,x,1\n")
+    timed = check(config(time="t"), tmp_path)
+    assert (one(timed, "repeat the user, item and time").level, one(timed, "repeat the").count) == ("warning", 1)
+    assert one(timed, "share their time").count == 2
+    assert one(check(config(), tmp_path), "repeat the user and item").level == "note"
+
+
+def test_ids_that_miss_their_table_by_a_hair_are_shown(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id\na,007\nb,8\n", i="item_id\n7\n8\n9\n")
+    findings = check(config(items="i.csv"), tmp_path)
+    assert one(findings, "1 of 2 ids are not in the items table, such as '007'").level == "warning"
+    assert one(findings, "leading zeros, blanks or case only: '007'").count == 1
+
+
+def test_a_field_that_reads_the_outcome_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,stars\na,x,5\nb,y,3\n")
+    findings = check(config({"stars": {"side": "user", "kind": "numeric"}}, weight="stars"), tmp_path)
+    assert one(findings, "known only once the interaction has happened").column == "stars"
+
+
+def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path: Path) -> None:
+    rows = "a,x,1,train,1\na,x,1,train,0\na,x,1,train,0\na,y,2,test,1\na,z,3,train,0\n"
+    write(tmp_path, e="user_id,item_id,t,split,y\n" + rows)
+    data = {"time": "t", "split": {"by": "column"}, "label": "y"}
+    findings = check(config(**data), tmp_path)
+    assert not [finding for finding in findings if "repeat" in finding.message or "later" in finding.message]
+    assert not [finding for finding in findings if finding.column == "y"]
+    reads = check(config({"y": {"side": "user", "kind": "categorical"}}, **data), tmp_path)
+    assert one(reads, "known only once the interaction has happened").column == "y"
+
+
+def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,rating,note\na,x,5,n\nb,y,1,n\n", i="item_id,rating\nx,4.5\ny,3\n")
+    findings = check(config(items="i.csv"), tmp_path)
+    assert one(findings, "every row counts alike").column == "rating"
+    assert one(findings, "every row counts alike").level == "warning"
+    unread = [(finding.table, finding.column) for finding in findings if finding.message == "nothing reads this column"]
+    assert unread == [("interactions", "note"), ("items", "rating")]
+    used = check(config(items="i.csv", outcome={"column": "rating", "at_least": 4}), tmp_path)
+    assert not [finding for finding in used if "every row counts alike" in finding.message]
+
+
+def test_ids_and_values_with_a_needless_decimal_are_the_same_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,hour\n1.0,7.0,2.0\n2.0,8.0,2\n2.0,7.0,3.0\n", i="item_id,kind\n7,a\n8,b\n")
+    fields = {"hour": {"side": "user", "kind": "categorical"}, "kind": {"side": "item", "kind": "categorical"}}
+    findings = check(config(fields, items="i.csv"), tmp_path)
+    assert one(findings, "'2.0' is '2'").column == "hour"
+    assert one(findings, "'7.0' is '7'").column == "item_id"
+    assert not any("not in the items table" in finding.message or "several ways" in finding.message for finding in findings)

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.evaluation import offline as module
+from recall.evaluation.exact_topk import Replaced
+from recall.evaluation.offline import Trial
+from tests.evaluation import reference
+
+
+def test_lists_are_those_that_are_served(world):
+    rows = world.trial.lists(1000)
+    for row in range(len(world.trial)):
+        answer = world.recommender.recommend(world.request(row))
+        assert [world.ids[item] for item in rows[row] if item >= 0] == [item.item_id for item in answer.items]
+
+
+def test_figures_are_those_of_the_lists(world):
+    rows = world.trial.lists(3)
+    judged = world.trial.judge(rows, (1, 3))
+    assert set(judged.values) == {f"{name}@{k}" for name in ("recall", "hit_rate", "ndcg") for k in (1, 3)}
+    ids = world.dataset.items["item_id"]
+    for name in ("recall", "hit_rate", "ndcg"):
+        for row in range(len(rows)):
+            answer = [world.ids[item] for item in rows[row] if item >= 0]
+            relevant = set(ids.gather(world.held.relevant[row]).to_list())
+            assert judged.values[f"{name}@3"][row] == pytest.approx(reference.METRICS[name](answer, relevant, 3))
+
+
+def test_pieces_change_nothing(world, monkeypatch):
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    again = Trial.of(world.recommender, world.dataset, world.held)
+    np.testing.assert_array_equal(again.user_vectors, world.trial.user_vectors)
+
+
+def test_scores_may_be_replaced_but_what_is_masked_stays_out(world):
+    trial = world.trial
+    everything = Replaced(trial.masked, np.full(len(trial.masked.items), 1e9, dtype=np.float32))
+    np.testing.assert_array_equal(trial.lists(5, replaced=everything), trial.lists(5))
+    best = Replaced(trial.relevant, np.full(len(trial.relevant.items), 1e9, dtype=np.float32))
+    open_ = trial.relevant.lengths - np.bincount(
+        trial.relevant.owners[trial.relevant.shared(trial.masked)], minlength=len(trial)
+    )
+    recall = trial.judge(trial.lists(1000, replaced=best), (20,)).values["recall@20"]
+    np.testing.assert_allclose(recall, open_ / trial.relevant.lengths)
+
+
+def test_a_relevant_item_that_the_bundle_lacks_is_always_missed(world):
+    lacking = int(world.held.relevant.items[0])
+    items = world.dataset.items.with_columns(
+        item_id=pl.when(pl.int_range(pl.len()) == lacking).then(pl.lit("brand new")).otherwise("item_id")
+    )
+    trial = Trial.of(world.recommender, replace(world.dataset, items=items), world.held)
+    lost = world.held.relevant.items == lacking
+    assert (trial.relevant.items[lost] >= len(world.ids)).all()
+    np.testing.assert_array_equal(trial.relevant.items[~lost], world.trial.relevant.items[~lost])
+    np.testing.assert_array_equal(trial.relevant.lengths, world.trial.relevant.lengths)
+    assert not trial.relevant.contains(trial.lists(1000))[0].all()

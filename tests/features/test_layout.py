@@ -1,0 +1,21 @@
+import numpy as np
+
+from recall.features.encoder import FeatureEncoder
+from recall.features.layout import Fields
+
+
+def test_features_lie_in_the_field_that_holds_them() -> None:
+    fields = Fields.of_sizes([("a", 2), ("b", 3), ("c", 1)])
+    assert (fields.names, fields.offsets.tolist(), fields.n_features, len(fields)) == (("a", "b", "c"), [0, 2, 5], 6, 3)
+    assert fields.of(np.arange(6)).tolist() == [0, 0, 1, 1, 1, 2]
+
+
+def test_an_encoder_s_fields_are_its_blocks(tiny_encoder: FeatureEncoder) -> None:
+    for fields, blocks in (
+        (tiny_encoder.user_fields, tiny_encoder.user_blocks),
+        (tiny_encoder.item_fields, tiny_encoder.item_blocks),
+    ):
+        assert fields.names == tuple(block.name for block in blocks)
+        assert fields.n_features == blocks[-1].offset + blocks[-1].size
+        for number, block in enumerate(blocks):
+            assert set(fields.of(np.arange(block.offset, block.offset + block.size)).tolist()) == {number}

@@ -1,0 +1,63 @@
+import gc
+
+import numpy as np
+
+from recall.index.bitmap import Selection
+from recall.index.cells.filter_cache import Narrow, Narrowing
+
+
+class Packer:
+    def __init__(self) -> None:
+        self.packed: list[Selection] = []
+
+    def __call__(self, selection: Selection) -> Narrow:
+        self.packed.append(selection)
+        rows = np.arange(16, dtype=np.int32)
+        return Narrow(np.zeros((1, 4, 16), np.int32), np.zeros(16, np.float32), rows)
+
+
+def selection() -> Selection:
+    return Selection.of_rows(np.array([1]), 9)
+
+
+def test_only_what_comes_again_is_packed_and_only_once() -> None:
+    packer, one = Packer(), selection()
+    narrowing = Narrowing(packer, 10_000)
+    assert narrowing.of(one) is None
+    first = narrowing.of(one)
+    assert first is not None
+    assert narrowing.of(one) is first
+    assert narrowing.of(selection()) is None  # the same rows, asked for by somebody else
+    assert packer.packed == [one]
+
+
+def test_what_was_used_last_is_kept_within_the_budget() -> None:
+    packer, many = Packer(), [selection() for _ in range(5)]
+    size = packer(many[0]).nbytes
+    packer.packed.clear()
+    narrowing = Narrowing(packer, 2 * size)
+    for one in many:
+        narrowing.of(one)
+        narrowing.of(one)
+    assert packer.packed == many
+    narrowing.of(many[4])
+    narrowing.of(many[3])
+    assert packer.packed == many
+    narrowing.of(many[0])
+    assert packer.packed == [*many, many[0]]
+
+
+def test_a_selection_that_is_gone_is_forgotten() -> None:
+    packer, one, other = Packer(), selection(), selection()
+    narrowing = Narrowing(packer, packer(other).nbytes)
+    for chosen in (one, one, other, other):
+        narrowing.of(chosen)
+    packer.packed.clear()
+    narrowing.of(one)
+    narrowing.of(one)
+    del chosen, one
+    packer.packed.clear()
+    gc.collect()
+    assert len(narrowing._kept) == 0
+    narrowing.of(other)
+    assert packer.packed == [other]

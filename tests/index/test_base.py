@@ -1,0 +1,349 @@
+"""One suite for every kind of index: a new kind is added to `KINDS` and must pass unchanged."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recall.config import IndexConfig
+from recall.errors import ExportError, IndexFileError, RequestError
+from recall.index.base import ItemIndex
+from recall.index.bitmap import Selection
+from recall.index.registry import build_index, engine_of, open_index
+from tests.hypotheses import examples
+
+KINDS = ("cells", "exact", "ivf")
+SIZE, DIM = 3000, 17
+Build = Callable[[np.ndarray], ItemIndex]
+
+
+def vectors_like_a_model(size: int, dim: int, seed: int) -> np.ndarray:
+    """Clustered vectors of very different lengths with a first component of their own, as a factorization machine gives."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, dim))
+    vectors = centres[rng.integers(0, 20, size)] + 0.4 * rng.standard_normal((size, dim))
+    vectors *= rng.lognormal(0, 0.4, (size, 1))
+    vectors[:, 0] = rng.normal(0, 0.5, size)
+    return vectors.astype(np.float32)
+
+
+def users_like_a_model(count: int, dim: int, seed: int) -> np.ndarray:
+    users = vectors_like_a_model(count, dim, seed)
+    users[:, 0] = 1
+    return users
+
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(SIZE, DIM, 0)
+
+
+@cache
+def model_queries() -> np.ndarray:
+    return users_like_a_model(40, DIM, 1)
+
+
+@pytest.fixture(params=KINDS)
+def build(request: pytest.FixtureRequest) -> Build:
+    def make(vectors: np.ndarray) -> ItemIndex:
+        calibration = users_like_a_model(100, vectors.shape[1], 2)
+        return build_index(vectors, calibration, IndexConfig(kind=request.param, target=0.95, n=20), seed=3)
+
+    return make
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def index(request: pytest.FixtureRequest) -> ItemIndex:
+    return build_index(
+        model_vectors(), users_like_a_model(100, DIM, 2), IndexConfig(kind=request.param, target=0.95, n=20), seed=3
+    )
+
+
+def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.ndarray | None = None) -> np.ndarray:
+    scores = vectors.astype(np.float64) @ query.astype(np.float64)
+    if excluded is not None:
+        scores[excluded] = -np.inf
+    order = np.lexsort((np.arange(len(scores)), -scores))[:n]
+    return order[np.isfinite(scores[order])]
+
+
+def test_it_says_what_it_is(index: ItemIndex) -> None:
+    assert index.kind in KINDS
+    assert (index.size, index.dim) == (SIZE, DIM)
+    assert index.exact == (index.kind in ("cells", "exact"))
+
+
+@pytest.mark.parametrize("n", [1, 20, 500])
+def test_it_agrees_with_brute_force(index: ItemIndex, n: int) -> None:
+    hits = index.search(model_queries(), n)
+    found = np.mean(
+        [
+            len(set(hits.rows[q]) & set(brute_force(model_vectors(), model_queries()[q], n))) / n
+            for q in range(len(model_queries()))
+        ]
+    )
+    assert found == 1.0 if index.exact else found >= 0.9
+    np.testing.assert_allclose(
+        hits.scores, np.einsum("qd,qnd->qn", model_queries(), model_vectors()[hits.rows]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_query_whose_square_exceeds_float32_is_answered(index: ItemIndex) -> None:
+    far = model_queries()[:5] * np.float32(1e25)
+    hits = index.search(far, 20)
+    assert np.isfinite(hits.scores).all()
+    if index.exact:
+        np.testing.assert_array_equal(hits.rows, index.search(model_queries()[:5], 20).rows)
+
+
+@given(
+    n=st.integers(1, 60),
+    excluded=st.lists(st.lists(st.integers(0, SIZE - 1), max_size=30), min_size=1, max_size=4),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=examples(30))
+def test_results_are_distinct_eligible_ordered_and_as_many_as_asked(
+    index: ItemIndex, n: int, excluded: list[list[int]], seed: int
+) -> None:
+    queries = users_like_a_model(len(excluded), DIM, seed)
+    hits = index.search(queries, n, [np.array(rows, dtype=np.int64) for rows in excluded])
+    assert hits.rows.shape == hits.scores.shape == (len(excluded), n)
+    assert hits.rows.dtype == np.int64
+    assert hits.scores.dtype == np.float32
+    for rows, scores, left_out in zip(hits.rows, hits.scores, excluded, strict=True):
+        assert (rows >= 0).all()
+        assert len(set(rows)) == n
+        assert not set(rows) & set(left_out)
+        assert (np.diff(scores) <= 0).all()
+
+
+def test_excluding_the_best_gives_the_next_best(index: ItemIndex) -> None:
+    for query in model_queries()[:10]:
+        best = index.search(query[None], 600).rows[0]
+        rest = index.search(query[None], 20, [best[:500]]).rows[0]
+        assert not set(rest) & set(best[:500])
+        if index.exact:
+            np.testing.assert_array_equal(rest, best[500:520])
+
+
+@pytest.mark.parametrize("left", [0, 1, 7])
+def test_when_nearly_all_is_excluded_the_rest_is_found(index: ItemIndex, left: int) -> None:
+    rng = np.random.default_rng(5)
+    eligible = np.sort(rng.choice(SIZE, left, replace=False))
+    excluded = np.setdiff1d(np.arange(SIZE), eligible)
+    rng.shuffle(excluded)
+    hits = index.search(model_queries()[:3], 10, [excluded] * 3)
+    for rows, scores in zip(hits.rows, hits.scores, strict=True):
+        assert sorted(rows[:left]) == list(eligible)
+        assert (rows[left:] == -1).all()
+        assert (scores[left:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
+def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) -> None:
+    rng = np.random.default_rng(9)
+    selection = Selection.of_mask(rng.random(SIZE) < share)
+    queries = model_queries()[:20]
+    seen = [rng.choice(SIZE, 50, replace=False) for _ in queries]
+    hits = index.search(queries, 20, seen, [selection] * len(queries))
+    shares = []
+    for query, rows, left_out in zip(queries, hits.rows, seen, strict=True):
+        ineligible = np.union1d(np.flatnonzero(~selection.mask), left_out)
+        expected = brute_force(model_vectors(), query, 20, ineligible)
+        found = rows[rows >= 0]
+        assert len(found) == len(set(found)) == len(expected)
+        assert not set(found) & set(ineligible)
+        shares.append(len(set(found) & set(expected)) / len(expected) if len(expected) else 1.0)
+    assert np.mean(shares) >= (1.0 if index.exact or share <= 0.01 else 0.9)
+
+
+def test_queries_with_different_selections_go_together(index: ItemIndex) -> None:
+    halves = [Selection.of_mask(np.arange(SIZE) % 2 == one) for one in (0, 1)]
+    within = [None, halves[0], halves[1], halves[0]]
+    together = index.search(model_queries()[:4], 15, None, within)
+    for position, one in enumerate(within):
+        alone = index.search(model_queries()[position : position + 1], 15, None, [one])
+        np.testing.assert_array_equal(alone.rows[0], together.rows[position])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[position])
+    assert (together.rows[1] % 2 == 0).all()
+    assert (together.rows[2] % 2 == 1).all()
+
+
+def test_surely_is_exact_whatever_the_kind(index: ItemIndex) -> None:
+    hits = index.search(model_queries(), 20, surely=True)
+    assert hits.exact.all()
+    for query, rows in zip(model_queries(), hits.rows, strict=True):
+        np.testing.assert_array_equal(rows, brute_force(model_vectors(), query, 20))
+
+
+def test_nothing_eligible_gives_nothing(index: ItemIndex) -> None:
+    nothing = Selection.of_rows(np.empty(0, dtype=np.int64), SIZE)
+    assert (index.search(model_queries()[:2], 5, None, [nothing, nothing]).rows == -1).all()
+
+
+def test_repeats_among_the_excluded_change_nothing(index: ItemIndex) -> None:
+    once = np.arange(0, SIZE, 2)
+    many = np.concatenate([once, once[::-1], once])
+    one, other = (
+        index.search(model_queries(), 10, [once] * len(model_queries())),
+        index.search(model_queries(), 10, [many] * len(model_queries())),
+    )
+    np.testing.assert_array_equal(one.rows, other.rows)
+    assert ((other.rows % 2) == 1).all()
+
+
+def test_excluding_nothing_is_the_same_as_not_excluding(index: ItemIndex) -> None:
+    plain, empty = (
+        index.search(model_queries(), 10),
+        index.search(model_queries(), 10, [np.empty(0, dtype=np.int64)] * len(model_queries())),
+    )
+    np.testing.assert_array_equal(plain.rows, empty.rows)
+    np.testing.assert_array_equal(plain.scores, empty.scores)
+
+
+def test_asking_for_more_than_there_is_gives_all(index: ItemIndex) -> None:
+    hits = index.search(model_queries()[:2], SIZE + 50)
+    for rows, scores in zip(hits.rows, hits.scores, strict=True):
+        assert sorted(rows[:SIZE]) == list(range(SIZE))
+        assert (rows[SIZE:] == -1).all()
+        assert (scores[SIZE:] == -np.inf).all()
+
+
+def test_a_batch_equals_its_queries_one_by_one(index: ItemIndex) -> None:
+    rng = np.random.default_rng(6)
+    excluded = [rng.choice(SIZE, int(rng.integers(0, 200)), replace=False) for _ in model_queries()]
+    batch = index.search(model_queries(), 30, excluded)
+    for position in range(len(model_queries())):
+        alone = index.search(model_queries()[position : position + 1], 30, excluded[position : position + 1])
+        np.testing.assert_array_equal(alone.rows[0], batch.rows[position])
+        np.testing.assert_array_equal(alone.scores[0], batch.scores[position])
+
+
+def test_equal_scores_are_ordered_by_row(build: Build) -> None:
+    vectors = np.tile(vectors_like_a_model(2, 9, 7), (100, 1))  # two vectors, a hundred times each
+    index = build(vectors)
+    hits = index.search(users_like_a_model(5, 9, 8), 150)
+    for rows in hits.rows:
+        first, second = rows[:100], rows[100:]
+        np.testing.assert_array_equal(first, np.arange(first[0] % 2, 200, 2))
+        assert (np.diff(second) > 0).all()
+        if index.exact:
+            np.testing.assert_array_equal(second, np.arange(second[0] % 2, 200, 2)[:50])
+
+
+def test_ties_that_reach_past_the_list_are_cut_by_row(build: Build) -> None:
+    vectors = np.ones((2000, 5), dtype=np.float32)
+    hits = build(vectors).search(np.ones((3, 5), dtype=np.float32), 4)
+    if build(vectors).exact:
+        np.testing.assert_array_equal(hits.rows, [[0, 1, 2, 3]] * 3)
+    assert (hits.scores == 5).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 65])
+@pytest.mark.parametrize("dim", [1, 8, 9])
+def test_small_catalogues(build: Build, size: int, dim: int) -> None:
+    vectors = vectors_like_a_model(size, dim, size)
+    queries = users_like_a_model(3, dim, dim)
+    hits = build(vectors).search(queries, size)
+    for query, rows in zip(queries, hits.rows, strict=True):
+        assert sorted(rows) == list(range(size))
+        np.testing.assert_allclose(
+            vectors[rows] @ query, vectors[brute_force(vectors, query, size)] @ query, rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("magnitude", [1e-12, 1e6, 1e15])
+def test_the_scale_of_the_model_does_not_matter(build: Build, magnitude: float) -> None:
+    vectors = model_vectors() * np.float32(magnitude)
+    index = build(vectors)
+    hits = index.search(model_queries(), 10)
+    found = np.mean(
+        [len(set(hits.rows[q]) & set(brute_force(vectors, model_queries()[q], 10))) / 10 for q in range(len(model_queries()))]
+    )
+    assert found >= 0.9
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_not_finite_are_refused_by_row(build: Build, value: float) -> None:
+    vectors = model_vectors().copy()
+    vectors[[17, 2000], 3] = value
+    with pytest.raises(ExportError, match=r"2 of 3000 .*rows 17, 2000"):
+        build(vectors)
+
+
+def test_an_empty_catalogue_is_refused(build: Build) -> None:
+    with pytest.raises(ExportError, match=r"shape \(0, 4\)"):
+        build(np.empty((0, 4), dtype=np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_queries_that_are_not_finite_are_refused(index: ItemIndex, value: float) -> None:
+    queries = model_queries().copy()
+    queries[4, 2] = value
+    with pytest.raises(RequestError, match="user vector 4 holds NaN or an infinity"):
+        index.search(queries, 10)
+
+
+def test_wrong_questions_are_refused(index: ItemIndex) -> None:
+    with pytest.raises(RequestError, match="0 results"):
+        index.search(model_queries(), 0)
+    with pytest.raises(RequestError, match=r"\(40, 16\) do not fit items of 17"):
+        index.search(model_queries()[:, :-1], 10)
+    with pytest.raises(RequestError, match="1 entries of exclude for 40"):
+        index.search(model_queries(), 10, [np.empty(0, dtype=np.int64)])
+    with pytest.raises(RequestError, match="among 7 rows in an index of 3000"):
+        index.search(model_queries()[:1], 10, None, [Selection.everything(7)])
+
+
+def test_no_query_gives_no_list(index: ItemIndex) -> None:
+    assert index.search(model_queries()[:0], 10).rows.shape == (0, 10)
+
+
+def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    index.write(path)
+    opened = open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors())
+    assert (opened.kind, opened.size, opened.dim, opened.exact) == (index.kind, SIZE, DIM, index.exact)
+    assert opened.params == index.params
+    before, after = index.search(model_queries(), 30), opened.search(model_queries(), 30)
+    np.testing.assert_array_equal(before.rows, after.rows)
+    np.testing.assert_array_equal(before.scores, after.scores)
+
+
+def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    path.write_bytes(b"not an index")
+    with pytest.raises(IndexFileError, match="cannot be read"):
+        open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors())
+    with pytest.raises(IndexFileError, match="cannot be read"):
+        open_index(tmp_path / "missing", engine_of(index.kind), index.kind, index.params, model_vectors())
+
+
+def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    index.write(path)
+    with pytest.raises(IndexFileError, match=r"holds 3000 vectors( of 24 numbers)?, the bundle 2999"):
+        open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors()[:-1])
+
+
+def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="could not be written"):
+        index.write(tmp_path / "no such folder" / "index.faiss")
+
+
+def test_the_same_seed_builds_the_same_bytes(build: Build, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        build(model_vectors()).write(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_searches_from_several_threads_agree(index: ItemIndex) -> None:
+    expected = index.search(model_queries(), 25)
+    with ThreadPoolExecutor(4) as pool:
+        for hits in pool.map(lambda _: index.search(model_queries(), 25), range(20)):
+            np.testing.assert_array_equal(hits.rows, expected.rows)

@@ -1,0 +1,232 @@
+"""A catalogue with its changes becomes a version; nothing that was acknowledged is lost on the way, and none is taken twice."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
+from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
+from recall.publish import compact as compaction
+from recall.publish.compact import compact, prune
+from recall.publish.rebuild import rebuild
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, Change, Journal
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = Request("u1", n=1000, exclude_seen=False)
+
+
+def items_of(root: Path) -> tuple[dict[str, float], int]:
+    recommender = Recommender.load(root)
+    answer = recommender.recommend(EVERYTHING)
+    recommender.close()
+    return {item.item_id: item.score for item in answer.items}, answer.sequence
+
+
+def change(live: Recommender) -> None:
+    live.items.upsert({"fresh": {"category": "c1", "price": 9.0}, "i2": {"category": "c2"}, "i5": {}})
+    live.items.delete(["i3", "i5", "nowhere"])
+
+
+def test_the_new_version_gives_the_answers_of_the_old_one_with_its_changes(root: Path, live: Recommender) -> None:
+    assert compact(root) is None
+    change(live)
+    before = live.recommend(EVERYTHING)
+    report = compact(root)
+    assert report is not None
+    assert (report.added, report.removed, report.changed) == (("fresh",), ("i3", "i5"), ("i2",))
+    assert report.overlap == 1.0
+    after = Recommender.load(root)
+    assert after.bundle.manifest.folded == 6
+    assert after.bundle.manifest.sequence == 2
+    assert after.items.current().overlay.ids == ()
+    answer = after.recommend(EVERYTHING)
+    assert {item.item_id: item.score for item in answer.items} == {item.item_id: item.score for item in before.items}
+    assert answer.sequence == before.sequence == 6
+    after.items.delete(["i2"])
+    live.items.upsert({"i3": {"price": 4.0}})  # whoever still serves the old version goes on
+    ours, others = (one.items.refresh() and one.recommend(EVERYTHING) for one in (live, after))
+    assert sorted(ours.items) == sorted(others.items)
+    assert ours.sequence == others.sequence == 8
+    assert compact(root) is not None
+    assert compact(root) is None
+    assert load_bundle(root).item_ids.values.to_list()[-2:] == ["fresh", "i3"]
+    after.close()
+
+
+def test_columns_and_types_of_the_catalogue_stay(root: Path, live: Recommender) -> None:
+    before = load_bundle(root).items()
+    change(live)
+    compact(root)
+    after = load_bundle(root).items()
+    assert after.schema == before.schema
+    kept = before.filter(~pl.col("item_id").is_in(["i2", "i3", "i5"]))
+    assert after[: len(kept)].equals(kept)
+
+
+def test_going_back_to_an_older_version_loses_no_change(root: Path, live: Recommender) -> None:
+    change(live)
+    expected = items_of(root)
+    old = resolve(root).name
+    compact(root)
+    (root / CURRENT).write_text(old)
+    assert items_of(root) == expected
+    assert Journal(root / JOURNAL).since(0)  # a version that needs them is there still
+
+
+def test_the_journal_keeps_what_was_compacted(root: Path, live: Recommender) -> None:
+    change(live)
+    first = resolve(root)
+    compact(root)
+    shutil.rmtree(first)
+    assert prune(root) == 0
+    assert [entry.item_id for entry in Journal(root / JOURNAL).since(0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
+    assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
+
+
+def test_the_journal_drops_what_the_tables_of_every_version_contain(root: Path, live: Recommender, tmp_path: Path) -> None:
+    change(live)
+    first, expected = resolve(root), items_of(root)
+    compact(root)
+    table = tmp_path / "items.parquet"
+    load_bundle(root).items().write_parquet(table)
+    rebuild(root, table, root, as_of=6)
+    assert prune(root) == 0  # other versions are there whose tables do not contain them
+    for version in versions(root)[:2]:
+        shutil.rmtree(version)
+    (root / "versions" / "000009-00000000").mkdir()  # a version that cannot be read may need anything
+    assert prune(root) == 0
+    (root / "versions" / "000009-00000000").rmdir()
+    assert prune(root) == 5
+    assert Journal(root / JOURNAL).since(6) == []
+    assert Journal(root / JOURNAL).last() == 6
+    assert items_of(root) == expected
+    assert not first.exists()
+    with pytest.raises(JournalError, match="changes 1 to 6 are no longer in the journal"):
+        Journal(root / JOURNAL).since(0)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_tables_are_held_against_live_changes_alike_whether_they_were_compacted_or_not(
+    root: Path, live: Recommender, tmp_path: Path, compacted: bool
+) -> None:
+    table = tmp_path / "items.parquet"
+    items = load_bundle(root).items().with_columns(price=pl.when(pl.col("item_id") == "i2").then(77.0).otherwise("price"))
+    items.write_parquet(table)
+    change(live)
+    if compacted:
+        compact(root)
+    report = rebuild(root, table, root)
+    standing = report.standing
+    assert (standing.hidden, standing.added) == (("i2",), ("fresh",))
+    assert standing.withheld == ("i3", "i5")
+    assert (standing.returned, standing.assumed, standing.base.folded) == ((), 0, 0)
+    found = Recommender.load(root)
+    ids = set(found.recommend(EVERYTHING).ids)
+    assert {"fresh", "i2"} <= ids
+    assert not {"i3", "i5"} & ids
+    (price,) = found.items.current().table(found.items.current().rows(["i2"]))["price"]
+    assert price is None  # as the live change has it, which gave no price
+    found.close()
+    again = rebuild(root, table, root, as_of=4)  # the tables contain the changes up to the deletion of i3
+    assert (again.standing.hidden, again.standing.added) == ((), ())
+    assert (again.standing.withheld, again.standing.returned) == (("i5",), ("i3",))
+    found = Recommender.load(root)
+    ids = set(found.recommend(EVERYTHING).ids)
+    assert "i3" in ids
+    assert not {"fresh", "i5"} & ids
+    (price,) = found.items.current().table(found.items.current().rows(["i2"]))["price"]
+    assert price == 77.0
+    found.close()
+    with pytest.raises(ConfigError, match="cannot contain live changes up to 7"):
+        rebuild(root, table, root, as_of=7)
+
+
+def test_changes_stay_on_top_of_versions_from_elsewhere_until_they_are_folded(
+    root: Path, live: Recommender, tmp_path: Path
+) -> None:
+    change(live)
+    compact(root)
+    live.items.upsert({"later": {"price": 2.0}})
+    table = tmp_path / "items.parquet"
+    load_bundle(versions(root)[0]).items().write_parquet(table)  # somebody publishes the items that he knows
+    report = rebuild(root, table, root)
+    assert report.manifest.folded == 0
+    scores, sequence = items_of(root)
+    assert sequence == 7
+    assert {"later", "fresh"} <= set(scores)
+    assert rebuild(resolve(root), table, tmp_path / "elsewhere").manifest.folded == 0
+
+
+def test_a_journal_that_was_lost_does_not_number_anew_what_versions_hold(root: Path, live: Recommender) -> None:
+    change(live)
+    compact(root)
+    live.close()
+    (root / JOURNAL).unlink()
+    again = Recommender.load(root)
+    assert again.items.upsert({"other": {}}).sequence == 7
+    assert "other" in items_of(root)[0]
+    again.close()
+
+
+def test_two_do_not_compact_at_once(root: Path, live: Recommender) -> None:
+    change(live)
+    with locked(root / ".compacting", 0.0, "me"), pytest.raises(PublishBusyError, match="another process is compacting"):
+        compact(root)
+    assert len(versions(root)) == 1
+
+
+def test_a_version_that_goes_live_meanwhile_is_not_undone(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(live)
+    inner = compaction.publish_items
+
+    def slow(*given: object) -> object:
+        with staging(root) as folder:
+            shutil.copytree(resolve(root), folder, dirs_exist_ok=True)
+            publish(folder, root)
+        return inner(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compaction, "publish_items", slow)
+    with pytest.raises(PublishError, match="went live while"):
+        compact(root)
+    assert load_bundle(root).manifest.folded == 0
+    assert items_of(root)[1] == 6
+
+
+def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
+    Journal(root / JOURNAL).append([Change("i2", {"price": "dear"})])
+    with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Give the item anew"):
+        compact(root)
+    live.items.delete(live.bundle.item_ids.values.to_list())
+    with pytest.raises(PublishError, match="every item was deleted"):
+        compact(root)
+
+
+COMPACTING = "import sys; from pathlib import Path; from recall.publish.compact import compact; compact(Path(sys.argv[1]))"
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 0.8, 1.1])
+def test_it_may_be_killed_at_any_point(root: Path, live: Recommender, seconds: float) -> None:
+    change(live)
+    expected, _ = items_of(root)
+    process = subprocess.Popen([sys.executable, "-c", COMPACTING, str(root)], cwd=ROOT)
+    time.sleep(seconds)
+    live.items.upsert({"meanwhile": {"price": 1.0}})
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    scores, sequence = items_of(root)
+    assert sequence == 7
+    assert {one: score for one, score in scores.items() if one != "meanwhile"} == expected
+    compact(root)
+    assert items_of(root) == (scores, 7)
+    assert len(load_bundle(root).item_ids) == len(scores)

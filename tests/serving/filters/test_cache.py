@@ -1,0 +1,51 @@
+import numpy as np
+
+from recall.index.bitmap import Selection
+from recall.serving.filters.columns import selection_cache
+from recall.serving.filters.plan import Rows
+
+
+def some(rows: int, size: int = 80_000) -> Selection:
+    return Selection.of_rows(np.arange(rows), size)
+
+
+def clause(number: int) -> Rows:
+    return Rows("column", "text", ((number, number + 1),))
+
+
+def test_the_first_that_is_kept_stays() -> None:
+    cache = selection_cache()
+    one, other = some(3), some(3)
+    assert cache.get(clause(0)) is None
+    assert cache.setdefault(clause(0), one) is one
+    assert cache.setdefault(clause(0), other) is one
+    assert cache.get(clause(0)) is one
+
+
+def test_the_least_recently_used_is_given_up() -> None:
+    cache = selection_cache(most=3)
+    for number in range(3):
+        cache.setdefault(clause(number), some(number))
+    cache.get(clause(0))
+    cache.setdefault(clause(3), some(3))
+    assert [number for number in range(4) if cache.get(clause(number)) is not None] == [0, 2, 3]
+
+
+def test_bytes_are_bounded_whatever_grows() -> None:
+    cache = selection_cache(most_bytes=60_000)  # a selection takes 10,000 for its bits, and 8 for each row once they are listed
+    kept = [cache.setdefault(clause(number), some(10)) for number in range(10)]
+    assert len(cache) == 5
+    large = cache.setdefault(clause(10), some(5_000))
+    assert len(large.rows) == 5_000
+    assert all(len(one.rows) == 10 for one in kept)
+    cache.setdefault(clause(11), some(10))
+    assert len(cache) == 1 or large.rows.nbytes + 10_000 * len(cache) < 60_000
+    assert cache.get(clause(11)) is not None
+
+
+def test_what_is_larger_than_the_cache_is_kept_alone() -> None:
+    cache = selection_cache(most_bytes=100)
+    cache.setdefault(clause(0), some(1))
+    cache.setdefault(clause(1), some(1))
+    assert len(cache) == 1
+    assert cache.get(clause(1)) is not None

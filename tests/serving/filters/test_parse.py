@@ -1,0 +1,120 @@
+"""What a request may write as a filter, and what it is told when it writes something else."""
+
+import datetime
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.errors import RequestError
+from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range
+from recall.serving.filters.parse import CONDITIONS, DEPTH, VALUES, parse
+
+DAY = datetime.date(2026, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("filter_", "predicate"),
+    [
+        ({}, AllOf(())),
+        ({"category": "shoes"}, Equals("category", "shoes")),
+        ({"category": {"equals": 5}}, Equals("category", 5)),
+        ({"category": {"in": ["a", 5]}}, In("category", ("a", 5))),
+        ({"price": {"gte": 1, "lt": 5.5}}, Range("price", (Bound("gte", 1), Bound("lt", 5.5)))),
+        ({"price": {"missing": True}}, Missing("price")),
+        ({"price": {"missing": False}}, Not(Missing("price"))),
+        ({"price": {"exists": False}}, Missing("price")),
+        ({"tags": {"any": ["a"], "all": []}}, AllOf((Holds("tags", "any", ("a",)), Holds("tags", "all", ())))),
+        ({"a": 1, "not": {"b": True}}, AllOf((Equals("a", 1), Not(Equals("b", True))))),
+        ({"any": [{"a": 1}, {"all": []}]}, AnyOf((Equals("a", 1), AllOf(())))),
+        ({"available": {"from": "a"}}, Available("a", None)),
+        ({"available": {"until": "b", "at": "now"}}, Available(None, "b")),
+        ({"available": {"from": "a", "until": "b", "at": "2026-03-01"}}, Available("a", "b", "2026-03-01")),
+        ({"columns": {"any": 1, "columns": "x"}}, AllOf((Equals("any", 1), Equals("columns", "x")))),
+        ({"day": DAY, "price": np.float32(2)}, AllOf((Equals("day", DAY), Equals("price", 2.0)))),
+        ({"price": {"in": (Decimal("2.5"), np.int64(3))}}, In("price", (2.5, 3))),
+    ],
+)
+def test_every_form(filter_: object, predicate: Predicate) -> None:
+    assert parse(filter_) == predicate
+    assert hash(parse(filter_)) == hash(predicate)
+
+
+@pytest.mark.parametrize(
+    ("filter_", "where", "message"),
+    [
+        ([], "", "a filter is an object, not a list"),
+        ("shoes", "", "not a text"),
+        ({5: 1}, "", "a key of a filter is text"),
+        ({"a": None}, "/a", '{"missing": true}'),
+        ({"a": ["x"]}, "/a", 'Write {"in"'),
+        ({"a": {}}, "/a", "the condition is empty"),
+        ({"a/b": {"like": "x"}}, "/a~1b/like", "no operator of a condition. Known names"),
+        ({"a": {"equal": "x"}}, "/a/equal", "Did you mean 'equals'?"),
+        ({"a": {"equals": None}}, "/a/equals", "not null"),
+        ({"a": {"equals": {"x": 1}}}, "/a/equals", "not an object"),
+        ({"a": {"equals": float("nan")}}, "/a/equals", "no finite number"),
+        ({"a": {"gt": Decimal("inf")}}, "/a/gt", "no finite number"),
+        ({"a": {"gt": b"x"}}, "/a/gt", "not a bytes"),
+        ({"a": {"in": "x"}}, "/a/in", "in takes a list of values, not a text"),
+        ({"a": {"in": ["x", [1]]}}, "/a/in/1", "not a list"),
+        ({"a": {"any": "x"}}, "/a/any", "any takes a list of values"),
+        ({"a": {"missing": 1}}, "/a/missing", "missing takes true or false, not a number"),
+        ({"all": {"a": 1}}, "/all", 'all takes a list of filters, not an object. A column called "all" is written'),
+        ({"any": "x"}, "/any", '{"columns": {"any": condition}}'),
+        ({"any": [{"a": 1}, 5]}, "/any/1", "a filter is an object, not a number"),
+        ({"not": True}, "/not", "a filter is an object"),
+        ({"columns": []}, "/columns", "columns takes an object"),
+        ({"columns": {"x": {"missin": 1}}}, "/columns/x/missin", "Did you mean"),
+        ({"available": "now"}, "/available", "names a column that it begins at"),
+        ({"available": {"at": "now"}}, "/available", "names a column that it begins at"),
+        ({"available": {"from": "a", "to": "b"}}, "/available/to", "no part of an availability window"),
+        ({"available": {"from": 5}}, "/available/from", "named by text"),
+        ({"available": {"from": "a", "at": None}}, "/available/at", "not null"),
+        ({"not": {"any": [{"x": {"lte": []}}]}}, "/not/any/0/x/lte", "not a list"),
+    ],
+)
+def test_what_is_no_filter_is_refused_where_it_stands(filter_: object, where: str, message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        parse(filter_)
+    assert refused.value.where == "/filter" + where
+    assert message in str(refused.value)
+
+
+def test_filters_are_bounded() -> None:
+    deep: dict = {"a": 1}
+    for _ in range(DEPTH - 1):
+        deep = {"not": deep}
+    parse(deep)
+    for too_much, message in (
+        ({"not": deep}, f"more than {DEPTH} deep"),
+        ({"all": [{"a": {"missing": True}}] * (CONDITIONS + 1)}, "at most 1,000 conditions"),
+        ({"a": {"in": list(range(VALUES + 1))}}, "at most 10,000 values"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            parse(too_much)
+    for _ in range(5000):
+        deep = {"not": deep}
+    with pytest.raises(RequestError, match="deep"):
+        parse(deep)
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3))
+WORDS = st.sampled_from(["all", "any", "not", "available", "columns", "from", "until", "at", "in", "gt", "missing", "x/y"])
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(WORDS, st.text(max_size=2)), inner)),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_whatever_is_sent_is_a_filter_or_is_refused_by_a_pointer(value: object) -> None:
+    refused = None
+    try:
+        hash(parse(value))
+    except RequestError as error:
+        refused = error
+    assert refused is None or (refused.where.startswith("/filter") and refused.what)

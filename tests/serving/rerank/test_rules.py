@@ -1,0 +1,62 @@
+"""What a request says of rules is checked, part by part."""
+
+import pytest
+
+from recall.errors import RequestError
+from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import read_rules
+
+RULES = (Quota("genre", 3), Dedupe("series"), Diversify(0.5, 100), Pin({"i1": 2}))
+
+
+def test_rules_and_their_plain_values_are_the_same() -> None:
+    plain = [
+        {"kind": "quota", "column": "genre", "most": 3},
+        {"kind": "dedupe", "column": "series"},
+        {"kind": "diversify", "relevance": 0.5, "pool": 100},
+        {"kind": "pin", "items": {"i1": 2}},
+    ]
+    assert read_rules(plain) == read_rules(RULES) == RULES
+    assert read_rules([{"kind": "diversify"}]) == (Diversify(),)
+    assert read_rules([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "where"),
+    [
+        (Quota("genre", 0), "/rules/0/most"),
+        (Quota("genre", 2.0), "/rules/0/most"),  # type: ignore[arg-type]
+        (Quota("genre", True), "/rules/0/most"),
+        (Quota("", 1), "/rules/0/column"),
+        (Dedupe(None), "/rules/0/column"),  # type: ignore[arg-type]
+        (Diversify(1.5), "/rules/0/relevance"),
+        (Diversify(float("nan")), "/rules/0/relevance"),
+        (Diversify("0.5"), "/rules/0/relevance"),  # type: ignore[arg-type]
+        (Diversify(0.5, 0), "/rules/0/pool"),
+        (Pin({}), "/rules/0/items"),
+        (Pin({"a/b": 0}), "/rules/0/items/a~1b"),
+        ({"kind": "quotas"}, "/rules/0/kind"),
+        ({"column": "genre"}, "/rules/0"),
+        ({"kind": "quota", "column": "genre"}, "/rules/0/most"),
+        ({"kind": "dedupe", "column": "genre", "most": 1}, "/rules/0/most"),
+        ("quota", "/rules/0"),
+    ],
+)
+def test_what_is_out_of_bounds_is_named(rule: object, where: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        read_rules([rule])
+    assert raised.value.where == where
+
+
+@pytest.mark.parametrize("rules", ["quota", 3, [Dedupe("genre")] * 11])
+def test_a_few_rules_are_asked_for(rules: object) -> None:
+    with pytest.raises(RequestError) as raised:
+        read_rules(rules)  # type: ignore[arg-type]
+    assert raised.value.where == "/rules"
+
+
+def test_a_misspelt_kind_gets_the_nearest() -> None:
+    with pytest.raises(RequestError, match="Did you mean 'quota'"):
+        read_rules([{"kind": "qouta"}])

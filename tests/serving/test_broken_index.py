@@ -1,0 +1,74 @@
+"""A bundle whose index cannot be opened gets another one by the commands that the error recommends."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recall.bundle.files import ITEMS
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve
+from recall.errors import BundleError, IndexFileError
+from recall.publish.rebuild import rebuild
+from recall.publish.reindex import reindex
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+
+EVERYTHING = Request("u1", n=1000, exclude_seen=False)
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "root"))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def flip(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(bytes(one ^ 255 for one in whole[:64]) + whole[64:])
+
+
+def link(file: Path) -> None:
+    file.unlink()
+    os.symlink("/nowhere", file)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink, link])
+@pytest.mark.parametrize("mend", ["tune-index", "rebuild"])
+def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callable[[Path], None], mend: str) -> None:
+    loaded = Recommender.load(root)
+    expected = loaded.recommend(EVERYTHING)
+    loaded.close()
+    bundle = load_bundle(root)
+    assert bundle.index_file is not None
+    damage(bundle.index_file)
+    with pytest.raises((BundleError, IndexFileError)) as raised:
+        Recommender.load(root)
+    before = resolve(root)
+    if mend == "tune-index":
+        report = reindex(root, root, {})
+        assert report.unopened == str(raised.value)
+    else:
+        table = root / "table.parquet"
+        bundle.items().write_parquet(table)
+        assert rebuild(root, table, root).unopened == str(raised.value)
+    assert resolve(root) != before
+    mended = Recommender.load(root, verify=True)
+    assert mended.recommend(EVERYTHING).items == expected.items
+    mended.close()
+
+
+@pytest.mark.parametrize("mend", ["tune-index", "rebuild"])
+def test_other_damage_is_refused_as_ever(root: Path, mend: str) -> None:
+    table = root / "table.parquet"
+    load_bundle(root).items().write_parquet(table)
+    before = resolve(root)
+    cut(before / ITEMS)
+    with pytest.raises(BundleError, match=r"items\.parquet"):
+        reindex(root, root, {}) if mend == "tune-index" else rebuild(root, table, root)
+    assert resolve(root) == before

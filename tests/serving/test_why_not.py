@@ -1,0 +1,188 @@
+"""Why an item is not listed: checked against the whole ranking, and by undoing what is named."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recall.errors import RequestError
+from recall.index.base import Hits
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.serving.rerank.channels import Channels, ListChannel, ModelChannel
+from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import AnyRule
+from recall.serving.response import Absence
+from recall.store.items.snapshot import Catalogue, Scope
+from tests.hypotheses import examples
+
+unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def ranked(shop: Recommender, request: Request) -> list[tuple[str, float]]:
+    """The whole ranking of what is eligible, surely right."""
+    answer = shop.recommend(replace(request, n=1000, rules=(), channels=None))
+    assert len(answer.items) < 1000
+    return [(item.item_id, item.score) for item in answer.items]
+
+
+def kinds(absence: Absence) -> list[str]:
+    return [one.kind for one in absence.reasons]
+
+
+@unchanged
+@given(
+    item=st.sampled_from(["i0", "i3", "i5", "i77", "i120", "i249"]),
+    user=st.sampled_from(["u1", "u7", None]),
+    n=st.integers(1, 40),
+    popularity=st.sampled_from([0.0, 1.0, 3.0]),
+    boosts=st.sampled_from([{}, {"margin": 1.5, "category=c1": -1.0}]),
+    exclude=st.lists(st.sampled_from(["i3", "i5", "i9", "i249"]), max_size=2),
+    filter_=st.sampled_from([None, {"category": "c1"}, {"price": {"lt": 12}}]),
+)
+def test_the_rank_and_what_is_missing_are_those_of_the_whole_ranking(
+    shop: Recommender,
+    item: str,
+    user: str | None,
+    n: int,
+    popularity: float,
+    boosts: dict[str, float],
+    exclude: list[str],
+    filter_: dict[str, object] | None,
+) -> None:
+    request = Request(user, n=n, popularity=popularity, boosts=boosts, exclude=exclude, filter=filter_)
+    found = shop.why_not(request, item)
+    order = shop.items.current().rows
+    others = [one for one in ranked(shop, request) if one[0] != item]
+    ahead = [one for one in others if (-one[1], order([one[0]])[0]) < (-found.score, order([item])[0])]
+    assert found.rank == len(ahead) + 1
+    assert found.eligible == len(others) + 1
+    assert found.last == ((others[n - 1][0], others[n - 1][1], None) if len(others) >= n else None)
+    assert found.score == pytest.approx(shop.explain(request, item).score, abs=1e-5)
+    if found.last is not None:
+        assert found.missing == pytest.approx(found.last.score - found.score, abs=1e-6)
+        assert sum(one.value for one in found.contributions) == pytest.approx(found.missing, abs=1e-4)
+    listed = [one.item_id for one in shop.recommend(request).items]
+    assert found.listed == (listed.index(item) + 1 if item in listed else None)
+    assert bool(found.reasons) == (item not in listed)
+    if found.exact:  # an approximate search may pass over one of those that score higher
+        assert ("score" in kinds(found)) == (item not in listed and found.rank > n)
+    assert ("excluded" in kinds(found)) == (item in exclude)
+
+
+def test_each_reason_that_makes_an_item_ineligible_is_named(shop: Recommender) -> None:
+    first = ranked(shop, Request("u1"))[0][0]
+    record = shop.users.get("u1")
+    assert record is not None
+    had = next(one for one in record.seen if shop.items.current().rows([one])[0] >= 0)
+    cases: list[tuple[Request, str, list[tuple[str, str]]]] = [
+        (Request("u1", exclude=("no", first)), first, [("excluded", "/exclude/1")]),
+        (Request("u1", allow=()), first, [("allow", "/allow")]),
+        (Request("u1", filter={"category": "none such", "price": {"gte": -1e9}}), first, [("filter", "/filter/category")]),
+        (Request("u1", history=["x", first]), first, [("seen", "/history/1")]),
+        (Request("u1", n=900), had, [("seen", "/exclude_seen")]),
+    ]
+    for request, item, expected in cases:
+        found = shop.why_not(request, item)
+        assert [(one.kind, one.where) for one in found.reasons] == expected
+    both = shop.why_not(Request("u1", n=1, exclude=(first, had), filter={"category": "none such"}), had)
+    assert kinds(both)[:3] == ["excluded", "seen", "filter"]
+
+
+def undone(request: Request, where: str) -> Request:
+    if where == "/channels":
+        return replace(request, channels=None)
+    place = int(where.rpartition("/")[2])
+    return replace(request, rules=[rule for at, rule in enumerate(request.rules) if at != place])
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [Quota("category", 1)],
+        [Dedupe("series"), Quota("category", 2)],
+        [Quota("tags", 2), Pin({"i249": 1, "i248": 2})],
+        [Pin({"i240": 1, "i241": 2, "i242": 3, "i243": 4})],
+    ],
+)
+def test_without_a_rule_that_is_named_the_item_is_listed(shop: Recommender, rules: Sequence[AnyRule]) -> None:
+    request = Request("u2", n=10, rules=rules)
+    listed = [one.item_id for one in shop.recommend(request).items]
+    named = 0
+    for item, _ in ranked(shop, request)[:60]:  # an approximate index lists some that rank below the first 14
+        found = shop.why_not(request, item)
+        if item in listed:
+            assert found.reasons == ()
+            continue
+        assert found.reasons
+        for reason in found.reasons:
+            if reason.kind == "rule":
+                assert item in [one.item_id for one in shop.recommend(undone(request, reason.where)).items]
+                named += 1
+    assert named
+
+
+def test_channels_that_crowd_it_out_are_named(shop: Recommender) -> None:
+    best = shop.recommend(Request("u3", n=5)).items[-1].item_id
+    editors = [f"i{one}" for one in range(100, 140) if f"i{one}" != best]
+    channels = Channels([ModelChannel(), ListChannel(editors, name="editors", weight=50.0)])
+    request = Request("u3", n=5, channels=channels)
+    found = shop.why_not(request, best)
+    assert found.rank >= 5  # an approximate index may list it in a better place, and then its score keeps it out too
+    assert ("channels", "/channels") in [(one.kind, one.where) for one in found.reasons]
+    if found.rank == 5:
+        assert len(found.reasons) == 1
+
+
+def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:
+    order = [item for item, _ in ranked(shop, Request("u4"))]
+    pinned = [one for one in ("i240", "i241") if one in order]
+    request = Request("u4", n=1, rules=[Pin({pinned[0]: 1}), Pin({pinned[1]: 1})])
+    found = shop.why_not(request, order[0])
+    assert [(one.kind, one.where) for one in found.reasons] == [("rules", "/rules")]
+
+
+def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = ranked(shop, Request("u5"))[0][0]
+    row, search = shop.items.current().rows([best])[0], Catalogue.search
+
+    def passing_over(
+        self: Catalogue,
+        queries: np.ndarray,
+        n: int,
+        exclude: Sequence[np.ndarray],
+        within: Sequence[Scope | None],
+        *,
+        surely: bool = False,
+    ) -> Hits:
+        if surely:
+            return search(self, queries, n, exclude, within, surely=True)
+        hits = search(self, queries, n, [np.append(one, row) for one in exclude], within)
+        return Hits(hits.rows, hits.scores, np.zeros(len(queries), dtype=bool))
+
+    monkeypatch.setattr(Catalogue, "search", passing_over)
+    found = shop.why_not(Request("u5", n=5), best)
+    assert (found.listed, found.rank, kinds(found), found.exact) == (None, 1, ["search"], False)
+    assert found.missing is not None
+    assert found.missing <= 0
+
+
+def test_what_is_no_item_or_no_request_is_refused(shop: Recommender) -> None:
+    with pytest.raises(RequestError, match="is not in the catalogue") as raised:
+        shop.why_not(Request("u1"), "none")
+    assert raised.value.where == "/item_id"
+    with pytest.raises(RequestError, match="n is 0"):
+        shop.why_not(Request("u1", n=0), "i5")
+
+
+def test_an_item_that_is_new_or_deleted_since(shop: Recommender) -> None:
+    changed = shop.items.current().sequence > 0
+    request, item = Request("u1", filter={"category": "c3"}), "new4" if changed else "i30"
+    found = shop.why_not(request, item)
+    assert ("filter" in kinds(found)) == (shop.items.current().items().filter(item_id=item)["category"][0] != "c3")
+    with pytest.raises(RequestError, match="is not in the catalogue"):
+        shop.why_not(request, "i30" if changed else "new4")

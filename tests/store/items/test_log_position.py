@@ -1,0 +1,352 @@
+"""A log that is replaced, cut short, removed or copied in part is noticed, and nothing that was acknowledged is lost."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from recall.bundle.versions import resolve
+from recall.errors import JournalError, TokenError
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import JOURNAL, MARK, Change, Journal
+from recall.store.items.log_tables import Row
+
+EVERYTHING = Request("u1", n=1000, exclude_seen=False)
+
+
+def remove(root: Path) -> None:
+    for file in root.glob(f"{JOURNAL}*"):
+        file.unlink()
+
+
+def copy(root: Path, to: Path) -> None:
+    source, target = sqlite3.connect(root / JOURNAL), sqlite3.connect(to)
+    source.backup(target)
+    target.close()
+    source.close()
+
+
+def ids(recommender: Recommender) -> set[str]:
+    return set(recommender.recommend(EVERYTHING).ids)
+
+
+def fresh(root: Path) -> set[str]:
+    """What a process that starts now serves."""
+    started = Recommender.load(root)
+    try:
+        assert not started.items.current().degraded
+        return ids(started)
+    finally:
+        started.close()
+
+
+def trouble(recommender: Recommender) -> str:
+    recommender.items.refresh()
+    (degraded,) = recommender.recommend(EVERYTHING).degraded
+    assert degraded.part == "items"
+    return degraded.reason
+
+
+def other_process(root: Path, *changes: Change) -> int:
+    """Changes by someone who knows of the log only what is in the file."""
+    other = Recommender.load(root)
+    try:
+        deleted = other.items.delete([one.item_id for one in changes if one.features is None])
+        given = {one.item_id: one.features for one in changes if one.features is not None}
+        return max(deleted.sequence, other.items.upsert(given).sequence)
+    finally:
+        other.close()
+
+
+def test_a_removed_log_is_noticed_and_written_anew_with_the_next_change(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}, "b": {}})
+    live.items.delete(["i1"])
+    token = live.items.token(3)
+    served = ids(live)
+    remove(root)
+    assert trouble(live).startswith("the journal is gone: 3 acknowledged changes are served that it does not hold")
+    assert live.items.unsaved == 3
+    assert ids(live) == served
+    receipt = live.items.upsert({"late": {}})
+    assert receipt.sequence == 4
+    assert live.items.unsaved == 0
+    assert not live.recommend(EVERYTHING).degraded
+    assert fresh(root) == ids(live) == served | {"late"}
+    assert live.items.has_seen(token)
+    assert live.items.has_seen(receipt.token)
+
+
+def test_a_removed_log_is_written_back_when_asked(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    served = ids(live)
+    remove(root)
+    live.items.refresh()
+    assert live.items.mend() == 1
+    assert live.items.mend() == 0
+    assert fresh(root) == served
+    assert live.items.current().sequence == 1
+
+
+def test_what_others_began_in_place_of_a_removed_log_is_followed_and_kept(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}, "i2": {"price": 1.0}, "i3": {}})
+    old = live.items.token(3)
+    remove(root)
+    assert other_process(root, Change("i1", None), Change("i2", {"price": 2.0})) > 3  # numbers are not given twice
+    assert trouble(live).startswith("the journal was replaced or cut short: 2 acknowledged changes")
+    assert "i1" not in ids(live)
+    live.items.upsert({"late": {}})
+    expected = ids(live)
+    assert {"a", "late"} <= expected
+    assert fresh(root) == expected
+    held = {entry.item_id: entry.features for entry in Journal(root / JOURNAL).since(0)}
+    assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
+    assert live.items.has_seen(old)
+
+
+def test_an_older_copy_that_is_put_back_gets_what_it_lacks(root: Path, live: Recommender, tmp_path: Path) -> None:
+    live.items.upsert({"a": {}, "b": {"price": 1.0}})
+    copy(root, tmp_path / "copy")
+    live.items.upsert({"b": {"price": 2.0}, "c": {}})
+    live.items.delete(["a"])
+    served = ids(live)
+    remove(root)
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    assert "replaced or cut short: 3 acknowledged changes" in trouble(live)
+    assert ids(live) == served
+    assert live.items.delete(["i1"]).sequence > 5
+    assert fresh(root) == ids(live) == served - {"i1"}
+    held = {entry.item_id: entry.features for entry in Journal(root / JOURNAL).since(0)}
+    assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
+
+
+def test_a_copy_that_others_wrote_on_is_told_from_the_log_although_it_is_as_long(
+    root: Path, live: Recommender, tmp_path: Path
+) -> None:
+    live.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    live.items.upsert({"b": {}, "c": {}})
+    remove(root)
+    (root / MARK).unlink()
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    assert other_process(root, Change("c", None), Change("d", {}), Change("e", {})) == 4
+    assert "replaced or cut short: 1 acknowledged" in trouble(live)  # of c the later change counts, which is the deletion
+    live.items.mend()
+    expected = ids(live)
+    assert {"a", "b", "d", "e"} <= expected
+    assert "c" not in expected
+    assert fresh(root) == expected
+
+
+def test_two_processes_that_serve_the_same_log_write_it_back_once(root: Path, live: Recommender) -> None:
+    other = Recommender.load(root)
+    live.items.upsert({"a": {}, "b": {}})
+    other.items.refresh()
+    served = ids(live)
+    remove(root)
+    live.items.refresh()
+    other.items.refresh()
+    assert (live.items.mend(), other.items.mend()) == (2, 0)
+    assert not other.recommend(EVERYTHING).degraded
+    other.items.upsert({"c": {}})
+    live.items.refresh()
+    assert ids(live) == ids(other) == fresh(root) == served | {"c"}
+    assert live.items.current().sequence == 3
+    other.close()
+
+
+def test_a_log_that_goes_after_compaction_loses_nothing(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    live.items.delete(["i1"])
+    compact(root)
+    after = Recommender.load(root)
+    after.items.upsert({"b": {}})
+    served = ids(after)
+    remove(root)
+    after.items.refresh()
+    after.items.mend()
+    assert fresh(root) == served
+    remove(root)
+    after.close()
+    started = Recommender.load(root)  # nobody knows of b any more, but the mark does
+    (degraded,) = started.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith(
+        "the journal is gone, and acknowledged changes up to 3 with it. Put the whole journal back"
+    )
+    assert ids(started) == served - {"b"}
+    assert started.items.upsert({"c": {}}).sequence == 4
+    (degraded,) = started.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("acknowledged changes up to 3 are missing from the journal")
+    (root / MARK).unlink()  # someone accepts it
+    started.items.upsert({"d": {}})
+    assert fresh(root) == ids(started) == served - {"b"} | {"c", "d"}
+    started.close()
+
+
+def test_a_copy_without_the_wal_file_is_noticed(root: Path, live: Recommender, tmp_path: Path) -> None:
+    live.items.upsert({"a": {}})
+    live.items.delete(["i1"])
+    to = tmp_path / "copied"
+    shutil.copytree(root, to, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    started = Recommender.load(to)
+    (degraded,) = started.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal ends at change 0, and 2 was acknowledged")
+    started.close()
+    live.items.settle()
+    whole = tmp_path / "whole"
+    shutil.copytree(root, whole, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    assert fresh(whole) == ids(live)
+
+
+def test_a_log_that_ends_before_what_the_version_holds_is_noticed(root: Path, live: Recommender, tmp_path: Path) -> None:
+    live.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    live.items.upsert({"b": {}})
+    compact(root)
+    live.close()
+    remove(root)
+    (root / MARK).unlink()
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    started = Recommender.load(root)
+    (degraded,) = started.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal ends at change 1, and 2 was acknowledged")
+    assert started.items.upsert({"c": {}}).sequence == 3
+    assert {"a", "b", "c"} <= ids(started)
+    older = Recommender.load(sorted(resolve(root).parent.iterdir())[0], root=root)  # one that cannot be made whole is told of
+    assert any("made without the changes up to 2" in one.reason for one in older.recommend(EVERYTHING).degraded)
+    older.close()
+    started.close()
+
+
+def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.items.upsert({"a": {}})
+    inner = Journal.append
+
+    def append(self: Journal, *given: object, **named: object) -> int:
+        sequence = inner(self, *given, **named)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        remove(root)
+        return sequence
+
+    monkeypatch.setattr(Journal, "append", append)
+    assert live.items.upsert({"b": {}}).sequence == 2
+    assert {"a", "b"} <= ids(live)
+    assert live.items.unsaved == 2
+    live.items.mend()
+    assert fresh(root) == ids(live)
+
+
+def test_tokens_name_a_change_of_one_log(root: Path, live: Recommender, tmp_path: Path) -> None:
+    token = live.items.upsert({"a": {}}).token
+    assert live.items.has_seen(token)
+    assert not live.items.has_seen(live.items.token(2))
+    for wrong in ("", "x", f"{token}x", token.replace(".", ""), "é.1", f"{'a' * 200}.1"):
+        with pytest.raises(TokenError, match="no token"):
+            live.items.has_seen(wrong)
+    with pytest.raises(TokenError, match="another log"):
+        live.items.has_seen(f"{'0' * 32}.1")
+    assert Recommender.load(resolve(root)).items.token(1) == ""
+
+
+def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.items.upsert({"a": {}})
+    assert live.items._journal is not None
+    inner = type(live.items._journal)._insert
+
+    def insert(self: Journal, connection: sqlite3.Connection, batch: object) -> None:
+        inner(self, connection, batch)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        remove(root)
+
+    monkeypatch.setattr(live.items._journal._commits, "_insert", insert.__get__(live.items._journal))
+    with pytest.raises(JournalError, match="was moved away while it was written"):
+        live.items.upsert({"b": {}})
+    live.items.upsert({"c": {}})
+    assert fresh(root) == ids(live)
+    assert {"a", "c"} <= ids(live)
+    assert "b" not in ids(live)
+
+
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"not a mark")
+    live.items.refresh()  # nothing was written since
+    started = Recommender.load(root)
+    for one in (live, started):
+        (degraded,) = one.recommend(EVERYTHING).degraded
+        assert degraded.part == "items"
+        assert degraded.reason.startswith(f"{MARK} was damaged (it is not what was written there)")
+        assert f"then remove {MARK}" in degraded.reason
+    started.items.upsert({"b": {}})
+    live.items.refresh()
+    assert live.items.moved()
+    assert [len(one.recommend(EVERYTHING).degraded) for one in (live, started)] == [1, 1]
+    assert {"a", "b"} <= ids(started) & ids(live)
+    (root / MARK).unlink()
+    for one in (live, started):
+        one.items.refresh()
+        assert not one.recommend(EVERYTHING).degraded
+    assert {"a", "b"} <= fresh(root)
+    started.close()
+
+
+def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    (root / MARK).write_bytes(b"")
+    remove(root)
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal is gone: 1 acknowledged changes are served that it does not hold")
+    assert live.items.mend() == 1
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith(f"{MARK} was damaged (it is empty)")
+    (root / MARK).unlink()
+    assert "a" in fresh(root)
+
+
+def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
+    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.items.upsert({"a": {}})
+    other = Recommender.load(root)
+    read = Journal._rows
+
+    def rows(self: Journal, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+        monkeypatch.undo()
+        found = read(self, connection, sequence, whole=whole)
+        other.items.upsert({"b": {}})  # after this reader's snapshot was taken
+        return found
+
+    monkeypatch.setattr(Journal, "_rows", rows)
+    live.items._version = (-1, -1)
+    live.items.refresh()
+    assert not live.recommend(EVERYTHING).degraded
+    live.items.refresh()
+    assert {"a", "b"} <= ids(live)
+    other.close()
+
+
+def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {"price": 1.0}})
+    live.items.settle()
+    before = (root / JOURNAL).read_bytes()
+    live.items.upsert({"a": {"price": 2.0}, "b": {}})
+    live.items.settle()
+    served = live.recommend(EVERYTHING)
+    assert (root / JOURNAL).stat().st_size == len(before)
+    with (root / JOURNAL).open("r+b") as file:  # the file stays the same one
+        file.write(before)
+    assert live.items.moved()
+    live.items.refresh()
+    (degraded,) = live.recommend(EVERYTHING).degraded
+    assert degraded.reason.startswith("the journal was replaced or cut short: 2 acknowledged changes are served")
+    assert live.recommend(EVERYTHING).ids == served.ids
+    assert live.items.mend() == 2
+    assert not live.recommend(EVERYTHING).degraded
+    assert fresh(root) == set(served.ids)

@@ -1,0 +1,137 @@
+"""The log holds the last change of each item, notices what is missing, and reads what earlier formats wrote."""
+
+import sqlite3
+import zlib
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.errors import JournalError
+from recall.store.items import log_tables
+from recall.store.items.log import JOURNAL, KIND, Base, Change, Entry, Journal
+
+FORMAT_1 = """
+PRAGMA application_id = 0x464D524A; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
+CREATE TABLE changes (sequence INTEGER PRIMARY KEY, item_id TEXT NOT NULL, features BLOB, checksum INTEGER NOT NULL);
+CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE state (pruned INTEGER NOT NULL);
+"""
+
+
+def format_1(path: Path, changes: list[tuple[int, str, bytes | None]], pruned: int = 0) -> None:
+    """Write a log as format 1 had it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(FORMAT_1)
+    connection.execute("INSERT INTO state VALUES (?)", (pruned,))
+    for sequence, item_id, features in changes:
+        parts = (str(sequence).encode(), item_id.encode(), b"deleted" if features is None else b"given", features or b"")
+        connection.execute(
+            "INSERT INTO changes VALUES (?, ?, ?, ?)", (sequence, item_id, features, zlib.crc32(b"\0".join(parts)))
+        )
+    connection.close()
+
+
+def memory() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in log_tables.ALL:
+        connection.execute(statement)
+    return connection
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | st.binary(max_size=3)), min_size=1, max_size=9)))
+def test_it_holds_the_last_change_of_each_item_and_its_sums_are_right(batches: list[list[tuple[str, bytes | None]]]) -> None:
+    connection = memory()
+    expected: dict[str, tuple[int, bytes | None]] = {}
+    heads = []
+    for at, batch in enumerate(batches):
+        state = log_tables.read_state(connection)
+        for place, (item_id, features) in enumerate(batch, start=state.last + 1):
+            expected[item_id] = (place, features)
+        log_tables.add(connection, state, [(*one, at) for one in batch], b"digest")
+        heads.append(log_tables.read_state(connection))
+    held = {row.item_id: (row.sequence, row.features) for row in log_tables.rows_after(connection, 0, whole=True)}
+    assert held == expected
+    for state in heads:
+        later = {row.item_id for row in log_tables.rows_after(connection, state.last)}
+        assert later == {one for one, (sequence, _) in expected.items() if sequence > state.last}
+        assert log_tables.has_passed(connection, state.last, state.head)
+        assert not log_tables.has_passed(connection, state.last, b"other")
+    state = log_tables.read_state(connection)
+    assert state.number == len(expected)
+    assert log_tables.drop(connection, state.last) == len(expected)
+    assert connection.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("lost", [1, 300, 256, 999])
+def test_an_entry_that_is_missing_is_noticed_by_whoever_reads_beyond_it(lost: int) -> None:
+    connection = memory()
+    log_tables.add(connection, log_tables.read_state(connection), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
+    connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, 0)
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, lost)  # of the same block, though the reader has seen it
+    connection.execute("DELETE FROM blocks WHERE block = ?", (lost >> 8,))
+    connection.execute("DELETE FROM entries WHERE sequence >> 8 = ?", (lost >> 8,))
+    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
+        log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a reader that starts looks at the sums of all
+
+
+def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:
+    log = Journal(tmp_path / JOURNAL)
+    for start in range(0, 20_000, 500):
+        log.append([Change(f"i{at % 40}", {"price": at, "text": "x" * 100}) for at in range(start, start + 500)])
+    log.close()
+    assert log.last() == 20_000
+    assert [entry.sequence for entry in log.since(0)] == list(range(19_961, 20_001))
+    assert [entry.sequence for entry in log.since(19_990)] == list(range(19_991, 20_001))
+    log.close()
+    assert (tmp_path / JOURNAL).stat().st_size < 100_000
+
+
+def test_a_file_shrinks_when_entries_are_dropped(tmp_path: Path) -> None:
+    log = Journal(tmp_path / JOURNAL)
+    log.append([Change(f"i{at}", {"text": "x" * 1000}) for at in range(2000)])
+    log.checkpoint()
+    large = log.path.stat().st_size
+    assert log.prune(1990) == 1990
+    log.checkpoint()
+    assert log.path.stat().st_size < large / 20
+    assert [entry.item_id for entry in log.since(1990)] == [f"i{at}" for at in range(1990, 2000)]
+
+
+def test_a_log_of_format_1_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    format_1(path, [(at, f"i{at % 7}", orjson.dumps({"at": at}) if at % 5 else None) for at in range(11, 501)], pruned=10)
+    log = Journal(path)
+    expected = [Entry(at, f"i{at % 7}", {"at": at} if at % 5 else None) for at in range(494, 501)]
+    assert log.since(10) == expected
+    state = log.state()
+    assert state is not None
+    assert (state.last, state.pruned, state.number, len(state.identity)) == (500, 10, 7, 32)
+    assert [row.sequence for row in log.read(None, Base(None, 498)).rows] == [499, 500]  # versions of that time name no log
+    assert Journal(path).state() == state
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental: the file shrinks
+    connection.close()
+    assert log.append([Change("i3", None)]) == 501
+    with pytest.raises(JournalError, match="changes 1 to 10 are no longer"):
+        log.since(0)
+    with sqlite3.connect(path) as old, pytest.raises(sqlite3.OperationalError, match="view"):
+        old.execute("INSERT INTO changes VALUES (502, 'i1', NULL, 0)")  # what still writes format 1 fails
+    old.close()
+
+
+def test_a_damaged_log_of_format_1_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    format_1(path, [(1, "a", b"{}"), (3, "b", b"{}")])
+    with pytest.raises(JournalError, match="change 2 is missing"):
+        Journal(path).since(0)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
+    assert KIND.version == 2

@@ -1,0 +1,141 @@
+"""The mark says how far a file reached, and which of its writes are known to be lost."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from recall.store.high_water_mark import Lost, Mark, Marked, damage
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Mark:
+    return Mark(tmp_path / "mark")
+
+
+def test_it_rises_and_never_falls(mark: Mark) -> None:
+    assert mark.read() is None
+    mark.advance("a", 5)
+    mark.advance("a", 3)
+    assert mark.read() == Marked("a", 5)
+    assert Mark(mark.path).read() == Marked("a", 5)
+
+
+def test_many_writers_leave_the_highest(mark: Mark) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: mark.advance("a", number), [number * 7 % 101 for number in range(101)]))
+    assert mark.read() == Marked("a", 100)
+
+
+def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_does(mark: Mark) -> None:
+    mark.advance("a", 5)
+    mark.advance("b", 1)
+    assert mark.read() == Marked("b", 1, (Lost("a", 5),))
+    mark.advance("b", 2, covered=[Lost("a", 4)])
+    assert mark.read() == Marked("b", 2, (Lost("a", 5),))
+    mark.advance("b", 3, covered=[Lost("c", 9), Lost("a", 5)])
+    assert mark.read() == Marked("b", 3)
+    mark.advance("c", 1, covered=[Lost("b", 3)])
+    assert mark.read() == Marked("c", 1)
+
+
+def test_a_loss_that_is_told_stays_until_it_is_accepted(mark: Mark) -> None:
+    mark.advance("a", 9, lost=Lost("a", 7))
+    mark.advance("a", 10)
+    assert mark.read() == Marked("a", 10, (Lost("a", 7, passed=True),))
+    mark.remove()
+    mark.remove()
+    mark.advance("a", 11)
+    assert mark.read() == Marked("a", 11)
+
+
+def test_a_second_loss_is_kept_beside_the_first_and_each_is_made_up_for_on_its_own(mark: Mark) -> None:
+    mark.advance("a", 3)
+    mark.advance("b", 22)
+    mark.advance("c", 26, covered=[Lost("a", 3)])
+    assert mark.read() == Marked("c", 26, (Lost("b", 22),))
+    mark.advance("d", 27)
+    found = mark.read()
+    assert found == Marked("d", 27, (Lost("b", 22), Lost("c", 26)))
+    assert found.lost == Lost("b", 22)
+    for number in range(20):
+        mark.advance(f"{number:032}", 10**15)
+    found = mark.read()
+    assert found is not None
+    assert found.losses[:2] == (Lost("b", 22), Lost("c", 26))
+    assert mark.path.stat().st_size == 512
+
+
+def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself(mark: Mark) -> None:
+    mark.advance("a", 15)
+    mark.advance("a", 19, lost=Lost("a", 15))
+    mark.advance("a", 20, covered=[Lost("a", 19)])
+    assert mark.read() == Marked("a", 20, (Lost("a", 15, passed=True),))
+    mark.advance("a", 21, covered=[Lost("a", 15)])
+    assert mark.read() == Marked("a", 21)
+
+
+def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
+    assert mark.follow(mark.read(), "a", 3) is None
+    assert not mark.path.exists()
+    mark.advance("b", 2)
+    mark.advance("a", 3)
+    found = Marked("a", 5, (Lost("b", 2),))
+    assert mark.follow(mark.read(), "a", 5) == mark.read() == found
+    assert mark.follow(mark.read(), "a", 4) == mark.follow(mark.read(), "c", 9) == mark.read() == found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"7", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512, b"\xff" * 512],
+)
+def test_one_that_cannot_be_parsed_is_told_of_until_it_is_removed(mark: Mark, content: bytes) -> None:
+    mark.path.write_bytes(content)
+    found = mark.read()
+    assert found is not None
+    assert (found.identity, found.sequence, found.losses) == ("", 0, ())
+    reason = found.damaged
+    assert reason in ("it is empty", "it is not what was written there")
+    assert mark.follow(mark.read(), "a", 1) == found
+    mark.advance("a", 1)
+    mark.advance("b", 2)
+    assert mark.follow(mark.read(), "b", 3) == mark.read() == Marked("b", 3, (Lost("a", 1),), reason)
+    assert damage(mark.read(), "x.mark", "the file").startswith(f"x.mark was damaged ({reason})")
+    mark.remove()
+    assert damage(mark.read(), "x.mark", "the file") == ""
+    mark.advance("b", 4)
+    assert mark.read() == Marked("b", 4)
+
+
+def test_one_that_cannot_be_opened_is_told_of(mark: Mark) -> None:
+    mark.path.mkdir()
+    mark.advance("a", 1)
+    found = mark.read()
+    assert found is not None
+    assert found.damaged == "Is a directory"
+
+
+def test_the_first_one_is_put_in_place_as_a_whole(mark: Mark, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda made, path: (seen.append(Mark(made).read()), link(made, path)))
+    mark.advance("a", 1)
+    assert seen == [Marked("a", 1)]
+    assert [one.name for one in mark.path.parent.iterdir()] == ["mark"]
+
+
+def test_the_stamp_tells_a_mark_that_was_removed_or_replaced_and_not_one_that_rose(mark: Mark) -> None:
+    assert mark.stamp() is None
+    mark.advance("a", 1)
+    stamp = mark.stamp()
+    assert stamp is not None
+    mark.advance("a", 2)
+    assert mark.stamp() == stamp
+    mark.path.write_bytes(b"{")
+    assert mark.stamp() != stamp
+
+
+def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
+    Mark(tmp_path / "nowhere" / "mark").advance("a", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,128 @@
+"""A file of users that is replaced, removed or copied in part is noticed; one that is whole never is."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from recall.store.users.changes import UserDelete, UserTook
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root" / USERS_LIVE
+
+
+@pytest.fixture
+def users(path: Path) -> SqliteLiveUsers:
+    opened = SqliteLiveUsers(path)
+    assert opened.trouble() == ""
+    for item in "abc":
+        opened.write([UserTook("u", item, 1.0, "d")])
+    assert opened.trouble() == ""
+    return opened
+
+
+def remove(path: Path) -> None:
+    for file in path.parent.glob(f"{USERS_LIVE}*"):
+        file.unlink()
+
+
+def test_a_removed_file_is_noticed_until_the_loss_is_accepted(path: Path, users: SqliteLiveUsers) -> None:
+    remove(path)
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
+    assert users.write([UserDelete("v")]) == 4  # numbers are not given twice
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith("acknowledged changes of users up to 3 are missing from their file")
+    (path.parent / USERS_MARK).unlink()
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble() == ""
+
+
+def test_an_older_copy_that_is_put_back_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
+    source, target = sqlite3.connect(path), sqlite3.connect(path.with_name("copy"))
+    source.backup(target)
+    target.close()
+    source.close()
+    users.write([UserDelete("u")])
+    remove(path)
+    shutil.copy(path.with_name("copy"), path)
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
+    assert users.write([UserDelete("v")]) == 5
+    assert "up to 4 are missing" in SqliteLiveUsers(path).trouble()
+
+
+def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_whole(
+    path: Path, users: SqliteLiveUsers, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns("*-wal", "*-shm")
+    shutil.copytree(path.parent, tmp_path / "partly", ignore=ignored)
+    assert "replaced or cut short" in SqliteLiveUsers(tmp_path / "partly" / USERS_LIVE).trouble()
+    users.checkpoint()
+    shutil.copytree(path.parent, tmp_path / "whole", ignore=ignored)
+    whole = SqliteLiveUsers(tmp_path / "whole" / USERS_LIVE)
+    assert whole.trouble() == ""
+    assert whole.get(["u"])["u"].taken == ("c", "b", "a")
+
+
+def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, users: SqliteLiveUsers) -> None:
+    (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble().startswith(f"{USERS_MARK} was damaged (it is empty)")
+    assert users.write([UserTook("u", "d", 1.0, "d")]) == 4
+    for one in (users, SqliteLiveUsers(path)):
+        assert f"then remove {USERS_MARK}" in one.trouble()
+    (path.parent / USERS_MARK).unlink()
+    for one in (users, SqliteLiveUsers(path)):
+        assert one.trouble() == ""
+        assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
+
+
+def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
+    opened = SqliteLiveUsers(path)
+    opened.write([UserTook("u", "a", 1.0, "d")])
+    opened.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE state DROP COLUMN identity")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    (path.parent / USERS_MARK).unlink()
+    again = SqliteLiveUsers(path)
+    assert len(again.identity()) == 32
+    assert again.identity() == SqliteLiveUsers(path).identity()
+    assert again.write([UserTook("u", "b", 2.0, "d")]) == 2
+    assert again.get(["u"])["u"].taken == ("b", "a")
+    assert again.trouble() == ""
+
+
+def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
+    path: Path, users: SqliteLiveUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, read = SqliteLiveUsers(path), SqliteLiveUsers._state
+
+    def state(self: SqliteLiveUsers, connection: sqlite3.Connection) -> tuple[int, str]:
+        monkeypatch.undo()
+        found = read(self, connection)
+        other.write([UserDelete("v")])  # after this process has read the file
+        return found
+
+    monkeypatch.setattr(SqliteLiveUsers, "_state", state)
+    assert users.trouble() == ""
+    assert users.sequence() == 4
+
+
+def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
+    users.checkpoint()
+    before = path.read_bytes()
+    users.write([UserTook("u", "d", 2.0, "d")])
+    users.checkpoint()
+    assert path.stat().st_size == len(before)
+    assert users.trouble() == ""
+    with path.open("r+b") as file:  # the file stays the same one
+        file.write(before)
+    assert users.trouble().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")

@@ -1,0 +1,229 @@
+"""What was acknowledged is in the file, whatever happened to the process or the disk; what is damaged is refused."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
+from recall.store.group_commit import Commits
+from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.straced import acknowledged, every_error
+
+ROOT = Path(__file__).parents[3]
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from recall.store.users.changes import UserTook
+from recall.store.users.sqlite import SqliteLiveUsers
+
+store = SqliteLiveUsers(Path(sys.argv[1]))
+life = sys.argv[2]
+for number in itertools.count():
+    batch = [UserTook(f"{user}", f"{life} {number}", None, "d") for user in range(3)]
+    sys.stdout.write(f"{number} {store.write(batch, key=f'{life} {number}')}\\n")
+    sys.stdout.flush()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / USERS_LIVE
+
+
+def took(*items: str, user: str = "u") -> list[UserTook]:
+    return [UserTook(user, item, None, "d") for item in items]
+
+
+def items_of(store: SqliteLiveUsers, user_id: str = "u") -> list[str]:
+    return list(store.get([user_id])[user_id].taken)
+
+
+def test_without_a_change_there_is_no_file(path: Path) -> None:
+    store = SqliteLiveUsers(path)
+    assert store.get(["u"]) == {}
+    assert (store.ids(), store.sequence()) == ([], 0)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_it_is_written_ahead_and_fsynced(path: Path) -> None:
+    store = SqliteLiveUsers(path)
+    store.write(took("i"))
+    connection = store._commits.file.writer()
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store.caution() == ""
+    store.close()
+
+
+def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
+    acknowledged: dict[str, int] = {}
+    for life in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(life)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline()]
+            time.sleep(0.011 * (life + 1))
+            process.send_signal(signal.SIGKILL)
+            lines += process.stdout.read().splitlines(keepends=True)
+        for line in (line for line in lines if line.endswith("\n")):  # a torn last line acknowledges nothing
+            number, last = map(int, line.split())
+            acknowledged[f"{life} {number}"] = last
+    store = SqliteLiveUsers(path)
+    held = [items_of(store, str(user)) for user in range(3)]
+    assert len(acknowledged) > 20
+    assert held[0] == held[1] == held[2]  # whole batches
+    assert len(set(held[0])) == len(held[0])  # each once
+    assert set(acknowledged) <= set(held[0])
+    assert store.sequence() == 3 * len(held[0])
+    for name, last in list(acknowledged.items())[-5:]:  # whoever saw no answer may send it again
+        assert store.write([UserTook(str(user), name, None, "d") for user in range(3)], key=name) == last
+    assert len(items_of(store, "0")) == len(held[0])
+    store.close()
+
+
+def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) -> None:
+    SqliteLiveUsers(path).write(took("i1"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = SqliteLiveUsers(path, wait=0.05)
+    with pytest.raises(StoreBusyError, match="another process is writing"):
+        waiting.write(took("i2"))
+    assert items_of(waiting) == ["i1"]  # readers do not wait
+    other.execute("ROLLBACK")
+    assert waiting.write(took("i2")) == 2
+    other.close()
+
+
+def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
+    store = SqliteLiveUsers(path)
+    store.write(took("i1"))
+    connection = store._commits.file.writer()
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    large = [UserUpsert("u", {"text": "x" * 100_000}, None, None)]
+    with pytest.raises(StoreFullError, match="no room"):
+        store.write(large)
+    assert items_of(store) == ["i1"]
+    assert store.write(large) == 2  # a new connection knows no such limit
+    store.close()
+
+
+STRACED = """
+import sys
+from pathlib import Path
+from recall.errors import StoreError
+from recall.store.users.changes import UserTook
+from recall.store.users.sqlite import SqliteLiveUsers
+
+store = SqliteLiveUsers(Path(sys.argv[1]))
+for number in range(6):
+    try:
+        print("yes", number, store.write([UserTook("u", f"i{number}", None, "d")]), flush=True)
+    except StoreError as error:
+        print("no", number, error.exit_code, flush=True)
+"""
+
+
+@every_error
+def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
+    opened = SqliteLiveUsers(path)
+    opened.write(took("first"))
+    told = acknowledged(STRACED, path, call, error, code)
+    opened.close()  # not before: the other process would write the file of shared memory anew
+    held = items_of(SqliteLiveUsers(path))
+    assert {f"i{number}" for number, _ in told} <= set(held)
+
+
+def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, start, commits = SqliteLiveUsers(path), Barrier(8), []
+    inner = Commits._write
+    monkeypatch.setattr(Commits, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
+
+    def write(thread: int) -> None:
+        start.wait()
+        for number in range(25):
+            store.write(took(f"{thread} {number}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert sum(commits) == 200
+    assert len(commits) < 200
+    assert len(items_of(store)) == 200
+    store.close()
+
+
+def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
+    from recall.store.users.sqlite import _Batch
+
+    store = SqliteLiveUsers(path)
+    store.write(took("i1"), "one")
+    good, bad = _Batch(tuple(took("i2")), "two"), _Batch(tuple(took("i3")), "one")
+    store._commits._write([bad, good])
+    assert isinstance(bad.error, RequestError)
+    assert (good.error, good.last) == (None, 2)
+    assert items_of(store) == ["i2", "i1"]
+    store.close()
+
+
+def test_damage_is_named(path: Path) -> None:
+    store = SqliteLiveUsers(path)
+    store.write([UserTook(f"user {number}", f"item {number}", None, "d") for number in range(1000)])
+    store.close()
+    whole = path.read_bytes()
+    place = whole.index(b'"item 789"')
+    cases = [
+        (whole[:place] + b'"item 987"' + whole[place + 10 :], "user 'user 789' was damaged"),
+        (whole[: len(whole) // 2], "file of users is damaged"),
+        (b"", "no file of users"),
+        (b"not a database at all" * 1000, "file of users is damaged"),
+    ]
+    for content, message in cases:
+        path.write_bytes(content)
+        damaged = SqliteLiveUsers(path)
+        with pytest.raises(StoreError, match=message) as raised:
+            damaged.get([f"user {number}" for number in range(1000)])
+        assert raised.value.where == str(path)
+        assert raised.value.mend
+        damaged.close()
+    path.write_bytes(cases[0][0])
+    damaged = SqliteLiveUsers(path)
+    assert damaged.get(["user 1"])  # the others are as they were
+    with pytest.raises(StoreError, match="was damaged"):
+        damaged.write(took("i", user="user 789"))
+    assert damaged.write(took("i", user="user 1")) == 1001
+    damaged.close()
+
+
+def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
+    store = SqliteLiveUsers(path)
+    store.write(took("i1"))
+    path.rename(path.with_name("away"))
+    assert store.get(["u"]) == {}
+    assert store.write(took("i2")) == 2  # numbers are not given twice
+    assert items_of(store) == items_of(SqliteLiveUsers(path)) == ["i2"]
+
+
+def test_another_database_and_a_newer_one_are_refused(path: Path) -> None:
+    sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
+    for use in (lambda: SqliteLiveUsers(path).get(["u"]), lambda: SqliteLiveUsers(path).write(took("i"))):
+        with pytest.raises(StoreError, match="no file of users"):
+            use()
+    path.unlink()
+    SqliteLiveUsers(path).write(took("i"))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    with pytest.raises(StoreError, match="Upgrade"):
+        SqliteLiveUsers(path).sequence()
+    with pytest.raises(StoreError, match="cannot be written"):
+        SqliteLiveUsers(path.parent / "nowhere" / USERS_LIVE).write(took("i"))

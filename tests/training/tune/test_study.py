@@ -1,0 +1,181 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from optuna.trial import FrozenTrial, create_trial
+
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.split import VALID
+from recall.errors import TrainingError
+from recall.training.tune.space import OBJECTIVES
+from recall.training.tune.study import MARGIN, Limits, best_trial, better, merged, tune
+from tests.conftest import TINY
+
+LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
+
+
+class Enough:
+    """Listens to trials and interrupts the search, as a keyboard would, after a number of them."""
+
+    def __init__(self, trials: int) -> None:
+        self.left = trials
+        self.reports = []
+
+    def __call__(self, report) -> None:
+        self.reports.append(report)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def quick(**data):
+    return parse_config({**TINY, "data": {**TINY["data"], **data}, "train": {"sweeps": 2}, "model": {"k": 4}})
+
+
+def test_the_best_trial_is_found_and_the_configured_settings_come_first(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(6)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
+    figures = [report.figure for report in listener.reports if report.figure is not None]
+    assert found.trials == len(figures) == 6
+    assert found.figure == max(figures)
+    assert found.configured == figures[0]
+    assert listener.reports[0].values == {}
+    assert all(report.values for report in listener.reports[1:])
+    assert [report.best for report in listener.reports] == [
+        figure > max(figures[:place], default=-1) for place, figure in enumerate(figures)
+    ]
+    merged(quick(), found.values)  # the best settings are settings
+
+
+def test_an_interrupted_search_goes_on_where_it_stopped(tiny_folder: Path, tmp_path: Path) -> None:
+    first, second = Enough(2), Enough(2)
+    tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, first)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, second)
+    assert [report.number for report in (*first.reports, *second.reports)] == [0, 1, 2, 3]
+    assert found.trials == 4
+    assert found.configured == first.reports[0].figure
+
+
+def test_other_data_are_another_search(tiny_folder: Path, tmp_path: Path) -> None:
+    tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, Enough(2))
+    table = pl.read_parquet(tiny_folder / "interactions.parquet")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in tiny_folder.glob("*.parquet"):
+        (other / file.name).write_bytes(file.read_bytes())
+    table[:-1].write_parquet(other / "interactions.parquet")
+    listener = Enough(1)
+    assert tune(quick(), other, tmp_path / "j.journal", LIMITS, listener).trials == 1
+    assert listener.reports[0].number == 0
+
+
+def test_the_test_part_plays_no_part(tiny_folder: Path, tmp_path: Path) -> None:
+    """Other items in the test rows change no figure: nothing of them reaches the search."""
+    whole = load_dataset(quick(), tiny_folder)
+    table = pl.read_parquet(tiny_folder / "interactions.parquet").with_row_index("at")
+    last = table.sort("user_id", "time", maintain_order=True).group_by("user_id", maintain_order=True).last()["at"]
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    for file in tiny_folder.glob("*.parquet"):
+        (changed / file.name).write_bytes(file.read_bytes())
+    items = np.where(table["at"].is_in(last.implode()), table["item_id"].reverse(), table["item_id"])
+    table.with_columns(pl.Series("item_id", items)).drop("at").write_parquet(changed / "interactions.parquet")
+    assert whole.events["item"].to_list() != load_dataset(quick(), changed).events["item"].to_list()
+    figures = [
+        tune(quick(), folder, tmp_path / f"{folder.name}.journal", LIMITS, Enough(1)).figure
+        for folder in (tiny_folder, changed)
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_without_a_validation_part_the_last_training_interactions_judge(tiny_folder: Path, tmp_path: Path) -> None:
+    config = quick(split={"by": "last", "test": 1, "valid": 0})
+    found = tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
+    assert len(load_dataset(config, tiny_folder).select(VALID)) == 0
+    assert 0 < found.validation <= 12
+
+
+def test_a_trial_that_fails_is_told_of_and_does_not_end_the_search(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(3)
+    config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
+    limits = Limits(600.0, 60.0, 8, ("square",))
+    found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
+    assert listener.reports[0].figure is None
+    assert "not finite" in listener.reports[0].fault
+    assert found.configured is None
+    assert found.trials == 2
+
+
+def test_nothing_found_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
+    config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
+    with pytest.raises(TrainingError, match="no trial was finished"):
+        tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
+
+
+@pytest.mark.parametrize(
+    ("figure", "margin", "than", "other", "expected"),
+    [
+        (0.5, 0.0, 0.4, 0.0, True),
+        (0.4, 0.0, 0.5, 0.1, False),
+        (0.4, 0.0, 0.4, 0.1, False),
+        (0.9, -0.001, 0.1, 0.0, False),  # whatever is gained on known users
+        (0.1, 0.0, 0.9, -0.001, True),
+        (0.9, -0.2, 0.1, -0.1, True),
+        (0.1, -0.1, 0.9, -0.2, False),
+        (0.5, None, 0.4, None, True),
+        (0.1, None, 0.9, -0.1, True),
+    ],
+)
+def test_a_trial_that_serves_unknown_users_worse_than_popularity_beats_no_other(figure, margin, than, other, expected):
+    assert better(figure, margin, than, other) is expected
+
+
+def trial_of(number: int, figure: float, margin: float | None) -> FrozenTrial:
+    trial = create_trial(value=figure, user_attrs={MARGIN: margin})
+    trial.number = number
+    return trial
+
+
+def test_the_best_settings_do_not_win_at_the_cost_of_unknown_users():
+    trials = [trial_of(0, 0.2, 0.01), trial_of(1, 0.9, -0.01), trial_of(2, 0.3, 0.0), trial_of(3, 0.3, 0.2)]
+    assert best_trial(trials).number == 2
+    assert best_trial([trials[1], trial_of(4, 0.8, -0.005)]).number == 1
+    assert best_trial([trial_of(0, 0.2, None), trial_of(1, 0.9, -0.01)]).number == 0
+
+
+def test_each_trial_tells_what_unknown_users_get(tiny_folder: Path, tmp_path: Path) -> None:
+    listener = Enough(3)
+    found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
+    best = [report for report in listener.reports if report.best][-1]
+    assert (found.figure, found.unknown, found.margin) == (best.figure, best.unknown, best.margin)
+    for report in listener.reports:
+        assert 0 <= report.unknown <= 1
+        assert report.margin is not None
+
+
+def test_a_search_goes_on_with_another_k_and_other_objectives(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "j.journal"
+    first = Enough(3)
+    tune(quick(), tiny_folder, path, LIMITS, first)
+    larger = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 16})})
+    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=16, objectives=("bpr", "square"))
+    second = Enough(3)
+    found = tune(larger, tiny_folder, path, limits, second)
+    assert [report.number for report in (*first.reports, *second.reports)] == list(range(6))
+    assert second.reports[0].values == {}  # other settings were given, so they are tried first
+    assert found.configured == second.reports[0].figure
+    assert all(report.values["train"]["objective"] in limits.objectives for report in second.reports[1:])
+    merged(larger, found.values)
+
+
+def test_only_trials_within_the_limits_of_now_are_found(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "j.journal"
+    tune(quick(), tiny_folder, path, LIMITS, Enough(3))
+    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=2, objectives=("logistic",))
+    small = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 2})})
+    listener = Enough(2)
+    found = tune(small, tiny_folder, path, limits, listener)
+    assert found.trials == 2
+    assert found.figure == max(report.figure for report in listener.reports)
