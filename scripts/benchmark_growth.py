@@ -22,7 +22,7 @@ import polars as pl
 import torch
 from report_sections import replace_section
 
-from recall.cli.training import line
+from recall.cli.resume import line
 from recall.config import LastSplit, RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError

@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a small data set with a field of every kind, and real data where there are any."""
 
 import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -177,6 +178,20 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recommender(published: Path) -> Iterator[Recommender]:
     """The published bundle, loaded."""
     loaded = Recommender.load(published)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    """A root of published versions that a test may change."""
+    return Path(shutil.copytree(published, tmp_path / "root"))
+
+
+@pytest.fixture
+def live(root: Path) -> Iterator[Recommender]:
+    """The live version of a root that a test may change, followed."""
+    loaded = Recommender.load(root)
     yield loaded
     loaded.close()
 

@@ -15,9 +15,7 @@ from pydantic import JsonValue
 from recall._arrays import Float32
 from recall._tensors import servable
 from recall.bundle import files
-from recall.bundle.column_types import ColumnTypes
-from recall.bundle.index_record import IndexRecord
-from recall.bundle.manifest import FoldRecord, Manifest, ModelRecord, Parity, Sizes
+from recall.bundle.manifest import ColumnTypes, FoldRecord, IndexRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows
 from recall.errors import ExportError
 from recall.features.canonical import UNTYPED

@@ -10,7 +10,7 @@ from recall.cli import output
 from recall.errors import DataError
 
 if TYPE_CHECKING:
-    from recall.cli.training import Run
+    from recall.cli.resume import Run
     from recall.config import RunConfig
     from recall.data.dataset import Dataset
     from recall.data.synthetic import Synthetic
@@ -26,7 +26,7 @@ def demo(
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
-    from recall.cli.training import run
+    from recall.cli.resume import run
     from recall.config import load_config
 
     began = time.perf_counter()

@@ -9,7 +9,7 @@ import typer
 from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.publish.importers.publishing import ImportReport
+    from recall.publish.importers.importer import ImportReport
 
 
 class Kind(StrEnum):

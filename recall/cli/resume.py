@@ -1,16 +1,139 @@
 """A run that goes on from a published bundle, as the command shows it. Imports torch."""
 
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import live_name
 from recall.cli import output
 from recall.cli.keeping import keeping
-from recall.cli.training import Run, reporter, sizes, warn
-from recall.config import RunConfig
-from recall.publish.export import export
+from recall.config import ModelConfig, RunConfig
+from recall.data.checks import check_loaded
+from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.parts import parts_line
+from recall.data.split import REMEMBERED
+from recall.data.tables import Tables
+from recall.errors import BundleError
+from recall.evaluation.data_match import match_data
+from recall.features.encoder import FeatureEncoder
+from recall.publish.export import ExportReport, export
+from recall.store.users.bundle_users import SqliteUsers
 from recall.training.incremental import Ground, Retrained, open_ground, retrain
+from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, run_fingerprint, train
+
+# A training run as the commands show it: load, learn, prove, publish. Imports torch.
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run."""
+
+    dataset: Dataset
+    trained: TrainResult
+    exported: ExportReport
+
+
+def run(
+    config: RunConfig, data: Path, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
+) -> Run:
+    """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+
+    Args:
+        config: of the run.
+        data: folder of the tables.
+        root: where to publish.
+        resume: go on from the checkpoint of the same run, which was interrupted.
+        restart: overwrite that checkpoint; where it is there, one of the two must be said.
+        checked: the tables were checked, and what was found is printed already.
+
+    Raises:
+        RecallError: whatever stops the run; what was live in `root` stays live.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
+    """
+    with keeping() as kept:
+        with output.stage("load the tables"):
+            tables = open_tables(config.data, data)
+            dataset = dataset_of(config, tables)
+        for table, column, message in dataset.assumptions:
+            output.note(f"note: {table}.{column}: {message}")
+        checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
+        with output.stage("fit the encoder"):
+            encoder = FeatureEncoder.fit(dataset)
+        if not checked:
+            warn(config, tables, dataset)
+        if replaced := replaced_data(dataset, root):
+            output.note(f"warning: {replaced}")
+        output.note(sizes(dataset, encoder, config.model))
+        with output.bar("train") as move:
+            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
+        output.note(trained.note)
+        with output.stage("export, prove, index, publish"):
+            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            exported = export(trained.model, encoder, dataset, config, root, metrics)
+    return Run(dataset, trained, exported)
+
+
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+    """Print what `recall data check` warns of, one line each."""
+    with output.stage("check the tables"):
+        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+    for finding in findings:
+        output.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+
+
+def replaced_data(dataset: Dataset, root: Path) -> str:
+    """Say that what a root serves was trained on other data than these; empty where it was not, or where nobody can tell."""
+    if not live_name(root):
+        return ""
+    try:
+        bundle = load_bundle(root, verify=False, index=False)
+        if bundle.manifest.users_elsewhere is not None:
+            match = match_data(dataset, bundle, 0, lambda _: None)
+        else:
+            with closing(SqliteUsers(bundle.users_file)) as store:
+                match = match_data(dataset, bundle, len(store), store.get)
+    except BundleError:  # publishing mends it
+        return ""
+    if not match.foreign:
+        return ""
+    return f"{root} serves {bundle.manifest.version}, which comes from other data ({match}); this run will take its place"
+
+
+def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
+    """Shows each sweep with a function that `screen.bar` gave."""
+    return lambda report: move(report.sweep, report.sweeps, line(report))
+
+
+def line(report: SweepReport) -> str:
+    """One sweep on one line; a star marks the best so far."""
+    shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall", "unknown_ndcg"))}
+    metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
+    best = " *" if report.best else "  "
+    left = f", {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
+    return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"
+
+
+def sorts(dataset: Dataset) -> str:
+    """How many items of each sort there are, in one phrase."""
+    return ", ".join(f"{count:,} {name}" for name, count in dataset.offer.counts().items())
+
+
+def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
+    """How much there is to learn from, and how large what comes of it will be, on one line."""
+    dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
+    shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
+    interactions = int((dataset.events["split"] != REMEMBERED).sum())
+    return (
+        f"{interactions:,} interactions: {parts_line(dataset)}; {shown}"
+        f"{len(dataset.users):,} users, {len(dataset.items):,} items ({sorts(dataset)}); "
+        f"{encoder.n_user_features:,} user and {encoder.n_item_features:,} item features; "
+        f"{model.kind} with vectors of {dim:,} numbers, {4e-6 * dim * len(dataset.items):,.1f} MB for all items"
+    )
 
 
 def grow(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
-    from recall.cli.training import Run
+    from recall.cli.resume import Run
 
 
 def train(
@@ -69,7 +69,7 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
     else:
-        from recall.cli.training import run
+        from recall.cli.resume import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():
@@ -90,6 +90,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "items": dict(finished.dataset.offer.counts()),
         "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
+        "new_items": trained.new_items,
         "training_seconds": trained.seconds,
         "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),
@@ -105,6 +106,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     parity, index = manifest.parity, manifest.index
     yield "published", finished.exported.folder
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
+    yield "new items", trained.new_items
     yield from _growth_lines(manifest)
     kept = manifest.model.kept
     if any(0 < share < 1 for share in trained.zeros.values()):

@@ -25,9 +25,8 @@ from recall.data.outcomes import Outcomes
 from recall.data.parts import part_findings
 from recall.data.roles import numbers_of
 from recall.data.sources import find_attributes, find_columns
-from recall.data.split import TEST, TRAIN, VALID, column_parts
+from recall.data.split import TEST, TRAIN, VALID, Times, column_parts
 from recall.data.tables import Tables
-from recall.data.times import Times
 from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.canonical import TEXT, canonical_column, id_type

@@ -10,7 +10,7 @@ import polars as pl
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
 from recall.data.findings import Finding
-from recall.data.times import Times
+from recall.data.split import Times
 
 _UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units of unix time, by how many of them make a second."""

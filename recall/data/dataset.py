@@ -13,7 +13,6 @@ import polars as pl
 from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import NumericField, Schema, Side
-from recall.data.age import decay
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.described import described
 from recall.data.entities import extended, listed
@@ -25,6 +24,7 @@ from recall.data.split import (
     TRAIN,
     Parts,
     Places,
+    Times,
     carve,
     carve_last,
     column_parts,
@@ -36,12 +36,39 @@ from recall.data.split import (
     with_given,
 )
 from recall.data.tables import Tables, read_tables
-from recall.data.times import Times
 from recall.data.weights import WeightRange, Weights
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.values import number_column
+
+# Old interactions count for less: what a user did last says most about what comes next.
+
+FLOOR = 1e-3
+"""No interaction falls below this share of its weight: the first of a long history still belongs to its user."""
+
+
+def decay(user: npt.NDArray[np.integer], parts: Parts, half_life: float) -> npt.NDArray[np.float32]:
+    """What share of its weight each interaction keeps.
+
+    A training interaction keeps half for every `half_life` later ones of its user that train; all others keep theirs.
+
+    Args:
+        user: integer [n], never falling; interactions of one user are in order of time.
+        parts: int8 [n].
+        half_life: in interactions, positive.
+
+    Returns:
+        float32 [n], in [FLOOR, 1].
+    """
+    shares = np.ones(len(user), dtype=np.float32)
+    training = np.flatnonzero(parts == TRAIN)
+    of_user = user[training]
+    last = np.searchsorted(of_user, of_user, side="right") - 1
+    ages = last - np.arange(len(training))
+    shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
+    return shares
+
 
 _HASHED_AT_ONCE = 1 << 20
 

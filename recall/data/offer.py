@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Bool
+from recall.data.split import Times
 from recall.data.tables import Table
-from recall.data.times import Times
 from recall.errors import DataError
 
 Integers = npt.NDArray[np.integer]

@@ -12,7 +12,7 @@ import polars as pl
 
 from recall.data.dependence import codes_of, function_gain
 from recall.data.outcome_names import known_before
-from recall.data.times import Times
+from recall.data.split import Times
 from recall.errors import DataError
 
 Look = Literal["", "switch", "scale"]

@@ -7,7 +7,7 @@ import polars as pl
 
 from recall.data.dependence import Codes, codes_of, function_gain
 from recall.data.outcome_names import AMOUNT, RATING, outcome_word, words
-from recall.data.times import Times
+from recall.data.split import Times
 from recall.errors import DataError
 
 _EPOCHS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}

@@ -7,7 +7,7 @@ import numpy as np
 
 from recall.bundle.reader import Bundle
 from recall.data.dataset import Dataset
-from recall.data.remembered import Record
+from recall.data.incremental import Record
 from recall.errors import DataError
 
 _SAMPLE = 500  # users whose interactions are compared

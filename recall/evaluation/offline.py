@@ -17,8 +17,7 @@ from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import (
     ItemLists,
 )
-from recall.evaluation.protocol import HeldOut
-from recall.evaluation.requests import requests
+from recall.evaluation.protocol import HeldOut, requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender
 

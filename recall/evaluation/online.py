@@ -13,8 +13,7 @@ from recall.bundle.item_ids import ItemIds
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
-from recall.evaluation.protocol import HeldOut
-from recall.evaluation.requests import requests
+from recall.evaluation.protocol import HeldOut, requests
 from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests answered by one search

@@ -7,8 +7,8 @@ import numpy as np
 from recall._arrays import Int64
 from recall.config import EvaluationConfig
 from recall.data import words
+from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
-from recall.data.history import items_before
 from recall.data.synthetic import Synthetic
 from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.protocol import held_out

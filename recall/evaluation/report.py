@@ -8,8 +8,8 @@ from rich.text import Text
 
 from recall.evaluation.ablation import Ablation
 from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.calibration import Discrimination
 from recall.evaluation.cold_start import ColdStart
-from recall.evaluation.discrimination import Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from recall.evaluation.popularity_weight import Dial

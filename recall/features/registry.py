@@ -11,9 +11,8 @@ from recall.config.schema import BagField, CategoricalField, CrossField, HashedF
 from recall.features.bag import BagEncoder
 from recall.features.blocks import ColumnEncoder, SingleEncoder
 from recall.features.canonical import TEXT
-from recall.features.categorical import CategoricalEncoder
+from recall.features.categorical import CategoricalEncoder, HashedEncoder
 from recall.features.cross import CrossEncoder
-from recall.features.hashed import HashedEncoder
 from recall.features.numeric import BucketEncoder, ScaledEncoder
 from recall.features.vocabulary import Vocabulary
 

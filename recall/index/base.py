@@ -4,6 +4,7 @@ An index is built once over item vectors and never changes. A row is a position 
 the same answer to the last bit whether it comes alone or in a batch; equal scores are ordered by row.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -158,3 +159,36 @@ def _rising(rows: Int64) -> Int64:
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)
+
+
+# How hard an approximate index looks, which is what tuning sets.
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How many lists a query looks into: more for longer results, for they lie in more lists.
+
+    Attributes:
+        nprobe: lists for up to `n` results.
+        growth: lists grow as this power of the number of results beyond `n`.
+        n: number of results that `nprobe` was set for.
+    """
+
+    nprobe: int
+    growth: float
+    n: int
+
+    def at(self, results: int) -> int:
+        """Lists for this many results, excluded ones counted in."""
+        return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
+
+
+class TunableIndex(ItemIndex, Protocol):
+    """An index that looks as hard as it is told to, at no cost after it was built."""
+
+    @property
+    def efforts(self) -> Sequence[float]:
+        """How hard it can look, rising; recall does not fall along them, but for rounding."""
+
+    def tuned(self, effort: float, n: int) -> "TunableIndex":
+        """The same index with one of its efforts, for lists of n."""

@@ -14,11 +14,10 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Asked, Hits, Params, check_asked
+from recall.index.base import Asked, Effort, Hits, Params, check_asked
 from recall.index.bitmap import Selection
-from recall.index.effort import Effort
+from recall.index.coarse import Lists
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
-from recall.index.lists import Lists
 from recall.index.topk import Ranked, gather, pad, rank
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}

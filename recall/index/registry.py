@@ -11,13 +11,12 @@ import faiss
 from recall._arrays import Float32
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, nearest
-from recall.index.base import ItemIndex, Params
+from recall.index.base import Effort, ItemIndex, Params
 from recall.index.cells.index import CellIndex
-from recall.index.effort import Effort
+from recall.index.coarse import Lists, lists_for
 from recall.index.faiss_io import prepare_faiss, read_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import REFINE, IvfIndex
-from recall.index.lists import Lists, lists_for
 from recall.index.tuning.recall import calibrate, spread
 
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)

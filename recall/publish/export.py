@@ -17,9 +17,8 @@ from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
 from recall.bundle.writer import Origin, check_items, check_tables, parity_of, seal
 from recall.config import FwFMConfig, ModelConfig, RunConfig
-from recall.data.contexts import build_contexts
+from recall.data.contexts import build_contexts, previous_items
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
 from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows

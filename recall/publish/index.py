@@ -8,7 +8,7 @@ from pathlib import Path
 from recall._arrays import Float32
 from recall._tensors import map_tensors, write_tensors
 from recall.bundle import files
-from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
+from recall.bundle.manifest import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex

@@ -11,8 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from recall.bundle import files
 from recall.bundle.deletions import write_deletions
-from recall.bundle.index_record import IndexRecord
-from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.manifest import MANIFEST, IndexRecord, Manifest
 from recall.bundle.reader import Bundle, write_contents
 from recall.bundle.versions import CURRENT, publish, staging
 from recall.config import IndexConfig

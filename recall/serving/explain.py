@@ -1,23 +1,127 @@
 """Explains scores of one bundle's items."""
 
 from collections.abc import Iterator, Mapping
+from math import copysign, expm1
 
 import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
+from recall.features.blocks import Block, ColumnEncoder
+from recall.features.cross import CrossEncoder
 from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.history import HistoryEncoder
+from recall.features.layout import Fields
+from recall.features.numeric import BucketEncoder, ScaledEncoder
 from recall.features.values import as_requested
+from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.serving.attribution import entry_parts
-from recall.serving.explain_fields import contributions
-from recall.serving.feature_names import item_values, user_values
+from recall.models.serving.base import Parts
 from recall.serving.query import Prepared
 from recall.serving.request import Request
+from recall.serving.rerank.exact import Ranking, gains_by_name
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.pipeline import gains_by_name
-from recall.serving.rerank.ranking import Ranking
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
 from recall.store.items.snapshot import Catalogue
+
+# A number for each pair of fields, which add up to the score of an item.
+
+BOOSTS = "boosts"
+"""Stands for a user field where a boost is explained: the request gives the weight, the item the number."""
+
+_ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one value has with itself
+
+
+def contributions(
+    parts: Parts, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
+) -> tuple[Contribution, ...]:
+    """The parts of a score by the names of their fields, the largest first; zeros are left out.
+
+    Args:
+        parts: of one user and one item.
+        users, items: the fields of both sides.
+        popularity: what the item's own part is multiplied by.
+        boosts: what the request's boosts add, by name.
+    """
+    found = [
+        Contribution(user, (item,), value)
+        for user, row in zip(users.names, parts.across.tolist(), strict=True)
+        for item, value in zip(items.names, row, strict=True)
+    ]
+    found += [
+        Contribution(None, (item,), popularity * value) for item, value in zip(items.names, parts.first.tolist(), strict=True)
+    ]
+    found += [
+        Contribution(None, (one, other), popularity * value)
+        for one, row in zip(items.names, parts.second.tolist(), strict=True)
+        for other, value in zip(items.names, row, strict=True)
+    ]
+    found += [Contribution(BOOSTS, (name,), value) for name, value in (boosts or {}).items()]
+    return largest_first(found)
+
+
+def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
+    """What the first have of each pair of fields beyond the second, the largest first; zeros are left out."""
+    left = {one[:2]: one.value for one in more}
+    for user, items, value in less:
+        left[user, items] = left.get((user, items), 0.0) - value
+    return largest_first([Contribution(*pair, value) for pair, value in left.items()])
+
+
+def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
+    """Without zeros and what is rounding beside the largest, by falling size whatever the sign."""
+    least = _ROUNDING * max((abs(one.value) for one in found), default=0.0)
+    return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
+
+
+# Features in the words of the tables that they were learnt from.
+
+
+def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
+    """What the entries of one row in the user feature space stand for."""
+    return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
+
+
+def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
+    """The same in the item feature space."""
+    return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
+
+
+def _values(encoder: FeatureEncoder, blocks: tuple[Block, ...], fields: Fields, row: SparseRows) -> list[FeatureValue]:
+    found = []
+    for place, feature, weight in zip(fields.of(row.indices).tolist(), row.indices.tolist(), row.weights.tolist(), strict=True):
+        block = blocks[place]
+        within = feature - block.offset
+        if within in (UNKNOWN, MISSING):
+            found.append(FeatureValue(block.name, None, weight, "unknown" if within == UNKNOWN else "missing"))
+            continue
+        of = encoder.histories[block.field] if block.field in encoder.histories else encoder.columns[block.field]
+        found.append(FeatureValue(block.name, _text(of, within, weight), weight, "learnt"))
+    return found
+
+
+def _text(encoder: ColumnEncoder | HistoryEncoder, row: int, weight: float) -> str:
+    """One value of a field, by its row there, which is `FIRST` or more."""
+    match encoder:
+        case ScaledEncoder():
+            scaled = encoder.mean + encoder.deviation * weight
+            return f"{copysign(expm1(abs(scaled)), scaled) if encoder.log else scaled:.6g}"
+        case BucketEncoder():
+            return _bucket(encoder, row - FIRST)
+        case CrossEncoder():
+            length, _, both = encoder.vocabulary.values[row - FIRST].partition(":")
+            parts = ((encoder.left, both[: int(length)]), (encoder.right, both[int(length) :]))
+            return " x ".join(_bucket(of, int(text)) if isinstance(of, BucketEncoder) else text for of, text in parts)
+    if encoder.vocabulary is None:
+        return f"bucket {row - FIRST}"  # of a hash, which many values may share
+    return str(encoder.vocabulary.values[row - FIRST])
+
+
+def _bucket(encoder: BucketEncoder, number: int) -> str:
+    edges = [float("-inf"), *encoder.edges.tolist(), float("inf")]
+    return f"[{edges[number]:g}, {edges[number + 1]:g})"
+
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000

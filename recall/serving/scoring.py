@@ -11,8 +11,8 @@ from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.serving.query import Preparation, shown
 from recall.serving.request import Request, check_unchanged
+from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.ranking import Ranking
 from recall.serving.response import Prediction, ScoredItem, Scores, UserVector
 from recall.store.items.snapshot import Catalogue
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recall._arrays import Int64
-from recall.serving.explain import Explainer
-from recall.serving.explain_fields import difference
+from recall.serving.explain import Explainer, difference
 from recall.serving.filters.resolve import Eligibility
 from recall.serving.query import Preparation, Prepared
 from recall.serving.request import Request
+from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import Facets
 from recall.serving.rerank.pipeline import shape
-from recall.serving.rerank.ranking import Ranking
 from recall.serving.response import Absence, Reason, ScoredItem
 from recall.store.items.snapshot import Catalogue, Scope, row_of
 

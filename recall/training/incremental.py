@@ -19,10 +19,9 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import CURRENT
 from recall.config import RunConfig
-from recall.data.additions import addition_tables, addition_tables_alone
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.remembered import with_remembered
+from recall.data.incremental import addition_tables, addition_tables_alone, with_remembered
 from recall.data.split import REMEMBERED, TRAIN
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError
@@ -35,10 +34,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
-from recall.training.old_data_weight import shares
 from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
-from recall.training.warm_start import WarmStart
+from recall.training.warm_start import WarmStart, shares
 
 _SUSPICIOUS = 0.5  # of the new interactions
 

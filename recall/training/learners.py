@@ -2,22 +2,17 @@
 
 from typing import Any
 
-from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
+from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.torch.base import Model
 from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.dropout import Dropping
-from recall.training.learner import Learner
-from recall.training.mining import MinedNegatives
-from recall.training.negatives import Negatives
-from recall.training.objectives.in_batch import InBatchSoftmax
-from recall.training.objectives.labelled import LabelledLogLoss
-from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
-from recall.training.objectives.sampled_softmax import SampledSoftmax
-from recall.training.objectives.softmax import FullSoftmax
+from recall.training.loop import Learner
+from recall.training.negatives import MinedNegatives, Negatives
+from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
+from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from recall.training.pairs import ObservedPairs
 from recall.training.roles import Roles
-from recall.training.sgd import GradientLearner
-from recall.training.steps import StepRule
+from recall.training.sgd import GradientLearner, StepRule
 from recall.training.warmup import Opened
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
@@ -37,7 +32,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
         TrainingError: an objective cannot be had on these pairs.
     """
     if isinstance(config, SquareConfig):
-        return _solver(config, model, pairs, seed)
+        return WholeCatalogueSolver(model, pairs, config, seed=seed, warm=warm)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
     dropping = (
@@ -47,11 +42,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
     learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:
         return learner
-    return Opened(_solver(config.opening, model, pairs, seed), config.opening.sweeps, learner)
-
-
-def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
-    return WholeCatalogueSolver(model, pairs, config, seed=seed)
+    return Opened(WholeCatalogueSolver(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +14,35 @@ from recall.errors import RecallError, TrainingError
 from recall.evaluation.unknown import fair_figure
 from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
-from recall.training.learner import Learner
+
+# What a way of learning offers to the training loop.
+
+
+class Learner(Protocol):
+    """Improves its model in place, sweep by sweep."""
+
+    @property
+    def model(self) -> Model:
+        """The model that is learned."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What does the work, for whoever reads the report of a run."""
+        ...
+
+    def sweep(self) -> float:
+        """Go once over the data; returns the loss, for each unit of observed weight."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next sweep depends on beside the model's tables."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        ...
+
 
 Validate = Callable[[Model], Mapping[str, float]]
 

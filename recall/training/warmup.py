@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall.models.torch.base import Model
-from recall.training.learner import Learner
+from recall.training.loop import Learner
 
 
 class Opened:

@@ -23,8 +23,7 @@ from recall.evaluation.lists import ItemLists
 from recall.features.csr import SparseRows
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.als.kernels.base import Kernels
-from recall.training.als.kernels.compiled import CompiledKernels
+from recall.training.als.kernels import CompiledKernels, Kernels
 from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.pairs import ObservedPairs
 

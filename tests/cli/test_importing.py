@@ -2,7 +2,7 @@ from pathlib import Path
 
 from recall.serving.recommender import Recommender, Request
 
-GOLDEN = Path(__file__).parents[1] / "importing" / "golden"
+GOLDEN = Path(__file__).parents[1] / "publish" / "importers" / "golden"
 TABLES = ("--mapping", GOLDEN / "mapping.csv", "--items", GOLDEN / "items.csv")
 
 

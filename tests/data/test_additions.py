@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.additions import addition_tables, load_additions
 from recall.data.dataset import Dataset, load_dataset
+from recall.data.incremental import addition_tables, load_additions
 from recall.data.split import TEST, VALID
 from recall.errors import DataError
 from tests.conftest import EVENTS, TINY

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.data.age import FLOOR, decay
+from recall.data.dataset import FLOOR, decay
 from recall.data.split import TEST, TRAIN, VALID
 
 

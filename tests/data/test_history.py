@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config.schema import Schema
+from recall.data.contexts import previous_items
 from recall.data.dataset import Dataset
-from recall.data.history import previous_items
 
 SCHEMA = Schema.model_validate(
     {"fields": {"u": {"side": "user", "kind": "categorical"}, "i": {"side": "item", "kind": "categorical"}}}

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config import ItemsSplit, UsersSplit, parse_config
+from recall.data.contexts import items_before, previous_items
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.history import items_before, previous_items
 from recall.data.split import GIVEN, TEST, TRAIN, VALID, hashed_parts, with_given
 from recall.errors import ConfigError
 from recall.features.encoder import FeatureEncoder

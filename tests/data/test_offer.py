@@ -3,8 +3,8 @@ import polars as pl
 import pytest
 
 from recall.data.offer import Offer, available
+from recall.data.split import Times
 from recall.data.tables import read_table
-from recall.data.times import Times
 from recall.errors import DataError
 
 

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.additions import load_additions
 from recall.data.checks import check
 from recall.data.dataset import Dataset, load_dataset
+from recall.data.incremental import load_additions
 from recall.data.outcomes import labels
 from recall.data.split import TEST
 from recall.errors import DataError

@@ -5,10 +5,10 @@ import numpy as np
 import polars as pl
 
 from recall.config import parse_config
+from recall.data.contexts import previous_items
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.history import previous_items
+from recall.data.incremental import with_remembered
 from recall.data.parts import parts_line
-from recall.data.remembered import with_remembered
 from recall.data.split import REMEMBERED
 from tests.conftest import TINY
 

@@ -5,10 +5,8 @@ import pytest
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
-from recall.evaluation.discrimination import discriminate
+from recall.evaluation.calibration import auc, discriminate, draw_untaken, labelled
 from recall.evaluation.evaluate import evaluate
-from recall.evaluation.labelled import draw_untaken, labelled
-from recall.evaluation.probability import auc
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request

@@ -5,8 +5,7 @@ import pytest
 from recall.config import EvaluationConfig, parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, TRAIN, VALID
-from recall.evaluation.protocol import held_out
-from recall.evaluation.requests import requests
+from recall.evaluation.protocol import held_out, requests
 from recall.features.encoder import FeatureEncoder
 
 VISITS = [  # user, item, hour, split; in order of time

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.calibration import Bin, Calibration, Discrimination
 from recall.evaluation.cold_start import ColdStart, Masked
-from recall.evaluation.discrimination import Bin, Calibration, Discrimination
 from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from recall.evaluation.online import ListFigures

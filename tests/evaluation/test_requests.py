@@ -6,8 +6,7 @@ from recall.config import EvaluationConfig, parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.errors import DataError
-from recall.evaluation.protocol import held_out
-from recall.evaluation.requests import requests
+from recall.evaluation.protocol import held_out, requests
 from recall.features.encoder import FeatureEncoder
 from tests.conftest import TINY
 

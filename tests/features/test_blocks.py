@@ -4,7 +4,7 @@ import pytest
 
 from recall.errors import DataError, pointer
 from recall.features.blocks import FieldGroup, column_of, norm_one, norms, refusal
-from recall.features.hashed import HashedEncoder
+from recall.features.categorical import HashedEncoder
 from tests.features.rows import as_sets
 
 

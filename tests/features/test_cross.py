@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from recall.config.schema import CategoricalField, CrossField, NumericField
 from recall.features.blocks import SingleEncoder
-from recall.features.categorical import CategoricalEncoder
+from recall.features.categorical import CategoricalEncoder, HashedEncoder
 from recall.features.cross import CrossEncoder
-from recall.features.hashed import HashedEncoder
 from recall.features.numeric import BucketEncoder
 from tests.features.rows import agree, as_sets
 

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig
-from recall.data.additions import load_additions
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
+from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
 from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder, context_frame

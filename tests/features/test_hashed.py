@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.features.hashed import HashedEncoder, stable_hash
+from recall.features.categorical import HashedEncoder, stable_hash
 from tests.features.rows import agree, as_sets
 
 

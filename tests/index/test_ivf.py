@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from recall.config import IndexConfig
+from recall.index.coarse import Lists
 from recall.index.faiss_io import write_faiss
 from recall.index.ivf import half_precision_lists
-from recall.index.lists import Lists
 from recall.index.registry import build_index, open_index
 from recall.index.topk import pad
-from tests.index.test_contract import users_like_a_model, vectors_like_a_model
+from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
 
 @cache

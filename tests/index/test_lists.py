@@ -3,8 +3,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from recall.index.lists import Lists, lists_for
-from tests.index.test_contract import users_like_a_model, vectors_like_a_model
+from recall.index.coarse import Lists, lists_for
+from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
 
 @cache

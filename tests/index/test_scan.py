@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.index.bitmap import Selection
-from recall.index.scan import scan
-from recall.index.topk import longest_of
+from recall.index.topk import longest_of, scan
 
 SIZE, DIM = 400, 9
 

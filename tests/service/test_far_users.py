@@ -14,7 +14,7 @@ import pytest
 from tests.service.publishing import Shop
 from tests.service.routes.test_users import send, took, user
 from tests.service.serving import Server, receive, request, serving
-from tests.stores.live.servers import Proxy, RedisServer, redis_server
+from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 JSON = {"content-type": "application/json"}
 PATIENT = ("--users-seconds", "1")  # where the budget is not what is looked at: the machine may be busy

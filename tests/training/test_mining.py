@@ -3,9 +3,8 @@ import pytest
 import torch
 
 from recall.models.torch.batch import SparseBatch
-from recall.training.mining import MinedNegatives
-from recall.training.negatives import Negatives
-from tests.training.test_gradient import model_of, scores_of
+from recall.training.negatives import MinedNegatives, Negatives
+from tests.training.test_sgd import model_of, scores_of
 from tests.training.worlds import random_pairs
 
 

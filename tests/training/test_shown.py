@@ -9,7 +9,7 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
-from recall.evaluation.discrimination import discriminate
+from recall.evaluation.calibration import discriminate
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.serving.recommender import Recommender

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recall._arrays import Float32
-from recall.index.base import Params
+from recall.index.base import Params, TunableIndex
 from recall.index.cells.index import CERTAIN, CellIndex, cells_for
-from recall.index.effort import TunableIndex
+from recall.index.coarse import Lists, lists_for
 from recall.index.ivf import REFINE, IvfIndex
-from recall.index.lists import Lists, lists_for
 
 
 class Candidate(Protocol):

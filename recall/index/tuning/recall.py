@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.index.base import ItemIndex
-from recall.index.effort import Effort
+from recall.index.base import Effort, ItemIndex
 from recall.index.faiss_io import brute_force
 from recall.index.ivf import IvfIndex
 from recall.index.topk import longest_of, rounding

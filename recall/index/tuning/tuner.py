@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex
+from recall.index.base import ItemIndex, TunableIndex
 from recall.index.cells.index import CellIndex
-from recall.index.effort import TunableIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex

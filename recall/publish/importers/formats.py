@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from recall.errors import DataError
-from recall.publish.importers.arrays import read_fm_arrays
+from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel
-from recall.publish.importers.libffm import read_libffm
-from recall.publish.importers.libfm import read_libfm
-from recall.publish.importers.lightfm import read_lightfm
-from recall.publish.importers.xlearn import read_xlearn
+from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 
 Format = Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -1,15 +1,244 @@
 """From the files of an import to a published bundle."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 from pydantic import JsonValue
 
+from recall._arrays import Float64
+from recall.bundle import files
+from recall.bundle.manifest import Manifest
+from recall.bundle.reader import write_contents
+from recall.bundle.versions import publish, staging
+from recall.bundle.writer import Origin, check_items, parity_of, seal
+from recall.config import ExportConfig, IndexConfig
+from recall.config.schema import NumericField
+from recall.data.column_types import forms
+from recall.data.dataset import Dataset
+from recall.data.entities import listed
 from recall.data.tables import Table, read_table
 from recall.errors import DataError
+from recall.features.canonical import CanonicalTypes, Columns
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.values import as_requested
+from recall.features.vocabulary import UNKNOWN
+from recall.models.parity import prove
+from recall.publish import golden
+from recall.publish.importers.array_formats import read_lightfm
+from recall.publish.importers.foreign_model import ForeignModel, Side
 from recall.publish.importers.formats import read_model
-from recall.publish.importers.lightfm import read_lightfm
-from recall.publish.importers.mapping import read_mapping
-from recall.publish.importers.publishing import Catalogue, ImportReport, import_model
+from recall.publish.importers.mapping import (
+    Mapped,
+    Reading,
+    canonical_mapping,
+    encoder_of,
+    find_types,
+    read_mapping,
+    schema_of,
+    tables_of,
+)
+from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.user_file import write_user_store
+from recall.store.items.binding import Standing, stand
+from recall.store.users.bundle_users import SqliteUsers
+
+# A foreign model as a published bundle, proved against its own definition.
+
+_PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Who and what a model is served for.
+
+    Attributes:
+        items: all items; None when the mapping's item ids are all there are.
+        users: all users that are to be known; None when the mapping's user ids are.
+        user_id, item_id: the id columns.
+    """
+
+    items: Table | None
+    users: Table | None
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        folder: the published bundle.
+        manifest: with the proof.
+        unknown: by item field, how many rows of the catalogue hold a value that the mapping does not name.
+        standing: which live changes of the root stay on top of it.
+    """
+
+    folder: Path
+    manifest: Manifest
+    unknown: Mapping[str, int]
+    standing: Standing = Standing()  # noqa: RUF009 - immutable
+
+
+def import_model(
+    model: ForeignModel, mapped: Mapped, catalogue: Catalogue, root: Path, name: str, source: Mapping[str, JsonValue]
+) -> ImportReport:
+    """Publish a foreign model as a bundle.
+
+    Random users and items are scored twice: as they are served, and by the model's definition from their plain values.
+
+    Args:
+        model: the parameters.
+        mapped: what its features are; already held against the model.
+        catalogue: users and items.
+        root: where versions are published.
+        name: of the bundle.
+        source: recorded in the manifest.
+
+    Raises:
+        DataError: a table lacks a column or an id, or there are no items.
+        ExportError: what would be served is not what the model says; nothing is published.
+        PublishError: the file system refused.
+    """
+    dataset, mapped = _dataset(mapped, catalogue)
+    encoder = encoder_of(mapped, dataset.schema, dataset.context_columns, dataset.types)
+    tables = tables_of(model, mapped, encoder)
+    rows = encoder.encode_items(dataset.items)
+    config = ExportConfig()
+    standing = stand(root, dataset.items[catalogue.item_id].to_list())
+    with staging(root) as folder:
+        vectors = tables.item_vectors(rows)
+        check_items(vectors, dataset.items[catalogue.item_id])
+        write_contents(folder, encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
+        write_user_store(folder / files.USERS, dataset)
+        asked = _requests(folder / files.USERS, encoder, mapped, QUERIES)
+        users = SparseRows.below(encoder.encode_user(values).rows for values in asked)
+        drawn = Asked(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
+        index = write_index(folder, vectors.shape, drawn, IndexConfig())
+        picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
+        proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
+        scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
+        proof = prove(tables.user_vectors(proved), tables.user_offset(proved), vectors[picked], scores, config.tolerance)
+        base = standing.base
+        origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
+        counts = (len(dataset.users), len(dataset.items))
+        seal(folder, origin, encoder, tables, counts, (parity_of(proof, "model"), index), None)
+        golden.record(folder)
+        published = publish(folder, root, keep=config.keep)
+    return ImportReport(published, Manifest.read(published), _unknown(encoder, rows), standing)
+
+
+def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
+    """Users and items without any interaction, and the mapping with its values in canonical form."""
+    schema = schema_of(mapped, catalogue.user_id, catalogue.item_id)
+    raw: dict[Side, pl.DataFrame | None] = {"user": None, "item": None}
+    described: dict[Side, tuple[Table | None, str]] = {
+        "user": (catalogue.users, catalogue.user_id),
+        "item": (catalogue.items, catalogue.item_id),
+    }
+    for side, (table, key) in described.items():
+        fields = [name for name, members in mapped.fields.items() if members[0].side == side]
+        if table is not None:
+            raw[side] = table.collect([key, *(one for one in fields if one in table.columns)])
+    types = find_types(mapped, schema, raw)
+    mapped = canonical_mapping(mapped, types)
+    user_forms, item_forms = forms(schema, types)
+    columns: dict[Side, list[str]] = {"user": [], "item": []}
+    numeric = {name for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    for name, members in mapped.fields.items():
+        columns[members[0].side] += [name] if members[0].weights is None else [name, members[0].weights]
+    users, user_columns, context = _users(mapped, catalogue, columns["user"], numeric, user_forms)
+    item_columns = [name for name in columns["item"] if name != catalogue.item_id]
+    items = _listed(mapped, catalogue.items, catalogue.item_id, item_columns, numeric, item_forms)
+    if items.is_empty():
+        raise DataError(
+            "there are no items",
+            where="items" if catalogue.items is None else str(catalogue.items.path),
+            mend=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
+        )
+    dtypes = {"user": pl.Int32(), "item": pl.Int32(), "weight": pl.Float32(), "split": pl.Int8()}
+    events = pl.DataFrame(schema={**dtypes, **{one: pl.Float64() if one in numeric else pl.String() for one in context}})
+    dataset = Dataset(schema, events, users, items, tuple(context), tuple(user_columns), tuple(item_columns), types=types)
+    return dataset, mapped
+
+
+def _users(
+    mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: Columns
+) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """The users, their columns, and the columns that no table has, which come with a request."""
+    having = catalogue.users.columns if catalogue.users is not None else []
+    own = [name for name in columns if name in having and name != catalogue.user_id]
+    context = [name for name in columns if name not in having and name != catalogue.user_id]
+    return _listed(mapped, catalogue.users, catalogue.user_id, own, numeric, forms_), own, context
+
+
+def _listed(
+    mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: Columns
+) -> pl.DataFrame:
+    """The rows of a table; without one the ids that the mapping names."""
+    if table is not None:
+        return listed(table, id_column, tuple(columns), numeric, forms_)
+    if columns:
+        raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", mend="Give the items with --items")
+    return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})
+
+
+def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) -> list[dict[str, object]]:
+    """Plain values of users drawn from the store, each in a context drawn at random; of nobody where none is stored."""
+    rng = np.random.default_rng(_SEED)
+    users = SqliteUsers(store)
+    try:
+        ids: list[str | None] = list(users.sample(count, _SEED)) or [None] * count
+        requests = []
+        for user_id in ids:
+            record = users.get(user_id) if user_id is not None else None
+            values: dict[str, object] = dict(record.features) if record is not None else {}
+            if user_id is not None and encoder.schema.user_id in mapped.fields:
+                values[encoder.schema.user_id] = user_id
+            requests.append(values | _context(encoder, mapped, rng))
+    finally:
+        users.close()
+    return requests
+
+
+def _context(encoder: FeatureEncoder, mapped: Mapped, rng: np.random.Generator) -> dict[str, object]:
+    """A value of every context field, and none at times."""
+    values: dict[str, object] = {}
+    for name, members in mapped.fields.items():
+        if name not in encoder.context_columns or rng.random() < 0.1:
+            continue
+        if members[0].kind == "numeric":
+            values[name] = float(rng.standard_normal())
+            continue
+        drawn = [members[place].value for place in rng.choice(len(members), min(len(members), 3), replace=False)]
+        values[name] = drawn if members[0].kind == "bag" else drawn[0]
+        if members[0].weights is not None:
+            values[members[0].weights] = rng.standard_normal(len(drawn)).tolist()
+    return values
+
+
+def _scores(
+    model: ForeignModel,
+    mapped: Mapped,
+    users: Sequence[Mapping[str, object]],
+    items: pl.DataFrame,
+    types: CanonicalTypes,
+) -> Float64:
+    """The model's score of every pair by its definition: [users, items]."""
+    of_users, of_items = Reading(mapped, "user", types.users), Reading(mapped, "item", types.items)
+    item_entries = [of_items.entries(values) for values in items.iter_rows(named=True)]
+    scores = [[model.score(user, item) for item in item_entries] for user in map(of_users.entries, users)]
+    return np.array(scores, dtype=np.float64)
+
+
+def _unknown(encoder: FeatureEncoder, rows: SparseRows) -> dict[str, int]:
+    found = {block.field: int((rows.indices == block.offset + UNKNOWN).sum()) for block in encoder.item_blocks}
+    return {name: count for name, count in found.items() if count}
 
 
 def run_import(

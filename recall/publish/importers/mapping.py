@@ -1,18 +1,40 @@
 """What the numbered features of a foreign model are: which side, which field, which value."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64
+from recall.config.schema import CrossField, HistoryField, Schema
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, nearest
+from recall.features.blocks import Block, ColumnEncoder
+from recall.features.canonical import (
+    LIST,
+    TEXT,
+    UNTYPED,
+    CanonicalTypes,
+    canonical_as,
+    canonical_text,
+    id_type,
+    of_dtype,
+    separators,
+    type_of,
+)
+from recall.features.encoder import FeatureEncoder, type_of_field
+from recall.features.registry import restore_column
 from recall.features.values import canonical_series
-from recall.publish.importers.foreign_model import SIDES, ForeignModel, Side
+from recall.features.vocabulary import FIRST, Vocabulary
+from recall.models.serving.base import Tables
+from recall.models.serving.layout import Layout
+from recall.publish.importers.foreign_model import SIDES, Entries, ForeignModel, Side
 
 FieldKind = Literal["categorical", "bag", "numeric"]
 
@@ -178,3 +200,176 @@ def _refuse_repeated(features: tuple[Feature, ...], path: Path) -> None:
         twice = [key for key, count in Counter(keys).items() if count > 1]
         if twice:
             raise DataError(f"{what} {twice[0][1]!r} of {twice[0][0]!r} is there more than once", where=str(path))
+
+
+# A mapping as a schema and an encoder, and a foreign model's parameters as tables in the encoder's order.
+#
+# Rows for unknown and missing values are zero: the foreign model has no such features, and adds nothing for them.
+
+
+def schema_of(mapped: Mapped, user_id: str, item_id: str) -> Schema:
+    """Each field of a mapping as a field that reads the column of its name."""
+    return Schema.model_validate(
+        {
+            "user_id": user_id,
+            "item_id": item_id,
+            "fields": {name: _field(members[0]) for name, members in mapped.fields.items()},
+        }
+    )
+
+
+def _field(first: Feature) -> dict[str, Any]:
+    field: dict[str, Any] = {"side": first.side, "kind": first.kind}
+    if first.kind == "bag":
+        field |= {"norm": "none", "weights": first.weights}
+    return field
+
+
+def encoder_of(
+    mapped: Mapped, schema: Schema, context_columns: tuple[str, ...], types: CanonicalTypes = UNTYPED
+) -> FeatureEncoder:
+    """An encoder that has learnt exactly the values that a mapping names; a number is taken as it is."""
+    columns: dict[str, ColumnEncoder] = {}
+    for name, field in schema.fields.items():
+        if isinstance(field, HistoryField | CrossField):
+            raise AssertionError("a mapping has neither histories nor crosses")
+        values = pl.Series("value", [one.value for one in mapped.fields[name]], dtype=pl.String)
+        state, type_ = {"mean": 0.0, "deviation": 1.0}, type_of_field(schema, types, name)
+        columns[name] = restore_column(field, name, columns, state, Vocabulary(values), type_)
+    return FeatureEncoder(schema, context_columns, columns, {}, types)
+
+
+def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> Tables:
+    """The model's parameters, as float32 in the rows that the encoder gives to its features."""
+    blocks = (*encoder.user_blocks, *encoder.item_blocks)
+    numbers = [mapped.fields[block.field][0].field_number for block in blocks] if model.kind == "ffm" else None
+    user_factors, user_weights = _rows(model, mapped, "user", encoder.user_blocks, numbers)
+    item_factors, item_weights = _rows(model, mapped, "item", encoder.item_blocks, numbers)
+    arrays = {
+        "user_factors": user_factors,
+        "user_weights": user_weights,
+        "item_factors": item_factors,
+        "item_weights": item_weights,
+        "bias": np.array([model.bias]),
+    }
+    layout = Layout(model.kind, model.k, None, cosine=False)
+    single = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return layout.tables(single, encoder.user_fields, encoder.item_fields)
+
+
+def _rows(
+    model: ForeignModel, mapped: Mapped, side: Side, blocks: Sequence[Block], field_numbers: list[int] | None
+) -> tuple[Float64, Float64]:
+    """Factors and weights of one side; `field_numbers` orders a field-aware model's embeddings as ours are."""
+    parameters = model.parameters[side]
+    end = blocks[-1].offset + blocks[-1].size
+    place = np.full(end, -1, dtype=np.int64)
+    for block in blocks:
+        members = mapped.fields[block.field]
+        place[block.offset + FIRST : block.offset + FIRST + len(members)] = [one.number for one in members]
+    known = place >= 0
+    taken: npt.NDArray[np.float64] = parameters.factors[place[known]]
+    if field_numbers is not None:
+        taken = taken[:, field_numbers]
+    factors = np.zeros((end, *taken.shape[1:]))
+    weights = np.zeros(end)
+    factors[known], weights[known] = taken, parameters.weights[place[known]]
+    return factors, weights
+
+
+# A user's or an item's plain values as the numbered features of a foreign model; made for proofs, one row at a time.
+
+
+class Reading:
+    """What one side's values mean to a foreign model, read from the mapping alone and not through an encoder."""
+
+    def __init__(self, mapped: Mapped, side: Side, types: Mapping[str, str] | None = None) -> None:
+        """Prepare to read rows of one side, whose columns have these types."""
+        self._types = types or {}
+        self._fields = {
+            name: {one.value: one for one in members} for name, members in mapped.fields.items() if members[0].side == side
+        }
+
+    def entries(self, values: Mapping[str, object]) -> Entries:
+        """The features of one row: values by column; what is missing, or what the mapping does not name, has none."""
+        found: list[tuple[Feature, float]] = []
+        for name, features in self._fields.items():
+            value, first = values.get(name), next(iter(features.values()))
+            if value is None:
+                continue
+            if first.kind == "numeric":
+                found.append((first, float(value)))  # type: ignore[arg-type]
+                continue
+            bag = _bag(value) if first.kind == "bag" else [value]
+            given = None if first.weights is None else values.get(first.weights)
+            weights = [1.0] * len(bag) if given is None else [float(weight) for weight in _bag(given)]  # type: ignore[arg-type]
+            for part, weight in zip(bag, weights, strict=True):
+                feature = features.get(canonical_as(part, self._types.get(name, TEXT).removeprefix(LIST)) or "")
+                if feature is not None:
+                    found.append((feature, weight))
+        return Entries(
+            np.array([one.number for one, _ in found], dtype=np.int64),
+            np.array([one.field_number for one, _ in found], dtype=np.int64),
+            np.array([weight for _, weight in found], dtype=np.float64),
+        )
+
+
+def _bag(value: object) -> Sequence[object]:
+    return value.split("|") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+
+
+# Types of the columns of an import, and the mapping's values in their canonical form.
+
+
+def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFrame | None]) -> CanonicalTypes:
+    """Find the type of every column: of the mapping's values and those of its table together.
+
+    Args:
+        mapped: the values by field.
+        schema: of the fields.
+        tables: users and items as they were read; None where there is no table.
+    """
+    found: dict[Side, dict[str, str]] = {"user": {}, "item": {}}
+    for name, members in mapped.fields.items():
+        side, kind = members[0].side, members[0].kind
+        table, id_column = tables[side], schema.user_id if side == "user" else schema.item_id
+        column = table[name] if table is not None and name in table.columns else None
+        values = pl.Series(name, [one.value for one in members], dtype=pl.String)
+        if kind == "numeric":
+            found[side][name] = "float64"
+        elif name == id_column:
+            found[side][name] = id_type([values, *([] if column is None else [column])])
+        elif column is not None and column.dtype != pl.String:
+            found[side][name] = of_dtype(column.dtype)
+        else:
+            cut = separators(schema, side).get(name)
+            texts = values if column is None else pl.concat([values, column if cut is None else _parts(column, cut)])
+            found[side][name] = type_of(texts) if cut is None else LIST + type_of(texts)
+    for side, table in tables.items():
+        id_column = schema.user_id if side == "user" else schema.item_id
+        if table is not None and id_column not in found[side]:
+            found[side][id_column] = id_type([table[id_column]])
+    return CanonicalTypes(found["user"], found["item"])
+
+
+def canonical_mapping(mapped: Mapped, types: CanonicalTypes) -> Mapped:
+    """Return a mapping whose values are in canonical form. Raises DataError when two features then have one value."""
+    features = []
+    for one in mapped.features:
+        columns = types.users if one.side == "user" else types.items
+        type_ = columns.get(one.field, TEXT).removeprefix(LIST)
+        features.append(one if one.kind == "numeric" else replace(one, value=canonical_text(one.value, type_)))
+    seen: dict[tuple[str, str], str] = {}
+    for before, after in zip(mapped.features, features, strict=True):
+        other = seen.setdefault((after.field, after.value), before.value)
+        if other != before.value:
+            raise DataError(
+                f"values {other!r} and {before.value!r} of field {after.field!r} are one value, {after.value!r}",
+                where="--mapping",
+                mend="Keep one feature for each value",
+            )
+    return Mapped(tuple(features))
+
+
+def _parts(column: pl.Series, separator: str) -> pl.Series:
+    return column.str.split(separator).explode(empty_as_null=False, keep_nulls=False)

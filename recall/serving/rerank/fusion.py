@@ -9,7 +9,16 @@ import numpy.typing as npt
 
 from recall._arrays import Int32, Int64
 from recall.serving.rerank.base import Scores
-from recall.serving.rerank.scale import scaled
+
+# Scores of one list made comparable with those of another.
+
+
+def scaled(scores: Scores) -> npt.NDArray[np.float64]:
+    """Scores from 1, the largest, down to 0, the least; 1 where all are equal: floats [m] -> float64 [m]."""
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(values) or values.max() == values.min():
+        return np.ones(len(values))
+    return np.asarray((values - values.min()) / (values.max() - values.min()), dtype=np.float64)
 
 
 class Source(NamedTuple):

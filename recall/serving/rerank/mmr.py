@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from recall._arrays import Float32, Int64
 from recall.serving.rerank.base import Candidates, Mask, Pool, Scores, Step
-from recall.serving.rerank.scale import scaled
+from recall.serving.rerank.fusion import scaled
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from recall.errors import RequestError
 from recall.index.base import Hits
 from recall.index.bitmap import Selection
 from recall.serving.request import Request
-from recall.serving.rerank.base import Candidates, Mask, Scores
-from recall.serving.rerank.boosted import Gains, best_boosted
-from recall.serving.rerank.chain import shaped
+from recall.serving.rerank.base import Candidates, Mask, Scores, shaped
 from recall.serving.rerank.channels import (
     AnyChannel,
     Channels,
@@ -22,6 +20,7 @@ from recall.serving.rerank.channels import (
     PopularChannel,
     read_channels,
 )
+from recall.serving.rerank.exact import Gains, best_boosted, gains_of
 from recall.serving.rerank.fusion import Listed, Merged, Source, merged
 from recall.serving.rerank.groups import Groups
 from recall.serving.rerank.item_columns import Facets
@@ -85,28 +84,6 @@ def plain(hits: Hits, place: int) -> Shaped:
         return Shaped(rows, scores, exact)
     found = rows >= 0
     return Shaped(rows[found], scores[found], exact)
-
-
-def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:
-    """What a request's boosts add to the score of every row; None where that is nothing. Raises RequestError."""
-    if not request.boosts:
-        return None
-    main, given = facets.boosts(catalogue)
-    weights = main.weights(request.boosts)
-    if not weights.any():
-        return None
-    return Gains(main.added(weights), given.added(weights))
-
-
-def gains_by_name(request: Request, catalogue: Catalogue, facets: Facets, row: int) -> dict[str, float]:
-    """What each of a request's boosts adds to the score of one row. Raises RequestError."""
-    if not request.boosts:
-        return {}
-    main, given = facets.boosts(catalogue)
-    size = catalogue.index.size
-    return (
-        main.parts(main.weights(request.boosts), row) if row < size else given.parts(given.weights(request.boosts), row - size)
-    )
 
 
 class _Pool:

@@ -14,8 +14,7 @@ from recall.errors import RequestError
 from recall.index.base import Hits, ItemIndex
 from recall.index.bitmap import Mask, Selection
 from recall.store.degraded import Degraded
-from recall.store.items.delta import Overlay
-from recall.store.items.search import best_given, merged
+from recall.store.items.delta import Overlay, best_given, merged
 
 
 class Scope(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from recall.store.users.changes import UserChange
-from recall.store.users.live_user import LiveUser
+from recall.store.users.record import LiveUser
 
 READ_SECONDS = 0.02
 """Budget of a read that goes to another machine, unless told otherwise."""

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import orjson
 
-from recall.store.users.live_user import MOST_HISTORY, MOST_SEEN, LiveUser, latest
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
 
 GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
 """A user who was deleted."""

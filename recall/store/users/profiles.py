@@ -17,8 +17,7 @@ from recall.store.users import listing
 from recall.store.users.base import LiveUsers
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
-from recall.store.users.live_user import LiveUser
-from recall.store.users.record import UserRecord, UserStore
+from recall.store.users.record import LiveUser, UserRecord, UserStore
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096

@@ -22,7 +22,7 @@ from recall.store.idempotency import other_changes
 from recall.store.users.base import READ_SECONDS
 from recall.store.users.changes import UserChange, changed, digest_of
 from recall.store.users.circuit_breaker import Breaker
-from recall.store.users.live_user import LiveUser
+from recall.store.users.record import LiveUser
 
 WRITE_SECONDS = 1.0
 """Budget of a write, unless told otherwise."""

@@ -18,7 +18,7 @@ from recall.store.high_water_mark import Lost, Mark, damage
 from recall.store.idempotency import CREATE, REMEMBERED, remember, taken_before
 from recall.store.sqlite import DurableFile, FileKind
 from recall.store.users.changes import UserChange, changed, digest_of
-from recall.store.users.live_user import LiveUser
+from recall.store.users.record import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""

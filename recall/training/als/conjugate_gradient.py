@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recall._arrays import Float32
-from recall.training.als.kernels.base import Kernels
-from recall.training.als.workers import Workers
+from recall.training.als.kernels import Kernels
+from recall.training.als.shards import Workers
 
 _RANGES = 64  # of rows; the cut, and so the sum, is the same for any number of threads
 _ROWS = 512  # or fewer ranges of at least this many rows
@@ -67,3 +69,26 @@ def conjugate_gradients(
         workers.run(redirected, parts)
         energy = following
     return solution, decrease
+
+
+# Gram matrices of many rows.
+
+_PIECE = 2048  # rows multiplied at a time: the cut, and so the sum, is the same for any number of threads
+
+
+def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Workers) -> npt.NDArray[np.float64]:
+    """[1 ; rows]' diag(weights) [1 ; rows]: [n] and [n, d] -> float64 [d + 1, d + 1]."""
+    d = rows.shape[1]
+
+    def piece(first: int) -> tuple[Float32, Float32]:
+        border, square = np.zeros(d, dtype=np.float32), np.zeros((d, d), dtype=np.float32)
+        kernels.gram(weights[first : first + _PIECE], rows[first : first + _PIECE], border, square)
+        return border, square
+
+    gram = np.zeros((d + 1, d + 1))
+    for border, square in workers.map(piece, range(0, len(rows), _PIECE)):
+        gram[1:, 0] += border
+        gram[1:, 1:] += square
+    gram[0, 0] = weights.sum(dtype=np.float64)
+    below = np.tril(gram)
+    return below + np.tril(gram, -1).T

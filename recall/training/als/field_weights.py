@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recall.training.als.forms.fwfm import FwFMForm
+from recall.training.als.parameterization import FwFMForm
 
 Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], tuple[Tensor, float]]
 

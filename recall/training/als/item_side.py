@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recall.training.als.forms.base import Form
+from recall.training.als.parameterization import Form
 from recall.training.als.shards import FeatureMatrix
 
 

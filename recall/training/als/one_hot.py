@@ -7,9 +7,8 @@ import numpy as np
 
 from recall._arrays import Float32, Int32
 from recall.features.csr import SparseRows
-from recall.training.als.kernels.base import Entries, Kernels, Rows
-from recall.training.als.observed import shared_out
-from recall.training.als.workers import Workers
+from recall.training.als.kernels import Entries, Kernels, Rows
+from recall.training.als.shards import Workers, shared_out
 
 _RANGES = 64  # of features that may be solved for at the same time
 

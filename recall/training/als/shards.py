@@ -6,17 +6,54 @@ data alone, so the result has the same bits on any number of threads.
 """
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from recall._arrays import Float32, Int32, UInt8
-from recall.features.csr import SparseRows
-from recall.training.als.kernels.base import STRIDE, Entries, Kernels
-from recall.training.als.workers import Result, Workers
+from recall._arrays import Float32, Int32, Int64, UInt8
+from recall.features.csr import SparseRows, stable_order
+from recall.training.als.kernels import STRIDE, Entries, Kernels
+
+# Threads that share out the parts of a sum.
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Maps a function over parts, several at a time, and gives the results in the order of the parts.
+
+    How the work is cut never depends on the number of threads, so neither do the bits of what is added up from it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._ahead = 4 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
+
+    def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """function(part) for every part, in their order."""
+        if self._pool is None:
+            yield from map(function, parts)
+            return
+        waiting: deque[Future[Result]] = deque()
+        for part in parts:
+            if len(waiting) == self._ahead:
+                yield waiting.popleft().result()
+            waiting.append(self._pool.submit(function, part))
+        while waiting:
+            yield waiting.popleft().result()
+
+    def run(self, function: Callable[[Part], None], parts: Sequence[Part]) -> None:
+        """function(part) for every part."""
+        for _ in self.map(function, parts):
+            pass
+
 
 _SHARDS = 16  # at least, so that there is something to share out
 _SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
@@ -169,3 +206,97 @@ def squared_sums(rows: SparseRows, values: Float32) -> Float32:
 
 def _powered(x: Entries, power: int) -> Entries:
     return x if power == 1 else x._replace(weights=x.weights**power)
+
+
+# Observed pairs in the two orders in which the whole-catalogue solver walks over them.
+
+_CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB
+_RANGES = 16  # parts of a chunk that may be worked on at the same time; no two share an item
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRange:
+    """Pairs of some contexts and some items, item after item.
+
+    Attributes:
+        items: int32 [n], one for each row of `pairs`.
+        pairs: indices are contexts, counted from the first one of the chunk.
+    """
+
+    items: Int32
+    pairs: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The pairs of consecutive shards of contexts, item after item.
+
+    Attributes:
+        shards: of the contexts' feature matrix.
+        ranges: all pairs; no two ranges share an item.
+    """
+
+    shards: tuple[Shard, ...]
+    ranges: tuple[ItemRange, ...]
+
+    def beside(self, other: "Chunk", items: int) -> "Chunk":
+        """This chunk with the pairs of another one of the same contexts, whose items count from `items` on."""
+        moved = tuple(replace(part, items=part.items + np.int32(items)) for part in other.ranges)
+        return Chunk(self.shards, self.ranges + moved)
+
+    @property
+    def first(self) -> int:
+        """The first context."""
+        return self.shards[0].first
+
+    @property
+    def last(self) -> int:
+        """One past the last context."""
+        return self.shards[-1].last
+
+
+def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
+    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context.
+
+    Args:
+        pairs: a row for each context; indices are items in [0, columns).
+        columns: how many items there may be.
+        shards: of the contexts' feature matrix; they and k alone decide on the chunks.
+        k: see above.
+    """
+    rows = max(1, _CHUNK_VALUES // max(k, 1))
+    taken: list[Shard] = []
+    for shard in shards:
+        if taken and shard.last - taken[0].first > rows:
+            yield _chunk(pairs, columns, tuple(taken))
+            taken = []
+        taken.append(shard)
+    if taken:
+        yield _chunk(pairs, columns, tuple(taken))
+
+
+def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
+    first, last = shards[0].first, shards[-1].last
+    turned = transposed(pairs.rows(first, last), columns)
+    items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
+    indptr = np.append(turned.indptr[items], turned.indptr[-1])
+    ranges = tuple(
+        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, _RANGES)
+    )
+    return Chunk(shards, ranges)
+
+
+def transposed(pairs: Entries, columns: int) -> Entries:
+    """The same pairs as one row for each column, its entries in the order of the rows they come from."""
+    start, stop = pairs.indptr[0], pairs.indptr[-1]
+    order = stable_order(pairs.indices[start:stop], columns)
+    rows = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))
+    counts = np.bincount(pairs.indices[start:stop], minlength=columns)
+    return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])
+
+
+def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
+    """Ranges of rows with about equally many entries each, at most `parts` of them."""
+    inner = np.searchsorted(indptr, indptr[0] + np.arange(1, parts) * ((indptr[-1] - indptr[0]) / parts))
+    bounds = np.unique(np.concatenate([[0], inner, [len(indptr) - 1]]))
+    return [(int(low), int(high)) for low, high in pairwise(bounds)]

@@ -12,15 +12,12 @@ import numpy as np
 from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
-from recall.training.als.forms.base import Form
-from recall.training.als.forms.fm import FMForm
-from recall.training.als.kernels.base import Entries, Kernels
+from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.newcomers import Masked, Newcomers
-from recall.training.als.observed import Chunk, by_item, transposed
 from recall.training.als.one_hot import FeaturesApart
-from recall.training.als.shards import FeatureMatrix, squared_sums
+from recall.training.als.parameterization import FMForm, Form
+from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
 from recall.training.als.weighing import Seen, Weights
-from recall.training.als.workers import Workers
 from recall.training.pairs import ObservedPairs
 
 _FEW_CONTEXTS = 0.1  # of the features and pairs of all contexts: masked ones with no more are there in every sweep

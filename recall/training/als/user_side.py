@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Float64, UInt8
-from recall.training.als.forms.base import Form, mixed
-from recall.training.als.kernels.base import Entries, Kernels
-from recall.training.als.observed import Chunk
-from recall.training.als.shards import FeatureMatrix, Shard
+from recall.training.als.kernels import Entries, Kernels
+from recall.training.als.parameterization import Form, mixed
+from recall.training.als.shards import Chunk, FeatureMatrix, Shard
 
 
 @dataclass(frozen=True, slots=True)

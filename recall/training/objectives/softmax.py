@@ -9,12 +9,15 @@ interactions x items (Jean et al. 2015 and Blanc and Rendle 2018 sample to avoid
 """
 
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from recall._arrays import Int64
+from recall.training.negatives import Negatives
 from recall.training.objectives.base import Batch, Gradients
 from recall.training.pairs import ObservedPairs
 
@@ -143,3 +146,157 @@ def _piece(
 
 def _pieces(table: Tensor) -> list[Tensor]:
     return [table[first : first + _COLUMNS] for first in range(0, len(table), _COLUMNS)]
+
+
+# Softmax against a sample of the catalogue that a whole batch shares, for catalogues too large to go over.
+#
+# The sum over all items is estimated without bias: what a context was observed with enters exactly, every draw j of q
+# that it was not observed with stands for 1 / (m q_j) items (the logQ correction of Bengio and Senecal 2003, Jean et
+# al. 2015), and accidental hits are left out, being counted already:
+#
+#     Z_c = sum_{i in S_c} exp(y_ci / t) + sum over m draws j not in S_c of exp(y_cj / t) / (m q_j)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBatch(ContextBatch):
+    """Contexts, what they were observed with (`observed` holds places in `items`), and the draws they share.
+
+    Attributes:
+        drawn: int64 [m], places in `items`.
+        correction: [m], what is taken from the logarithm of each draw's term.
+        hits: int64 [h, 2], (context of the batch, draw) that were observed together.
+    """
+
+    drawn: Int64
+    correction: Tensor
+    hits: Int64
+
+
+class SampledSoftmax:
+    """See the module; an `Objective` over contexts."""
+
+    def __init__(self, pairs: ObservedPairs, temperature: float, activity: float, samples: int, popularity: float) -> None:
+        self._weights = ContextWeights(pairs, activity)
+        self._negatives = Negatives(pairs, popularity)
+        self._temperature = temperature
+        self._samples = samples
+        self.with_offset = False
+        self.size = len(pairs.contexts)
+        self.weight = self._weights.total
+
+    def begin(self, epoch: int) -> None:
+        """See Objective; every pass is alike."""
+
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> SharedBatch:
+        """See Objective."""
+        indptr, observed, weights = self._weights.batch(chosen)
+        drawn = self._negatives.any(self._samples, rng)
+        items, place = np.unique(np.concatenate([observed, drawn]), return_inverse=True)
+        hits = np.argwhere(self._negatives.observed(chosen[:, None], drawn[None, :]))
+        correction = torch.from_numpy((self._negatives.log_q[drawn] + log(self._samples)).astype(np.float32))
+        own, shared = place[: len(observed)], place[len(observed) :]
+        return SharedBatch(chosen, items, indptr, own, weights, shared, correction, hits)
+
+    def gradients(self, batch: SharedBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
+        """See Objective."""
+        queries = phi / self._temperature
+        owner = torch.from_numpy(np.repeat(np.arange(len(phi)), np.diff(batch.indptr)))
+        observed, drawn = torch.from_numpy(batch.observed), torch.from_numpy(batch.drawn)
+        liked, others = psi[observed], psi[drawn]
+        own = queries[owner]
+        positive = (own * liked).sum(1)  # [nnz]
+        negative = queries @ others.t() - batch.correction  # [B, m]
+        negative[torch.from_numpy(batch.hits[:, 0]), torch.from_numpy(batch.hits[:, 1])] = -torch.inf
+        peak = negative.amax(1).scatter_reduce_(0, owner, positive, "amax")
+        negative = negative.sub_(peak[:, None]).exp_()
+        likely = (positive - peak[owner]).exp()
+        sums = negative.sum(1).index_add_(0, owner, likely)
+        total = phi.new_zeros(len(phi)).index_add_(0, owner, batch.weights)
+        share = total / sums
+        loss = float((total * (sums.log() + peak)).sum() - (batch.weights * positive).sum())
+        by_negative = negative.mul_(share[:, None])
+        by_positive = (likely * share[owner] - batch.weights)[:, None]
+        by_phi = (by_negative @ others).index_add_(0, owner, by_positive * liked)
+        by_psi = torch.zeros_like(psi).index_add_(0, observed, by_positive * own)
+        by_psi.index_add_(0, drawn, by_negative.t() @ queries)
+        return Gradients(loss, by_phi.div_(self._temperature), by_psi)
+
+
+# Softmax of each observed pair against the items of the other pairs in its batch.
+#
+# An item stands in a batch as often as it is observed, which would push popular items down; dividing its term by its share
+# q of all pairs mends that (Yi et al. 2019). Items of other pairs that the context was observed with too are accidental
+# hits and left out. So, with B pairs in a batch and the pair's own item counted as it is,
+#
+#     Z_ci = exp(y_ci / t) + sum over other pairs' items j not in S_c of exp(y_cj / t) / ((B - 1) q_j)
+#
+# estimates the sum over the item itself and all that the context was not observed with, without bias.
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch(Batch):
+    """Observed pairs.
+
+    Attributes:
+        place: int64 [B], the item of each pair as a place in `items`.
+        weights: [B].
+        hits: bool [B, B]; column c is left out of row r.
+        correction: [B], what is taken from the scores of each column, but for the pair's own.
+    """
+
+    place: Int64
+    weights: Tensor
+    hits: Tensor
+    correction: Tensor
+
+
+class InBatchSoftmax:
+    """See the module; an `Objective` over pairs."""
+
+    def __init__(self, pairs: ObservedPairs, temperature: float, correct: bool) -> None:
+        self._pairs = pairs
+        self._owners = pairs.owners
+        self._negatives = Negatives(pairs, 0.0)
+        self._temperature = temperature
+        shares = np.bincount(pairs.observed, minlength=len(pairs.items)).clip(1) / len(pairs.observed)
+        self._log_q = np.log(shares) if correct else None
+        self.with_offset = False
+        self.size = len(pairs.observed)
+        self.weight = float(pairs.weights.sum())
+
+    def begin(self, epoch: int) -> None:
+        """See Objective; every pass is alike."""
+
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:  # noqa: ARG002 - the batch is its own sample
+        """See Objective."""
+        contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)
+        items, place = np.unique(observed, return_inverse=True)
+        hits = self._negatives.observed(contexts[:, None], observed[None, :])
+        np.fill_diagonal(hits, False)
+        return PairBatch(
+            contexts,
+            items,
+            place,
+            torch.from_numpy(self._pairs.weights[chosen]),
+            torch.from_numpy(hits),
+            torch.from_numpy(self._correction(observed)),
+        )
+
+    def _correction(self, observed: Int64) -> npt.NDArray[np.float32]:
+        if self._log_q is None:
+            return np.zeros(len(observed), dtype=np.float32)
+        return (self._log_q[observed] + log(max(len(observed) - 1, 1))).astype(np.float32)
+
+    def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
+        """See Objective."""
+        queries, place = phi / self._temperature, torch.from_numpy(batch.place)
+        items = psi[place]
+        logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]
+        logits.diagonal().add_(batch.correction)
+        shares = logits.log_softmax(1)
+        loss = -float((batch.weights * shares.diagonal()).sum())
+        by_logits = shares.exp_()
+        by_logits.diagonal().sub_(1)
+        by_logits.mul_(batch.weights[:, None])
+        by_psi = torch.zeros_like(psi).index_add_(0, place, by_logits.t() @ queries)
+        return Gradients(loss, (by_logits @ items).div_(self._temperature), by_psi)

@@ -6,11 +6,8 @@ import torch
 from torch.nn import functional
 
 from recall.training.negatives import Negatives
-from recall.training.objectives.in_batch import InBatchSoftmax
-from recall.training.objectives.labelled import LabelledLogLoss
-from recall.training.objectives.pairwise import Pairwise, bpr, logistic, warp
-from recall.training.objectives.sampled_softmax import SampledSoftmax
-from recall.training.objectives.softmax import FullSoftmax
+from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
+from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from recall.training.pairs import ShownPairs
 from tests.training.worlds import random_pairs
 

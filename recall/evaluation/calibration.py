@@ -1,0 +1,394 @@
+"""AUC, log loss and calibration on pairs with labels."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from recall._arrays import Bool, Float32, Float64, Int64
+from recall.bundle.reader import Bundle
+from recall.config import DataConfig, EvaluationConfig
+from recall.data.contexts import Contexts, build_contexts, negative_contexts
+from recall.data.dataset import Dataset
+from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval, redrawn
+from recall.evaluation.lists import (
+    Integers,
+)
+from recall.serving.scoring import logistic
+
+# How well scores tell what is taken from what is not, and how well probabilities say how often.
+#
+# Every function takes m rows beside each other: `score` or `probability` float64 [m], `taken` bool [m], and where rows count
+# differently `weight` float64 [m].
+
+BINS = 10
+
+
+def auc(score: Float64, taken: Bool, weight: Float64 | None = None) -> float:
+    """Chance that a row that was taken scores above one that was not; a tie counts half (Hanley and McNeil 1982).
+
+    NaN unless there is weight on both.
+    """
+    _, level = np.unique(score, return_inverse=True)
+    return weighted_auc(level, taken, np.ones(len(score)) if weight is None else weight)
+
+
+def weighted_auc(level: Int64, taken: Bool, weight: Float64) -> float:
+    """The same from levels, int64 [m]: the rank of each score among the different scores."""
+    ups = np.bincount(level, weights=weight * taken)
+    downs = np.bincount(level, weights=weight * ~taken)
+    below = np.cumsum(downs) - downs
+    total = ups.sum() * downs.sum()
+    return float(ups @ (below + 0.5 * downs) / total) if total > 0 else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class UserAucs:
+    """The AUC within each user who has rows of both kinds.
+
+    Attributes:
+        user: int64 [u], those users.
+        auc: float64 [u].
+        rows: int64 [u], how many rows each has.
+    """
+
+    user: Int64
+    auc: Float64
+    rows: Int64
+
+
+def user_aucs(user: Integers, score: Float64, taken: Bool) -> UserAucs:
+    """AUC of each user's rows among themselves; their mean by rows is the GAUC of Zhu et al. 2017.
+
+    Args:
+        user: integer [m].
+        score: float64 [m].
+        taken: bool [m].
+    """
+    order = np.lexsort((score, user))
+    user, score, taken = user[order], score[order], taken[order]
+    starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.zeros(0, dtype=np.int64)
+    rows = np.diff(np.append(starts, len(user)))
+    new = np.concatenate([[True], (user[1:] != user[:-1]) | (score[1:] != score[:-1])])[: len(user)]
+    tied = np.flatnonzero(new)
+    lengths = np.diff(np.append(tied, len(user)))
+    middle = np.repeat(tied + (lengths - 1) / 2, lengths) - np.repeat(starts, rows)  # from 0 within the user, ties share one
+    ups = np.add.reduceat(taken.astype(np.float64), starts) if len(starts) else np.zeros(0)
+    ranks = np.add.reduceat(middle * taken, starts) if len(starts) else np.zeros(0)
+    downs = rows - ups
+    both = (ups > 0) & (downs > 0)
+    ups, downs = ups[both], downs[both]
+    return UserAucs(user[starts][both].astype(np.int64), (ranks[both] - ups * (ups - 1) / 2) / (ups * downs), rows[both])
+
+
+def log_losses(score: Float64, taken: Bool) -> Float64:
+    """-log of the probability that the logistic function of the score gives to what happened: float64 [m], in nats."""
+    return np.asarray(np.logaddexp(0.0, np.where(taken, -score, score)), dtype=np.float64)
+
+
+def bins(probability: Float64) -> Int64:
+    """The bin of each row, of ten with as many rows each, by rising probability: int64 [m]. Ties share a bin."""
+    _, level, counts = np.unique(probability, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts + 1) / 2  # of the ranks from 0 of each level
+    return (middle[level] * BINS // max(len(probability), 1)).astype(np.int64)
+
+
+def calibration_error(predicted: Float64, happened: Float64, weight: Float64) -> Float64:
+    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015): mean gap of a bin, by its weight.
+
+    Args:
+        predicted: float64 [..., BINS], sums of weighted probabilities.
+        happened: float64 [..., BINS], sums of the weight of what was taken.
+        weight: float64 [..., BINS], sums of weight.
+
+    Returns:
+        float64 [...].
+    """
+    return np.asarray(np.abs(predicted - happened).sum(axis=-1) / weight.sum(axis=-1), dtype=np.float64)
+
+
+# Held-out rows that were taken beside rows that were not, scored by a bundle as it was published.
+
+_PIECE = 1 << 16  # pairs scored at once
+_TRIES = 100  # draws before a user counts as one who has everything
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """m rows.
+
+    Attributes:
+        source: whether the rows that were not taken are those of the data, or were drawn.
+        power: items were drawn with this power of their training count; None when nothing was drawn.
+        user: int64 [m].
+        taken: bool [m].
+        score: float64 [m], with the user's offset.
+        left_out: rows that the bundle cannot score, for it lacks the item, or for which there was nothing to draw.
+    """
+
+    source: Literal["labels", "draws"]
+    power: float | None
+    user: Int64
+    taken: Bool
+    score: Float64
+    left_out: int
+
+
+def labelled(bundle: Bundle, dataset: Dataset, split: int, most: int, seed: int) -> Labelled:
+    """The held-out rows of both kinds.
+
+    Where that part of the data has rows of label 0, those are the ones that were not taken. Otherwise one item is drawn
+    for each interaction, in its context, among the items that its user never took: from the distribution that the model's
+    negatives were drawn from, or uniformly where the model knows of none.
+
+    Args:
+        bundle: the model.
+        dataset: the interactions, split.
+        split: the part to judge.
+        most: all rows of so many users are taken as have at most this many, drawn at random; at least one user's.
+        seed: of the draws.
+
+    Raises:
+        DataError: the data lack a column that the model reads.
+    """
+    rng = np.random.default_rng(seed)
+    events, negatives = dataset.select(split), np.empty(0, dtype=np.int64)
+    if dataset.negatives is not None:
+        negatives = np.flatnonzero(dataset.negatives["split"].to_numpy() == split)
+    by_label = dataset.negatives is not None and len(negatives) > 0
+    event_user = dataset.events["user"].to_numpy()
+    negative_user = dataset.negatives["user"].to_numpy() if dataset.negatives is not None else event_user[:0]
+    twice = 1 if by_label else 2
+    chosen = _users(np.concatenate([np.repeat(event_user[events], twice), negative_user[negatives]]), most, rng)
+    events, negatives = events[chosen[event_user[events]]], negatives[chosen[negative_user[negatives]]]
+
+    contexts, items = build_contexts(dataset, bundle.encoder, events), dataset.events["item"].to_numpy()[events]
+    user, score = event_user[events], _scores(bundle, dataset, contexts, contexts.context, items)
+    power = None
+    if by_label and dataset.negatives is not None:
+        others, shown = negative_contexts(dataset, bundle.encoder, negatives), dataset.negatives["item"].to_numpy()[negatives]
+        other_user, other_score = negative_user[negatives], _scores(bundle, dataset, others, others.context, shown)
+    else:
+        power = _power(bundle)
+        drawn = draw_untaken(dataset, user, power, rng)
+        other_user, other_score = user, _scores(bundle, dataset, contexts, contexts.context, drawn)
+    users = np.concatenate([user, other_user]).astype(np.int64)
+    scores, taken = np.concatenate([score, other_score]), np.repeat([True, False], [len(score), len(other_score)])
+    there = np.isfinite(scores)
+    return Labelled("labels" if by_label else "draws", power, users[there], taken[there], scores[there], int((~there).sum()))
+
+
+def draw_untaken(
+    dataset: Dataset, user: npt.NDArray[np.int32], power: float, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """An item for each row that its user never took, in any part of the data.
+
+    Args:
+        dataset: the interactions.
+        user: int32 [m].
+        power: an item's chance goes with this power of its training count, 1 at least, among those its user never took.
+        rng: draws.
+
+    Returns:
+        int64 [m], rows of the data set's items; -1 where chance found none.
+    """
+    n_items, item = len(dataset.items), dataset.events["item"].to_numpy()
+    counts = np.bincount(item[dataset.training], minlength=n_items)
+    cumulative = np.cumsum(np.maximum(counts, 1.0) ** power)
+    had = np.unique(dataset.events["user"].to_numpy().astype(np.int64) * n_items + item)
+    drawn = np.full(len(user), -1, dtype=np.int64)
+    left = np.arange(len(user))
+    for _ in range(_TRIES):
+        if not len(left):
+            break
+        tried = np.searchsorted(cumulative, rng.random(len(left)) * cumulative[-1], side="right").clip(max=n_items - 1)
+        keys = user[left].astype(np.int64) * n_items + tried
+        new = had[np.minimum(np.searchsorted(had, keys), len(had) - 1)] != keys
+        drawn[left[new]] = tried[new]
+        left = left[~new]
+    return drawn
+
+
+def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -> Bool:
+    """Which users are chosen, from the user of each row: bool, long enough to be asked for any of them."""
+    rows = np.bincount(user)
+    order = rng.permutation(len(rows))
+    order = order[rows[order] > 0]
+    chosen = np.zeros(max(len(rows), 1), dtype=np.bool_)
+    chosen[order[: max(int(np.searchsorted(np.cumsum(rows[order]), most, side="right")), 1)]] = True
+    return chosen
+
+
+def _power(bundle: Bundle) -> float:
+    """The power of an item's count with which negatives were drawn in training; 0 when none were."""
+    train, data = bundle.manifest.config.get("train"), bundle.manifest.config.get("data")
+    by_label = isinstance(data, dict) and DataConfig.model_validate(data).has_negatives
+    power = train.get("popularity") if isinstance(train, dict) and bundle.manifest.objective == "logistic" else None
+    return float(power) if isinstance(power, int | float) and not by_label else 0.0
+
+
+def _scores(
+    bundle: Bundle,
+    dataset: Dataset,
+    contexts: Contexts,
+    context: npt.NDArray[np.int32],
+    items: npt.NDArray[np.integer],
+) -> Float64:
+    """The model's score of pairs of a context and an item row of the data set; NaN where the bundle lacks the item: [m]."""
+    row_of = np.append(bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list()), -1)  # and -1 is nothing
+    rows = row_of[items]
+    phi: Float32 = bundle.tables.user_vectors(contexts.features)
+    scores = np.full(len(rows), np.nan)
+    known = np.flatnonzero(rows >= 0)
+    for first in range(0, len(known), _PIECE):
+        part = known[first : first + _PIECE]
+        scores[part] = np.einsum("ij,ij->i", phi[context[part]], bundle.item_vectors[rows[part]])
+    return scores + bundle.tables.user_offset(contexts.features)[context]
+
+
+_MOST = 200_000  # rows judged
+
+
+class Bin(BaseModel):
+    """A tenth of the rows, by rising probability."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    predicted: float
+    """Mean probability."""
+    observed: float
+    """Share that was taken."""
+
+
+class Calibration(BaseModel):
+    """How well the logistic function of the score says how often a row is taken.
+
+    A model that also learned from hard negatives, or from other labels than these, answers another question than is asked
+    here, and its error says so.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    log_loss: Estimate
+    """In nats."""
+    constant: float
+    """Log loss of saying the mean rate of every row: a model above it knows less than one number."""
+    error: Estimate
+    """Expected calibration error over the bins."""
+    bins: tuple[Bin, ...]
+
+
+class Discrimination(BaseModel):
+    """Held-out rows that were taken against rows that were not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["labels", "draws"]
+    """Whether those that were not taken are rows of label 0, or one draw for each interaction."""
+    power: float | None
+    """With 'draws': items that the user never took were drawn with this power of their training count; 0 is uniform."""
+    rows: int
+    taken: int
+    users: int
+    left_out: int
+    """Rows that could not be scored, for the bundle lacks the item, or for which there was nothing to draw."""
+    auc: Estimate
+    """Over all rows, whoever's they are."""
+    gauc: Estimate | None
+    """Mean AUC within a user, by rows, over users with rows of both kinds; None when there is no such user."""
+    gauc_users: int
+    calibration: Calibration | None
+    """None unless the model was trained by log loss."""
+    seconds: float
+
+
+def discriminate(bundle: Bundle, dataset: Dataset, split: int, config: EvaluationConfig, seed: int) -> Discrimination | None:
+    """Judge a bundle as a judge of pairs.
+
+    Args:
+        bundle: the model.
+        dataset: the interactions, split.
+        split: the part to judge.
+        config: how many resamples.
+        seed: of the draws and resamples.
+
+    Returns:
+        None when the model was not trained by log loss and the data have no labels: nobody asks for it then.
+
+    Raises:
+        DataError: the data lack a column that the model reads.
+    """
+    started = time.monotonic()
+    probable = bundle.manifest.objective == "logistic"
+    if not probable and dataset.negatives is None:
+        return None
+    rows = labelled(bundle, dataset, split, _MOST, seed)
+    if rows.taken.all() or not rows.taken.any():
+        return None
+    _, user = np.unique(rows.user, return_inverse=True)
+    users = int(user.max()) + 1
+    within = user_aucs(user, rows.score, rows.taken)
+    return Discrimination(
+        source=rows.source,
+        power=rows.power,
+        rows=len(rows.taken),
+        taken=int(rows.taken.sum()),
+        users=users,
+        left_out=rows.left_out,
+        auc=_auc(rows, user, users, config.intervals, seed),
+        gauc=_weighted_mean(within.auc, within.rows.astype(np.float64), config.intervals, seed),
+        gauc_users=len(within.user),
+        calibration=_calibration(rows, user, users, config.intervals, seed) if probable else None,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _auc(rows: Labelled, user: Int64, users: int, resamples: int, seed: int) -> Estimate:
+    _, level = np.unique(rows.score, return_inverse=True)
+    drawn = [
+        weighted_auc(level, rows.taken, line[user])
+        for times in redrawn(users, resamples if users > 1 else 0, seed)
+        for line in times
+    ]
+    return interval(weighted_auc(level, rows.taken, np.ones(len(level))), np.array(drawn))
+
+
+def _weighted_mean(values: Float64, weights: Float64, resamples: int, seed: int) -> Estimate | None:
+    if not len(values):
+        return None
+    sums = np.stack([values * weights, weights], axis=1)
+    blocks = [times @ sums for times in redrawn(len(values), resamples if len(values) > 1 else 0, seed)]
+    totals = np.concatenate([np.zeros((0, 2)), *blocks])
+    return interval(float(sums[:, 0].sum() / sums[:, 1].sum()), totals[:, 0] / totals[:, 1])
+
+
+def _calibration(rows: Labelled, user: Int64, users: int, resamples: int, seed: int) -> Calibration:
+    probability, taken = logistic(rows.score), rows.taken.astype(np.float64)
+    place = user * BINS + bins(probability)
+    sums = np.stack(  # [users, 3, BINS]: of probabilities, of what was taken, of rows
+        [np.bincount(place, weights=part, minlength=users * BINS).reshape(users, BINS) for part in (probability, taken)]
+        + [np.bincount(place, minlength=users * BINS).reshape(users, BINS)],
+        axis=1,
+    )
+    flat = sums.reshape(users, 3 * BINS)
+    blocks = [(times @ flat).reshape(-1, 3, BINS) for times in redrawn(users, resamples if users > 1 else 0, seed)]
+    totals = np.concatenate([np.zeros((0, 3, BINS)), *blocks])
+    predicted, happened, count = sums.sum(axis=0)
+    rate = taken.mean()
+    return Calibration(
+        log_loss=estimate(Judgements(user, {"log loss": log_losses(rows.score, rows.taken)}), resamples, seed)["log loss"],
+        constant=float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))),
+        error=interval(
+            float(calibration_error(predicted, happened, count)),
+            calibration_error(totals[:, 0], totals[:, 1], totals[:, 2]),
+        ),
+        bins=tuple(
+            Bin(rows=int(count[number]), predicted=predicted[number] / count[number], observed=happened[number] / count[number])
+            for number in range(BINS)
+            if count[number]
+        ),
+    )

@@ -1,0 +1,258 @@
+"""Read models from the text files of libFM, libffm and xLearn."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from recall._arrays import Float64
+from recall.errors import DataError
+from recall.publish.importers.foreign_model import ForeignModel, Parameters
+
+
+class Lines:
+    """The lines of a text file, one after another; blank lines count but are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file. Raises DataError when it cannot be read or is no text."""
+        self.path = path
+        self.number = 0
+        try:
+            self._lines = path.read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            raise DataError("no such file", where=str(path), mend="Give the path of the model") from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                "this is no text", where=str(path), why=str(error), mend="Save the model as text; a binary one cannot be read"
+            ) from None
+        except OSError as error:
+            raise DataError("the file cannot be read", where=str(path), why=str(error)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        while (line := self.next()) is not None:
+            yield line
+
+    def next(self) -> str | None:
+        """The next line that is not blank, without the space around it; None at the end."""
+        while self.number < len(self._lines):
+            self.number += 1
+            line = self._lines[self.number - 1].strip()
+            if line:
+                return line
+        return None
+
+    def back(self) -> None:
+        """Give the last line once more."""
+        self.number -= 1
+
+    def expected(self, what: str, found: str | None) -> DataError:
+        """The error for a line that is not what it should be."""
+        shown = "the end of the file" if found is None else repr(found[:60])
+        return DataError(f"line {self.number + (found is None)} should hold {what}, found {shown}", where=str(self.path))
+
+    def numbers(self, text: str, what: str, count: int | None = None) -> list[float]:
+        """The numbers of a line, finite all of them.
+
+        Args:
+            text: the line, or a part of it.
+            what: names what should be there in an error.
+            count: how many there must be; any number when None.
+
+        Raises:
+            DataError: one is no number or not finite, or there are more or fewer.
+        """
+        try:
+            values = [float(part) for part in text.split()]
+        except ValueError:
+            raise self.expected(what, text) from None
+        if count is not None and len(values) != count:
+            raise self.expected(f"{what} ({count} numbers, here are {len(values)})", text)
+        for value in values:
+            if value - value != 0:  # NaN or an infinity
+                raise DataError(
+                    f"line {self.number} holds {value}, which is not finite",
+                    where=str(self.path),
+                    mend="The model diverged while it was trained; train it with a smaller learning rate",
+                )
+        return values
+
+
+# The text that libFM writes with -save_model (Rendle 2012).
+#
+#     #global bias W0
+#     0.71
+#     #unary interactions Wj
+#     one number for each feature
+#     #pairwise interactions Vj,f
+#     k numbers for each feature
+#
+# The first two parts are left out when libFM was run with -dim 0,... or ...,0,...; features are numbered from 0.
+
+_BIAS, _UNARY, _PAIRWISE = "#global bias W0", "#unary interactions Wj", "#pairwise interactions Vj,f"
+_ORDER = (_BIAS, _UNARY, _PAIRWISE)
+
+
+def read_libfm(path: Path) -> ForeignModel:
+    """Read a factorization machine.
+
+    Raises:
+        DataError: a line is not what it should be; names it.
+    """
+    lines = Lines(path)
+    parts: dict[str, list[list[float]]] = {}
+    heading = ""
+    for line in lines:
+        if line.startswith("#"):
+            if line not in _ORDER[len(parts) :] or (parts and _ORDER.index(line) <= _ORDER.index(heading)):
+                raise lines.expected(f"one of the headings {', '.join(map(repr, _ORDER))}, each once and in this order", line)
+            heading = line
+            parts[heading] = []
+        elif not heading:
+            raise lines.expected(f"the heading {_BIAS!r}", line)
+        else:
+            width = len(parts[_PAIRWISE][0]) if heading == _PAIRWISE and parts[_PAIRWISE] else None
+            width = width if heading == _PAIRWISE else 1
+            parts[heading].append(lines.numbers(line, "numbers", width))
+    if not parts:
+        raise lines.expected(f"the heading {_BIAS!r}", None)
+    bias = parts.get(_BIAS, [[0.0]])
+    if len(bias) != 1:
+        raise DataError(f"there are {len(bias)} numbers under {_BIAS!r}, and should be one", where=str(path))
+    weights, factors = parts.get(_UNARY), parts.get(_PAIRWISE)
+    n = len(factors or weights or [])
+    if weights and factors and len(weights) != len(factors):
+        raise DataError(
+            f"there are {len(weights)} numbers under {_UNARY!r} and {len(factors)} lines under {_PAIRWISE!r}",
+            where=str(path),
+            why="each feature has one of both",
+            mend="The file may have been cut short: save the model again",
+        )
+    if n == 0:
+        raise DataError("the model has no features", where=str(path))
+    return ForeignModel.together(
+        "fm",
+        bias[0][0],
+        Parameters(np.array(weights)[:, 0] if weights else np.zeros(n), np.array(factors) if factors else np.zeros((n, 0))),
+    )
+
+
+# The text in which libffm keeps a field-aware factorization machine (Juan et al. 2016).
+#
+#     n 100             number of features
+#     m 5               number of fields
+#     k 4               number of factors
+#     normalization 0
+#     w0,0 0.1 0.2 0.3 0.4      embedding of feature 0 towards field 0
+#     w0,1 ...
+#
+# There is no bias and there are no weights of single features. Later versions of libffm write a binary file.
+
+_EMBEDDING = re.compile(r"^w(\d+),(\d+)\s+(.*)$")
+
+
+def read_libffm(path: Path) -> ForeignModel:
+    """Read a field-aware factorization machine.
+
+    Raises:
+        DataError: a line is not what it should be, names it; or the model normalises instances.
+    """
+    lines = Lines(path)
+    n, m, k, normalised = (_header(lines, name) for name in ("n", "m", "k", "normalization"))
+    if normalised:
+        raise DataError(
+            "the model normalises instances, which no inner product does",
+            where=f"{path}, line 4",
+            why="its score is divided by |x|^2 of user and item together, so that no vector of the item alone holds its part",
+            mend="Train it with --no-norm",
+        )
+    if min(n, m, k) < 1:
+        raise DataError(f"the model has {n} features, {m} fields and {k} factors", where=str(path), mend="Each is at least 1")
+    factors = np.full((n, m, k), np.nan)
+    for line in lines:
+        found = _EMBEDDING.match(line)
+        if found is None or int(found[1]) >= n or int(found[2]) >= m:
+            raise lines.expected(f"an embedding w0,0 ... w{n - 1},{m - 1}", line)
+        factors[int(found[1]), int(found[2])] = lines.numbers(found[3], f"{k} factors", k)
+    absent = np.argwhere(np.isnan(factors[:, :, 0]))
+    if len(absent):
+        raise DataError(
+            f"{len(absent)} of {n * m} embeddings are not there, first w{absent[0][0]},{absent[0][1]}",
+            where=str(path),
+            mend="The file may have been cut short: save the model again",
+        )
+    return ForeignModel.together("ffm", 0.0, Parameters(np.zeros(n), factors))
+
+
+def _header(lines: Lines, name: str) -> int:
+    line = lines.next()
+    parts = (line or "").split()
+    if len(parts) != 2 or parts[0] != name or not parts[1].isdigit():
+        raise lines.expected(f"{name!r} and a whole number", line)
+    return int(parts[1])
+
+
+# The text that xLearn writes with -t (setTXTModel): linear model, FM or FFM.
+#
+#     bias: 0.5
+#     i_0: 0.1              weight of feature 0
+#     v_0: 0.1 0.2          FM: its embedding
+#     v_0_3: 0.1 0.2        FFM: its embedding towards field 3
+#
+# xLearn divides by |x|^2 of each instance unless it was told not to (--no-norm, disableNorm), and the text does not say.
+
+_LINE = re.compile(r"^(bias|i_(\d+)|v_(\d+)|v_(\d+)_(\d+))\s*:\s*(.*)$")
+
+
+def read_xlearn(path: Path) -> ForeignModel:
+    """Read a linear model, an FM or an FFM that was trained without normalisation of instances.
+
+    Raises:
+        DataError: a line is not what it should be; names it.
+    """
+    lines = Lines(path)
+    bias: float | None = None
+    weights: dict[int, float] = {}
+    vectors: dict[tuple[int, ...], list[float]] = {}
+    for line in lines:
+        found = _LINE.match(line)
+        if found is None:
+            raise lines.expected("'bias: w', 'i_0: w', 'v_0: ...' or 'v_0_0: ...'", line)
+        if found[1] == "bias":
+            bias = lines.numbers(found[6], "the bias", 1)[0]
+        elif found[2] is not None:
+            weights[int(found[2])] = lines.numbers(found[6], "a weight", 1)[0]
+        else:
+            key = (int(found[3]),) if found[3] is not None else (int(found[4]), int(found[5]))
+            first = next(iter(vectors), key)
+            if len(first) != len(key):
+                raise lines.expected("an embedding like those before it: FM and FFM do not mix", line)
+            vectors[key] = lines.numbers(found[6], "factors", len(vectors[first]) if vectors else None)
+    if bias is None:
+        raise lines.expected("'bias: w'", None)
+    if not weights:
+        raise lines.expected("a weight 'i_0: w' for each feature", None)
+    n = max(weights) + 1
+    if len(weights) < n:
+        lacking = next(number for number in range(n) if number not in weights)
+        raise DataError(f"feature {lacking} has no weight", where=str(path), mend="Save the model again")
+    singles = np.array([weights[number] for number in range(n)])
+    if not vectors:
+        return ForeignModel.together("fm", bias, Parameters(singles, np.zeros((n, 0))))
+    factors = _factors(vectors, n, path)
+    return ForeignModel.together("fm" if factors.ndim == 2 else "ffm", bias, Parameters(singles, factors))
+
+
+def _factors(vectors: dict[tuple[int, ...], list[float]], n: int, path: Path) -> Float64:
+    """[n, k] or [n, fields, k]; every embedding must be there."""
+    keys = np.array(list(vectors))
+    shape = (n, *(keys[:, 1:].max(axis=0) + 1))
+    if len(vectors) != np.prod(shape) or keys[:, 0].max() >= n:
+        raise DataError(
+            f"there are {len(vectors)} embeddings for {n} features" + (f" and {shape[1]} fields" if len(shape) > 1 else ""),
+            where=str(path),
+            mend="Each feature has one (FM), or one for each field (FFM): save the model again",
+        )
+    factors = np.empty((*shape, len(next(iter(vectors.values())))))
+    factors[tuple(keys.T)] = list(vectors.values())
+    return factors

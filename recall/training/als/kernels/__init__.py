@@ -1,1 +1,0 @@
-"""The inner loops of the whole-catalogue solver: compiled by numba."""

@@ -1,0 +1,372 @@
+"""How each model of the family stands in the square loss: linear maps, and Jacobians where it is not linear."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recall._arrays import Float32, Float64
+from recall.features.csr import SparseRows
+from recall.features.layout import Fields
+from recall.models.torch.base import Model
+from recall.models.torch.ffm import FieldAwareFM
+from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.fwfm import FieldWeightedFM
+from recall.training.als.kernels import Kernels
+
+# What the whole-catalogue solver asks of a model.
+#
+# On either side the entries of a row are summed apart by group, a group being a field or, for a model without fields, the
+# whole row: S[r, g] = sum over features j of group g of x_j v_j. From those sums [n, groups, width] come the vectors,
+#
+#     phi_c = [1 ; user_vectors(S)]    psi_i = [w'x + 1/2 (<S, within(S)> - sum_j x_j^2 <v_j, alone(v)_j>) ; item_vectors(S)]
+#
+# with user_vectors, item_vectors, within and alone linear, the last two symmetric. A side's change of its table therefore
+# moves phi by the same linear map, and psi by a Jacobian that the solver writes from them.
+
+
+class Form(ABC):
+    """A model as linear maps.
+
+    Attributes:
+        user_groups, item_groups: groups that the entries of a row are summed in.
+        dim: components of a vector beside the first.
+        diagonal: whether `axes` make a Gram matrix one of components alone.
+    """
+
+    user_groups: int
+    item_groups: int
+    dim: int
+    diagonal: bool = False
+
+    @abstractmethod
+    def user_table(self) -> Tensor:
+        """The user factors that meet items, float32 [n_user_features, width], contiguous."""
+
+    @abstractmethod
+    def item_table(self) -> Tensor:
+        """All item factors, float32 [n_item_features, width], contiguous."""
+
+    @abstractmethod
+    def set_user_table(self, table: Tensor) -> None:
+        """Write what `user_table` gave, changed."""
+
+    @abstractmethod
+    def set_item_table(self, table: Tensor) -> None:
+        """Write what `item_table` gave, changed."""
+
+    def split_users(self, rows: SparseRows) -> SparseRows:
+        """The rows apart by group: n rows -> n user_groups rows."""
+        return rows
+
+    def split_items(self, rows: SparseRows) -> SparseRows:
+        """The rows apart by group: n rows -> n item_groups rows."""
+        return rows
+
+    def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
+        """[n user_groups, width] -> [n, dim]."""
+        return sums.reshape(len(sums) // self.user_groups, self.dim)
+
+    def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
+        """The transpose of `user_vectors`: [n, dim] -> [n user_groups, width]."""
+        return vectors.reshape(len(vectors) * self.user_groups, self.dim // self.user_groups)
+
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """About the diagonal of the user side's operator.
+
+        Args:
+            sees: what each feature sees, [n_user_features, 2].
+            diagonal: curvature of the loss by a vector for what `sees` counts, [2, dim].
+
+        Returns:
+            [n_user_features, width].
+        """
+        return sees @ diagonal
+
+    def item_vectors(self, sums: Tensor) -> Tensor:
+        """[n, item_groups, width] -> [n, dim]."""
+        return sums.reshape(len(sums), self.dim)
+
+    def item_sums(self, vectors: Tensor) -> Tensor:
+        """The transpose of `item_vectors`: [n, dim] -> [n, item_groups, width]."""
+        return vectors.reshape(len(vectors), self.item_groups, self.dim // self.item_groups)
+
+    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """For every feature, what it sees of the diagonals of its group: [n, 2] and [2, groups, width] -> [n, width]."""
+        return sees @ diagonal[:, 0]
+
+    def within(self, sums: Tensor) -> Tensor:
+        """How the groups of an item meet: [n, item_groups, width] -> the same shape."""
+        return sums
+
+    def alone(self, table: Tensor) -> Tensor:
+        """How a feature of an item would meet itself: [n_item_features, width] -> the same shape."""
+        return table
+
+    def axes(self, gram: Float64) -> Float64 | None:  # noqa: ARG002
+        """An orthogonal matrix that the factors of both sides may be turned by, fit for a Gram matrix of either side.
+
+        Args:
+            gram: float64 [dim, dim].
+
+        Returns:
+            float64 [dim, dim], one axis in each column; None where the model is to stay as it is.
+        """
+        return None
+
+    def turn(self, axes: Tensor) -> None:
+        """Turn the factors of both sides by what `axes` gave, or its transpose: float32 [dim, dim]."""
+        raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
+
+
+def field_of(fields: Fields) -> Tensor:
+    """The number of the field of every feature: int64 [n_features]."""
+    return torch.from_numpy(fields.of(np.arange(fields.n_features)))
+
+
+def apart_by_field(rows: SparseRows, fields: Fields) -> SparseRows:
+    """Row r's entries of field f as row r len(fields) + f."""
+    place = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)) * len(fields) + fields.of(rows.indices)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(fields)))])
+    order = np.argsort(place, kind="stable")
+    return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)
+
+
+def mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
+    """rows float32 [n a, k], weights [a, b] -> [n b, k]."""
+    before, after = weights.shape
+    out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
+    kernels.mix(weights.contiguous().numpy(), rows, out)
+    return out
+
+
+# The factorization machine as linear maps; with k = 0 only the item weights are left.
+
+
+class FMForm(Form):
+    """All entries of a row are summed together, and the sum is the vector."""
+
+    user_groups = item_groups = 1
+    diagonal = True
+
+    def __init__(self, model: FactorizationMachine) -> None:
+        self._model = model
+        self.dim = model.k
+
+    def user_table(self) -> Tensor:
+        """See Form."""
+        return self._model.user_factors.detach()
+
+    def item_table(self) -> Tensor:
+        """See Form."""
+        return self._model.item_factors.detach()
+
+    def set_user_table(self, table: Tensor) -> None:
+        """See Form."""
+        self._model.user_factors.copy_(table)
+
+    def set_item_table(self, table: Tensor) -> None:
+        """See Form."""
+        self._model.item_factors.copy_(table)
+
+    def axes(self, gram: Float64) -> Float64:
+        """The principal axes of the Gram matrix."""
+        axes: Float64 = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
+        return axes
+
+    def turn(self, axes: Tensor) -> None:
+        """See Form."""
+        for factors in (self._model.user_factors, self._model.item_factors):
+            factors.copy_(torch.mm(factors, axes))
+
+
+# The field-aware factorization machine as linear maps.
+
+
+class FFMForm(Form):
+    """A group for each field; vectors have a part for each pair of a user field and an item field.
+
+    User factors that meet user fields take no part in a ranking. They are set to zero.
+    """
+
+    def __init__(self, model: FieldAwareFM, users: Fields, items: Fields) -> None:
+        self._model = model
+        self._users, self._items = users, items
+        self.user_groups, self.item_groups = len(users), len(items)
+        self.dim = self.user_groups * self.item_groups * model.k
+        own = functional.one_hot(self.user_groups + field_of(items), self.user_groups + self.item_groups)
+        self._own = own.float()[:, :, None]  # 1 at the embedding with which a feature meets its own field
+        with torch.no_grad():
+            model.user_factors[:, : self.user_groups] = 0.0
+
+    def user_table(self) -> Tensor:
+        """See Form."""
+        return self._model.user_factors.detach()[:, self.user_groups :].flatten(1).contiguous()
+
+    def item_table(self) -> Tensor:
+        """See Form."""
+        return self._model.item_factors.detach().flatten(1)
+
+    def set_user_table(self, table: Tensor) -> None:
+        """See Form."""
+        across = self._model.user_factors[:, self.user_groups :]
+        across.copy_(table.view_as(across))
+
+    def set_item_table(self, table: Tensor) -> None:
+        """See Form."""
+        self._model.item_factors.copy_(table.view_as(self._model.item_factors))
+
+    def split_users(self, rows: SparseRows) -> SparseRows:
+        """See Form."""
+        return apart_by_field(rows, self._users)
+
+    def split_items(self, rows: SparseRows) -> SparseRows:
+        """See Form."""
+        return apart_by_field(rows, self._items)
+
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """See Form."""
+        of_field = diagonal.view(2, self.user_groups, -1)
+        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
+
+    def item_vectors(self, sums: Tensor) -> Tensor:
+        """See Form."""
+        return self._by_field(sums)[:, :, : self.user_groups].transpose(1, 2).flatten(1)
+
+    def item_sums(self, vectors: Tensor) -> Tensor:
+        """See Form."""
+        across = vectors.view(len(vectors), self.user_groups, self.item_groups, self._model.k).transpose(1, 2)
+        return functional.pad(across, (0, 0, 0, self.item_groups)).flatten(2)
+
+    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """See Form."""
+        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
+
+    def within(self, sums: Tensor) -> Tensor:
+        """See Form: field b meets field b' by what each has for the other."""
+        met = self._by_field(sums)[:, :, self.user_groups :].transpose(1, 2)
+        return functional.pad(met, (0, 0, self.user_groups, 0)).flatten(2)
+
+    def alone(self, table: Tensor) -> Tensor:
+        """See Form."""
+        return (table.view(len(table), -1, self._model.k) * self._own).flatten(1)
+
+    def _by_field(self, sums: Tensor) -> Tensor:
+        return sums.view(len(sums), self.item_groups, -1, self._model.k)
+
+
+# The field-weighted factorization machine as linear maps, for field weights that are given.
+
+
+class FwFMForm(Form):
+    """A group for each field; a vector has a part for each item field, into which the user fields are weighed."""
+
+    def __init__(self, model: FieldWeightedFM, users: Fields, items: Fields) -> None:
+        self._model = model
+        self._users, self._items = users, items
+        self.user_groups, self.item_groups = len(users), len(items)
+        self.dim = self.item_groups * model.k
+
+    def user_table(self) -> Tensor:
+        """See Form."""
+        return self._model.user_factors.detach()
+
+    def item_table(self) -> Tensor:
+        """See Form."""
+        return self._model.item_factors.detach()
+
+    def set_user_table(self, table: Tensor) -> None:
+        """See Form."""
+        self._model.user_factors.copy_(table)
+
+    def set_item_table(self, table: Tensor) -> None:
+        """See Form."""
+        self._model.item_factors.copy_(table)
+
+    @property
+    def across(self) -> Tensor:
+        """The weights between user and item fields, float32 [user fields, item fields]."""
+        return self._model.symmetric_weights().detach()[: self.user_groups, self.user_groups :]
+
+    @property
+    def among_items(self) -> Tensor:
+        """The weights between item fields, symmetric, float32 [item fields, item fields]."""
+        return self._model.symmetric_weights().detach()[self.user_groups :, self.user_groups :]
+
+    def user_fields(self) -> Tensor:
+        """The field of every user feature: int64 [n_user_features]."""
+        return field_of(self._users)
+
+    def set_across(self, weights: Tensor) -> None:
+        """Write the weights between user and item fields, [user fields, item fields]."""
+        self._model.replace_across(weights)
+
+    def set_among_items(self, weights: Tensor) -> None:
+        """Write the weights between item fields, symmetric, [item fields, item fields]."""
+        self._model.field_weights[self.user_groups :, self.user_groups :] = weights
+
+    def split_users(self, rows: SparseRows) -> SparseRows:
+        """See Form."""
+        return apart_by_field(rows, self._users)
+
+    def split_items(self, rows: SparseRows) -> SparseRows:
+        """See Form."""
+        return apart_by_field(rows, self._items)
+
+    def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:
+        """See Form."""
+        return mixed(sums, self.across, kernels).reshape(-1, self.dim)
+
+    def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:
+        """See Form."""
+        return mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
+
+    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """See Form."""
+        of_field = torch.einsum("nbk,ab->nak", diagonal.view(2, self.item_groups, -1), self.across.square())
+        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
+
+    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        """See Form."""
+        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
+
+    def within(self, sums: Tensor) -> Tensor:
+        """See Form."""
+        return torch.einsum("nfk,fg->ngk", sums, self.among_items)
+
+    def alone(self, table: Tensor) -> Tensor:
+        """See Form."""
+        return table * self.among_items.diagonal()[field_of(self._items), None]
+
+    def axes(self, gram: Float64) -> Float64:
+        """The principal axes of the parts of all item fields together; every field is turned alike."""
+        k = self._model.k
+        parts = gram.reshape(self.item_groups, k, self.item_groups, k)
+        return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
+
+    def turn(self, axes: Tensor) -> None:
+        """See Form."""
+        k = self._model.k
+        for factors in (self._model.user_factors, self._model.item_factors):
+            factors.copy_(torch.mm(factors, axes[:k, :k].contiguous()))
+
+
+# The form of a model.
+
+
+def form_of(model: Model, users: Fields | None, items: Fields | None) -> Form:
+    """How `model` stands in the square loss; the fields of both sides may be left out for a model without fields.
+
+    Raises:
+        TypeError: no form is known for this kind of model, or its fields are left out.
+    """
+    if isinstance(model, FactorizationMachine):
+        return FMForm(model)
+    if users is not None and items is not None:
+        if isinstance(model, FieldWeightedFM):
+            return FwFMForm(model, users, items)
+        if isinstance(model, FieldAwareFM):
+            return FFMForm(model, users, items)
+    raise TypeError(f"the square loss has no form for {type(model).__name__} with fields {users} and {items}")

@@ -1,0 +1,191 @@
+"""Row-sparse optimizers: SGD, Adagrad, Adam, FTRL. A step touches only the rows that a batch used."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class RowOptimiser(Protocol):
+    """Steps of one table, with what it remembers of each row."""
+
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        """Move rows of a table against their gradient.
+
+        Args:
+            table: [n, ...], changed in place.
+            rows: int64 [m] without repeats; None for all rows in order, which costs no gathering.
+            gradient: [m, ...].
+            rate: the learning rate of this step.
+        """
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What is remembered, by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        ...
+
+
+# What a rule remembers of each row of a table.
+
+
+class Memory:
+    """Named tables of the same rows as the table that is optimised."""
+
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+        self._tables = dict(tables)
+
+    def read(self, name: str, rows: Tensor | None) -> Tensor:
+        """Rows of one table: a copy, or the table itself for all rows."""
+        table = self._tables[name]
+        return table if rows is None else table[rows]
+
+    def write(self, name: str, rows: Tensor | None, values: Tensor) -> None:
+        """Put rows back; what was read as a whole and changed in place is there already."""
+        table = self._tables[name]
+        if rows is not None:
+            table[rows] = values
+        elif values is not table:
+            table.copy_(values)
+
+    def state(self) -> dict[str, Tensor]:
+        """All tables by name."""
+        return dict(self._tables)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the values of tables of the same names and shapes."""
+        for name, table in self._tables.items():
+            table.copy_(state[name])
+
+
+def subtract(table: Tensor, rows: Tensor | None, change: Tensor) -> None:
+    """table[rows] -= change."""
+    if rows is None:
+        table.sub_(change)
+    else:
+        table.index_add_(0, rows, change, alpha=-1)
+
+
+def zeros(table: Tensor) -> Tensor:
+    """A table of zeros beside another one."""
+    return torch.zeros_like(table)
+
+
+# Plain stochastic gradient descent.
+
+
+class SGD:
+    """Robbins and Monro 1951: every step is the gradient times the rate."""
+
+    def __init__(self, table: Tensor) -> None:  # noqa: ARG002 - built as the others are, and remembers nothing
+        return
+
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        """See RowOptimiser."""
+        subtract(table, rows, rate * gradient)
+
+    def state(self) -> dict[str, Tensor]:
+        """See RowOptimiser."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See RowOptimiser."""
+
+
+# Steps that shrink with the gradients a number has met.
+
+
+class Adagrad:
+    """Duchi, Hazan and Singer 2011."""
+
+    def __init__(self, table: Tensor) -> None:
+        self._memory = Memory({"squares": zeros(table)})
+
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        """See RowOptimiser."""
+        squares = self._memory.read("squares", rows).addcmul_(gradient, gradient)
+        self._memory.write("squares", rows, squares)
+        subtract(table, rows, gradient / (squares.sqrt() + 1e-10) * rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """See RowOptimiser."""
+        return self._memory.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See RowOptimiser."""
+        self._memory.restore(state)
+
+
+# Steps by running means of the gradient and of its square.
+
+_MEAN, _SQUARES = 0.9, 0.999
+
+
+class Adam:
+    """Kingma and Ba 2015, with each row's own count of steps, so that a rare row starts as boldly as a common one."""
+
+    def __init__(self, table: Tensor) -> None:
+        steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
+        self._memory = Memory({"mean": zeros(table), "squares": zeros(table), "steps": steps})
+
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        """See RowOptimiser."""
+        memory = self._memory
+        steps = memory.read("steps", rows).add_(1)
+        mean = memory.read("mean", rows).lerp_(gradient, 1 - _MEAN)
+        squares = memory.read("squares", rows).mul_(_SQUARES).addcmul_(gradient, gradient, value=1 - _SQUARES)
+        for name, values in (("steps", steps), ("mean", mean), ("squares", squares)):
+            memory.write(name, rows, values)
+        shape = (-1, *[1] * (table.dim() - 1))
+        size = (rate * (1 - _SQUARES**steps).sqrt() / (1 - _MEAN**steps)).to(table.dtype).view(shape)
+        subtract(table, rows, mean / (squares.sqrt() + 1e-8) * size)
+
+    def state(self) -> dict[str, Tensor]:
+        """See RowOptimiser."""
+        return self._memory.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See RowOptimiser."""
+        self._memory.restore(state)
+
+
+# Steps towards weights of which many are exactly zero.
+
+
+class FTRL:
+    """FTRL-Proximal (McMahan et al. 2013), as Wide & Deep trains its linear part (Cheng et al. 2016).
+
+    A weight is the minimiser of its past gradients, a pull towards its past values, and an L1 and an L2 term; where
+    the gradients do not outweigh the L1 term it is exactly zero. Its own rate is alpha, and stays as it is; beta is 1.
+    """
+
+    def __init__(self, table: Tensor, l1: float, l2: float, alpha: float) -> None:
+        self._l1, self._l2, self._alpha = l1, l2, alpha
+        self._memory = Memory({"sums": zeros(table), "squares": zeros(table)})
+
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:  # noqa: ARG002 - the sums would not add up under another rate
+        """See RowOptimiser."""
+        before = self._memory.read("squares", rows)
+        squares = before + gradient.square()
+        weights = table if rows is None else table[rows]
+        sums = self._memory.read("sums", rows) + gradient - (squares.sqrt() - before.sqrt()) / self._alpha * weights
+        self._memory.write("squares", rows, squares)
+        self._memory.write("sums", rows, sums)
+        curvature = (1 + squares.sqrt()) / self._alpha + self._l2
+        moved = torch.where(sums.abs() <= self._l1, torch.zeros_like(sums), (sums.sign() * self._l1 - sums) / curvature)
+        if rows is None:
+            table.copy_(moved)
+        else:
+            table[rows] = moved
+
+    def state(self) -> dict[str, Tensor]:
+        """See RowOptimiser."""
+        return self._memory.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See RowOptimiser."""
+        self._memory.restore(state)

@@ -1,0 +1,93 @@
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.index.base import Effort
+from recall.index.coarse import Lists
+from recall.index.flat import ExactIndex
+from recall.index.ivf import IvfIndex
+from recall.index.tuning.recall import bisect, calibrate, certify
+from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
+
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(20_000, 25, 0)
+
+
+@cache
+def model_queries() -> np.ndarray:
+    return users_like_a_model(120, 25, 1)
+
+
+@pytest.fixture(scope="module")
+def inverted() -> IvfIndex:
+    return IvfIndex.build(Lists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0))
+
+
+@pytest.mark.parametrize("target", [0.9, 0.99])
+def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
+    index = calibrate(inverted, model_vectors(), model_queries(), 50, target)
+    reached = certify(index, model_vectors(), model_queries(), 50)
+    assert reached.recall >= target
+    fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
+    assert index.effort.nprobe == 1 or certify(fewer, model_vectors(), model_queries(), 50).recall < target
+
+
+def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
+    index = calibrate(inverted, model_vectors(), model_queries(), 50, 0.95)
+    others = certify(index, model_vectors(), users_like_a_model(300, 25, 2), 50)
+    assert others.queries == 300
+    assert others.n == 50
+    assert others.recall > 0.92
+    assert 0 <= others.lowest <= others.recall
+
+
+def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfIndex) -> None:
+    index = calibrate(inverted, model_vectors(), model_queries(), 20, 0.95)
+    assert certify(index, model_vectors(), model_queries(), 200).recall > 0.93
+    best = [brute_force(model_vectors(), query, 220) for query in model_queries()[:40]]
+    hits = index.search(model_queries()[:40], 20, [rows[:200] for rows in best])
+    found = [len(set(rows) & set(wanted[200:])) / 20 for rows, wanted in zip(hits.rows, best, strict=True)]
+    assert np.mean(found) > 0.9
+
+
+@given(st.integers(1, 300), st.data())
+def test_the_least_effort_is_found(most: int, data: st.DataObject) -> None:
+    least, first = data.draw(st.integers(1, most + 5)), data.draw(st.integers(0, most - 1))
+    asked: list[float] = []
+
+    def enough(effort: float) -> bool:
+        asked.append(effort)
+        return effort >= least
+
+    found = bisect(range(1, most + 1), enough, first)
+    if least > most:
+        assert found is None
+    else:
+        lowest = max(least, first + 1)
+        assert lowest <= (found or 0) <= lowest * 33 / 32 + 1
+    assert len(asked) <= 2 * np.log2(most + 2) + 3
+
+
+def test_who_gives_up_gets_nothing() -> None:
+    assert bisect(range(1, 101), lambda effort: None if effort > 10 else False) is None
+
+
+def test_an_exact_index_is_certified_as_such() -> None:
+    found = certify(ExactIndex.build(model_vectors()), model_vectors(), model_queries(), 100)
+    assert (found.recall, found.lowest) == (1.0, 1.0)
+
+
+def test_a_list_as_long_as_the_catalogue() -> None:
+    few = model_vectors()[:30]
+    index = calibrate(IvfIndex.build(Lists.build(few, model_queries(), 3, seed=0)), few, model_queries(), 100, 0.99)
+    assert certify(index, few, model_queries(), 100).n == 30
+
+
+def test_effort_grows_with_the_length_of_the_list() -> None:
+    effort = Effort(nprobe=10, growth=0.5, n=100)
+    assert [effort.at(results) for results in (1, 100, 400, 10_000)] == [10, 10, 20, 100]

@@ -1,0 +1,243 @@
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recall.config import IndexConfig
+from recall.index.base import Hits, TunableIndex
+from recall.index.cells.index import CellIndex, cells_for
+from recall.index.tuning.candidates import CellCodes, InvertedFile, candidates, like
+from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Truth
+from recall.index.tuning.trials import EXACT, Bench, Trial
+from recall.index.tuning.tuner import Tuning, tune
+from tests.index.test_base import vectors_like_a_model
+
+N = 20
+
+
+@cache
+def model_vectors() -> np.ndarray:
+    return vectors_like_a_model(6000, 17, 0)
+
+
+@cache
+def everybody() -> np.ndarray:
+    users = np.random.default_rng(4).permutation(vectors_like_a_model(12_000, 17, 0))
+    users[:, 0] = 1
+    return users
+
+
+@cache
+def model_users() -> np.ndarray:
+    return everybody()[:6000]
+
+
+@cache
+def other_users() -> np.ndarray:
+    return everybody()[6000:]
+
+
+CONFIG = IndexConfig(target=0.95, n=N)
+FEW = (CellCodes(64), InvertedFile(64))
+
+
+@pytest.fixture(scope="module")
+def tuning() -> Tuning:
+    return tune(model_vectors(), Users.split(model_users(), 0), CONFIG, 0, 1, FEW)
+
+
+def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
+    names = [trial.name for trial in tuning.trials]
+    assert names == [EXACT, "cells 64", "ivf 64"]
+    for trial in tuning.trials:
+        assert trial.bytes > 0
+        efforts = [point.effort for point in trial.curve]
+        assert efforts == sorted(set(efforts))
+        assert all(0 <= point.recall <= 1 and point.microseconds > 0 for point in trial.curve)
+        assert (trial.tuned in efforts) if trial.tuned is not None else trial.note
+
+
+def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning: Tuning) -> None:
+    tuned = [trial for trial in tuning.trials if trial.tuned is not None and trial.name != EXACT]
+    assert tuned
+    for trial in tuned:
+        (chosen,) = (point for point in trial.curve if point.effort == trial.tuned)
+        assert chosen.recall >= CONFIG.target
+        assert all(point.recall <= chosen.recall + 0.002 for point in trial.curve if point.effort < chosen.effort)
+
+
+def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
+    assert tuning.bound.met
+    shares = Truth.of(model_vectors(), other_users(), N).shares(tuning.index)
+    assert shares.mean() >= tuning.bound.lower
+    if tuning.name != EXACT:
+        assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
+        assert tuning.bound.queries > 1000
+        assert not tuning.index.exact
+
+
+@dataclass
+class Fake:
+    """An index that loses a given number of the rows of each list, depending on the user and its effort."""
+
+    inner: CellIndex
+    lost: Callable[[float, np.ndarray], int]
+    pause: float = 0.0
+    efforts: tuple[float, ...] = (1.0, 2.0, 3.0)
+    effort: float = 1.0
+    kind: str = "fake"
+    exact: bool = False
+
+    def tuned(self, effort: float, n: int) -> "Fake":
+        return replace(self, effort=effort)
+
+    def write(self, path: Path) -> None:
+        self.inner.write(path)
+
+    def search(self, queries: np.ndarray, n: int) -> Hits:
+        until = time.thread_time() + self.pause * len(queries)
+        scores = np.full((len(queries), n), np.inf, dtype=np.float32)
+        for row, query in enumerate(queries):
+            scores[row, : self.lost(self.effort, query)] = -np.inf
+        while time.thread_time() < until:
+            pass
+        return Hits(np.zeros(scores.shape, dtype=np.int64), scores, np.zeros(len(queries), dtype=bool))
+
+
+@dataclass
+class FakeCandidate:
+    name: str
+    lost: Callable[[float, np.ndarray], int]
+    pause: float = 0.0
+
+    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
+        yield self.name, Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[misc]
+
+
+@cache
+def small_catalogue() -> np.ndarray:
+    return vectors_like_a_model(800, 9, 0)
+
+
+@cache
+def people() -> np.ndarray:
+    return vectors_like_a_model(4000, 9, 5)
+
+
+def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -> Tuning:
+    config = IndexConfig(target=target, n=N, **options)  # type: ignore[arg-type]
+    return tune(small_catalogue(), Users.split(people(), 0), config, 0, 1, tried)
+
+
+def test_the_fastest_that_finds_enough_wins() -> None:
+    tuning = tuned_with(
+        FakeCandidate("slow", lambda effort, user: 0, 0.003),
+        FakeCandidate("good", lambda effort, user: 0 if effort > 1 else 2),
+        FakeCandidate("poor", lambda effort, user: 3),
+    )
+    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("good", 1, 1500)
+    assert tuning.bound.lower >= 0.95
+    assert isinstance(tuning.index, Fake)
+    assert tuning.index.effort == 2.0
+    assert "fastest of 4" in tuning.why
+
+
+@pytest.mark.slow
+def test_exact_search_is_taken_where_nothing_is_faster() -> None:
+    tuning = tuned_with(FakeCandidate("slow", lambda effort, user: 0, 0.003))
+    assert tuning.name == EXACT
+    assert tuning.index.exact
+    assert tuning.why.startswith("exact search: no candidate")
+    assert (tuning.bound.lower, tuning.bound.met) == (1.0, True)
+
+
+def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
+    tuning = tuned_with(FakeCandidate("poor", lambda effort, user: 5 - int(effort)))
+    assert tuning.name == EXACT
+    trial = tuning.trials[-1]
+    assert (trial.name, trial.tuned) == ("poor", None)
+    assert trial.note == "no effort reaches 0.95"
+
+
+def test_who_finds_no_more_for_more_work_is_known() -> None:
+    bench = Bench(Truth.of(small_catalogue(), people()[:10], N), IndexConfig(target=0.97), 1000)
+    for curve, flat in (
+        ({1.0: (0.95, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, True),
+        ({1.0: (0.95, 10.0), 2.0: (0.95, 10.0), 4.0: (0.95, 11.0)}, False),  # no dearer
+        ({1.0: (0.94, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # four times the effort found more
+        ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below
+        ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only twice
+    ):
+        assert bench.flat(curve, 4.0) == flat
+
+
+def test_few_users_show_nothing_and_that_is_said() -> None:
+    tuning = tune(small_catalogue(), Users.split(people()[:100], 0), IndexConfig(n=N), 0, 1)
+    assert tuning.name == EXACT
+    assert "38 users can show a recall of 0.9" in tuning.why
+    assert tuning.trials == ()
+
+
+def test_a_target_of_everything_is_exact_search() -> None:
+    assert tuned_with(FakeCandidate("fine", lambda effort, user: 0), target=1.0).name == EXACT
+
+
+def test_no_candidate_is_begun_when_the_time_is_up() -> None:
+    tuning = tuned_with(FakeCandidate("late", lambda effort, user: 0), seconds=1e-9)
+    assert tuning.trials[-1] == Trial("late", "", 0, 0.0, (), None, "left out: the time was up")
+
+
+@cache
+def tuning_users() -> set[bytes]:
+    return {user.tobytes() for user in Users.split(people(), 0).tuning}
+
+
+def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
+    looked: dict[float, set[bytes]] = {}
+
+    def lost(effort: float, user: np.ndarray) -> int:
+        if user.tobytes() not in tuning_users():
+            looked.setdefault(effort, set()).add(user.tobytes())
+        return 0 if effort > 1 else 1 if user.tobytes() in tuning_users() else 2
+
+    tuning = tuned_with(FakeCandidate("deceiving", lost), target=0.9)
+    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("deceiving", 2, 750)
+    assert len(looked[1.0]) == 1500
+    assert len(looked[2.0]) == 750
+    assert not looked[1.0] & looked[2.0]
+    assert tuning.trials[-1].tuned == 2.0
+
+
+def test_who_keeps_no_promise_at_all_is_not_taken() -> None:
+    tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in tuning_users() else 3))
+    assert tuning.name == EXACT
+    assert "their bound was 0.8" in tuning.why
+
+
+def test_candidates_fit_the_size() -> None:
+    for size in (1, 30, 5000, 1_000_000):
+        found = candidates(size)
+        assert len(found) == len(set(found)) >= 2
+        assert all(1 <= one.count <= max(size, 1) for one in found if isinstance(one, CellCodes | InvertedFile))
+        among_faiss = candidates(size, "faiss")
+        assert among_faiss == [one for one in found if isinstance(one, InvertedFile)]
+    assert candidates(1_000_000)[0] == CellCodes(cells_for(1_000_000))
+
+
+@pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
+def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
+    config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
+    tuning = tune(small_catalogue(), Users.split(people(), 0), config, 0, 1, [])
+    assert (tuning.name, tuning.index.kind) == (EXACT, exact)
+
+
+def test_an_index_can_be_made_again() -> None:
+    assert like("cells", {"effort": 2.0, "cells": 64}) == [CellCodes(64)]
+    assert like("cells", {"effort": 3e38, "cells": 64}) == []
+    assert like("ivf", {"nlist": 32}) == like("pq", {"nlist": 32}) == [InvertedFile(32)]
+    assert like("exact", {"longest": 1.0}) == []

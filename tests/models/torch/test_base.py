@@ -1,0 +1,118 @@
+"""What holds for every model of the family."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.func import functional_call
+
+from recall.models.torch.base import side_of
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import Cosine
+from tests.models.torch.worlds import KINDS, World, model_of, naive_scores, random_world, worlds
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def close(got: torch.Tensor, expected: torch.Tensor | np.ndarray) -> None:
+    torch.testing.assert_close(
+        got, torch.as_tensor(expected), rtol=1e-8, atol=1e-8
+    )  # a cosine of almost nothing divides by 1e-6
+
+
+@every_kind
+@given(st.data())
+def test_the_score_is_the_definition_over_pairs_of_features(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    close(world.model.score(*world.batches()).detach(), naive_scores(world))
+
+
+@every_kind
+@given(st.data())
+def test_the_score_is_the_offset_and_one_inner_product(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    model, (users, items) = world.model, world.batches()
+    phi, psi = model.user_vectors(users), model.item_vectors(items)
+    assert phi.shape == psi.shape == (len(world.users), model.dim)
+    close(model.user_offset(users) + (phi * psi).sum(-1), model.score(users, items))
+    every = model.user_offset(users)[:, None] + phi @ psi.t()
+    catalogue = SparseBatch.of(world.items.take(np.tile(np.arange(users.n), users.n)), torch.float64, world.item_fields)
+    close(model(users, catalogue), every)
+
+
+@every_kind
+@given(st.data())
+def test_a_batch_over_the_features_it_uses_is_scored_as_over_all(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    users, user_features = SparseBatch.local(world.users, torch.float64, world.user_fields)
+    items, item_features = SparseBatch.local(world.items, torch.float64, world.item_fields)
+    expected = world.model(*world.batches())
+    small = world.model.restricted(user_features.numpy(), item_features.numpy())
+    assert type(small) is type(world.model)
+    close(small(users, items), expected)
+    used = {"user": user_features, "item": item_features}
+    tables = {name: table[used[side_of(name)]] if side_of(name) else table for name, table in world.model.named_parameters()}
+    close(functional_call(world.model, tables, (users, items)), expected)
+
+
+@every_kind
+def test_gradients_are_those_of_finite_differences(kind: str) -> None:
+    world = random_world(kind, seed=5)
+    users, items = world.batches()
+    tables = {name: table.detach().requires_grad_() for name, table in world.model.named_parameters()}
+
+    def scored(*values: torch.Tensor) -> torch.Tensor:
+        return functional_call(world.model, dict(zip(tables, values, strict=True)), (users, items))
+
+    assert torch.autograd.gradcheck(scored, tuple(tables.values()), fast_mode=True)
+
+
+@every_kind
+def test_every_parameter_has_its_side_or_is_shared_and_small(kind: str) -> None:
+    world = random_world(kind, seed=1)
+    rows = {"user": world.user_fields.n_features, "item": world.item_fields.n_features}
+    fields = len(world.user_fields) + len(world.item_fields)
+    for name, table in world.model.named_parameters():
+        side = side_of(name)
+        assert table.numel() <= fields**2 if side is None else len(table) == rows[side], name
+
+
+@every_kind
+def test_the_same_seed_gives_the_same_start_and_embeddings_of_the_length_asked_for(kind: str) -> None:
+    world = random_world(kind, seed=2)
+    models = [model_of(kind, world.user_fields, world.item_fields, 64) for _ in range(2)]
+    for model in models:
+        model.initialise(0.1, torch.Generator().manual_seed(7))
+    for one, two in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, two)
+    factors = torch.cat([models[0].get_parameter(f"{side}_factors").detach().reshape(-1) for side in ("user", "item")])
+    if factors.numel():
+        assert factors.square().mean().item() * models[0].k == pytest.approx(0.01, rel=0.3)
+    assert models[0].bias == 0
+    assert torch.all(models[0].item_weights == 0)
+
+
+@pytest.mark.parametrize("kind", ["fwfm", "ffm"])
+def test_a_batch_without_fields_is_refused(kind: str) -> None:
+    world = random_world(kind, seed=3)
+    with pytest.raises(ValueError, match="made with fields"):
+        world.model.score(SparseBatch.of(world.users, torch.float64), SparseBatch.of(world.items, torch.float64))
+
+
+def test_a_field_weighted_model_starts_as_a_factorization_machine() -> None:
+    world = random_world("fwfm", seed=4)
+    plain = model_of("fm", world.user_fields, world.item_fields, world.model.k).double()
+    weighted = model_of("fwfm", world.user_fields, world.item_fields, world.model.k).double()
+    for model in (plain, weighted):
+        model.initialise(0.5, torch.Generator().manual_seed(1))
+    close(weighted.score(*world.batches()), plain.score(*world.batches()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, made in KINDS.items() if issubclass(made, Cosine)])
+@given(st.data())
+def test_cosines_lie_between_minus_one_and_one(kind: str, data: st.DataObject) -> None:
+    world: World = data.draw(worlds(kind))
+    assert world.model(*world.batches()).abs().max() <= 1 + 1e-12
+    lengths = world.model.user_vectors(world.batches()[0]).norm(dim=1)
+    close(lengths, torch.ones_like(lengths))  # the 1 in front keeps every user vector from being zero

@@ -1,0 +1,70 @@
+"""What single values bring adds up to the score, and field by field to what fields bring."""
+
+from collections import Counter
+
+import pytest
+
+from recall.serving import explain
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from tests.serving.test_explain import golden
+
+__all__ = ["golden"]
+
+ASKED = Request("ada", context={"hour": 9}, n=4, exclude_seen=False)
+
+
+@pytest.mark.parametrize("popularity", [0.0, 1.0, 2.5])
+def test_values_add_up_to_the_score_and_to_what_their_fields_bring(golden: Recommender, popularity: float) -> None:
+    asked = Request("ada", context={"hour": 9}, n=4, exclude_seen=False, popularity=popularity)
+    for item in golden.recommend(asked).items:
+        told = golden.explain(asked, item.item_id, values=True)
+        assert told.values
+        assert sum(one.value for one in told.values) + told.rest == pytest.approx(item.score, abs=1e-4)
+        sums: Counter[tuple[str | None, tuple[str, ...]]] = Counter()
+        for one in told.values:
+            sums[one.user.field if one.user else None, tuple(value.field for value in one.items)] += one.value  # type: ignore[assignment]
+        for one in told.contributions:
+            assert sums.pop((one.user_field, one.item_fields)) == pytest.approx(one.value, abs=1e-4)
+        assert all(abs(rest) < 1e-4 for rest in sums.values())
+        sizes = [abs(one.value) for one in told.values]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_they_are_told_only_when_asked_for(golden: Recommender) -> None:
+    told = golden.explain(ASKED, "jam")
+    assert (told.values, told.rest) == (None, 0.0)
+
+
+def test_beyond_the_longest_list_the_rest_is_a_number(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = golden.explain(ASKED, "jam", values=True)
+    monkeypatch.setattr(explain, "MOST_VALUES", 3)
+    told = golden.explain(ASKED, "jam", values=True)
+    assert told.values == whole.values[:3]
+    assert told.rest == pytest.approx(sum(one.value for one in whole.values[3:]), abs=1e-9)
+
+
+def test_boosts_are_in_the_rest(shop: Recommender) -> None:
+    asked = Request("u1", boosts={"margin": 2.0, "category=c1": 1.0})
+    told = shop.explain(asked, "i5", values=True)
+    boosts = sum(one.value for one in told.contributions if one.user_field == "boosts")
+    assert boosts != 0
+    assert told.rest == pytest.approx(boosts, abs=1e-6)
+    assert sum(one.value for one in told.values) + told.rest == pytest.approx(told.score, abs=1e-4)
+
+
+def test_an_answer_without_items_needs_no_explanation(shop: Recommender) -> None:
+    answer = shop.recommend(Request("u1", allow=(), explain=True))
+    assert (answer.items, answer.contributions) == ((), ())
+
+
+def test_every_item_of_an_answer_says_what_its_score_comes_from(shop: Recommender) -> None:
+    for asked in (Request("u1", n=7), Request("u1", n=30, boosts={"price": 0.1}, popularity=2.0)):
+        plain = shop.recommend(asked)
+        assert plain.contributions == ()
+        told = shop.recommend(Request(asked.user_id, n=asked.n, boosts=asked.boosts, popularity=asked.popularity, explain=True))
+        assert told.items == plain.items
+        assert len(told.contributions) == asked.n
+        for item, parts in zip(told.items, told.contributions, strict=True):
+            assert sum(one.value for one in parts) == pytest.approx(item.score, abs=1e-4)
+            assert parts == shop.explain(asked, item.item_id).contributions

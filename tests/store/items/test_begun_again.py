@@ -1,0 +1,200 @@
+"""A log that is begun again after a loss: what is in neither it nor a version is told of, and every version can be opened."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from recall.bundle.activation import activate
+from recall.bundle.versions import resolve
+from recall.errors import JournalError
+from recall.publish.compact import compact
+from recall.serving.recommender import Recommender
+from recall.store.items.log import JOURNAL, MARK, Base, Change, Journal
+from tests.store.items.test_log_position import copy, fresh, ids, remove, trouble
+
+
+def followed(root: Path) -> Recommender:
+    """A process that looks at the log only when it is told to, or writes."""
+    return Recommender.load(root, pause=None)
+
+
+def test_an_older_copy_that_one_writes_on_who_had_not_read_everything_stays_told_of(root: Path, tmp_path: Path) -> None:
+    first, second = followed(root), followed(root)
+    first.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    second.items.upsert({"b": {}})
+    first.items.upsert({"c": {}, "d": {}})  # which the second never reads
+    remove(root)
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    assert second.items.upsert({"e": {}, "f": {}, "g": {}}).sequence > 4  # numbers are not given twice
+    started = followed(root)
+    assert {"a", "b", "e"} <= ids(started)
+    assert not {"c", "d"} & ids(started)
+    assert trouble(started).startswith("acknowledged changes up to 4 are missing")
+    second.items.delete(["i2"])
+    assert trouble(second).startswith("acknowledged changes up to 4 are missing")
+    first.items.delete(["i1"])  # it has read all of them, and writes them back
+    assert {"a", "b", "c", "d", "e", "f", "g"} <= fresh(root)
+    for one in (first, second, started):
+        one.close()
+
+
+def test_writing_back_what_was_read_after_a_loss_does_not_make_up_for_it(root: Path, tmp_path: Path) -> None:
+    first, second = followed(root), followed(root)
+    first.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    second.items.refresh()
+    first.items.upsert({"b": {}, "c": {}})
+    first.close()
+    remove(root)
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    second.items.upsert({"d": {}})
+    remove(root)
+    second.items.refresh()
+    assert second.items.mend() == 2
+    assert trouble(second).startswith("acknowledged changes up to 3 are missing")
+    second.close()
+
+
+def test_a_loss_that_is_made_up_for_does_not_hide_another(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    compact(root)
+    live.close()
+    remove(root)
+    with_other_log(root)
+    started = followed(root)
+    started.items.upsert({"b": {}})
+    started.close()
+    remove(root)
+    last = followed(root)  # the version holds the first loss, and not the second
+    last.items.upsert({"c": {}})
+    assert "b" not in ids(last)
+    assert "are missing from the journal" in trouble(last)
+    last.close()
+
+
+def test_a_version_without_changes_of_a_lost_log_is_opened_and_told_of(root: Path, live: Recommender) -> None:
+    older = resolve(root)
+    live.items.upsert({"a": {}})
+    compact(root)
+    live.close()
+    newer = resolve(root)
+    running = followed(root)
+    remove(root)
+    activate(root, older.name)  # the journal is gone, and nothing speaks against it
+    running.items.upsert({"b": {}})  # the one that still serves the newer version begins a log over what that holds
+    assert not running.items.current().degraded
+    started = followed(root)
+    assert {"a", "b"} & ids(started) == {"b"}
+    assert "made without the changes up to 1 of an earlier journal" in trouble(started)
+    with pytest.raises(JournalError, match="lacks changes up to 1 of an earlier journal"):
+        compact(root)  # a version made of it would look whole
+    activate(root, newer.name)
+    assert {"a", "b"} <= fresh(root)
+    compact(root)
+    assert {"a", "b"} <= fresh(root)
+    for one in (running, started):
+        one.close()
+
+
+def test_a_process_that_knows_the_changes_of_a_lost_log_completes_one_begun_over_a_newer_version(root: Path) -> None:
+    older, first = resolve(root), followed(root)
+    first.items.upsert({"a": {}})
+    compact(root)
+    second = followed(root)
+    remove(root)
+    second.items.upsert({"b": {}})
+    assert "acknowledged changes are served" in trouble(first)
+    first.items.upsert({"c": {}})
+    activate(root, older.name)
+    assert {"a", "b", "c"} <= fresh(root)
+    for one in (first, second):
+        one.close()
+
+
+def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: Path) -> None:
+    served = followed(root)
+    served.items.upsert({"a": {}})
+    remove(root)
+    with_other_log(root)
+    served.items.refresh()
+    remove(root)
+    served.items.refresh()
+    assert served.items.mend() == 2
+    assert {entry.item_id for entry in Journal(root / JOURNAL).since(0)} == {"a", "strange"}
+    started = followed(root)
+    assert {"a", "strange"} <= ids(started)
+    for one in (served, started):
+        one.close()
+
+
+def test_a_log_taken_over_in_two_parts_is_whole_only_where_they_meet(tmp_path: Path) -> None:
+    def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
+        path = tmp_path / f"{parts}" / JOURNAL
+        path.parent.mkdir()
+        earlier, journal = Journal(path.with_name("earlier")), Journal(path)
+        earlier.append([Change(f"{number}", {}) for number in range(20)])
+        journal.append([Change("x", {})])
+        known, rows = earlier.state(), earlier.read(None, Base()).rows
+        assert known is not None
+        for held, through in parts:
+            journal.write_back(rows[held:through], known._replace(last=through), held)
+        found = journal.read(None, Base()).lacks, journal.read(None, Base(known.identity, parts[0][0])).lacks
+        earlier.close()
+        journal.close()
+        return found
+
+    assert lacks((0, 20)) == (0, 0)
+    assert lacks((8, 20)) == (8, 0)
+    assert lacks((8, 20), (3, 12)) == (3, 0)
+    assert lacks((3, 8), (12, 20)) == (12, 12)
+
+
+def test_an_older_copy_that_ends_before_what_the_version_holds_is_whole_for_that_version_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    older, served = resolve(root), followed(root)
+    served.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    served.items.upsert({"b": {}})
+    compact(root)
+    served.close()
+    served = followed(root)  # the version with both
+    served.items.upsert({"c": {}})
+    remove(root)
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    served.items.upsert({"d": {}})
+    served.close()
+    assert {"a", "b", "c", "d"} <= fresh(root)
+    activate(root, older.name)
+    started = followed(root)
+    assert "b" not in ids(started)
+    assert "made without the changes up to 2 of an earlier journal" in trouble(started)
+    started.close()
+
+
+def test_a_change_that_was_written_without_its_mark_counts_once_it_was_read(root: Path, live: Recommender) -> None:
+    live.items.upsert({"a": {}})
+    before = (root / MARK).read_bytes()
+    live.items.upsert({"b": {}}, key="k")
+    (root / MARK).write_bytes(before)  # as if the process had died right after the commit
+    started = followed(root)
+    started.close()
+    mark = Journal(root / JOURNAL).mark.read()
+    assert mark is not None
+    assert mark.sequence == 2
+    copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    late = followed(Path(copied))
+    assert "b" not in ids(late)
+    assert "2" in trouble(late)
+    late.close()
+
+
+def with_other_log(root: Path) -> None:
+    """Put the log of another root in place of this one's."""
+    other = Journal(root.parent / "other" / JOURNAL)
+    other.path.parent.mkdir()
+    other.append([Change("strange", {})])
+    other.close()
+    shutil.copy(other.path, root / JOURNAL)

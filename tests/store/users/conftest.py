@@ -1,0 +1,46 @@
+"""Stores of users that change, each behind the same functions."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from recall.store.users.base import LiveUsers
+from recall.store.users.redis import RedisLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.store.users.servers import RedisServer, redis_server
+
+PATIENT = 5.0  # seconds: nothing here is about time-outs, and the machine may be busy
+
+Open = Callable[[], LiveUsers]
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for all tests that do it no harm; each uses a prefix of its own."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens one and the same store, as often as it is called."""
+    opened: list[LiveUsers] = []
+
+    def open_one() -> LiveUsers:
+        if request.param == "sqlite":
+            opened.append(SqliteLiveUsers(tmp_path / USERS_LIVE))
+        else:
+            url = request.getfixturevalue("redis").url
+            prefix = f"{tmp_path.name}:"
+            opened.append(RedisLiveUsers(url, read_seconds=PATIENT, write_seconds=PATIENT, prefix=prefix))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> LiveUsers:
+    return open_store()

@@ -1,0 +1,240 @@
+"""What every store of users that change promises."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from recall.errors import RequestError
+from recall.store.users.base import LiveUsers
+from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.record import LiveUser, UserRecord
+from tests.store.users.conftest import Open
+
+DATA = "0123456789abcdef"
+STORED = UserRecord({"age": 30, "zip": "00001"}, ("b1", "b2"), ("b1", "b2", "b3"))
+ODD_IDS = ["", "nul\0inside", "line\r\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1 --", "a b", "user:1", "{x}", "🦊" * 300]
+
+
+def took(user_id: str, item_id: str, time: float | None = None) -> UserTook:
+    return UserTook(user_id, item_id, time, DATA)
+
+
+def record_of(store: LiveUsers, user_id: str, stored: UserRecord | None = None) -> UserRecord | None:
+    user = store.get([user_id]).get(user_id)
+    assert user is not None
+    return user.over(stored, DATA)
+
+
+def test_nothing_is_stored_at_first(store: LiveUsers) -> None:
+    assert store.get(["a", "b"]) == {}
+    assert store.get([]) == {}
+    assert store.ids() == []
+    assert store.sequence() == 0
+
+
+def test_an_interaction_is_the_latest_of_the_history_and_seen(store: LiveUsers) -> None:
+    assert store.write([took("u", "i1"), took("u", "i2"), took("v", "i1")]) == 3
+    assert record_of(store, "u") == UserRecord({}, ("i2", "i1"), ("i2", "i1"))
+    assert record_of(store, "u", STORED) == UserRecord(
+        STORED.features, ("i2", "i1", "b1", "b2"), ("i2", "i1", "b1", "b2", "b3")
+    )
+    assert store.write([took("u", "i1")]) == 4
+    assert record_of(store, "u") == UserRecord({}, ("i1", "i2", "i1"), ("i1", "i2"))
+    assert record_of(store, "v") == UserRecord({}, ("i1",), ("i1",))
+
+
+def test_an_interaction_with_a_time_goes_where_that_puts_it(store: LiveUsers) -> None:
+    store.write([took("u", "at 20", 20.0), took("u", "at 10", 10.0), took("u", "at 30", 30), took("u", "at 20 too", 20.0)])
+    store.write([took("u", "now"), took("u", "at 15", 15.0)])
+    record = record_of(store, "u")
+    assert record is not None
+    assert record.history == ("now", "at 30", "at 20 too", "at 20", "at 15", "at 10")
+
+
+def test_what_comes_without_a_time_is_the_latest_whatever_the_clock_says(store: LiveUsers) -> None:
+    store.write([took("u", "far ahead", 4e12)])
+    store.write([took("u", "next")])
+    store.write([took("u", "last")])
+    record = record_of(store, "u")
+    assert record is not None
+    assert record.history == ("last", "next", "far ahead")
+
+
+def test_a_user_who_is_put_is_known_by_that_alone(store: LiveUsers) -> None:
+    store.write([took("u", "i1")])
+    store.write([UserPut("u", {"age": 31, "zip": None}, ("h1", "h2"), ("s1",))])
+    for stored in (None, STORED):
+        assert record_of(store, "u", stored) == UserRecord({"age": 31}, ("h1", "h2"), ("h1", "h2", "s1"))
+    store.write([took("u", "i2")])
+    assert record_of(store, "u", STORED) == UserRecord({"age": 31}, ("i2", "h1", "h2"), ("i2", "h1", "h2", "s1"))
+
+
+def test_an_upsert_changes_what_it_names(store: LiveUsers) -> None:
+    store.write([UserUpsert("u", {"age": 31}, None, None)])
+    assert record_of(store, "u", STORED) == UserRecord({"age": 31, "zip": "00001"}, STORED.history, STORED.seen)
+    store.write([UserUpsert("u", {"zip": None, "tags": ["x", None]}, None, None)])
+    assert record_of(store, "u", STORED) == UserRecord({"age": 31, "tags": ["x", None]}, STORED.history, STORED.seen)
+    store.write([took("u", "i1"), UserUpsert("u", {}, ("h1",), None)])
+    assert record_of(store, "u", STORED) == UserRecord(
+        {"age": 31, "tags": ["x", None]}, ("h1",), ("h1", "i1", "b1", "b2", "b3")
+    )
+    store.write([took("u", "i2"), UserUpsert("u", {}, None, ("s1",))])
+    assert record_of(store, "u", STORED) == UserRecord({"age": 31, "tags": ["x", None]}, ("i2", "h1"), ("i2", "h1", "s1"))
+    store.write([UserUpsert("u", {}, (), ())])
+    assert record_of(store, "u", STORED) == UserRecord({"age": 31, "tags": ["x", None]}, (), ())
+
+
+def test_a_deleted_user_is_not_known_whatever_a_bundle_holds(store: LiveUsers) -> None:
+    store.write([took("u", "i1"), UserDelete("u"), UserDelete("never there")])
+    assert record_of(store, "u", STORED) is None
+    assert record_of(store, "never there", STORED) is None
+    assert store.ids() == []
+    store.write([took("u", "i2"), UserUpsert("never there", {"age": 1}, None, None)])
+    assert record_of(store, "u", STORED) == UserRecord({}, ("i2",), ("i2",))
+    assert record_of(store, "never there", STORED) == UserRecord({"age": 1}, (), ())
+
+
+def test_others_see_it_on_their_next_read(open_store: Open) -> None:
+    writer, reader = open_store(), open_store()
+    for number in range(20):
+        assert "u" in reader.get(["u"]) or number == 0
+        writer.write([took("u", f"i{number}")])
+        record = record_of(reader, "u")
+        assert record is not None
+        assert record.history[0] == f"i{number}"
+        assert reader.sequence() == number + 1
+        writer, reader = reader, writer
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+def test_ids_come_back_as_they_were(open_store: Open, odd: str) -> None:
+    open_store().write([UserPut(odd, {"text": odd}, (odd,), (odd + "x",)), took(odd, odd + "y")], key="k")
+    store = open_store()
+    assert record_of(store, odd) == UserRecord({"text": odd}, (odd + "y", odd), (odd + "y", odd, odd + "x"))
+    assert store.ids(None, 10) == [odd]
+    assert store.get(["another", odd]).keys() == {odd}
+
+
+def test_users_are_listed_in_order_page_by_page(store: LiveUsers) -> None:
+    named = [f"u{number:03}" for number in range(25)] + ["é", "z", "\U0001f600"]
+    store.write([took(one, "i") for one in reversed(named)])
+    store.write([UserDelete("u003")])
+    expected = sorted(set(named) - {"u003"}, key=str.encode)
+    assert store.ids() == expected
+    pages, after = [], None
+    while page := store.ids(after, 7):
+        pages += page
+        after = page[-1]
+    assert pages == expected
+
+
+def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> None:
+    store = open_store()
+    batch: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"b": 1, "a": 2}, None, None)]
+    assert store.write(batch, "one") == 2
+    assert store.write([took("u", "i2")], "two") == 3
+    again: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"a": 2, "b": 1}, None, None)]
+    assert store.write(again, "one") == 2
+    assert open_store().write(batch, "one") == 2
+    record = record_of(store, "u")
+    assert record is not None
+    assert record.history == ("i2", "i1")
+    for other in ([took("u", "i3")], [took("u", "i1", 5.0), batch[1]], [UserDelete("u"), batch[1]]):
+        with pytest.raises(RequestError, match="belongs to other changes") as raised:
+            store.write(other, "one")
+        assert raised.value.where == "/key"
+    assert store.sequence() == 3
+    assert store.write([took("u", "i1")]) == 4  # without a key they are two
+
+
+def test_a_batch_is_the_same_whatever_bundle_is_served_when_it_is_sent_again(store: LiveUsers) -> None:
+    first, again = UserTook("u", "i1", None, "old data"), UserTook("u", "i1", None, "new data")
+    assert store.write([first], "one") == store.write([again], "one") == 1
+    assert store.get(["u"])["u"].taken == ("i1",)
+
+
+def _drawn(rng: random.Random) -> UserChange:
+    user_id, items = rng.choice("abcd"), tuple(rng.choices("uvwxyz", k=rng.randint(0, 3)))
+    given = {name: rng.choice([None, 1, "x"]) for name in rng.sample(["age", "zip"], rng.randint(0, 2))}
+    return rng.choice(
+        [
+            UserPut(user_id, given, items, items[:1]),
+            UserUpsert(user_id, given, rng.choice([None, items]), rng.choice([None, items])),
+            *[took(user_id, rng.choice("uvwxyz"), float(rng.randint(0, 9)))] * 4,
+            UserDelete(user_id),
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_written_it_holds_what_a_dictionary_would(open_store: Open, seed: int) -> None:
+    rng, stores = random.Random(seed), [open_store(), open_store()]
+    held: dict[str, LiveUser] = {}
+    keys: dict[str, tuple[list[UserChange], int]] = {}
+    written = 0
+    for number in range(40):
+        batch = [_drawn(rng) for _ in range(rng.randint(1, 4))]
+        key = rng.choice([None, f"key {number}", *keys])
+        if key in keys:
+            batch, last = keys[key]
+            assert rng.choice(stores).write(batch, key) == last
+        else:
+            written += len(batch)
+            assert rng.choice(stores).write(batch, key) == written
+            for change in batch:
+                held[change.user_id] = change.after(held.get(change.user_id), 0.0)
+            if key is not None:
+                keys[key] = batch, written
+        store = rng.choice(stores)
+        assert store.get(["a", "b", "c", "d"]) == held
+        assert store.ids() == sorted(user_id for user_id, user in held.items() if user.known)
+        assert store.sequence() == written
+
+
+def test_many_writers_of_one_user_lose_nothing(open_store: Open) -> None:
+    stores = [open_store() for _ in range(4)]
+    start = Barrier(4)
+
+    def write(place: int) -> list[int]:
+        start.wait()
+        return [stores[place].write([took("u", f"{place} {number}"), took(f"own {place}", "i")]) for number in range(25)]
+
+    with ThreadPoolExecutor(4) as pool:
+        sequences = [one for done in pool.map(write, range(4)) for one in done]
+    assert sorted(sequences) == list(range(2, 201, 2))
+    record = record_of(stores[0], "u")
+    assert record is not None
+    assert sorted(record.history) == sorted(f"{place} {number}" for place in range(4) for number in range(25))
+    for place in range(4):
+        assert [one for one in record.history if one[0] == str(place)] == [f"{place} {number}" for number in range(24, -1, -1)]
+
+
+def test_threads_share_one_store(store: LiveUsers) -> None:
+    def work(thread: int) -> None:
+        for number in range(20):
+            store.write([took(f"u{thread}", f"i{number}")], key=f"{thread} {number}")
+            record = record_of(store, f"u{thread}")
+            assert record is not None
+            assert record.history[0] == f"i{number}"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert store.sequence() == 160
+
+
+def test_a_closed_store_opens_again(store: LiveUsers) -> None:
+    store.write([took("u", "i1")])
+    store.close()
+    assert store.write([took("u", "i2")]) == 2
+    assert store.get(["u"]).keys() == {"u"}
+
+
+def test_a_user_with_much_behind_them_stays_bounded(store: LiveUsers) -> None:
+    for start in range(0, 12_000, 1000):
+        store.write([took("u", f"i{number}") for number in range(start, start + 1000)])
+    user = store.get(["u"])["u"]
+    assert isinstance(user, LiveUser)
+    assert list(user.taken) == [f"i{number}" for number in range(11_999, 10_999, -1)]
+    assert list(user.seen) == [f"i{number}" for number in range(10_999, 999, -1)]

@@ -1,0 +1,112 @@
+"""What a user's changes make of the record of a bundle, also of one whose data hold some of them."""
+
+import orjson
+import pytest
+
+from recall.errors import StoreError
+from recall.store.users.changes import GONE, UserPut, UserTook, UserUpsert
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRecord
+
+
+def after(items: str, data: str = "old") -> LiveUser:
+    """A user who took items, given latest first."""
+    user: LiveUser | None = None
+    for number, item in enumerate(reversed(items)):
+        user = UserTook("u", item, float(number), data).after(user, 0.0)
+    assert user is not None
+    return user
+
+
+def history(user: LiveUser, stored: str, data: str) -> str:
+    record = user.over(UserRecord({}, tuple(stored), tuple(dict.fromkeys(stored))), data)
+    assert record is not None
+    assert set(record.seen) >= {*stored, *user.taken}
+    assert len(set(record.seen)) == len(record.seen)
+    return "".join(record.history)
+
+
+@pytest.mark.parametrize(
+    ("taken", "stored", "expected"),
+    [
+        ("cba", "zy", "cbazy"),  # the data hold none of them
+        ("cba", "azy", "cbazy"),  # the first
+        ("cba", "bazy", "cbazy"),
+        ("cba", "cbazy", "cbazy"),  # all
+        ("cba", "cba", "cba"),
+        ("cba", "cb", "cb"),  # all, but the history there is cut short
+        ("dcba", "cb", "dcb"),
+        ("aba", "abazy", "abazy"),  # the longest run counts
+        ("cba", "", "cba"),
+        ("cba", "czy", "cbaczy"),  # no run: they may be others
+    ],
+)
+def test_what_the_data_of_a_later_bundle_hold_is_not_there_twice(taken: str, stored: str, expected: str) -> None:
+    assert history(after(taken), stored, "new") == expected
+
+
+@pytest.mark.parametrize(("taken", "stored"), [("cba", "azy"), ("a", "a"), ("aa", "aa"), ("cba", "cba")])
+def test_over_the_bundle_that_was_served_they_are_on_top(taken: str, stored: str) -> None:
+    assert history(after(taken, "same"), stored, "same") == taken + stored
+
+
+def test_those_that_came_since_the_data_changed_are_on_top_of_what_came_before() -> None:
+    user = after("ba", "old")
+    for number, item in enumerate("ab"):
+        user = UserTook("u", item, 10.0 + number, "new").after(user, 0.0)
+    assert history(user, "bazy", "new") == "babazy"
+    assert history(user, "zy", "old") == "babazy"  # and so they are after going back
+
+
+def test_a_history_that_was_given_is_nobody_elses() -> None:
+    user = UserUpsert("u", {}, ("b", "a"), None).after(None, 0.0)
+    user = UserTook("u", "c", None, "old").after(user, 0.0)
+    assert history(user, "cbazy", "new") == "cba"
+
+
+def test_the_form_in_which_it_is_kept_gives_it_back() -> None:
+    users = [
+        LiveUser(),
+        GONE,
+        after("abc"),
+        UserPut("u", {"a": 1, "b": [1.5, "x", None], "c": None, "é": True}, ("h",), ("s",)).after(None, 0.0),
+        UserUpsert("u", {"a": None}, None, ("s",)).after(after("abc"), 0.0),
+    ]
+    for user in users:
+        assert LiveUser.from_json(user.to_json()) == user
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b"1", b"{}", b'{"format": 1}', GONE.to_json().replace(b'"times":[]', b'"times":[1]')],
+)
+def test_what_cannot_be_read_is_said(raw: bytes) -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        LiveUser.from_json(raw)
+
+
+def test_a_newer_form_is_said() -> None:
+    newer = orjson.dumps({**orjson.loads(GONE.to_json()), "format": 2})
+    with pytest.raises(StoreError, match="Upgrade"):
+        LiveUser.from_json(newer)
+
+
+def test_histories_and_seen_items_are_bounded_and_the_latest_stay() -> None:
+    long = tuple(f"i{number}" for number in range(MOST_HISTORY + MOST_SEEN + 5))
+    put = UserPut("u", {}, long, ("last",)).after(None, 0.0)
+    assert put.history == long[:MOST_HISTORY]
+    assert put.seen == long[MOST_HISTORY : MOST_HISTORY + MOST_SEEN]
+    upsert = UserUpsert("u", {}, long, None).after(None, 0.0)
+    assert (upsert.history, upsert.seen) == (put.history, put.seen)
+    record = UserTook("u", "latest", None, "d").after(put, 0.0).over(None, "d")
+    assert record is not None
+    assert record.history == ("latest", *long[: MOST_HISTORY - 1])
+
+
+def test_interactions_stay_in_order_of_time_and_then_of_arrival() -> None:
+    user: LiveUser | None = None
+    for item, time in (("a", 5.0), ("b", 5.0), ("c", 1.0), ("d", None), ("e", 9.0)):
+        user = UserTook("u", item, time, "d").after(user, 7.0)
+    assert user is not None
+    assert user.taken == ("e", "d", "b", "a", "c")
+    assert user.times == (9.0, 7.0, 5.0, 5.0, 1.0)
+    assert user.data == ("d",) * 5

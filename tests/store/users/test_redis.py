@@ -1,0 +1,372 @@
+"""What goes wrong on the way to Redis: nobody waits long, nothing is acknowledged that is not there, all heals by itself."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
+from recall.store.high_water_mark import Mark
+from recall.store.users import redis as redis_module
+from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.circuit_breaker import Breaker
+from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
+from recall.store.users.registry import open_live_users
+from recall.store.users.sqlite import SqliteLiveUsers
+from tests.store.users.servers import Proxy, RedisServer, redis_server
+
+PAUSE = 0.1
+
+
+@pytest.fixture
+def proxy(redis: RedisServer) -> Iterator[Proxy]:
+    proxy = Proxy(redis.port)
+    yield proxy
+    proxy.close()
+
+
+Through = Callable[..., RedisLiveUsers]
+
+
+@pytest.fixture
+def through(proxy: Proxy, tmp_path: Path) -> Iterator[Through]:
+    """Opens the store behind the proxy."""
+    opened: list[RedisLiveUsers] = []
+
+    def open_one(seconds: float = 0.2, failures: int = 3) -> RedisLiveUsers:
+        breaker = Breaker(failures, PAUSE)
+        prefix = f"{tmp_path.name}:"
+        opened.append(
+            RedisLiveUsers(proxy.url, read_seconds=seconds, write_seconds=2 * seconds, prefix=prefix, breaker=breaker)
+        )
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def took(*items: str) -> list[UserTook]:
+    return [UserTook("u", item, None, "d") for item in items]
+
+
+def items_of(store: RedisLiveUsers) -> list[str]:
+    return list(store.get(["u"])["u"].taken)
+
+
+def healed(store: RedisLiveUsers, seconds: float = 10) -> list[str]:
+    """What it reads when it is back."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return items_of(store)
+        except StoreDownError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+FAULTS = ["refuse", "reset", "hang", "slow", "trickle"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_said_opens_the_breaker_and_heals(proxy: Proxy, through: Through, fault: str) -> None:
+    store = through(0.15)
+    store.write(took("i1"))
+    assert items_of(store) == ["i1"]
+    proxy.mode = fault
+    for _ in range(3):
+        with pytest.raises(StoreDownError, match="does not answer"):
+            store.get(["u"])
+    assert store.breaker.state == "open"
+    reached = proxy.accepted
+    for _ in range(20):
+        with pytest.raises(StoreDownError, match="left alone"):
+            store.get(["u"])
+        with pytest.raises(StoreDownError, match="left alone"):
+            store.write(took("never"))
+        store.breaker._due = time.monotonic() + 1  # however slow this machine is
+    assert proxy.accepted == reached
+    proxy.mode = "pass"
+    store.breaker._due = 0.0
+    assert healed(store) == ["i1"]
+    assert store.breaker.state == "closed"
+    assert store.write(took("i2")) == 2
+
+
+def test_an_answer_that_comes_too_late_counts_as_none(proxy: Proxy, through: Through) -> None:
+    store = through(0.15)
+    store.write(took("i1"))
+    proxy.delay, proxy.mode = 0.003, "trickle"  # each byte comes in time, all of them do not
+    for _ in range(3):
+        assert items_of(store) == ["i1"]
+    assert store.breaker.state == "open"
+
+
+def test_nobody_waits_much_longer_than_the_budget(proxy: Proxy, through: Through) -> None:
+    store = through(0.15, failures=1000)
+    store.write(took("i1"))
+    for fault in ("hang", "slow"):
+        proxy.mode = fault
+        start = time.monotonic()
+        for _ in range(5):
+            with pytest.raises(StoreDownError):
+                store.get(["u"])
+        assert time.monotonic() - start < 5  # a budget of 0.75 s on a busy machine; a slow answer takes 2 s each
+
+
+def test_a_service_that_flaps_is_used_while_it_is_there(proxy: Proxy, through: Through) -> None:
+    store = through(0.5)
+    store.write(took("i1"))
+    stop = threading.Event()
+
+    def flap() -> None:
+        for number in range(1000):
+            proxy.mode = ("reset", "pass", "refuse", "pass")[number % 4]
+            if stop.wait(0.15):
+                break
+        proxy.mode = "pass"
+
+    flapping = threading.Thread(target=flap)
+    flapping.start()
+    answered = failed = 0
+    deadline = time.monotonic() + 60
+    try:
+        while (answered < 20 or failed < 20) and time.monotonic() < deadline:
+            try:
+                assert items_of(store) == ["i1"]
+                answered += 1
+            except StoreDownError:
+                failed += 1
+            time.sleep(0.005)
+    finally:
+        stop.set()
+        flapping.join()
+    assert answered >= 20
+    assert failed >= 20
+    assert healed(store) == ["i1"]
+
+
+def test_connections_that_were_cut_while_idle_are_made_anew(redis: RedisServer, proxy: Proxy, through: Through) -> None:
+    store = through()
+    store.write(took("i1"))
+    proxy.mode = "reset"
+    proxy.mode = "pass"
+    assert items_of(store) == ["i1"]
+    assert store.breaker.state == "closed"
+
+
+@pytest.mark.parametrize("fault", ["hang", "slow", "reset"])
+def test_a_write_of_which_nothing_was_heard_can_be_sent_again(proxy: Proxy, through: Through, fault: str) -> None:
+    store, other = through(0.1, failures=1000), through(5.0)
+    store.write(took("i1"))
+    proxy.mode = fault
+    with pytest.raises(StoreDownError):
+        store.write(took("i2"), key="again")
+    proxy.mode = "pass"
+    last = other.write(took("i2"), key="again")
+    assert other.write(took("i2"), key="again") == last
+    assert items_of(other) == ["i2", "i1"]
+
+
+def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5, breaker=Breaker(pause=0.01))
+        acknowledged: list[str] = []
+        for life in range(3):
+            stop = threading.Timer(0.1, server.stop)
+            stop.start()
+            for number in range(100_000):
+                try:
+                    store.write(took(f"{life} {number}"), key=f"{life} {number}")
+                except StoreError:
+                    break
+                acknowledged.append(f"{life} {number}")
+            stop.join()
+            server.start_again()
+        healed(store)
+        user = store.get(["u"])["u"]
+        store.close()
+    held = [*user.taken, *user.seen]
+    assert set(acknowledged) <= set(held)
+    assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last of each life may be there or not
+
+
+def test_a_full_redis_is_said_and_read_on(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis", "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+        store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5)
+        store.write(took("i1"))
+        large = UserUpsert("v", {str(number): "x" * 100_000 for number in range(20)}, None, None)
+        with pytest.raises(StoreFullError, match="no room"):  # noqa: PT012 - which of them is the first to find no room, nobody knows
+            for _ in range(10):
+                store.write([large])
+        assert items_of(store) == ["i1"]
+        assert store.breaker.state == "closed"
+        store.close()
+
+
+def test_a_redis_that_takes_no_writes_is_said(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis", "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes") as server:
+        store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5)
+        with pytest.raises(StoreError, match="cannot be written") as raised:
+            store.write(took("i1"))
+        assert not isinstance(raised.value, StoreDownError)
+        assert store.get(["u"]) == {}
+        store.close()
+
+
+@pytest.mark.parametrize(("appendonly", "said"), [("yes", False), ("no", True)])
+def test_a_redis_that_may_forget_is_told_of(tmp_path: Path, appendonly: str, said: bool) -> None:
+    with redis_server(tmp_path / "redis", "--appendonly", appendonly) as server:
+        store = RedisLiveUsers(server.url, read_seconds=5)
+        assert ("appendonly yes" in store.caution()) is said
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "said"),
+    [
+        ("allkeys-lru", "100mb", "drops users"),
+        ("allkeys-random", "100mb", "drops users"),
+        ("volatile-ttl", "100mb", "drops keys of batches"),
+        ("noeviction", "100mb", ""),
+        ("allkeys-lru", "0", ""),  # without a limit nothing is dropped
+    ],
+)
+def test_a_redis_that_is_a_cache_is_reported(tmp_path: Path, policy: str, limit: str, said: str) -> None:
+    options = ("--appendonly", "yes", "--maxmemory", limit, "--maxmemory-policy", policy)
+    with redis_server(tmp_path / "redis", *options) as server:
+        store = RedisLiveUsers(server.url, read_seconds=5)
+        caution = store.caution()
+        store.close()
+    assert said in caution
+    assert bool(caution) == bool(said)
+    assert (policy in caution) == bool(said)
+
+
+def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis", "--requirepass", "right") as server:
+        for url in (server.url, server.url.replace("//", "//:wr0ng@")):
+            store = RedisLiveUsers(url, read_seconds=5)
+            with pytest.raises(StoreError) as raised:
+                store.get(["u"])
+            assert "wr0ng" not in str(raised.value) + repr(store)
+            store.close()
+        store = RedisLiveUsers(server.url.replace("//", "//:right@"), read_seconds=5, write_seconds=5)
+        assert store.write(took("i1")) == 1
+        store.close()
+
+
+def test_others_who_write_all_the_while_are_not_waited_for_for_ever(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
+    inner = redis_module.changed
+
+    def slower(*given):
+        if given[1][0].item_id == "mine":
+            other.write(took("theirs"))
+        return inner(*given)
+
+    monkeypatch.setattr(redis_module, "changed", slower)
+    with pytest.raises(StoreBusyError, match="others are changing"):
+        store.write(took("mine"))
+    monkeypatch.undo()
+    assert set(items_of(store)) == {"theirs"}
+    assert store.write(took("mine")) == other.sequence()
+    store.close()
+    other.close()
+
+
+def test_a_record_that_cannot_be_read_is_said(redis: RedisServer, tmp_path: Path) -> None:
+    store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
+    store._read("SET", store._user("u"), b"{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.get(["u"])
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.write(took("i1"))
+    assert store.breaker.state == "closed"
+    store.close()
+
+
+def test_no_more_connections_than_were_needed_at_once(redis: RedisServer, tmp_path: Path) -> None:
+    store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.get(["u"]), range(200)))
+    assert 1 <= len(store._reader._available_connections) <= 4
+    store.close()
+
+
+@pytest.mark.parametrize("setting", ["", "sqlit", "http://here", "redis:/here", "redis://here:port", "localhost:6379"])
+def test_a_setting_that_is_none_is_refused(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        open_live_users(setting, tmp_path)
+    assert raised.value.where == "users"
+
+
+def test_settings_name_their_stores(tmp_path: Path) -> None:
+    assert open_live_users("sqlite", None) is None
+    assert isinstance(open_live_users("sqlite", tmp_path), SqliteLiveUsers)
+    for root in (None, tmp_path):
+        assert isinstance(open_live_users("redis://localhost:1/0", root), RedisLiveUsers)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_accepted(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    prefix, mark = f"{tmp_path.name}:", Mark(tmp_path / USERS_REDIS_MARK)
+
+    def opened() -> RedisLiveUsers:
+        return RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix, mark=mark)
+
+    def emptied(store: RedisLiveUsers) -> None:
+        for key in ("identity", "sequence", "user:u", "users"):
+            store._read("DEL", f"{prefix}{key}")
+
+    store = opened()
+    assert store.trouble() == ""
+    assert mark.read() is None
+    store.write(took("i1", "i2"))
+    assert (found := mark.read()) is not None
+    assert found.sequence == 2
+    store.close()
+    other = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix)  # another machine
+    other.write(took("i3"))
+    assert opened().trouble() == ""
+    emptied(other)
+    started = opened()
+    assert started.trouble().startswith("Redis was emptied, set back, or replaced by another one: 3 changes of users were")
+    assert started.trouble().endswith("to go on without them, remove users.redis.mark")
+    started.write(took("i4"))
+    for one in (started, opened()):
+        assert "3 changes of users were acknowledged, and it holds 1" in one.trouble()
+    mark.remove()
+    for one in (started, opened()):
+        assert one.trouble() == ""
+    other._read("SET", f"{prefix}sequence", 0)  # as a Redis that was restored from an older file
+    assert "1 changes of users were acknowledged, and it holds 0" in opened().trouble()
+    mark.path.write_bytes(b"?")
+    assert opened().trouble().startswith("users.redis.mark was damaged")
+
+
+def test_a_redis_that_was_emptied_or_set_back_is_noticed(redis: RedisServer, tmp_path: Path) -> None:
+    store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
+    assert store.trouble() == ""
+    store.write(took("i1", "i2"))
+    assert (store.trouble(), other.trouble()) == ("", "")
+    other.write(took("i3"))
+    assert store.trouble() == ""
+    for key in ("identity", "sequence", "user:u", "users"):
+        store._read("DEL", f"{tmp_path.name}:{key}")
+    for one in (store, other):
+        assert "3 changes of users were acknowledged, and it holds 0" in one.trouble() or one is other
+    assert "emptied, set back" in other.trouble()
+    store.write(took("i4"))
+    assert "emptied, set back" in store.trouble()
+    fresh = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
+    assert fresh.trouble() == ""  # nothing outside of Redis remembers
+    for one in (store, other, fresh):
+        one.close()

@@ -1,0 +1,119 @@
+"""The linear maps and Jacobians of every kind of model, against the model's own vectors."""
+
+import pytest
+import torch
+from torch.autograd.functional import jacobian
+from torch.func import functional_call
+
+from recall.features.layout import Fields
+from recall.models.torch.batch import SparseBatch
+from recall.training.als.item_side import ItemSide
+from recall.training.als.kernels import CompiledKernels
+from recall.training.als.parameterization import form_of
+from recall.training.als.shards import FeatureMatrix, Workers
+from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
+from tests.training.worlds import dense, random_pairs
+
+KERNELS = CompiledKernels()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def matrix(rows, groups, n):
+    return FeatureMatrix(rows, groups, [1] * n, KERNELS, Workers(1))
+
+
+def world(kind):
+    pairs = with_fields(random_pairs(9))
+    model = fresh(pairs, k=3, kind=kind)
+    with torch.no_grad():
+        model.item_weights.normal_(generator=torch.Generator().manual_seed(1))
+    form = form_of(model, USERS, ITEMS)
+    return pairs, model, form
+
+
+def item_table(model, form):
+    return torch.cat([model.item_weights.detach()[:, None], form.item_table()], dim=1)
+
+
+def item_vectors(model, pairs):
+    """psi as a function of the item table."""
+    batch = SparseBatch.of(pairs.items, fields=ITEMS)
+
+    def vectors(table):
+        given = {"item_weights": table[:, 0], "item_factors": table[:, 1:].reshape(model.item_factors.shape)}
+        return functional_call(_ItemVectors(model), {f"model.{name}": value for name, value in given.items()}, (batch,))
+
+    return vectors
+
+
+class _ItemVectors(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        return self.model.item_vectors(batch)
+
+
+def test_item_side_is_the_models(kind):
+    pairs, model, form = world(kind)
+    table = item_table(model, form)
+    side = ItemSide(form, matrix(form.split_items(pairs.items), form.item_groups, len(pairs.items)), table)
+    vectors = item_vectors(model, pairs)
+    torch.testing.assert_close(side.vectors(), vectors(table))
+    generator = torch.Generator().manual_seed(2)
+    change, rows = torch.randn(table.shape, generator=generator), torch.randn(side.vectors().shape, generator=generator)
+    moves = jacobian(vectors, table)  # [I, 1 + dim, features, 1 + width]
+    torch.testing.assert_close(side.push(change), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(side.pull(rows), torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
+
+
+def test_user_side_is_the_models(kind):
+    pairs, model, form = world(kind)
+    users = matrix(form.split_users(pairs.contexts), form.user_groups, len(pairs.contexts))
+    batch = SparseBatch.of(pairs.contexts, fields=USERS)
+    sums = torch.from_numpy(users.times(form.user_table().numpy()))
+    vectors = torch.from_numpy(form.user_vectors(sums.numpy(), KERNELS))
+    torch.testing.assert_close(vectors, model.user_vectors(batch).detach()[:, 1:])
+    rows = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(3))
+    back = torch.from_numpy(form.user_sums(rows.numpy(), KERNELS))
+    torch.testing.assert_close((back * sums).sum(), (rows * vectors).sum())  # the transpose, by its definition
+
+
+def test_diagonals_are_those_of_the_jacobian(kind):
+    pairs, model, form = world(kind)
+    table = item_table(model, form)
+    side = ItemSide(form, matrix(form.split_items(pairs.items), form.item_groups, len(pairs.items)), table)
+    curvature = torch.rand(1 + form.dim, generator=torch.Generator().manual_seed(4))
+    seen = torch.from_numpy(dense(pairs.items)).square().sum(0).float()
+    sees = torch.stack([seen, torch.zeros_like(seen)], dim=1)
+    found = side.diagonal(torch.stack([curvature, curvature]), sees, curvature[0].expand(len(pairs.items)))
+    expected = (curvature[:, None, None] * jacobian(item_vectors(model, pairs), table).square()).sum((0, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_turning_the_factors_changes_no_score(kind):
+    pairs, model, form = world(kind)
+    batches = SparseBatch.of(pairs.contexts, fields=USERS), SparseBatch.of(pairs.items, fields=ITEMS)
+    before = model.user_vectors(batches[0]) @ model.item_vectors(batches[1]).t()
+    vectors = model.item_vectors(batches[1]).detach()[:, 1:].double()
+    axes = form.axes((vectors.t() @ vectors).numpy())
+    if axes is None:
+        return
+    with torch.no_grad():
+        form.turn(torch.from_numpy(axes).float())
+    after = model.user_vectors(batches[0]) @ model.item_vectors(batches[1]).t()
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    gram = torch.from_numpy(axes).t() @ vectors.t() @ vectors @ torch.from_numpy(axes)
+    if form.diagonal:
+        torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-6, rtol=0)
+
+
+def test_a_model_with_fields_asks_for_them():
+    model = fresh(random_pairs(9), kind="ffm")
+    with pytest.raises(TypeError, match="FieldAwareFM"):
+        form_of(model, None, Fields.of_sizes([("what", 9)]))
