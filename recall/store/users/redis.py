@@ -15,11 +15,12 @@ from typing import Any
 from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typing_extensions import override
 
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark, Marked, damage
 from recall.store.idempotency import other_changes
-from recall.store.users.base import READ_SECONDS
+from recall.store.users.base import READ_SECONDS, LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
 from recall.store.users.circuit_breaker import Breaker
 from recall.store.users.record import LiveUser
@@ -56,7 +57,7 @@ return sequence
 # All or nothing, unless somebody changed one of the users since they were read, whose digests are given.
 
 
-class RedisLiveUsers:
+class RedisLiveUsers(LiveUsers):
     """Users that change in one Redis; `LiveUsers` has the contract.
 
     Under a prefix, of each user `user:ID` holds the record, `users` is the sorted set of those who are not deleted, `sequence`
@@ -100,15 +101,15 @@ class RedisLiveUsers:
         self._read_seconds, self._write_seconds = read_seconds, write_seconds
         self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
 
+    @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
-        """As `LiveUsers.get` promises."""
         if not user_ids:
             return {}
         raws = self._read("MGET", *map(self._user, user_ids))
         return {user_id: LiveUser.from_json(raw) for user_id, raw in zip(user_ids, raws, strict=True) if raw is not None}
 
+    @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        """As `LiveUsers.write` promises."""
         batch, digest = tuple(changes), digest_of(tuple(changes))
         deadline = time.monotonic() + self._write_seconds
         for _ in range(_TRIES):
@@ -121,18 +122,18 @@ class RedisLiveUsers:
                 break
         raise StoreBusyError("others are changing the same users", mend="Try again in a moment")
 
+    @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """As `LiveUsers.ids` promises."""
         least = b"-" if after is None else b"(" + after.encode()
         raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
         return [raw.decode() for raw in raws]
 
+    @override
     def sequence(self) -> int:
-        """As `LiveUsers.sequence` promises."""
         return int(self._read("GET", self._prefix + b"sequence") or 0)
 
+    @override
     def caution(self) -> str:
-        """As `LiveUsers.caution` promises."""
         return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
 
     def close(self) -> None:
