@@ -1,13 +1,55 @@
 """How an error is shown, and what the process ends with."""
 
 import errno
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import typer
 
-from recall.cli.stopping import TERMINATED
 from recall.errors import RecallError
+
+# Signals that end a command in good order: what was learned is kept, and the exit code says which signal it was.
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as a shell gives it; after SIGINT it is 130."""
+
+
+class Stop:
+    """Whether SIGTERM was received."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+
+    def coded(self, error: RecallError) -> RecallError:
+        """The same error, with the exit code of the signal that led to it."""
+        if self.terminated:
+            error.exit_code = TERMINATED
+        return error
+
+
+@contextmanager
+def terminable() -> Iterator[Stop]:
+    """Let SIGTERM raise KeyboardInterrupt in the block, as SIGINT does: schedulers and containers stop a job by SIGTERM."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        stop.terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 UNAVAILABLE = 69
 """Exit code: something that the command needs is not installed."""

@@ -45,7 +45,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
-    from recall.cli.stopping import terminable
+    from recall.cli.errors import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import Limits, tune, write_config
 

@@ -14,8 +14,8 @@ from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import NumericField, Schema, Side
 from recall.data.column_types import Assumption, find_types, forms
-from recall.data.described import described
 from recall.data.entities import extended, listed
+from recall.data.joined import described
 from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
 from recall.data.sources import find_attributes, find_columns

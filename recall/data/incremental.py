@@ -13,8 +13,7 @@ import polars as pl
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.described import described
-from recall.data.joined import followed, origin, replaced
+from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
 from recall.data.split import REMEMBERED, Times
 from recall.data.tables import Table, Tables, read_tables

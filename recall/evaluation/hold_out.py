@@ -16,8 +16,8 @@ from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
+from recall.evaluation.baselines import content_lists, item_features
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.content import content_lists, item_features
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import (
     ItemLists,

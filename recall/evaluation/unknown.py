@@ -9,11 +9,11 @@ from recall._arrays import Float32, Float64
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
+from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import (
     Judgements,
 )
 from recall.evaluation.lists import Integers, ItemLists
-from recall.evaluation.popularity import Popularity
 from recall.evaluation.protocol import HeldOut
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder

@@ -16,11 +16,10 @@ import polars as pl
 
 from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.errors import DataError, RequestError, nearest, pointer
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields
 from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.layout import Fields
 from recall.features.registry import fit_column, grow_column, restore_column
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 

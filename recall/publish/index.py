@@ -15,9 +15,7 @@ from recall.index.base import ItemIndex
 from recall.index.health import Checks
 from recall.index.registry import build_index, engine_of, open_index
 from recall.index.tuning.candidates import like
-from recall.index.tuning.confidence import lower_bound
-from recall.index.tuning.query_split import Users
-from recall.index.tuning.recall import Certificate, Truth, certify
+from recall.index.tuning.recall import Certificate, Truth, Users, certify, lower_bound
 from recall.index.tuning.trials import Trial
 from recall.index.tuning.tuner import Bound, Tuning, tune
 

@@ -6,22 +6,72 @@ as far as it needs to: further for long lists and where a filter leaves few item
 cells. With a bound that holds for certain, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Int32, Int64
+from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
 from recall.index.bitmap import Selection
-from recall.index.cells.filter_cache import Narrow, Narrowing
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
 from recall.index.topk import Ranked, gather, rank
+
+# Codes of a filter's rows alone, for filters that come again.
+
+_MOST = 4096  # selections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Narrow:
+    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
+
+    codes: Int32
+    scales: Float32
+    rows: Int32
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take."""
+        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
+
+
+class Narrowing:
+    """Packs the rows of a selection when it is asked about for the second time, and keeps what was used last.
+
+    A selection that is asked about once, such as one user's list, is not worth the pass over all rows that packing takes.
+    """
+
+    def __init__(self, pack: Callable[[Selection], Narrow], budget: int) -> None:
+        """`pack` does the work; at most about `budget` bytes are kept."""
+        self._pack = pack
+        self._budget = budget
+        self._met: WeakKeyDictionary[Selection, None] = WeakKeyDictionary()
+        self._kept: Cache[ref[Selection], Narrow] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
+        self._lock = Lock()
+
+    def of(self, selection: Selection) -> Narrow | None:
+        """The packed rows, or None when this selection was not met before."""
+        key = ref(selection, self._kept.discard)
+        found = self._kept.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            if selection not in self._met:
+                self._met[selection] = None
+                return None
+        packed = self._pack(selection)
+        return self._kept.setdefault(key, packed) if packed.nbytes <= self._budget else packed
+
 
 CERTAIN = 3e38
 """The effort at which a cell's bound is its radius, and the answer exact."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.cosine import SMALLEST, CosineTables
 from recall.models.torch.base import Model

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.torch.base import Model, array

@@ -14,8 +14,8 @@ from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts
 from recall.index.topk import longest_of
 from recall.serving.filters.values import microseconds_of
-from recall.serving.rerank.groups import Groups
-from recall.serving.rerank.orders import Order
+from recall.serving.rerank.base import Groups
+from recall.serving.rerank.channels import Order
 from recall.store.items.delta import Overlay
 from recall.store.items.snapshot import Catalogue
 

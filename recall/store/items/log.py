@@ -24,9 +24,8 @@ from typing import NamedTuple
 import orjson
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
-from recall.store.group_commit import Batch, Commits
+from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark, Marked
-from recall.store.idempotency import REMEMBERED, remember, taken_before
 from recall.store.items import log_tables
 from recall.store.items.log_tables import DamagedError, Row, State
 from recall.store.sqlite import DurableFile, FileKind

@@ -15,9 +15,8 @@ from threading import Lock
 from typing_extensions import override
 
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.store.group_commit import Batch, Commits
+from recall.store.group_commit import CREATE, REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark, damage
-from recall.store.idempotency import CREATE, REMEMBERED, remember, taken_before
 from recall.store.sqlite import DurableFile, FileKind
 from recall.store.users.base import LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
