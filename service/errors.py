@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -201,7 +200,6 @@ def handle_problems(app: FastAPI) -> None:
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -244,10 +242,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
             faults.append(Fault("", f"{path[-1] if path else place}: {text}"))
     return _respond(request, invalid(faults))
-
-
-async def _disconnected(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=Kind.NOT_JSON.status)  # nobody is left to read it
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

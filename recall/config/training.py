@@ -55,6 +55,9 @@ class SquareConfig(OpeningConfig):
     objective: Literal["square"] = "square"
     sweeps: int = Field(default=12, ge=1)
     """Times that both sides are solved, at most."""
+    new_items: float = Field(default=1.0, ge=0, le=1)
+    """How often an item without training interactions stands in a list, beside a trained one: 1 is as often, 0 leaves new items
+    at the level that was learnt, which is next to never. It needs an item field beside the id."""
     stopping: StoppingConfig = StoppingConfig()
 
     @property
@@ -96,6 +99,9 @@ class GradientConfig(Section):
     missing. It trains the rows that new users, new items and incomplete requests are made of."""
     scale: float = Field(default=1.0, gt=0)
     """Standard deviation of a starting vector's length."""
+    new_items: float = Field(default=1.0, ge=0, le=1)
+    """How often an item without training interactions stands in a list, beside a trained one: 1 is as often, 0 leaves new items
+    at the level that was learnt, which is next to never. It needs an item field beside the id."""
     opening: OpeningConfig | None = None
     """Sweeps of the square loss to begin with; from chance when left out."""
     stopping: StoppingConfig = StoppingConfig()

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from recall._arrays import Bool, Int64
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.config.schema import Side
@@ -159,7 +158,7 @@ def judge_items(
     model = trial.judge(trial.lists(at[-1]), at)
 
     k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
-    found = top_rows(trial.user_vectors, trial.item_vectors[new], _among(trial.masked, new), k_new)
+    found = top_rows(trial.user_vectors, trial.item_vectors[new], trial.masked.among(new), k_new)
     hits = trial.relevant.contains(np.where(found >= 0, new[found], -1))
     among_all = Judgements(trial.user, {"recall": model.values[f"recall@{k}"]})
     among_new = Judgements(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
@@ -211,10 +210,3 @@ def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
                 where="data.split",
                 mend="Train with the same data.split and seed, then evaluate the bundle that comes of it",
             )
-
-
-def _among(lists: ItemLists, chosen: Int64) -> ItemLists:
-    """The items of each list that are among `chosen` (int64 [m], rising), as positions in it."""
-    place = np.searchsorted(chosen, lists.items).clip(max=len(chosen) - 1)
-    there: Bool = chosen[place] == lists.items
-    return ItemLists.from_pairs(lists.owners[there], place[there], len(lists))

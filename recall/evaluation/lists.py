@@ -69,6 +69,12 @@ class ItemLists:
         span = max(int(self.items.max(initial=0)), int(others.items.max(initial=0))) + 1
         return _among(self._pairs(span), others._pairs(span))
 
+    def among(self, chosen: Integers) -> "ItemLists":
+        """Keep the items of each list that are among `chosen` (integer [m], rising), as positions in it."""
+        place = np.searchsorted(chosen, self.items).clip(max=len(chosen) - 1)
+        there: Bool = chosen[place] == self.items
+        return ItemLists.from_pairs(self.owners[there], place[there], len(self))
+
     @staticmethod
     def from_pairs(owners: Integers, items: Integers, n: int) -> "ItemLists":
         """n lists from pairs (list, item) in any order (integer [m] each); repeated pairs count once."""

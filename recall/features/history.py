@@ -1,4 +1,8 @@
-"""The user's previous items, cut into ranges of lags; each range is a bag with rows of its own."""
+"""The user's previous items, cut into ranges of lags; each range is a bag with rows of its own.
+
+An empty history has a feature too, the missing row of the first range: what a user without history is given can then differ
+from what is added for one with a history.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +16,7 @@ import polars as pl
 from recall.config.schema import HistoryField
 from recall.features.blocks import Entries, norm_one, norms
 from recall.features.csr import SparseRows
-from recall.features.vocabulary import Vocabulary
+from recall.features.vocabulary import MISSING, Vocabulary
 
 _NOTHING = np.int32(2**31 - 1)
 
@@ -62,7 +66,7 @@ class HistoryEncoder:
         ]
 
     def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
-        """Rows of many histories, in the field's own rows; a range without items gives none.
+        """Rows of many histories, in the field's own rows; a range without items gives none, an empty history the missing row.
 
         Args:
             history: previous items as rows of the catalogue.
@@ -85,10 +89,15 @@ class HistoryEncoder:
         weights = times / norms(self.field.norm, counts)[:, part][new]
         indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
         indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
-        return SparseRows(indptr, indices, weights.astype(np.float32), self.size)
+        empty = indptr[:-1][np.diff(history.indptr) == 0]
+        indptr[1:] += np.cumsum(np.diff(history.indptr) == 0)
+        indices = np.insert(indices, empty, np.int32(MISSING))
+        return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
     def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
         """Rows of one history, given as item ids, most recent first; counted from `offset`, where the field's rows begin."""
+        if not items:
+            return [(offset + MISSING, 1.0)]
         entries: Entries = []
         learnt = self.vocabulary.rows_of(items[: self._longest])
         start, size = offset, self.vocabulary.size

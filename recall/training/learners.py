@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, Train
+from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.torch.base import Model
 from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.dropout import Dropping
@@ -32,7 +32,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
         TrainingError: an objective cannot be had on these pairs.
     """
     if isinstance(config, SquareConfig):
-        return _solver(config, model, pairs, seed)
+        return WholeCatalogueSolver(model, pairs, config, seed=seed, warm=warm)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
     dropping = (
@@ -42,11 +42,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
     learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:
         return learner
-    return Opened(_solver(config.opening, model, pairs, seed), config.opening.sweeps, learner)
-
-
-def _solver(config: SquareConfig | OpeningConfig, model: Model, pairs: ObservedPairs, seed: int) -> WholeCatalogueSolver:
-    return WholeCatalogueSolver(model, pairs, config, seed=seed)
+    return Opened(WholeCatalogueSolver(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:

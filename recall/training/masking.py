@@ -70,7 +70,7 @@ class Masking:
         value = stand_in[owner, field]
         there = value != MISSING
         indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
-        missing_row, missing_field = np.nonzero((stand_in == MISSING) & ~self.roles.histories)
+        missing_row, missing_field = np.nonzero((stand_in == MISSING) & ~self.roles.silent)
         return SparseRows.gathered(
             np.concatenate([owner[there], missing_row]),
             np.concatenate([indices, offsets[missing_field] + MISSING]),

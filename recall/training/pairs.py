@@ -12,6 +12,7 @@ from recall.data.split import TRAIN
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import MISSING
 from recall.training.roles import Roles
 
 
@@ -73,18 +74,19 @@ class ObservedPairs:
             DataError: a column does not hold what its field reads.
         """
         contexts = build_contexts(dataset, encoder, positions)
+        features = _without_empty_histories(contexts.features, encoder)
         items = positives(dataset, contexts, positions)
         offered = dataset.offered
         rows = encoder.encode_items(dataset.items.filter(pl.Series(offered)))
         return ObservedPairs(
-            contexts.features,
+            features,
             rows,
             items.indptr,
             _places(offered)[items.items],
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
-            Roles.of(encoder.user_fields, contexts.features, encoder, "user"),
+            Roles.of(encoder.user_fields, features, encoder, "user"),
             Roles.of(encoder.item_fields, rows, encoder, "item"),
             observation=dataset.observation,
         )
@@ -106,7 +108,7 @@ class ObservedPairs:
         )
         return replace(
             self,
-            contexts=SparseRows.below([self.contexts, contexts.features]),
+            contexts=SparseRows.below([self.contexts, _without_empty_histories(contexts.features, encoder)]),
             indptr=np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])]),
             shown=shown,
         )
@@ -120,3 +122,15 @@ class ObservedPairs:
 def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """The place of each item of the catalogue among those that were on offer: int32 [items]."""
     return np.cumsum(offered, dtype=np.int32) - np.int32(1)
+
+
+def _without_empty_histories(contexts: SparseRows, encoder: FeatureEncoder) -> SparseRows:
+    """Take out the features of empty histories, which masked rows train.
+
+    In the data a history is empty at a user's first interaction. What is taken first is not what is popular, and the feature is
+    to say of a user that nothing is known.
+    """
+    blocks = [block for block in encoder.user_blocks if block.field in encoder.histories]
+    kept = ~np.isin(contexts.indices, [block.offset + MISSING for block in blocks])
+    indptr = np.concatenate([[0], np.cumsum(kept)])[contexts.indptr]
+    return SparseRows(indptr, contexts.indices[kept], contexts.weights[kept], contexts.n_features)

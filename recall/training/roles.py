@@ -20,28 +20,37 @@ class Roles:
     Attributes:
         fields: of the side.
         ids: bool [fields], those that read the id, or the only field: a newcomer's value is unknown.
-        histories: bool [fields], those that have no feature at all when nothing is known.
+        histories: bool [fields], ranges of lags of a history.
+        silent: bool [fields], those that have no feature when nothing is known: all ranges of a history but its first.
         unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
     """
 
     fields: Fields
     ids: Bool
     histories: Bool
+    silent: Bool
     unmet: Bool
 
     @staticmethod
     def of(fields: Fields, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
         """The roles of fields in the training rows of their side; without an encoder no field is an id or a history."""
-        ids, histories = np.zeros((2, len(fields)), dtype=np.bool_)
+        ids, histories, silent = np.zeros((3, len(fields)), dtype=np.bool_)
         if encoder is not None:
             blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
             of_id = id_blocks(encoder, side)
             ids = np.array([block in of_id for block in blocks])
             histories = np.array([block.field in encoder.histories for block in blocks])
+            first = {block.field: block for block in reversed(blocks)}
+            silent = histories & np.array([first[block.field] != block for block in blocks])
         if len(fields) == 1:
             ids = ~histories  # nothing is known without the only field, as nothing is known of an unknown id
         met = np.bincount(rows.indices, minlength=rows.n_features) > 0
-        return Roles(fields, ids, histories, ~met[fields.offsets + MISSING])
+        return Roles(fields, ids, histories, silent, ~met[fields.offsets + MISSING])
+
+    @property
+    def empty_histories(self) -> Int64:
+        """Features that stand for an empty history."""
+        return self.fields.offsets[self.histories & ~self.silent] + MISSING
 
     @property
     def twins(self) -> tuple[Int64, Int64]:

@@ -20,7 +20,9 @@ from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
+from recall.training.new_items import level_new_items
 from recall.training.pairs import ObservedPairs
+from recall.training.twins import copy_twins
 from recall.training.validation import Validation
 from recall.training.warm_start import Anchored, WarmStart
 
@@ -37,6 +39,7 @@ class TrainResult:
         start: the same of the model that training began with, where it was learnt before.
         seconds: spent in training, over all parts of a run that was resumed.
         note: what did the work.
+        new_items: what was done for items without training interactions.
     """
 
     model: Model
@@ -46,6 +49,7 @@ class TrainResult:
     seconds: float
     start: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    new_items: str = ""
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -110,9 +114,11 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
+    level = level_new_items(model, dataset, encoder, config)
+    copy_twins(model, pairs)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note)
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, level.note)
 
 
 def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:

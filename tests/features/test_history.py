@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from recall.config.schema import HistoryField
 from recall.features.history import History, HistoryEncoder
+from recall.features.vocabulary import MISSING
 from tests.features.rows import as_sets
 
 IDS = pl.Series("item_id", list("abcdef"))
@@ -49,7 +50,8 @@ def test_each_range_has_rows_of_its_own() -> None:
     assert dict(encoder.encode_one(["a", "b", "b", "c"])) == {2: 1.0, size + 3: 2.0}
     assert dict(encoder.encode_one(["f", "?", "a"])) == {0: 1.0, size: 1.0, size + 2: 1.0}
     assert dict(encoder.encode_one(["a", "b", "b", "c"], 100)) == {102: 1.0, 100 + size + 3: 2.0}
-    assert encoder.encode_one([]) == []
+    assert encoder.encode_one([]) == [(MISSING, 1.0)]
+    assert encoder.encode_one([], 100) == [(100 + MISSING, 1.0)]
 
 
 @pytest.mark.parametrize(("norm", "weight"), [("none", 1.0), ("mean", 0.25), ("sqrt", 0.5)])
@@ -63,7 +65,9 @@ def test_rare_items_are_unknown() -> None:
     assert encoder.vocabulary.values.to_list() == ["a", "b"]
 
 
-def test_history_of_nobody() -> None:
-    encoder = fit(HistoryField(kind="history"))
+def test_an_empty_history_is_the_missing_row_of_the_first_range() -> None:
+    encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)]}))
     assert len(encoder.encode(history([]), encoder.vocabulary.rows(IDS))) == 0
-    assert as_sets(encoder.encode(history([[], []]), encoder.vocabulary.rows(IDS))) == [{}, {}]
+    assert as_sets(encoder.encode(history([[], []]), encoder.vocabulary.rows(IDS))) == [{MISSING: 1.0}] * 2
+    among = encoder.encode(history([[], [0], []]), encoder.vocabulary.rows(IDS))
+    assert as_sets(among) == [{MISSING: 1.0}, {2: 1.0}, {MISSING: 1.0}]

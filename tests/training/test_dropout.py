@@ -26,7 +26,7 @@ def test_dropout_keeps_the_mean_of_sums():
 
 def test_a_share_of_rows_is_masked_anew_each_time():
     full, rng = rows(), np.random.default_rng(0)
-    roles = Roles(FIELDS, np.array([True, False]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+    roles = Roles(FIELDS, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
     dropping = Dropping.of(roles, "user", dropout=0.0, unknown=0.4)
     # of masked rows .5 are newcomers, .25 strangers, and .25 have each field masked half of the time
     for dropped in (dropping(full, rng), dropping(full, rng)):

@@ -11,7 +11,9 @@ from recall.training.roles import Roles
 
 FIELDS = Fields.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14
-ROLES = Roles(FIELDS, np.array([True, False, False]), np.array([False, False, True]), np.array([True, True, True]))
+ROLES = Roles(
+    FIELDS, np.array([True, False, False]), np.array([False, False, True]), np.zeros(3, bool), np.array([True, True, True])
+)
 
 
 def rows(n=400):
@@ -33,14 +35,20 @@ def test_each_way_of_masking():
     masked = Masking(ROLES)(rows(5), patterns, tossed)
     known = {TAGS + 3: 0.5, TAGS + 4: 0.5}
     assert entries(masked, 0) == {UNKNOWN: 1.0, **known, LAST + 2: 1.0}
-    assert entries(masked, 1) == {UNKNOWN: 1.0, **known}
-    assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + MISSING: 1.0}
+    assert entries(masked, 1) == {UNKNOWN: 1.0, **known, LAST + MISSING: 1.0}
+    assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + MISSING: 1.0, LAST + MISSING: 1.0}
     assert entries(masked, 3) == entries(rows(1), 0)
-    assert entries(masked, 4) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0}  # a missing history has no feature
+    assert entries(masked, 4) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
+
+
+def test_a_silent_field_has_no_feature_when_nothing_is_known():
+    roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.histories, ROLES.unmet)
+    masked = Masking(roles)(rows(1), np.array([PROFILE], dtype=np.int8), np.full((1, 3), 0.9))
+    assert entries(masked, 0) == {UNKNOWN: 1.0, TAGS + 3: 0.5, TAGS + 4: 0.5}
 
 
 def test_a_missing_row_that_the_data_train_is_left_to_them():
-    roles = Roles(FIELDS, ROLES.ids, ROLES.histories, np.array([True, False, True]))
+    roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.silent, np.array([True, False, True]))
     tossed = np.full((1, 3), 0.1)
     masked = Masking(roles)(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)
     assert TAGS + UNKNOWN in entries(masked, 0)

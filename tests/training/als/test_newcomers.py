@@ -44,7 +44,7 @@ def test_what_is_drawn_weighs_as_much_as_all_rows_would():
     rng = np.random.default_rng(0)
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
     rows = SparseRows(np.arange(3001) * 2, indices.reshape(-1), np.ones(6000, dtype=np.float32), fields.n_features)
-    roles = Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+    roles = Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
     newcomers = Newcomers(rows, roles, 0.2, "user", seed=0)
     fixed = newcomers.fixed(lambda one: len(one.rows) == 1)
     ones, weight = np.ones(3000, dtype=np.float32), []
@@ -62,7 +62,7 @@ def test_what_is_drawn_weighs_as_much_as_all_rows_would():
 
 def test_pairs_of_masked_items_are_those_of_their_sources():
     pairs = random_pairs(4)
-    roles = Roles(one_field("item", 9), np.array([False]), np.array([False]), np.array([True]))
+    roles = Roles(one_field("item", 9), np.array([False]), np.array([False]), np.array([False]), np.array([True]))
     newcomers = Newcomers(pairs.items, roles, 0.5, "item", seed=1)
     drawn = newcomers.drawn(2)
     assert drawn is not None
@@ -80,7 +80,9 @@ def test_pairs_of_masked_items_are_those_of_their_sources():
 def test_pairs_of_masked_contexts_are_those_of_their_sources():
     pairs = random_pairs(5)
     rows = random_rows(np.random.default_rng(2), 40, 12, 1)
-    roles = Roles(Fields.of_sizes([("a", 6), ("b", 6)]), np.array([True, False]), np.zeros(2, bool), np.ones(2, bool))
+    roles = Roles(
+        Fields.of_sizes([("a", 6), ("b", 6)]), np.array([True, False]), np.zeros(2, bool), np.zeros(2, bool), np.ones(2, bool)
+    )
     drawn = Newcomers(rows, roles, 0.3, "user", seed=1).drawn(0)
     assert drawn is not None
     found = drawn.pairs(observed(pairs), 25)

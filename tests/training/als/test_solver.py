@@ -174,7 +174,8 @@ def with_roles(pairs):
     """The same pairs, whose first field of either side is an id."""
     users, items = Fields.of_sizes([("id", 6), ("age", 6)]), Fields.of_sizes([("id", 5), ("tag", 4)])
     roles = [
-        Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool)) for fields in (users, items)
+        Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+        for fields in (users, items)
     ]
     return replace(pairs, user_fields=users, item_fields=items, user_roles=roles[0], item_roles=roles[1])
 

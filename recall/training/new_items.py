@@ -1,0 +1,299 @@
+"""Level new items with trained ones, so that a list holds both in proportion to their numbers.
+
+An item without training interactions is scored by its features and by the unknown row of the item id field. Its features
+rank it among other new items, but its score has less variance than that of a trained item, and the top of a list is where
+the variance is: without a correction, new items are almost never found. The unknown row is therefore shifted after
+training. The shift is measured on trained items that are scored as if they were new, in the lists of training users
+without what they have taken, and is the quantile at which a new item takes a place as often as a trained one; it is never
+negative. A second direction of the same row corrects the lists of unknown users, whose scores have another spread. No score
+of a trained item changes.
+
+Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
+instead, until they take next to no places.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recall._arrays import Bool, Float32, Float64, Int64
+from recall.config import RunConfig
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.evaluation.exact_topk import top_rows
+from recall.evaluation.lists import ItemLists
+from recall.evaluation.unknown import unknown_user
+from recall.features.blocks import Block
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.masking import id_blocks
+from recall.features.vocabulary import UNKNOWN
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+from recall.models.torch.cosine import Cosine
+from recall.training.masking import NEWCOMER, Masking, uniform
+from recall.training.roles import Roles
+
+_LIST = 20  # length of the lists in which places are counted: that of most published figures
+_PRETENDED = 0.1  # share of the trained items that are scored as new ones
+_USERS = 2000  # lists that are looked at; twice as many moved no figure on toys and ml-100k
+_PROBED = 256  # new items over which the effect of the unknown row's factors is averaged
+_RIDGE = 0.01  # of the mean variance; .001 to .1 give the same figures on toys, .1 a little less on ml-100k
+_DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
+_DEAD = 50_000  # items without interactions that are looked at
+_FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
+_MOST = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be no longer on offer
+
+
+@dataclass(frozen=True, slots=True)
+class NewItemLevel:
+    """What was done for items without training interactions.
+
+    Attributes:
+        note: one line for the report.
+        shift: what scores of new items changed by, averaged over known users; 0 where nothing was done.
+    """
+
+    note: str
+    shift: float = 0.0
+
+
+@torch.no_grad()
+def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> NewItemLevel:
+    """Shift the unknown row of the item id field so that new items take their share of the places in lists.
+
+    Args:
+        model: trained; changed in place.
+        dataset: gives training users, what they have taken, and the items.
+        encoder: of the model.
+        config: `train.new_items` is how often a new item should stand in a list, beside a trained one.
+
+    Returns:
+        What was done, or why nothing was.
+    """
+    block = _id_block(encoder)
+    trains = dataset.offer.candidates
+    share = float((~trains).mean())
+    reason = _obstacle(config, block)
+    if block is None or reason:
+        return NewItemLevel(reason)
+    rows, row = encoder.encode_items(dataset.items), block.offset + UNKNOWN
+    if (rows.take(np.flatnonzero(trains)).indices == row).any():
+        return NewItemLevel(f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones")
+    lists = _Lists.of(model, dataset, encoder, config)
+    if share > _MOST:
+        shift, places = _lower(model, row, rows, trains, lists)
+        done = f"lowered by {-shift:.3g}" if shift else "as learnt"
+        return NewItemLevel(
+            f"{done}, to {places:.1%} of the places: {share:.0%} of all items have no interactions, and most of them are taken "
+            "to be no longer on offer; leave such items out of the items table, or name data.available_from",
+            shift,
+        )
+    if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
+        return NewItemLevel("as learnt: no field tells one new item from another")
+    if isinstance(model, Cosine):
+        return NewItemLevel("as learnt: under a cosine all items have one length, and new ones compete as equals")
+    return _raise(model, row, rows, trains, lists, config)
+
+
+def _obstacle(config: RunConfig, block: Block | None) -> str:
+    """Why the level stays as it was learnt; empty where it does not."""
+    if config.train.new_items == 0:
+        return "as learnt: train.new_items is 0"
+    if block is None:
+        return "by their features, as all items: no field has a row for each item id"
+    if config.train.objective == "logistic":
+        return "as learnt: scores are log-odds, which a shift would falsify"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """Requests whose lists are looked at.
+
+    Attributes:
+        encoder: of the model.
+        phi: float32 [q, dim], the next request of each of some training users.
+        taken: q lists of item rows that cannot be in its answer.
+        stranger: float32 [1, dim], the request of an unknown user.
+    """
+
+    encoder: FeatureEncoder
+    phi: Float32
+    taken: ItemLists
+    stranger: Float32
+
+    @staticmethod
+    def of(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "_Lists":
+        """Draw the users."""
+        user, item = (dataset.events[name].to_numpy() for name in ("user", "item"))
+        training = dataset.training
+        last = training[np.diff(user[training], append=-1) != 0]
+        if len(last) > _USERS:
+            last = np.sort(np.random.default_rng(config.seed).choice(last, _USERS, replace=False))
+        contexts = build_contexts(dataset, encoder, last, last + 1)
+        features = contexts.features.take(contexts.context)
+        taken = ItemLists.empty(len(last))
+        if config.evaluation.mask == "user":
+            taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
+        phi, stranger = (
+            model.user_vectors(SparseBatch.of(part, fields=encoder.user_fields)).numpy()
+            for part in (features, unknown_user(encoder))
+        )
+        return _Lists(encoder, phi, taken, stranger)
+
+    def known(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
+        """`_entries` of the training users; the rows are those of the catalogue behind the vectors."""
+        return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows))
+
+    def unknown(self, old: Float32, new: Float32) -> Float64:
+        """`_entries` of an unknown user."""
+        return _entries(self.stranger, old, new, ItemLists.empty(1), ItemLists.empty(1))
+
+
+def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> NewItemLevel:
+    """Raise new items to their share of the places, measured on trained ones that are scored as new."""
+    trained, encoder = np.flatnonzero(trains), lists.encoder
+    pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
+    others = np.setdiff1d(trained, pretended)
+    if len(pretended) < 2 or len(others) < _LIST:
+        return NewItemLevel("as learnt: there are too few items to measure another level")
+    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder, "item")
+    patterns = np.full(len(pretended), NEWCOMER, np.int8)
+    masked = Masking(roles)(rows.take(pretended), patterns, np.zeros((len(pretended), len(roles.fields))))
+    new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
+    factor = config.train.new_items
+    often, share = "as often as" if factor == 1 else f"{factor:g} times as often as", factor * len(pretended) / len(trained)
+    known, unknown = (
+        max(0.0, _quantile(entries, share)) for entries in (lists.known(old, new, others, pretended), lists.unknown(old, new))
+    )
+    if not (np.isfinite(known) and np.isfinite(unknown)):
+        return NewItemLevel("as learnt: users have taken so many of the items that no list is full without new ones")
+    if known == unknown == 0:
+        return NewItemLevel(
+            f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
+        )
+    probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
+    effect = _effect(model, probe, encoder, row)
+    factors, weight = _solve(lists.phi @ effect.T, (lists.stranger @ effect.T)[0], known, unknown)
+    model.item_weights[row] += weight
+    model.item_factors[row] += torch.from_numpy(factors.astype(np.float32)).view_as(model.item_factors[row])
+    return NewItemLevel(
+        f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to stand in lists {often} a trained one",
+        known,
+    )
+
+
+def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
+    """Lower items without interactions until they take next to no places; returns the shift, and their share of the places."""
+    trained, dead = np.flatnonzero(trains), np.flatnonzero(~trains)
+    looked_at = max(1, len(dead) // _DEAD)  # one in so many
+    dead = dead[::looked_at]
+    old, without = _vectors(model, rows.take(trained), lists.encoder), rows.take(dead)
+    start = float(model.item_weights[row])
+
+    def places(shift: float) -> float:
+        model.item_weights[row] = start + shift
+        new = _vectors(model, without, lists.encoder)
+        both = (lists.known(old, new, trained, dead), lists.unknown(old, new))
+        return float(max(looked_at * (entries < 0).sum() / (_LIST * len(entries)) for entries in both))
+
+    low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
+    while places(low) > _DEAD_PLACES and low > _LOWEST:
+        low, high = min(2 * low, -_FINEST), low
+    while high - low > max(_FINEST, 0.05 * abs(low)):
+        middle = (low + high) / 2
+        low, high = (low, middle) if places(middle) > _DEAD_PLACES else (middle, high)
+    return low, places(low)
+
+
+def _id_block(encoder: FeatureEncoder) -> Block | None:
+    """The first block with a row for each item id, and one for unknown ids."""
+    for block in id_blocks(encoder, "item"):
+        field = encoder.columns[block.field]
+        if field.vocabulary is not None and len(field.columns) == 1:
+            return block
+    return None
+
+
+def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32:
+    vectors: Float32 = model.item_vectors(SparseBatch.of(rows, fields=encoder.item_fields)).numpy()
+    return vectors
+
+
+def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new_taken: ItemLists) -> Float64:
+    """Shifts at which the first, second, ... new item enters each list.
+
+    Args:
+        phi: float32 [q, dim].
+        old: float32 [n, dim], of trained items.
+        new: float32 [m, dim], of items scored as new ones.
+        old_taken, new_taken: q lists of rows of each that cannot be in the list.
+
+    Returns:
+        float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
+        on place 21 - j. An infinity where there is no such item.
+    """
+    ranked = [_top_scores(phi, *part) for part in ((old, old_taken), (new, new_taken))]
+    below, above = ranked[0][:, ::-1], ranked[1]
+    width = above.shape[1]
+    return np.where(np.isneginf(below[:, :width]), -np.inf, np.where(np.isneginf(above), np.inf, below[:, :width] - above))
+
+
+def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
+    """The highest scores, falling, with -inf where items are lacking: float64 [q, min(20, n)]."""
+    rows = top_rows(phi, psi, taken, _LIST)
+    scores = np.empty(rows.shape, dtype=np.float64)
+    for place in range(rows.shape[1]):
+        scores[:, place] = np.einsum("qd,qd->q", phi, psi[rows[:, place]])
+    scores[rows < 0] = -np.inf
+    return scores
+
+
+def _quantile(entries: Float64, share: float) -> float:
+    """The shift at which new items take a share of all places, from the result of `_entries`."""
+    places = round(share * _LIST * len(entries))
+    return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
+
+
+def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -> Float64:
+    """What a unit of each factor of one feature adds to an item vector: float64 [factors, dim], averaged over item rows.
+
+    An item vector is linear in the factors of one feature that occurs once in it.
+    """
+    start = _vectors(model, rows, encoder).astype(np.float64)
+    factors = model.item_factors[row].view(-1)
+    kept = factors.clone()
+    effect = np.empty((len(factors), start.shape[1]))
+    for position in range(len(factors)):
+        factors[position] += 1.0
+        effect[position] = (_vectors(model, rows, encoder) - start).mean(axis=0)
+        factors.copy_(kept)
+    return effect
+
+
+def _solve(known: Float64, unknown: Float64, level: float, level_unknown: float) -> tuple[Float64, float]:
+    """Find factors and a first-order weight that shift the scores of unknown users by one level and those of others by another.
+
+    Among the factors that do so, those are taken that vary the shift least from one known user to another.
+
+    Args:
+        known: float64 [q, factors], what a unit of each factor adds to the scores of q known users.
+        unknown: float64 [factors], the same for an unknown user.
+        level: mean shift of known users.
+        level_unknown: shift of unknown users.
+
+    Returns:
+        float64 [factors], and the weight.
+    """
+    mean = known.mean(axis=0)
+    apart = unknown - mean
+    centred = known - mean
+    covariance = centred.T @ centred / len(known)
+    ridge = _RIDGE * np.trace(covariance) / max(len(mean), 1)
+    if not len(mean) or ridge == 0 or not apart.any():
+        return np.zeros(len(mean)), level
+    direction = np.linalg.solve(covariance + ridge * np.eye(len(mean)), apart)
+    factors = direction * ((level_unknown - level) / (apart @ direction))
+    return factors, level - float(mean @ factors)

@@ -1,0 +1,207 @@
+"""New items in lists, on a generated shop whose items have categories, tags and prices."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from recall.config import parse_config
+from recall.data.contexts import build_contexts
+from recall.data.dataset import load_dataset
+from recall.data.split import TEST
+from recall.data.synthetic import SyntheticConfig, generate
+from recall.evaluation.exact_topk import rank_values, top_rows
+from recall.evaluation.lists import ItemLists
+from recall.evaluation.protocol import held_out
+from recall.features.encoder import FeatureEncoder
+from recall.models.torch.batch import SparseBatch
+from recall.training import new_items
+from recall.training.train import train
+from recall.training.validation import Validation
+
+CONFIG = {
+    "name": "shop",
+    "seed": 0,
+    "data": {
+        "interactions": "interactions.parquet",
+        "items": "items.parquet",
+        "time": "time",
+        "split": {"by": "items", "test": 0.1, "valid": 0},
+    },
+    "fields": {
+        "user_id": {"side": "user", "kind": "categorical"},
+        "previous": {"kind": "history", "lags": [[1, 1], [2, 5]]},
+        "item_id": {"side": "item", "kind": "categorical"},
+        "category": {"side": "item", "kind": "categorical"},
+        "brand": {"side": "item", "kind": "categorical"},
+    },
+    "model": {"k": 16},
+    "train": {"sweeps": 4},
+    "evaluation": {"mask": "user", "at": [20]},
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    generate(SyntheticConfig(users=1_200, items=600, interactions=24_000)).write(folder)
+    return folder
+
+
+def changed(**sections):
+    """The configuration with other values; None takes a key out, and another objective all keys of the section."""
+    merged = {}
+    for name, section in CONFIG.items():
+        if isinstance(section, dict):
+            given = sections.get(name, {})
+            section = {
+                key: value for key, value in {**({} if "objective" in given else section), **given}.items() if value is not None
+            }
+        merged[name] = section
+    return parse_config(merged)
+
+
+class Trained:
+    """A model of the shop, and the requests of its test part."""
+
+    def __init__(self, config, folder):
+        self.config, self.dataset = config, load_dataset(config, folder)
+        self.encoder = FeatureEncoder.fit(self.dataset)
+        self.result = train(config, self.dataset, self.encoder, lambda report: None)
+        rows = self.encoder.encode_items(self.dataset.items)
+        self.psi = self.vectors(rows)
+        self.trained = np.bincount(self.dataset.events["item"].to_numpy()[self.dataset.training], minlength=len(self.psi)) > 0
+
+    def vectors(self, rows):
+        with torch.no_grad():
+            return self.result.model.item_vectors(SparseBatch.of(rows, fields=self.encoder.item_fields)).numpy()
+
+    def lists(self, n=20):
+        """The held-out requests and their exact lists."""
+        held = held_out(self.dataset, self.config.evaluation, self.dataset.select(TEST), self.dataset.training)
+        contexts = build_contexts(self.dataset, self.encoder, held.event, held.before)
+        rows = SparseBatch.of(contexts.features.take(contexts.context), fields=self.encoder.user_fields)
+        with torch.no_grad():
+            phi = self.result.model.user_vectors(rows).numpy()
+        return held, top_rows(phi, self.psi, held.masked, n), phi
+
+    def share(self):
+        """Places that new items take, beside their share of the catalogue."""
+        _, rows, _ = self.lists()
+        return (~self.trained)[rows].mean(), (~self.trained).mean()
+
+
+@pytest.fixture(scope="module")
+def levelled(shop):
+    return Trained(changed(), shop)
+
+
+def test_new_items_take_about_their_share_of_the_places(levelled, shop):
+    found, fair = levelled.share()
+    assert 0.5 * fair < found < 2 * fair
+    as_learnt = Trained(changed(train={"new_items": 0}), shop)
+    assert as_learnt.share()[0] < found
+    assert as_learnt.result.new_items == "as learnt: train.new_items is 0"
+    assert "to stand in lists as often as a trained one" in levelled.result.new_items
+    assert np.array_equal(as_learnt.psi[levelled.trained], levelled.psi[levelled.trained])  # no trained item moves by a bit
+
+
+def test_unknown_users_get_new_items_in_the_same_share(levelled):
+    from recall.evaluation.unknown import unknown_user
+
+    with torch.no_grad():
+        row = SparseBatch.of(unknown_user(levelled.encoder), fields=levelled.encoder.user_fields)
+        phi = levelled.result.model.user_vectors(row).numpy()
+    rows = top_rows(phi, levelled.psi, ItemLists.empty(1), 100)
+    fair = (~levelled.trained).mean()
+    assert 0.02 < (~levelled.trained)[rows].mean() < 4 * fair
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"model": {"cosine": True}, "train": {"objective": "softmax", "epochs": 1, "candidates": "in-batch"}}, "cosine"),
+        ({"train": {"objective": "logistic", "epochs": 1}}, "log-odds"),
+        ({"fields": {"category": None, "brand": None}}, "no field tells one new item from another"),
+        ({"fields": {"item_id": None}}, "no field has a row for each item id"),
+        ({"fields": {"item_id": {"side": "item", "kind": "categorical", "min_count": 40}}}, "share the row of new ones"),
+    ],
+)
+def test_why_the_level_stays(sections, reason, shop):
+    assert reason in Trained(changed(**sections), shop).result.new_items
+
+
+@pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
+def test_every_kind_of_model_is_levelled(kind, shop):
+    found, fair = Trained(changed(model={"kind": kind, "k": 8}, train={"sweeps": 2}), shop).share()
+    assert 0.3 * fair < found < 2.5 * fair
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        pytest.param({"model": {"cosine": True}, "train": {"objective": "softmax", "epochs": 2}}, marks=pytest.mark.slow),
+        {"fields": {"category": None, "brand": None}},
+    ],
+)
+def test_known_users_lose_nothing_where_half_of_the_catalogue_is_dead(sections, shop, tmp_path):
+    config = changed(data={"split": {"by": "last", "test": 1, "valid": 0}}, **sections)
+    alive = Trained(config, shop)
+    items = pl.read_parquet(shop / "items.parquet")
+    dead = items.with_columns(pl.format("dead-{}", pl.col("item_id")).alias("item_id"))
+    for table in shop.glob("*.parquet"):
+        (tmp_path / table.name).symlink_to(table)
+    (tmp_path / "items.parquet").unlink()
+    pl.concat([items, dead]).write_parquet(tmp_path / "items.parquet")
+    half = Trained(config, tmp_path)
+    assert "taken to be no longer on offer" in half.result.new_items
+    figures = []
+    for one in (alive, half):
+        held, _, phi = one.lists()
+        figures.append(rank_values(phi, one.psi, held.relevant, held.masked, (20,))["ndcg@20"])
+    lost = figures[0] - figures[1]
+    error = lost.std() / np.sqrt(len(lost))
+    assert lost.mean() <= max(1.96 * error, 0.01 * figures[0].mean())
+
+
+@given(
+    arrays(np.float32, (3, 4), elements=st.floats(-1, 1, width=16)),
+    arrays(np.float32, (25, 4), elements=st.floats(-1, 1, width=16)),
+    arrays(np.float32, (4, 4), elements=st.floats(-1, 1, width=16)),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 24)), max_size=30),
+    st.floats(-2, 2),
+)
+def test_a_shift_lets_as_many_new_items_in_as_the_entries_say(phi, old, new, taken, shift):
+    owners, rows = np.array(taken, dtype=np.int64).reshape(-1, 2).T
+    old_taken, none = ItemLists.from_pairs(owners, rows, 3), ItemLists.empty(3)
+    entries = new_items._entries(phi, old, new, old_taken, none)
+    old_scores, new_scores = (phi @ old.T).astype(np.float64), (phi @ new.T).astype(np.float64)
+    old_scores[old_taken.owners, old_taken.items] = -np.inf
+    for row in range(3):
+        merged = np.concatenate([old_scores[row], new_scores[row] + shift])
+        if np.isclose(entries[row], shift, atol=1e-5).any():
+            continue  # a tie up to rounding
+        place = np.argsort(-merged, kind="stable")[:20]
+        assert (place >= 25).sum() == (entries[row] < shift).sum()
+
+
+def test_factors_that_shift_two_groups_by_two_levels():
+    rng = np.random.default_rng(0)
+    known, unknown = rng.normal(size=(200, 6)), rng.normal(size=6) + 2
+    factors, weight = new_items._solve(known, unknown, 0.3, 0.1)
+    shifts = weight + known @ factors
+    assert shifts.mean() == pytest.approx(0.3)
+    assert weight + unknown @ factors == pytest.approx(0.1)
+    assert shifts.std() < 0.1  # known users differ little
+    assert new_items._solve(known, known.mean(axis=0), 0.3, 0.1)[1] == 0.3  # nothing tells unknown users from known ones
+
+
+def test_validation_sees_the_level(shop):
+    config = changed(data={"split": {"by": "last", "test": 1, "valid": 1}})
+    trained = Trained(config, shop)
+    validation = Validation.of(config, trained.dataset, trained.encoder)
+    assert trained.result.metrics == dict(validation(trained.result.model))
