@@ -8,9 +8,7 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int64
 from recall.errors import DataError, TrainingError
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import per_request
 
 _BLOCK = 1 << 22  # scores held at once: 16 MB

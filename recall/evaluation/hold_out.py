@@ -18,9 +18,7 @@ from recall.errors import DataError
 from recall.evaluation.baselines import content_lists, item_features
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import recall
 from recall.evaluation.offline import Trial
 from recall.evaluation.unknown import unknown_user

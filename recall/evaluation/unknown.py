@@ -10,9 +10,7 @@ from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.bootstrap import (
-    Judgements,
-)
+from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.lists import Integers, ItemLists
 from recall.evaluation.protocol import HeldOut
 from recall.features.csr import SparseRows
