@@ -77,7 +77,7 @@ def init(
         raise DataError(
             "there is no such folder",
             where=str(folder),
-            mend="Correct the path, or make an empty folder, which gets a small made-up shop",
+            hint="Correct the path, or make an empty folder, which gets a small made-up shop",
         )
     require_new(config)
     if any(folder.iterdir()):

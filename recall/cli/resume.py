@@ -83,9 +83,9 @@ def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
         return TrainingInterruptedError(
             "interrupted; nothing was published, and what was learned is kept",
             where=str(checkpoint),
-            mend="Add --continue to the same command to go on from there",
+            hint="Add --continue to the same command to go on from there",
         )
-    return TrainingInterruptedError("interrupted before anything was learned", mend="Start it again")
+    return TrainingInterruptedError("interrupted before anything was learned", hint="Start it again")
 
 
 # A training run as the commands show it: load, learn, prove, publish. Imports torch.

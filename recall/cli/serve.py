@@ -46,7 +46,7 @@ def service_command(
 
 def _command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise UnavailableError("serving needs fastapi and uvicorn", mend="Install them with: pip install 'fm-recall[serve]'")
+        raise UnavailableError("serving needs fastapi and uvicorn", hint="Install them with: pip install 'fm-recall[serve]'")
     home = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
     # -P: a folder called `service` where the command is given is not the service.

@@ -77,7 +77,7 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
     for name in given:
         if name not in known:
-            raise ConfigError(f"{name!r} is no objective", where="--objective", mend=nearest(name, known))
+            raise ConfigError(f"{name!r} is no objective", where="--objective", hint=nearest(name, known))
 
 
 def _show(report: "TrialReport") -> None:

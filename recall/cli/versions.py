@@ -22,7 +22,7 @@ def show_versions(root: Root, as_json: Json = False) -> None:
 
     found = listed(root)
     if not found:
-        raise BundleError("there are no versions", where=str(root), mend="Give the folder that bundles are published to")
+        raise BundleError("there are no versions", where=str(root), hint="Give the folder that bundles are published to")
     if as_json:
         output.show_json([_plain(one) for one in found])
         return

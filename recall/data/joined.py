@@ -40,7 +40,7 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
     """
     for table in (older, newer):
         if key not in table.types:
-            raise DataError(f"there is no column {key!r}", where=str(table.path), mend="Every row needs its id")
+            raise DataError(f"there is no column {key!r}", where=str(table.path), hint="Every row needs its id")
     before, after = (
         _alike(one, other).with_columns(written_ids(newer, key)) for one, other in ((older, newer), (newer, older))
     )
@@ -85,7 +85,7 @@ def _turn(name: str, table: Table, other: Table) -> Turn:
         raise DataError(
             f"column {name!r} is of type {mine} here and {theirs} in {other.path}",
             where=str(table.path),
-            mend="Write both tables in the same way",
+            hint="Write both tables in the same way",
         )
     return _same if mine == theirs or _kind(mine) == _kind(theirs) != "" else written
 
@@ -170,7 +170,7 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 f"there is no column {name!r}",
                 where=str(interactions.path),
                 why="data.user_columns and data.item_columns name columns of the interactions",
-                mend=nearest(name, interactions.columns),
+                hint=nearest(name, interactions.columns),
             )
     moved: dict[str, Table | None] = {}
     told: list[Told] = []
@@ -181,7 +181,7 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
             raise ConfigError(
                 f"column {twice[0]!r} is in the {side}s table already",
                 where=f"data.{side}_columns",
-                mend=f"Take it out of data.{side}_columns, or rename it in one of the tables",
+                hint=f"Take it out of data.{side}_columns, or rename it in one of the tables",
             )
         before = known.named.get(f"{side}s") if known is not None else None
         values, counts = _told(interactions, key, named, f"{side}s")

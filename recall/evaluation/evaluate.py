@@ -123,7 +123,7 @@ def evaluate(
     judged = dataset.select(split)
     if len(judged) == 0:
         raise DataError(
-            "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
+            "there is no interaction to judge by", where="data.split", hint="Let the split hold some interactions out"
         )
     for one in (recommender, *against):
         refuse_foreign(dataset, one.bundle, len(one.users), one.users.get)

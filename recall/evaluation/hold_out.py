@@ -152,7 +152,7 @@ def judge_items(
     new = row_of[np.unique(item[dataset.select(split)])]
     new = np.sort(new[new >= 0])
     if not len(new):
-        raise DataError("the bundle has none of the held-out items", mend="Evaluate with the items table it was trained on")
+        raise DataError("the bundle has none of the held-out items", hint="Evaluate with the items table it was trained on")
     model = trial.judge(trial.lists(at[-1]), at)
 
     k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
@@ -206,5 +206,5 @@ def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
             raise DataError(
                 f"the bundle was trained on {learnt:,} of the {len(held):,} {side}s that the split holds out",
                 where="data.split",
-                mend="Train with the same data.split and seed, then evaluate the bundle that comes of it",
+                hint="Train with the same data.split and seed, then evaluate the bundle that comes of it",
             )

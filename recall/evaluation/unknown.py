@@ -87,7 +87,7 @@ class UnknownUsers:
         scores = item_vectors @ user_vector[0]
         if not np.isfinite(scores).all():
             raise TrainingError(
-                "scores for an unknown user are not finite", mend="Lower the learning rate or raise the regularisation"
+                "scores for an unknown user are not finite", hint="Lower the learning rate or raise the regularisation"
             )
         return _judged(Popularity.ranked(scores), self.popularity.user, self.relevant, self.masked, self.at)
 

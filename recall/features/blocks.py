@@ -154,13 +154,13 @@ def norm_one(norm: Norm, count: int) -> float:
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
     """A column of a table. Raises DataError with the nearest name when the table has none."""
     if column not in frame.columns:
-        raise DataError(f"there is no column {column!r}", mend=nearest(column, frame.columns))
+        raise DataError(f"there is no column {column!r}", hint=nearest(column, frame.columns))
     return frame[column]
 
 
-def refusal(column: str, what: str, mend: str = "") -> RequestError:
+def refusal(column: str, what: str, hint: str = "") -> RequestError:
     """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
-    return RequestError(what, where=pointer("features", column), mend=mend)
+    return RequestError(what, where=pointer("features", column), hint=hint)
 
 
 # The fields of one side, as a model sees them: names, and which rows of the feature space belong to which.

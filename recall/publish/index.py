@@ -121,7 +121,7 @@ def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexCo
     if opened.exact:
         found = certify(opened, vectors, fresh[:_MEASURING], n)
         if found.recall < 1.0:
-            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", mend=_FAULT)
+            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
     shares = Truth.of(vectors, fresh, n).shares(opened)
     recall = float(shares.mean())

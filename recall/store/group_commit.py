@@ -142,4 +142,4 @@ def remember(connection: sqlite3.Connection, key: str, digest: bytes, last: int,
 
 def other_changes() -> RequestError:
     """The error of a key that is used again for something else."""
-    return RequestError("the key belongs to other changes", where="/key", mend="Give every batch a key of its own")
+    return RequestError("the key belongs to other changes", where="/key", hint="Give every batch a key of its own")

@@ -207,7 +207,7 @@ class CellIndex:
         try:
             arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
         except BundleError as error:
-            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), mend=_OTHER_EXPORT) from None
+            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
         limits = Limits(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         index = cls(Codes(**arrays, limits=limits, magnitude=float(params["magnitude"])), vectors, float(params["effort"]))
         index._check(path)
@@ -270,24 +270,24 @@ class CellIndex:
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
         if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
-            raise IndexFileError("the cells do not end where the codes end", where=str(path), mend=_OTHER_EXPORT)
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=_OTHER_EXPORT)
         filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
         if filled != self.size:
             raise IndexFileError(
-                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
+                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), hint=_OTHER_EXPORT
             )
         blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
         for block in (0, blocks // 2, blocks - 1):
             row = int(of_blocks[block, 0])
             if not 0 <= row < self.size:
-                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), mend=_OTHER_EXPORT)
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), hint=_OTHER_EXPORT)
             vector = self._vectors[row].astype(np.float64)
             turned = vector @ codes.basis
             code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
             scale = float(codes.scales[LANES * block]) * codes.magnitude
             allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
             if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
-                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
+                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
 
 
 _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")

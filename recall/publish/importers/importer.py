@@ -77,7 +77,7 @@ def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
             "xLearn divides scores by |x|^2 of each instance unless it is told not to, and its text does not say",
             where=str(path),
             why="no inner product of a user's and an item's vector gives such a score",
-            mend="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
+            hint="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
         )
     return _READERS[kind](path)
 
@@ -195,7 +195,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
         raise DataError(
             "there are no items",
             where="items" if catalogue.items is None else str(catalogue.items.path),
-            mend=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
+            hint=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
         )
     dtypes = {"user": pl.Int32(), "item": pl.Int32(), "weight": pl.Float32(), "split": pl.Int8()}
     events = pl.DataFrame(schema={**dtypes, **{one: pl.Float64() if one in numeric else pl.String() for one in context}})
@@ -220,7 +220,7 @@ def _listed(
     if table is not None:
         return listed(table, id_column, tuple(columns), numeric, forms_)
     if columns:
-        raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", mend="Give the items with --items")
+        raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", hint="Give the items with --items")
     return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})
 
 
@@ -312,7 +312,7 @@ def run_import(
             raise DataError(
                 "tables of users and items need a mapping",
                 where="--mapping",
-                mend="Say what each feature is, or leave them out",
+                hint="Say what each feature is, or leave them out",
             )
         read = read_lightfm(file)
         mapped, user_frame, item_frame = read.described(user_id, item_id)
@@ -325,7 +325,7 @@ def run_import(
         return import_model(read.model, mapped, catalogue, root, name, source)
     if mapping is None:
         raise DataError(
-            "nothing says what the features are", where="--mapping", mend="Give a table with feature, side, field and value"
+            "nothing says what the features are", where="--mapping", hint="Give a table with feature, side, field and value"
         )
     model = read_model(kind, file, plain)
     mapped = read_mapping(mapping, field_aware=model.kind == "ffm")

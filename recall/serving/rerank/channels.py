@@ -154,7 +154,7 @@ def read_channels(value: object) -> Channels:
     for at, one in enumerate(channels.lists):
         if one.name in names[:at]:
             raise RequestError(
-                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", mend="Name each list, or give it once"
+                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", hint="Name each list, or give it once"
             )
         if isinstance(one, ListChannel):
             _check_list(one, f"/channels/lists/{at}")
@@ -165,7 +165,7 @@ def _check_list(channel: ListChannel, where: str) -> None:
     if channel.scores is not None and len(channel.scores) != len(channel.items):
         raise RequestError(f"{len(channel.scores)} scores for {len(channel.items)} items", where=f"{where}/scores")
     if len(set(channel.items)) < len(channel.items):
-        raise RequestError("an item is in the list twice", where=f"{where}/items", mend="Give each once")
+        raise RequestError("an item is in the list twice", where=f"{where}/items", hint="Give each once")
 
 
 @cache

@@ -229,7 +229,7 @@ def check_pins(rules: Sequence[AnyRule], n: int) -> None:
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:
             raise RequestError(
-                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", mend="Ask for more results"
+                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", hint="Ask for more results"
             )
 
 

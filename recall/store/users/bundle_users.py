@@ -66,7 +66,7 @@ class SqliteUsers(UserStore):
 
     def _ask(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
         if self._closed:
-            raise BundleError("the users were closed", where=str(self._path), mend="Load the bundle again")
+            raise BundleError("the users were closed", where=str(self._path), hint="Load the bundle again")
         try:
             connection = self._borrow()
             try:

@@ -173,7 +173,7 @@ class RedisLiveUsers(LiveUsers):
                 return last
             if time.monotonic() > deadline:
                 break
-        raise StoreBusyError("others are changing the same users", mend="Try again in a moment")
+        raise StoreBusyError("others are changing the same users", hint="Try again in a moment")
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
@@ -264,12 +264,12 @@ class RedisLiveUsers(LiveUsers):
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self.breaker.failed()
-            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, mend="Look at Redis") from None
+            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, hint="Look at Redis") from None
         except exceptions.RedisError as error:
             self.breaker.succeeded()
             if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
                 raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
-            raise StoreError(f"users cannot be {what}", why=str(error), mend="Look at Redis") from None
+            raise StoreError(f"users cannot be {what}", why=str(error), hint="Look at Redis") from None
         except BaseException:
             self.breaker.failed()
             raise
@@ -322,7 +322,7 @@ def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> It
 
 def _pool(url: str, seconds: float) -> ConnectionPool:
     if not url.startswith(SCHEMES):
-        raise ConfigError("this is no address of a Redis", where="users", mend=f"Begin it with one of {', '.join(SCHEMES)}")
+        raise ConfigError("this is no address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
     try:
         return ConnectionPool.from_url(
             url,

@@ -47,7 +47,7 @@ _KIND = FileKind(
         "CREATE TABLE state (sequence INTEGER NOT NULL, identity TEXT NOT NULL)",
         "INSERT INTO state VALUES (0, lower(hex(randomblob(16))))",
     ),
-    mend=_MEND,
+    hint=_MEND,
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
@@ -219,7 +219,7 @@ class SqliteLiveUsers(LiveUsers):
             return None
         record, checksum = rows[0]
         if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
-            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), mend=_MEND)
+            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), hint=_MEND)
         return LiveUser.from_json(record)
 
 
