@@ -112,7 +112,7 @@ def prepare(settings: Settings) -> KnownKeys:
     """
     if not settings.bundle.is_dir():
         raise BundleError(
-            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
+            "there is no such folder", where=str(settings.bundle), hint="Give the folder that bundles are published to"
         )
     folder = os.environ.get(FOLDER)
     keys = KnownKeys.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)

@@ -152,7 +152,7 @@ def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: 
 def as_problem(error: RequestError) -> ProblemError:
     """The problem that a request which cannot be answered makes."""
     message = f"{error.what} ({error.why})" if error.why else error.what
-    message = f"{message}. {error.mend}" if error.mend else message
+    message = f"{message}. {error.hint}" if error.hint else message
     where = error.where if error.where.startswith("/") else ""
     return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 

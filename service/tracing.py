@@ -21,7 +21,7 @@ def open_tracing() -> "TracerProvider":
         ConfigError: OpenTelemetry is not installed.
     """
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ConfigError("traces need OpenTelemetry", mend="Install it with: pip install 'fm-recall[otel]'")
+        raise ConfigError("traces need OpenTelemetry", hint="Install it with: pip install 'fm-recall[otel]'")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
