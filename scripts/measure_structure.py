@@ -63,7 +63,7 @@ def measure(tree: Path) -> dict[str, int]:
     recall, service = modules(tree / "recall"), modules(tree / "service")
     graph = imports(tree / "recall")
     parts = {part(name) for name in graph if name != "recall"}
-    sizes = [len(path.read_text(encoding="utf-8").splitlines()) for path in recall.features.values()]
+    sizes = [len(path.read_text(encoding="utf-8").splitlines()) for path in recall.values()]
     of_recall, of_service = (sum(map(statements, some.values())) for some in (recall, service))
     return {
         "first-level packages and public modules of recall/": sum(not name.split(".")[1].startswith("_") for name in parts),
