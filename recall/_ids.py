@@ -24,15 +24,15 @@ def check_id(value: object, where: str) -> None:
         raise RequestError(
             "the id is empty" if not value else "the id holds white space only",
             where=where,
-            mend="Give an id, or leave it out",
+            hint="Give an id, or leave it out",
         )
 
 
 def check_text(value: object, where: str) -> None:
     """Raise RequestError unless this is valid text."""
     if not isinstance(value, str):
-        raise RequestError(f"an id of type {type(value).__name__}", where=where, mend="Ids are text")
+        raise RequestError(f"an id of type {type(value).__name__}", where=where, hint="Ids are text")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise RequestError("an id that is no valid Unicode", where=where, mend="Send UTF-8") from None
+        raise RequestError("an id that is no valid Unicode", where=where, hint="Send UTF-8") from None

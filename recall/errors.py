@@ -22,7 +22,7 @@
         |-- StoreReadOnlyError  nothing can be written there
         `-- StoreDownError  the store does not answer
 
-An error says what went wrong, where, why, and how to mend it; the parts are kept apart so that the command line
+An error says what went wrong, where, why, and how to correct it; the parts are kept apart so that the command line
 and the HTTP service can each show them in their own form.
 """
 
@@ -41,18 +41,23 @@ class RecallError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", why: str = "", hint: str = "", mend: str = "") -> None:
         self.what = what
         self.where = where
         self.why = why
-        self.mend = mend
-        super().__init__(what, where, why, mend)
+        self.hint = hint or mend
+        super().__init__(what, where, why, self.hint)
+
+    @property
+    def mend(self) -> str:
+        """The old name of `hint`."""
+        return self.hint
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.why:
             text += f" ({self.why})"
-        return f"{text}. {self.mend}" if self.mend else text
+        return f"{text}. {self.hint}" if self.hint else text
 
 
 class ConfigError(RecallError):
@@ -70,14 +75,14 @@ class DataError(RecallError):
 
     exit_code = 65
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", mend: str = "", row: int | None = None) -> None:
+    def __init__(self, what: str, *, where: str = "", why: str = "", hint: str = "", row: int | None = None) -> None:
         self.row = row
         self._problem = what
-        super().__init__(what if row is None else f"{what}, first in row {row:,}", where=where, why=why, mend=mend)
+        super().__init__(what if row is None else f"{what}, first in row {row:,}", where=where, why=why, hint=hint)
 
     def at(self, where: str, row: int) -> "DataError":
         """The same error, of a row of another file."""
-        return DataError(self._problem, where=where, why=self.why, mend=self.mend, row=row)
+        return DataError(self._problem, where=where, why=self.why, hint=self.hint, row=row)
 
 
 class RequestError(RecallError):

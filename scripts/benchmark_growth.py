@@ -128,7 +128,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
     if config.data.time is None:
         raise ConfigError("without times nothing is old or new", where="data.time")
     if config.evaluation.intervals == 0:
-        raise ConfigError("a gap without an interval says little", where="evaluation.intervals", mend="Give at least 1")
+        raise ConfigError("a gap without an interval says little", where="evaluation.intervals", hint="Give at least 1")
     data = config.data.model_copy(update={"split": LastSplit(by="last", test=1, valid=1), "carve": 0.0})
     return config.model_copy(update={"data": data})
 

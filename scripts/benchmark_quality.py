@@ -109,7 +109,7 @@ def _joint(configs: Sequence[RunConfig]) -> RunConfig:
     data = [config.data.model_copy(update={"time": None, "carve": 0.0, "half_life": None}) for config in configs]
     if len(times) > 1 or any(one != data[0] for one in data):
         raise ConfigError(
-            "the configurations read different data", where="data", mend="Compare models of one table and one split"
+            "the configurations read different data", where="data", hint="Compare models of one table and one split"
         )
     return configs[0].model_copy(
         update={

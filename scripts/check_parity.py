@@ -186,7 +186,7 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
 
 
 def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
-    from recall.features.layout import Fields
+    from recall.features.blocks import Fields
     from recall.models.serving.fm import FMTables
 
     sides = [np.concatenate(part) for part in (users, items)]

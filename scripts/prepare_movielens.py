@@ -73,8 +73,8 @@ def read_movielens(folder: Path) -> Films:
     """Read any release of MovieLens. Raises DataError when a file is missing or broken."""
     read = find_layout(folder)
     if read is None:
-        mend = "Give the folder that the archive unpacks to"
-        raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), mend=mend)
+        hint = "Give the folder that the archive unpacks to"
+        raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), hint=hint)
     return read(folder)
 
 
@@ -142,7 +142,7 @@ def _split(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
         raise DataError(
             f"{len(wrong):,} lines do not have {len(columns)} columns, such as {wrong[0]!r}",
             where=str(path),
-            mend="Unpack the archive again",
+            hint="Unpack the archive again",
         )
     return pl.DataFrame([parts.list.get(place).alias(name) for place, name in enumerate(columns)])
 

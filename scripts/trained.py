@@ -92,7 +92,7 @@ def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
     raise DataError(
         f"no {config.data.interactions!r} here or in a folder named as the configuration",
         where=str(folder),
-        mend="Give --data the folder that holds the tables",
+        hint="Give --data the folder that holds the tables",
     )
 
 

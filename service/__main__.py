@@ -70,7 +70,7 @@ def serve(settings: Settings) -> None:
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
             workers=settings.workers,
-            forwarded_allow_ips=settings.forwarded_allow_ips,
+            proxy_headers=False,  # nothing depends on who asks, and looking costs as much as admission
             lifespan="on",
             ws="none",
             log_config=logging_of(settings.logs),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from recall.errors import BundleError
@@ -20,9 +21,9 @@ from service.live import Live
 from service.metrics import FOLDER
 from service.middleware import RequestContext
 from service.pages import add_pages
-from service.recommend import RecommendEndpoint
+from service.recommend import Application, RecommendEndpoint
 from service.routers import ROUTERS
-from service.tracing import Tracing, open_tracing
+from service.tracing import open_tracing
 from service.workers import lame_duck, settle, wait_for_bundle
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def create_app(
                 if traces is not None:
                     await asyncio.to_thread(traces.shutdown)  # sends what is left
 
-    app = FastAPI(
+    telemetry: TelemetryConfig = {"tracing": traces is not None, "metrics": False, "logs": False, "operation_spans": False}
+    if traces is not None:
+        telemetry["tracer_provider"] = traces
+    app = Application(
         title="FM recall",
         version="1",
         description="The top items of a whole catalogue for a user, by factorization machine.",
@@ -82,6 +86,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
+        telemetry=telemetry,
     )
     app.state.routers, app.state.renewal = ROUTERS, renewal
     for router in ROUTERS:
@@ -90,13 +95,11 @@ def create_app(
     handle_problems(app)
     generate = app.openapi
     app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
-    if fast and traces is None:  # a span of a request is made on its way through the application
-        app.add_middleware(RecommendEndpoint, live=live, guard=guard, settings=settings)
+    if fast and traces is None and not settings.cors_origins:  # spans and CORS are made on the way through the application
+        app.recommend = RecommendEndpoint(live, guard, settings)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(RequestContext, live=live, guard=guard, settings=settings)
-    if traces is not None:
-        app.add_middleware(Tracing, provider=traces)
+    app.add_middleware(RequestContext, live=live, guard=guard, settings=settings, traces=traces)
     return app
 
 
@@ -109,7 +112,7 @@ def prepare(settings: Settings) -> KnownKeys:
     """
     if not settings.bundle.is_dir():
         raise BundleError(
-            "there is no such folder", where=str(settings.bundle), mend="Give the folder that bundles are published to"
+            "there is no such folder", where=str(settings.bundle), hint="Give the folder that bundles are published to"
         )
     folder = os.environ.get(FOLDER)
     keys = KnownKeys.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)

@@ -36,7 +36,7 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
         raise ConfigError(
             "others than this machine could ask and change what is served, and no key is set",
             where=f"--host {host}",
-            mend="Set a key in RECALL_ADMIN_KEY or with --keys (recall key new makes one), listen on 127.0.0.1, "
+            hint="Set a key in RECALL_ADMIN_KEY or with --keys (recall key new makes one), listen on 127.0.0.1, "
             "or say --insecure where something in front of the service asks for a key",
         )
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import orjson
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.errors import Fault, Kind, ProblemError, pointer
@@ -40,8 +39,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
         seconds: longest time in which the body must arrive.
 
     Raises:
-        ProblemError: The body is of another type, too large, or too slow.
-        ClientDisconnect: The client left before all of it had come.
+        ProblemError: The body is of another type, too large, or too slow, or the client has left.
     """
     content = encoding = declared = None
     for name, value in headers:
@@ -62,7 +60,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
+                    raise ProblemError(Kind.GONE, "The client left before all of the body had come.")
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
                 size += len(parts[-1])

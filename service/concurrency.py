@@ -13,13 +13,13 @@ All of this runs on the event loop's thread; only work given to `in_thread` runs
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from service.errors import Kind, ProblemError
 
-SLICE = 0.002
+SLICE = 0.005
 """Seconds of searching on the event loop between two polls of the sockets; one search may exceed it."""
 LONGEST_SLICE = 0.01
 """The same when the rest of an iteration takes longer: rejecting requests must not starve searches."""
@@ -46,7 +46,7 @@ class Caller(NamedTuple):
 
     deadline: float | None = None
     token: str = ""
-    gone: Callable[[], Awaitable[bool]] | None = None
+    gone: Callable[[], bool] | None = None
 
 
 ANYBODY = Caller()
@@ -108,7 +108,7 @@ class SearchQueue:
         self._threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
         self._spent = 0.0
-        self._mean = SLICE / 4
+        self._mean = SLICE / 10
         self._pumping = False
         self._pumped_at = time.monotonic()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
@@ -149,7 +149,8 @@ class SearchQueue:
             seconds = time.monotonic() - started
             self._spent += seconds
             self._mean += _SMOOTHING * (seconds - self._mean)
-            self._pump_soon()
+            if self._spent >= SLICE / 2 or self._short.waiting:
+                self._pump_soon()
 
     async def in_thread(self, work: Callable[[], Result], caller: Caller = ANYBODY) -> Result:
         """Run a search on a thread, as soon as one is free; arguments and errors as in `on_loop`.
@@ -201,7 +202,7 @@ class SearchQueue:
         try:
             await turn
             self._check(caller)  # the loop may have been busy beyond the deadline
-            if caller.gone is not None and await caller.gone():
+            if caller.gone is not None and caller.gone():
                 self.shed["gone"] += 1
                 raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
         except BaseException:

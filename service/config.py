@@ -32,9 +32,6 @@ class Settings(BaseSettings):
     ssl_certfile: Path | None = Field(default=None, description="Certificate; with it, HTTPS is served.")
     ssl_keyfile: Path | None = Field(default=None, description="Private key of the certificate.")
     root_path: str = Field(default="", description="Path prefix below which a reverse proxy serves this, such as /recall.")
-    forwarded_allow_ips: str = Field(
-        default="127.0.0.1", description="Addresses of proxies whose X-Forwarded-For and -Proto headers are trusted."
-    )
     workers: int = Field(default=1, ge=1, le=256, description="Processes that answer; they share the index.")
     users: str = Field(
         default="sqlite",

@@ -4,6 +4,7 @@ import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Coroutine
+from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, cast
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,7 @@ from service.config import Settings
 from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
+from service.middleware import has_disconnected
 from service.schemas import MOST_RESULTS, Id
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
@@ -64,7 +66,7 @@ def request_id_of(request: Request) -> str:
 
 def caller_of(request: Request) -> Caller:
     """Return who waits for the answer to this request, and until when."""
-    return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=request.is_disconnected)
+    return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=partial(has_disconnected, request.receive))
 
 
 def note_time(request: Request, name: str, seconds: float) -> None:

@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -153,7 +152,7 @@ def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: 
 def as_problem(error: RequestError) -> ProblemError:
     """The problem that a request which cannot be answered makes."""
     message = f"{error.what} ({error.why})" if error.why else error.what
-    message = f"{message}. {error.mend}" if error.mend else message
+    message = f"{message}. {error.hint}" if error.hint else message
     where = error.where if error.where.startswith("/") else ""
     return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
 
@@ -201,7 +200,6 @@ def handle_problems(app: FastAPI) -> None:
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -244,10 +242,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
             faults.append(Fault("", f"{path[-1] if path else place}: {text}"))
     return _respond(request, invalid(faults))
-
-
-async def _disconnected(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=Kind.NOT_JSON.status)  # nobody is left to read it
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

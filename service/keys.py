@@ -79,7 +79,7 @@ class KeyRing:
             if key.digest not in known or known[key.digest].role < key.role:
                 known[key.digest] = key
         if len(known) > MOST_KEYS:
-            raise ConfigError(f"there are {len(known)} keys", mend=f"There may be {MOST_KEYS}")
+            raise ConfigError(f"there are {len(known)} keys", hint=f"There may be {MOST_KEYS}")
         self.keys = tuple(known.values())
         self._shelves: dict[int, list[Key]] = {}
         for key in self.keys:
@@ -123,7 +123,7 @@ def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
             for secret in given.split(",") if name.endswith("S") else [given]:
                 raw = secret.strip().encode(errors="surrogateescape")
                 if raw and len(raw) < SHORTEST:
-                    raise ConfigError(f"a key has at least {SHORTEST} characters", where=name, mend=_MAKE)
+                    raise ConfigError(f"a key has at least {SHORTEST} characters", where=name, hint=_MAKE)
                 if raw:
                     yield Key(sha256(raw).digest(), role, name)
 
@@ -144,14 +144,14 @@ def from_file(file: Path) -> Iterator[Key]:
 def _parsed(words: list[str], where: str) -> Key:
     role = _ROLES.get(words[0])
     if role is None:
-        raise ConfigError("a line begins with what the key allows", where=where, mend=nearest(words[0][:10], _ROLES))
+        raise ConfigError("a line begins with what the key allows", where=where, hint=nearest(words[0][:10], _ROLES))
     hashed = words[1] if len(words) > 1 else ""
     try:
         digest = bytes.fromhex(hashed.removeprefix(_HASH))
     except ValueError:
         digest = b""
     if not hashed.startswith(_HASH) or len(digest) != sha256().digest_size:
-        raise ConfigError("the hash of a key is sha256: and 64 hexadecimal digits", where=where, mend=_MAKE)
+        raise ConfigError("the hash of a key is sha256: and 64 hexadecimal digits", where=where, hint=_MAKE)
     rate, names = None, []
     for word in words[2:]:
         if word.startswith(_RATE):
@@ -167,7 +167,7 @@ def _rate(text: str, where: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < 1e6:
-        raise ConfigError("a rate is a number of requests a second, above 0", where=where, mend="Write it as rate=50")
+        raise ConfigError("a rate is a number of requests a second, above 0", where=where, hint="Write it as rate=50")
     return rate
 
 

@@ -101,7 +101,7 @@ class Follower:
             if items.unsaved or items.moved():
                 await self._run(items)
             if items.unsaved:
-                await asyncio.get_running_loop().run_in_executor(self._pool, items.mend)
+                await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -121,7 +121,7 @@ class Follower:
             self._mend_at = now + (self._patience if self._gone else self._patience / 5)
         elif now >= self._mend_at:
             self._mend_at = now + self._patience
-            written = await asyncio.get_running_loop().run_in_executor(self._pool, items.mend)
+            written = await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
             self._meters.written_back.inc(float(written))
             log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
 
@@ -146,7 +146,7 @@ class Follower:
                     await self._run(items)
         except TokenError as error:
             kind = Kind.OTHER_LOG if error.why else Kind.INVALID
-            text = f"{error.what[:1].upper()}{error.what[1:]}{f' ({error.why})' if error.why else ''}. {error.mend}."
+            text = f"{error.what[:1].upper()}{error.what[1:]}{f' ({error.why})' if error.why else ''}. {error.hint}."
             raise ProblemError(kind, text) from None
 
 

@@ -1,11 +1,10 @@
 """What every answer carries besides its body: its request's id, the time it took, and headers for browsers."""
 
-import asyncio
 import random
 import re
 import time
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,21 +15,28 @@ from service.errors import Kind
 from service.live import Live
 from service.logs import REQUEST_ID, log_request
 from service.metrics import OTHER
+from service.tracing import record_stages
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _POLICY, _KEEPING = b"content-security-policy", b"cache-control"
 _NEVER_GUESS = (b"x-content-type-options", b"nosniff")
 _NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _DO_NOT_KEEP = (_KEEPING, b"no-store")
+SECURE = (_NEVER_GUESS, _NOTHING, _DO_NOT_KEEP)
+"""Headers that keep browsers from doing more with an answer than was meant."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-async def disconnected(receive: Receive) -> bool:
-    """Return whether the client of a request whose body was read has disconnected."""
-    message = asyncio.ensure_future(cast("Coroutine[None, None, Message]", receive()))
-    await asyncio.sleep(0)
-    if message.done():
-        return bool(message.result()["type"] == "http.disconnect")
-    message.cancel()
+def has_disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request whose body was read has disconnected, without waiting."""
+    step = receive().__await__()
+    try:
+        next(step)
+    except StopIteration as received:
+        return bool(received.value["type"] == "http.disconnect")
+    step.close()
     return False
 
 
@@ -50,10 +56,12 @@ def timing_of(timings: Mapping[str, float]) -> bytes:
 class RequestContext:
     """Middleware that gives each request an id and each answer its headers."""
 
-    def __init__(self, app: ASGIApp, live: Live, guard: Guard, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, live: Live, guard: Guard, settings: Settings, traces: "TracerProvider | None" = None
+    ) -> None:
         """Stand in front of an application with these parts, which each request's state gets."""
+        self._traces = traces
         self._app, self._live, self._guard, self._settings = app, live, guard, settings
-        self._access = settings.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server's other messages pass through."""
@@ -70,7 +78,7 @@ class RequestContext:
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
         state["live"], state["settings"], state["guard"] = self._live, self._settings, self._guard
-        meters, status = self._live.meters, 0
+        status = 0
         REQUEST_ID.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
@@ -81,25 +89,45 @@ class RequestContext:
                 headers = message["headers"]
                 headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
                 secure(headers)
+                if self._traces is not None:  # the span ends with the answer
+                    bundle = "" if self._live.snapshot is None else self._live.snapshot.folder.name
+                    attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
+                    record_stages(self._traces, attributes, timings, time.time_ns() - int(timings["total"] * 1e9))
                 if self._live.draining:
                     MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
-        meters.in_flight.inc()
+        self._live.meters.in_flight.inc()
         try:
             await self._app(scope, receive, send_with_headers)
         except BaseException:
             status = status or Kind.INTERNAL.status  # as which it will be answered
             raise
         finally:
-            meters.in_flight.dec()
             spent = time.perf_counter() - start
-            route = _route_of(scope)
-            meters.finished(route, status or Kind.GONE.status, spent, timings)
-            if self._access and random.random() < self._access:  # noqa: S311 - a sample
-                log_request(scope["method"], route, status or Kind.GONE.status, spent)
+            finish(self._live, self._settings, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
+
+
+def finish(
+    live: Live, settings: Settings, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]
+) -> None:
+    """Count, and at times log, a request that is over.
+
+    Args:
+        live: of the application.
+        settings: of the application.
+        method: of the request.
+        route: path as it was declared.
+        status: of the answer.
+        seconds: from the headers of the request to the end of its answer.
+        timings: seconds by stage.
+    """
+    live.meters.in_flight.dec()
+    live.meters.finished(route, status, seconds, timings)
+    if settings.access and random.random() < settings.access:  # noqa: S311 - a sample
+        log_request(method, route, status, seconds)
 
 
 def secure(headers: list[tuple[bytes, bytes]]) -> None:
@@ -118,7 +146,7 @@ def secure(headers: list[tuple[bytes, bytes]]) -> None:
 
 def _route_of(scope: Scope) -> str:
     """Return the path of the route that answered, as it was declared; "other" for none."""
-    found: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path_format", None)
+    found: str | None = getattr(scope.get("route"), "path_format", None)
     return found or OTHER
 
 

@@ -6,53 +6,60 @@ application declares the same route with its models (`service.routers.recommenda
 
 import asyncio
 import time
-from typing import Any
+from functools import partial
 
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
+from recall.serving.request import Request
 from service.auth import Guard
 from service.body import LARGE, parse_json, read_body
 from service.config import Settings
-from service.errors import MEDIA_TYPE, problem_of, unforeseen
+from service.errors import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.keys import Role
 from service.live import Live
-from service.middleware import disconnected
+from service.logs import REQUEST_ID
+from service.middleware import SECURE, finish, has_disconnected, request_id_among, timing_of
 from service.schemas import parse_request, render_answer
 
 PATH = "/v1/recommend"
 
 
 class RecommendEndpoint:
-    """Answers one path, and hands every other request on."""
+    """Answers recommendations."""
 
-    def __init__(self, app: ASGIApp, live: Live, guard: Guard, settings: Settings) -> None:
-        """Stand in front of an application with these parts."""
-        self._app, self._live, self._guard, self._settings = app, live, guard, settings
+    def __init__(self, live: Live, guard: Guard, settings: Settings) -> None:
+        """Answer with the parts of an application."""
+        self._live, self._guard, self._settings = live, guard, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not self._is_mine(scope):
-            await self._app(scope, receive, send)
-            return
-        state: dict[str, Any] = scope["state"]
-        state["route"] = PATH
-        headers: list[tuple[bytes, bytes]] = []
+        start, status, request_id = time.perf_counter(), Kind.GONE.status, request_id_among(scope["headers"])
+        timings: dict[str, float] = {}
+        REQUEST_ID.set(request_id)
+        self._live.meters.in_flight.inc()
         try:
-            status, media, body = 200, b"application/json", await self._answer(scope, receive, state)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            problem = problem_of(error) or unforeseen(error, state["request_id"], trace=True)
-            status, media, body = problem.kind.status, MEDIA_TYPE.encode(), problem.document(state["request_id"])
-            headers = [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
-        headers += ((b"content-type", media), (b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            further: list[tuple[bytes, bytes]] = []
+            try:
+                body = await self._answer(scope, receive, timings, request_id)
+                answered, media = 200, b"application/json"
+            except Exception as error:
+                problem = problem_of(error) or unforeseen(error, request_id, trace=True)
+                answered, media, body = problem.kind.status, MEDIA_TYPE.encode(), problem.document(request_id)
+                further = [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
+            timings["total"] = time.perf_counter() - start
+            if self._live.draining:
+                further = [one for one in further if one[0] != b"connection"] + [(b"connection", b"close")]
+            headers = [(b"content-type", media), (b"content-length", b"%d" % len(body)), *further, *SECURE]
+            headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
+            await send({"type": "http.response.start", "status": answered, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            status = answered
+        finally:
+            finish(self._live, self._settings, "POST", PATH, status, time.perf_counter() - start, timings)
 
-    async def _answer(self, scope: Scope, receive: Receive, state: dict[str, Any]) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
         """Return the body of an answer. Raises what problem documents are made of."""
-        timings: dict[str, float] = state["timings"]
         self._guard.admit(scope, Role.READ, searches=True)
         self._live.queue.check_room(short=True)
         body = await read_body(scope["headers"], receive, self._settings.max_body, self._settings.patience)
@@ -61,17 +68,32 @@ class RecommendEndpoint:
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
         parsed = time.perf_counter()
         timings["parse"] = parsed - start
-        caller = state["caller"]._replace(gone=lambda: disconnected(receive))
+        caller = scope["state"]["caller"]._replace(gone=partial(has_disconnected, receive))
         answer = await self._live.recommend(request, caller, large=large)
-        document = render_answer(answer, state["request_id"])
+        document = render_answer(answer, request_id)
         timings["recommend"] = time.perf_counter() - parsed
         return document
 
-    @staticmethod
-    def _is_mine(scope: Scope) -> bool:
-        path: str = scope["path"]
-        return path == PATH or (path.endswith(PATH) and path == scope.get("root_path", "") + PATH)
+
+class Application(FastAPI):
+    """FastAPI with one path answered in front of it.
+
+    Attributes:
+        recommend: answers that path; None where the declared route does.
+    """
+
+    recommend: RecommendEndpoint | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a message of the server."""
+        if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
+                scope.setdefault("state", {})
+                await self.recommend(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes) -> Request:
     return parse_request(parse_json(body))

@@ -13,10 +13,7 @@ from typing_extensions import TypeAliasType
 from recall.serving.request import LARGEST_POPULARITY, Request
 from recall.serving.rerank.channels import Channels
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
-from recall.serving.response import (
-    Contribution,
-    Recommendations,
-)
+from recall.serving.response import Contribution, Recommendations
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000

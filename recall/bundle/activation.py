@@ -48,12 +48,12 @@ def find(root: Path, name: str) -> Path:
     """
     if not NAME.fullmatch(name):
         raise BundleError(
-            "this is no name of a version", where=str(root), mend="Names are letters, digits and . _ -, at most 64 of them"
+            "this is no name of a version", where=str(root), hint="Names are letters, digits and . _ -, at most 64 of them"
         )
     folder = root / VERSIONS / name
     known = [one.name for one in versions(root)]
     if name not in known or folder.is_symlink() or not folder.is_dir():
-        raise BundleError(f"there is no version {name}", where=str(root), mend=nearest(name, known))
+        raise BundleError(f"there is no version {name}", where=str(root), hint=nearest(name, known))
     return folder
 
 
@@ -70,7 +70,7 @@ def previous(root: Path) -> Path:
     """
     for name in _lived(root):
         return root / VERSIONS / name
-    raise BundleError("there is no version to go back to", where=str(root), mend="`recall versions` lists those that there are")
+    raise BundleError("there is no version to go back to", where=str(root), hint="`recall versions` lists those that there are")
 
 
 def activate(root: Path, name: str, expected: str | None = None, wait: float = 10.0) -> str:
@@ -97,13 +97,13 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
             live = live_name(root)
             if expected is not None and live != expected:
                 raise VersionMovedError(
-                    f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), mend="Look again"
+                    f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), hint="Look again"
                 )
             if live != name:
                 point_at(root, name, back=name in _lived(root)[:1])
     except OSError as error:
         raise PublishError(
-            "the live version could not be changed", where=str(root), why=str(error), mend="What was live stays live"
+            "the live version could not be changed", where=str(root), why=str(error), hint="What was live stays live"
         ) from None
     return live
 

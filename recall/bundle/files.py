@@ -83,13 +83,13 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
     found = {entry.name: entry for entry in folder.iterdir() if entry.name not in but}
     for name, entry in sorted(found.items()):
         if entry.is_symlink():
-            raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", mend=_OTHER)
+            raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", hint=_OTHER)
         if name not in names | {MANIFEST}:
-            raise BundleError("the manifest does not list this file", where=str(entry), mend=_OTHER)
+            raise BundleError("the manifest does not list this file", where=str(entry), hint=_OTHER)
         if not entry.is_file():
-            raise BundleError("a bundle holds files only", where=str(entry), mend=_OTHER)
+            raise BundleError("a bundle holds files only", where=str(entry), hint=_OTHER)
     for name in sorted(names - found.keys() - but):
-        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), mend=_OTHER)
+        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), hint=_OTHER)
 
 
 def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) -> None:
@@ -102,7 +102,7 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
         size = (folder / name).stat().st_size
         if size != entry.bytes:
             raise BundleError(
-                f"the file has {size} bytes, the manifest says {entry.bytes}", where=str(folder / name), mend=_OTHER
+                f"the file has {size} bytes, the manifest says {entry.bytes}", where=str(folder / name), hint=_OTHER
             )
     if not digests:
         return
@@ -112,7 +112,7 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
                 "the file was changed after it was written",
                 where=str(folder / name),
                 why=f"SHA-256 {found.sha256}, the manifest says {files[name].sha256}",
-                mend=_OTHER,
+                hint=_OTHER,
             )
 
 

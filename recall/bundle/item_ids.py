@@ -50,7 +50,7 @@ class ItemIds:
         ends = values.str.len_bytes().to_numpy().cumsum(dtype=np.int64)
         size = int(ends[-1]) if len(ends) else 0
         if size > _MOST_BYTES:
-            raise DataError(f"the item ids are {size:,} bytes long together", where=values.name, mend="Give shorter ids")
+            raise DataError(f"the item ids are {size:,} bytes long together", where=values.name, hint="Give shorter ids")
         text = "".join(values.to_list())
         return cls(
             np.frombuffer(text.encode() + bytes([item_id_kernels.END]), dtype=np.uint8),

@@ -47,7 +47,7 @@ def hold(folder: Path) -> Hold | None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 held.close()
-                raise BundleError("the version is being removed", where=str(folder), mend="Name another version") from None
+                raise BundleError("the version is being removed", where=str(folder), hint="Name another version") from None
             time.sleep(_POLL)
         except OSError:
             held.close()

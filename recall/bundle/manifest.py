@@ -403,7 +403,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        raise BundleError("there is no manifest", where=str(path), mend="Give the folder of a bundle") from None
+        raise BundleError("there is no manifest", where=str(path), hint="Give the folder of a bundle") from None
     except (OSError, orjson.JSONDecodeError) as error:
         raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
     if not isinstance(values, dict):
@@ -419,7 +419,7 @@ def _check_version(values: dict[str, Any], path: Path) -> None:
         raise BundleError(
             f"the bundle is of format {version}, newer than the format {FORMAT_VERSION} that this version reads",
             where=str(path),
-            mend="Upgrade fm-recall, or export the model again with this version",
+            hint="Upgrade fm-recall, or export the model again with this version",
         )
     if version < 1:
         raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=str(path))

@@ -28,7 +28,7 @@ def check_room(folder: Path, manifest: Manifest) -> None:
         raise BundleError(
             f"the bundle needs {needed:,} bytes of memory, and {there:,} can be had",
             where=str(folder),
-            mend="Serve it on a machine with more memory, or give the process a higher limit",
+            hint="Serve it on a machine with more memory, or give the process a higher limit",
         )
 
 

@@ -104,7 +104,7 @@ class Bundle:
                 "the bundle holds no users: they are stored outside of it",
                 where=str(self.folder),
                 why=f"the manifest says that they are at {elsewhere.location}",
-                mend="Use a version of fm-recall that reads users from there, or export the model again with its users",
+                hint="Use a version of fm-recall that reads users from there, or export the model again with its users",
             )
         return self.folder / files.USERS
 
@@ -170,7 +170,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
         raise BundleError(
             f"the folder is called {folder.name}, its manifest says {manifest.version}",
             where=str(folder / MANIFEST),
-            mend="The manifest belongs to another bundle; publish again",
+            hint="The manifest belongs to another bundle; publish again",
         )
     unchecked = frozenset() if index or manifest.index.file is None else frozenset({manifest.index.file})
     files.check_names(folder, manifest, unchecked)

@@ -93,7 +93,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
                 raise PublishError(
                     f"version {live} went live while a bundle was made from version {expected}",
                     where=str(root),
-                    mend="Start again from the live version",
+                    hint="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
             manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
@@ -108,7 +108,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
                 _prune(root, keep)
     except OSError as error:
         raise PublishError(
-            "the bundle could not be put in place", where=str(root), why=str(error), mend="What was live stays live"
+            "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"
         ) from None
     return place
 
@@ -128,13 +128,13 @@ def resolve(path: Path) -> Path:
         raise BundleError(
             "neither a bundle nor a folder of published versions",
             where=str(path),
-            mend=f"Give a folder that holds {MANIFEST} or {CURRENT}",
+            hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
         ) from None
     if not _VERSION.match(name):
         raise BundleError(f"{name[:80]!r} is no name of a version", where=str(current))
     folder = path / VERSIONS / name
     if folder.is_symlink() or not folder.is_dir():
-        raise BundleError(f"version {name} does not exist", where=str(current), mend="Publish again, or name another version")
+        raise BundleError(f"version {name} does not exist", where=str(current), hint="Publish again, or name another version")
     return folder
 
 
@@ -237,7 +237,7 @@ def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() >= deadline:
-                raise PublishBusyError(busy, where=str(path.parent), mend="Try again in a moment")
+                raise PublishBusyError(busy, where=str(path.parent), hint="Try again in a moment")
             time.sleep(_POLL)
         yield
 

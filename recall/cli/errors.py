@@ -1,13 +1,55 @@
 """How an error is shown, and what the process ends with."""
 
 import errno
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import typer
 
-from recall.cli.stopping import TERMINATED
 from recall.errors import RecallError
+
+# Signals that end a command in good order: what was learned is kept, and the exit code says which signal it was.
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as a shell gives it; after SIGINT it is 130."""
+
+
+class Stop:
+    """Whether SIGTERM was received."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+
+    def coded(self, error: RecallError) -> RecallError:
+        """The same error, with the exit code of the signal that led to it."""
+        if self.terminated:
+            error.exit_code = TERMINATED
+        return error
+
+
+@contextmanager
+def terminable() -> Iterator[Stop]:
+    """Let SIGTERM raise KeyboardInterrupt in the block, as SIGINT does: schedulers and containers stop a job by SIGTERM."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        stop.terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 UNAVAILABLE = 69
 """Exit code: something that the command needs is not installed."""
@@ -36,7 +78,7 @@ def require_new(*paths: Path) -> None:
     """Raise ExistsError when one of the files is there already."""
     for path in paths:
         if path.exists():
-            raise ExistsError("the file is there already", where=str(path), mend="Remove it, or name another folder")
+            raise ExistsError("the file is there already", where=str(path), hint="Remove it, or name another folder")
 
 
 def show(error: Exception, trace: bool = False) -> int:
@@ -46,7 +88,7 @@ def show(error: Exception, trace: bool = False) -> int:
     known = _known(error)
     label = typer.style("error", fg="red", bold=True) if known.exit_code not in _STOPPED else typer.style("stopped", bold=True)
     typer.echo(f"{label}: {known.what}", err=True)
-    for name, text in (("where", known.where), ("why", known.why), ("mend", known.mend)):
+    for name, text in (("where", known.where), ("why", known.why), ("hint", known.hint)):
         if text:
             typer.echo(f"{name + ':':6} {text}", err=True)
     return known.exit_code
@@ -58,11 +100,11 @@ def _known(error: Exception) -> RecallError:
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
         extra = _EXTRAS.get(name, "train,serve")
-        return UnavailableError(f"{name} is not installed", mend=f"Install it with: pip install 'fm-recall[{extra}]'")
+        return UnavailableError(f"{name} is not installed", hint=f"Install it with: pip install 'fm-recall[{extra}]'")
     if isinstance(error, OSError):
         refused = RecallError(error.strerror or str(error), where=str(error.filename or ""))
         refused.exit_code = CANNOT_WRITE if error.errno in _REFUSALS else 1
         return refused
     return RecallError(
-        f"unexpected {type(error).__name__}: {error}", mend="This is a fault of the program; --debug shows where it happened"
+        f"unexpected {type(error).__name__}: {error}", hint="This is a fault of the program; --debug shows where it happened"
     )

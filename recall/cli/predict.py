@@ -49,7 +49,7 @@ def predict(
                 "the scores of this model are no probabilities",
                 where=str(recommender.bundle.folder),
                 why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
-                mend='Train with train.objective = "logistic", or ask for --scores',
+                hint='Train with train.objective = "logistic", or ask for --scores',
             )
         nulls = trained_on(recommender.bundle.manifest).nulls
         table = read_table(pairs, nulls)
@@ -80,11 +80,11 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
     for name in ids:
         if name not in rows.columns:
             raise DataError(
-                f"there is no column {name!r}", where=str(table.path), mend="Name the user and the item of each pair"
+                f"there is no column {name!r}", where=str(table.path), hint="Name the user and the item of each pair"
             )
     for name in ("score", "probability"):
         if name in rows.columns:
-            raise DataError(f"there is a column {name!r} already", where=str(table.path), mend="Rename it")
+            raise DataError(f"there is a column {name!r} already", where=str(table.path), hint="Rename it")
     read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
     strange = [name for name in rows.columns if name not in read]
     if strange:
@@ -171,9 +171,9 @@ def _check_out(out: Path, rows: "pl.DataFrame") -> None:
     import polars as pl
 
     if out.suffix not in (".parquet", ".csv"):
-        raise DataError("this is neither .parquet nor .csv", where=str(out), mend="Give the file one of the two endings")
+        raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
     if out.suffix == ".csv" and any(isinstance(dtype, pl.List) for dtype in rows.dtypes):
-        raise DataError("a CSV file holds no lists", where=str(out), mend="Write .parquet")
+        raise DataError("a CSV file holds no lists", where=str(out), hint="Write .parquet")
 
 
 def _write(rows: "pl.DataFrame", out: Path) -> None:

@@ -111,7 +111,7 @@ def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str
     for setting in settings or ():
         column, equals, text = setting.partition("=")
         if not equals:
-            raise RequestError(f"{setting!r} gives no value", where=option, mend=f"Write it as {option} column=value")
+            raise RequestError(f"{setting!r} gives no value", where=option, hint=f"Write it as {option} column=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
             plain = types.get(column, "").removeprefix("list of ") == "text"
@@ -129,7 +129,7 @@ def _weights(settings: Sequence[str] | None) -> dict[str, float]:
         try:
             weights[name] = float(weight)
         except ValueError:
-            raise RequestError(f"{setting!r} gives no weight", where="--boost", mend="Write it as --boost name=0.5") from None
+            raise RequestError(f"{setting!r} gives no weight", where="--boost", hint="Write it as --boost name=0.5") from None
     return weights
 
 
@@ -143,7 +143,7 @@ def _read(path: Path) -> "Request":
     known = [field.name for field in fields(Request)]
     for name in values:
         if name not in known:
-            raise RequestError("no part of a request", where=f"/{name}", mend=nearest(name, known))
+            raise RequestError("no part of a request", where=f"/{name}", hint=nearest(name, known))
     kinds = {"features": dict, "context": dict, "filter": dict, "history": list, "allow": list, "exclude": list}
     kinds |= {"rules": list, "channels": dict, "boosts": dict}
     for name, kind in kinds.items():

@@ -1,14 +1,19 @@
-"""`recall serve`: becomes the service, which this package does not import."""
+"""`recall serve` and `recall key`."""
 
 import os
+import re
+import secrets
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from recall.cli import output
 from recall.cli.errors import UnavailableError
 
 
@@ -41,8 +46,41 @@ def service_command(
 
 def _command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise UnavailableError("serving needs fastapi and uvicorn", mend="Install them with: pip install 'fm-recall[serve]'")
+        raise UnavailableError("serving needs fastapi and uvicorn", hint="Install them with: pip install 'fm-recall[serve]'")
     home = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
     # -P: a folder called `service` where the command is given is not the service.
     return [sys.executable, "-P", "-m", "service", *arguments], {**os.environ, "PYTHONPATH": path}
+
+
+# `recall key`: keys that open a service.
+
+_NAME = re.compile(r"[A-Za-z0-9._ -]*")
+_BYTES = 32  # more than anybody can try
+
+
+class Role(StrEnum):
+    """What a key allows."""
+
+    READ = "read"
+    ADMIN = "admin"
+
+
+def new_key(
+    role: Annotated[Role, typer.Option(help="read: may ask; admin: may change something too.")] = Role.READ,
+    name: Annotated[str, typer.Option(help="What the key is called in the file of hashes.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make up a key, and print it with the line by which a service knows it. Nothing is kept.
+
+    The service reads such lines from the file that `recall serve --keys` names, or keys themselves from RECALL_READ_KEY and
+    RECALL_ADMIN_KEY.
+    """
+    if not _NAME.fullmatch(name):
+        raise typer.BadParameter("a name is made of letters, digits, spaces and . _ -", param_hint="--name")
+    key = f"{role}-{secrets.token_urlsafe(_BYTES)}"
+    line = " ".join([role, f"sha256:{sha256(key.encode()).hexdigest()}", *name.split()])
+    if as_json:
+        output.show_json({"key": key, "line": line})
+    else:
+        output.show({"key": key, "line": line})

@@ -45,7 +45,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
-    from recall.cli.stopping import terminable
+    from recall.cli.errors import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import Limits, tune, write_config
 
@@ -77,7 +77,7 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
     for name in given:
         if name not in known:
-            raise ConfigError(f"{name!r} is no objective", where="--objective", mend=nearest(name, known))
+            raise ConfigError(f"{name!r} is no objective", where="--objective", hint=nearest(name, known))
 
 
 def _show(report: "TrialReport") -> None:

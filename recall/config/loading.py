@@ -25,11 +25,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError("no such configuration file", where=str(path), mend="Give the path of a TOML file") from None
+        raise ConfigError("no such configuration file", where=str(path), hint="Give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the configuration cannot be read", where=str(path), why=str(error)) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError("this is not TOML", where=str(path), why=str(error), mend="Correct the line that is named") from None
+        raise ConfigError("this is not TOML", where=str(path), why=str(error), hint="Correct the line that is named") from None
     for override in overrides:
         _override(values, override)
     return parse_config(values, where=str(path))
@@ -47,7 +47,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"{override!r} is no setting", where="override", mend="Write it as section.key=value")
+        raise ConfigError(f"{override!r} is no setting", where="override", hint="Write it as section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recall.config.base import Section
+from recall.config.schema import Section
 
 
 class _Factors(Section):

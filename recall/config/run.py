@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from recall.config.base import Section
 from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
-from recall.config.schema import AnyField, Schema
+from recall.config.schema import AnyField, Schema, Section
 from recall.config.training import SquareConfig, Train
 from recall.errors import nearest
 

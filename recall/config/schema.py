@@ -188,3 +188,12 @@ class Schema(_Base):
         """SHA-256 over the canonical JSON form: equal fingerprints encode equally, given equal vocabularies."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+# What all sections of the file have in common.
+
+
+class Section(BaseModel):
+    """Frozen once read; a key that is not known is refused, and the text under a key is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recall.config.base import Section
+from recall.config.schema import Section
 
 
 class StoppingConfig(Section):

@@ -14,12 +14,11 @@ from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.config.schema import BagField, CrossField, HistoryField, NumericField
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
+from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
-from recall.data.dependence import Relations, codes_of
+from recall.data.dependence import Relations, codes_of, determined, leaks
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
-from recall.data.leakage import determined, leaks
-from recall.data.outcome_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.outcome_values import looks_like_outcome, of_calendar
 from recall.data.outcomes import Outcomes
 from recall.data.parts import part_findings

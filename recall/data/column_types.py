@@ -79,7 +79,7 @@ def find_types(
     for name in text:
         if name not in read:
             raise ConfigError(
-                f"data.text names {name!r}, which no field and no attribute reads", where="data.text", mend=nearest(name, read)
+                f"data.text names {name!r}, which no field and no attribute reads", where="data.text", hint=nearest(name, read)
             )
     return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
 
@@ -100,7 +100,7 @@ def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]],
             raise ConfigError(
                 f"data.text names {column.name!r}, which a numeric field reads",
                 where="data.text",
-                mend="Make the field categorical, or take the column out of data.text",
+                hint="Make the field categorical, or take the column out of data.text",
             )
         inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
         if inner != pl.String and not inner.is_integer():
@@ -108,7 +108,7 @@ def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]],
                 f"data.text names {column.name!r}, which the {table} table stores as {column.dtype}",
                 where="data.text",
                 why="how its values were written is not known any more",
-                mend="Store the column as text, or take it out of data.text",
+                hint="Store the column as text, or take it out of data.text",
             )
 
 

@@ -130,7 +130,7 @@ def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.
         DataError: there is no label column, or a column does not hold what its field reads.
     """
     if dataset.negatives is None:
-        raise DataError("no row can be one that was not taken", where="data.label", mend="Name the column that tells 1 from 0")
+        raise DataError("no row can be one that was not taken", where="data.label", hint="Name the column that tells 1 from 0")
     before = dataset.negatives["before"].to_numpy()[positions]
     return _contexts(dataset, encoder, dataset.negatives, positions, before)
 

@@ -14,8 +14,8 @@ from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import NumericField, Schema, Side
 from recall.data.column_types import Assumption, find_types, forms
-from recall.data.described import described
 from recall.data.entities import extended, listed
+from recall.data.joined import described
 from recall.data.offer import Offer, available
 from recall.data.outcomes import Outcomes, without_left_out
 from recall.data.sources import find_attributes, find_columns
@@ -192,7 +192,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
     if raw.is_empty():
-        raise DataError("there are no interactions", where=str(tables.interactions.path), mend="Give at least one row")
+        raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
 
     where = tables.interactions.where
     attributes = find_attributes(data, columns, tables)
@@ -239,7 +239,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     order, rest, before = _apart(_order(user, times), outcomes.taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
-        raise ConfigError("the split leaves nothing to train on", where="data.split", mend="Test and validate on less")
+        raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
     training = order[parts == TRAIN]
     weight, spread = rows.weights.scaled(training), rows.weights.range(training)
     events = rows.take(order, parts, weight)

@@ -44,7 +44,7 @@ def listed(
             f"{repeated.n_unique():,} ids are in more than one row, such as {examples(repeated)}",
             where=table.where(id_column),
             why="one row describes one id",
-            mend="Keep one row for each id",
+            hint="Keep one row for each id",
         )
     values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
     values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
@@ -87,7 +87,7 @@ def _absent(ids: pl.Series) -> pl.Series:
     return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
 
 
-def refuse_absent(ids: pl.Series, where: str, mend: str = "Fill the ids in, or leave the rows out") -> None:
+def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
     """Raise DataError, which names the rows, when ids are missing, empty or blank."""
     absent = _absent(ids)
     count = int(absent.sum())
@@ -98,6 +98,6 @@ def refuse_absent(ids: pl.Series, where: str, mend: str = "Fill the ids in, or l
             f"{count:,} of {len(ids):,} rows have no id{f', rows {shown}' if count > 1 else ''}",
             where=where,
             why="an id that is missing, empty or blank names nothing",
-            mend=mend,
+            hint=hint,
             row=rows[0],
         )

@@ -20,7 +20,7 @@ _MANY = 100
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to mend (error), to look at (warning), or to know (note).
+    """One thing to correct (error), to look at (warning), or to know (note).
 
     Attributes:
         level: how much it matters; with an error nothing can be trained.

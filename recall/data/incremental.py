@@ -13,8 +13,7 @@ import polars as pl
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.described import described
-from recall.data.joined import followed, origin, replaced
+from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
 from recall.data.split import REMEMBERED, Times
 from recall.data.tables import Table, Tables, read_tables
@@ -103,7 +102,7 @@ class Additions:
 def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     """The tables that `load_additions` reads."""
     if new.resolve() == old.resolve():
-        raise DataError("the new tables are the old ones", where=str(new), mend="Give the folder of what came since")
+        raise DataError("the new tables are the old ones", where=str(new), hint="Give the folder of what came since")
     before = _kept(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
     known = before.interactions.frame.select(pl.len()).collect().item()
@@ -126,7 +125,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     for name in keys:
         for table in (older, newer):
             if name not in table.types:
-                raise DataError(f"there is no column {name!r}", where=str(table.path), mend=nearest(name, table.columns))
+                raise DataError(f"there is no column {name!r}", where=str(table.path), hint=nearest(name, table.columns))
     raw = both.collect(keys)
     columns = [
         canonical_column(raw[name], typed(raw[name], None, data.text), both.where(name), None).alias(name) for name in keys

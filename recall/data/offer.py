@@ -75,7 +75,7 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
         raise DataError(
             "dates of availability need a table of items, and times of the interactions to compare with",
             where="data.available_from",
-            mend="Set data.items and data.time as well",
+            hint="Set data.items and data.time as well",
         )
     raw = table.collect([column])[column]
     given = np.flatnonzero(raw.is_not_null().to_numpy())
@@ -88,7 +88,7 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
                 f"the column holds {held}, and data.time holds {other}",
                 where=table.where(column),
                 why="the two are compared with each other",
-                mend="Write both as dates, or both as numbers in the same unit",
+                hint="Write both as dates, or both as numbers in the same unit",
             )
         result[given] = since.values.to_numpy() <= last
     return result

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from recall.data.column_names import known_before
 from recall.data.dependence import codes_of, function_gain
-from recall.data.outcome_names import known_before
 from recall.data.split import Times
 from recall.errors import DataError
 

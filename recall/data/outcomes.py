@@ -62,7 +62,7 @@ class Outcomes:
                 "no row counts as taken",
                 where="data",
                 why="data.label, data.outcome and data.events must all say that a row was taken",
-                mend="There must be something to learn from",
+                hint="There must be something to learn from",
             )
         return Outcomes(taken, None if weight is None else np.where(weight > 0, weight, 1.0))
 
@@ -91,7 +91,7 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         return table
     if not kept.any():
         message = "every row is left out, so that there are no interactions"
-        raise DataError(message, where=str(table.path), mend="Look at data.outcome and data.events")
+        raise DataError(message, where=str(table.path), hint="Look at data.outcome and data.events")
     conditions = [pl.col(name).map_batches(test, pl.Boolean()) for name, these in tests.items() for test in these]
     return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 
@@ -111,12 +111,12 @@ def labels(values: pl.Series, where: str) -> Bool:
         raise DataError(
             f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
             where=where,
-            mend="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
+            hint="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
             row=int(parsed.is_null().arg_max() or 0) + 1,
         )
     refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
     if not (parsed == 1.0).any():
-        raise DataError("no row has label 1", where=where, mend="There must be something to learn from")
+        raise DataError("no row has label 1", where=where, hint="There must be something to learn from")
     return (parsed == 1.0).to_numpy()
 
 
@@ -128,7 +128,7 @@ def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.ND
         raise DataError(
             f"{absent:,} of {len(parsed):,} rows have no value, and nothing says what they count as",
             where=where,
-            mend='Set data.outcome.missing to "taken", "left out" or "not taken"',
+            hint='Set data.outcome.missing to "taken", "left out" or "not taken"',
         )
     words = np.where((parsed >= rule.at_least).fill_null(value=False).to_numpy(), "taken", rule.below)
     return np.where(parsed.is_null().to_numpy(), rule.missing, words)
@@ -142,7 +142,7 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDA
     known = {names[name]: weight for name, weight in known.items()}
     if texts.null_count():
         raise DataError(
-            f"{texts.null_count():,} of {len(texts):,} rows name no event", where=where, mend="Name one, or leave the rows out"
+            f"{texts.null_count():,} of {len(texts):,} rows name no event", where=where, hint="Name one, or leave the rows out"
         )
     found = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
     strange = texts.filter(found.is_null())
@@ -152,6 +152,6 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDA
             f"{len(strange):,} rows name events that are not listed: {examples(different)}",
             where=where,
             why="data.events says what each event counts as",
-            mend=f"Add them to data.events.weights, .left_out or .not_taken. {nearest(different[0], known)}",
+            hint=f"Add them to data.events.weights, .left_out or .not_taken. {nearest(different[0], known)}",
         )
     return found.to_numpy()

@@ -159,8 +159,8 @@ def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
         return
     message = f"no interaction validates: all {config.train.sweeps} passes are made and the last model is kept, not the best"
     if "stopping" in config.train.model_fields_set:
-        mend = "train.stopping has nothing to look at; set data.carve, data.carve_last or the split's valid"
-        yield _finding("warning", f"{message}; {mend}", 0)
+        hint = "train.stopping has nothing to look at; set data.carve, data.carve_last or the split's valid"
+        yield _finding("warning", f"{message}; {hint}", 0)
     elif not isinstance(config.data.split, NoSplit):
         yield _finding("note", message, 0)
 

@@ -7,12 +7,23 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.data.dependence import Codes, Relations, codes_of
-from recall.data.event_names import EventRule, event_rule, known_events
-from recall.data.leakage import determined
-from recall.data.outcome_names import AMOUNT, EVENT, LABEL, NEGATIVE, RATING, TEXT, named, outcome_word, words
+from recall.data.clock import TimeLike, time_like
+from recall.data.column_names import (
+    AMOUNT,
+    EVENT,
+    LABEL,
+    NEGATIVE,
+    RATING,
+    TEXT,
+    EventRule,
+    event_rule,
+    known_events,
+    named,
+    outcome_word,
+    words,
+)
+from recall.data.dependence import Codes, Relations, codes_of, determined
 from recall.data.outcome_values import YES_NO, looks_like_outcome, of_calendar
-from recall.data.time_columns import TimeLike, time_like
 from recall.features.values import canonical_series
 
 Kind = Literal[

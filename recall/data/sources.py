@@ -51,7 +51,7 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
     for column in found["interactions"]:
         if column in RESERVED:
             raise ConfigError(
-                f"a context column cannot be called {column!r}", where="fields", mend="Rename it in the interactions"
+                f"a context column cannot be called {column!r}", where="fields", hint="Rename it in the interactions"
             )
     for column in found["users"]:
         if column in found["interactions"]:
@@ -59,7 +59,7 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
                 f"column {column!r} is read from the users table by one field and from the interactions by another",
                 where="fields",
                 why="a request names each column once",
-                mend="Give both fields the same source, or rename the column in one of the tables",
+                hint="Give both fields the same source, or rename the column in one of the tables",
             )
     return Columns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
 
@@ -75,15 +75,15 @@ def find_attributes(data: DataConfig, columns: Columns, tables: Tables) -> tuple
         return ()
     table, where = tables.items, "data.attributes"
     if table is None:
-        mend = "Set data.items to its file"
-        raise ConfigError("attributes are read from the items table, which is not set", where=where, mend=mend)
+        hint = "Set data.items to its file"
+        raise ConfigError("attributes are read from the items table, which is not set", where=where, hint=hint)
     for name in data.attributes:
         dtype = table.types.get(name)
         if dtype is None:
-            raise DataError(f"the items table has no column {name!r}", where=where, mend=_near(name, [table]))
+            raise DataError(f"the items table has no column {name!r}", where=where, hint=_near(name, [table]))
         if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
-            mend = "Store one list for each item"
-            raise DataError("items cannot be filtered by lists of lists", where=table.where(name), mend=mend)
+            hint = "Store one list for each item"
+            raise DataError("items cannot be filtered by lists of lists", where=table.where(name), hint=hint)
     return tuple(name for name in dict.fromkeys(data.attributes) if name not in {data.item_id, *columns.items})
 
 
@@ -94,7 +94,7 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             f"a user field cannot read the item id column {column!r}",
             where=where,
             why="it would tell the model the answer",
-            mend="Give the field side = 'item'",
+            hint="Give the field side = 'item'",
         )
     if field.source is not None:
         _require(name, column, field.source, tables)
@@ -107,7 +107,7 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
         raise ConfigError(
             f"column {column!r} is in the {' and in the '.join(having)} table",
             where=where,
-            mend=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
+            hint=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
         )
     elsewhere = [table for table, file in tables.named.items() if column in file.columns]
     if elsewhere:
@@ -116,14 +116,14 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             f"column {column!r} is in the {elsewhere[0]} table, which no {field.side} field reads",
             where=where,
             why="what comes with an interaction belongs to the user side, what describes an item to the item side",
-            mend=f"Give the field side = '{other}', or move the column",
+            hint=f"Give the field side = '{other}', or move the column",
         )
     unset = [table for table in allowed if table not in tables.named]
     raise DataError(
         f"no table has a column {column!r}",
         where=where,
         why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
-        mend=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
+        hint=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
         + "".join(f" Or set data.{table} to the table that has it" for table in unset),
     )
 
@@ -133,14 +133,14 @@ def _require(name: str, column: str, table: str, tables: Tables) -> None:
         raise ConfigError(
             f"the field reads the {table} table, which is not set",
             where=f"fields.{name}",
-            mend=f"Set data.{table} to its file",
+            hint=f"Set data.{table} to its file",
         )
     if column not in tables.named[table].columns:
         raise DataError(
             f"the {table} table has no column {column!r}",
             where=f"fields.{name}",
             why=f"its file is {tables.named[table].path}",
-            mend=_near(column, [tables.named[table]]),
+            hint=_near(column, [tables.named[table]]),
         )
 
 

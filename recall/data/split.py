@@ -60,7 +60,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
             f"{len(strange):,} rows name no part of the split: {examples(strange.unique().sort(nulls_last=True))}",
             where=where,
             why=f"the configuration names {', '.join(map(repr, parts))}",
-            mend="Add the values to data.split.train, .valid or .test, or leave the rows out",
+            hint="Add the values to data.split.train, .valid or .test, or leave the rows out",
         )
     return found.to_numpy()
 
@@ -148,7 +148,7 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
         raise ConfigError(
             f"a split by {rule.by!r} needs to know the time of each interaction",
             where="data.split",
-            mend="Name the time column in data.time",
+            hint="Name the time column in data.time",
         )
     parts = np.full(starts[-1], TRAIN, dtype=np.int8)
     match rule:
@@ -237,7 +237,7 @@ def _timed_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.num
         raise ConfigError(
             f"validation would start at {rule.valid}, after the test at {rule.test}",
             where="data.split.valid",
-            mend="Give an earlier time or a smaller share",
+            hint="Give an earlier time or a smaller share",
         )
     parts = np.full(len(times), TRAIN, dtype=np.int8)
     parts[times >= valid] = VALID
@@ -298,14 +298,14 @@ class Times:
             parsed = parsed.cast(pl.Int64, strict=False)
             refuse(values, parsed.is_null() & values.is_not_null(), where, "no time: it needs more than 63 bits")
         else:
-            mend = "Give numbers, dates or datetimes"
-            raise DataError(f"a column of type {values.dtype} holds no times", where=where, mend=mend)
+            hint = "Give numbers, dates or datetimes"
+            raise DataError(f"a column of type {values.dtype} holds no times", where=where, hint=hint)
         if parsed.null_count():
             raise DataError(
                 f"{parsed.null_count():,} of {len(values):,} rows have no time",
                 where=where,
                 why="without it their place among the user's interactions is not known",
-                mend="Fill the times in, or leave the rows out",
+                hint="Fill the times in, or leave the rows out",
                 row=int(parsed.is_null().arg_max() or 0) + 1,
             )
         return Times(parsed, unit, naive)

@@ -46,13 +46,13 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         for name in ("users", "items", "interactions", "considered"):
             if getattr(self, name) < 1:
-                raise ConfigError("a size must be at least 1", where=name, mend=f"Give a larger number for {name}")
+                raise ConfigError("a size must be at least 1", where=name, hint=f"Give a larger number for {name}")
         if self.interactions > self.users * (self.items // 2):
             raise ConfigError(
                 f"{self.users:,} users and {self.items:,} items cannot have {self.interactions:,} interactions",
                 where="interactions",
                 why="nobody chooses an item twice, and half of all pairs is the limit",
-                mend="Ask for fewer interactions, or for more users or items",
+                hint="Ask for fewer interactions, or for more users or items",
             )
 
 

@@ -55,12 +55,12 @@ class Table:
         wanted = list(dict.fromkeys(columns))
         for name in wanted:
             if name not in self.types:
-                raise DataError(f"there is no column {name!r}", where=str(self.path), mend=nearest(name, self.columns))
+                raise DataError(f"there is no column {name!r}", where=str(self.path), hint=nearest(name, self.columns))
             if any(isinstance(_innermost(self.types[name]), refused) for refused in _REFUSED):
                 raise DataError(
                     f"column {name!r} is of type {self.types[name]}, which no field can read",
                     where=str(self.path),
-                    mend="Store it as text, numbers, truth values, dates, times, or lists of these",
+                    hint="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
         try:
             read = self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
@@ -81,13 +81,13 @@ class Table:
         if old is None or old == new:
             return self
         if old not in self.types:
-            raise DataError(f"there is no column {old!r}", where=str(self.path), mend=nearest(old, self.columns))
+            raise DataError(f"there is no column {old!r}", where=str(self.path), hint=nearest(old, self.columns))
         if new in self.types:
             raise DataError(
                 f"column {old!r} holds the id, and there is also a column {new!r}",
                 where=str(self.path),
                 why=f"the id is called {new!r} everywhere else",
-                mend=f"Rename or remove column {new!r}",
+                hint=f"Rename or remove column {new!r}",
             )
         frame = self.frame.rename({old: new})
         return replace(self, frame=frame, types=frame.collect_schema(), written={**self.written, new: old})
@@ -162,8 +162,8 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     """
     if not path.exists():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        mend = nearest(path.name, beside) if beside else "Correct the path, or the data folder"
-        raise DataError("no such file", where=str(path), mend=mend)
+        hint = nearest(path.name, beside) if beside else "Correct the path, or the data folder"
+        raise DataError("no such file", where=str(path), hint=hint)
     try:
         if path.is_dir():
             frame = pl.scan_parquet(path / "*.parquet")
@@ -173,7 +173,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
             _refuse_repeated(path)
             frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
         else:
-            raise DataError("this is neither .parquet nor .csv", where=str(path), mend="Convert it to one of the two")
+            raise DataError("this is neither .parquet nor .csv", where=str(path), hint="Convert it to one of the two")
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None
@@ -189,14 +189,14 @@ def _refuse_repeated(path: Path) -> None:
             f"two columns have one name: {', '.join(map(repr, twice))}",
             where=str(path),
             why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
-            mend="Rename or remove one of the two",
+            hint="Rename or remove one of the two",
         )
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return DataError(
-        "the file cannot be read", where=str(path), why=reason, mend="Write it anew as Parquet, or as CSV in UTF-8"
+        "the file cannot be read", where=str(path), why=reason, hint="Write it anew as Parquet, or as CSV in UTF-8"
     )
 
 

@@ -86,11 +86,11 @@ class Weights:
             raise DataError(
                 f"{int(missing.sum()):,} of {len(raw):,} rows have no weight",
                 where=where,
-                mend="Write 1 for a plain interaction",
+                hint="Write 1 for a plain interaction",
                 row=int(missing.arg_max() or 0) + 1,
             )
-        mend = "Leave out rows that should not count, or name another weight column"
-        refuse(raw[column], weights <= 0, where, "not positive", mend)
+        hint = "Leave out rows that should not count, or name another weight column"
+        refuse(raw[column], weights <= 0, where, "not positive", hint)
         values = weights.to_numpy()
         return Weights(values if factors is None else values * factors, where)
 

@@ -92,7 +92,7 @@ def compare(a: Judgements, b: Judgements, resamples: int, seed: int) -> dict[str
         raise DataError(
             "two sets of answers cannot be compared",
             why=f"they are of {len(a.user)} and {len(b.user)} requests, not of the same users in the same order",
-            mend="Evaluate both on one split under one protocol",
+            hint="Evaluate both on one split under one protocol",
         )
     names = [name for name in a.values if name in b.values]
     values = np.stack([judged.values[name] for judged in (a, b) for name in names], axis=1)

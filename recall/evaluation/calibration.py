@@ -14,9 +14,7 @@ from recall.config import DataConfig, EvaluationConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval, redrawn
-from recall.evaluation.lists import (
-    Integers,
-)
+from recall.evaluation.lists import Integers
 from recall.serving.scoring import logistic
 
 # How well scores tell what is taken from what is not, and how well probabilities say how often.

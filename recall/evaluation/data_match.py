@@ -93,5 +93,5 @@ def refuse_foreign(
             f"bundle {bundle.manifest.version} was trained on other data than these tables",
             where=str(bundle.folder),
             why=str(match),
-            mend="Give the bundle that was trained on these tables, or the configuration and the tables of this bundle",
+            hint="Give the bundle that was trained on these tables, or the configuration and the tables of this bundle",
         )

@@ -13,6 +13,7 @@ from recall.data.dataset import Dataset
 from recall.data.split import TEST
 from recall.errors import DataError
 from recall.evaluation.ablation import Ablation, ablate
+from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, start_cold
@@ -20,7 +21,6 @@ from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
 from recall.evaluation.offline import Trial
 from recall.evaluation.online import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
-from recall.evaluation.popularity import Popularity
 from recall.evaluation.popularity_weight import Dial, turn
 from recall.evaluation.protocol import HeldOut, held_out, requests, row_by_row
 from recall.index.tuning.recall import shares_found
@@ -123,7 +123,7 @@ def evaluate(
     judged = dataset.select(split)
     if len(judged) == 0:
         raise DataError(
-            "there is no interaction to judge by", where="data.split", mend="Let the split hold some interactions out"
+            "there is no interaction to judge by", where="data.split", hint="Let the split hold some interactions out"
         )
     for one in (recommender, *against):
         refuse_foreign(dataset, one.bundle, len(one.users), one.users.get)

@@ -8,9 +8,7 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int64
 from recall.errors import DataError, TrainingError
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import per_request
 
 _BLOCK = 1 << 22  # scores held at once: 16 MB
@@ -49,7 +47,7 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Re
     for name, vectors in (("phi", phi), ("psi", psi)):
         if not np.isfinite(vectors).all():
             raise TrainingError(
-                "vectors to be ranked are not finite", where=name, mend="Lower the learning rate or raise the regularisation"
+                "vectors to be ranked are not finite", where=name, hint="Lower the learning rate or raise the regularisation"
             )
     n = min(n, len(psi))
     result = np.full((len(phi), n), -1, dtype=np.int64)
@@ -121,7 +119,7 @@ def rank_values(
     """
     if not len(relevant):
         raise DataError(
-            "there is no request to judge by", mend="Set data.split or data.carve so that some interactions are held out"
+            "there is no request to judge by", hint="Set data.split or data.carve so that some interactions are held out"
         )
     rows = top_rows(phi, psi, masked, max(at))
     return per_request(relevant.contains(rows), relevant.lengths, at)

@@ -15,12 +15,10 @@ from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
+from recall.evaluation.baselines import content_lists, item_features
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.content import content_lists, item_features
 from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import recall
 from recall.evaluation.offline import Trial
 from recall.evaluation.unknown import unknown_user
@@ -154,7 +152,7 @@ def judge_items(
     new = row_of[np.unique(item[dataset.select(split)])]
     new = np.sort(new[new >= 0])
     if not len(new):
-        raise DataError("the bundle has none of the held-out items", mend="Evaluate with the items table it was trained on")
+        raise DataError("the bundle has none of the held-out items", hint="Evaluate with the items table it was trained on")
     model = trial.judge(trial.lists(at[-1]), at)
 
     k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
@@ -208,5 +206,5 @@ def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
             raise DataError(
                 f"the bundle was trained on {learnt:,} of the {len(held):,} {side}s that the split holds out",
                 where="data.split",
-                mend="Train with the same data.split and seed, then evaluate the bundle that comes of it",
+                hint="Train with the same data.split and seed, then evaluate the bundle that comes of it",
             )

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recall._arrays import Bool, Float64, Int64
-from recall.evaluation.lists import (
-    Integers,
-)
+from recall.evaluation.lists import Integers
 
 
 def recall(hits: Bool, relevant: Int64, k: int) -> Float64:

@@ -14,9 +14,7 @@ from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.exact_topk import Replaced, top_rows
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import HeldOut, requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender

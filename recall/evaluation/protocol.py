@@ -11,10 +11,7 @@ from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
 from recall.errors import DataError
-from recall.evaluation.lists import (
-    Integers,
-    ItemLists,
-)
+from recall.evaluation.lists import Integers, ItemLists
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import Distinct, as_requested
 from recall.serving.request import Request
@@ -168,11 +165,11 @@ def _check(dataset: Dataset, encoder: FeatureEncoder) -> None:
         raise DataError(
             f"the model reads context columns that no field of the data reads: {', '.join(map(repr, lacking[:5]))}",
             where="fields",
-            mend=_MEND,
+            hint=_MEND,
         )
     if encoder.schema.history is not None and dataset.schema.history is None:
         raise DataError(
             "the model reads a history, and no field of the data is one",
             where="fields",
-            mend=_MEND,
+            hint=_MEND,
         )

@@ -9,11 +9,9 @@ from recall._arrays import Float32, Float64
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import (
-    Judgements,
-)
+from recall.evaluation.baselines import Popularity
+from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.lists import Integers, ItemLists
-from recall.evaluation.popularity import Popularity
 from recall.evaluation.protocol import HeldOut
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -89,7 +87,7 @@ class UnknownUsers:
         scores = item_vectors @ user_vector[0]
         if not np.isfinite(scores).all():
             raise TrainingError(
-                "scores for an unknown user are not finite", mend="Lower the learning rate or raise the regularisation"
+                "scores for an unknown user are not finite", hint="Lower the learning rate or raise the regularisation"
             )
         return _judged(Popularity.ranked(scores), self.popularity.user, self.relevant, self.masked, self.at)
 

@@ -174,7 +174,7 @@ def _lists(values: pl.Series, separator: str) -> pl.Series:
     raise DataError(
         f"a column of type {values.dtype} holds no bags",
         where=f"column {values.name!r}",
-        mend="Store lists, or text with a separator; or make the field categorical or numeric",
+        hint="Store lists, or text with a separator; or make the field categorical or numeric",
     )
 
 

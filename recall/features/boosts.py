@@ -63,7 +63,7 @@ class Boosts:
             column, value = column_of(name, columns)
             where = f"index.boosts, {name!r}"
             if column not in columns:
-                raise DataError(f"items have no column {column!r}", where=where, mend=nearest(column, columns))
+                raise DataError(f"items have no column {column!r}", where=where, hint=nearest(column, columns))
             found = read(column)
             if value is not None:
                 type_ = (types or {}).get(column, TEXT)
@@ -80,26 +80,26 @@ class Boosts:
         """
         weights = np.zeros(len(self.names), dtype=np.float32)
         if not isinstance(given, Mapping):
-            raise RequestError("boosts are no weights by name", where="/boosts", mend="Give an object of numbers")
+            raise RequestError("boosts are no weights by name", where="/boosts", hint="Give an object of numbers")
         for name, weight in given.items():
             where = pointer("boosts", name)
             if not self.names:
                 raise RequestError(
                     "this bundle has no boosts",
                     where=where,
-                    mend="Name the columns in index.boosts of the configuration, and export again",
+                    hint="Name the columns in index.boosts of the configuration, and export again",
                 )
             if name not in self.names:
                 raise RequestError(
                     "this is no boost",
                     where=where,
                     why="index.boosts of the configuration names them",
-                    mend=nearest(name, self.names),
+                    hint=nearest(name, self.names),
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not number or not abs(weight) <= LARGEST_WEIGHT:  # NaN is no less than anything
                 raise RequestError(
-                    f"a weight of {weight!r}", where=where, mend=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                    f"a weight of {weight!r}", where=where, hint=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
                 )
             weights[self.names.index(name)] = weight
         return weights
@@ -137,11 +137,11 @@ def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping
 
 def _numbers(values: pl.Series, where: str) -> Float32:
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-        mend = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
-        raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, mend=mend)
+        hint = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
+        raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, hint=hint)
     found = numbers(values, where).fill_null(0.0).to_numpy()
     if np.abs(found).max(initial=0.0) > _LARGEST:
-        raise DataError(f"a number is larger than {_LARGEST:g}", where=where, mend="Scale the column")
+        raise DataError(f"a number is larger than {_LARGEST:g}", where=where, hint="Scale the column")
     return found.astype(np.float32)
 
 
@@ -160,5 +160,5 @@ def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> 
         else:
             mask[(canonical_series(values) == value).fill_null(False).to_numpy()] = 1
     except DataError as error:
-        raise DataError(error.what, where=where, mend=error.mend) from None
+        raise DataError(error.what, where=where, hint=error.hint) from None
     return mask

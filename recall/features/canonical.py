@@ -236,7 +236,7 @@ def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
             f"{len(wrong):,} different values are not {_EXAMPLES[type_]}: {examples(pl.Series(sorted(wrong)))}",
             where=where,
             why="every value of the column was one when the model was trained",
-            mend="Correct the values, or train again",
+            hint="Correct the values, or train again",
         )
 
 

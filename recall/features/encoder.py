@@ -16,11 +16,10 @@ import polars as pl
 
 from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
 from recall.errors import DataError, RequestError, nearest, pointer
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields
 from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.layout import Fields
 from recall.features.registry import fit_column, grow_column, restore_column
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
@@ -108,7 +107,7 @@ class FeatureEncoder:
             raise DataError(
                 f"column {min(moved)!r} comes from the {table} table",
                 why="the model has learnt it from the other one",
-                mend="Keep each column in the table that it was in",
+                hint="Keep each column in the table that it was in",
             )
         return _fitted(dataset, self)
 
@@ -342,7 +341,7 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
         try:
             column = fit_column(field, read[0], columns, frame, counts, type_)
         except DataError as error:
-            raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, mend=error.mend) from None
+            raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
         if known is not None:
             column = grow_column(field, read[0], columns, known.columns[name], column, type_)
         columns[name] = column
@@ -391,7 +390,7 @@ def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
     for name in values:
         if name not in columns:
-            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), mend=nearest(name, columns))
+            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), hint=nearest(name, columns))
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:

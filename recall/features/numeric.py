@@ -44,7 +44,7 @@ class ScaledEncoder:
             deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
         if not isfinite(deviation):
             raise DataError(
-                "the numbers are too large to be scaled", where=f"column {column!r}", mend='Use scale = "log" or "buckets"'
+                "the numbers are too large to be scaled", where=f"column {column!r}", hint='Use scale = "log" or "buckets"'
             )
         return ScaledEncoder(column, log, mean, deviation if (values != values[0]).any() else 0.0)
 

@@ -83,7 +83,7 @@ def canonical_series(values: pl.Series) -> pl.Series:
         raise DataError(
             f"a column of type {dtype} does not hold single values",
             where=f"column {values.name!r}" if values.name else "",
-            mend="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
+            hint="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
         )
     distinct = Distinct.of(values)
     different = values.gather(distinct.first)
@@ -134,7 +134,7 @@ def numbers(values: pl.Series, where: str) -> pl.Series:
     """
     dtype = values.dtype
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
-        raise DataError(f"a column of type {dtype} holds no numbers", where=where, mend="Give integers or floats")
+        raise DataError(f"a column of type {dtype} holds no numbers", where=where, hint="Give integers or floats")
     if dtype == pl.String:
         values = values.set(values == "", None)
         parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
@@ -178,14 +178,14 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     return parsed
 
 
-def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, mend: str = "") -> None:
+def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
     """Raise a DataError that counts the values marked in `wrong` (Boolean [n]) and shows five; return when none is."""
     count = int(wrong.sum())
     if count:
         verb = "value is" if count == 1 else "values are"
         shown = examples(values.filter(wrong))
         first = int(wrong.arg_max() or 0) + 1
-        raise DataError(f"{count:,} {verb} {what}: {shown}", where=where, mend=mend, row=first)
+        raise DataError(f"{count:,} {verb} {what}: {shown}", where=where, hint=hint, row=first)
 
 
 def examples(values: pl.Series) -> str:

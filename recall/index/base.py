@@ -95,7 +95,7 @@ def check_vectors(vectors: Float32) -> None:
         raise ExportError(
             f"item vectors of shape {vectors.shape} and type {vectors.dtype} cannot be indexed",
             where="item vectors",
-            mend="Give float32 [items, dim] with at least one item",
+            hint="Give float32 [items, dim] with at least one item",
         )
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
@@ -103,7 +103,7 @@ def check_vectors(vectors: Float32) -> None:
         raise ExportError(
             f"{len(wrong)} of {len(vectors)} item vectors hold NaN or an infinity, first in rows {shown}",
             where="item vectors",
-            mend="Look at the training metrics: a model that diverged cannot be searched",
+            hint="Look at the training metrics: a model that diverged cannot be searched",
         )
 
 
@@ -132,7 +132,7 @@ def check_asked(
     """The queries of a `search` over vectors of `shape` one by one. Raises RequestError unless it can be answered."""
     size, dim = shape
     if n < 1:
-        raise RequestError(f"{n} results were asked for", where="/n", mend="Ask for at least 1")
+        raise RequestError(f"{n} results were asked for", where="/n", hint="Ask for at least 1")
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise RequestError(f"user vectors of shape {queries.shape} do not fit items of {dim} numbers", where="user vector")
     # the squares of one query add up to a finite number unless it is very large or not finite: one call, not two

@@ -79,7 +79,7 @@ def read_faiss(path: Path) -> faiss.Index:
                 "the index cannot be read",
                 where=str(path),
                 why=_reason(error),
-                mend="Make another index for it: recall tune-index BUNDLE",
+                hint="Make another index for it: recall tune-index BUNDLE",
             ) from None
         finally:
             faiss.set_deserialization_vector_byte_limit(usual)

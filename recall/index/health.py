@@ -56,7 +56,7 @@ def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None
     """
     if checks.rows.size and not (checks.rows.min() >= 0 and checks.rows.max() < index.size):
         raise IndexFileError(
-            f"the stored checks expect rows outside of the {index.size} of the index", where=str(path), mend=_MEND
+            f"the stored checks expect rows outside of the {index.size} of the index", where=str(path), hint=_MEND
         )
     found = checks.found(index)
     if found < before - _SLACK:
@@ -64,7 +64,7 @@ def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None
             f"the index finds {found:.1%} of what its stored checks expect, and found {before:.1%} when it was published",
             where=str(path),
             why="the file or its settings are not those that were published",
-            mend=_MEND,
+            hint=_MEND,
         )
 
 

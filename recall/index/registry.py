@@ -73,18 +73,18 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
             f"no index engine {engine!r} is known",
             where=str(path) if path is not None else "manifest, index.engine",
             why=f"this version opens {' and '.join(_ENGINES)}",
-            mend="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
+            hint="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
         )
     if path is None:
         raise IndexFileError(
             f"the manifest names no index file, and engine {engine!r} needs one",
             where="manifest, index.file",
-            mend="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
+            hint="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
         )
     opener = _OPENERS.get(kind)
     if opener is None or engine_of(kind) != engine:
-        mend = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
-        raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), mend=mend)
+        hint = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
+        raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
     return opener(path, params, vectors, threads)
 
 
@@ -92,7 +92,7 @@ def _open_exact(path: Path, params: Params, vectors: Float32, threads: int) -> I
     flat = _read(path, faiss.IndexFlatIP, vectors)
     index = ExactIndex(flat, vectors.shape[1], float(params["longest"]), threads)
     if not index.holds(vectors):
-        raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
+        raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
     return index
 
 
@@ -125,6 +125,6 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
         raise IndexFileError(
             f"the index holds {index.ntotal} vectors of {within.d} numbers, the bundle {len(vectors)} of {dim} after padding",
             where=str(path),
-            mend=_OTHER_EXPORT,
+            hint=_OTHER_EXPORT,
         )
     return index

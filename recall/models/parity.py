@@ -47,7 +47,7 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
     """
     served = (user_vectors @ item_vectors.T).astype(np.float64)
     if not (np.isfinite(served).all() and np.isfinite(scores).all()):
-        raise ExportError("a score is not finite", where="proof", mend="Look at the training metrics: the model diverged")
+        raise ExportError("a score is not finite", where="proof", hint="Look at the training metrics: the model diverged")
     errors = relative_errors(served + user_offset[:, None], scores)
     user, item = np.unravel_index(int(errors.argmax()), errors.shape)
     if errors[user, item] > tolerance:
@@ -55,7 +55,7 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
             f"a served score of {served[user, item] + user_offset[user]:.9g} is {scores[user, item]:.9g} in the model",
             where=f"proof, user {user} and item {item} of the sample",
             why=f"relative error {errors[user, item]:.3g}, allowed {tolerance:.3g}",
-            mend="Nothing was published. Scores so large that float32 cannot hold them call for more regularisation",
+            hint="Nothing was published. Scores so large that float32 cannot hold them call for more regularisation",
         )
     top = min(TOP, scores.shape[1])
     agree = _lists_agree(served, scores, top, tolerance * _scale(scores))
@@ -63,7 +63,7 @@ def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, sc
         raise ExportError(
             f"the best {top} items differ for {int((~agree).sum())} of {len(agree)} users",
             where=f"proof, user {int(agree.argmin())} of the sample",
-            mend="Nothing was published",
+            hint="Nothing was published",
         )
     users, items = scores.shape
     return Proof(users, items, float(errors.max()), tolerance, top, int(agree.sum()))

@@ -76,7 +76,7 @@ def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
             f"the version comes from another data set than {served.manifest.version}, which is served",
             where=str(bundle.folder),
             why="; ".join(likeness.reasons()),
-            mend="Give a version of the data that this root serves, or another root; "
+            hint="Give a version of the data that this root serves, or another root; "
             "add --other-data if this root is to serve the other data from now on",
         )
 
@@ -181,7 +181,7 @@ def _bound(recommender: Recommender, standing: Standing) -> Manifest:
                 raise BundleError(
                     f"a bundle of format {before.format_version} cannot say which live changes it contains",
                     where=str(recommender.bundle.folder),
-                    mend="Publish it with `recall rebuild`, which writes the newest format",
+                    hint="Publish it with `recall rebuild`, which writes the newest format",
                 )
             return before.model_copy(update={"sequence": 0, "parent": None})
         before = before.upgraded(encoder.user_fields.names, encoder.item_fields.names)

@@ -55,9 +55,9 @@ def backup(root: Path, to: Path) -> BackupReport:
         PublishError: there is something at the place of the copy, or the file system refused.
     """
     if not live_name(root):
-        raise BundleError("this is no folder of published versions", where=str(root), mend=f"Give one that holds {CURRENT}")
+        raise BundleError("this is no folder of published versions", where=str(root), hint=f"Give one that holds {CURRENT}")
     if to.exists():
-        raise PublishError("there is something there already", where=str(to), mend="Name a folder that does not exist yet")
+        raise PublishError("there is something there already", where=str(to), hint="Name a folder that does not exist yet")
     made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
         make_folder(to.parent)

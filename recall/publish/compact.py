@@ -78,18 +78,18 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
             f"version {manifest.version} lacks changes up to {now.items.lacks} of an earlier journal",
             where=str(root / JOURNAL),
             why="the journal was lost, and what has replaced it does not hold them; a version made now would hide that",
-            mend="Activate a version that holds them, or publish one from tables that do, with --as-of",
+            hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
         )
     for item_id, why in now.items.refused.items():
         raise JournalError(
             f"the last change of item {item_id!r} does not fit version {manifest.version}",
             where=str(root / JOURNAL),
             why=why,
-            mend="Give the item anew, or delete it",
+            hint="Give the item anew, or delete it",
         )
     items = catalogue.items()
     if items.is_empty():
-        raise PublishError("every item was deleted", where=str(root), mend="A version holds at least one item: add some first")
+        raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
     journal = Journal(root / JOURNAL)
     try:
         gone = deletions(journal, catalogue.sequence)

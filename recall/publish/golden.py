@@ -40,7 +40,7 @@ def record(folder: Path) -> Manifest:
             raise BundleError(
                 "a score is not finite",
                 where="golden requests",
-                mend="Nothing was published. Look at the training metrics: the model diverged",
+                hint="Nothing was published. Look at the training metrics: the model diverged",
             )
         golden = tuple(
             GoldenRecord(
@@ -86,7 +86,7 @@ def check(recommender: Recommender) -> int:
             f"{sum(map(bool, wrong))} of {len(golden)} golden requests are not answered as they were when it was published",
             where=str(bundle.folder),
             why=f"{sum(wrong)} items of their lists are missing, or have another score",
-            mend="Compare the versions of the libraries with those in its manifest, or export it again here",
+            hint="Compare the versions of the libraries with those in its manifest, or export it again here",
         )
     return len(golden)
 

@@ -15,9 +15,7 @@ from recall.index.base import ItemIndex
 from recall.index.health import Checks
 from recall.index.registry import build_index, engine_of, open_index
 from recall.index.tuning.candidates import like
-from recall.index.tuning.confidence import lower_bound
-from recall.index.tuning.query_split import Users
-from recall.index.tuning.recall import Certificate, Truth, certify
+from recall.index.tuning.recall import Certificate, Truth, Users, certify, lower_bound
 from recall.index.tuning.trials import Trial
 from recall.index.tuning.tuner import Bound, Tuning, tune
 
@@ -123,7 +121,7 @@ def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexCo
     if opened.exact:
         found = certify(opened, vectors, fresh[:_MEASURING], n)
         if found.recall < 1.0:
-            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", mend=_FAULT)
+            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
     shares = Truth.of(vectors, fresh, n).shares(opened)
     recall = float(shares.mean())

@@ -166,14 +166,14 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
-            raise DataError(f"column {name!r} cannot be ignored", where=str(path), mend=nearest(name, table.columns))
+            raise DataError(f"column {name!r} cannot be ignored", where=str(path), hint=nearest(name, table.columns))
     strange = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
     if strange:
         raise DataError(
             f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
             where=str(path),
             why="it may be a misspelt one that a field does read",
-            mend="Rename it, or ignore what is there on purpose: "
+            hint="Rename it, or ignore what is there on purpose: "
             f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
@@ -184,7 +184,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
         as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
     )
     if items.is_empty():
-        raise DataError("the table has no items", where=str(path), mend="Give at least one row")
+        raise DataError("the table has no items", where=str(path), hint="Give at least one row")
     Boosts.of(
         boosts, items.columns, items.get_column, len(items), schema, encoder.types.items
     )  # refused now, or by every request

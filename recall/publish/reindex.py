@@ -62,7 +62,7 @@ def reindex(
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
     """
     if root is not None and (root / MANIFEST).exists():
-        raise PublishError("a bundle is no folder to publish to", where=str(root), mend="Give one that holds versions: --out")
+        raise PublishError("a bundle is no folder to publish to", where=str(root), hint="Give one that holds versions: --out")
     old, unopened = open_for_another_index(source, users=None)
     try:
         bundle, manifest = old.bundle, old.bundle.manifest

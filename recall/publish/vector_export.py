@@ -89,7 +89,7 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
     """
     if format_ not in FORMATS:
         raise ConfigError(
-            f"the format must be one of {', '.join(FORMATS)}, got {format_!r}", where="format", mend=nearest(format_, FORMATS)
+            f"the format must be one of {', '.join(FORMATS)}, got {format_!r}", where="format", hint=nearest(format_, FORMATS)
         )
     _check_out(out)
     recommender = Recommender.load(bundle)
@@ -120,7 +120,7 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
 def _check_out(out: Path) -> None:
     """Refuse a folder that exists, or that would change a bundle: a published folder holds its own files and no other."""
     if out.exists() or out.is_symlink():
-        raise PublishError("the folder exists already", where=str(out), mend="Remove it, or name a new one with --out")
+        raise PublishError("the folder exists already", where=str(out), hint="Remove it, or name a new one with --out")
     for above in out.resolve().parents:
         of_root = above.name == VERSIONS and (above.parent / CURRENT).exists()
         if of_root or (above / MANIFEST).exists():
@@ -128,7 +128,7 @@ def _check_out(out: Path) -> None:
                 "the folder lies within a bundle, which must not change",
                 where=str(out),
                 why=f"{above} holds {'the versions of a root' if of_root else MANIFEST}",
-                mend="Name a folder outside of it with --out",
+                hint="Name a folder outside of it with --out",
             )
 
 

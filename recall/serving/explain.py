@@ -7,12 +7,11 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.blocks import Block, ColumnEncoder
+from recall.features.blocks import Block, ColumnEncoder, Fields
 from recall.features.cross import CrossEncoder
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.history import HistoryEncoder
-from recall.features.layout import Fields
 from recall.features.numeric import BucketEncoder, ScaledEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN

@@ -147,7 +147,7 @@ class Preparation:
         for part, given in (("features", request.features), ("context", request.context)):
             for name in given:
                 if name not in self._columns:
-                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), mend=nearest(name, self._columns))
+                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), hint=nearest(name, self._columns))
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
         """The request's features, and columns with a stored value that the model's field cannot read."""
@@ -163,7 +163,7 @@ class Preparation:
             except RequestError as error:
                 wrong = next((name for name in values if error.where == pointer("features", name)), None)
                 if wrong is not None and wrong in request.context:  # the encoder cannot tell the two apart
-                    raise RequestError(error.what, where=pointer("context", wrong), why=error.why, mend=error.mend) from None
+                    raise RequestError(error.what, where=pointer("context", wrong), why=error.why, hint=error.hint) from None
                 if wrong is None or wrong in request.features:
                     raise
                 del values[wrong]  # it was stored when another model was served

@@ -24,8 +24,7 @@ from recall.serving.listing import Listing
 from recall.serving.query import Preparation, Prepared
 from recall.serving.request import Request, check_request
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.pipeline import Shaped, plain, shape
-from recall.serving.rerank.validation import check_boosts, check_shaping
+from recall.serving.rerank.pipeline import Shaped, check_boosts, check_shaping, plain, shape
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity

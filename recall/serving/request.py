@@ -71,15 +71,15 @@ class Request:
 def check_request(request: Request) -> None:
     """Raise RequestError when a part of the request cannot be what it says."""
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
-        raise RequestError(f"n is {request.n!r}", where="/n", mend=f"Ask for 1 to {MOST} results")
+        raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
     if request.explain and request.n > MOST_EXPLAINED:
-        raise RequestError(f"{request.n} items to explain", where="/n", mend=f"Ask for at most {MOST_EXPLAINED} with `explain`")
+        raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
     _check_popularity(request.popularity)
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
         if isinstance(ids, str):
-            raise RequestError(f"{name} is one text", where=f"/{name}", mend="Give a list of ids")
+            raise RequestError(f"{name} is one text", where=f"/{name}", hint="Give a list of ids")
         if len(ids):
             check_ids(ids, f"/{name}")
 
@@ -87,15 +87,15 @@ def check_request(request: Request) -> None:
 def check_unchanged(request: Request) -> None:
     """Raise RequestError when a request asks for other scores or lists than the model's own."""
     if request.popularity != 1:
-        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", mend="Leave popularity out")
+        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
     for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
         if asked:
-            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", mend=f"Leave {name} out")
+            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
 
 
 def _check_popularity(value: object) -> None:
     # NaN lies within no bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
         raise RequestError(
-            f"popularity is {value!r}", where="/popularity", mend=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
         )

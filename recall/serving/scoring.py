@@ -72,7 +72,7 @@ class Scorer:
             strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
                 f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
-                mend="Leave them out, or add them with their features",
+                hint="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
         prepared = [self._preparation.prepare(request, catalogue) for request in requests.values()]

@@ -34,7 +34,7 @@ class FileKind:
         application: number in the header of the file, by which it is told from others.
         version: the newest format that is read, and the one that is written.
         create: SQL statements that make the tables.
-        mend: what to do about a damaged one.
+        hint: what to do about a damaged one.
         error, busy, full, shut: raised when it cannot be used, when others write all the while, when there is no room, and when
             nothing may be written there.
         upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
@@ -46,7 +46,7 @@ class FileKind:
     application: int
     version: int
     create: tuple[str, ...]
-    mend: str
+    hint: str
     error: type[RecallError]
     busy: type[RecallError]
     full: type[RecallError]
@@ -100,7 +100,7 @@ class DurableFile:
             raise self.kind.error(
                 f"the {self.kind.noun} was moved away while it was written",
                 where=str(self.path),
-                mend="Nothing was acknowledged: send the change again",
+                hint="Nothing was acknowledged: send the change again",
             )
 
     def close(self) -> None:
@@ -118,17 +118,17 @@ class DurableFile:
         """What to raise for an error of SQLite or of the file system."""
         kind, where, why = self.kind, str(self.path), str(error)
         if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _SHUT):
-            mend = f"Let this process write to the folder, or leave the {kind.noun} as it is"
-            return kind.shut(f"the {kind.noun} cannot be written", where=where, why=why, mend=mend)
+            hint = f"Let this process write to the folder, or leave the {kind.noun} as it is"
+            return kind.shut(f"the {kind.noun} cannot be written", where=where, why=why, hint=hint)
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 said = f"another process is writing to the {kind.noun}"
-                return kind.busy(said, where=where, why=why, mend="Try again in a moment")
+                return kind.busy(said, where=where, why=why, hint="Try again in a moment")
             case sqlite3.SQLITE_FULL:
                 said = f"there is no room for the {kind.noun}"
-                return kind.full(said, where=where, why=why, mend="Free some space, and send the change again")
+                return kind.full(said, where=where, why=why, hint="Free some space, and send the change again")
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                return kind.error(f"the {kind.noun} is damaged", where=where, why=why, mend=kind.mend)
+                return kind.error(f"the {kind.noun} is damaged", where=where, why=why, hint=kind.hint)
         return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
     def _opened(self) -> sqlite3.Connection:
@@ -149,12 +149,12 @@ class DurableFile:
             application = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if application != kind.application:
-                raise kind.error(f"the file is no {kind.noun} of {kind.holds}", where=str(self.path), mend=kind.mend)
+                raise kind.error(f"the file is no {kind.noun} of {kind.holds}", where=str(self.path), hint=kind.hint)
             if version > kind.version:
                 raise kind.error(
                     f"the {kind.noun} is of format {version}, newer than the format {kind.version} that this version reads",
                     where=str(self.path),
-                    mend="Upgrade fm-recall",
+                    hint="Upgrade fm-recall",
                 )
             connection.execute("PRAGMA synchronous = FULL")
             if kind.wal_bytes >= 0:

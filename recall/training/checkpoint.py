@@ -80,7 +80,7 @@ def held(path: Path) -> Iterator[None]:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckpointBusyError(
-                "another process is training this very run", where=str(path), mend="Wait for it, or give another --out"
+                "another process is training this very run", where=str(path), hint="Wait for it, or give another --out"
             ) from None
         try:
             yield
@@ -95,10 +95,10 @@ def refuse_overwriting(path: Path, fingerprint: str) -> None:
     try:
         position, _ = load_checkpoint(path, fingerprint)
         what = f"a checkpoint of this very run after sweep {position.sweep} is there"
-        mend = "Add --continue to go on from it, or --restart to overwrite it and train from the beginning"
+        hint = "Add --continue to go on from it, or --restart to overwrite it and train from the beginning"
     except TrainingError as error:
-        what, mend = f"{error.what}, and would be overwritten", "Move it away, or add --restart to overwrite it"
-    raise CheckpointExistsError(what, where=str(path), mend=mend)
+        what, hint = f"{error.what}, and would be overwritten", "Move it away, or add --restart to overwrite it"
+    raise CheckpointExistsError(what, where=str(path), hint=hint)
 
 
 def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
@@ -137,17 +137,17 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
             "there is no checkpoint of this run to go on from",
             where=str(path),
             why=f"{', '.join(others)} belong to other configurations or data" if others else "",
-            mend="Give the configuration and data that it was made with, or train without --continue",
+            hint="Give the configuration and data that it was made with, or train without --continue",
         ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            "the checkpoint is damaged", where=str(path), why=str(error), mend="Train with --restart in place of --continue"
+            "the checkpoint is damaged", where=str(path), why=str(error), hint="Train with --restart in place of --continue"
         ) from None
     if position.fingerprint != fingerprint:
         raise TrainingError(
             "the checkpoint belongs to another run",
             where=str(path),
             why="its configuration or its data differ from those given",
-            mend="Give the configuration and data it was made with, or train without --continue",
+            hint="Give the configuration and data it was made with, or train without --continue",
         )
     return position, tensors

@@ -73,7 +73,7 @@ class Ground:
             raise ConfigError(
                 "there is no validation part to compare on",
                 where="data",
-                mend="Set data.split or data.carve so that one is held out",
+                hint="Set data.split or data.carve so that one is held out",
             )
 
     def record(self, trained: TrainResult, retrained: "Retrained | None" = None) -> dict[str, JsonValue]:
@@ -187,14 +187,14 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             f"the fields are not those of the bundle: {difference}",
             where="fields",
             why=f"bundle {bundle.manifest.version} was trained with others",
-            mend="Go on with the fields that it has, or train anew",
+            hint="Go on with the fields that it has, or train anew",
         )
     model = bundle.manifest.model
     if model.kind == "sums":
         raise ConfigError(
             "a model of sums of embeddings can be served, but not trained here",
             where=f"bundle {bundle.manifest.version}",
-            mend="Train a model of another kind anew",
+            hint="Train a model of another kind anew",
         )
     learnt = {"kind": model.kind, "k": bundle.manifest.sizes.k, "cosine": model.cosine}
     for key, value in learnt.items():
@@ -203,7 +203,7 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             raise ConfigError(
                 f"the bundle's model has {key} = {value!r}, the configuration {given!r}",
                 where=f"model.{key}",
-                mend=f"Add --set model.{key}={str(value).lower()}, or train anew",
+                hint=f"Add --set model.{key}={str(value).lower()}, or train anew",
             )
 
 

@@ -203,11 +203,11 @@ def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[st
         raise NonFiniteError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
-            mend="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
+            hint="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
         )
     if loss != loss or loss in (float("inf"), float("-inf")):
         raise NonFiniteError(
-            "the loss is not finite", where=f"sweep {sweep}", mend="Look for extreme values with 'recall data check'"
+            "the loss is not finite", where=f"sweep {sweep}", hint="Look for extreme values with 'recall data check'"
         )
 
 
@@ -221,14 +221,14 @@ def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str
         name = max(peaks, key=lambda name: float(peaks[name].max()))
         side = name.partition("_")[0]
         place = f"the largest are in field {blocks[side](int(peaks[name].argmax()))!r} of the {side} side"
-        raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, mend=error.mend) from None
+        raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, hint=error.hint) from None
 
 
 def _interrupted(kept: int, checkpointing: Checkpointing | None) -> TrainingInterruptedError:
     if checkpointing is None or kept == 0:
-        return TrainingInterruptedError("training was interrupted; nothing was kept", mend="Start it again")
+        return TrainingInterruptedError("training was interrupted; nothing was kept", hint="Start it again")
     return TrainingInterruptedError(
         f"training was interrupted after sweep {kept}, which is kept",
         where=str(checkpointing.path),
-        mend="Add --continue to the same command to go on from there",
+        hint="Add --continue to the same command to go on from there",
     )

@@ -34,7 +34,7 @@ class Negatives:
                 f"{len(full):,} contexts were observed with every one of the {self._items:,} items",
                 where=f"context {full[0]}",
                 why="there is no negative to draw for them",
-                mend="Use objective 'square' or 'softmax', or leave these users out",
+                hint="Use objective 'square' or 'softmax', or leave these users out",
             )
 
     def begin(self, epoch: int) -> None:

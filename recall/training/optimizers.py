@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 
 class RowOptimiser(Protocol):
@@ -78,18 +79,18 @@ def zeros(table: Tensor) -> Tensor:
 # Plain stochastic gradient descent.
 
 
-class SGD:
+class SGD(RowOptimiser):
     """Robbins and Monro 1951: every step is the gradient times the rate."""
 
     def __init__(self, table: Tensor) -> None:  # noqa: ARG002 - built as the others are, and remembers nothing
         return
 
+    @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        """See RowOptimiser."""
         subtract(table, rows, rate * gradient)
 
+    @override
     def state(self) -> dict[str, Tensor]:
-        """See RowOptimiser."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -99,24 +100,24 @@ class SGD:
 # Steps that shrink with the gradients a number has met.
 
 
-class Adagrad:
+class Adagrad(RowOptimiser):
     """Duchi, Hazan and Singer 2011."""
 
     def __init__(self, table: Tensor) -> None:
         self._memory = Memory({"squares": zeros(table)})
 
+    @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        """See RowOptimiser."""
         squares = self._memory.read("squares", rows).addcmul_(gradient, gradient)
         self._memory.write("squares", rows, squares)
         subtract(table, rows, gradient / (squares.sqrt() + 1e-10) * rate)
 
+    @override
     def state(self) -> dict[str, Tensor]:
-        """See RowOptimiser."""
         return self._memory.state()
 
+    @override
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See RowOptimiser."""
         self._memory.restore(state)
 
 
@@ -125,15 +126,15 @@ class Adagrad:
 _MEAN, _SQUARES = 0.9, 0.999
 
 
-class Adam:
+class Adam(RowOptimiser):
     """Kingma and Ba 2015, with each row's own count of steps, so that a rare row starts as boldly as a common one."""
 
     def __init__(self, table: Tensor) -> None:
         steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
         self._memory = Memory({"mean": zeros(table), "squares": zeros(table), "steps": steps})
 
+    @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        """See RowOptimiser."""
         memory = self._memory
         steps = memory.read("steps", rows).add_(1)
         mean = memory.read("mean", rows).lerp_(gradient, 1 - _MEAN)
@@ -144,19 +145,19 @@ class Adam:
         size = (rate * (1 - _SQUARES**steps).sqrt() / (1 - _MEAN**steps)).to(table.dtype).view(shape)
         subtract(table, rows, mean / (squares.sqrt() + 1e-8) * size)
 
+    @override
     def state(self) -> dict[str, Tensor]:
-        """See RowOptimiser."""
         return self._memory.state()
 
+    @override
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See RowOptimiser."""
         self._memory.restore(state)
 
 
 # Steps towards weights of which many are exactly zero.
 
 
-class FTRL:
+class FTRL(RowOptimiser):
     """FTRL-Proximal (McMahan et al. 2013), as Wide & Deep trains its linear part (Cheng et al. 2016).
 
     A weight is the minimiser of its past gradients, a pull towards its past values, and an L1 and an L2 term; where
@@ -167,8 +168,8 @@ class FTRL:
         self._l1, self._l2, self._alpha = l1, l2, alpha
         self._memory = Memory({"sums": zeros(table), "squares": zeros(table)})
 
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:  # noqa: ARG002 - the sums would not add up under another rate
-        """See RowOptimiser."""
+    @override
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
         before = self._memory.read("squares", rows)
         squares = before + gradient.square()
         weights = table if rows is None else table[rows]
@@ -182,10 +183,10 @@ class FTRL:
         else:
             table[rows] = moved
 
+    @override
     def state(self) -> dict[str, Tensor]:
-        """See RowOptimiser."""
         return self._memory.state()
 
+    @override
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See RowOptimiser."""
         self._memory.restore(state)

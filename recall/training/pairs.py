@@ -9,9 +9,9 @@ import polars as pl
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import Fields
 from recall.features.vocabulary import MISSING
 from recall.training.roles import Roles
 

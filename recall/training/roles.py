@@ -6,9 +6,9 @@ import numpy as np
 
 from recall._arrays import Bool, Int64
 from recall.config.schema import Side
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import Fields
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import MISSING, UNKNOWN
 

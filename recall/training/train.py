@@ -126,8 +126,8 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
     spread = dataset.weight_range
     if spread is None or not spread.extreme:
         return error
-    mend = f"Correct or cap the weights in {spread.where}, or leave these rows out"
-    return NonFiniteError(error.what, where=error.where, why=f"the {spread}", mend=mend)
+    hint = f"Correct or cap the weights in {spread.where}, or leave these rows out"
+    return NonFiniteError(error.what, where=error.where, why=f"the {spread}", hint=hint)
 
 
 @torch.no_grad()

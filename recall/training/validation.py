@@ -13,9 +13,7 @@ from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.exact_topk import rank_values
-from recall.evaluation.lists import (
-    ItemLists,
-)
+from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import HeldOut, held_out
 from recall.evaluation.unknown import UnknownUsers
 from recall.features.encoder import FeatureEncoder

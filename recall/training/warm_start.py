@@ -18,9 +18,7 @@ from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
-from recall.training.roles import (
-    Roles,
-)
+from recall.training.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)

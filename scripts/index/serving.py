@@ -18,8 +18,7 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.tuning.query_split import Users
-from recall.index.tuning.recall import shares_found
+from recall.index.tuning.recall import Users, shares_found
 from recall.index.tuning.tuner import tune
 from recall.serving.recommender import Recommender
 

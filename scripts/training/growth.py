@@ -23,7 +23,7 @@ from recall.evaluation.lists import ItemLists
 from recall.features.csr import SparseRows
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.als.kernels import CompiledKernels, Kernels
+from recall.training.als.kernels import Kernels
 from recall.training.als.solver import WholeCatalogueSolver
 from recall.training.pairs import ObservedPairs
 
@@ -58,7 +58,7 @@ class WatchedKernels:
     """Kernels that count their seconds, their arithmetic and the bytes of the rows that they go through."""
 
     def __init__(self) -> None:
-        self._kernels: Kernels = CompiledKernels()
+        self._kernels: Kernels = Kernels()
         self._lock = Lock()
         self.name, self.threads = self._kernels.name, self._kernels.threads
         self.spent: dict[str, list[float]] = {}
@@ -108,7 +108,7 @@ def _entries(x: Any) -> int:
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
     """Seconds a sweep, memory, and what the loops made of the machine."""
     torch.set_num_threads(threads)
-    _solver(generated(3000), k, CompiledKernels()).sweep()  # loads compiled code, which is no part of what the data need
+    _solver(generated(3000), k, Kernels()).sweep()  # loads compiled code, which is no part of what the data need
     before = _memory("VmRSS")
     pairs = generated(interactions)
     _forget_peak()
@@ -164,7 +164,7 @@ def agree(interactions: int, k: int) -> dict[str, float]:
     lists = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        solver = _solver(pairs, k, CompiledKernels())
+        solver = _solver(pairs, k, Kernels())
         for _ in range(6):
             solver.sweep()
         with torch.no_grad():

@@ -27,7 +27,15 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_serve_explains_itself() -> None:
+    """It becomes the process of the service, so it is run as one of its own."""
+    code = "from recall.cli import main; main(['serve', '--help'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "--port" in ended.stdout
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "serve"])
 def test_every_command_explains_itself(run, command: str) -> None:
     ended = run(*command.split(), "--help")
     assert ended.code == 0
@@ -59,7 +67,7 @@ def test_an_error_is_one_block_with_its_own_exit_code(run, tmp_path: Path) -> No
     assert ended.err.splitlines() == [
         "error: no such configuration file",
         f"where: {tmp_path / 'recal.toml'}",
-        "mend:  Give the path of a TOML file",
+        "hint:  Give the path of a TOML file",
     ]
 
 
@@ -73,7 +81,7 @@ def test_debug_shows_the_trace_wherever_it_stands(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "what"),
     [
-        (DataError("no such column", where="items.csv", mend="Name another"), 65, "no such column"),
+        (DataError("no such column", where="items.csv", hint="Name another"), 65, "no such column"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 69, "torch is not installed"),
         (ModuleNotFoundError("No module named 'x'", name="uvicorn.server"), 69, "uvicorn is not installed"),
         (OSError(28, "No space left on device", "bundles/x"), 73, "No space left on device"),

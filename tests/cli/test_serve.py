@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from recall.bundle.versions import resolve
-from recall.cli.demo_server import served
+from recall.cli.demo import served
 from recall.cli.serve import service_command
 from service.config import Settings
 from tests.cli.conftest import Ended

@@ -201,7 +201,7 @@ def test_bad_tables_are_refused_with_file_column_and_examples(
     with pytest.raises(error, match=message) as caught:
         load_dataset(config(interactions="e.csv", **data), tmp_path)
     assert caught.value.where
-    assert caught.value.mend or "no number" in message
+    assert caught.value.hint or "no number" in message
 
 
 def test_a_numeric_column_with_text_names_its_file(tmp_path: Path) -> None:

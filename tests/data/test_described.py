@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.dataset import load_dataset
-from recall.data.described import agreement
 from recall.data.incremental import load_additions, load_additions_alone
+from recall.data.joined import agreement
 from recall.data.tables import read_table
 from recall.errors import ConfigError, DataError
 from recall.features.values import Distinct

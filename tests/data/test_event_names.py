@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from recall.data.event_names import event_rule, known_events
+from recall.data.column_names import event_rule, known_events
 
 
 def test_a_purchase_counts_more_than_a_cart_and_a_cart_more_than_a_view() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
+from recall.data.column_names import outcome_word, words
 from recall.data.dataset import load_dataset
-from recall.data.leakage import leaks
-from recall.data.outcome_names import outcome_word, words
+from recall.data.dependence import leaks
 
 
 def log(rows: int = 1_500, users: int = 100, items: int = 60) -> pl.DataFrame:

@@ -64,7 +64,7 @@ def test_a_column_in_two_tables_asks_for_a_source(tables: Tables) -> None:
     with pytest.raises(ConfigError) as caught:
         find(tables, {"country": categorical("user")})
     assert caught.value.where == "fields.country"
-    assert caught.value.mend == 'Write which one is meant: source = "interactions" or source = "users"'
+    assert caught.value.hint == 'Write which one is meant: source = "interactions" or source = "users"'
 
 
 def test_two_fields_may_not_read_one_name_from_two_tables(tables: Tables) -> None:

@@ -8,17 +8,7 @@ from hypothesis import strategies as st
 
 from recall.config import ColumnSplit, LastSplit, NoSplit, RandomSplit, TimeSplit, parse_config
 from recall.data.dataset import load_dataset
-from recall.data.split import (
-    TEST,
-    TRAIN,
-    VALID,
-    carve,
-    carve_last,
-    column_parts,
-    id_hashes,
-    random_parts,
-    sorted_parts,
-)
+from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_parts, id_hashes, random_parts, sorted_parts
 from recall.errors import ConfigError, DataError
 
 

@@ -47,7 +47,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_table(tmp_path / "interaction.csv")
     assert caught.value.where == str(tmp_path / "interaction.csv")
-    assert caught.value.mend == "Did you mean 'interactions.csv'?"
+    assert caught.value.hint == "Did you mean 'interactions.csv'?"
     with pytest.raises(DataError, match="Correct the path"):
         read_table(tmp_path / "nowhere" / "a.csv")
 
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, name: str, c
         read_table(path).collect(["a", "b"])
     assert message in caught.value.what
     assert caught.value.where == str(path)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_truncated_parquet_is_refused(tmp_path: Path) -> None:

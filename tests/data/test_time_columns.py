@@ -5,8 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall.data.clock import TimeLike, time_like
 from recall.data.roles import numbers_of
-from recall.data.time_columns import TimeLike, time_like
 
 USERS, ITEMS = np.arange(60) // 6, np.arange(60) % 12
 

@@ -50,7 +50,7 @@ def test_rows_that_do_not_train_are_divided_by_the_same_mean() -> None:
 def test_the_row_of_the_largest_weight_is_named_where_it_dwarfs_the_others() -> None:
     with pytest.raises(DataError) as refused:
         weights([1.0, 2.0, 1e300, 1.0]).scaled(np.arange(4))
-    assert "the largest is 1e+300, in row 3" in str(refused.value.mend)
+    assert "the largest is 1e+300, in row 3" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize("values", [[1.0, 1e60, 1.0], [1e-60, 1.0, 1e300]])

@@ -9,9 +9,8 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, TRAIN
 from recall.errors import DataError
-from recall.evaluation.content import item_features
+from recall.evaluation.baselines import Popularity, item_features
 from recall.evaluation.evaluate import EvaluationReport, evaluate
-from recall.evaluation.popularity import Popularity
 from recall.serving.recommender import Request
 from tests.conftest import TINY
 from tests.evaluation import reference

@@ -6,7 +6,7 @@ from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.data.synthetic import SyntheticConfig, generate
-from recall.evaluation.oracle import oracle
+from recall.evaluation.baselines import oracle
 
 
 def test_the_truth_beats_a_shuffled_truth_and_chance(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.evaluation.baselines import Popularity
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.popularity import Popularity
 
 
 def lists(masked):

@@ -61,14 +61,14 @@ def each_refused(
             began = time.perf_counter()
             for number, (what, name, damage) in enumerate(faults):
                 time.sleep(max(0.0, began + number * pause - time.perf_counter()))
-                mend = damage(other)
+                hint = damage(other)
                 named = right_name(other)
                 other.rename(named)
                 try:
                     answer = server.post(f"/v1/models/{named.name}:activate", b"")
                 finally:
                     named.rename(other)
-                    mend()
+                    hint()
                 well = refused(answer, name) and (not extra or name == MANIFEST or re.search(extra, reason(answer)) is not None)
                 score.ran(well, f"{what}: {answer.status} {answer.body[:300]!r}")
                 if answer.status == 200:

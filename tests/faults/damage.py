@@ -104,11 +104,11 @@ def _linked(path: Path) -> Callable[[], None]:
     path.rename(away)
     path.symlink_to(away)
 
-    def mend() -> None:
+    def repair() -> None:
         path.unlink()
         away.rename(path)
 
-    return mend
+    return repair
 
 
 def _restated(folder: Path, part: str, value: int) -> Callable[[], None]:
@@ -130,9 +130,9 @@ def _by_command(bench: Bench, score: Score) -> None:
     root = bench.root(2)
     other = versions.versions(root)[0]
     for name in (files.INDEX, files.USERS)[: bench.many(1, 2)]:
-        mend = _renamed(other / name, root / "away")
+        repair = _renamed(other / name, root / "away")
         done = command("activate", root, other.name)
-        mend()
+        repair()
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or name in line]
         score.ran(
             done.returncode == 65 and bool(lines) and name in done.stderr,

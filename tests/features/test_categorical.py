@@ -54,7 +54,7 @@ def test_a_request_value_that_is_not_single_is_refused_by_name(value: object) ->
     with pytest.raises(RequestError, match="no single value") as caught:
         fit(pl.Series(["a"])).encode_one({"x": value})
     assert caught.value.where == "/features/x"
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_column_of_lists_is_refused_by_name() -> None:

@@ -74,7 +74,7 @@ def test_an_unknown_column_of_a_request_is_refused_with_the_nearest(tiny_encoder
     with pytest.raises(RequestError) as caught:
         tiny_encoder.encode_user({"gendre": "f"})
     assert caught.value.where == "/features/gendre"
-    assert caught.value.mend == "Did you mean 'gender'?"
+    assert caught.value.hint == "Did you mean 'gender'?"
     with pytest.raises(RequestError, match="/features/a~1b~0"):
         tiny_encoder.encode_item({"a/b~": 1})
 

@@ -1,7 +1,7 @@
 import numpy as np
 
+from recall.features.blocks import Fields
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import Fields
 
 
 def test_features_lie_in_the_field_that_holds_them() -> None:

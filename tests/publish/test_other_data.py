@@ -74,7 +74,7 @@ def test_a_version_of_another_data_set_is_refused_unless_it_is_asked_for(
         adopt(elsewhere, root)
     assert before.name in error.value.what
     assert why in error.value.why
-    assert "--other-data" in error.value.mend
+    assert "--other-data" in error.value.hint
     assert resolve(root) == before
     assert len(versions(root)) == 1
     assert adopt(elsewhere, root, other_data=True).folder == resolve(root) != before

@@ -42,11 +42,11 @@ def spin(seconds: float) -> float:
     return seconds
 
 
-async def always() -> bool:
+def always() -> bool:
     return True
 
 
-async def never() -> bool:
+def never() -> bool:
     return False
 
 

@@ -39,8 +39,8 @@ def link(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, link])
-@pytest.mark.parametrize("mend", ["tune-index", "rebuild"])
-def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callable[[Path], None], mend: str) -> None:
+@pytest.mark.parametrize("command", ["tune-index", "rebuild"])
+def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callable[[Path], None], command: str) -> None:
     loaded = Recommender.load(root)
     expected = loaded.recommend(EVERYTHING)
     loaded.close()
@@ -50,7 +50,7 @@ def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callab
     with pytest.raises((BundleError, IndexFileError)) as raised:
         Recommender.load(root)
     before = resolve(root)
-    if mend == "tune-index":
+    if command == "tune-index":
         report = reindex(root, root, {})
         assert report.unopened == str(raised.value)
     else:
@@ -63,12 +63,12 @@ def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callab
     mended.close()
 
 
-@pytest.mark.parametrize("mend", ["tune-index", "rebuild"])
-def test_other_damage_is_refused_as_ever(root: Path, mend: str) -> None:
+@pytest.mark.parametrize("command", ["tune-index", "rebuild"])
+def test_other_damage_is_refused_as_ever(root: Path, command: str) -> None:
     table = root / "table.parquet"
     load_bundle(root).items().write_parquet(table)
     before = resolve(root)
     cut(before / ITEMS)
     with pytest.raises(BundleError, match=r"items\.parquet"):
-        reindex(root, root, {}) if mend == "tune-index" else rebuild(root, table, root)
+        reindex(root, root, {}) if command == "tune-index" else rebuild(root, table, root)
     assert resolve(root) == before

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recall.errors import RequestError
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Parts
 from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request

@@ -127,9 +127,9 @@ class Process:
 
     def repair(self) -> None:
         """What the service does in the background about changes that the log has lost."""
-        mend = getattr(self.loaded.items, "mend", None)
-        if mend is not None:
-            mend()
+        repair = getattr(self.loaded.items, "repair", None)
+        if repair is not None:
+            repair()
 
     def scores(self) -> dict[str, float]:
         """The score of every item for one user."""

@@ -9,8 +9,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError, StoreError
-from recall.store.group_commit import Batch, Commits
-from recall.store.idempotency import CREATE, remember, taken_before
+from recall.store.group_commit import CREATE, Batch, Commits, remember, taken_before
 from recall.store.sqlite import DurableFile
 from tests.store.test_sqlite import KIND, notes
 

@@ -16,7 +16,7 @@ KIND = FileKind(
     application=0x12345678,
     version=3,
     create=("CREATE TABLE notes (text TEXT)", "INSERT INTO notes VALUES ('first')"),
-    mend="Write it again",
+    hint="Write it again",
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
@@ -92,7 +92,7 @@ def test_errors_are_told_in_the_words_of_the_kind(tmp_path: Path) -> None:
     file = DurableFile(path, KIND, 5.0)
     with pytest.raises(StoreError, match="the file is no notebook of notes") as raised:
         file.reader()
-    assert (raised.value.where, raised.value.mend) == (str(path), "Write it again")
+    assert (raised.value.where, raised.value.hint) == (str(path), "Write it again")
     path.write_bytes(b"no database " * 100)
     with pytest.raises(StoreError, match="the notebook is damaged"), file.reports("read"):
         file.reader()

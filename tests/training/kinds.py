@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM

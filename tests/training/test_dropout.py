@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.dropout import Dropping
 from recall.training.roles import Roles

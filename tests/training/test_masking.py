@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
 from recall.training.roles import Roles

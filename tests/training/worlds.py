@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.training.pairs import ObservedPairs
 
 

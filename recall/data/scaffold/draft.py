@@ -41,8 +41,8 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     interactions = tables["interactions"]
     for option, column in (("--user-id", user_id), ("--item-id", item_id)):
         if column not in interactions.types:
-            mend = f"{nearest(column, interactions.columns)} Name the column with {option}"
-            raise DataError(f"there is no column {column!r}", where=str(interactions.path), mend=mend)
+            hint = f"{nearest(column, interactions.columns)} Name the column with {option}"
+            raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
     frame = _head(interactions)
     found = roles(frame, user_id, item_id, _whole(interactions, frame))
     ids = {"users": user_id, "items": item_id}
@@ -141,13 +141,13 @@ class _Plan:
 
 def _tables(folder: Path) -> dict[str, Table]:
     if not folder.is_dir():
-        raise DataError("there is no such folder", where=str(folder), mend="Correct the path, or make the folder first")
+        raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or make the folder first")
     tables = {name: table for name in ("interactions", "users", "items") if (table := _open(folder, name)) is not None}
     if "interactions" not in tables:
         raise DataError(
             "there is no interactions.parquet and no interactions.csv",
             where=str(folder),
-            mend="Write one row for each interaction, with the id of a user and of an item, into a file of that name",
+            hint="Write one row for each interaction, with the id of a user and of an item, into a file of that name",
         )
     return tables
 
@@ -163,7 +163,7 @@ def _head(table: Table) -> pl.DataFrame:
         name for name in table.columns if readable(table, name)
     )
     if head.is_empty():
-        raise DataError("there are no interactions", where=str(table.path), mend="Give at least one row")
+        raise DataError("there are no interactions", where=str(table.path), hint="Give at least one row")
     return head
 
 
@@ -194,4 +194,4 @@ def _own_id(table: Table, ids: pl.Series, column: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, mend=nearest(column, table.columns))
+    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=nearest(column, table.columns))

@@ -6,22 +6,72 @@ as far as it needs to: further for long lists and where a filter leaves few item
 cells. With a bound that holds for certain, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Int32, Int64
+from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
 from recall.index.bitmap import Selection
-from recall.index.cells.filter_cache import Narrow, Narrowing
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
 from recall.index.topk import Ranked, gather, rank
+
+# Codes of a filter's rows alone, for filters that come again.
+
+_MOST = 4096  # selections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Narrow:
+    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
+
+    codes: Int32
+    scales: Float32
+    rows: Int32
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take."""
+        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
+
+
+class Narrowing:
+    """Packs the rows of a selection when it is asked about for the second time, and keeps what was used last.
+
+    A selection that is asked about once, such as one user's list, is not worth the pass over all rows that packing takes.
+    """
+
+    def __init__(self, pack: Callable[[Selection], Narrow], budget: int) -> None:
+        """`pack` does the work; at most about `budget` bytes are kept."""
+        self._pack = pack
+        self._budget = budget
+        self._met: WeakKeyDictionary[Selection, None] = WeakKeyDictionary()
+        self._kept: Cache[ref[Selection], Narrow] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
+        self._lock = Lock()
+
+    def of(self, selection: Selection) -> Narrow | None:
+        """The packed rows, or None when this selection was not met before."""
+        key = ref(selection, self._kept.discard)
+        found = self._kept.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            if selection not in self._met:
+                self._met[selection] = None
+                return None
+        packed = self._pack(selection)
+        return self._kept.setdefault(key, packed) if packed.nbytes <= self._budget else packed
+
 
 CERTAIN = 3e38
 """The effort at which a cell's bound is its radius, and the answer exact."""
@@ -157,7 +207,7 @@ class CellIndex:
         try:
             arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
         except BundleError as error:
-            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), mend=_OTHER_EXPORT) from None
+            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
         limits = Limits(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         index = cls(Codes(**arrays, limits=limits, magnitude=float(params["magnitude"])), vectors, float(params["effort"]))
         index._check(path)
@@ -220,24 +270,24 @@ class CellIndex:
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
         if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
-            raise IndexFileError("the cells do not end where the codes end", where=str(path), mend=_OTHER_EXPORT)
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=_OTHER_EXPORT)
         filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
         if filled != self.size:
             raise IndexFileError(
-                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), mend=_OTHER_EXPORT
+                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), hint=_OTHER_EXPORT
             )
         blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
         for block in (0, blocks // 2, blocks - 1):
             row = int(of_blocks[block, 0])
             if not 0 <= row < self.size:
-                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), mend=_OTHER_EXPORT)
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), hint=_OTHER_EXPORT)
             vector = self._vectors[row].astype(np.float64)
             turned = vector @ codes.basis
             code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
             scale = float(codes.scales[LANES * block]) * codes.magnitude
             allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
             if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
-                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), mend=_OTHER_EXPORT)
+                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
 
 
 _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from typing_extensions import override
+
 from recall._arrays import Float32
 from recall.index.base import Params, TunableIndex
 from recall.index.cells.index import CERTAIN, CellIndex, cells_for
@@ -30,34 +32,34 @@ class Candidate(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CellCodes:
+class CellCodes(Candidate):
     """Eight-bit codes in this many cells, with bounds."""
 
     count: int
 
     @property
+    @override
     def name(self) -> str:
-        """As `Candidate` promises."""
         return f"cells {self.count}"
 
+    @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        """As `Candidate` promises."""
         yield self.name, CellIndex.build(vectors, queries, seed, threads, self.count)
 
 
 @dataclass(frozen=True, slots=True)
-class InvertedFile:
+class InvertedFile(Candidate):
     """This many lists, with half-precision codes."""
 
     count: int
 
     @property
+    @override
     def name(self) -> str:
-        """As `Candidate` promises."""
         return f"ivf {self.count}"
 
+    @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        """As `Candidate` promises."""
         yield self.name, IvfIndex.build(Lists.build(vectors, queries, self.count, seed, threads))
 
 

@@ -1,4 +1,4 @@
-"""How much of the exact answer an index finds, and the least effort at which it finds enough."""
+"""Measure recall: on which users, with which bound, at which search parameter."""
 
 import math
 import time
@@ -155,3 +155,113 @@ def with_growth(index: IvfIndex, vectors: Float32, truth: Truth, target: float) 
 def spread(queries: Float32, count: int) -> Float32:
     """At most `count` of the queries, evenly spread over all."""
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
+
+
+# A lower confidence bound on a mean of shares that holds for any number of users and whatever the distribution.
+#
+# Shares of lists lie in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
+# sample without the rare bad user has next to no variance), while Hoeffding's bound wastes most of a sample. The bound here
+# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): whoever bets that
+# the mean exceeds m holds, after t users, the capital
+#
+#     K_t(m) = prod over i <= t of (1 + b_i (x_i - m)),    0 <= b_i < 1 / m, chosen before x_i is seen,
+#
+# a supermartingale from 1 if the mean is at most m. By Ville's inequality it ever reaches 1 / alpha with a probability of at
+# most alpha, so every m at which it did is given up. The bets use the variance, so that where shares vary little the bound
+# is as close as Bernstein's, and where all are 1 it is as close as that of Clopper and Pearson.
+
+_BOLD = 0.95  # part of 1 / m that is bet at most: a share of 0 costs most of the capital, but never all of it
+_HALVINGS = 50
+
+
+def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = None) -> float:
+    """What the mean of the distribution is at least.
+
+    Args:
+        shares: float64 [t], independent draws in [0, 1], in an order that says nothing of their values.
+        confidence: probability with which the bound holds, in (0, 1).
+        earlier: float64 [e], draws independent of `shares`, of about the same distribution: they say how much to bet at
+            the start. Whatever they are, the bound holds; when they are alike it is closer.
+
+    Returns:
+        The bound, in [0, 1].
+    """
+    threshold = -math.log1p(-confidence)
+    bets = _bets(shares, threshold, np.empty(0) if earlier is None else earlier)
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):  # the capital falls as m rises
+        middle = (low + high) / 2
+        if _capital(shares, bets, middle) >= threshold:
+            low = middle
+        else:
+            high = middle
+    return min(low, float(shares.mean())) if len(shares) else 0.0
+
+
+def best_bound(count: int, confidence: float) -> float:
+    """The bound that `count` shares of 1 would give, above which no sample of that size can get."""
+    return lower_bound(np.ones(count), confidence, np.ones(count))
+
+
+def share_of_error(confidence: float, look: int) -> float:
+    """The confidence of the look-th of any number of bounds, counted from 1, so that all hold together with `confidence`.
+
+    The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
+    first look, which is mostly the only one).
+    """
+    return 1.0 - (1.0 - confidence) / (look * (look + 1))
+
+
+def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
+    """What would grow capital fastest over all draws if the variance were that of the draws before each: [t]."""
+    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one draw that nobody made
+    counts = np.arange(1, len(before) + 1)
+    means = np.cumsum(before) / counts
+    apart = np.cumsum(np.square(before - means))
+    variances = ((0.25 + apart) / counts)[len(earlier) :]
+    return np.asarray(np.sqrt(2 * threshold / (variances * max(len(shares), 1))), dtype=np.float64)
+
+
+def _capital(shares: Float64, bets: Float64, mean: float) -> float:
+    """The largest logarithm that the capital of a bet against `mean` ever has."""
+    stakes = np.minimum(bets, _BOLD / mean)
+    return float(np.cumsum(np.log1p(stakes * (shares - mean))).max(initial=0.0))
+
+
+# Users' vectors, parted so that what sets an index up does not judge it.
+
+_FITTING = 1024  # at most, for the directions in which users differ
+_TUNING = 512  # at most: each is asked of every candidate, some ten times
+_PART = 8  # and at most one in so many of all, so that most are left to verify with
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Users:
+    """Vectors of users, no user in two parts.
+
+    Attributes:
+        fitting: float32 [f, dim], that an index is built with; at least one.
+        tuning: float32 [t, dim], that its effort is set and timed with.
+        verification: float32 [v, dim], that show what it finds.
+        seed: of the order that they were parted in.
+    """
+
+    fitting: Float32
+    tuning: Float32
+    verification: Float32
+    seed: int
+
+    @classmethod
+    def split(cls, vectors: Float32, seed: int) -> "Users":
+        """Part vectors, float32 [q, dim], one of each user and at least one, in an order drawn at random."""
+        drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
+        fitting = max(min(_FITTING, len(drawn) // _PART), 1)
+        tuning = min(_TUNING, len(drawn) // _PART)
+        return cls(drawn[:fitting], drawn[fitting : fitting + tuning], drawn[fitting + tuning :], seed)
+
+    @property
+    def looks(self) -> list[Float32]:
+        """The users of the verification in three parts, half of them in the first: one for each look at a setting."""
+        quarter = len(self.verification) // 4
+        first = len(self.verification) - 2 * quarter
+        return [self.verification[:first], *np.split(self.verification[first:], 2)]

@@ -10,8 +10,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
-from recall.index.tuning.confidence import lower_bound, share_of_error
-from recall.index.tuning.recall import Truth, bisect
+from recall.index.tuning.recall import Truth, bisect, lower_bound, share_of_error
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""

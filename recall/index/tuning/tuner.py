@@ -20,9 +20,7 @@ from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
 from recall.index.tuning.candidates import Candidate, candidates
-from recall.index.tuning.confidence import best_bound, lower_bound, share_of_error
-from recall.index.tuning.query_split import Users
-from recall.index.tuning.recall import Truth, with_growth
+from recall.index.tuning.recall import Truth, Users, best_bound, lower_bound, share_of_error, with_growth
 from recall.index.tuning.trials import EXACT, Bench, Trial
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
@@ -34,26 +35,26 @@ class CosineTables(Tables):
         """Of the other model."""
         return self.of.dim
 
+    @override
     def user_vectors(self, rows: SparseRows) -> Float32:
-        """See Tables."""
         return _scaled(self.of.user_vectors(rows))
 
+    @override
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """See Tables."""
         return _scaled(self.of.item_vectors(rows))
 
     def user_offset(self, rows: SparseRows) -> Float64:
         """0 for each of n rows."""
         return np.zeros(len(rows))
 
+    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """See Tables."""
         _, products = self.of.split(users, items)
         lengths = _lengths(self.of.user_vectors(users))[:, None] * _lengths(self.of.item_vectors(items))
         return np.zeros(len(users)), products / lengths
 
+    @override
     def explain(self, user: SparseRows, item: SparseRows) -> Parts:
-        """See Tables."""
         return self.of.explain(user, item) * (1 / self.lengths(user, item))
 
     def lengths(self, user: SparseRows, item: SparseRows) -> float:

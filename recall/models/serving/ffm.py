@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.serving.base import Kind, Parts, Tables, within
 from recall.models.serving.sums import (
     entry_norms,
@@ -47,8 +48,8 @@ class FFMTables(Tables):
     bias: float
 
     @property
+    @override
     def kind(self) -> Kind:
-        """See Tables."""
         return "ffm"
 
     @property
@@ -81,14 +82,14 @@ class FFMTables(Tables):
 
         return filled(rows, self.dim, len(self.item_fields) * n_fields * self.k, fill)
 
+    @override
     def user_offset(self, rows: SparseRows) -> Float64:
-        """See Tables."""
         sums = field_sums(rows, self.user_fields, self.user_factors[:, : len(self.user_fields)])
         squares = norms(_towards_own(self.user_factors, rows.indices, self.user_fields, 0))
         return self.bias + _own_part(rows, sums, self.user_weights[rows.indices], squares)
 
+    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """See Tables."""
         n_user = len(self.user_fields)
         of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, fields, k]
         of_items = exact_field_sums(items, self.item_fields, self.item_factors)
@@ -102,8 +103,8 @@ class FFMTables(Tables):
         item_side = of_items[:, :, :n_user].swapaxes(1, 2).reshape(len(items), -1)
         return offset, own + user_side @ item_side.T
 
+    @override
     def explain(self, user: SparseRows, item: SparseRows) -> Parts:
-        """See Tables."""
         n_user = len(self.user_fields)
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
@@ -115,8 +116,8 @@ class FFMTables(Tables):
             within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),
         )
 
+    @override
     def arrays(self) -> dict[str, Float32]:
-        """See Tables."""
         return {
             "user_factors": self.user_factors,
             "user_weights": self.user_weights,

@@ -13,10 +13,11 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.serving.base import Kind, Parts, Tables, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
@@ -41,8 +42,8 @@ class FMTables(Tables):
     bias: float
 
     @property
+    @override
     def kind(self) -> Kind:
-        """See Tables."""
         return "fm" if self.k else "lr"
 
     @property
@@ -72,8 +73,8 @@ class FMTables(Tables):
 
         return filled(rows, self.dim, self.k, fill)
 
+    @override
     def user_offset(self, rows: SparseRows) -> Float64:
-        """See Tables."""
         # norms of these rows' features alone: a request names a dozen features of a table that may hold millions
         squares = norms(self.user_factors[rows.indices])
         total = rows.weighted_sum(self.user_factors)
@@ -92,8 +93,8 @@ class FMTables(Tables):
         parts: tuple[Float32, float, float] = _loops().parts(rows.indices, rows.weights, *tables)
         return parts
 
+    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """See Tables."""
         of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
         of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
         squares = norms(self.user_factors[users.indices])
@@ -103,8 +104,8 @@ class FMTables(Tables):
         )
         return offset, own + of_users @ of_items.T
 
+    @override
     def explain(self, user: SparseRows, item: SparseRows) -> Parts:
-        """See Tables."""
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
@@ -114,8 +115,8 @@ class FMTables(Tables):
             within(of_item @ of_item.T, squares),
         )
 
+    @override
     def arrays(self) -> dict[str, Float32]:
-        """See Tables."""
         return {
             "user_factors": self.user_factors,
             "user_weights": self.user_weights,

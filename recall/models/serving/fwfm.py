@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.serving.base import Kind, Parts, Tables, within
 from recall.models.serving.sums import (
     entry_norms,
@@ -59,8 +60,8 @@ class FwFMTables(Tables):
     fold_items: Float32
 
     @property
+    @override
     def kind(self) -> Kind:
-        """See Tables."""
         return "fwfm"
 
     @property
@@ -122,8 +123,8 @@ class FwFMTables(Tables):
 
         return filled(rows, self.dim, (len(self.item_fields) + self.rank) * self.k, fill)
 
+    @override
     def user_offset(self, rows: SparseRows) -> Float64:
-        """See Tables."""
         sums = field_sums(rows, self.user_fields, self.user_factors)
         entries = self.user_weights[rows.indices], norms(self.user_factors[rows.indices])
         return self.bias + _own_part(rows, self.user_fields, sums, entries, self._within_users)
@@ -139,8 +140,8 @@ class FwFMTables(Tables):
         spread = self.across.T @ of_users  # [n, item fields, k]
         return offset, own + spread.reshape(len(users), -1) @ of_items.reshape(len(items), -1).T
 
+    @override
     def explain(self, user: SparseRows, item: SparseRows) -> Parts:
-        """See Tables."""
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
@@ -151,8 +152,8 @@ class FwFMTables(Tables):
             within(pairs * (of_item @ of_item.T), pairs.diagonal() * squares),
         )
 
+    @override
     def arrays(self) -> dict[str, Float32]:
-        """See Tables."""
         return {
             "user_factors": self.user_factors,
             "user_weights": self.user_weights,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recall._arrays import Float32
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Kind, Tables
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables

@@ -10,6 +10,7 @@ A factorization machine but for the pairs of features of one side, which the sco
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
@@ -23,8 +24,8 @@ class SumTables(FMTables):
     """The parameters of a model that multiplies a user's sum of embeddings with an item's; arrays as of FMTables."""
 
     @property
+    @override
     def kind(self) -> Kind:
-        """See Tables."""
         return "sums"
 
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -36,19 +37,19 @@ class SumTables(FMTables):
 
         return filled(rows, self.dim, self.k, fill)
 
+    @override
     def user_offset(self, rows: SparseRows) -> Float64:
-        """See Tables."""
         return self.bias + row_sums(rows, rows.weights.astype(np.float64) * self.user_weights[rows.indices])
 
+    @override
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
-        """See Tables."""
         if len(rows) != 1:
             return self.user_vectors(rows), self.user_offset(rows)
         vector, first, _ = self._parts(rows)
         return vector[None], np.array([self.bias + first])
 
+    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """See Tables."""
         of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
         of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)

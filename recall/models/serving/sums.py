@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 
 Indices = npt.NDArray[np.integer]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recall._arrays import Float32, Int64
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.torch.batch import SparseBatch
 

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.cosine import SMALLEST, CosineTables
 from recall.models.torch.base import Model
@@ -46,8 +47,8 @@ class Cosine(Model):
         """0 for n rows -> [n]."""
         return self.bias.new_zeros(users.n)
 
+    @override
     def tables(self, users: Fields, items: Fields) -> Tables:
-        """See Model."""
         return CosineTables(self.of.tables(self, users, items))
 
 

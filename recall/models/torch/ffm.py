@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.ffm import FFMTables
 from recall.models.torch.base import Model, array
@@ -31,8 +32,8 @@ class FieldAwareFM(Model):
         """n_user_fields n_item_fields k + 1."""
         return self.n_user_fields * self.n_item_fields * self.k + 1
 
+    @override
     def resized(self, n_user_features: int, n_item_features: int) -> "FieldAwareFM":
-        """See Model."""
         return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
@@ -57,8 +58,8 @@ class FieldAwareFM(Model):
         own = items.weighted_sum(self.item_weights) + pairs
         return torch.cat([own[:, None], across.transpose(1, 2).flatten(1)], dim=1)
 
+    @override
     def user_offset(self, users: SparseBatch) -> Tensor:
-        """See Model."""
         within = users.field_sums(self._own_user_factors(), self.n_user_fields)
         pairs = _pairs(within, _squares(users, self._own_user_factors()))
         return self.bias + users.weighted_sum(self.user_weights) + pairs
@@ -71,8 +72,8 @@ class FieldAwareFM(Model):
         """What item features have for item fields."""
         return self.item_factors[:, self.n_user_fields :]
 
+    @override
     def tables(self, users: Fields, items: Fields) -> Tables:
-        """See Model."""
         return FFMTables(
             users,
             items,

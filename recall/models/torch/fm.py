@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.fm import FMTables
 from recall.models.torch.base import Model, array
@@ -27,8 +28,8 @@ class FactorizationMachine(Model):
         """k + 1."""
         return self.k + 1
 
+    @override
     def resized(self, n_user_features: int, n_item_features: int) -> "FactorizationMachine":
-        """See Model."""
         return type(self)(n_user_features, n_item_features, self.k)
 
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
@@ -49,13 +50,13 @@ class FactorizationMachine(Model):
         own = items.weighted_sum(self.item_weights) + _pairs(items, self.item_factors, total)
         return torch.cat([own[:, None], total], dim=1)
 
+    @override
     def user_offset(self, users: SparseBatch) -> Tensor:
-        """See Model."""
         total = users.weighted_sum(self.user_factors)
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(users, self.user_factors, total)
 
+    @override
     def tables(self, users: Fields, items: Fields) -> Tables:
-        """See Model."""
         return FMTables(
             users,
             items,

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.torch.base import Model, array
@@ -35,8 +36,8 @@ class FieldWeightedFM(Model):
         """n_item_fields k + 1."""
         return self.n_item_fields * self.k + 1
 
+    @override
     def resized(self, n_user_features: int, n_item_features: int) -> "FieldWeightedFM":
-        """See Model."""
         return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
 
     @torch.no_grad()
@@ -71,8 +72,8 @@ class FieldWeightedFM(Model):
         own = items.weighted_sum(self.item_weights) + _pairs(sums, squares, within)
         return torch.cat([own[:, None], sums.flatten(1)], dim=1)
 
+    @override
     def user_offset(self, users: SparseBatch) -> Tensor:
-        """See Model."""
         sums, squares = _sums(users, self.user_factors, self.n_user_fields)
         within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(sums, squares, within)

@@ -1,7 +1,7 @@
 """The model that a configuration asks for."""
 
 from recall.config import FFMConfig, FwFMConfig, ModelConfig
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.torch.base import Model
 from recall.models.torch.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.torch.ffm import FieldAwareFM

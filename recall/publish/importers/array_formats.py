@@ -23,21 +23,21 @@ def read_npz(path: Path) -> dict[str, Array]:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError("this is one array and no .npz", where=str(path), mend="Save all arrays with numpy.savez")
+            raise DataError("this is one array and no .npz", where=str(path), hint="Save all arrays with numpy.savez")
         with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise DataError("no such file", where=str(path), mend="Give the path of an .npz file") from None
+        raise DataError("no such file", where=str(path), hint="Give the path of an .npz file") from None
     except (OSError, ValueError, BadZipFile) as error:
         raise DataError(
-            "the arrays cannot be read", where=str(path), why=str(error), mend="Write them with numpy.savez, without objects"
+            "the arrays cannot be read", where=str(path), why=str(error), hint="Write them with numpy.savez, without objects"
         ) from None
 
 
 def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path) -> Float64:
     """One array as float64. Raises DataError when it is not there, not of so many dimensions, or not finite."""
     if name not in arrays:
-        raise DataError(f"there is no array {name!r}", where=str(path), mend=nearest(name, arrays))
+        raise DataError(f"there is no array {name!r}", where=str(path), hint=nearest(name, arrays))
     found = arrays[name]
     if found.ndim != dimensions or found.dtype.kind not in "fiu":
         raise DataError(
@@ -131,14 +131,14 @@ class LightFMFile:
             raise DataError(
                 f"there is no array '{side}_ids'",
                 where=str(self.where),
-                mend=f"Add the {side}s' ids in order of their rows, or say with --mapping what each feature is",
+                hint=f"Add the {side}s' ids in order of their rows, or say with --mapping what each feature is",
             )
         given = self.arrays[f"{side}_ids"].reshape(-1)
         try:
             texts = [one.decode() if isinstance(one, bytes) else canonical(one) for one in given.tolist()]
         except (TypeError, UnicodeDecodeError):
             raise DataError(
-                f"array '{side}_ids' holds what is not an id", where=str(self.where), mend="Write ids as text or as integers"
+                f"array '{side}_ids' holds what is not an id", where=str(self.where), hint="Write ids as text or as integers"
             ) from None
         ids = pl.Series(id_column, texts, dtype=pl.String)
         n = len(self.model.parameters[side])
@@ -148,7 +148,7 @@ class LightFMFile:
                 raise DataError(
                     f"there are {len(ids)} ids and {n} embeddings of {side}s",
                     where=str(self.where),
-                    mend=f"Add the matrix '{side}_features' that the model was trained with",
+                    hint=f"Add the matrix '{side}_features' that the model was trained with",
                 )
             return ids.to_frame()
         names, weights = rows

@@ -1,8 +1,9 @@
 """From the files of an import to a published bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -28,9 +29,8 @@ from recall.features.values import as_requested
 from recall.features.vocabulary import UNKNOWN
 from recall.models.parity import prove
 from recall.publish import golden
-from recall.publish.importers.array_formats import read_lightfm
+from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel, Side
-from recall.publish.importers.formats import read_model
 from recall.publish.importers.mapping import (
     Mapped,
     Reading,
@@ -41,10 +41,46 @@ from recall.publish.importers.mapping import (
     schema_of,
     tables_of,
 )
+from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, Asked, write_index
 from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
+
+# The forms in which foreign models come, by name.
+
+Format = Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+_READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
+    "libfm": read_libfm,
+    "libffm": read_libffm,
+    "xlearn": read_xlearn,
+    "lightfm": lambda path: read_lightfm(path).model,
+    "arrays": read_fm_arrays,
+}
+
+
+def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
+    """Read a model.
+
+    Args:
+        kind: one of `FORMATS`.
+        path: its file.
+        plain: xLearn's instances were not normalised, which its text does not tell.
+
+    Raises:
+        DataError: the file is not what it should be, or nothing says that instances were not normalised.
+    """
+    if kind == "xlearn" and not plain:
+        raise DataError(
+            "xLearn divides scores by |x|^2 of each instance unless it is told not to, and its text does not say",
+            where=str(path),
+            why="no inner product of a user's and an item's vector gives such a score",
+            hint="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
+        )
+    return _READERS[kind](path)
+
 
 # A foreign model as a published bundle, proved against its own definition.
 
@@ -159,7 +195,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
         raise DataError(
             "there are no items",
             where="items" if catalogue.items is None else str(catalogue.items.path),
-            mend=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
+            hint=f"Give a table of all items, or map the values of a field {catalogue.item_id!r}",
         )
     dtypes = {"user": pl.Int32(), "item": pl.Int32(), "weight": pl.Float32(), "split": pl.Int8()}
     events = pl.DataFrame(schema={**dtypes, **{one: pl.Float64() if one in numeric else pl.String() for one in context}})
@@ -184,7 +220,7 @@ def _listed(
     if table is not None:
         return listed(table, id_column, tuple(columns), numeric, forms_)
     if columns:
-        raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", mend="Give the items with --items")
+        raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", hint="Give the items with --items")
     return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})
 
 
@@ -255,7 +291,7 @@ def run_import(
     """Read a foreign model and publish it.
 
     Args:
-        kind: one of `recall.publish.importers.formats.FORMATS`.
+        kind: one of `recall.publish.importers.importer.FORMATS`.
         file: the model.
         mapping: what its features are; only a LightFM file may say so itself.
         items, users: tables; ids that the mapping names, when left out.
@@ -276,7 +312,7 @@ def run_import(
             raise DataError(
                 "tables of users and items need a mapping",
                 where="--mapping",
-                mend="Say what each feature is, or leave them out",
+                hint="Say what each feature is, or leave them out",
             )
         read = read_lightfm(file)
         mapped, user_frame, item_frame = read.described(user_id, item_id)
@@ -289,7 +325,7 @@ def run_import(
         return import_model(read.model, mapped, catalogue, root, name, source)
     if mapping is None:
         raise DataError(
-            "nothing says what the features are", where="--mapping", mend="Give a table with feature, side, field and value"
+            "nothing says what the features are", where="--mapping", hint="Give a table with feature, side, field and value"
         )
     model = read_model(kind, file, plain)
     mapped = read_mapping(mapping, field_aware=model.kind == "ffm")

@@ -98,7 +98,7 @@ class Mapped:
                 raise DataError(
                     f"feature {beyond[0]} is not one of the model's {len(parameters)}",
                     where=where,
-                    mend="They are numbered from 0",
+                    hint="They are numbered from 0",
                 )
         shared = model.parameters["user"] is model.parameters["item"]
         named = {side: {one.number for one in self.features if shared or one.side == side} for side in SIDES}
@@ -110,7 +110,7 @@ class Mapped:
                     f"{len(lacking)} features of the model are not in the mapping: {shown}",
                     where=where,
                     why="their parts of the score would be lost",
-                    mend="Add a row for each of them",
+                    hint="Add a row for each of them",
                 )
         if model.kind == "ffm":
             fields = model.parameters["user"].factors.shape[1]
@@ -146,7 +146,7 @@ def read_mapping(path: Path, field_aware: bool) -> Mapped:
             raise DataError(f"numeric field {name!r} has {len(members)} features, and should have one", where=str(path))
     for side in SIDES:
         if not any(one.side == side for one in features):
-            raise DataError(f"no feature is of side {side!r}", where=str(path), mend="Each side needs at least one")
+            raise DataError(f"no feature is of side {side!r}", where=str(path), hint="Each side needs at least one")
     return Mapped(features)
 
 
@@ -154,11 +154,11 @@ def _read(table: Table, field_aware: bool) -> pl.DataFrame:
     required = (*_REQUIRED, "field_number") if field_aware else _REQUIRED
     for name in required:
         if name not in table.columns:
-            raise DataError(f"the mapping has no column {name!r}", where=str(table.path), mend=nearest(name, table.columns))
+            raise DataError(f"the mapping has no column {name!r}", where=str(table.path), hint=nearest(name, table.columns))
     strange = [name for name in table.columns if name not in (*_REQUIRED, *_OPTIONAL)]
     if strange:
         known = (*_REQUIRED, *_OPTIONAL)
-        raise DataError(f"a mapping has no column {strange[0]!r}", where=str(table.path), mend=nearest(strange[0], known))
+        raise DataError(f"a mapping has no column {strange[0]!r}", where=str(table.path), hint=nearest(strange[0], known))
     frame = table.collect(table.columns)
     return frame.select(canonical_series(column) for column in frame.iter_columns())
 
@@ -167,14 +167,14 @@ def _feature(values: Mapping[str, str | None], place: int, path: Path) -> Featur
     where = f"{path}, row {place}"
     side, field, kind = values["side"], values["field"], values.get("kind") or "categorical"
     if side not in SIDES:
-        raise DataError(f"side is {side!r}", where=where, mend="Write user or item")
+        raise DataError(f"side is {side!r}", where=where, hint="Write user or item")
     if not field:
         raise DataError("the field has no name", where=where)
     if kind not in _KINDS:
-        raise DataError(f"kind is {kind!r}", where=where, mend=nearest(kind, _KINDS))
+        raise DataError(f"kind is {kind!r}", where=where, hint=nearest(kind, _KINDS))
     value = values.get("value")
     if value is None and kind != "numeric":
-        raise DataError(f"feature of field {field!r} has no value", where=where, mend="Only a numeric field needs none")
+        raise DataError(f"feature of field {field!r} has no value", where=where, hint="Only a numeric field needs none")
     return Feature(
         _number(values["feature"], "feature", where),
         side,
@@ -366,7 +366,7 @@ def canonical_mapping(mapped: Mapped, types: CanonicalTypes) -> Mapped:
             raise DataError(
                 f"values {other!r} and {before.value!r} of field {after.field!r} are one value, {after.value!r}",
                 where="--mapping",
-                mend="Keep one feature for each value",
+                hint="Keep one feature for each value",
             )
     return Mapped(tuple(features))
 

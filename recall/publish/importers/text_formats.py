@@ -21,10 +21,10 @@ class Lines:
         try:
             self._lines = path.read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
-            raise DataError("no such file", where=str(path), mend="Give the path of the model") from None
+            raise DataError("no such file", where=str(path), hint="Give the path of the model") from None
         except UnicodeDecodeError as error:
             raise DataError(
-                "this is no text", where=str(path), why=str(error), mend="Save the model as text; a binary one cannot be read"
+                "this is no text", where=str(path), why=str(error), hint="Save the model as text; a binary one cannot be read"
             ) from None
         except OSError as error:
             raise DataError("the file cannot be read", where=str(path), why=str(error)) from None
@@ -73,7 +73,7 @@ class Lines:
                 raise DataError(
                     f"line {self.number} holds {value}, which is not finite",
                     where=str(self.path),
-                    mend="The model diverged while it was trained; train it with a smaller learning rate",
+                    hint="The model diverged while it was trained; train it with a smaller learning rate",
                 )
         return values
 
@@ -126,7 +126,7 @@ def read_libfm(path: Path) -> ForeignModel:
             f"there are {len(weights)} numbers under {_UNARY!r} and {len(factors)} lines under {_PAIRWISE!r}",
             where=str(path),
             why="each feature has one of both",
-            mend="The file may have been cut short: save the model again",
+            hint="The file may have been cut short: save the model again",
         )
     if n == 0:
         raise DataError("the model has no features", where=str(path))
@@ -164,10 +164,10 @@ def read_libffm(path: Path) -> ForeignModel:
             "the model normalises instances, which no inner product does",
             where=f"{path}, line 4",
             why="its score is divided by |x|^2 of user and item together, so that no vector of the item alone holds its part",
-            mend="Train it with --no-norm",
+            hint="Train it with --no-norm",
         )
     if min(n, m, k) < 1:
-        raise DataError(f"the model has {n} features, {m} fields and {k} factors", where=str(path), mend="Each is at least 1")
+        raise DataError(f"the model has {n} features, {m} fields and {k} factors", where=str(path), hint="Each is at least 1")
     factors = np.full((n, m, k), np.nan)
     for line in lines:
         found = _EMBEDDING.match(line)
@@ -179,7 +179,7 @@ def read_libffm(path: Path) -> ForeignModel:
         raise DataError(
             f"{len(absent)} of {n * m} embeddings are not there, first w{absent[0][0]},{absent[0][1]}",
             where=str(path),
-            mend="The file may have been cut short: save the model again",
+            hint="The file may have been cut short: save the model again",
         )
     return ForeignModel.together("ffm", 0.0, Parameters(np.zeros(n), factors))
 
@@ -235,7 +235,7 @@ def read_xlearn(path: Path) -> ForeignModel:
     n = max(weights) + 1
     if len(weights) < n:
         lacking = next(number for number in range(n) if number not in weights)
-        raise DataError(f"feature {lacking} has no weight", where=str(path), mend="Save the model again")
+        raise DataError(f"feature {lacking} has no weight", where=str(path), hint="Save the model again")
     singles = np.array([weights[number] for number in range(n)])
     if not vectors:
         return ForeignModel.together("fm", bias, Parameters(singles, np.zeros((n, 0))))
@@ -251,7 +251,7 @@ def _factors(vectors: dict[tuple[int, ...], list[float]], n: int, path: Path) ->
         raise DataError(
             f"there are {len(vectors)} embeddings for {n} features" + (f" and {shape[1]} fields" if len(shape) > 1 else ""),
             where=str(path),
-            mend="Each feature has one (FM), or one for each field (FFM): save the model again",
+            hint="Each feature has one (FM), or one for each field (FFM): save the model again",
         )
     factors = np.empty((*shape, len(next(iter(vectors.values())))))
     factors[tuple(keys.T)] = list(vectors.values())

@@ -97,7 +97,7 @@ class Attributes:
     def form(self, name: str, where: str) -> Form:
         """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
         if name not in self._forms:
-            raise RequestError("items have no such column", where=where, mend=nearest(name[:256], self.names))
+            raise RequestError("items have no such column", where=where, hint=nearest(name[:256], self.names))
         form = self._forms[name]
         if form is None:
             raise RequestError(f"column {name!r} is of a type that cannot be filtered by", where=where)

@@ -90,7 +90,7 @@ class _Binding:
         for one in bounds:
             kind = _ordered_as(form, one.value)
             if kind == "truth":
-                raise RequestError("true and false have no order", where=one.where, mend=f"Column {name!r} takes equals")
+                raise RequestError("true and false have no order", where=one.where, hint=f"Column {name!r} takes equals")
             low, high = self._place(name, kind, one.value, one.where)
             first, last = parts.get(kind, (1, len(self._column(name, kind, one.where).values) + 1))
             match one.order:
@@ -111,7 +111,7 @@ class _Binding:
             raise RequestError(
                 f"column {name!r} has one value an item, and {how} is for columns of lists",
                 where=where,
-                mend='Write {"in": [...]} for one of these values',
+                hint='Write {"in": [...]} for one of these values',
             )
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
@@ -134,7 +134,7 @@ class _Binding:
                 raise RequestError(
                     f"column {name!r} holds numbers, which do not say when they are",
                     where=where,
-                    mend='Give "at" as a number in the column\'s own unit',
+                    hint='Give "at" as a number in the column\'s own unit',
                 )
             _, after = self._place(name, kind, at, where if window.at is None else f"{window.where}/at")
             last = len(self._column(name, kind, where).values) + 1
@@ -145,7 +145,7 @@ class _Binding:
         form = self._columns.form(name, where)
         if form.bag:
             raise RequestError(
-                f"column {name!r} holds a list for each item", where=where, mend='Write {"any": [...]} or {"all": [...]}'
+                f"column {name!r} holds a list for each item", where=where, hint='Write {"any": [...]} or {"all": [...]}'
             )
         return form
 
@@ -160,7 +160,7 @@ class _Binding:
             return self._columns.column(name, kind)
         except DataError as error:
             raise RequestError(
-                f"column {name!r} cannot be read as {_HOLDS[kind]}", where=where, why=error.what, mend=error.mend
+                f"column {name!r} cannot be read as {_HOLDS[kind]}", where=where, why=error.what, hint=error.hint
             ) from None
 
 
@@ -216,7 +216,7 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
 
 
 def _refusal(name: str, kind: Kind, found: str, where: str) -> RequestError:
-    return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, mend=f"Write it {_WRITTEN[kind]}")
+    return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, hint=f"Write it {_WRITTEN[kind]}")
 
 
 def _kind_of(value: Scalar) -> str:

@@ -64,10 +64,10 @@ class _Parser:
     def filter(self, value: object, where: str, depth: int) -> Predicate:
         if not isinstance(value, Mapping):
             raise RequestError(
-                f"a filter is an object, not {_kind(value)}", where=where, mend='Write it as {"column": condition, ...}'
+                f"a filter is an object, not {_kind(value)}", where=where, hint='Write it as {"column": condition, ...}'
             )
         if depth > DEPTH:
-            raise RequestError(f"filters are nested more than {DEPTH} deep", where=where, mend="Write it flatter")
+            raise RequestError(f"filters are nested more than {DEPTH} deep", where=where, hint="Write it flatter")
         parts = tuple(part for key, given in value.items() for part in self._entry(_key(key, where), given, where, depth))
         return parts[0] if len(parts) == 1 else AllOf(parts)
 
@@ -84,7 +84,7 @@ class _Parser:
                 yield self._available(given, here)
             case "columns":
                 if not isinstance(given, Mapping):
-                    raise RequestError(f"columns takes an object, not {_kind(given)}", where=here, mend=_or_column(key))
+                    raise RequestError(f"columns takes an object, not {_kind(given)}", where=here, hint=_or_column(key))
                 for column, condition in given.items():
                     yield self._condition(_key(column, here), condition, here + pointer(column))
             case _:
@@ -92,7 +92,7 @@ class _Parser:
 
     def _filters(self, key: str, given: object, where: str, depth: int) -> Iterator[Predicate]:
         if not _is_list(given):
-            raise RequestError(f"{key} takes a list of filters, not {_kind(given)}", where=where, mend=_or_column(key))
+            raise RequestError(f"{key} takes a list of filters, not {_kind(given)}", where=where, hint=_or_column(key))
         for position, one in enumerate(given):
             yield self.filter(one, f"{where}/{position}", depth + 1)
 
@@ -102,11 +102,11 @@ class _Parser:
             raise RequestError(
                 "an availability window names a column that it begins at, or one that it ends at",
                 where=where,
-                mend='Write it as {"from": "column", "until": "column"}. ' + _or_column("available"),
+                hint='Write it as {"from": "column", "until": "column"}. ' + _or_column("available"),
             )
         for key in given:
             if key not in _PARTS:
-                raise RequestError("no part of an availability window", where=where + pointer(key), mend=_near(key, _PARTS))
+                raise RequestError("no part of an availability window", where=where + pointer(key), hint=_near(key, _PARTS))
         for key in ("from", "until"):
             if not isinstance(given.get(key, ""), str):
                 raise RequestError("a column is named by text", where=f"{where}/{key}")
@@ -118,14 +118,14 @@ class _Parser:
         if not isinstance(given, Mapping):
             if given is None:
                 raise RequestError(
-                    "no value to compare with", where=where, mend='Write {"missing": true} for items without one'
+                    "no value to compare with", where=where, hint='Write {"missing": true} for items without one'
                 )
             if _is_list(given):
-                mend = 'Write {"in": [...]} for one of these values, {"any": [...]} or {"all": [...]} of a column of lists'
-                raise RequestError("a list is no condition", where=where, mend=mend)
+                hint = 'Write {"in": [...]} for one of these values, {"any": [...]} or {"all": [...]} of a column of lists'
+                raise RequestError("a list is no condition", where=where, hint=hint)
             return Equals(column, self._scalar(given, where), where)
         if not given:
-            raise RequestError("the condition is empty", where=where, mend=f"Give one, {_CONDITION}")
+            raise RequestError("the condition is empty", where=where, hint=f"Give one, {_CONDITION}")
         parts = []
         bounds = []
         for operator, operand in given.items():
@@ -152,7 +152,7 @@ class _Parser:
                     raise RequestError(f"{operator} takes true or false, not {_kind(operand)}", where=where)
                 missing = Missing(column, where)
                 return missing if operand == (operator == "missing") else Not(missing)
-        raise RequestError("no operator of a condition", where=where, mend=_near(operator, _OPERATORS))
+        raise RequestError("no operator of a condition", where=where, hint=_near(operator, _OPERATORS))
 
     def _scalars(self, operator: str, given: object, where: str) -> tuple[Scalar, ...]:
         if not _is_list(given):
@@ -163,7 +163,7 @@ class _Parser:
         self.values += 1
         if self.values > VALUES:
             raise RequestError(
-                f"a filter holds at most {VALUES:,} values", where=where, mend="Ids of items to choose from belong to `allow`"
+                f"a filter holds at most {VALUES:,} values", where=where, hint="Ids of items to choose from belong to `allow`"
             )
         if isinstance(given, np.generic):
             given = given.item()
@@ -178,7 +178,7 @@ class _Parser:
     def _count(self, where: str) -> None:
         self.conditions += 1
         if self.conditions > CONDITIONS:
-            raise RequestError(f"a filter has at most {CONDITIONS:,} conditions", where=where, mend="Use in, any or all")
+            raise RequestError(f"a filter has at most {CONDITIONS:,} conditions", where=where, hint="Use in, any or all")
 
 
 def _key(key: object, where: str) -> str:

@@ -220,7 +220,7 @@ def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: st
         try:
             parsed.append(parse(text))
         except ValueError:
-            raise DataError(f"the text {text[:40]!r} is none", where=where, mend="Write times as ISO 8601 has them") from None
+            raise DataError(f"the text {text[:40]!r} is none", where=where, hint="Write times as ISO 8601 has them") from None
     scale = 1000 if any(isinstance(one, Fraction) for one in parsed) else 1
     keys = [int(one * scale) for one in parsed]
     if any(abs(key) > _LARGEST for key in keys):  # years in nanoseconds that 63 bits do not hold: to the microsecond

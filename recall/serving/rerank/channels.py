@@ -1,13 +1,16 @@
 """The channels that a request may name, and how their lists become one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from recall._arrays import Float64, Int64
 from recall.errors import RequestError
+from recall.serving.rerank.base import Mask
 from recall.serving.rerank.rules import refused
 
 
@@ -151,7 +154,7 @@ def read_channels(value: object) -> Channels:
     for at, one in enumerate(channels.lists):
         if one.name in names[:at]:
             raise RequestError(
-                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", mend="Name each list, or give it once"
+                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", hint="Name each list, or give it once"
             )
         if isinstance(one, ListChannel):
             _check_list(one, f"/channels/lists/{at}")
@@ -162,9 +165,46 @@ def _check_list(channel: ListChannel, where: str) -> None:
     if channel.scores is not None and len(channel.scores) != len(channel.items):
         raise RequestError(f"{len(channel.scores)} scores for {len(channel.items)} items", where=f"{where}/scores")
     if len(set(channel.items)) < len(channel.items):
-        raise RequestError("an item is in the list twice", where=f"{where}/items", mend="Give each once")
+        raise RequestError("an item is in the list twice", where=f"{where}/items", hint="Give each once")
 
 
 @cache
 def _adapter() -> TypeAdapter[Channels]:
     return TypeAdapter(Channels)
+
+
+# Orders of the whole catalogue that are the same for every request: by popularity, by time.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Rows with a score, best first.
+
+    Attributes:
+        rows: int64 [m], distinct.
+        scores: float64 [m], never rising.
+    """
+
+    rows: Int64
+    scores: Float64
+
+    @classmethod
+    def of(cls, scores: Float64) -> "Order":
+        """The rows of float64 [items] by falling score, those without one (NaN) left out; equal ones by rising row."""
+        rows = np.flatnonzero(~np.isnan(scores))
+        order = rows[np.argsort(-scores[rows], kind="stable")]
+        return cls(order, scores[order])
+
+    def below(self, count: int) -> "Order":
+        """The same rows, counted from `count`."""
+        return Order(self.rows + count, self.scores)
+
+    def first(self, count: int, eligible: Callable[[Int64], Mask]) -> tuple[Int64, Float64]:
+        """The first eligible rows, `count` of them where there are so many, and their scores."""
+        found, start, width = np.empty(0, dtype=np.int64), 0, 2 * count
+        while len(found) < count and start < len(self.rows):
+            part = self.rows[start : start + width]
+            found = np.concatenate([found, start + np.flatnonzero(eligible(part))])
+            start, width = start + width, 2 * width
+        places = found[:count]
+        return self.rows[places], self.scores[places]

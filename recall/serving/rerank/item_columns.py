@@ -14,8 +14,8 @@ from recall.errors import RequestError, nearest
 from recall.features.boosts import Boosts
 from recall.index.topk import longest_of
 from recall.serving.filters.values import microseconds_of
-from recall.serving.rerank.groups import Groups
-from recall.serving.rerank.orders import Order
+from recall.serving.rerank.base import Groups
+from recall.serving.rerank.channels import Order
 from recall.store.items.delta import Overlay
 from recall.store.items.snapshot import Catalogue
 
@@ -100,7 +100,7 @@ class Facets:
     def check_column(self, column: str, where: str) -> None:
         """Raise RequestError at `where` when items have no such column."""
         if column not in self.columns:
-            raise RequestError("items have no such column", where=where, mend=nearest(column, self.columns))
+            raise RequestError("items have no such column", where=where, hint=nearest(column, self.columns))
 
     def _by_counts(self, where: str) -> Order:
         counts = self._bundle.counts()
@@ -109,7 +109,7 @@ class Facets:
                 "this bundle does not know how often its items were met",
                 where=where,
                 why="it was imported, or published by an older version",
-                mend="Leave the channel 'popular' out, or export again",
+                hint="Leave the channel 'popular' out, or export again",
             )
         return Order.of(np.log1p(counts.astype(np.float64)))
 
@@ -144,7 +144,7 @@ def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series],
         read = partial(_parsed, parse)
         if not np.isnan(read(texts)).any():
             return Order.of(read(values)), read
-    raise RequestError(f"column {values.name!r} holds neither numbers nor times", where=where, mend="Times are ISO 8601")
+    raise RequestError(f"column {values.name!r} holds neither numbers nor times", where=where, hint="Times are ISO 8601")
 
 
 def _physical(values: pl.Series) -> Float64:

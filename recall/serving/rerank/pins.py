@@ -40,7 +40,7 @@ class Pin:
         twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
         if twice:
             raise RequestError(
-                f"two items are pinned to position {twice[0]}", where=f"{where}/items", mend="Give each a position of its own"
+                f"two items are pinned to position {twice[0]}", where=f"{where}/items", hint="Give each a position of its own"
             )
         ids = sorted(self.items, key=self.items.__getitem__)
         rows = pool.rows(ids)

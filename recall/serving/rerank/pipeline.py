@@ -10,22 +10,22 @@ from recall.errors import RequestError
 from recall.index.base import Hits
 from recall.index.bitmap import Selection
 from recall.serving.request import Request
-from recall.serving.rerank.base import Candidates, Mask, Scores, shaped
+from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, shaped
 from recall.serving.rerank.channels import (
     AnyChannel,
     Channels,
     LatestChannel,
     ListChannel,
     ModelChannel,
+    Order,
     PopularChannel,
     read_channels,
 )
 from recall.serving.rerank.exact import Gains, best_boosted, gains_of
 from recall.serving.rerank.fusion import Listed, Merged, Source, merged
-from recall.serving.rerank.groups import Groups
 from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.orders import Order
 from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.quota import Dedupe, Quota
 from recall.serving.rerank.rules import AnyRule, read_rules
 from recall.store.items.snapshot import Catalogue, Scope
 
@@ -229,5 +229,44 @@ def check_pins(rules: Sequence[AnyRule], n: int) -> None:
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:
             raise RequestError(
-                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", mend="Ask for more results"
+                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", hint="Ask for more results"
             )
+
+
+# Checks of a request's rules, channels and boosts that need the catalogue's columns but no user.
+
+
+def check_shaping(request: Request, catalogue: Catalogue, facets: Facets) -> None:
+    """Check a request's rules, channels and boosts before its user is read.
+
+    Args:
+        request: checked by `recall.serving.request.check_request`.
+        catalogue: as it is now.
+        facets: of its bundle.
+
+    Raises:
+        RequestError: A rule, a channel or a boost is malformed, out of bounds, or names a column that items do not have.
+    """
+    rules = read_rules(request.rules)
+    check_pins(rules, request.n)
+    for place, rule in enumerate(rules):
+        if isinstance(rule, Quota | Dedupe):
+            facets.check_column(rule.column, f"/rules/{place}/column")
+    if request.channels is not None:
+        _check_channels(read_channels(request.channels), catalogue, facets)
+    check_boosts(request, catalogue, facets)
+
+
+def check_boosts(request: Request, catalogue: Catalogue, facets: Facets) -> None:
+    """Raise RequestError when a boost is not known or its weight is out of bounds."""
+    if request.boosts:
+        facets.boosts(catalogue)[0].weights(request.boosts)
+
+
+def _check_channels(channels: Channels, catalogue: Catalogue, facets: Facets) -> None:
+    for place, one in enumerate(channels.lists):
+        where = f"/channels/lists/{place}"
+        if isinstance(one, LatestChannel):
+            facets.latest(catalogue, one.column, f"{where}/column")
+        elif isinstance(one, PopularChannel):
+            facets.popular(catalogue, where)

@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from recall._arrays import Int64
-from recall.serving.rerank.base import Candidates, Mask, Pool, Step
-from recall.serving.rerank.groups import Groups
+from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Step
 
 _MOST_SPARE = 2_000
 """Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps

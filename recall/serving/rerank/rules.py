@@ -26,7 +26,7 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
         RequestError: one is no rule, or a part of it is out of bounds; `where` is the JSON pointer within a request.
     """
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) > MOST_RULES:
-        raise RequestError("these are no rules", where="/rules", mend=f"Give a list of at most {MOST_RULES} rules")
+        raise RequestError("these are no rules", where="/rules", hint=f"Give a list of at most {MOST_RULES} rules")
     try:
         return tuple(_adapter().validate_python(list(values)))
     except ValidationError as error:
@@ -45,7 +45,7 @@ def refused(part: str, error: ValidationError) -> RequestError:
     where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
     if fault["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        return RequestError("this kind is not known", where=f"{where}/kind", mend=nearest(str(context["tag"])[:256], known))
+        return RequestError("this kind is not known", where=f"{where}/kind", hint=nearest(str(context["tag"])[:256], known))
     return RequestError(fault["msg"], where=where)
 
 

@@ -83,7 +83,7 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
                 f"the tables cannot contain live changes up to {as_of}",
                 where=f"data.{THROUGH}",
                 why="there were none" if state is None else f"the last one is {state.last}",
-                mend="Give the sequence that the last change was acknowledged with, or leave it out",
+                hint="Give the sequence that the last change was acknowledged with, or leave it out",
             )
         if state is None:
             return Standing()

@@ -178,7 +178,7 @@ class LiveCatalogue:
             "the token is of another log of changes",
             where="/token",
             why="the log was replaced after the change was acknowledged, or the token is from another service",
-            mend="Look whether the change is served, and make it again if it is not",
+            hint="Look whether the change is served, and make it again if it is not",
         )
 
     def moved(self) -> bool:
@@ -213,7 +213,7 @@ class LiveCatalogue:
                     raise
         return self._catalogue
 
-    def mend(self) -> int:
+    def repair(self) -> int:
         """Write acknowledged changes back that the log has lost, and give how many.
 
         Every change that is written does so first. A process that serves for long calls this as well, some seconds after
@@ -264,7 +264,7 @@ class LiveCatalogue:
             raise JournalError(
                 "this bundle has no journal of live changes",
                 where=str(self._catalogue.bundle.folder),
-                mend="Load the root of published versions, not the folder of one",
+                hint="Load the root of published versions, not the folder of one",
             )
         if key is not None:
             check_text(key, "/key")
@@ -274,7 +274,7 @@ class LiveCatalogue:
             known = int((before.rows([change.item_id for change in changes]) >= 0).sum())
             if not changes:
                 return Receipt(before.sequence, 0, self.token(before.sequence))
-            self.mend()
+            self.repair()
             try:
                 sequence = self._journal.append(changes, key, before.sequence, self._base, self._past.state)
             except MovedError:
@@ -287,7 +287,7 @@ class LiveCatalogue:
         raise JournalBusyError(
             "the journal was replaced again and again",
             where=str(self._journal.path),
-            mend="Try again in a moment",
+            hint="Try again in a moment",
         )
 
     def _keep(self, changes: Sequence[Change], sequence: int) -> None:
@@ -330,7 +330,7 @@ def _unread(error: JournalError) -> str:
 
 def _checked(ids: Iterable[str]) -> Iterable[str]:
     if isinstance(ids, str):
-        raise RequestError("ids is one text", where="/ids", mend="Give a list of ids")
+        raise RequestError("ids is one text", where="/ids", hint="Give a list of ids")
     for position, one in enumerate(ids):
         check_id(one, f"/ids/{position}")
         yield one

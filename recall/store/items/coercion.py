@@ -69,7 +69,7 @@ class ItemColumns:
             read = self._read.get(name)
             if read is None:
                 raise RequestError(
-                    f"item {item_id!r}: items have no column {name!r}", where=place, mend=nearest(name, self._read)
+                    f"item {item_id!r}: items have no column {name!r}", where=place, hint=nearest(name, self._read)
                 )
             if value is None or value == "":
                 continue

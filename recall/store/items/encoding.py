@@ -62,7 +62,7 @@ class ItemReader:
                     named = f"{error.where}: " if error.where and not error.where.startswith("/") else ""
                     where = f"/items/{position}" + (error.where if error.where.startswith("/") else "/features")
                     what = f"item {item_id!r}: {named}{error.what}"
-                    raise RequestError(what, where=where, why=error.why, mend=error.mend) from None
+                    raise RequestError(what, where=where, why=error.why, hint=error.hint) from None
             raise
 
     def fitting(self, items: Values) -> tuple[Given | None, dict[str, str]]:
@@ -100,7 +100,7 @@ class ItemReader:
             vectors: Float32 = self._bundle.tables.item_vectors(rows)[: len(ids)]
         if not servable(vectors).all():
             what = "is too large to be scored" if np.isfinite(vectors).all() else "holds NaN or an infinity"
-            raise DataError(f"the vector {what}", mend="Look at this item's features")
+            raise DataError(f"the vector {what}", hint="Look at this item's features")
         return Given(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import orjson
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
-from recall.store.group_commit import Batch, Commits
+from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark, Marked
-from recall.store.idempotency import REMEMBERED, remember, taken_before
 from recall.store.items import log_tables
 from recall.store.items.log_tables import DamagedError, Row, State
 from recall.store.sqlite import DurableFile, FileKind
@@ -347,7 +346,7 @@ class Journal:
                 return log_tables.rows_of_format_1(connection, sequence)
             return log_tables.rows_after(connection, sequence, whole=whole)
         except DamagedError as error:
-            raise JournalError(str(error), where=str(self.path), mend=_MEND) from None
+            raise JournalError(str(error), where=str(self.path), hint=_MEND) from None
 
     def _start(self, state: State, base: Base) -> tuple[int, int]:
         """The sequence up to which a version holds the changes of this log, and the one after which it needs entries.
@@ -367,7 +366,7 @@ class Journal:
             f"changes {first} to {last} are no longer in the journal",
             where=str(self.path),
             why="the version was made without them, and later versions hold them",
-            mend="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
+            hint="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
             f"--as-of {last}`, which says that its tables hold those changes",
         )
 
@@ -391,7 +390,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         log_tables.upgrade(connection)
     except DamagedError as error:
-        raise JournalError(str(error), where=JOURNAL, mend=_MEND) from None
+        raise JournalError(str(error), where=JOURNAL, hint=_MEND) from None
 
 
 def _time(row: Row) -> int:
@@ -413,7 +412,7 @@ KIND = FileKind(
     application=0x464D524A,  # "FMRJ"
     version=VERSION,
     create=log_tables.ALL,
-    mend=_MEND,
+    hint=_MEND,
     error=JournalError,
     busy=JournalBusyError,
     full=JournalFullError,

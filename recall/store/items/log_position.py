@@ -133,5 +133,5 @@ def read_token(token: str) -> tuple[str, int]:
     """Return the identity of a log and a sequence. Raises TokenError."""
     identity, _, sequence = token.rpartition(".")
     if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
-        raise TokenError("this is no token of a change", where="/token", mend="Send it as it was given")
+        raise TokenError("this is no token of a change", where="/token", hint="Send it as it was given")
     return identity, int(sequence)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from recall.store.idempotency import CREATE as CREATE_KEYS
+from recall.store.group_commit import CREATE as CREATE_KEYS
 
 CREATE = (
     "CREATE TABLE log (identity TEXT NOT NULL, last INTEGER NOT NULL, pruned INTEGER NOT NULL, head BLOB NOT NULL,"

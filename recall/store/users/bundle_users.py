@@ -8,14 +8,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import orjson
+from typing_extensions import override
 
 from recall.errors import BundleError
-from recall.store.users.record import UserRecord
+from recall.store.users.record import UserRecord, UserStore
 
 _BATCH = 10_000
 
 
-class SqliteUsers:
+class SqliteUsers(UserStore):
     """The store of a bundle. Whoever asks borrows a connection, so there are as many as were ever asked at once."""
 
     def __init__(self, path: Path) -> None:
@@ -28,8 +29,8 @@ class SqliteUsers:
     def __len__(self) -> int:
         return self._size
 
+    @override
     def get(self, user_id: str) -> UserRecord | None:
-        """As `UserStore.get` promises."""
         rows = self._ask("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
         if not rows:
             return None
@@ -38,8 +39,8 @@ class SqliteUsers:
         # of most users they are the same: nothing was taken twice, and nothing is too long ago for the history
         return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
 
+    @override
     def sample(self, count: int, seed: int) -> list[str]:
-        """As `UserStore.sample` promises."""
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
@@ -65,7 +66,7 @@ class SqliteUsers:
 
     def _ask(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
         if self._closed:
-            raise BundleError("the users were closed", where=str(self._path), mend="Load the bundle again")
+            raise BundleError("the users were closed", where=str(self._path), hint="Load the bundle again")
         try:
             connection = self._borrow()
             try:

@@ -201,7 +201,7 @@ class KnownUsers:
                 raise RequestError(
                     "the time is not a finite number",
                     where=f"/interactions/{place}/time",
-                    mend="Give seconds since 1970, or leave it out for now",
+                    hint="Give seconds since 1970, or leave it out for now",
                 )
         taken = (
             Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
@@ -229,7 +229,7 @@ class KnownUsers:
         if self._live is None:
             raise StoreError(
                 "this bundle has no store of users that change",
-                mend="Load the root of published versions, not the folder of one, or name a Redis",
+                hint="Load the root of published versions, not the folder of one, or name a Redis",
             )
         if key is not None:
             check_text(key, "/key")
@@ -249,16 +249,16 @@ class KnownUsers:
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
             if isinstance(items, str):
-                raise RequestError(f"{name} is one text", where=f"{where}/{name}", mend="Give a list of ids")
+                raise RequestError(f"{name} is one text", where=f"{where}/{name}", hint="Give a list of ids")
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:
                 place = where + pointer("features", name)
-                raise RequestError(f"users have no column {name!r}", where=place, mend=nearest(str(name), self.columns))
+                raise RequestError(f"users have no column {name!r}", where=place, hint=nearest(str(name), self.columns))
         try:
             self.fits(user.features)
         except RequestError as error:
-            raise RequestError(error.what, where=where + error.where, why=error.why, mend=error.mend) from None
+            raise RequestError(error.what, where=where + error.where, why=error.why, hint=error.hint) from None
         try:
             plain = orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
         except TypeError as error:

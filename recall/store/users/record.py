@@ -146,7 +146,7 @@ class LiveUser:
             if read["format"] > _FORMAT:
                 raise StoreError(
                     f"a user is stored in format {read['format']}, newer than the format {_FORMAT} that this version reads",
-                    mend="Upgrade fm-recall",
+                    hint="Upgrade fm-recall",
                 )
             history, taken = read["history"], tuple(read["taken"])
             times, data = tuple(read["times"]), tuple(read["data"])

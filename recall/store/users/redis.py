@@ -7,22 +7,76 @@ in a row is left alone for a moment. What was acknowledged is as durable as that
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
-from typing import Any
+from threading import Lock
+from typing import Any, Literal
 
 from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typing_extensions import override
 
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
+from recall.store.group_commit import other_changes
 from recall.store.high_water_mark import Mark, Marked, damage
-from recall.store.idempotency import other_changes
-from recall.store.users.base import READ_SECONDS
+from recall.store.users.base import READ_SECONDS, LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
-from recall.store.users.circuit_breaker import Breaker
 from recall.store.users.record import LiveUser
+
+# Leaving alone for a moment what does not answer, so that nobody waits for it in vain.
+
+
+class Breaker:
+    """Closed while calls succeed; open after some failures in a row; half-open when it lets one call through to see.
+
+    Time is that of a clock that never jumps. May be used from several threads at once.
+    """
+
+    def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """A closed one.
+
+        Args:
+            failures: so many in a row open it.
+            pause: seconds from there to the next call that is let through, and from one such call to another.
+            clock: gives seconds.
+        """
+        self._failures, self._pause, self._clock = failures, pause, clock
+        self._lock = Lock()
+        self._failed = 0
+        self._due = 0.0
+        self._broken = self._trying = False
+
+    @property
+    def state(self) -> Literal["closed", "open", "half-open"]:
+        """What it does with calls."""
+        return "closed" if not self._broken else "half-open" if self._trying else "open"
+
+    def admits(self) -> bool:
+        """Whether to make a call now; `succeeded` or `failed` is to tell what came of it."""
+        if not self._broken:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self._broken and now < self._due:
+                return False
+            self._trying, self._due = self._broken, now + self._pause
+            return True
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        if self._failed:
+            with self._lock:
+                self._failed, self._broken, self._trying = 0, False, False
+
+    def failed(self) -> None:
+        """A call was not answered, or too late."""
+        with self._lock:
+            self._failed += 1
+            if self._failed >= self._failures:
+                self._broken, self._trying, self._due = True, False, self._clock() + self._pause
+
 
 WRITE_SECONDS = 1.0
 """Budget of a write, unless told otherwise."""
@@ -56,7 +110,7 @@ return sequence
 # All or nothing, unless somebody changed one of the users since they were read, whose digests are given.
 
 
-class RedisLiveUsers:
+class RedisLiveUsers(LiveUsers):
     """Users that change in one Redis; `LiveUsers` has the contract.
 
     Under a prefix, of each user `user:ID` holds the record, `users` is the sorted set of those who are not deleted, `sequence`
@@ -100,15 +154,15 @@ class RedisLiveUsers:
         self._read_seconds, self._write_seconds = read_seconds, write_seconds
         self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
 
+    @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
-        """As `LiveUsers.get` promises."""
         if not user_ids:
             return {}
         raws = self._read("MGET", *map(self._user, user_ids))
         return {user_id: LiveUser.from_json(raw) for user_id, raw in zip(user_ids, raws, strict=True) if raw is not None}
 
+    @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        """As `LiveUsers.write` promises."""
         batch, digest = tuple(changes), digest_of(tuple(changes))
         deadline = time.monotonic() + self._write_seconds
         for _ in range(_TRIES):
@@ -119,20 +173,20 @@ class RedisLiveUsers:
                 return last
             if time.monotonic() > deadline:
                 break
-        raise StoreBusyError("others are changing the same users", mend="Try again in a moment")
+        raise StoreBusyError("others are changing the same users", hint="Try again in a moment")
 
+    @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """As `LiveUsers.ids` promises."""
         least = b"-" if after is None else b"(" + after.encode()
         raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
         return [raw.decode() for raw in raws]
 
+    @override
     def sequence(self) -> int:
-        """As `LiveUsers.sequence` promises."""
         return int(self._read("GET", self._prefix + b"sequence") or 0)
 
+    @override
     def caution(self) -> str:
-        """As `LiveUsers.caution` promises."""
         return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
 
     def close(self) -> None:
@@ -210,12 +264,12 @@ class RedisLiveUsers:
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self.breaker.failed()
-            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, mend="Look at Redis") from None
+            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, hint="Look at Redis") from None
         except exceptions.RedisError as error:
             self.breaker.succeeded()
             if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
                 raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
-            raise StoreError(f"users cannot be {what}", why=str(error), mend="Look at Redis") from None
+            raise StoreError(f"users cannot be {what}", why=str(error), hint="Look at Redis") from None
         except BaseException:
             self.breaker.failed()
             raise
@@ -268,7 +322,7 @@ def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> It
 
 def _pool(url: str, seconds: float) -> ConnectionPool:
     if not url.startswith(SCHEMES):
-        raise ConfigError("this is no address of a Redis", where="users", mend=f"Begin it with one of {', '.join(SCHEMES)}")
+        raise ConfigError("this is no address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
     try:
         return ConnectionPool.from_url(
             url,

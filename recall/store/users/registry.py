@@ -28,7 +28,7 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
         from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
     except ModuleNotFoundError:
         raise ConfigError(
-            "users in Redis need the package redis", where="users", mend="Install it with: pip install 'fm-recall[redis]'"
+            "users in Redis need the package redis", where="users", hint="Install it with: pip install 'fm-recall[redis]'"
         ) from None
     mark = None if root is None else Mark(root / USERS_REDIS_MARK)
     return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark)

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from typing_extensions import override
+
 from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.store.group_commit import Batch, Commits
+from recall.store.group_commit import CREATE, REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark, damage
-from recall.store.idempotency import CREATE, REMEMBERED, remember, taken_before
 from recall.store.sqlite import DurableFile, FileKind
+from recall.store.users.base import LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
 
@@ -45,7 +47,7 @@ _KIND = FileKind(
         "CREATE TABLE state (sequence INTEGER NOT NULL, identity TEXT NOT NULL)",
         "INSERT INTO state VALUES (0, lower(hex(randomblob(16))))",
     ),
-    mend=_MEND,
+    hint=_MEND,
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
@@ -76,7 +78,7 @@ class _Batch(Batch):
         self.digest = digest_of(self.changes)
 
 
-class SqliteLiveUsers:
+class SqliteLiveUsers(LiveUsers):
     """One root's users that change; `LiveUsers` has the contract. There need not be a file before the first change."""
 
     remote = False
@@ -99,8 +101,8 @@ class SqliteLiveUsers:
         """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
         self._commits.heard = heard
 
+    @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
-        """As `LiveUsers.get` promises."""
         read: list[tuple[str, list[_Row]]] = []
         for start in range(0, len(user_ids), _TURN):
             with self._reading, self._reader.reports("read"):
@@ -116,15 +118,15 @@ class SqliteLiveUsers:
         self._commits.write(batch)
         return batch.last
 
+    @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """As `LiveUsers.ids` promises."""
         statement = "SELECT user_id FROM users WHERE known AND (?1 IS NULL OR user_id > ?1) ORDER BY user_id LIMIT ?2"
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return [] if connection is None else [row[0] for row in connection.execute(statement, (after, count)).fetchall()]
 
+    @override
     def sequence(self) -> int:
-        """As `LiveUsers.sequence` promises."""
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return 0 if connection is None else _sequence(connection)
@@ -135,8 +137,8 @@ class SqliteLiveUsers:
             connection = self._reader.reader()
             return "" if connection is None else self._state(connection)[1]
 
+    @override
     def trouble(self) -> str:
-        """As `LiveUsers.trouble` promises."""
         mark = self.mark.read()  # before the file, which others write meanwhile
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
@@ -162,8 +164,8 @@ class SqliteLiveUsers:
             with self._commits.outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    @override
     def caution(self) -> str:
-        """As `LiveUsers.caution` promises."""
         return ""
 
     def close(self) -> None:
@@ -217,7 +219,7 @@ class SqliteLiveUsers:
             return None
         record, checksum = rows[0]
         if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
-            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), mend=_MEND)
+            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), hint=_MEND)
         return LiveUser.from_json(record)
 
 

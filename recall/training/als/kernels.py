@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -77,169 +77,6 @@ class Rows(NamedTuple):
     corner: float | None
 
 
-class Kernels(Protocol):
-    """Sparse products on float32 tables that lie row after row. No call allocates what it returns."""
-
-    @property
-    def name(self) -> str:
-        """The library that does the work, with its version."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Calls that are worth making at the same time; 1 when a call uses several threads itself."""
-        ...
-
-    def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
-        """The same rows, some as what sets them apart from the row before, where that is shorter.
-
-        Contexts of one user follow one another, and share most of their features.
-
-        Args:
-            x: n rows, indptr from 0, indices in [0, columns); no row holds an index twice.
-            columns: how many there may be.
-
-        Returns:
-            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
-        """
-        ...
-
-    def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
-        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]], and out[r - 1] where r follows.
-
-        Args:
-            x: n rows, whose indices point into `features`.
-            follows: uint8 [n], as `differences` gives it; the first is 0.
-            features: int32 [m], rows of the table.
-            table: float32 [F, d].
-            out: float32 [n, d], overwritten.
-        """
-        ...
-
-    def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
-        """The transpose of `gather`: out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
-
-        Args:
-            x: n rows, whose indices point into `out`.
-            follows: uint8 [n]; a row that follows first adds its own part of `rows` to that of the row before.
-            rows: float32 [n, d]; of rows that are followed, what is in it afterwards means nothing.
-            out: float32 [m, d], added to.
-        """
-        ...
-
-    def fit(
-        self,
-        pairs: Entries,
-        owners: Int32,
-        signs: tuple[float, float],
-        left: tuple[Float32, Float32],
-        right: tuple[Float32, Float32],
-        out: tuple[Float32, Float32],
-    ) -> float:
-        """Scores of observed pairs and what they pull at.
-
-        With s = left_own[o] + right_own[i] + <left[o], right[i]> for the pair of weight w of owner o and partner i, and
-        e = constant + slope s:  out_own[o] += w e,  out[o] += w e right[i].
-
-        Args:
-            pairs: n rows of pairs; indices are partners.
-            owners: int32 [n], the row of `left` and `out` that a row of pairs belongs to.
-            signs: constant and slope: (1, -1) gives the residual 1 - s, (0, 1) the score itself.
-            left, right: own parts float32 [L] and [R], vectors float32 [L, d] and [R, d].
-            out: float32 [L] and [L, d], added to.
-
-        Returns:
-            Sum over the pairs of w e^2.
-        """
-        ...
-
-    def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
-        """out[r] = scale[r] (base + spectrum o rows[r]).
-
-        Args:
-            scale: float32 [n].
-            base, spectrum: float32 [d].
-            rows: float32 [n, d].
-            out: float32 [n, d], overwritten.
-        """
-        ...
-
-    def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
-        """out[r] = scale[r] (base + gram rows[r]).
-
-        Args:
-            scale: float32 [n].
-            base: float32 [d].
-            gram: float32 [d, d], symmetric.
-            rows: float32 [n, d].
-            out: float32 [n, d], overwritten.
-        """
-        ...
-
-    def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
-        """out[r b + j] = sum_i weights[i, j] rows[r a + i].
-
-        Args:
-            weights: float32 [a, b].
-            rows: float32 [n a, d].
-            out: float32 [n b, d], overwritten.
-        """
-        ...
-
-    def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
-        """border += sum_r weights[r] rows[r];  out += sum_r weights[r] rows[r] rows[r]'.
-
-        Args:
-            weights: float32 [n].
-            rows: float32 [n, d].
-            border: float32 [d], added to.
-            out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
-        """
-        ...
-
-    def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
-        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
-
-        Row r of the tables, o = owners[r] with u = own[o] and v = table[o], is moved towards the least
-
-            sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
-            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
-
-        Args:
-            pairs: n rows of pairs; indices are partners.
-            rows: what is solved for, changed in place.
-            others: the partners' own parts and vectors, float32 [m] and [m, d].
-            steps: of conjugate gradients.
-
-        Returns:
-            The sum of all of that after the steps.
-        """
-        ...
-
-    def dot(self, left: Float32, right: Float32) -> float:
-        """The sum of all products of two tables, float32 [n, d] each."""
-        ...
-
-    def advance(
-        self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
-    ) -> float:
-        """solution += length direction;  residual -= length product.
-
-        Args:
-            solution, residual: float32 [n, d], changed in place.
-            direction, product, diagonal: float32 [n, d].
-            length: of the step.
-
-        Returns:
-            The sum of residual^2 / diagonal after it.
-        """
-        ...
-
-    def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
-        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
-        ...
-
-
 # The inner loops compiled by numba.
 #
 # Four partners or entries go through a loop at a time, so that a row of the result is read and written once for four.
@@ -265,18 +102,31 @@ _SIGNATURES = {
 _compiling = Lock()
 
 
-class CompiledKernels:
-    """Kernels that run on one thread each and leave Python to others meanwhile."""
+class Kernels:
+    """Sparse products on float32 tables that lie row after row, compiled by numba. No call allocates what it returns.
+
+    Each call runs on one thread and leaves Python to others meanwhile.
+    """
 
     name = f"numba {numba.__version__}"
 
     @property
     def threads(self) -> int:
-        """As many as torch may use."""
+        """Calls that are worth making at the same time; 1 when a call uses several threads itself."""
         return torch.get_num_threads()
 
     def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
-        """See `Kernels.differences`."""
+        """The same rows, some as what sets them apart from the row before, where that is shorter.
+
+        Contexts of one user follow one another, and share most of their features.
+
+        Args:
+            x: n rows, indptr from 0, indices in [0, columns); no row holds an index twice.
+            columns: how many there may be.
+
+        Returns:
+            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
+        """
         indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
         indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)
         _compiled(_differences)(
@@ -285,11 +135,26 @@ class CompiledKernels:
         return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
 
     def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
-        """See `Kernels.gather`."""
+        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]], and out[r - 1] where r follows.
+
+        Args:
+            x: n rows, whose indices point into `features`.
+            follows: uint8 [n], as `differences` gives it; the first is 0.
+            features: int32 [m], rows of the table.
+            table: float32 [F, d].
+            out: float32 [n, d], overwritten.
+        """
         _compiled(_gather)(*x, follows, features, table, out)
 
     def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
-        """See `Kernels.scatter`."""
+        """The transpose of `gather`: out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
+
+        Args:
+            x: n rows, whose indices point into `out`.
+            follows: uint8 [n]; a row that follows first adds its own part of `rows` to that of the row before.
+            rows: float32 [n, d]; of rows that are followed, what is in it afterwards means nothing.
+            out: float32 [m, d], added to.
+        """
         _compiled(_scatter)(*x, follows, rows, out)
 
     def fit(
@@ -301,42 +166,108 @@ class CompiledKernels:
         right: tuple[Float32, Float32],
         out: tuple[Float32, Float32],
     ) -> float:
-        """See `Kernels.fit`."""
+        """Scores of observed pairs and what they pull at.
+
+        With s = left_own[o] + right_own[i] + <left[o], right[i]> for the pair of weight w of owner o and partner i, and
+        e = constant + slope s:  out_own[o] += w e,  out[o] += w e right[i].
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            owners: int32 [n], the row of `left` and `out` that a row of pairs belongs to.
+            signs: constant and slope: (1, -1) gives the residual 1 - s, (0, 1) the score itself.
+            left, right: own parts float32 [L] and [R], vectors float32 [L, d] and [R, d].
+            out: float32 [L] and [L, d], added to.
+
+        Returns:
+            Sum over the pairs of w e^2.
+        """
         return float(_compiled(_fit)(*pairs, owners, *signs, *left, *right, *out))
 
     def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
-        """See `Kernels.shade`."""
+        """out[r] = scale[r] (base + spectrum o rows[r]).
+
+        Args:
+            scale: float32 [n].
+            base, spectrum: float32 [d].
+            rows: float32 [n, d].
+            out: float32 [n, d], overwritten.
+        """
         _compiled(_shade)(scale, base, spectrum, rows, out)
 
     def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
-        """See `Kernels.blend`."""
+        """out[r] = scale[r] (base + gram rows[r]).
+
+        Args:
+            scale: float32 [n].
+            base: float32 [d].
+            gram: float32 [d, d], symmetric.
+            rows: float32 [n, d].
+            out: float32 [n, d], overwritten.
+        """
         _compiled(_blend)(scale, base, gram, rows, out)
 
     def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
-        """See `Kernels.mix`."""
+        """out[r b + j] = sum_i weights[i, j] rows[r a + i].
+
+        Args:
+            weights: float32 [a, b].
+            rows: float32 [n a, d].
+            out: float32 [n b, d], overwritten.
+        """
         _compiled(_mix)(weights, rows, out)
 
     def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
-        """See `Kernels.gram`."""
+        """border += sum_r weights[r] rows[r];  out += sum_r weights[r] rows[r] rows[r]'.
+
+        Args:
+            weights: float32 [n].
+            rows: float32 [n, d].
+            border: float32 [d], added to.
+            out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
+        """
         _compiled(_gram)(weights, rows, border, out)
 
     def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
-        """See `Kernels.solve`."""
+        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
+
+        Row r of the tables, o = owners[r] with u = own[o] and v = table[o], is moved towards the least
+
+            sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
+            + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
+
+        Args:
+            pairs: n rows of pairs; indices are partners.
+            rows: what is solved for, changed in place.
+            others: the partners' own parts and vectors, float32 [m] and [m, d].
+            steps: of conjugate gradients.
+
+        Returns:
+            The sum of all of that after the steps.
+        """
         *arrays, corner = rows
         return float(_compiled(_solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
 
     def dot(self, left: Float32, right: Float32) -> float:
-        """See `Kernels.dot`."""
+        """The sum of all products of two tables, float32 [n, d] each."""
         return float(_compiled(_dot)(left, right))
 
     def advance(
         self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
     ) -> float:
-        """See `Kernels.advance`."""
+        """solution += length direction;  residual -= length product.
+
+        Args:
+            solution, residual: float32 [n, d], changed in place.
+            direction, product, diagonal: float32 [n, d].
+            length: of the step.
+
+        Returns:
+            The sum of residual^2 / diagonal after it.
+        """
         return float(_compiled(_advance)(solution, residual, direction, product, diagonal, length))
 
     def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
-        """See `Kernels.redirect`."""
+        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
         _compiled(_redirect)(direction, residual, diagonal, ratio)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
@@ -155,20 +156,20 @@ class FMForm(Form):
         self._model = model
         self.dim = model.k
 
+    @override
     def user_table(self) -> Tensor:
-        """See Form."""
         return self._model.user_factors.detach()
 
+    @override
     def item_table(self) -> Tensor:
-        """See Form."""
         return self._model.item_factors.detach()
 
+    @override
     def set_user_table(self, table: Tensor) -> None:
-        """See Form."""
         self._model.user_factors.copy_(table)
 
+    @override
     def set_item_table(self, table: Tensor) -> None:
-        """See Form."""
         self._model.item_factors.copy_(table)
 
     def axes(self, gram: Float64) -> Float64:
@@ -176,8 +177,8 @@ class FMForm(Form):
         axes: Float64 = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
         return axes
 
+    @override
     def turn(self, axes: Tensor) -> None:
-        """See Form."""
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes))
 
@@ -201,47 +202,47 @@ class FFMForm(Form):
         with torch.no_grad():
             model.user_factors[:, : self.user_groups] = 0.0
 
+    @override
     def user_table(self) -> Tensor:
-        """See Form."""
         return self._model.user_factors.detach()[:, self.user_groups :].flatten(1).contiguous()
 
+    @override
     def item_table(self) -> Tensor:
-        """See Form."""
         return self._model.item_factors.detach().flatten(1)
 
+    @override
     def set_user_table(self, table: Tensor) -> None:
-        """See Form."""
         across = self._model.user_factors[:, self.user_groups :]
         across.copy_(table.view_as(across))
 
+    @override
     def set_item_table(self, table: Tensor) -> None:
-        """See Form."""
         self._model.item_factors.copy_(table.view_as(self._model.item_factors))
 
+    @override
     def split_users(self, rows: SparseRows) -> SparseRows:
-        """See Form."""
         return apart_by_field(rows, self._users)
 
+    @override
     def split_items(self, rows: SparseRows) -> SparseRows:
-        """See Form."""
         return apart_by_field(rows, self._items)
 
+    @override
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """See Form."""
         of_field = diagonal.view(2, self.user_groups, -1)
         return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
 
+    @override
     def item_vectors(self, sums: Tensor) -> Tensor:
-        """See Form."""
         return self._by_field(sums)[:, :, : self.user_groups].transpose(1, 2).flatten(1)
 
+    @override
     def item_sums(self, vectors: Tensor) -> Tensor:
-        """See Form."""
         across = vectors.view(len(vectors), self.user_groups, self.item_groups, self._model.k).transpose(1, 2)
         return functional.pad(across, (0, 0, 0, self.item_groups)).flatten(2)
 
+    @override
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """See Form."""
         return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
 
     def within(self, sums: Tensor) -> Tensor:
@@ -249,8 +250,8 @@ class FFMForm(Form):
         met = self._by_field(sums)[:, :, self.user_groups :].transpose(1, 2)
         return functional.pad(met, (0, 0, self.user_groups, 0)).flatten(2)
 
+    @override
     def alone(self, table: Tensor) -> Tensor:
-        """See Form."""
         return (table.view(len(table), -1, self._model.k) * self._own).flatten(1)
 
     def _by_field(self, sums: Tensor) -> Tensor:
@@ -269,20 +270,20 @@ class FwFMForm(Form):
         self.user_groups, self.item_groups = len(users), len(items)
         self.dim = self.item_groups * model.k
 
+    @override
     def user_table(self) -> Tensor:
-        """See Form."""
         return self._model.user_factors.detach()
 
+    @override
     def item_table(self) -> Tensor:
-        """See Form."""
         return self._model.item_factors.detach()
 
+    @override
     def set_user_table(self, table: Tensor) -> None:
-        """See Form."""
         self._model.user_factors.copy_(table)
 
+    @override
     def set_item_table(self, table: Tensor) -> None:
-        """See Form."""
         self._model.item_factors.copy_(table)
 
     @property
@@ -307,37 +308,37 @@ class FwFMForm(Form):
         """Write the weights between item fields, symmetric, [item fields, item fields]."""
         self._model.field_weights[self.user_groups :, self.user_groups :] = weights
 
+    @override
     def split_users(self, rows: SparseRows) -> SparseRows:
-        """See Form."""
         return apart_by_field(rows, self._users)
 
+    @override
     def split_items(self, rows: SparseRows) -> SparseRows:
-        """See Form."""
         return apart_by_field(rows, self._items)
 
+    @override
     def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:
-        """See Form."""
         return mixed(sums, self.across, kernels).reshape(-1, self.dim)
 
+    @override
     def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:
-        """See Form."""
         return mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
 
+    @override
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """See Form."""
         of_field = torch.einsum("nbk,ab->nak", diagonal.view(2, self.item_groups, -1), self.across.square())
         return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
 
+    @override
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """See Form."""
         return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
 
+    @override
     def within(self, sums: Tensor) -> Tensor:
-        """See Form."""
         return torch.einsum("nfk,fg->ngk", sums, self.among_items)
 
+    @override
     def alone(self, table: Tensor) -> Tensor:
-        """See Form."""
         return table * self.among_items.diagonal()[field_of(self._items), None]
 
     def axes(self, gram: Float64) -> Float64:
@@ -346,8 +347,8 @@ class FwFMForm(Form):
         parts = gram.reshape(self.item_groups, k, self.item_groups, k)
         return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
 
+    @override
     def turn(self, axes: Tensor) -> None:
-        """See Form."""
         k = self._model.k
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes[:k, :k].contiguous()))

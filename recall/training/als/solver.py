@@ -32,9 +32,8 @@ from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
 from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
 from recall.training.als.field_weights import solve_across, solve_among_items
-from recall.training.als.item_side import ItemSide
-from recall.training.als.kernels import CompiledKernels, Kernels, Rows
-from recall.training.als.one_hot import FeaturesApart
+from recall.training.als.kernels import Kernels, Rows
+from recall.training.als.one_hot import FeaturesApart, ItemSide
 from recall.training.als.parameterization import FMForm, FwFMForm, form_of
 from recall.training.als.shards import ItemRange, Workers
 from recall.training.als.sweep_rows import ContextRows, ItemRows, SweepRows
@@ -82,7 +81,7 @@ class WholeCatalogueSolver:
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = form_of(model, pairs.user_fields, pairs.item_fields)
-        self._kernels = kernels or CompiledKernels()
+        self._kernels = kernels or Kernels()
         self._workers = Workers(self._kernels.threads)
         self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
         weights = self._rows.weights

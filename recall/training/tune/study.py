@@ -277,7 +277,7 @@ def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[R
     carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
     dataset = load_dataset(carved, data)
     if len(dataset.select(VALID)) == 0:
-        raise ConfigError("no training interaction can be spared to judge by", where="data.split", mend="Give more data")
+        raise ConfigError("no training interaction can be spared to judge by", where="data.split", hint="Give more data")
     return carved, dataset
 
 
@@ -339,7 +339,7 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Lim
     done = [one for one in finished if _allowed(one, config, limits)]
     if not done:
         raise TrainingError(
-            "no trial was finished", where="tune", mend="Give more --minutes, or look at what the trials failed of"
+            "no trial was finished", where="tune", hint="Give more --minutes, or look at what the trials failed of"
         )
     best = best_trial(done)
     configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _given(config)), None)

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from recall.data.scaffold.bags import drafted_bag, rare
+from recall.data.scaffold.fields import drafted_bag, rare
 
 
 @pytest.mark.parametrize(

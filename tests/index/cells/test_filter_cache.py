@@ -3,7 +3,7 @@ import gc
 import numpy as np
 
 from recall.index.bitmap import Selection
-from recall.index.cells.filter_cache import Narrow, Narrowing
+from recall.index.cells.index import Narrow, Narrowing
 
 
 class Packer:

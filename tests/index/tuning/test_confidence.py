@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.tuning.confidence import best_bound, lower_bound, share_of_error
+from recall.index.tuning.recall import best_bound, lower_bound, share_of_error
 
 shares = st.lists(st.integers(0, 20).map(lambda hits: hits / 20), min_size=0, max_size=60).map(np.array)
 

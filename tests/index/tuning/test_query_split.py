@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recall.index.tuning.query_split import Users
+from recall.index.tuning.recall import Users
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 100, 9000])

@@ -11,8 +11,7 @@ from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellIndex, cells_for
 from recall.index.tuning.candidates import CellCodes, InvertedFile, candidates, like
-from recall.index.tuning.query_split import Users
-from recall.index.tuning.recall import Truth
+from recall.index.tuning.recall import Truth, Users
 from recall.index.tuning.trials import EXACT, Bench, Trial
 from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_base import vectors_like_a_model

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Tables
 from recall.models.serving.fm import FMTables

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall._tensors import map_tensors, write_tensors
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.serving.base import Tables
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM

@@ -8,7 +8,7 @@ import pytest
 from recall.errors import DataError
 from recall.publish.importers.array_formats import read_fm_arrays
 from recall.publish.importers.foreign_model import Entries, ForeignModel, Parameters
-from recall.publish.importers.formats import read_model
+from recall.publish.importers.importer import read_model
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,8 +12,7 @@ from recall.errors import ConfigError, DataError, ExportError
 from recall.publish.importers import importer
 from recall.publish.importers.array_formats import read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel
-from recall.publish.importers.formats import read_model
-from recall.publish.importers.importer import run_import
+from recall.publish.importers.importer import read_model, run_import
 from recall.publish.importers.mapping import Reading, read_mapping
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request

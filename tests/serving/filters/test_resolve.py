@@ -245,7 +245,7 @@ def test_a_wrong_filter_is_refused_where_it_stands(exact: Recommender) -> None:
         with pytest.raises(RequestError) as refused:
             exact.recommend(Request(filter=filter_))
         assert refused.value.where == where
-        assert refused.value.mend
+        assert refused.value.hint
     with pytest.raises(RequestError) as refused:
         exact.recommend(Request(allow="i1"))
     assert refused.value.where == "/allow"

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.serving.rerank.groups import Groups
+from recall.serving.rerank.base import Groups
 
 DAY = datetime.date(2026, 1, 1)
 

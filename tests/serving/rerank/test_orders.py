@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.serving.rerank.orders import Order
+from recall.serving.rerank.channels import Order
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.integers(1, 50), st.sampled_from([0.0, 0.02, 0.5, 1.0]))

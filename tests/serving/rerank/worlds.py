@@ -9,8 +9,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.serving.rerank.base import Candidates
-from recall.serving.rerank.groups import Groups
+from recall.serving.rerank.base import Candidates, Groups
 from recall.serving.rerank.mmr import Diversify
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota

@@ -52,7 +52,7 @@ def test_writing_back_what_was_read_after_a_loss_does_not_make_up_for_it(root: P
     second.items.upsert({"d": {}})
     remove(root)
     second.items.refresh()
-    assert second.items.mend() == 2
+    assert second.items.repair() == 2
     assert trouble(second).startswith("acknowledged changes up to 3 are missing")
     second.close()
 
@@ -121,7 +121,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
     served.items.refresh()
     remove(root)
     served.items.refresh()
-    assert served.items.mend() == 2
+    assert served.items.repair() == 2
     assert {entry.item_id for entry in Journal(root / JOURNAL).since(0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)

@@ -247,7 +247,7 @@ def test_damage_is_named(path: Path) -> None:
         with pytest.raises(JournalError, match=message) as raised:
             Journal(path).since(0)
         assert raised.value.where == str(path)
-        assert raised.value.mend
+        assert raised.value.hint
     connection = sqlite3.connect(path)
     path.write_bytes(whole)
     connection.close()

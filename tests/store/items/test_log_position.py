@@ -84,8 +84,8 @@ def test_a_removed_log_is_written_back_when_asked(root: Path, live: Recommender)
     served = ids(live)
     remove(root)
     live.items.refresh()
-    assert live.items.mend() == 1
-    assert live.items.mend() == 0
+    assert live.items.repair() == 1
+    assert live.items.repair() == 0
     assert fresh(root) == served
     assert live.items.current().sequence == 1
 
@@ -133,7 +133,7 @@ def test_a_copy_that_others_wrote_on_is_told_from_the_log_although_it_is_as_long
     shutil.copy(tmp_path / "copy", root / JOURNAL)
     assert other_process(root, Change("c", None), Change("d", {}), Change("e", {})) == 4
     assert "replaced or cut short: 1 acknowledged" in trouble(live)  # of c the later change counts, which is the deletion
-    live.items.mend()
+    live.items.repair()
     expected = ids(live)
     assert {"a", "b", "d", "e"} <= expected
     assert "c" not in expected
@@ -148,7 +148,7 @@ def test_two_processes_that_serve_the_same_log_write_it_back_once(root: Path, li
     remove(root)
     live.items.refresh()
     other.items.refresh()
-    assert (live.items.mend(), other.items.mend()) == (2, 0)
+    assert (live.items.repair(), other.items.repair()) == (2, 0)
     assert not other.recommend(EVERYTHING).degraded
     other.items.upsert({"c": {}})
     live.items.refresh()
@@ -166,7 +166,7 @@ def test_a_log_that_goes_after_compaction_loses_nothing(root: Path, live: Recomm
     served = ids(after)
     remove(root)
     after.items.refresh()
-    after.items.mend()
+    after.items.repair()
     assert fresh(root) == served
     remove(root)
     after.close()
@@ -236,7 +236,7 @@ def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
     assert live.items.upsert({"b": {}}).sequence == 2
     assert {"a", "b"} <= ids(live)
     assert live.items.unsaved == 2
-    live.items.mend()
+    live.items.repair()
     assert fresh(root) == ids(live)
 
 
@@ -303,7 +303,7 @@ def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live:
     live.items.refresh()
     (degraded,) = live.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal is gone: 1 acknowledged changes are served that it does not hold")
-    assert live.items.mend() == 1
+    assert live.items.repair() == 1
     (degraded,) = live.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith(f"{MARK} was damaged (it is empty)")
     (root / MARK).unlink()
@@ -347,6 +347,6 @@ def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(ro
     (degraded,) = live.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal was replaced or cut short: 2 acknowledged changes are served")
     assert live.recommend(EVERYTHING).ids == served.ids
-    assert live.items.mend() == 2
+    assert live.items.repair() == 2
     assert not live.recommend(EVERYTHING).degraded
     assert fresh(root) == set(served.ids)

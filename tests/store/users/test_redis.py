@@ -12,8 +12,7 @@ from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreErro
 from recall.store.high_water_mark import Mark
 from recall.store.users import redis as redis_module
 from recall.store.users.changes import UserTook, UserUpsert
-from recall.store.users.circuit_breaker import Breaker
-from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
+from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
 from tests.store.users.servers import Proxy, RedisServer, redis_server

@@ -193,7 +193,7 @@ def test_damage_is_named(path: Path) -> None:
         with pytest.raises(StoreError, match=message) as raised:
             damaged.get([f"user {number}" for number in range(1000)])
         assert raised.value.where == str(path)
-        assert raised.value.mend
+        assert raised.value.hint
         damaged.close()
     path.write_bytes(cases[0][0])
     damaged = SqliteLiveUsers(path)

@@ -5,16 +5,16 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from recall.features.layout import Fields
+from recall.features.blocks import Fields
 from recall.models.torch.batch import SparseBatch
-from recall.training.als.item_side import ItemSide
-from recall.training.als.kernels import CompiledKernels
+from recall.training.als.kernels import Kernels
+from recall.training.als.one_hot import ItemSide
 from recall.training.als.parameterization import form_of
 from recall.training.als.shards import FeatureMatrix, Workers
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
 
-KERNELS = CompiledKernels()
+KERNELS = Kernels()
 
 
 @pytest.fixture(params=KINDS)

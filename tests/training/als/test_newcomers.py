@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.training.als.kernels import Entries
 from recall.training.als.newcomers import Newcomers
 from recall.training.roles import Roles

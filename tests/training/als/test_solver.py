@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
+from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.features.layout import Fields
 from recall.features.vocabulary import FIRST, UNKNOWN
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fwfm import FieldWeightedFM

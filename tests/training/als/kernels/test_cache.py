@@ -6,8 +6,8 @@ import sys
 def test_compiled_code_needs_no_folder_of_its_own():
     """An install that cannot be written to, by a user without a home: numba finds no place for a cache."""
     code = (
-        "import numpy as np; from recall.training.als.kernels import CompiledKernels;"
-        "one = np.ones((2, 3), dtype=np.float32); print(CompiledKernels().dot(one, one))"
+        "import numpy as np; from recall.training.als.kernels import Kernels;"
+        "one = np.ones((2, 3), dtype=np.float32); print(Kernels().dot(one, one))"
     )
     places = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "IPythonCacheLocator"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=places)

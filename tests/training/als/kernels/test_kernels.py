@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from recall.training.als.kernels import STRIDE, CompiledKernels, Entries, Rows
+from recall.training.als.kernels import STRIDE, Entries, Kernels, Rows
 
 ALONE = np.zeros(100, dtype=np.uint8)
 
 
 @pytest.fixture
 def kernels():
-    return CompiledKernels()
+    return Kernels()
 
 
 @pytest.fixture(params=[1, 5, 64])
@@ -86,7 +86,7 @@ def test_differences_stand_for_the_rows(kernels, d):
 
 def test_rows_that_share_features_become_shorter():
     x = alike(np.random.default_rng(8), 200, 30)
-    short, follows = CompiledKernels().differences(x, 30)
+    short, follows = Kernels().differences(x, 30)
     assert follows.any()
     assert len(short.indices) < len(x.indices)
 
