@@ -38,6 +38,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): torch is large, the first time takes some minutes."
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,redis,otel,dev]'
+	@# its command line wants an older typer, which the tests do not use
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps openapi-python-client
 	@touch $(STAMP)
 
 clean:

@@ -6,6 +6,7 @@ import resource
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -17,6 +18,10 @@ from service.config import Settings
 from service.logs import logging_of
 
 _USAGE = 2
+_APPLICATION = "service.app:create_app"
+_POLLS = 16
+"""Connections accepted in one iteration of the event loop, which takes one from each socket that listens: when many connect
+while searches run, the last of them would otherwise wait for as many iterations before its request is even read."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,26 +66,32 @@ def serve(settings: Settings) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recall-workers-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         os.environ.update(settings.environment())  # of which each worker makes its settings
-        uvicorn.run(
-            "service.app:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            uds=settings.uds,
-            ssl_certfile=settings.ssl_certfile,
-            ssl_keyfile=settings.ssl_keyfile,
-            workers=settings.workers,
-            proxy_headers=False,  # nothing depends on who asks, and looking costs as much as admission
-            lifespan="on",
-            ws="none",
-            log_config=logging_of(settings.logs),
-            access_log=False,  # costs a tenth of an answer; --access logs a sample
-            server_header=False,
-            limit_concurrency=settings.connections,
-            timeout_keep_alive=settings.patience,
-            timeout_graceful_shutdown=settings.grace,
-            timeout_worker_healthcheck=int(settings.silence),
-        )
+        options: dict[str, Any] = {
+            "factory": True,
+            "host": settings.host,
+            "port": settings.port,
+            "uds": settings.uds,
+            "ssl_certfile": settings.ssl_certfile,
+            "ssl_keyfile": settings.ssl_keyfile,
+            "workers": settings.workers,
+            "lifespan": "on",
+            "ws": "none",
+            "log_config": logging_of(settings.logs),
+            "access_log": False,  # costs a tenth of an answer; --access logs a sample
+            "proxy_headers": False,  # nothing depends on who asks, and looking costs as much as admission
+            "server_header": False,
+            "limit_concurrency": settings.connections,
+            "timeout_keep_alive": settings.patience,
+            "timeout_graceful_shutdown": settings.grace,
+            "timeout_worker_healthcheck": int(settings.silence),
+        }
+        if settings.workers > 1:
+            uvicorn.run(_APPLICATION, **options)
+            return
+        config = uvicorn.Config(_APPLICATION, **options)
+        socket = config.bind_socket()
+        with suppress(KeyboardInterrupt):  # the server hands the signal on once it has stopped in good order
+            uvicorn.Server(config).run([socket, *(socket.dup() for _ in range(_POLLS - 1))])
 
 
 if __name__ == "__main__":

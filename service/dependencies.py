@@ -3,18 +3,21 @@
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
+import orjson
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from recall.serving.recommender import Recommender
+from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
 from service.body import LARGE, parse_json, read_body
 from service.concurrency import ANYBODY, Caller
@@ -193,12 +196,21 @@ IdempotencyKey = Annotated[
 ]
 
 
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise PydanticCustomError("whole_number", "Input should be a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]
+
+
 class Count(BaseModel):
     """Query of a list."""
 
     model_config = ConfigDict(extra="forbid")
 
-    n: int = Field(default=USUAL_COUNT, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    n: Whole = Field(default=USUAL_COUNT, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
 
 
 def _after(token: str) -> str:
@@ -219,7 +231,7 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    page_size: int = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page; 0 for 100, at most 1000.")
+    page_size: Whole = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page; 0 for 100, at most 1000.")
     page_token: Annotated[str, AfterValidator(_after)] = Field(
         default="", max_length=_LONGEST_TOKEN, description="The `next_page_token` of the page before."
     )
@@ -250,3 +262,43 @@ def token_after(last: str | None) -> str:
 def charge(request: Request, count: int) -> None:
     """Count a request that holds several as so many. Raises ProblemError where its key may not send so many now."""
     cast(Guard, request.scope["state"]["guard"]).charge(request.scope, count)
+
+
+Found = TypeVar("Found")
+
+
+async def answered(request: Request, part: str, act: Callable[[Recommender], Found]) -> Found:
+    """Ask the bundle that is served, on a search thread and in turn.
+
+    Args:
+        request: who waits for it.
+        part: name of the time that it takes in Server-Timing, a bare word.
+        act: asks the recommender; what it raises is raised here.
+    """
+    start = time.perf_counter()
+    found = await live_of(request).ask(act, caller_of(request))
+    note_time(request, part, time.perf_counter() - start)
+    return found
+
+
+def respond(request: Request, basis: Basis, content: dict[str, Any], *, exact: bool = True) -> Response:
+    """Return an answer as JSON: its content, and what it rests on."""
+    return json_response({**content, **basis_of(request, basis.bundle, basis.sequence, basis.degraded, exact=exact)})
+
+
+def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, Any]:
+    """Return the fields of `Answer`; what the service itself does without is added to what the answer did without."""
+    return {
+        "bundle": bundle,
+        "sequence": sequence,
+        "exact": exact,
+        "degraded": [
+            {"part": one.part, "reason": one.reason} for one in dict.fromkeys((*degraded, *live_of(request).degraded))
+        ],
+        "request_id": request_id_of(request),
+    }
+
+
+def json_response(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON document. Values that JSON does not have, which only columns of items can hold, are written as text."""
+    return Response(orjson.dumps(content, default=str), media_type="application/json", headers=headers)

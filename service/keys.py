@@ -23,9 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
-from hmac import compare_digest
 from pathlib import Path
-from typing import NamedTuple
 
 from fastapi import Request
 
@@ -81,9 +79,7 @@ class KeyRing:
         if len(known) > MOST_KEYS:
             raise ConfigError(f"there are {len(known)} keys", hint=f"There may be {MOST_KEYS}")
         self.keys = tuple(known.values())
-        self._shelves: dict[int, list[Key]] = {}
-        for key in self.keys:
-            self._shelves.setdefault(key.digest[0], []).append(key)
+        self._known = known
 
     @classmethod
     def read(cls, file: Path | None, environment: Mapping[str, str]) -> "KeyRing":
@@ -99,17 +95,11 @@ class KeyRing:
         return len(self.keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """The key with these bytes, if it is known, in a time that tells nothing of any key.
+        """Return the key with these bytes, if it is known.
 
-        Where is looked depends on the hash of what was sent, and whoever sent it could compute that; what is found there is
-        compared to the last byte.
+        It is looked up by its hash, which whoever sent it knows: the time that this takes tells nothing of any key.
         """
-        digest = sha256(secret).digest()
-        found = None
-        for key in self._shelves.get(digest[0], ()):
-            if compare_digest(key.digest, digest):
-                found = key
-        return found
+        return self._known.get(sha256(secret).digest())
 
 
 NO_KEYS = KeyRing(())
@@ -176,22 +166,13 @@ TROUBLE = "the file of keys is not as it should be, and the keys from before it 
 log = logging.getLogger("service")
 
 
-class _Stamp(NamedTuple):
-    """What tells a file from the same one after a change."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, file: Path) -> "_Stamp | None":
-        try:
-            found = os.stat(file)
-        except OSError:
-            return None
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from the same one after a change; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class KnownKeys:
@@ -211,7 +192,7 @@ class KnownKeys:
         self.ring = KeyRing([*self.fixed, *self.listed])
         self.troubled = False
         self._copy: Path | None = None
-        self._stamp: _Stamp | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._looked = False
         self._reason = ""
 
@@ -228,7 +209,7 @@ class KnownKeys:
         Raises:
             ConfigError: As `KeyRing.read`.
         """
-        stamp = None if file is None else _Stamp.of(file)
+        stamp = None if file is None else _stamp(file)
         known = cls(file, from_environment(environment))
         known._copy = copy
         if file is not None:
@@ -252,12 +233,12 @@ class KnownKeys:
         """Read the file if it is not the one that was read last; gives whether `ring` is another one now."""
         if self.file is None:
             return False
-        stamp = _Stamp.of(self.file)
+        stamp = _stamp(self.file)
         if self._looked and stamp == self._stamp:
             return False
         try:
             listed = tuple(from_file(self.file))
-            if _Stamp.of(self.file) != stamp:
+            if _stamp(self.file) != stamp:
                 return False  # somebody is writing it
             ring = KeyRing([*self.fixed, *listed])
             if self.ring and not ring:
@@ -312,8 +293,7 @@ class Renewal:
     async def _look(self) -> None:
         if self._keys.file is not None and await asyncio.to_thread(self._keys.look):
             self._on_change(self._keys.ring)
-        self._meters.keys.set(len(self._keys.ring))
-        self._meters.keys_degraded.set(self._keys.troubled)
+        self._meters.set(keys=len(self._keys.ring), keys_degraded=self._keys.troubled)
 
 
 def degraded_keys(request: Request) -> tuple[Degraded, ...]:

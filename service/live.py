@@ -25,8 +25,7 @@ from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
-from service.metrics import Metrics
-from service.shadow import Shadow
+from service.metrics import Metrics, Shadow
 
 IDLE = 1.0
 """Seconds without a change after which the -wal file is moved into the log's file: a copy of that file alone is whole then."""
@@ -383,9 +382,9 @@ class Live(Exchange):
         """Set the gauges."""
         meters = self.meters
         meters.count_since(self.queue.shed, self.refused)
-        meters.waiting.set(self.queue.waiting)
-        meters.ready.set(self.snapshot is not None and not self.draining)
-        meters.bundle_degraded.set(any(one.part == "bundle" for one in self.degraded))
+        degraded = any(one.part == "bundle" for one in self.degraded)
+        ready = self.snapshot is not None and not self.draining
+        meters.set(waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)
         if self.snapshot is not None:
             meters.measure(self.snapshot)
 

@@ -1,14 +1,19 @@
 """Everything that the service counts and times, as Prometheus reads it.
 
 With several workers, PROMETHEUS_MULTIPROC_DIR names the folder in which all count (the multiprocess mode of prometheus_client):
-counters and histograms are summed, gauges carry the worker's `pid`.
-"""
+counters and histograms are summed, gauges carry the worker's `pid`."""
 
+import asyncio
+import math
 import os
+import random
 import re
+import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from math import nan, sqrt
 from pathlib import Path
@@ -18,6 +23,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 from recall.serving.response import Recommendations
 from service.bundles import Snapshot
 from service.errors import Kind
@@ -55,6 +62,31 @@ _REQUESTS = (
 )
 _STAGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_GAUGES = {
+    "waiting": ("recall_searches_waiting", "Searches that wait for their turn."),
+    "unsaved": ("recall_journal_unsaved_changes", "Acknowledged changes that the journal does not hold."),
+    "troubled": ("recall_journal_degraded", "1 while something is wrong with the journal of items."),
+    "logged": ("recall_journal_entries", "Changes in the journal of items: the last one of each item."),
+    "log_bytes": ("recall_journal_bytes", "Size of the journal of items, its -wal file included."),
+    "samples": ("recall_ann_samples", "Requests behind recall_ann_recall_ratio."),
+    "overlay_items": ("recall_overlay_items", "Items in memory, added or replaced since the bundle."),
+    "overlay_hidden": ("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since."),
+    "overlay_sequence": ("recall_overlay_sequence", "Last live change of items that answers have seen."),
+    "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the bundle."),
+    "lag": ("recall_overlay_lag_seconds", "Time since every live change of items was known to be served."),
+    "age": ("recall_bundle_age_seconds", "Time since the served version was made."),
+    "bundle_items": ("recall_bundle_items", "Items of the served bundle."),
+    "bundle_users": ("recall_bundle_users", "Users of the served bundle."),
+    "bundle_degraded": ("recall_bundle_degraded", "1 while the live version is refused and another one is served."),
+    "keys": ("recall_keys", "Keys that are known."),
+    "keys_degraded": ("recall_keys_degraded", "1 while the key file cannot be read."),
+    "ready": ("recall_ready", "1 while requests should be sent here."),
+    "promised": ("recall_ann_promised_ratio", "Recall that the index was shown to reach when it was made."),
+    "search_seconds": ("recall_warm_search_seconds", "CPU time of one search, measured at loading."),
+    "recall": ("recall_ann_recall_ratio", "Mean share of the exact list that sampled answers of the served version hold."),
+    "recall_lower": ("recall_ann_recall_lower_ratio", "Lower end of its 95 % interval."),
+    "recall_upper": ("recall_ann_recall_upper_ratio", "Upper end of its 95 % interval."),
+}
 _Z = 1.959963984540054  # 95 %
 _LIVE_GAUGES = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
@@ -90,7 +122,6 @@ class Metrics:
             "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
         )
         self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
-        self.waiting = self._gauge("recall_searches_waiting", "Searches that wait for their turn.")
         self.swaps = self._counters("recall_swap", "Versions that were to be served, by outcome.", "result", SWAPS)
         commits = self._histogram(
             "recall_journal_fsync_seconds", "Time of a write to a journal, its fsync included.", _COMMITS, "journal"
@@ -99,10 +130,6 @@ class Metrics:
         self.written_back = self._counter(
             "recall_journal_written_back", "Acknowledged changes that the journal had lost and that were written back."
         )
-        self.unsaved = self._gauge("recall_journal_unsaved_changes", "Acknowledged changes that the journal does not hold.")
-        self.troubled = self._gauge("recall_journal_degraded", "1 while something is wrong with the journal of items.")
-        self.logged = self._gauge("recall_journal_entries", "Changes in the journal of items: the last one of each item.")
-        self.log_bytes = self._gauge("recall_journal_bytes", "Size of the journal of items, its -wal file included.")
         self.compactions = self._counter("recall_compactions", "Runs that publish the catalogue again.")
         self.compared = self._counters(
             "recall_ann_sampled",
@@ -110,20 +137,7 @@ class Metrics:
             "result",
             ("compared", "dropped", "failed"),
         )
-        self.samples = self._gauge("recall_ann_samples", "Requests behind recall_ann_recall_ratio.")
-        self.recall = tuple(
-            self._gauge(f"recall_ann_recall{name}_ratio", text)
-            for name, text in (
-                ("", "Mean share of the exact list that answers of the served version hold, on sampled requests."),
-                ("_lower", "Lower end of its 95 % interval."),
-                ("_upper", "Upper end of its 95 % interval."),
-            )
-        )
-        self.overlay_items = self._gauge("recall_overlay_items", "Items in memory, added or replaced since the bundle.")
-        self.overlay_hidden = self._gauge("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since.")
-        self.overlay_sequence = self._gauge("recall_overlay_sequence", "Last live change of items that answers have seen.")
-        self.overlay_refused = self._gauge("recall_overlay_refused_items", "Items whose last change does not fit the bundle.")
-        self.lag = self._gauge("recall_overlay_lag_seconds", "Time since every live change of items was known to be served.")
+        self._gauges = {key: self._gauge(name, text) for key, (name, text) in _GAUGES.items()}
         self.info = Gauge(
             "recall_bundle_info",
             "Workers that serve this version.",
@@ -131,17 +145,6 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
-        self._age = self._gauge("recall_bundle_age_seconds", "Time since the served version was made.")
-        self.bundle_items = self._gauge("recall_bundle_items", "Items of the served bundle.")
-        self.bundle_users = self._gauge("recall_bundle_users", "Users of the served bundle.")
-        self.bundle_degraded = self._gauge(
-            "recall_bundle_degraded", "1 while the live version is refused and another one is served."
-        )
-        self.keys = self._gauge("recall_keys", "Keys that are known.")
-        self.keys_degraded = self._gauge("recall_keys_degraded", "1 while the key file cannot be read.")
-        self.ready = self._gauge("recall_ready", "1 while requests should be sent here.")
-        self.promised = self._gauge("recall_ann_promised_ratio", "Recall that the index was shown to reach when it was made.")
-        self.search_seconds = self._gauge("recall_warm_search_seconds", "CPU time of one search, measured at loading.")
         Gauge("recall_workers", "Processes that run.", registry=self.registry, multiprocess_mode="livesum").set(1)
         self._counter("recall_worker_starts", "Processes that were started.").inc()
         self._version = ""
@@ -209,21 +212,23 @@ class Metrics:
         """Note that answers have seen every change of items that is known."""
         self._synced = time.monotonic()
 
+    def set(self, **values: float) -> None:
+        """Set gauges, by their keys."""
+        for key, value in values.items():
+            self._gauges[key].set(value)
+
     def begin_sampling(self) -> None:
         """Forget the samples of another version."""
         self._shares = self._samples = 0.0
-        self.samples.set(0)
-        for one in self.recall:
-            one.set(nan)
+        self.set(samples=0, recall=nan, recall_lower=nan, recall_upper=nan)
 
     def sampled(self, share: float) -> None:
         """Take in the share of an exact list that an answer held."""
         self._shares += share
         self._samples += 1.0
         mean = self._shares / self._samples
-        self.samples.set(self._samples)
-        for one, value in zip(self.recall, (mean, *wilson(mean, self._samples)), strict=True):
-            one.set(value)
+        lower, upper = wilson(mean, self._samples)
+        self.set(samples=self._samples, recall=mean, recall_lower=lower, recall_upper=upper)
 
     def serve_bundle(self, snapshot: Snapshot) -> None:
         """Set the gauges of another bundle."""
@@ -232,11 +237,13 @@ class Metrics:
             self.info.labels(self._version).set(0)
         self._version, self._created = manifest.version, _seconds_of(manifest.created)
         self.info.labels(self._version).set(1)
-        self.bundle_items.set(manifest.sizes.items)
-        self.bundle_users.set(manifest.sizes.users)
-        self.search_seconds.set(snapshot.search_seconds)
         certificate = manifest.index.certificate
-        self.promised.set(1.0 if snapshot.recommender.index.exact else certificate.lower if certificate is not None else 0.0)
+        self.set(
+            bundle_items=manifest.sizes.items,
+            bundle_users=manifest.sizes.users,
+            search_seconds=snapshot.search_seconds,
+            promised=1.0 if snapshot.recommender.index.exact else certificate.lower if certificate is not None else 0.0,
+        )
         self.begin_sampling()
 
     def measure(self, snapshot: Snapshot) -> None:
@@ -244,16 +251,18 @@ class Metrics:
         items = snapshot.recommender.items
         catalogue = items.current()
         overlay = catalogue.overlay
-        self._age.set(max(0.0, time.time() - self._created))
-        self.lag.set(max(0.0, time.monotonic() - self._synced))
-        self.troubled.set(bool(catalogue.trouble))
-        self.unsaved.set(items.unsaved)
-        self.logged.set(items.logged)
-        self.log_bytes.set(items.log_bytes)
-        self.overlay_items.set(overlay.count)
-        self.overlay_hidden.set(overlay.hidden.count)
-        self.overlay_sequence.set(overlay.sequence)
-        self.overlay_refused.set(len(overlay.refused))
+        self.set(
+            age=max(0.0, time.time() - self._created),
+            lag=max(0.0, time.monotonic() - self._synced),
+            troubled=bool(catalogue.trouble),
+            unsaved=items.unsaved,
+            logged=items.logged,
+            log_bytes=items.log_bytes,
+            overlay_items=overlay.count,
+            overlay_hidden=overlay.hidden.count,
+            overlay_sequence=overlay.sequence,
+            overlay_refused=len(overlay.refused),
+        )
         for family in _process() if self._process else ():
             for sample in family.samples:
                 self._process[sample.name].set(sample.value)
@@ -298,3 +307,76 @@ def _seconds_of(created: str) -> float:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:
         return 0.0
+
+
+_PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
+
+
+class Shadow:
+    """Draws requests, and compares."""
+
+    def __init__(self, meters: Metrics, share: float, busy: Callable[[], bool]) -> None:
+        """Nothing is started.
+
+        Args:
+            meters: to count with.
+            share: of the requests that are compared, 0 to 1.
+            busy: whether there is more to do than can be done.
+        """
+        self._busy = busy
+        self._meters = meters
+        self._share = share
+        self._random = random.Random()  # noqa: S311 - nothing is to be kept from anybody
+        self._left = self._gap()
+        self._task: asyncio.Task[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
+
+    def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
+        """A request was answered; it may be drawn. Called on the event loop, and done at once."""
+        self._left -= 1
+        if self._left >= 0:
+            return
+        self._left = self._gap()
+        if answer.exact or request.shaped:
+            return
+        if self._task is not None or self._busy():
+            self._meters.compared["dropped"].inc()
+            return
+        held = ExitStack()
+        held.enter_context(snapshot.held())  # from now on: the task begins later
+        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
+
+    def close(self) -> None:
+        """Wait for the request that is being compared."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
+        try:
+            with held:
+                loop = asyncio.get_running_loop()
+                share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
+            if not snapshot.retired:
+                self._meters.sampled(share)
+            self._meters.compared["compared"].inc()
+        except Exception:  # what it was answered with stands; nobody waits for this
+            self._meters.compared["failed"].inc()
+        finally:
+            self._task = None
+
+    def _gap(self) -> int:
+        """Requests to let pass before the next one is drawn: of each, the chance is the same."""
+        if self._share <= 0:
+            return 1 << 62
+        if self._share >= 1:
+            return 0
+        return int(math.log(1.0 - self._random.random()) / math.log1p(-self._share))
+
+
+def _share(recommender: Recommender, request: Request) -> float:
+    found = set(recommender.recommend(request).ids)
+    exact = recommender.recommend(request, surely=True).ids
+    return len(found.intersection(exact)) / len(exact) if exact else 1.0
+
+
+def _yield_to_others() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT)

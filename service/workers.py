@@ -31,6 +31,8 @@ async def wait_for_bundle(live: Live) -> None:
     """Return when this worker may listen."""
     folder = os.environ.get(FOLDER)
     if folder is None:
+        if multiprocessing.parent_process() is not None:  # one of several, which do not know of each other
+            await live.settled()
         return
     loaded = Path(folder, "loaded")
     first = _locked(Path(folder, "first"))

@@ -5,9 +5,8 @@ from fastapi.responses import Response
 
 from recall.serving.recommender import Recommender
 from recall.serving.response import Explanation, FeatureValue, ValueContribution
-from service.dependencies import SEARCH
+from service.dependencies import SEARCH, answered, respond
 from service.errors import problems
-from service.responses import answered, respond
 from service.schemas import ExplainRequest, ExplainResponse, WhyNotRequest, WhyNotResponse, contributions_of
 
 router = APIRouter(tags=["explanations"], **SEARCH)

@@ -19,13 +19,14 @@ from service.dependencies import (
     IdempotencyKey,
     PageQuery,
     PathId,
+    answered,
     charge,
     live_of,
     request_id_of,
+    respond,
     token_after,
 )
 from service.errors import Fault, Kind, ProblemError, problems
-from service.responses import answered, respond
 from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, ItemsUpsert, SimilarRequest, SimilarResponse
 
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)

@@ -14,10 +14,22 @@ from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
 from recall.serving.response import Recommendations, Scores, UserVector
 from recall.store.items.snapshot import CatalogSnapshot
-from service.dependencies import SEARCH, CountQuery, PathId, caller_of, charge, live_of, note_time, request_id_of
+from service.dependencies import (
+    SEARCH,
+    CountQuery,
+    PathId,
+    answered,
+    basis_of,
+    caller_of,
+    charge,
+    json_response,
+    live_of,
+    note_time,
+    request_id_of,
+    respond,
+)
 from service.errors import ProblemError, as_problem, document, problems
 from service.live import Live
-from service.responses import answered, basis_of, json_response, respond
 from service.schemas import (
     BatchRequest,
     BatchResponse,

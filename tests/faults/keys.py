@@ -205,7 +205,8 @@ def names(bench: Bench, score: Score) -> None:
                     answer: Answer | None = server.ask(raw)
                 except OSError:
                     answer = None
-                well = answer is not None and answer.problem and answer.status in (400, 404, 409, 422)
+                # what is no HTTP is refused by the server itself, in its own words
+                well = answer is not None and (answer.problem or answer.status == 400) and answer.status in (400, 404, 409, 422)
                 score.ran(
                     well,
                     f"{raw.split(b' HTTP')[0][:60]!r}: {'no answer' if answer is None else (answer.status, answer.body[:150])}",

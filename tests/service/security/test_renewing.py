@@ -33,7 +33,10 @@ def keyed(shop: Shop, tmp_path: Path, *options: str) -> Iterator[tuple[Server, P
 
 
 def asked(server: Server, key: str) -> int:
-    return server.ask("GET", "/v1/info", x_api_key=key).status
+    try:
+        return server.ask("GET", "/v1/info", x_api_key=key).status
+    except ConnectionError:  # a worker that is replaced closes connections that have said nothing yet
+        return 0
 
 
 def within(seconds: float, true: Callable[[], bool]) -> None:
