@@ -63,13 +63,8 @@ def measure(tree: Path) -> dict[str, int]:
     ours, service = modules(tree / "recall"), modules(tree / "service")
     graph = imports(tree / "recall")
     parts = {part(name) for name in graph if name != "recall"}
-<<<<<<< HEAD
-    sizes = [len(path.read_text(encoding="utf-8").splitlines()) for path in recall.values()]
-    of_recall, of_service = (sum(map(statements, some.values())) for some in (recall, service))
-=======
     sizes = [len(path.read_text(encoding="utf-8").splitlines()) for path in ours.values()]
     of_recall, of_service = (sum(map(statements, some.values())) for some in (ours, service))
->>>>>>> main
     return {
         "first-level packages and public modules of recall/": sum(not name.split(".")[1].startswith("_") for name in parts),
         "modules of five lines and more in recall/": sum(size >= 5 for size in sizes),

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 
 import orjson
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from recall.errors import RequestError
@@ -57,8 +59,10 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
     start = time.perf_counter()
     large = request.scope["state"]["large"]
     answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
+    write = partial(render_answer, answer, request_id_of(request))
+    content = await run_in_threadpool(write) if answer.contributions else write()
     note_time(request, "recommend", time.perf_counter() - start)
-    return Response(render_answer(answer, request_id_of(request)), media_type="application/json")
+    return Response(content, media_type="application/json")
 
 
 @router.post("/v1/recommend:batch", response_model=BatchResponse, responses=BODY)
@@ -69,7 +73,8 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     batch = _Batch(live_of(request), body.requests, request_id_of(request))
     bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
     note_time(request, "recommend", time.perf_counter() - start)
-    return batch.response(request, bundle)
+    batch.count()
+    return await run_in_threadpool(batch.response, request, bundle)
 
 
 @router.get(
@@ -139,11 +144,14 @@ class _Batch:
         if part:
             yield partial(self._answer, part)
 
+    def count(self) -> None:
+        """Count what was answered."""
+        for answer in self._answers:
+            self._live.meters.answered(answer)
+
     def response(self, request: Request, bundle: str) -> Response:
         """Return the JSON form of BatchResponse, once all parts were asked."""
         assert self._catalogue is not None  # there is at least one part
-        for answer in self._answers:
-            self._live.meters.answered(answer)
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)
         basis = orjson.dumps(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
@@ -158,7 +166,7 @@ class _Batch:
             outcome = one if isinstance(one, ProblemError) else next(answers)
             if isinstance(outcome, Recommendations):
                 outcome = self._live.told(outcome)
-                self._answers.append(outcome)
+                self._answers.append(replace(outcome, contributions=()))  # the large part is written below
             self._written.append(orjson.dumps(_outcome(outcome, self._request_id)))
         return recommender.bundle.manifest.version
 
