@@ -36,6 +36,28 @@ class Hits:
     exact: Mask
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]; `exact` when they are surely the best."""
+
+    rows: Int64
+    scores: Float32
+    exact: bool
+
+
+def gather(ranked: list[Ranked], n: int) -> Hits:
+    """The ranked lists as one rectangle of width n."""
+    if len(ranked) == 1 and len(ranked[0].rows) == n:
+        one = ranked[0]
+        return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
+    rows = np.full((len(ranked), n), -1, dtype=np.int64)
+    scores = np.full((len(ranked), n), -np.inf, dtype=np.float32)
+    for position, one in enumerate(ranked):
+        rows[position, : len(one.rows)] = one.rows
+        scores[position, : len(one.rows)] = one.scores
+    return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
+
+
 class ItemIndex(Protocol):
     """Maximum inner-product search over item vectors; `search` may be called from several threads at once."""
 

@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Hits, Params, SearchQuery, check_asked, check_vectors
+from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
 from recall.index.bitmap import RowBitmap
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
-from recall.index.topk import Ranked, gather, longest_of, pad, rank, rounding
+from recall.index.topk import longest_of, pad, rank, rounding
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
 _BATCH = 512  # queries given to faiss at once

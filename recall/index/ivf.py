@@ -14,11 +14,11 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Effort, Hits, Params, SearchQuery, check_asked
+from recall.index.base import Effort, Hits, Params, Ranked, SearchQuery, check_asked, gather
 from recall.index.bitmap import RowBitmap
 from recall.index.coarse import InvertedLists
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
-from recall.index.topk import Ranked, gather, pad, rank
+from recall.index.topk import pad, rank
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
 """Kinds that are read, and how many times the results asked for are scored again where their parameters do not say. Only

@@ -14,7 +14,7 @@ from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.index.base import ItemIndex
+from recall.index.base import Hits, ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.health import Checks, recheck
 from recall.index.registry import open_index
@@ -24,7 +24,7 @@ from recall.serving.listing import Listing
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request, check_request
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import RankedList, check_boosts, check_shaping, plain, shape
+from recall.serving.rerank.pipeline import RankedList, check_boosts, check_shaping, shape
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
@@ -141,7 +141,7 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
+            found = _list_of(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
@@ -287,7 +287,7 @@ class Recommender:
                 answers |= zip(positions, alone, strict=True)
                 continue
             for place, (position, one, _, _) in enumerate(members):
-                answers[position] = self._answer(requests[position], one, catalogue, plain(hits, place))
+                answers[position] = self._answer(requests[position], one, catalogue, _list_of(hits, place))
         return [answers[position] for position in range(len(requests))]
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
@@ -314,3 +314,12 @@ class Recommender:
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )
+
+
+def _list_of(hits: Hits, place: int) -> RankedList:
+    """One of the lists that a search has found, as it is."""
+    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
+    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
+        return RankedList(rows, scores, exact)
+    found = rows >= 0
+    return RankedList(rows[found], scores[found], exact)

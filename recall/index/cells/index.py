@@ -21,10 +21,10 @@ from recall._arrays import Float32, Int32, Int64
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
-from recall.index.base import Hits, Params, SearchQuery, check_asked, check_vectors
+from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
-from recall.index.topk import Ranked, gather, rank
+from recall.index.topk import rank
 
 # Codes of a filter's rows alone, for filters that come again.
 

@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.topk import Ranked, rank, rounding, scan
+from recall.index.base import Ranked
+from recall.index.topk import rank, rounding, scan
 from recall.serving.request import Request
 from recall.serving.rerank.base import Scores
 from recall.serving.rerank.item_columns import ItemColumns

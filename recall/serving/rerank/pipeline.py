@@ -7,7 +7,6 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import RequestError
-from recall.index.base import Hits
 from recall.index.bitmap import RowBitmap
 from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, shaped
@@ -80,15 +79,6 @@ def shape(
     sources = None if last is None else last.sources(last.places(found.rows))
     warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
     return RankedList(found.rows, found.scores, pool.exact, sources, warnings)
-
-
-def plain(hits: Hits, place: int) -> RankedList:
-    """One of the lists that a search has found, as it is."""
-    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
-    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
-        return RankedList(rows, scores, exact)
-    found = rows >= 0
-    return RankedList(rows[found], scores[found], exact)
 
 
 class _Pool:

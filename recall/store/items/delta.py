@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float32, Int64, UInt8
-from recall.index.base import Hits
+from recall.index.base import Hits, Ranked
 from recall.index.bitmap import Mask, RowBitmap
-from recall.index.topk import Ranked, rank, rounding
+from recall.index.topk import rank, rounding
 
 _FIRST = 64  # rows that room is made for at first
 _KEPT = 64  # selections for which is kept what is left of them

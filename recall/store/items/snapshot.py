@@ -112,7 +112,7 @@ class CatalogSnapshot:
         items = self.bundle.items()
         if self.overlay.hidden.count:
             items = items[self.overlay.kept.rows]
-        if self.overlay.count:
+        if self.overlay.places:
             items = pl.concat([items, self.overlay.items[self.overlay.living].select(items.columns)])
         return items
 
@@ -145,12 +145,12 @@ class CatalogSnapshot:
         overlay, size = self.overlay, self.index.size
         scopes = within if within is not None else [None] * len(queries)
         main = [None if scope is None else scope.main for scope in scopes]
-        if not overlay.hidden.count and not overlay.count:
+        if not overlay.hidden.count and not overlay.places:
             return self.index.search(queries, n, exclude, main, surely=surely)
         excluded = exclude if exclude is not None else [_NONE] * len(queries)
         below = [rows[rows < size] for rows in excluded]
         hits = self._search_main(queries, n, below, main, surely)
-        if not overlay.count:
+        if not overlay.places:
             return hits
         given = [
             best_given(overlay, query, n, rows[rows >= size] - size, None if scope is None else scope.given)
