@@ -12,16 +12,14 @@ from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST
 from recall.errors import DataError
-from recall.evaluation.ablation import Ablation, ablate
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, start_cold
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
-from recall.evaluation.offline import OfflineReplay
+from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, turn
 from recall.evaluation.online import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
-from recall.evaluation.popularity_weight import Dial, turn
 from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import shares_found
 from recall.serving.recommender import Recommender

@@ -11,9 +11,8 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
 from recall.serving.request import Request, check_request
-from recall.store.degraded import Degraded
 from recall.store.items.delta import DeltaSegment
-from recall.store.items.snapshot import CatalogSnapshot
+from recall.store.items.snapshot import CatalogSnapshot, Degraded
 from recall.store.users.profiles import RECENT, Lookup, UserProfiles
 from recall.store.users.record import UserRecord
 

@@ -12,7 +12,7 @@ from recall.bundle import files
 from recall.bundle.manifest import IndexRecord
 from recall.config import IndexConfig
 from recall.index.registry import engine_of, open_index
-from recall.index.tuning.candidates import Candidate
+from recall.index.tuning.trials import Candidate
 from recall.index.tuning.tuner import Tuning, tune
 from recall.publish import index as certificate
 from recall.publish.index import QuerySample, write_index

@@ -19,9 +19,8 @@ from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
-from recall.index.tuning.candidates import Candidate, candidates
 from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error, with_growth
-from recall.index.tuning.trials import EXACT, IndexTuner, Trial
+from recall.index.tuning.trials import EXACT, Candidate, IndexTuner, Trial, candidates
 
 
 @dataclass(frozen=True, slots=True)

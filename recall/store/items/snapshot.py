@@ -13,8 +13,21 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.index.base import Hits, ItemIndex
 from recall.index.bitmap import Mask, RowBitmap
-from recall.store.degraded import Degraded
 from recall.store.items.delta import DeltaSegment, best_given, merged
+
+# Answers without all that belongs in them.
+
+
+class Degraded(NamedTuple):
+    """What an answer had to do without, or with less of.
+
+    Attributes:
+        part: of the service, in one word: "items" when later changes of items are not known.
+        reason: why, in a sentence.
+    """
+
+    part: str
+    reason: str
 
 
 class SegmentMasks(NamedTuple):

@@ -1,6 +1,8 @@
 """Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,12 +15,39 @@ from recall.errors import RequestError, StoreError, did_you_mean, pointer
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
-from recall.store.users import listing
 from recall.store.users.base import LiveUsers
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord, UserStore
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+
+# The users that are known, page by page in order of the UTF-8 of their ids.
+#
+# As with items, a user who is known from the first page to the last stands on exactly one of them.
+
+
+def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
+    """Ids of at most so many users, those of a bundle and those that came since, less those that were deleted.
+
+    Args:
+        stored: the bundle's.
+        live: what has changed since, if anything may.
+        after: those after this id; None from the first.
+        count: at least 1.
+
+    Raises:
+        StoreError: what has changed cannot be read: then nobody knows who was deleted.
+    """
+    if live is None:
+        return stored.ids(after, count)
+    changed = live.ids(after, count)
+    found: list[str] = []
+    while len(found) < count and (batch := stored.ids(after, count)):
+        after = batch[-1]
+        states = live.get(batch)  # who is in there stands in `changed`, or was deleted
+        found += [user_id for user_id in batch if user_id not in states]
+    return list(islice(merge(found, changed), count))
+
 
 RECENT = 4096
 """Users of whom what was asked lately is kept in memory."""
@@ -153,7 +182,7 @@ class UserProfiles:
 
         Raises StoreError when what has changed cannot be read.
         """
-        return listing.page(self._stored, self._live, after, count)
+        return page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample`: ids of users of the bundle."""

@@ -10,9 +10,8 @@ import pytest
 from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellIndex, cells_for
-from recall.index.tuning.candidates import CellCodes, InvertedFile, candidates, like
 from recall.index.tuning.recall import GroundTruth, QuerySplit
-from recall.index.tuning.trials import EXACT, IndexTuner, Trial
+from recall.index.tuning.trials import EXACT, CellCodes, IndexTuner, InvertedFile, Trial, candidates, like
 from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_base import vectors_like_a_model
 
