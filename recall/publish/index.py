@@ -12,8 +12,7 @@ from recall.bundle.manifest import CandidateRecord, CertificateRecord, ChecksRec
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
-from recall.index.health import Checks
-from recall.index.registry import build_index, engine_of, open_index
+from recall.index.registry import Checks, build_index, engine_of, open_index
 from recall.index.tuning.recall import Certificate, GroundTruth, QuerySplit, certify, lower_bound
 from recall.index.tuning.trials import Trial, like
 from recall.index.tuning.tuner import Bound, Tuning, tune

@@ -16,8 +16,7 @@ from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.base import Hits, ItemIndex
 from recall.index.flat import ExactIndex
-from recall.index.health import Checks, recheck
-from recall.index.registry import open_index
+from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
 from recall.serving.filters.resolve import FilterResolver
 from recall.serving.listing import Listing

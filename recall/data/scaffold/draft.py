@@ -9,16 +9,20 @@ import polars as pl
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ROWS,
+    Keys,
+    array,
+    clean,
     context_fields,
     described_fields,
     guess,
+    key,
     one_each,
     readable,
     table_fields,
+    text,
     unreadable,
 )
 from recall.data.scaffold.outcomes import data_lines, time_column
-from recall.data.scaffold.toml import Keys, array, clean, key, text
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
