@@ -73,11 +73,11 @@ def tune(
 
 
 def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
-    from recall.errors import ConfigError, nearest
+    from recall.errors import ConfigError, did_you_mean
 
     for name in given:
         if name not in known:
-            raise ConfigError(f"{name!r} is no objective", where="--objective", hint=nearest(name, known))
+            raise ConfigError(f"{name!r} is no objective", where="--objective", hint=did_you_mean(name, known))
 
 
 def _show(report: "TrialReport") -> None:

@@ -13,7 +13,7 @@ from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
-from recall.evaluation.offline import Trial
+from recall.evaluation.offline import OfflineReplay
 from recall.features.masking import without
 
 _NAMES = ("recall", "ndcg")
@@ -45,7 +45,7 @@ class Ablation(BaseModel):
     seconds: float
 
 
-def ablate(trial: Trial, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
+def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
     """Leave out every field in turn: a user field of the requests, an item field of the whole catalogue.
 
     Args:

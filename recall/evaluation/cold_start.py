@@ -19,7 +19,7 @@ from recall.config import EvaluationConfig
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.exact_topk import Replaced, pair_scores
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.offline import Trial
+from recall.evaluation.offline import OfflineReplay
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -62,7 +62,7 @@ class ColdStart(BaseModel):
     seconds: float
 
 
-def start_cold(trial: Trial, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> ColdStart:
+def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> ColdStart:
     """Mask ids, and judge again.
 
     Args:
@@ -104,7 +104,7 @@ def start_cold(trial: Trial, bundle: Bundle, popularity: Judgements, config: Eva
     )
 
 
-def _as_new(trial: Trial, bundle: Bundle, blocks: tuple[Block, ...]) -> Replaced:
+def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[Block, ...]) -> Replaced:
     """What each relevant item of the catalogue scores for its request when the model does not know its id."""
     relevant, size = trial.relevant, len(trial.item_vectors)
     there = relevant.items < size

@@ -15,7 +15,7 @@ from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.protocol import HeldOut, requests
+from recall.evaluation.protocol import TestRequests, requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender
 
@@ -23,7 +23,7 @@ _AT_ONCE = 512  # requests encoded together
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class OfflineReplay:
     """Requests of one bundle, whose item rows are the bundle's.
 
     Attributes:
@@ -43,7 +43,7 @@ class Trial:
     masked: ItemLists
 
     @staticmethod
-    def of(recommender: Recommender, dataset: Dataset, held: HeldOut) -> "Trial":
+    def of(recommender: Recommender, dataset: Dataset, held: TestRequests) -> "OfflineReplay":
         """Encode what is held out. Raises DataError when the data lack a column or the history that the model reads."""
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
@@ -56,7 +56,7 @@ class Trial:
         there = masked >= 0
         absent = np.arange(len(row_of)) + len(bundle.item_vectors)
         relevant = np.where(row_of < 0, absent, row_of)[held.relevant.items].astype(np.int32)
-        return Trial(
+        return OfflineReplay(
             held.user,
             users,
             bundle.tables.user_vectors(users),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from recall.config import EvaluationConfig
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
-from recall.evaluation.offline import Trial
+from recall.evaluation.offline import OfflineReplay
 
 
 class DialPoint(BaseModel):
@@ -36,7 +36,7 @@ class Dial(BaseModel):
     seconds: float
 
 
-def turn(trial: Trial, config: EvaluationConfig, seed: int) -> Dial | None:
+def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | None:
     """The curve over `config.dial` at the longest length that is judged; None when there is nothing to turn to."""
     if not config.dial:
         return None

@@ -12,7 +12,7 @@ from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Judgements
 from recall.evaluation.lists import Integers, ItemLists
-from recall.evaluation.protocol import HeldOut
+from recall.evaluation.protocol import TestRequests
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import UNKNOWN
@@ -61,7 +61,7 @@ class UnknownUsers:
     at: tuple[int, ...]
 
     @staticmethod
-    def of(dataset: Dataset, encoder: FeatureEncoder, held: HeldOut, at: Sequence[int]) -> "UnknownUsers":
+    def of(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, at: Sequence[int]) -> "UnknownUsers":
         """Ask held-out requests as by an unknown user.
 
         Args:

@@ -15,7 +15,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import ExportError, RequestError
-from recall.index.bitmap import Mask, Selection
+from recall.index.bitmap import Mask, RowBitmap
 
 Params = Mapping[str, int | float]
 """The numbers that an index needs beside its file in order to be opened again."""
@@ -64,7 +64,7 @@ class ItemIndex(Protocol):
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Selection | None] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
         *,
         surely: bool = False,
     ) -> Hits:
@@ -108,7 +108,7 @@ def check_vectors(vectors: Float32) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SearchQuery:
     """One query, checked.
 
     Attributes:
@@ -119,7 +119,7 @@ class Asked:
 
     vector: Float32
     excluded: Int64
-    within: Selection | None
+    within: RowBitmap | None
 
 
 def check_asked(
@@ -127,8 +127,8 @@ def check_asked(
     n: int,
     shape: tuple[int, int],
     exclude: Sequence[Int64] | None,
-    within: Sequence[Selection | None] | None,
-) -> list[Asked]:
+    within: Sequence[RowBitmap | None] | None,
+) -> list[SearchQuery]:
     """The queries of a `search` over vectors of `shape` one by one. Raises RequestError unless it can be answered."""
     size, dim = shape
     if n < 1:
@@ -147,7 +147,7 @@ def check_asked(
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
     excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) if len(rows) > 1 else rows for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
-    return list(map(Asked, vectors, excluded, within if within is not None else [None] * len(queries)))
+    return list(map(SearchQuery, vectors, excluded, within if within is not None else [None] * len(queries)))
 
 
 def _rising(rows: Int64) -> Int64:

@@ -10,10 +10,10 @@ import faiss
 
 from recall._arrays import Float32
 from recall.config import CHOOSING, IndexConfig
-from recall.errors import IndexFileError, nearest
+from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Effort, ItemIndex, Params
 from recall.index.cells.index import CellIndex
-from recall.index.coarse import Lists, lists_for
+from recall.index.coarse import InvertedLists, lists_for
 from recall.index.faiss_io import prepare_faiss, read_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import REFINE, IvfIndex
@@ -43,7 +43,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
     if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
         return ExactIndex.build(vectors)
-    lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
+    lists = InvertedLists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
     return calibrate(IvfIndex.build(lists), vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
@@ -83,7 +83,7 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
         )
     opener = _OPENERS.get(kind)
     if opener is None or engine_of(kind) != engine:
-        hint = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
+        hint = did_you_mean(kind, [one for one in _OPENERS if engine_of(one) == engine])
         raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
     return opener(path, params, vectors, threads)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.index.base import Hits
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 
 LANES = 8
 """faiss's kernels are several times faster when vectors fill whole registers of eight floats."""
@@ -92,7 +92,7 @@ def longest_of(vectors: Float32) -> float:
 
 
 def scan(
-    vectors: Float32, query: Float32, added: Float32, n: int, excluded: Int64, within: Selection | None, longest: float
+    vectors: Float32, query: Float32, added: Float32, n: int, excluded: Int64, within: RowBitmap | None, longest: float
 ) -> Ranked:
     """The n rows with the largest <query, vector> + added, by falling score and then by row; surely the best.
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from recall._arrays import Float32
 from recall.index.base import Params, TunableIndex
 from recall.index.cells.index import CERTAIN, CellIndex, cells_for
-from recall.index.coarse import Lists, lists_for
+from recall.index.coarse import InvertedLists, lists_for
 from recall.index.ivf import REFINE, IvfIndex
 
 
@@ -60,7 +60,7 @@ class InvertedFile(Candidate):
 
     @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, IvfIndex.build(Lists.build(vectors, queries, self.count, seed, threads))
+        yield self.name, IvfIndex.build(InvertedLists.build(vectors, queries, self.count, seed, threads))
 
 
 def candidates(size: int, kind: str = "auto") -> list[Candidate]:

@@ -10,7 +10,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
-from recall.index.tuning.recall import Truth, bisect, lower_bound, share_of_error
+from recall.index.tuning.recall import GroundTruth, bisect, lower_bound, share_of_error
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""
@@ -52,7 +52,7 @@ class Trial:
 
 
 @dataclass(slots=True)
-class Running:
+class CandidateState:
     """A candidate that may still be chosen.
 
     Attributes:
@@ -77,7 +77,7 @@ class Running:
         return tuple(Point(effort, *self.curve[effort]) for effort in sorted(self.curve))
 
 
-class Bench:
+class IndexTuner:
     """Candidates on the same users.
 
     Attributes:
@@ -85,7 +85,7 @@ class Bench:
         running: those that may still be chosen, by name; exact search stays.
     """
 
-    def __init__(self, truth: Truth, config: IndexConfig, fresh: int) -> None:
+    def __init__(self, truth: GroundTruth, config: IndexConfig, fresh: int) -> None:
         """Begin without candidates.
 
         Args:
@@ -96,7 +96,7 @@ class Bench:
         self.truth = truth
         self.config = config
         self.trials: list[Trial] = []
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, CandidateState] = {}
         self._fresh = fresh
 
     @property
@@ -106,17 +106,17 @@ class Bench:
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
         """Begin with exact search, which took these seconds to build."""
-        few = Truth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
+        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
-        running = Running(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
+        running = CandidateState(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
         self.running[EXACT] = running
         note = "finds everything by construction"
         self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
     def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
         """Set a candidate's effort."""
-        running = Running(index, index, 0.0, np.empty(0), {})
+        running = CandidateState(index, index, 0.0, np.empty(0), {})
         self.running[name] = running
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
         note = self.set_effort(name, 0.0, limit)
@@ -174,7 +174,7 @@ class Bench:
     def compare(self) -> None:
         """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
         close = _CLOSE * self.running[self.fastest].microseconds
-        some = Truth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
+        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
         for _ in range(_ROUNDS):
             for name, measured in times.items():
