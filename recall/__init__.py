@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         UserVector,
         ValueContribution,
     )
-    from recall.store.degraded import Degraded
+    from recall.store.items.snapshot import Degraded
     from recall.store.users.profiles import Interaction, User
 
 __all__ = [
@@ -118,7 +118,7 @@ _HOMES = {
         *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
         *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
     ),
-    "recall.store.degraded": ("Degraded",),
+    "recall.store.items.snapshot": ("Degraded",),
     "recall.serving.recommender": ("Recommender",),
     "recall.serving.request": ("Request",),
     "recall.serving.rerank.channels": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),

@@ -192,7 +192,7 @@ def forbids_writing(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (EROFS, EACCES, EPERM)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the known name closest to `name`, or lists at most ten known names when none is close."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1)

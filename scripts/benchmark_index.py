@@ -39,7 +39,7 @@ from report_sections import replace_section
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.index.cells.index import CellIndex
 
 N = 100
@@ -208,7 +208,7 @@ def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex
     first: dict[float, float] = {}
     found: dict[float, tuple[float, float]] = {}
     for share in SHARES:
-        chosen = Selection.of_mask(rng.random(len(world.items)) < share)
+        chosen = RowBitmap.of_mask(rng.random(len(world.items)) < share)
         first[share] = seconds_of(lambda user, one=chosen: index.search(user[None], N, None, [one]), measuring[:1])
         truth = Truth.of(world.items[chosen.rows], measuring[:200], min(N, chosen.count))
         place = np.full(len(world.items), -1)

@@ -26,10 +26,11 @@ with tempfile.TemporaryDirectory() as made:
     bundle = shutil.copytree(max(pathlib.Path("tests/golden").glob("bundle_v*_fm")), made + "/bundle")
     recommender = recall.Recommender.load(bundle)
     user = recommender.users.sample(1, 0)[0]
-    recommender.recommend(recall.Request(user, n=5))
+    request = recall.Request(user, n=5)
+    recommender.recommend(request)
     entered = set()
     sys.setprofile(lambda frame, event, _: entered.add(frame.f_code.co_filename) if event == "call" else None)
-    recommender.recommend(recall.Request(user, n=5))
+    recommender.recommend(request)
     sys.setprofile(None)
     recommender.close()
 print(sum(one.startswith(home) for one in entered))

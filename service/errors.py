@@ -25,7 +25,7 @@ from recall.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
-    nearest,
+    did_you_mean,
 )
 from recall.serving.rerank.channels import AnyChannel, Channels
 from recall.serving.rerank.rules import AnyRule
@@ -266,10 +266,10 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return Fault(pointer(path), f"This key is not known. {nearest(str(path[-1])[:_LONGEST], known)}")
+            return Fault(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":
             kinds = [tag.strip(" '") for tag in entry["ctx"]["expected_tags"].split(",")]
-            near = nearest(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
+            near = did_you_mean(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
             return Fault(pointer((*path, "kind")), f"This kind is not known. {near}")
         case "union_tag_not_found":
             return Fault(pointer(path), "An object is wanted that says its 'kind'")

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from fastapi import Request
 
-from recall.errors import ConfigError, nearest
+from recall.errors import ConfigError, did_you_mean
 from recall.serving.response import Degraded
 from service.metrics import Metrics
 
@@ -134,7 +134,7 @@ def from_file(file: Path) -> Iterator[Key]:
 def _parsed(words: list[str], where: str) -> Key:
     role = _ROLES.get(words[0])
     if role is None:
-        raise ConfigError("a line begins with what the key allows", where=where, hint=nearest(words[0][:10], _ROLES))
+        raise ConfigError("a line begins with what the key allows", where=where, hint=did_you_mean(words[0][:10], _ROLES))
     hashed = words[1] if len(words) > 1 else ""
     try:
         digest = bytes.fromhex(hashed.removeprefix(_HASH))

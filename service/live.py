@@ -17,7 +17,7 @@ from recall.errors import JournalError, StoreError, TokenError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Degraded, Recommendations
-from recall.store.items.catalog import LiveCatalogue, Receipt
+from recall.store.items.catalog import Catalog, Receipt
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
 from service.bundles import Exchange, Snapshot
@@ -106,10 +106,10 @@ class Follower:
         """Stop the thread."""
         self._pool.shutdown(cancel_futures=True)
 
-    async def _run(self, items: LiveCatalogue) -> None:
+    async def _run(self, items: Catalog) -> None:
         await asyncio.get_running_loop().run_in_executor(self._pool, items.refresh)
 
-    async def _mend(self, items: LiveCatalogue) -> None:
+    async def _mend(self, items: Catalog) -> None:
         if not items.unsaved:
             self._mend_at = None
             return
@@ -124,7 +124,7 @@ class Follower:
             self._meters.written_back.inc(float(written))
             log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
 
-    async def _settle(self, items: LiveCatalogue) -> None:
+    async def _settle(self, items: Catalog) -> None:
         now, sequence = time.monotonic(), items.current().sequence
         if sequence != self._sequence:
             self._sequence, self._changed_at, self._settled = sequence, now, False
@@ -133,7 +133,7 @@ class Follower:
             with suppress(JournalError):  # where it may not be written, or others write
                 await asyncio.get_running_loop().run_in_executor(self._pool, items.settle)
 
-    async def _wait_for(self, items: LiveCatalogue, token: str, deadline: float | None) -> None:
+    async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
         until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT
         try:
             while not items.has_seen(token):
@@ -229,14 +229,14 @@ class Live(Exchange):
         with snapshot.held():
             return [await self.queue.in_thread(partial(act, snapshot.recommender), caller) for act in acts]
 
-    async def change(self, act: Callable[[LiveCatalogue], Receipt]) -> Receipt:
+    async def change(self, act: Callable[[Catalog], Receipt]) -> Receipt:
         """Change items; when this returns, the change is on disk and in every answer that follows.
 
         Args:
             act: asks the live catalogue for the change; called on another thread, for it waits for the disk.
 
         Raises:
-            RequestError, JournalError: as `LiveCatalogue.upsert`.
+            RequestError, JournalError: as `Catalog.upsert`.
             ProblemError: no bundle is served yet, it has no journal, or too many changes wait for the disk.
         """
         snapshot = self.serving()

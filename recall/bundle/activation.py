@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, number, past, point_at, versions
-from recall.errors import BundleError, PublishError, VersionMovedError, nearest
+from recall.errors import BundleError, PublishError, VersionMovedError, did_you_mean
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What the name of a version may look like."""
@@ -53,7 +53,7 @@ def find(root: Path, name: str) -> Path:
     folder = root / VERSIONS / name
     known = [one.name for one in versions(root)]
     if name not in known or folder.is_symlink() or not folder.is_dir():
-        raise BundleError(f"there is no version {name}", where=str(root), hint=nearest(name, known))
+        raise BundleError(f"there is no version {name}", where=str(root), hint=did_you_mean(name, known))
     return folder
 
 

@@ -16,7 +16,7 @@ _WAIT = 10.0  # seconds: whoever publishes a version has its folder locked until
 _POLL = 0.02  # seconds between two tries
 
 
-class Hold:
+class VersionLock:
     """A shared lock on a folder, until it is closed or nobody knows of it any more."""
 
     def __init__(self, descriptor: int) -> None:
@@ -28,7 +28,7 @@ class Hold:
         self._closing()
 
 
-def hold(folder: Path) -> Hold | None:
+def acquire(folder: Path) -> VersionLock | None:
     """Keep a published version from being removed; None where the file system knows no locks, and nothing is removed either.
 
     Raises:
@@ -38,7 +38,7 @@ def hold(folder: Path) -> Hold | None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise BundleError("the version cannot be opened", where=str(folder), why=str(error)) from None
-    held = Hold(descriptor)
+    held = VersionLock(descriptor)
     deadline = time.monotonic() + _WAIT
     while True:
         try:

@@ -22,7 +22,7 @@ from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
@@ -47,7 +47,7 @@ class Bundle:
     folder: Path
     manifest: Manifest
     encoder: FeatureEncoder
-    tables: Tables
+    tables: ServingModel
     item_vectors: Float32
     item_ids: ItemIds
     item_table: ItemTable
@@ -124,7 +124,7 @@ class Bundle:
 
 
 def write_contents(
-    folder: Path, encoder: FeatureEncoder, tables: Tables, item_vectors: Float32, items: pl.DataFrame, counts: Int32
+    folder: Path, encoder: FeatureEncoder, tables: ServingModel, item_vectors: Float32, items: pl.DataFrame, counts: Int32
 ) -> None:
     """Write every file of a bundle but the users, the index and the manifest.
 
@@ -189,7 +189,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
     return bundle
 
 
-def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Tables:
+def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> ServingModel:
     model, sizes = manifest.model, manifest.sizes
     users, items = encoder.user_fields, encoder.item_fields
     layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)

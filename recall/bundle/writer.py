@@ -21,14 +21,14 @@ from recall.errors import ExportError
 from recall.features.canonical import UNTYPED
 from recall.features.encoder import FeatureEncoder
 from recall.models.parity import Proof
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Where a bundle comes from; the fields are the manifest's."""
 
     name: str
@@ -53,7 +53,7 @@ def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
         )
 
 
-def check_tables(tables: Tables) -> None:
+def check_tables(tables: ServingModel) -> None:
     """Raise ExportError, naming the array and its first wrong row, unless every parameter is finite."""
     for name, values in tables.arrays().items():
         wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
@@ -72,9 +72,9 @@ def parity_of(proof: Proof, reference: Literal["model", "tables"]) -> Parity:
 
 def seal(
     folder: Path,
-    origin: Origin,
+    origin: Provenance,
     encoder: FeatureEncoder,
-    tables: Tables,
+    tables: ServingModel,
     counts: tuple[int, int],
     proofs: tuple[Parity, IndexRecord],
     fold: FoldRecord | None,

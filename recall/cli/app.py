@@ -22,8 +22,7 @@ from recall.cli.query import query
 from recall.cli.rebuild import rebuild
 from recall.cli.serve import new_key, serve
 from recall.cli.train import train
-from recall.cli.tune import tune
-from recall.cli.tune_index import tune_index
+from recall.cli.tune import tune, tune_index
 from recall.cli.versions import activate, backup, publish_version, roll_back, show_versions
 
 _ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."

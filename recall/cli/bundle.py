@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.tune_index import described
+from recall.cli.tune import described
 
 if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest

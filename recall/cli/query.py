@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recall.cli import output
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, did_you_mean
 
 if TYPE_CHECKING:
     from recall.serving.recommender import Recommender
@@ -143,7 +143,7 @@ def _read(path: Path) -> "Request":
     known = [field.name for field in fields(Request)]
     for name in values:
         if name not in known:
-            raise RequestError("no part of a request", where=f"/{name}", hint=nearest(name, known))
+            raise RequestError("no part of a request", where=f"/{name}", hint=did_you_mean(name, known))
     kinds = {"features": dict, "context": dict, "filter": dict, "history": list, "allow": list, "exclude": list}
     kinds |= {"rules": list, "channels": dict, "boosts": dict}
     for name, kind in kinds.items():

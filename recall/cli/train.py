@@ -8,7 +8,7 @@ import typer
 
 from recall.cli import output
 from recall.cli.bundle import ROUNDING
-from recall.cli.tune_index import described
+from recall.cli.tune import described
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

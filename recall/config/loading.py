@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from recall.config.run import RunConfig
-from recall.errors import ConfigError, nearest
+from recall.errors import ConfigError, did_you_mean
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -65,7 +65,7 @@ def _faults(error: ValidationError, values: dict[str, Any]) -> Iterable[str]:
         if fault["type"] == "extra_forbidden":
             model, shown = _walk(RunConfig, location[:-1], values)
             known = model.model_fields if model is not None else ()
-            yield f"{'.'.join([*shown, str(location[-1])])}: this key is not known. {nearest(str(location[-1]), known)}"
+            yield f"{'.'.join([*shown, str(location[-1])])}: this key is not known. {did_you_mean(str(location[-1]), known)}"
         else:
             _, shown = _walk(RunConfig, location, values)
             message = fault["msg"].removeprefix("Value error, ")

@@ -8,7 +8,7 @@ from recall.config.data import DataConfig
 from recall.config.model import FMConfig, ModelConfig
 from recall.config.schema import AnyField, Schema, Section
 from recall.config.training import SquareConfig, Train
-from recall.errors import nearest
+from recall.errors import did_you_mean
 
 CHOOSING = frozenset({"auto", "faiss"})
 """Kinds of index that stand for a choice among others."""
@@ -133,7 +133,7 @@ class RunConfig(Section):
         }
         for name in self.index.boosts:
             if name not in known and name.partition("=")[0] not in known:
-                near = nearest(name.partition("=")[0], known)
+                near = did_you_mean(name.partition("=")[0], known)
                 raise ValueError(f"index.boosts names {name!r}, but no item field and no attribute reads such a column. {near}")
         return self
 

@@ -7,7 +7,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config.schema import Schema
-from recall.errors import ConfigError, DataError, nearest
+from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import (
     LIST,
     TEXT,
@@ -79,7 +79,9 @@ def find_types(
     for name in text:
         if name not in read:
             raise ConfigError(
-                f"data.text names {name!r}, which no field and no attribute reads", where="data.text", hint=nearest(name, read)
+                f"data.text names {name!r}, which no field and no attribute reads",
+                where="data.text",
+                hint=did_you_mean(name, read),
             )
     return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
 

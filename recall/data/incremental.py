@@ -17,7 +17,7 @@ from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
 from recall.data.split import REMEMBERED, Times
 from recall.data.tables import Table, Tables, read_tables
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct
 
@@ -125,7 +125,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     for name in keys:
         for table in (older, newer):
             if name not in table.types:
-                raise DataError(f"there is no column {name!r}", where=str(table.path), hint=nearest(name, table.columns))
+                raise DataError(f"there is no column {name!r}", where=str(table.path), hint=did_you_mean(name, table.columns))
     raw = both.collect(keys)
     columns = [
         canonical_column(raw[name], typed(raw[name], None, data.text), both.where(name), None).alias(name) for name in keys

@@ -10,7 +10,7 @@ from polars.datatypes import DataType
 
 from recall.config import DataConfig
 from recall.data.tables import Table, Tables, Told
-from recall.errors import ConfigError, DataError, nearest
+from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import canonical_ids
 from recall.features.values import Distinct, canonical_series
 
@@ -170,7 +170,7 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 f"there is no column {name!r}",
                 where=str(interactions.path),
                 why="data.user_columns and data.item_columns name columns of the interactions",
-                hint=nearest(name, interactions.columns),
+                hint=did_you_mean(name, interactions.columns),
             )
     moved: dict[str, Table | None] = {}
     told: list[Told] = []

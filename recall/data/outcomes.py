@@ -10,7 +10,7 @@ import polars as pl
 from recall._arrays import Bool
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.canonical import named_values
 from recall.features.values import canonical, examples, numbers, refuse
 
@@ -152,6 +152,6 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDA
             f"{len(strange):,} rows name events that are not listed: {examples(different)}",
             where=where,
             why="data.events says what each event counts as",
-            hint=f"Add them to data.events.weights, .left_out or .not_taken. {nearest(different[0], known)}",
+            hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(different[0], known)}",
         )
     return found.to_numpy()

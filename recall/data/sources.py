@@ -12,7 +12,7 @@ import polars as pl
 from recall.config import DataConfig
 from recall.config.schema import BagField, ColumnField, CrossField, HistoryField, Schema
 from recall.data.tables import Table, Tables
-from recall.errors import ConfigError, DataError, nearest
+from recall.errors import ConfigError, DataError, did_you_mean
 
 RESERVED = ("user", "item", "weight", "split")
 """Columns that the sorted interactions have anyway."""
@@ -145,4 +145,4 @@ def _require(name: str, column: str, table: str, tables: Tables) -> None:
 
 
 def _near(column: str, tables: Iterable[Table]) -> str:
-    return nearest(column, {known for table in tables for known in table.columns})
+    return did_you_mean(column, {known for table in tables for known in table.columns})

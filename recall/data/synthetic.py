@@ -17,8 +17,42 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float32, Int64
-from recall.data import words
 from recall.errors import ConfigError
+
+# The words that the synthetic shop is written in.
+
+CATEGORIES = (
+    "books", "kitchen", "garden", "music", "toys", "sports", "phones", "shoes", "films", "tools", "beauty", "pets",
+    "games", "coffee", "bikes", "art",
+)  # fmt: skip
+TAGS = (
+    "sale", "new", "gift", "classic", "organic", "wireless", "handmade", "vintage", "compact", "waterproof", "kids",
+    "travel", "outdoor", "wool", "steel", "wooden", "refurbished", "limited", "award", "local", "vegan", "quiet",
+    "bright", "soft", "heavy", "light", "digital", "analog", "spare", "set", "starter", "expert", "winter", "summer",
+    "recycled", "imported", "signed", "illustrated", "foldable", "rechargeable",
+)  # fmt: skip
+GENDERS = ("female", "male", "other")
+COUNTRIES = ("DE", "FR", "GB", "ES", "IT", "PL", "NL", "SE", "PT", "DK")
+DEVICES = ("phone", "desktop", "tablet")
+DAYPARTS = ("night", "morning", "afternoon", "evening")
+HOURS = tuple(
+    weight / 100 for weight in (2, 1, 1, 0, 0, 1, 2, 4, 5, 5, 5, 5, 6, 5, 4, 4, 5, 6, 7, 8, 9, 8, 5, 2)
+)  # share of interactions in each hour of the day
+_SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "va", "zen")
+
+
+def brand_names(n: int) -> pl.Series:
+    """n distinct made-up names, text [n]."""
+    base = len(_SYLLABLES)
+    names = []
+    for number in range(n):
+        name, rest = "", number + base  # from base on, so that every name has two syllables at least
+        while rest:
+            rest, syllable = divmod(rest, base)
+            name = _SYLLABLES[syllable] + name
+        names.append(name)
+    return pl.Series(names)
+
 
 Floats = npt.NDArray[np.floating]
 
@@ -64,8 +98,8 @@ class Truth:
         popularity: float32 [items].
         style: float32 [items, d].
         taste: float32 [users, d].
-        device: float32 [devices, d], in the order of `words.DEVICES`.
-        daypart: float32 [dayparts, d], in the order of `words.DAYPARTS`.
+        device: float32 [devices, d], in the order of `DEVICES`.
+        daypart: float32 [dayparts, d], in the order of `DAYPARTS`.
         successor: float32 [items + 1, d]; the last row is zero and stands for no previous item.
     """
 
@@ -111,7 +145,7 @@ class Synthetic:
 def generate(config: SyntheticConfig) -> Synthetic:
     """Draw the shop. The same configuration gives the same tables."""
     random = np.random.default_rng(config.seed)
-    category_styles = _normal(random, len(words.CATEGORIES))
+    category_styles = _normal(random, len(CATEGORIES))
     items, style = _items(config, random, category_styles)
     users, taste = _users(config, random, category_styles)
     truth = _truth(random, style, taste, items["year"].to_numpy())
@@ -123,8 +157,8 @@ def generate(config: SyntheticConfig) -> Synthetic:
             "user_id": users["user_id"].gather(events.user[kept]),
             "item_id": items["item_id"].gather(chosen[kept]),
             "time": events.time[kept],
-            "device": pl.Series(words.DEVICES).gather(events.device[kept]),
-            "daypart": pl.Series(words.DAYPARTS).gather(events.daypart[kept]),
+            "device": pl.Series(DEVICES).gather(events.device[kept]),
+            "daypart": pl.Series(DAYPARTS).gather(events.daypart[kept]),
         }
     ).sort("time", maintain_order=True)
     users = _blank(random, users, {"age": 0.04, "gender": 0.03})
@@ -134,23 +168,23 @@ def generate(config: SyntheticConfig) -> Synthetic:
 
 def _items(config: SyntheticConfig, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
     n, n_brands = config.items, max(8, config.items // 25)
-    category = random.choice(len(words.CATEGORIES), n, p=_zipf(len(words.CATEGORIES), 0.7))
-    home = random.integers(0, len(words.CATEGORIES), n_brands)  # a brand is at home in one category
-    by_home = [np.flatnonzero(home == number) for number in range(len(words.CATEGORIES))]
+    category = random.choice(len(CATEGORIES), n, p=_zipf(len(CATEGORIES), 0.7))
+    home = random.integers(0, len(CATEGORIES), n_brands)  # a brand is at home in one category
+    by_home = [np.flatnonzero(home == number) for number in range(len(CATEGORIES))]
     brand = random.integers(0, n_brands, n)
     for number, brands in enumerate(by_home):
         own = np.flatnonzero((category == number) & (random.random(n) < 0.85))
         if len(brands):
             brand[own] = random.choice(brands, len(own))
-    tags = _bags(random, category, len(words.TAGS), mean=3.0, spread=6.0)
+    tags = _bags(random, category, len(TAGS), mean=3.0, spread=6.0)
     year = 2025 - np.minimum(random.geometric(0.18, n) - 1, 25)
     tier = random.normal(0, 0.4, n_brands)
-    log_price = random.normal(2.5, 0.7, len(words.CATEGORIES))[category] + tier[brand] + random.normal(0, 0.4, n)
+    log_price = random.normal(2.5, 0.7, len(CATEGORIES))[category] + tier[brand] + random.normal(0, 0.4, n)
     price_style, year_style = _normal(random, 2)
     style = (
         1.0 * category_styles[category]
         + 0.6 * _normal(random, n_brands)[brand]
-        + 0.6 * _sums(tags, _normal(random, len(words.TAGS)), n)
+        + 0.6 * _sums(tags, _normal(random, len(TAGS)), n)
         + 0.4 * _standard(log_price)[:, None] * price_style
         + 0.3 * _standard(year)[:, None] * year_style
         + 0.4 * _normal(random, n)
@@ -158,9 +192,9 @@ def _items(config: SyntheticConfig, random: np.random.Generator, category_styles
     table = pl.DataFrame(
         {
             "item_id": _ids("i", random.permutation(n)),
-            "category": pl.Series(words.CATEGORIES).gather(category),
-            "brand": words.brands(n_brands).gather(brand),
-            "tags": _lists(tags, words.TAGS, n),
+            "category": pl.Series(CATEGORIES).gather(category),
+            "brand": brand_names(n_brands).gather(brand),
+            "tags": _lists(tags, TAGS, n),
             "price": np.round(np.exp(log_price), 2),
             "year": year,
         }
@@ -171,14 +205,14 @@ def _items(config: SyntheticConfig, random: np.random.Generator, category_styles
 def _users(config: SyntheticConfig, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
     n = config.users
     age = np.clip(np.round(16 + random.gamma(4.0, 6.5, n)), 16, 90)
-    gender = random.choice(len(words.GENDERS), n, p=(0.48, 0.48, 0.04))
-    country = random.choice(len(words.COUNTRIES), n, p=_zipf(len(words.COUNTRIES), 1.0))
-    interests = _bags(random, country * len(words.GENDERS) + gender, len(words.CATEGORIES), mean=1.6, spread=2.0)
+    gender = random.choice(len(GENDERS), n, p=(0.48, 0.48, 0.04))
+    country = random.choice(len(COUNTRIES), n, p=_zipf(len(COUNTRIES), 1.0))
+    interests = _bags(random, country * len(GENDERS) + gender, len(CATEGORIES), mean=1.6, spread=2.0)
     (age_style,) = _normal(random, 1)
     taste = (
         0.5 * _standard(age)[:, None] * age_style
-        + 0.4 * _normal(random, len(words.GENDERS))[gender]
-        + 0.5 * _normal(random, len(words.COUNTRIES))[country]
+        + 0.4 * _normal(random, len(GENDERS))[gender]
+        + 0.5 * _normal(random, len(COUNTRIES))[country]
         + 0.8 * _sums(interests, category_styles, n)
         + 0.6 * _normal(random, n)
     )
@@ -186,9 +220,9 @@ def _users(config: SyntheticConfig, random: np.random.Generator, category_styles
         {
             "user_id": _ids("u", random.permutation(n)),
             "age": age.astype(np.int64),
-            "gender": pl.Series(words.GENDERS).gather(gender),
-            "country": pl.Series(words.COUNTRIES).gather(country),
-            "interests": _lists(interests, words.CATEGORIES, n),
+            "gender": pl.Series(GENDERS).gather(gender),
+            "country": pl.Series(COUNTRIES).gather(country),
+            "interests": _lists(interests, CATEGORIES, n),
         }
     )
     return table, taste
@@ -206,8 +240,8 @@ def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: In
         popularity=(_POPULARITY * popularity).astype(np.float32),
         style=style.astype(np.float32),
         taste=_scaled(taste, spread, _TASTE),
-        device=_scaled(_normal(random, len(words.DEVICES)), spread, _CONTEXT),
-        daypart=_scaled(_normal(random, len(words.DAYPARTS)), spread, _CONTEXT),
+        device=_scaled(_normal(random, len(DEVICES)), spread, _CONTEXT),
+        daypart=_scaled(_normal(random, len(DAYPARTS)), spread, _CONTEXT),
         successor=np.vstack([successor, np.zeros((1, _FACTORS), dtype=np.float32)]),
     )
 
@@ -235,13 +269,13 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
     n = len(user)
     joined = random.random(config.users) * 0.8 * _DAYS
     day = np.floor(joined[user] + random.random(n) * (_DAYS - joined[user]))
-    hour = random.choice(24, n, p=words.HOURS)
+    hour = random.choice(24, n, p=HOURS)
     time = ((_FIRST_DAY + day) * 86_400 + hour * 3_600).astype(np.int64) + random.integers(0, 3_600, n)
     order = np.lexsort((time, user))
     time, hour = time[order], hour[order]
     daypart = hour // 6
     at_home = random.random(n) < np.where(daypart == 3, 0.7, 0.3)
-    device = np.where(at_home, random.integers(1, len(words.DEVICES), n), 0)
+    device = np.where(at_home, random.integers(1, len(DEVICES), n), 0)
     return _Events(start, user, time, device, daypart)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
@@ -55,7 +55,7 @@ class Table:
         wanted = list(dict.fromkeys(columns))
         for name in wanted:
             if name not in self.types:
-                raise DataError(f"there is no column {name!r}", where=str(self.path), hint=nearest(name, self.columns))
+                raise DataError(f"there is no column {name!r}", where=str(self.path), hint=did_you_mean(name, self.columns))
             if any(isinstance(_innermost(self.types[name]), refused) for refused in _REFUSED):
                 raise DataError(
                     f"column {name!r} is of type {self.types[name]}, which no field can read",
@@ -81,7 +81,7 @@ class Table:
         if old is None or old == new:
             return self
         if old not in self.types:
-            raise DataError(f"there is no column {old!r}", where=str(self.path), hint=nearest(old, self.columns))
+            raise DataError(f"there is no column {old!r}", where=str(self.path), hint=did_you_mean(old, self.columns))
         if new in self.types:
             raise DataError(
                 f"column {old!r} holds the id, and there is also a column {new!r}",
@@ -162,7 +162,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     """
     if not path.exists():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = nearest(path.name, beside) if beside else "Correct the path, or the data folder"
+        hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
     try:
         if path.is_dir():

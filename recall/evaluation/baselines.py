@@ -9,10 +9,9 @@ import numpy.typing as npt
 from recall._arrays import Float32, Int32, Int64
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
-from recall.data import words
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
-from recall.data.synthetic import Synthetic
+from recall.data.synthetic import DAYPARTS, DEVICES, Synthetic
 from recall.evaluation.exact_topk import rank_metrics, top_of_scores
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import held_out
@@ -152,8 +151,8 @@ def oracle(shop: Synthetic, dataset: Dataset, config: EvaluationConfig, split: i
     last = np.append(before.items, 0)[before.indptr[:-1].clip(max=len(before.items))]
     phi = shop.truth.user_vectors(
         users[events["user"].to_numpy()],
-        _rows(words.DEVICES, events["device"].to_list()),
-        _rows(words.DAYPARTS, events["daypart"].to_list()),
+        _rows(DEVICES, events["device"].to_list()),
+        _rows(DAYPARTS, events["daypart"].to_list()),
         np.where(np.diff(before.indptr) > 0, items[last], -1),
     )
     return rank_metrics(phi, shop.truth.item_vectors()[items], held.relevant, held.masked, config.at)

@@ -12,17 +12,15 @@ from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST
 from recall.errors import DataError
-from recall.evaluation.ablation import Ablation, ablate
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, start_cold
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
-from recall.evaluation.offline import Trial
+from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, turn
 from recall.evaluation.online import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
-from recall.evaluation.popularity_weight import Dial, turn
-from recall.evaluation.protocol import HeldOut, held_out, requests, row_by_row
+from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import shares_found
 from recall.serving.recommender import Recommender
 
@@ -157,7 +155,11 @@ def evaluate(
             )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
-    trial, bundle, popular = Trial.of(recommender, dataset, held.take(drawn)), recommender.bundle, by_popularity.take(drawn)
+    trial, bundle, popular = (
+        OfflineReplay.of(recommender, dataset, held.take(drawn)),
+        recommender.bundle,
+        by_popularity.take(drawn),
+    )
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
@@ -188,13 +190,13 @@ def evaluate(
     )
 
 
-def _unreachable(recommender: Recommender, dataset: Dataset, held: HeldOut) -> int:
+def _unreachable(recommender: Recommender, dataset: Dataset, held: TestRequests) -> int:
     """Relevant items that are masked or not in the catalogue."""
     ids = dataset.items[dataset.schema.item_id].gather(held.relevant.items).to_list()
     return int(((recommender.bundle.item_ids.rows(ids) < 0) | held.hidden).sum())
 
 
-def _found(recommender: Recommender, dataset: Dataset, held: HeldOut, n: int, resamples: int, seed: int) -> Estimate:
+def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: int, resamples: int, seed: int) -> Estimate:
     """Share of the exact lists over the bundle's vectors that the index returns for the requests' vectors, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [

@@ -17,11 +17,11 @@ from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.baselines import content_lists, item_features
 from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import recall
-from recall.evaluation.offline import Trial
-from recall.evaluation.unknown import unknown_user
+from recall.evaluation.offline import OfflineReplay
 from recall.features.blocks import Block
 from recall.features.masking import id_blocks, said_as
 from recall.features.vocabulary import UNKNOWN
@@ -94,7 +94,9 @@ class HeldOutItems(BaseModel):
     seconds: float
 
 
-def judge_users(trial: Trial, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> HeldOutUsers:
+def judge_users(
+    trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int
+) -> HeldOutUsers:
     """Ask the requests of held-out users with all, some and nothing of what is known of them.
 
     Args:
@@ -132,7 +134,13 @@ def judge_users(trial: Trial, bundle: Bundle, popularity: Judgements, config: Ev
 
 
 def judge_items(
-    trial: Trial, bundle: Bundle, dataset: Dataset, split: int, popularity: Judgements, config: EvaluationConfig, seed: int
+    trial: OfflineReplay,
+    bundle: Bundle,
+    dataset: Dataset,
+    split: int,
+    popularity: Judgements,
+    config: EvaluationConfig,
+    seed: int,
 ) -> HeldOutItems:
     """Find held-out items among all items and among the held-out ones alone, beside popularity and content.
 

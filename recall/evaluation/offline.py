@@ -4,26 +4,33 @@ The requests are encoded as the recommender encodes them. Then nothing is search
 requests with all items, so that an answer is exact, and a change of one side costs one pass over that side.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32, Int64
+from recall.bundle.reader import Bundle
+from recall.config import EvaluationConfig
+from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
 from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.protocol import HeldOut, requests
+from recall.evaluation.protocol import TestRequests, requests
 from recall.features.csr import SparseRows
+from recall.features.masking import without
 from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests encoded together
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class OfflineReplay:
     """Requests of one bundle, whose item rows are the bundle's.
 
     Attributes:
@@ -43,7 +50,7 @@ class Trial:
     masked: ItemLists
 
     @staticmethod
-    def of(recommender: Recommender, dataset: Dataset, held: HeldOut) -> "Trial":
+    def of(recommender: Recommender, dataset: Dataset, held: TestRequests) -> "OfflineReplay":
         """Encode what is held out. Raises DataError when the data lack a column or the history that the model reads."""
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
@@ -56,7 +63,7 @@ class Trial:
         there = masked >= 0
         absent = np.arange(len(row_of)) + len(bundle.item_vectors)
         relevant = np.where(row_of < 0, absent, row_of)[held.relevant.items].astype(np.int32)
-        return Trial(
+        return OfflineReplay(
             held.user,
             users,
             bundle.tables.user_vectors(users),
@@ -96,3 +103,135 @@ class Trial:
             | {f"hit_rate@{k}": metrics.hit_rate(hits, k) for k in at}
             | {f"ndcg@{k}": metrics.ndcg(hits, relevant, k) for k in at},
         )
+
+
+# What the popularity dial does: recall and coverage of the lists as a request turns it.
+
+
+class DialPoint(BaseModel):
+    """One setting of the dial."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    popularity: float
+    """What every request asks for; 1 is the model's own ranking."""
+    recall: Estimate
+    coverage: float
+    """Share of the bundle's catalogue that stands in at least one of the lists."""
+
+
+class Dial(BaseModel):
+    """The curve, over exact lists straight from the vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k: int
+    """Length of the lists."""
+    requests: int
+    """How many were asked; more of them cover more."""
+    points: tuple[DialPoint, ...]
+    seconds: float
+
+
+def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | None:
+    """The curve over `config.dial` at the longest length that is judged; None when there is nothing to turn to."""
+    if not config.dial:
+        return None
+    started = time.monotonic()
+    k, settings = max(config.at), sorted(set(config.dial))
+    recalls, covered = {}, []
+    for beta in settings:
+        vectors = trial.user_vectors.copy()
+        vectors[:, 0] *= np.float32(beta)  # as the recommender does to the vector of a request
+        rows = trial.lists(k, user_vectors=vectors)
+        recalls[f"{beta:g}"] = metrics.recall(trial.relevant.contains(rows), trial.relevant.lengths, k)
+        covered.append(metrics.coverage(metrics.exposure(rows, len(trial.item_vectors), k)))
+    estimates = estimate(Judgements(trial.user, recalls), config.intervals, seed).values()
+    points = [
+        DialPoint(popularity=beta, recall=recall, coverage=coverage)
+        for beta, recall, coverage in zip(settings, estimates, covered, strict=True)
+    ]
+    return Dial(k=k, requests=len(trial), points=tuple(points), seconds=time.monotonic() - started)
+
+
+# What each field is worth to the trained model: the same requests, ranked without it.
+#
+# Nothing is trained anew, so this is what the model makes of the field, and not what another model could do without it.
+
+_NAMES = ("recall", "ndcg")
+
+
+class FieldWorth(BaseModel):
+    """The model without one field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: str
+    side: Side
+    metrics: dict[str, Estimate]
+    comparison: dict[str, Comparison]
+    """Without the field against the whole model, over the same requests."""
+    word: Literal["helps", "hurts", "mixed", "undecided"]
+    """'hurts' when at the longest length an interval of recall or ndcg without the field lies above the whole model's and
+    none below; 'helps' the other way round; 'undecided' when the data cannot tell."""
+
+
+class Ablation(BaseModel):
+    """recall and ndcg, as `name@k`, of exact lists straight from the vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: int
+    whole: dict[str, Estimate]
+    fields: tuple[FieldWorth, ...]
+    seconds: float
+
+
+def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
+    """Leave out every field in turn: a user field of the requests, an item field of the whole catalogue.
+
+    Args:
+        trial: the requests.
+        bundle: the one that the trial is of.
+        config: the lengths to judge at, and how many resamples.
+        seed: of the resamples.
+    """
+    started = time.monotonic()
+    at, encoder, tables = sorted(set(config.at)), bundle.encoder, bundle.tables
+    names = [f"{name}@{k}" for name in _NAMES for k in at]
+    item_rows = encoder.encode_items(bundle.items())
+
+    def judged(user_vectors: Float32 | None = None, item_vectors: Float32 | None = None) -> Judgements:
+        values = trial.judge(trial.lists(at[-1], user_vectors, item_vectors), at)
+        return Judgements(values.user, {name: values.values[name] for name in names})
+
+    whole, worth = judged(), []
+    for name, field in encoder.schema.fields.items():
+        blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
+        if field.side == "user":
+            rest = judged(user_vectors=tables.user_vectors(without(trial.users, blocks)))
+        else:
+            rest = judged(item_vectors=tables.item_vectors(without(item_rows, blocks)))
+        comparison = compare(rest, whole, config.intervals, seed)
+        worth.append(
+            FieldWorth(
+                field=name,
+                side=field.side,
+                metrics=estimate(rest, config.intervals, seed),
+                comparison=comparison,
+                word=_word({comparison[f"{one}@{at[-1]}"].verdict for one in _NAMES}),
+            )
+        )
+    return Ablation(
+        requests=len(trial),
+        whole=estimate(whole, config.intervals, seed),
+        fields=tuple(worth),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _word(verdicts: set[Literal["higher", "lower", "undecided"]]) -> Literal["helps", "hurts", "mixed", "undecided"]:
+    told = verdicts - {"undecided"}
+    if len(told) == 2:
+        return "mixed"
+    return "undecided" if not told else "hurts" if told == {"higher"} else "helps"

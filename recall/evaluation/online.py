@@ -13,7 +13,7 @@ from recall.bundle.item_ids import ItemIds
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Estimate, Judgements, estimate
-from recall.evaluation.protocol import HeldOut, requests
+from recall.evaluation.protocol import TestRequests, requests
 from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests answered by one search
@@ -52,13 +52,13 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[ItemIds]) -> ItemIds:
     return ItemIds.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
-def pieces(held: HeldOut) -> Iterator[tuple[int, HeldOut]]:
+def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
     """The requests, as many at once as one search answers, each piece with the position of its first."""
     for first in range(0, len(held), _AT_ONCE):
         yield first, held.between(first, min(first + _AT_ONCE, len(held)))
 
 
-def answers(recommender: Recommender, dataset: Dataset, held: HeldOut, catalogue: ItemIds, n: int) -> Answers:
+def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: ItemIds, n: int) -> Answers:
     """Ask for lists of n. Raises DataError when the data lack a column or the history that the model reads."""
     rows = np.full((len(held), n), -1, dtype=np.int64)
     strangers = 0
@@ -70,7 +70,7 @@ def answers(recommender: Recommender, dataset: Dataset, held: HeldOut, catalogue
     return Answers(rows, strangers)
 
 
-def judge(held: HeldOut, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> Judgements:
+def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> Judgements:
     """Every metric of every request.
 
     Args:

@@ -18,7 +18,7 @@ from recall.serving.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class TestRequests:
     """Requests by number.
 
     Attributes:
@@ -39,9 +39,11 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.event)
 
-    def take(self, rows: Integers) -> "HeldOut":
+    def take(self, rows: Integers) -> "TestRequests":
         """The requests at positions `rows` (integer [m]), in that order."""
-        return HeldOut(self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows])
+        return TestRequests(
+            self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows]
+        )
 
     def drawn(self, most: int, seed: int) -> Int64:
         """Positions of at most so many of the requests, drawn at random and rising; int64 [min(q, most)]."""
@@ -49,7 +51,7 @@ class HeldOut:
             return np.arange(len(self))
         return np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
 
-    def sample(self, most: int, seed: int) -> "HeldOut":
+    def sample(self, most: int, seed: int) -> "TestRequests":
         """The requests that `drawn` picks."""
         return self if len(self) <= most else self.take(self.drawn(most, seed))
 
@@ -58,10 +60,10 @@ class HeldOut:
         """Whether each of `relevant.items` is masked, so that no answer can hold it; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
-    def between(self, first: int, last: int) -> "HeldOut":
+    def between(self, first: int, last: int) -> "TestRequests":
         """Requests first, ..., last - 1."""
         relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
-        return HeldOut(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
+        return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
 
 
 def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
@@ -69,7 +71,7 @@ def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
     return config.request == "row" or (dataset.schema.history is not None and dataset.hold_out != "users")
 
 
-def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> HeldOut:
+def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> TestRequests:
     """Turn interactions into requests.
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
@@ -106,7 +108,7 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     of_judged = user[judged]
     before = judged[np.searchsorted(of_judged, user[event])] if dataset.hold_out == "users" else event
     relevant = ItemLists.from_pairs(request, item[judged], len(first))
-    return HeldOut(event, user[event].astype(np.int64), relevant, masked, before)
+    return TestRequests(event, user[event].astype(np.int64), relevant, masked, before)
 
 
 # Held-out interactions as the requests that a client would send.
@@ -114,7 +116,7 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
 _MEND = "Evaluate with the fields that the model was trained with"
 
 
-def requests(dataset: Dataset, held: HeldOut, encoder: FeatureEncoder, n: int) -> list[Request]:
+def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
     """The requests as a client would send them.
 
     History and exclusions are always given, so that nothing depends on what the users' store holds: it may know what

@@ -6,13 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from recall.evaluation.ablation import Ablation
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Discrimination
 from recall.evaluation.cold_start import ColdStart
 from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
-from recall.evaluation.popularity_weight import Dial
+from recall.evaluation.offline import Ablation, Dial
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
 _PLAIN = {"higher": "higher", "lower": "lower", "undecided": "not told apart"}

@@ -12,7 +12,7 @@ import polars as pl
 
 from recall._arrays import Int64
 from recall.config.schema import Norm
-from recall.errors import DataError, RequestError, nearest, pointer
+from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
@@ -154,7 +154,7 @@ def norm_one(norm: Norm, count: int) -> float:
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
     """A column of a table. Raises DataError with the nearest name when the table has none."""
     if column not in frame.columns:
-        raise DataError(f"there is no column {column!r}", hint=nearest(column, frame.columns))
+        raise DataError(f"there is no column {column!r}", hint=did_you_mean(column, frame.columns))
     return frame[column]
 
 

@@ -14,7 +14,7 @@ from polars.datatypes import DataType
 
 from recall._arrays import Float32, Int64
 from recall.config.schema import Schema
-from recall.errors import DataError, RequestError, nearest, pointer
+from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_text
 from recall.features.values import canonical_series, numbers
 
@@ -63,7 +63,7 @@ class Boosts:
             column, value = column_of(name, columns)
             where = f"index.boosts, {name!r}"
             if column not in columns:
-                raise DataError(f"items have no column {column!r}", where=where, hint=nearest(column, columns))
+                raise DataError(f"items have no column {column!r}", where=where, hint=did_you_mean(column, columns))
             found = read(column)
             if value is not None:
                 type_ = (types or {}).get(column, TEXT)
@@ -94,7 +94,7 @@ class Boosts:
                     "this is no boost",
                     where=where,
                     why="index.boosts of the configuration names them",
-                    hint=nearest(name, self.names),
+                    hint=did_you_mean(name, self.names),
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not number or not abs(weight) <= LARGEST_WEIGHT:  # NaN is no less than anything

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
-from recall.errors import DataError, RequestError, nearest, pointer
+from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields
 from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.csr import SparseRows
@@ -390,7 +390,7 @@ def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
     for name in values:
         if name not in columns:
-            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), hint=nearest(name, columns))
+            raise RequestError(f"no field reads {name!r}", where=pointer("features", name), hint=did_you_mean(name, columns))
 
 
 def _one_row(entries: Entries, n_features: int) -> SparseRows:

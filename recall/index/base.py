@@ -15,7 +15,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import ExportError, RequestError
-from recall.index.bitmap import Mask, Selection
+from recall.index.bitmap import Mask, RowBitmap
 
 Params = Mapping[str, int | float]
 """The numbers that an index needs beside its file in order to be opened again."""
@@ -34,6 +34,28 @@ class Hits:
     rows: Int64
     scores: Float32
     exact: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]; `exact` when they are surely the best."""
+
+    rows: Int64
+    scores: Float32
+    exact: bool
+
+
+def gather(ranked: list[Ranked], n: int) -> Hits:
+    """The ranked lists as one rectangle of width n."""
+    if len(ranked) == 1 and len(ranked[0].rows) == n:
+        one = ranked[0]
+        return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
+    rows = np.full((len(ranked), n), -1, dtype=np.int64)
+    scores = np.full((len(ranked), n), -np.inf, dtype=np.float32)
+    for position, one in enumerate(ranked):
+        rows[position, : len(one.rows)] = one.rows
+        scores[position, : len(one.rows)] = one.scores
+    return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
 
 
 class ItemIndex(Protocol):
@@ -64,7 +86,7 @@ class ItemIndex(Protocol):
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Selection | None] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
         *,
         surely: bool = False,
     ) -> Hits:
@@ -108,7 +130,7 @@ def check_vectors(vectors: Float32) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SearchQuery:
     """One query, checked.
 
     Attributes:
@@ -119,7 +141,7 @@ class Asked:
 
     vector: Float32
     excluded: Int64
-    within: Selection | None
+    within: RowBitmap | None
 
 
 def check_asked(
@@ -127,8 +149,8 @@ def check_asked(
     n: int,
     shape: tuple[int, int],
     exclude: Sequence[Int64] | None,
-    within: Sequence[Selection | None] | None,
-) -> list[Asked]:
+    within: Sequence[RowBitmap | None] | None,
+) -> list[SearchQuery]:
     """The queries of a `search` over vectors of `shape` one by one. Raises RequestError unless it can be answered."""
     size, dim = shape
     if n < 1:
@@ -147,7 +169,7 @@ def check_asked(
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
     excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) if len(rows) > 1 else rows for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
-    return list(map(Asked, vectors, excluded, within if within is not None else [None] * len(queries)))
+    return list(map(SearchQuery, vectors, excluded, within if within is not None else [None] * len(queries)))
 
 
 def _rising(rows: Int64) -> Int64:

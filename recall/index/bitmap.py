@@ -14,7 +14,7 @@ _SPARSE = 1_000  # rows of the catalogue for each that is set, from which on set
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class RowBitmap:
     """Some of the rows of a catalogue; it never changes, so it may be cached and shared among threads.
 
     Attributes:
@@ -28,12 +28,12 @@ class Selection:
     count: int
 
     @classmethod
-    def of_mask(cls, mask: Mask) -> "Selection":
+    def of_mask(cls, mask: Mask) -> "RowBitmap":
         """The rows where a bool [size] is true."""
         return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
 
     @classmethod
-    def of_rows(cls, rows: Int64, size: int) -> "Selection":
+    def of_rows(cls, rows: Int64, size: int) -> "RowBitmap":
         """These rows, int64 [m] in any order and with repeats, each in [0, size)."""
         if len(rows) * _SPARSE <= size:  # bit by bit, without looking at all rows
             different = np.unique(rows).astype(np.int64, copy=False)
@@ -47,7 +47,7 @@ class Selection:
         return cls.of_mask(mask)
 
     @classmethod
-    def everything(cls, size: int) -> "Selection":
+    def everything(cls, size: int) -> "RowBitmap":
         """All rows."""
         return cls.of_mask(np.ones(size, dtype=bool))
 
@@ -70,24 +70,24 @@ class Selection:
         """Whether each row, in [0, size), is in: bool of the same shape."""
         return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)
 
-    def __and__(self, other: "Selection") -> "Selection":
+    def __and__(self, other: "RowBitmap") -> "RowBitmap":
         return self._of_bits(self.bits & self._fitting(other).bits)
 
-    def __or__(self, other: "Selection") -> "Selection":
+    def __or__(self, other: "RowBitmap") -> "RowBitmap":
         return self._of_bits(self.bits | self._fitting(other).bits)
 
-    def __sub__(self, other: "Selection") -> "Selection":
+    def __sub__(self, other: "RowBitmap") -> "RowBitmap":
         return self._of_bits(self.bits & ~self._fitting(other).bits)
 
-    def __invert__(self) -> "Selection":
-        return Selection.everything(self.size) - self
+    def __invert__(self) -> "RowBitmap":
+        return RowBitmap.everything(self.size) - self
 
-    def _of_bits(self, bits: UInt8) -> "Selection":
+    def _of_bits(self, bits: UInt8) -> "RowBitmap":
         whole = len(bits) // 8 * 8  # counted eight bytes at a time
         count = np.bitwise_count(bits[:whole].view(np.uint64)).sum(dtype=np.int64) + np.bitwise_count(bits[whole:]).sum()
-        return Selection(bits, self.size, int(count))
+        return RowBitmap(bits, self.size, int(count))
 
-    def _fitting(self, other: "Selection") -> "Selection":
+    def _fitting(self, other: "RowBitmap") -> "RowBitmap":
         if other.size != self.size:
             raise ValueError(f"a selection among {other.size} rows does not go with one among {self.size}")
         return other

@@ -28,7 +28,7 @@ _FLOOR = 1e-4  # of the mean eigenvalue of S: few users leave some directions un
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class CoarseQuantizer:
     """Cells around centroids.
 
     Attributes:
@@ -43,7 +43,7 @@ class Cells:
     _nearest: faiss.IndexFlatL2  # over centroids L
 
     @classmethod
-    def fit(cls, sample: Float32, queries: Float32, count: int, seed: int) -> "Cells":
+    def fit(cls, sample: Float32, queries: Float32, count: int, seed: int) -> "CoarseQuantizer":
         """Find centroids.
 
         Args:
@@ -87,7 +87,7 @@ _LARGEST = 2.0**12  # components are scaled to below this, well inside float16's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lists:
+class InvertedLists:
     """The vectors of a catalogue, cut into cells.
 
     Attributes:
@@ -100,13 +100,13 @@ class Lists:
     """
 
     vectors: Float32
-    cells: Cells
+    cells: CoarseQuantizer
     assigned: Int64
     scale: np.float32
     seed: int
 
     @classmethod
-    def build(cls, vectors: Float32, queries: Float32, count: int, seed: int, threads: int = 1) -> "Lists":
+    def build(cls, vectors: Float32, queries: Float32, count: int, seed: int, threads: int = 1) -> "InvertedLists":
         """Cut a sample into cells and find the cell of every vector.
 
         Chunks find their cells side by side, each in a thread of one: OpenMP's own threads spin while they wait for each
@@ -125,7 +125,7 @@ class Lists:
         check_vectors(vectors)
         scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
         rows = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), count * POINTS), replace=False)
-        cells = Cells.fit(vectors[np.sort(rows)] * scale, queries, count, seed)
+        cells = CoarseQuantizer.fit(vectors[np.sort(rows)] * scale, queries, count, seed)
 
         def assigned(first: int) -> Int64:
             return cells.assign(vectors[first : first + _CHUNK] * scale)

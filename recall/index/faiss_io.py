@@ -12,7 +12,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import IndexFileError
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 
 _BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
 _READING = Lock()  # the limit set in read_faiss belongs to the whole process
@@ -43,7 +43,7 @@ def brute_force(vectors: Float32, queries: Float32, n: int) -> tuple[Float32, In
         return faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(vectors), n, metric=faiss.METRIC_INNER_PRODUCT)
 
 
-def selector(within: Selection | None) -> Any:
+def selector(within: RowBitmap | None) -> Any:
     """What faiss takes as `sel` of its search parameters, which hold no reference to the bits: keep the selection alive."""
     if within is None:
         return None

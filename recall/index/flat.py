@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
-from recall.index.bitmap import Selection
+from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
+from recall.index.bitmap import RowBitmap
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
-from recall.index.topk import Ranked, gather, longest_of, pad, rank, rounding
+from recall.index.topk import longest_of, pad, rank, rounding
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
 _BATCH = 512  # queries given to faiss at once
@@ -64,7 +64,7 @@ class ExactIndex:
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Selection | None] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
         *,
         surely: bool = False,  # noqa: ARG002
     ) -> Hits:
@@ -88,7 +88,7 @@ class ExactIndex:
         write_faiss(self._flat, path)
 
     def _round(
-        self, asked: list[Asked], padded: Float32, widths: dict[int, int], n: int, slack: Float32
+        self, asked: list[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
     ) -> Iterator[tuple[int, Ranked | None, int]]:
         """For each position in `widths`: its list, or None when ties may go on beyond that width."""
         by_search = defaultdict(list)
@@ -110,7 +110,7 @@ class ExactIndex:
                     tied = short or found.scores[-1] <= scores[at, -1] + slack[position]
                     yield position, None if tied else found, width
 
-    def _flat_search(self, padded: Float32, width: int, within: Selection | None) -> tuple[Float32, Int64]:
+    def _flat_search(self, padded: Float32, width: int, within: RowBitmap | None) -> tuple[Float32, Int64]:
         params = faiss.SearchParameters() if within is not None else None
         if params is not None:
             params.sel = selector(within)

@@ -14,11 +14,11 @@ import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Asked, Effort, Hits, Params, check_asked
-from recall.index.bitmap import Selection
-from recall.index.coarse import Lists
+from recall.index.base import Effort, Hits, Params, Ranked, SearchQuery, check_asked, gather
+from recall.index.bitmap import RowBitmap
+from recall.index.coarse import InvertedLists
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
-from recall.index.topk import Ranked, gather, pad, rank
+from recall.index.topk import pad, rank
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
 """Kinds that are read, and how many times the results asked for are scored again where their parameters do not say. Only
@@ -56,7 +56,7 @@ class IvfIndex:
         self._threads = threads
 
     @classmethod
-    def build(cls, lists: Lists) -> "IvfIndex":
+    def build(cls, lists: InvertedLists) -> "IvfIndex":
         """Fill lists with half-precision codes. A query looks into all of them until `with_effort` says otherwise."""
         return cls("ivf", half_precision_lists(lists), lists.vectors, Effort(lists.count, 1.0, 1))
 
@@ -89,7 +89,7 @@ class IvfIndex:
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Selection | None] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
         *,
         surely: bool = False,
     ) -> Hits:
@@ -103,7 +103,7 @@ class IvfIndex:
         """As `ItemIndex.write` promises."""
         write_faiss(self._lists, path)
 
-    def _search_one(self, asked: Asked, n: int, surely: bool) -> Ranked:
+    def _search_one(self, asked: SearchQuery, n: int, surely: bool) -> Ranked:
         within, excluded = asked.within, asked.excluded
         eligible = self.size if within is None else within.count
         if surely or eligible <= _FEW * self.size:
@@ -126,12 +126,12 @@ class IvfIndex:
                 return found if (rows >= 0).all() else self._scan(asked, n)
             nprobe = min(4 * nprobe, self.nlist)
 
-    def _scan(self, asked: Asked, n: int) -> Ranked:
+    def _scan(self, asked: SearchQuery, n: int) -> Ranked:
         rows = np.arange(self.size) if asked.within is None else asked.within.rows
         return rank(self._vectors, asked.vector, rows, asked.excluded, n, exact=True)
 
 
-def half_precision_lists(lists: Lists) -> faiss.IndexIVF:
+def half_precision_lists(lists: InvertedLists) -> faiss.IndexIVF:
     """An inverted file of the padded vectors, with float16 codes of their residuals. bfloat16 was no faster, at 3 bits less."""
     coarse = lists.coarse()
     half = faiss.ScalarQuantizer.QT_fp16

@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import faiss
+import numpy as np
 
-from recall._arrays import Float32
+from recall._arrays import Float32, Int32
 from recall.config import CHOOSING, IndexConfig
-from recall.errors import IndexFileError, nearest
+from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Effort, ItemIndex, Params
 from recall.index.cells.index import CellIndex
-from recall.index.coarse import Lists, lists_for
-from recall.index.faiss_io import prepare_faiss, read_faiss
+from recall.index.coarse import InvertedLists, lists_for
+from recall.index.faiss_io import brute_force, prepare_faiss, read_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import REFINE, IvfIndex
 from recall.index.tuning.recall import calibrate, spread
@@ -43,7 +45,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
     if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
         return ExactIndex.build(vectors)
-    lists = Lists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
+    lists = InvertedLists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
     return calibrate(IvfIndex.build(lists), vectors, spread(queries, _CALIBRATING), config.n, config.target)
 
 
@@ -83,7 +85,7 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
         )
     opener = _OPENERS.get(kind)
     if opener is None or engine_of(kind) != engine:
-        hint = nearest(kind, [one for one in _OPENERS if engine_of(one) == engine])
+        hint = did_you_mean(kind, [one for one in _OPENERS if engine_of(one) == engine])
         raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
     return opener(path, params, vectors, threads)
 
@@ -128,3 +130,66 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
             hint=_OTHER_EXPORT,
         )
     return index
+
+
+# A few questions that an index is asked whenever it is opened: one that was damaged or swapped does not know the answers.
+
+CHECKS = 8
+"""Questions: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
+_SLACK = 0.02  # of all rows: processors add up in other orders, which moves a few rows at the end of a list
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checks:
+    """User vectors and the best rows of each.
+
+    Attributes:
+        queries: float32 [c, dim].
+        rows: int32 [c, n], the exact answer.
+    """
+
+    queries: Float32
+    rows: Int32
+
+    @classmethod
+    def of(cls, vectors: Float32, queries: Float32, n: int) -> "Checks":
+        """Checks of any index over float32 vectors [size, dim]: at most `CHECKS` of the queries, float32 [q, dim]."""
+        some = queries[:CHECKS]
+        return cls(some, brute_force(vectors, some, min(n, len(vectors)))[1].astype(np.int32))
+
+    def found(self, index: ItemIndex) -> float:
+        """Share of the rows expected that the index finds; an exact index is asked one of the queries, for it reads all."""
+        count = 1 if index.exact else len(self.queries)
+        rows = self.rows[:count]
+        hits = index.search(self.queries[:count], rows.shape[1])
+        pairs = zip(hits.rows, rows, strict=True)
+        return sum(int(np.isin(expected, found).sum()) for found, expected in pairs) / rows.size
+
+
+def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None:
+    """Refuse an index that answers worse than it did.
+
+    Args:
+        index: as it was opened.
+        checks: what to ask.
+        before: the share that it found when it was published.
+        path: its file, for the message.
+
+    Raises:
+        IndexFileError: it finds less, or the rows expected are none of its.
+    """
+    if checks.rows.size and not (checks.rows.min() >= 0 and checks.rows.max() < index.size):
+        raise IndexFileError(
+            f"the stored checks expect rows outside of the {index.size} of the index", where=str(path), hint=_MEND
+        )
+    found = checks.found(index)
+    if found < before - _SLACK:
+        raise IndexFileError(
+            f"the index finds {found:.1%} of what its stored checks expect, and found {before:.1%} when it was published",
+            where=str(path),
+            why="the file or its settings are not those that were published",
+            hint=_MEND,
+        )
+
+
+_MEND = "Copy the bundle again, or make another index for it: recall tune-index BUNDLE"

@@ -4,25 +4,14 @@ Engines add up a product in an order that depends on the batch, on threads and o
 their heaps fall. What is returned is scored here instead, each row by itself, so that a query has one answer.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Hits
-from recall.index.bitmap import Selection
+from recall.index.base import Ranked
+from recall.index.bitmap import RowBitmap
 
 LANES = 8
 """faiss's kernels are several times faster when vectors fill whole registers of eight floats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]; `exact` when they are surely the best."""
-
-    rows: Int64
-    scores: Float32
-    exact: bool
 
 
 def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n: int, *, exact: bool = False) -> Ranked:
@@ -45,19 +34,6 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
 
     found, scores = best_of(vectors, query, rows, n)
     return Ranked(found, scores, exact)
-
-
-def gather(ranked: list[Ranked], n: int) -> Hits:
-    """The ranked lists as one rectangle of width n."""
-    if len(ranked) == 1 and len(ranked[0].rows) == n:
-        one = ranked[0]
-        return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
-    rows = np.full((len(ranked), n), -1, dtype=np.int64)
-    scores = np.full((len(ranked), n), -np.inf, dtype=np.float32)
-    for position, one in enumerate(ranked):
-        rows[position, : len(one.rows)] = one.rows
-        scores[position, : len(one.rows)] = one.scores
-    return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
 
 
 def pad(vectors: Float32) -> Float32:
@@ -92,7 +68,7 @@ def longest_of(vectors: Float32) -> float:
 
 
 def scan(
-    vectors: Float32, query: Float32, added: Float32, n: int, excluded: Int64, within: Selection | None, longest: float
+    vectors: Float32, query: Float32, added: Float32, n: int, excluded: Int64, within: RowBitmap | None, longest: float
 ) -> Ranked:
     """The n rows with the largest <query, vector> + added, by falling score and then by row; surely the best.
 

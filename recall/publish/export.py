@@ -15,7 +15,7 @@ from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, Manifest, Parity
 from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
-from recall.bundle.writer import Origin, check_items, check_tables, parity_of, seal
+from recall.bundle.writer import Provenance, check_items, check_tables, parity_of, seal
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
 from recall.data.dataset import Dataset
@@ -24,7 +24,7 @@ from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.parity import prove, relative_errors
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.torch.base import Model
@@ -32,7 +32,7 @@ from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
-from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
@@ -106,11 +106,11 @@ def export(
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
-            index = write_index(folder, item_vectors.shape, Asked(queries, _SOURCE, config.seed), config.index)
+            index = write_index(folder, item_vectors.shape, QuerySample(queries, _SOURCE, config.seed), config.index)
         with _timed(seconds, "proof"):
             parity, fold = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
         with _timed(seconds, "publish"):
-            origin = Origin(
+            origin = Provenance(
                 config.name,
                 parent,
                 dataset.fingerprint(),
@@ -126,7 +126,7 @@ def export(
     return ExportReport(published, Manifest.read(published), seconds, standing)
 
 
-def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Tables:
+def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> ServingModel:
     """The model's parameters as they are served: a field-weighted model's are folded as the configuration says.
 
     Raises:
@@ -148,7 +148,7 @@ def _counts(dataset: Dataset) -> Int32:
 
 def _prove(
     model: Model,
-    tables: Tables,
+    tables: ServingModel,
     encoder: FeatureEncoder,
     dataset: Dataset,
     item_rows: SparseRows,

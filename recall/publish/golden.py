@@ -14,7 +14,7 @@ from recall.bundle.manifest import GoldenRecord, Manifest
 from recall.errors import BundleError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.users.profiles import KnownUsers
+from recall.store.users.profiles import UserProfiles
 
 USERS, HISTORIES = 16, 8
 """Requests of stored users, and of nobody with a history made up; there is one more of nobody at all."""
@@ -68,7 +68,7 @@ def check(recommender: Recommender) -> int:
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
-    users = KnownUsers.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)
+    users = UserProfiles.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)
     try:
         alone = Recommender(bundle, recommender.index, users)
         stored, said = len(users), bundle.manifest.sizes.users

@@ -12,11 +12,9 @@ from recall.bundle.manifest import CandidateRecord, CertificateRecord, ChecksRec
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
-from recall.index.health import Checks
-from recall.index.registry import build_index, engine_of, open_index
-from recall.index.tuning.candidates import like
-from recall.index.tuning.recall import Certificate, Truth, Users, certify, lower_bound
-from recall.index.tuning.trials import Trial
+from recall.index.registry import Checks, build_index, engine_of, open_index
+from recall.index.tuning.recall import Certificate, GroundTruth, QuerySplit, certify, lower_bound
+from recall.index.tuning.trials import Trial, like
 from recall.index.tuning.tuner import Bound, Tuning, tune
 
 QUERIES = 8192
@@ -27,7 +25,7 @@ _FAULT = "Nothing was published. This is a fault of the library: please report i
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class QuerySample:
     """Whom an index is for.
 
     Attributes:
@@ -44,7 +42,7 @@ class Asked:
 def write_index(
     folder: Path,
     shape: tuple[int, int],
-    asked: Asked,
+    asked: QuerySample,
     config: IndexConfig,
     before: IndexRecord | None = None,
     tell: Callable[[Trial], None] = lambda _: None,
@@ -68,7 +66,7 @@ def write_index(
         IndexFileError: the file cannot be written or read.
     """
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
-    users = Users.split(asked.vectors, asked.seed)
+    users = QuerySplit.split(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
     tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
@@ -97,7 +95,7 @@ def write_index(
 
 
 def _tuned(
-    vectors: Float32, users: Users, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
+    vectors: Float32, users: QuerySplit, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
 ) -> Tuning:
     """The fastest index that meets the target, one like that of before if it does."""
     threads = os.cpu_count() or 1
@@ -114,7 +112,7 @@ def _may_be(engine: str, config: IndexConfig) -> bool:
     return config.kind == "auto" or engine == config.kind
 
 
-def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexConfig) -> tuple[Bound, Certificate]:
+def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Bound, Certificate]:
     """What an index that was not tuned finds, on users that it was not built with where there are any."""
     fresh = users.looks[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
@@ -123,14 +121,14 @@ def _measured(opened: ItemIndex, vectors: Float32, users: Users, config: IndexCo
         if found.recall < 1.0:
             raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
-    shares = Truth.of(vectors, fresh, n).shares(opened)
+    shares = GroundTruth.of(vectors, fresh, n).shares(opened)
     recall = float(shares.mean())
     lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
     bound = Bound(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target)
     return bound, Certificate(len(shares), n, recall, float(shares.min()))
 
 
-def _provenance(users: Users, source: str) -> ProvenanceRecord:
+def _provenance(users: QuerySplit, source: str) -> ProvenanceRecord:
     counts = {"fitting": len(users.fitting), "tuning": len(users.tuning), "verification": len(users.verification)}
     return ProvenanceRecord(source=source, **counts, seed=users.seed)
 

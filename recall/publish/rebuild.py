@@ -21,13 +21,13 @@ from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
 from recall.bundle.reader import Bundle, write_contents
 from recall.bundle.versions import CURRENT, publish, resolve, staging
-from recall.bundle.writer import Origin, check_items, parity_of, seal
+from recall.bundle.writer import Provenance, check_items, parity_of, seal
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.config.schema import NumericField
 from recall.data.column_types import as_held, forms
 from recall.data.entities import listed
 from recall.data.tables import read_items
-from recall.errors import BundleError, DataError, IndexFileError, PublishError, nearest
+from recall.errors import BundleError, DataError, IndexFileError, PublishError, did_you_mean
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -35,7 +35,7 @@ from recall.features.novelty import novelties
 from recall.features.values import as_requested
 from recall.models.parity import prove
 from recall.publish import golden
-from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.binding import THROUGH, Standing, stand
@@ -166,7 +166,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
-            raise DataError(f"column {name!r} cannot be ignored", where=str(path), hint=nearest(name, table.columns))
+            raise DataError(f"column {name!r} cannot be ignored", where=str(path), hint=did_you_mean(name, table.columns))
     strange = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
     if strange:
         raise DataError(
@@ -174,7 +174,8 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
             where=str(path),
             why="it may be a misspelt one that a field does read",
             hint="Rename it, or ignore what is there on purpose: "
-            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. " + nearest(strange[0], [schema.item_id, *wanted]),
+            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. "
+            + did_you_mean(strange[0], [schema.item_id, *wanted]),
         )
     numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
@@ -205,10 +206,10 @@ def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Sta
     write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))
-    asked = Asked(bundle.tables.user_vectors(users), STORED, before.seed)
+    asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(folder, vectors.shape, asked, config, before.index)
     parity = _prove(old, users, rows, vectors)
-    origin = Origin(
+    origin = Provenance(
         before.name,
         before.sequence,
         before.data_hash,

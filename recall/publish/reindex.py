@@ -18,7 +18,7 @@ from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.tuning.trials import Trial
 from recall.publish import golden
-from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 
@@ -68,7 +68,7 @@ def reindex(
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
         users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
-        asked = Asked(users, STORED, manifest.seed)
+        asked = QuerySample(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
                 _copy(bundle.folder / files.ITEM_VECTORS, Path(temporary))

@@ -25,11 +25,11 @@ from polars.exceptions import PolarsError
 from recall._arrays import Float32
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import CURRENT, VERSIONS
-from recall.errors import ConfigError, PublishError, nearest
+from recall.errors import ConfigError, PublishError, did_you_mean
 from recall.index.faiss_io import write_flat
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 
 FORMATS = ("parquet", "npy", "faiss")
 ABOUT = "export.json"
@@ -89,7 +89,9 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
     """
     if format_ not in FORMATS:
         raise ConfigError(
-            f"the format must be one of {', '.join(FORMATS)}, got {format_!r}", where="format", hint=nearest(format_, FORMATS)
+            f"the format must be one of {', '.join(FORMATS)}, got {format_!r}",
+            where="format",
+            hint=did_you_mean(format_, FORMATS),
         )
     _check_out(out)
     recommender = Recommender.load(bundle)
@@ -132,7 +134,7 @@ def _check_out(out: Path) -> None:
             )
 
 
-def _items(recommender: Recommender, catalogue: Catalogue) -> _Side:
+def _items(recommender: Recommender, catalogue: CatalogSnapshot) -> _Side:
     rows = np.flatnonzero(catalogue.mask(np.empty(0, dtype=np.int64)))
 
     def parts() -> Iterator[Float32]:

@@ -16,13 +16,13 @@ from recall.features.numeric import BucketEncoder, ScaledEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.serving.attribution import entry_parts
-from recall.models.serving.base import Parts
-from recall.serving.query import Prepared
+from recall.models.serving.base import Attribution
+from recall.serving.query import Query
 from recall.serving.request import Request
 from recall.serving.rerank.exact import Ranking, gains_by_name
-from recall.serving.rerank.item_columns import Facets
+from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 
 # A number for each pair of fields, which add up to the score of an item.
 
@@ -33,7 +33,7 @@ _ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one
 
 
 def contributions(
-    parts: Parts, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
+    parts: Attribution, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
 ) -> tuple[Contribution, ...]:
     """The parts of a score by the names of their fields, the largest first; zeros are left out.
 
@@ -130,12 +130,12 @@ MOST_VALUES = 1000
 class Explainer:
     """Takes scores apart; threads share it."""
 
-    def __init__(self, bundle: Bundle, facets: Facets) -> None:
+    def __init__(self, bundle: Bundle, facets: ItemColumns) -> None:
         """Explains the scores of a bundle, whose further columns are `facets`."""
         self._bundle = bundle
         self._facets = facets
 
-    def explain(self, request: Request, prepared: Prepared, catalogue: Catalogue, row: int, *, values: bool) -> Explanation:
+    def explain(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
         """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
         items = self._items(catalogue, rows)
@@ -154,7 +154,7 @@ class Explainer:
         )
 
     def contributions(
-        self, request: Request, prepared: Prepared, catalogue: Catalogue, rows: Int64
+        self, request: Request, prepared: Query, catalogue: CatalogSnapshot, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
         """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
         items = self._items(catalogue, rows)
@@ -166,13 +166,13 @@ class Explainer:
         ]
 
     def _by_fields(
-        self, request: Request, prepared: Prepared, item: SparseRows, gains: Mapping[str, float]
+        self, request: Request, prepared: Query, item: SparseRows, gains: Mapping[str, float]
     ) -> tuple[Contribution, ...]:
         encoder = self._bundle.encoder
         parts = self._bundle.tables.explain(prepared.encoded.rows, item)
         return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
 
-    def _items(self, catalogue: Catalogue, rows: Int64) -> SparseRows:
+    def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
         """Items in the item feature space."""
         encoder = self._bundle.encoder
         table = catalogue.table(rows).select(encoder.items.columns)
@@ -182,7 +182,7 @@ class Explainer:
 
 
 def _by_values(
-    bundle: Bundle, request: Request, prepared: Prepared, item: SparseRows
+    bundle: Bundle, request: Request, prepared: Query, item: SparseRows
 ) -> tuple[tuple[ValueContribution, ...], float]:
     """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
     encoder, dial = bundle.encoder, request.popularity

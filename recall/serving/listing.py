@@ -11,7 +11,7 @@ from itertools import islice
 from recall._arrays import Int64
 from recall.bundle.reader import Bundle
 from recall.serving.response import CatalogueItem, Page
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 
 
 class Listing:
@@ -21,18 +21,18 @@ class Listing:
         """Ids are put in order when the first page is asked for."""
         self._bundle = bundle
 
-    def page(self, catalogue: Catalogue, count: int, after: str | None) -> Page:
+    def page(self, catalogue: CatalogSnapshot, count: int, after: str | None) -> Page:
         """As `Recommender.list_items`."""
         wanted = count + 1
         given = nsmallest(wanted, (one for one in catalogue.overlay.places if after is None or one > after))
         found = list(islice(merge(self._published(catalogue, after, wanted), given), wanted))
         return self._page(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
-    def one(self, catalogue: Catalogue, item_id: str) -> Page:
+    def one(self, catalogue: CatalogSnapshot, item_id: str) -> Page:
         """As `Recommender.item`."""
         return self._page(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [], None)
 
-    def _page(self, catalogue: Catalogue, ids: list[str], after: str | None) -> Page:
+    def _page(self, catalogue: CatalogSnapshot, ids: list[str], after: str | None) -> Page:
         key = self._bundle.manifest.schema_.item_id
         return Page(
             items=tuple(
@@ -45,7 +45,7 @@ class Listing:
             degraded=catalogue.degraded,
         )
 
-    def _published(self, catalogue: Catalogue, after: str | None, wanted: int) -> list[str]:
+    def _published(self, catalogue: CatalogSnapshot, after: str | None, wanted: int) -> list[str]:
         """Ids of the bundle's own items that are neither replaced nor deleted."""
         ids, order, hidden = self._bundle.item_ids, self._order, catalogue.overlay.hidden
         place = 0 if after is None else ids.place(order, after)

@@ -8,20 +8,19 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
 from recall.bundle.reader import Bundle
-from recall.errors import RequestError, nearest, pointer
+from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
 from recall.serving.request import Request, check_request
-from recall.store.degraded import Degraded
-from recall.store.items.delta import Overlay
-from recall.store.items.snapshot import Catalogue
-from recall.store.users.profiles import RECENT, Known, KnownUsers
+from recall.store.items.delta import DeltaSegment
+from recall.store.items.snapshot import CatalogSnapshot, Degraded
+from recall.store.users.profiles import RECENT, Lookup, UserProfiles
 from recall.store.users.record import UserRecord
 
-_NOBODY = Known(None)
+_NOBODY = Lookup(None)
 _SHOWN = 5  # ids named in one warning
 
 
-class Prepared(NamedTuple):
+class Query(NamedTuple):
     """A request ready for the search.
 
     Attributes:
@@ -45,18 +44,18 @@ class Prepared(NamedTuple):
     degraded: tuple[Degraded, ...] = ()
 
 
-class Preparation:
+class QueryBuilder:
     """Prepares the requests to one bundle; threads share it."""
 
-    def __init__(self, bundle: Bundle, users: KnownUsers) -> None:
+    def __init__(self, bundle: Bundle, users: UserProfiles) -> None:
         """Requests to a bundle by its users."""
         self._bundle = bundle
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
         self._user_column = bundle.encoder.schema.user_id
-        self._recent: Cache[str, tuple[UserRecord, Overlay, Prepared]] = Cache(RECENT)
+        self._recent: Cache[str, tuple[UserRecord, DeltaSegment, Query]] = Cache(RECENT)
 
-    def prepare(self, request: Request, catalogue: Catalogue) -> Prepared:
+    def prepare(self, request: Request, catalogue: CatalogSnapshot) -> Query:
         """Prepare one request for a catalogue as it is now.
 
         Raises:
@@ -78,7 +77,7 @@ class Preparation:
             self._recent.put(user_id, (known.record, catalogue.overlay, prepared))
         return prepared
 
-    def prepare_all(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared]:
+    def prepare_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
         """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
         prepared = []
         for one in self.prepare_each(requests, catalogue):
@@ -87,7 +86,7 @@ class Preparation:
             prepared.append(one)
         return prepared
 
-    def prepare_each(self, requests: Sequence[Request], catalogue: Catalogue) -> list[Prepared | RequestError]:
+    def prepare_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
         """As `prepare_all`, with the error of each request that cannot be answered in its place."""
         faults: dict[int, RequestError] = {}
         for place, request in enumerate(requests):
@@ -105,13 +104,13 @@ class Preparation:
             for place, request in enumerate(requests)
         ]
 
-    def _prepared_or_not(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared | RequestError:
+    def _prepared_or_not(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
         try:
             return self._prepared(request, catalogue, known)
         except RequestError as error:
             return error
 
-    def _prepared(self, request: Request, catalogue: Catalogue, known: Known) -> Prepared:
+    def _prepared(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
         record, trouble = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
@@ -132,7 +131,7 @@ class Preparation:
                     unfit,
                 )
             )
-        return Prepared(
+        return Query(
             vector,
             float(offsets[0]),
             encoded,
@@ -147,7 +146,9 @@ class Preparation:
         for part, given in (("features", request.features), ("context", request.context)):
             for name in given:
                 if name not in self._columns:
-                    raise RequestError(f"no field reads {name!r}", where=pointer(part, name), hint=nearest(name, self._columns))
+                    raise RequestError(
+                        f"no field reads {name!r}", where=pointer(part, name), hint=did_you_mean(name, self._columns)
+                    )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
         """The request's features, and columns with a stored value that the model's field cannot read."""

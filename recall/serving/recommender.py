@@ -9,31 +9,30 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
-from recall.bundle.locks import Hold, hold
+from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.index.base import ItemIndex
+from recall.index.base import Hits, ItemIndex
 from recall.index.flat import ExactIndex
-from recall.index.health import Checks, recheck
-from recall.index.registry import open_index
+from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
-from recall.serving.filters.resolve import Eligibility
+from recall.serving.filters.resolve import FilterResolver
 from recall.serving.listing import Listing
-from recall.serving.query import Preparation, Prepared
+from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request, check_request
-from recall.serving.rerank.item_columns import Facets
-from recall.serving.rerank.pipeline import Shaped, check_boosts, check_shaping, plain, shape
+from recall.serving.rerank.item_columns import ItemColumns
+from recall.serving.rerank.pipeline import RankedList, check_boosts, check_shaping, shape
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
 from recall.serving.why_not import Absences
-from recall.store.items.catalog import PAUSE, LiveCatalogue
+from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, Journal
-from recall.store.items.snapshot import Catalogue, Scope, row_of
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.base import LiveUsers
-from recall.store.users.profiles import KnownUsers
+from recall.store.users.profiles import UserProfiles
 
 
 class Recommender:
@@ -47,22 +46,22 @@ class Recommender:
         eligibility: what requests may filter by.
     """
 
-    def __init__(self, bundle: Bundle, index: ItemIndex, users: KnownUsers, items: LiveCatalogue | None = None) -> None:
+    def __init__(self, bundle: Bundle, index: ItemIndex, users: UserProfiles, items: Catalog | None = None) -> None:
         """Join the parts of one bundle; `Recommender.load` does so from its folder."""
         self.bundle = bundle
         self.index = index
         self.users = users
-        self.items = items if items is not None else LiveCatalogue(bundle, index)
-        self.eligibility = Eligibility(bundle)
-        self._preparation = Preparation(bundle, users)
-        self._facets = Facets(bundle)
+        self.items = items if items is not None else Catalog(bundle, index)
+        self.eligibility = FilterResolver(bundle)
+        self._preparation = QueryBuilder(bundle, users)
+        self._facets = ItemColumns(bundle)
         self._explainer = Explainer(bundle, self._facets)
         self._absences = Absences(self._preparation, self.eligibility, self._facets, self._explainer)
         self._scorer = Scorer(bundle, self._preparation, self._facets)
         self._similarity = Similarity(bundle, self._preparation, self.eligibility)
         self._listing = Listing(bundle)
         self._version = bundle.manifest.version
-        self._held: Hold | None = None
+        self._held: VersionLock | None = None
 
     @classmethod
     def load(
@@ -97,7 +96,7 @@ class Recommender:
             JournalError: the live changes cannot be read.
         """
         folder = resolve(Path(path))
-        held = hold(folder) if folder.parent.name == VERSIONS else None
+        held = acquire(folder) if folder.parent.name == VERSIONS else None
         bundle = load_bundle(folder, verify=verify, index=own_index)
         record = bundle.manifest.index
         index: ItemIndex = (
@@ -110,8 +109,8 @@ class Recommender:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else Journal(followed / JOURNAL)
-        items = LiveCatalogue(bundle, index, journal, pause)
-        known = KnownUsers.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        items = Catalog(bundle, index, journal, pause)
+        known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded
@@ -141,7 +140,7 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = plain(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
+            found = _list_of(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
@@ -157,7 +156,7 @@ class Recommender:
         return cast(list[Recommendations], answers)
 
     def recommend_each(
-        self, requests: Sequence[Request], catalogue: Catalogue | None = None
+        self, requests: Sequence[Request], catalogue: CatalogSnapshot | None = None
     ) -> list[Recommendations | RequestError]:
         """As `recommend_batch`, with the error of each request that cannot be answered in its place.
 
@@ -254,10 +253,10 @@ class Recommender:
         return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
 
     def _each(
-        self, requests: Sequence[Request], catalogue: Catalogue, now: datetime.datetime
+        self, requests: Sequence[Request], catalogue: CatalogSnapshot, now: datetime.datetime
     ) -> list[Recommendations | RequestError]:
         answers: dict[int, Recommendations | RequestError] = {}
-        by_n: dict[int, list[tuple[int, Prepared, Scope | None, Int64]]] = {}
+        by_n: dict[int, list[tuple[int, Query, SegmentMasks | None, Int64]]] = {}
         for position, request in enumerate(requests):
             try:
                 self._check(request, catalogue, now)
@@ -287,10 +286,10 @@ class Recommender:
                 answers |= zip(positions, alone, strict=True)
                 continue
             for place, (position, one, _, _) in enumerate(members):
-                answers[position] = self._answer(requests[position], one, catalogue, plain(hits, place))
+                answers[position] = self._answer(requests[position], one, catalogue, _list_of(hits, place))
         return [answers[position] for position in range(len(requests))]
 
-    def _check(self, request: Request, catalogue: Catalogue, now: datetime.datetime) -> None:
+    def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
         """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""
         if request.shaped or request.filter is not None:
             check_request(request)
@@ -298,7 +297,7 @@ class Recommender:
             if request.shaped:
                 check_shaping(request, catalogue, self._facets)
 
-    def _answer(self, request: Request, prepared: Prepared, catalogue: Catalogue, found: Shaped) -> Recommendations:
+    def _answer(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
         told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             ids=tuple(catalogue.ids(found.rows)),
@@ -314,3 +313,12 @@ class Recommender:
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )
+
+
+def _list_of(hits: Hits, place: int) -> RankedList:
+    """One of the lists that a search has found, as it is."""
+    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
+    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
+        return RankedList(rows, scores, exact)
+    found = rows >= 0
+    return RankedList(rows[found], scores[found], exact)

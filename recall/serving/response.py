@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.serving.rerank.fusion import Source
-from recall.store.degraded import Degraded as Degraded
+from recall.store.items.snapshot import Degraded as Degraded
 
 
 class ScoredItem(NamedTuple):

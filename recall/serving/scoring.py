@@ -9,25 +9,25 @@ from recall._ids import check_ids
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.serving.query import Preparation, shown
+from recall.serving.query import QueryBuilder, shown
 from recall.serving.request import Request, check_unchanged
 from recall.serving.rerank.exact import Ranking
-from recall.serving.rerank.item_columns import Facets
+from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Prediction, ScoredItem, Scores, UserVector
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 
 
 class Scorer:
     """Scores the items of one bundle, and what lies over them; threads share it."""
 
-    def __init__(self, bundle: Bundle, preparation: Preparation, facets: Facets) -> None:
+    def __init__(self, bundle: Bundle, preparation: QueryBuilder, facets: ItemColumns) -> None:
         """Scores by a bundle, for requests that are prepared for it."""
         self._bundle = bundle
         self._preparation = preparation
         self._facets = facets
         self._logistic = bundle.manifest.objective == "logistic"
 
-    def score(self, request: Request, item_ids: Sequence[str], catalogue: Catalogue) -> Scores:
+    def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
         """As `Recommender.score`."""
         check_ids(item_ids, "/items")
         prepared = self._preparation.prepare(request, catalogue)
@@ -49,7 +49,7 @@ class Scorer:
             degraded=prepared.degraded + catalogue.degraded,
         )
 
-    def user_vector(self, request: Request, catalogue: Catalogue) -> UserVector:
+    def user_vector(self, request: Request, catalogue: CatalogSnapshot) -> UserVector:
         """As `Recommender.user_vector`."""
         prepared = self._preparation.prepare(request, catalogue)
         return UserVector(
@@ -63,7 +63,7 @@ class Scorer:
             degraded=prepared.degraded + catalogue.degraded,
         )
 
-    def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: Catalogue) -> list[Prediction]:
+    def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: CatalogSnapshot) -> list[Prediction]:
         """As `Recommender.predict`."""
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")

@@ -7,11 +7,11 @@ import numpy as np
 
 from recall._arrays import Float32, Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.serving.filters.resolve import Eligibility
-from recall.serving.query import Preparation
+from recall.serving.filters.resolve import FilterResolver
+from recall.serving.query import QueryBuilder
 from recall.serving.request import Request
 from recall.serving.response import ScoredItem, Similar
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 _SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
 _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
@@ -23,13 +23,13 @@ class Similarity:
     The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
     """
 
-    def __init__(self, bundle: Bundle, preparation: Preparation, eligibility: Eligibility) -> None:
+    def __init__(self, bundle: Bundle, preparation: QueryBuilder, eligibility: FilterResolver) -> None:
         """Nothing is read yet."""
         self._bundle = bundle
         self._preparation = preparation
         self._eligibility = eligibility
 
-    def similar(self, request: Request, catalogue: Catalogue, row: int) -> Similar:
+    def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
         """As `Recommender.similar`, for a row of a catalogue."""
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
         prepared = self._preparation.prepare(bounds, catalogue)
@@ -45,7 +45,9 @@ class Similarity:
             degraded=catalogue.degraded,
         )
 
-    def nearest(self, catalogue: Catalogue, row: int, n: int, excluded: Int64, scope: Scope | None) -> tuple[Int64, Float64]:
+    def nearest(
+        self, catalogue: CatalogSnapshot, row: int, n: int, excluded: Int64, scope: SegmentMasks | None
+    ) -> tuple[Int64, Float64]:
         """The rows most like one row, itself left out.
 
         Args:
@@ -82,7 +84,7 @@ class Similarity:
         order = np.lexsort((near, -exact))[:n]
         return near[order], exact[order]
 
-    def _says_something(self, catalogue: Catalogue, row: int) -> bool:
+    def _says_something(self, catalogue: CatalogSnapshot, row: int) -> bool:
         return bool(_lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
 
     @cached_property

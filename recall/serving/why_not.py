@@ -8,14 +8,14 @@ import numpy as np
 
 from recall._arrays import Int64
 from recall.serving.explain import Explainer, difference
-from recall.serving.filters.resolve import Eligibility
-from recall.serving.query import Preparation, Prepared
+from recall.serving.filters.resolve import FilterResolver
+from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request
 from recall.serving.rerank.exact import Ranking
-from recall.serving.rerank.item_columns import Facets
+from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import shape
 from recall.serving.response import Absence, Reason, ScoredItem
-from recall.store.items.snapshot import Catalogue, Scope, row_of
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +28,12 @@ class Absences:
         explainer: of their scores.
     """
 
-    preparation: Preparation
-    eligibility: Eligibility
-    facets: Facets
+    preparation: QueryBuilder
+    eligibility: FilterResolver
+    facets: ItemColumns
     explainer: Explainer
 
-    def of(self, request: Request, catalogue: Catalogue, item_id: str) -> Absence:
+    def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
         """As `Recommender.why_not`."""
         row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
@@ -84,11 +84,11 @@ class _Case:
 
     by: Absences
     request: Request
-    catalogue: Catalogue
+    catalogue: CatalogSnapshot
     item_id: str
     row: int
-    prepared: Prepared
-    scope: Scope | None
+    prepared: Query
+    scope: SegmentMasks | None
     excluded: Int64
     now: datetime.datetime
 

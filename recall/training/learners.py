@@ -5,15 +5,13 @@ from typing import Any
 from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.torch.base import Model
 from recall.training.als.solver import WholeCatalogueSolver
-from recall.training.dropout import Dropping
-from recall.training.loop import Learner
+from recall.training.loop import Learner, Opened
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from recall.training.pairs import ObservedPairs
 from recall.training.roles import Roles
-from recall.training.sgd import GradientLearner, StepRule
-from recall.training.warmup import Opened
+from recall.training.sgd import Dropping, GradientLearner, StepRule
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 

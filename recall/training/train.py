@@ -12,7 +12,7 @@ import torch
 
 from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
-from recall.evaluation.unknown import fair_figure
+from recall.evaluation.cold_start import fair_figure
 from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder

@@ -12,10 +12,10 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.cold_start import UnknownUsers
 from recall.evaluation.exact_topk import rank_values
 from recall.evaluation.lists import ItemLists
-from recall.evaluation.protocol import HeldOut, held_out
-from recall.evaluation.unknown import UnknownUsers
+from recall.evaluation.protocol import TestRequests, held_out
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
@@ -84,7 +84,7 @@ class Validation:
         return Judgements(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
 
 
-def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOut | None:
+def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:
     """What is asked of a model while it learns; None when no interaction validates.
 
     Masked is what was known before: what trains, and what is remembered from before the data begin.

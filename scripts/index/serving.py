@@ -18,7 +18,7 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.tuning.recall import Users, shares_found
+from recall.index.tuning.recall import QuerySplit, shares_found
 from recall.index.tuning.tuner import tune
 from recall.serving.recommender import Recommender
 
@@ -49,7 +49,7 @@ def certified(world: World, config: IndexConfig) -> Certified:
     """Tune on one half of a world's users, and try what was chosen on the other."""
     half = len(world.users) // 2
     began = time.perf_counter()
-    tuning = tune(world.items, Users.split(np.asarray(world.users[:half]), 0), config, 0, 2)
+    tuning = tune(world.items, QuerySplit.split(np.asarray(world.users[:half]), 0), config, 0, 2)
     seconds = time.perf_counter() - began
     fresh = np.ascontiguousarray(world.users[half : half + _FRESH])
     shares = shares_found(tuning.index, world.items, fresh, config.n)

@@ -10,7 +10,7 @@ from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
 from recall.serving.response import Similar
-from recall.store.items.catalog import LiveCatalogue, Receipt
+from recall.store.items.catalog import Catalog, Receipt
 from service.dependencies import (
     CHANGE,
     READ_CHANGES,
@@ -92,7 +92,7 @@ async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = N
     return await _changed(request, lambda live: live.delete([item_id], key))
 
 
-async def _changed(request: Request, act: Callable[[LiveCatalogue], Receipt]) -> Changed:
+async def _changed(request: Request, act: Callable[[Catalog], Receipt]) -> Changed:
     receipt = await live_of(request).change(act)
     warnings = list(receipt.warnings)
     return Changed(**receipt._asdict(), token=receipt.token, warnings=warnings, request_id=request_id_of(request))

@@ -15,7 +15,7 @@ from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
 from recall.serving.response import Recommendations, Scores, UserVector
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 from service.dependencies import (
     SEARCH,
     CountQuery,
@@ -127,7 +127,7 @@ class _Batch:
 
     def __init__(self, live: Live, bodies: Sequence[object], request_id: str) -> None:
         self._live, self._bodies, self._request_id = live, bodies, request_id
-        self._catalogue: Catalogue | None = None
+        self._catalogue: CatalogSnapshot | None = None
         self._answers: list[Recommendations] = []
         self._written: list[bytes] = []
 

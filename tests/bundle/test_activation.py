@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.bundle import activation, versions
-from recall.bundle.locks import hold
+from recall.bundle.locks import acquire
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, VersionMovedError
 from tests.bundle.publisher import check, publish_random
@@ -153,7 +153,7 @@ sys.stdin.read()
 
 def test_a_version_that_is_open_somewhere_stays(tmp_path: Path, five: list[str], template: Manifest) -> None:
     folder = tmp_path / "versions" / five[0]
-    here = hold(tmp_path / "versions" / five[1])
+    here = acquire(tmp_path / "versions" / five[1])
     command = [sys.executable, "-c", HOLDER, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -167,4 +167,4 @@ def test_a_version_that_is_open_somewhere_stays(tmp_path: Path, five: list[str],
     newest = publish_keeping(tmp_path, template, 1)
     assert [one.name for one in versions.versions(tmp_path)] == [newest]
     with pytest.raises(BundleError, match="cannot be opened"):
-        hold(folder)
+        acquire(folder)

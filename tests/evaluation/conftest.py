@@ -10,8 +10,8 @@ import torch
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import TEST
-from recall.evaluation.offline import Trial
-from recall.evaluation.protocol import HeldOut, held_out
+from recall.evaluation.offline import OfflineReplay
+from recall.evaluation.protocol import TestRequests, held_out
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.registry import new_model
@@ -26,8 +26,8 @@ class World:
     dataset: Dataset
     encoder: FeatureEncoder
     recommender: Recommender
-    held: HeldOut
-    trial: Trial
+    held: TestRequests
+    trial: OfflineReplay
 
     @property
     def ids(self) -> list[str]:
@@ -59,7 +59,7 @@ def world_of(folder, **changes) -> World:
     recommender = Recommender.load(folder / "bundles")
     known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
     held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
-    return World(config, dataset, encoder, recommender, held, Trial.of(recommender, dataset, held))
+    return World(config, dataset, encoder, recommender, held, OfflineReplay.of(recommender, dataset, held))
 
 
 def model_of(config: RunConfig, encoder: FeatureEncoder) -> Model:

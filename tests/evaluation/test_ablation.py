@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recall.data.contexts import build_contexts
-from recall.evaluation.ablation import _word, ablate
+from recall.evaluation.offline import _word, ablate
 from recall.models.torch.base import side_of
 from recall.models.torch.batch import SparseBatch
 from tests.evaluation import reference

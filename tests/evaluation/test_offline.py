@@ -6,7 +6,7 @@ import pytest
 
 from recall.evaluation import offline as module
 from recall.evaluation.exact_topk import Replaced
-from recall.evaluation.offline import Trial
+from recall.evaluation.offline import OfflineReplay
 from tests.evaluation import reference
 
 
@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_lists(world):
 
 def test_pieces_change_nothing(world, monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 3)
-    again = Trial.of(world.recommender, world.dataset, world.held)
+    again = OfflineReplay.of(world.recommender, world.dataset, world.held)
     np.testing.assert_array_equal(again.user_vectors, world.trial.user_vectors)
 
 
@@ -52,7 +52,7 @@ def test_a_relevant_item_that_the_bundle_lacks_is_always_missed(world):
     items = world.dataset.items.with_columns(
         item_id=pl.when(pl.int_range(pl.len()) == lacking).then(pl.lit("brand new")).otherwise("item_id")
     )
-    trial = Trial.of(world.recommender, replace(world.dataset, items=items), world.held)
+    trial = OfflineReplay.of(world.recommender, replace(world.dataset, items=items), world.held)
     lost = world.held.relevant.items == lacking
     assert (trial.relevant.items[lost] >= len(world.ids)).all()
     np.testing.assert_array_equal(trial.relevant.items[~lost], world.trial.relevant.items[~lost])

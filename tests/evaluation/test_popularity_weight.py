@@ -3,7 +3,7 @@ import pytest
 
 from recall.config import EvaluationConfig, parse_config
 from recall.errors import ConfigError
-from recall.evaluation.popularity_weight import turn
+from recall.evaluation.offline import turn
 from tests.conftest import TINY
 
 SETTINGS = (0.0, 0.5, 1.0, 2.0)

@@ -7,9 +7,9 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.errors import TrainingError
+from recall.evaluation.cold_start import UnknownUsers, fair_figure, unknown_user, upper_end
 from recall.evaluation.exact_topk import rank_values
 from recall.evaluation.protocol import held_out
-from recall.evaluation.unknown import UnknownUsers, fair_figure, unknown_user, upper_end
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.serving.recommender import Request

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.base import ItemIndex
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.index.registry import build_index, engine_of, open_index
 from tests.hypotheses import examples
 
@@ -147,7 +147,7 @@ def test_when_nearly_all_is_excluded_the_rest_is_found(index: ItemIndex, left: i
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
 def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) -> None:
     rng = np.random.default_rng(9)
-    selection = Selection.of_mask(rng.random(SIZE) < share)
+    selection = RowBitmap.of_mask(rng.random(SIZE) < share)
     queries = model_queries()[:20]
     seen = [rng.choice(SIZE, 50, replace=False) for _ in queries]
     hits = index.search(queries, 20, seen, [selection] * len(queries))
@@ -163,7 +163,7 @@ def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) 
 
 
 def test_queries_with_different_selections_go_together(index: ItemIndex) -> None:
-    halves = [Selection.of_mask(np.arange(SIZE) % 2 == one) for one in (0, 1)]
+    halves = [RowBitmap.of_mask(np.arange(SIZE) % 2 == one) for one in (0, 1)]
     within = [None, halves[0], halves[1], halves[0]]
     together = index.search(model_queries()[:4], 15, None, within)
     for position, one in enumerate(within):
@@ -182,7 +182,7 @@ def test_surely_is_exact_whatever_the_kind(index: ItemIndex) -> None:
 
 
 def test_nothing_eligible_gives_nothing(index: ItemIndex) -> None:
-    nothing = Selection.of_rows(np.empty(0, dtype=np.int64), SIZE)
+    nothing = RowBitmap.of_rows(np.empty(0, dtype=np.int64), SIZE)
     assert (index.search(model_queries()[:2], 5, None, [nothing, nothing]).rows == -1).all()
 
 
@@ -297,7 +297,7 @@ def test_wrong_questions_are_refused(index: ItemIndex) -> None:
     with pytest.raises(RequestError, match="1 entries of exclude for 40"):
         index.search(model_queries(), 10, [np.empty(0, dtype=np.int64)])
     with pytest.raises(RequestError, match="among 7 rows in an index of 3000"):
-        index.search(model_queries()[:1], 10, None, [Selection.everything(7)])
+        index.search(model_queries()[:1], 10, None, [RowBitmap.everything(7)])
 
 
 def test_no_query_gives_no_list(index: ItemIndex) -> None:

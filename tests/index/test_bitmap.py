@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 
 masks = st.lists(st.booleans(), min_size=0, max_size=70).map(lambda bits: np.array(bits, dtype=bool))
 
 
 @given(masks)
 def test_a_selection_is_its_mask(mask: np.ndarray) -> None:
-    selection = Selection.of_mask(mask)
+    selection = RowBitmap.of_mask(mask)
     np.testing.assert_array_equal(selection.mask, mask)
     np.testing.assert_array_equal(selection.rows, np.flatnonzero(mask))
     np.testing.assert_array_equal(selection.holds(np.arange(len(mask))), mask)
@@ -22,19 +22,19 @@ def test_a_selection_is_its_mask(mask: np.ndarray) -> None:
 @given(masks, st.data())
 def test_selections_combine_as_masks_do(one: np.ndarray, data: st.DataObject) -> None:
     other = np.array(data.draw(st.lists(st.booleans(), min_size=len(one), max_size=len(one))), dtype=bool)
-    first, second = Selection.of_mask(one), Selection.of_mask(other)
+    first, second = RowBitmap.of_mask(one), RowBitmap.of_mask(other)
     for combined, expected in ((first & second, one & other), (first | second, one | other), (first - second, one & ~other)):
         np.testing.assert_array_equal(combined.mask, expected)
         assert combined.count == expected.sum()
 
 
 def test_rows_may_come_in_any_order_and_twice() -> None:
-    np.testing.assert_array_equal(Selection.of_rows(np.array([9, 2, 9]), 12).rows, [2, 9])
+    np.testing.assert_array_equal(RowBitmap.of_rows(np.array([9, 2, 9]), 12).rows, [2, 9])
 
 
 @given(st.lists(st.integers(0, 20_006), max_size=60))
 def test_few_rows_of_many_and_many_of_them_are_the_same_rows(rows: list[int]) -> None:
-    selection = Selection.of_rows(np.array(rows, dtype=np.int64), 20_007)
+    selection = RowBitmap.of_rows(np.array(rows, dtype=np.int64), 20_007)
     assert selection.rows.tolist() == np.flatnonzero(selection.mask).tolist() == sorted(set(rows))
     assert selection.count == len(set(rows))
     assert selection.rows.dtype == np.int64
@@ -43,4 +43,4 @@ def test_few_rows_of_many_and_many_of_them_are_the_same_rows(rows: list[int]) ->
 
 def test_selections_of_different_catalogues_do_not_combine() -> None:
     with pytest.raises(ValueError, match="among 9 rows does not go with one among 8"):
-        _ = Selection.everything(8) & Selection.everything(9)
+        _ = RowBitmap.everything(8) & RowBitmap.everything(9)

@@ -8,8 +8,7 @@ from recall.config import IndexConfig
 from recall.errors import IndexFileError
 from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
-from recall.index.health import CHECKS, Checks, recheck
-from recall.index.registry import build_index
+from recall.index.registry import CHECKS, Checks, build_index, recheck
 from tests.index.test_base import KINDS, brute_force, users_like_a_model, vectors_like_a_model
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recall.config import IndexConfig
-from recall.index.coarse import Lists
+from recall.index.coarse import InvertedLists
 from recall.index.faiss_io import write_faiss
 from recall.index.ivf import half_precision_lists
 from recall.index.registry import build_index, open_index
@@ -25,7 +25,7 @@ def model_users() -> np.ndarray:
 
 
 def test_scores_by_codes_are_near_the_true_ones() -> None:
-    lists = Lists.build(model_vectors(), model_users(), 16, seed=0)
+    lists = InvertedLists.build(model_vectors(), model_users(), 16, seed=0)
     params = faiss.SearchParametersIVF()
     params.nprobe = 16
     scores, rows = half_precision_lists(lists).search(pad(model_users()), 10, params=params)

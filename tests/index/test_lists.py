@@ -3,7 +3,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from recall.index.coarse import Lists, lists_for
+from recall.index.coarse import InvertedLists, lists_for
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
 
@@ -13,7 +13,7 @@ def model_vectors() -> np.ndarray:
 
 
 def test_every_vector_is_in_the_cell_that_is_nearest_to_it_for_users() -> None:
-    lists = Lists.build(model_vectors(), users_like_a_model(200, 9, 1), 16, seed=0, threads=2)
+    lists = InvertedLists.build(model_vectors(), users_like_a_model(200, 9, 1), 16, seed=0, threads=2)
     turned, centroids = model_vectors() * lists.scale @ lists.cells.metric, lists.cells.centroids @ lists.cells.metric
     nearest = np.square(turned[:, None] - centroids[None]).sum(axis=2).argmin(axis=1)
     assert (lists.assigned == nearest).mean() > 0.999
@@ -21,7 +21,7 @@ def test_every_vector_is_in_the_cell_that_is_nearest_to_it_for_users() -> None:
 
 
 def test_chunks_are_the_scaled_vectors_in_order() -> None:
-    lists = Lists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
+    lists = InvertedLists.build(model_vectors(), model_vectors()[:10], 4, seed=0)
     vectors, cells = (np.concatenate(parts) for parts in zip(*lists.chunks(), strict=True))
     np.testing.assert_array_equal(vectors, model_vectors() * lists.scale)
     np.testing.assert_array_equal(cells, lists.assigned)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.index.topk import longest_of, scan
 
 SIZE, DIM = 400, 9
@@ -23,7 +23,7 @@ def test_the_best_by_product_and_gain(seed: int, n: int, weight: float, share: f
     vectors = rng.integers(-2, 3, (SIZE, DIM)).astype(np.float32) if tied else rng.normal(size=(SIZE, DIM)).astype(np.float32)
     query = rng.integers(-2, 3, DIM).astype(np.float32) if tied else rng.normal(size=DIM).astype(np.float32)
     gains = (weight * rng.integers(-3, 4, SIZE)).astype(np.float32)
-    within = None if share is None else Selection.of_mask(rng.random(SIZE) < share)
+    within = None if share is None else RowBitmap.of_mask(rng.random(SIZE) < share)
     excluded = rng.choice(SIZE, 30)
     found = scan(vectors, query, gains, n, excluded, within, longest_of(vectors))
     scores = np.einsum("ij,j->i", vectors, query) + gains
@@ -37,7 +37,7 @@ def test_the_best_by_product_and_gain(seed: int, n: int, weight: float, share: f
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_when_nothing_is_eligible_nothing_is_found(share: float) -> None:
     rng = np.random.default_rng(1)
-    within = Selection.of_mask(rng.random(SIZE) < share)
+    within = RowBitmap.of_mask(rng.random(SIZE) < share)
     ones = np.ones((SIZE, DIM), dtype=np.float32)
     found = scan(ones, ones[0], ones[:, 0], 5, within.rows, within, 3.0)
     assert (len(found.rows), len(found.scores)) == (0, 0)

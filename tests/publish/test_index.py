@@ -12,10 +12,10 @@ from recall.bundle import files
 from recall.bundle.manifest import IndexRecord
 from recall.config import IndexConfig
 from recall.index.registry import engine_of, open_index
-from recall.index.tuning.candidates import Candidate
+from recall.index.tuning.trials import Candidate
 from recall.index.tuning.tuner import Tuning, tune
 from recall.publish import index as certificate
-from recall.publish.index import Asked, write_index
+from recall.publish.index import QuerySample, write_index
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
 
@@ -25,8 +25,8 @@ def model_vectors() -> np.ndarray:
 
 
 @cache
-def asked_sample() -> Asked:
-    return Asked(users_like_a_model(1600, 9, 1), "made up", 3)
+def asked_sample() -> QuerySample:
+    return QuerySample(users_like_a_model(1600, 9, 1), "made up", 3)
 
 
 CONFIG = IndexConfig(exact_up_to=100, target=0.8, n=15)
@@ -95,7 +95,7 @@ def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> 
 
 
 def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None:
-    one = Asked(asked_sample().vectors[:1], "one", 0)
+    one = QuerySample(asked_sample().vectors[:1], "one", 0)
     for kind in ("auto", "cells", "ivf"):
         record = write_index(
             folder, model_vectors().shape, one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind})

@@ -16,7 +16,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.index.coarse import Lists
+from recall.index.coarse import InvertedLists
 from recall.index.ivf import IvfIndex
 from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
@@ -166,7 +166,7 @@ def test_an_index_that_was_swapped_is_refused_when_it_is_opened(root: Path) -> N
     bundle = load_bundle(folder)
     record = bundle.manifest.index
     wrong = np.roll(bundle.item_vectors, 1, axis=0)
-    IvfIndex.build(Lists.build(wrong, wrong[:100], int(record.params["nlist"]), 0)).write(folder / files.INDEX)
+    IvfIndex.build(InvertedLists.build(wrong, wrong[:100], int(record.params["nlist"]), 0)).write(folder / files.INDEX)
     bundle.manifest.model_copy(update={"files": files.describe(folder)}).write(folder)
     with pytest.raises(IndexFileError, match=r"finds .* of what its stored checks expect, .*tune-index"):
         Recommender.load(folder)

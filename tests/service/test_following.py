@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from recall.serving.recommender import Recommender
-from recall.store.users.changes import UserTook
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
@@ -146,7 +146,7 @@ def test_a_damaged_mark_is_told_of_while_nothing_changes(own_shop: Shop, tmp_pat
 def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     users = SqliteLiveUsers(own_shop.root / USERS_LIVE)
-    users.write([UserTook("3", "7", 1.0, "d")])
+    users.write([InteractionEvent("3", "7", 1.0, "d")])
     copied = shutil.copytree(own_shop.root, tmp_path / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
     users.close()
     with serving(copied, tmp_path / "log", "--poll", "0.1") as server:

@@ -17,7 +17,7 @@ from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
 from recall.serving.rerank.rules import AnyRule
 from recall.serving.response import Absence
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 from tests.hypotheses import examples
 
 unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -148,14 +148,14 @@ def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:
 
 def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     best = ranked(shop, Request("u5"))[0][0]
-    row, search = shop.items.current().rows([best])[0], Catalogue.search
+    row, search = shop.items.current().rows([best])[0], CatalogSnapshot.search
 
     def passing_over(
-        self: Catalogue,
+        self: CatalogSnapshot,
         queries: np.ndarray,
         n: int,
         exclude: Sequence[np.ndarray],
-        within: Sequence[Scope | None],
+        within: Sequence[SegmentMasks | None],
         *,
         surely: bool = False,
     ) -> Hits:
@@ -164,7 +164,7 @@ def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: 
         hits = search(self, queries, n, [np.append(one, row) for one in exclude], within)
         return Hits(hits.rows, hits.scores, np.zeros(len(queries), dtype=bool))
 
-    monkeypatch.setattr(Catalogue, "search", passing_over)
+    monkeypatch.setattr(CatalogSnapshot, "search", passing_over)
     found = shop.why_not(Request("u5", n=5), best)
     assert (found.listed, found.rank, kinds(found), found.exact) == (None, 1, ["search"], False)
     assert found.missing is not None

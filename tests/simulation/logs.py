@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recall.store.items.log import JOURNAL, Change, Journal
-from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation.power import Broken, Entry, Moment
 from tests.simulation.workload import Marks
@@ -171,7 +171,7 @@ def _user_change(draw: random.Random) -> UserChange:
     kinds: list[Callable[[], UserChange]] = [
         lambda: UserPut(user, {"age": draw.randrange(90)}, some, ()),
         lambda: UserUpsert(user, {"age": draw.randrange(90)}, None, some),
-        lambda: UserTook(user, some[0], None, "data"),
+        lambda: InteractionEvent(user, some[0], None, "data"),
         lambda: UserDelete(user),
     ]
     return draw.choice(kinds)()

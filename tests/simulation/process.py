@@ -16,7 +16,7 @@ from recall.bundle.versions import live_name, number
 from recall.errors import RecallError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.users.sqlite import USERS_LIVE
 from tests.simulation import model
 from tests.simulation.model import Value
@@ -107,7 +107,7 @@ class Process:
         self.loaded.close()
         self.recommender, self.trouble = other, ""
 
-    def ask(self) -> Catalogue:
+    def ask(self) -> CatalogSnapshot:
         """The catalogue that a request is answered from, after what the service does before it answers."""
         items = self.loaded.items
         behind = getattr(items, "behind", None)
@@ -118,7 +118,7 @@ class Process:
                 return items.current()
         return items.current()
 
-    def catch_up(self) -> Catalogue:
+    def catch_up(self) -> CatalogSnapshot:
         """The catalogue after a look at the log; one that cannot be read is told of by the catalogue."""
         try:
             return self.loaded.items.refresh()
@@ -137,7 +137,7 @@ class Process:
         return dict(zip(answer.ids, answer.scores, strict=True))
 
 
-def values(catalogue: Catalogue) -> model.Catalogue:
+def values(catalogue: CatalogSnapshot) -> model.Catalogue:
     """What the items of a catalogue are."""
     return items_of(catalogue.items())
 

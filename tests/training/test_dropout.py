@@ -4,8 +4,8 @@ import pytest
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.dropout import Dropping
 from recall.training.roles import Roles
+from recall.training.sgd import Dropping
 
 FIELDS = Fields.of_sizes([("a", 6), ("b", 8)])
 

@@ -110,7 +110,7 @@ def test_new_items_take_about_their_share_of_the_places(levelled, shop):
 
 
 def test_unknown_users_get_new_items_in_the_same_share(levelled):
-    from recall.evaluation.unknown import unknown_user
+    from recall.evaluation.cold_start import unknown_user
 
     with torch.no_grad():
         row = SparseBatch.of(unknown_user(levelled.encoder), fields=levelled.encoder.user_fields)

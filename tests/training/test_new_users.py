@@ -7,7 +7,7 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
-from recall.evaluation.unknown import unknown_user
+from recall.evaluation.cold_start import unknown_user
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.batch import SparseBatch

@@ -9,18 +9,22 @@ import polars as pl
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ROWS,
+    Keys,
+    array,
+    clean,
     context_fields,
     described_fields,
     guess,
+    key,
     one_each,
     readable,
     table_fields,
+    text,
     unreadable,
 )
 from recall.data.scaffold.outcomes import data_lines, time_column
-from recall.data.scaffold.toml import Keys, array, clean, key, text
 from recall.data.tables import Table, read_table
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
 _FEW = 50  # different values in the rows looked at: of such columns all rows are read, for an event may be rare
@@ -41,7 +45,7 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     interactions = tables["interactions"]
     for option, column in (("--user-id", user_id), ("--item-id", item_id)):
         if column not in interactions.types:
-            hint = f"{nearest(column, interactions.columns)} Name the column with {option}"
+            hint = f"{did_you_mean(column, interactions.columns)} Name the column with {option}"
             raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
     frame = _head(interactions)
     found = roles(frame, user_id, item_id, _whole(interactions, frame))
@@ -194,4 +198,4 @@ def _own_id(table: Table, ids: pl.Series, column: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=nearest(column, table.columns))
+    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=did_you_mean(column, table.columns))

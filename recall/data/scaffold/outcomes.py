@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from recall.data.roles import Role
-from recall.data.scaffold.toml import array, key, numbers, text
+from recall.data.scaffold.fields import array, key, numbers, text
 
 _LIKED = 0.75  # of the way up a scale of ratings: 4 of 5, 8 of 10
 

@@ -21,10 +21,10 @@ from recall._arrays import Float32, Int32, Int64
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.errors import BundleError, IndexFileError
-from recall.index.base import Asked, Hits, Params, check_asked, check_vectors
-from recall.index.bitmap import Selection
+from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
+from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
-from recall.index.topk import Ranked, gather, rank
+from recall.index.topk import rank
 
 # Codes of a filter's rows alone, for filters that come again.
 
@@ -32,7 +32,7 @@ _MOST = 4096  # selections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Narrow:
+class FilteredCodes:
     """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
 
     codes: Int32
@@ -45,21 +45,21 @@ class Narrow:
         return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
 
 
-class Narrowing:
+class FilteredCodesCache:
     """Packs the rows of a selection when it is asked about for the second time, and keeps what was used last.
 
     A selection that is asked about once, such as one user's list, is not worth the pass over all rows that packing takes.
     """
 
-    def __init__(self, pack: Callable[[Selection], Narrow], budget: int) -> None:
+    def __init__(self, pack: Callable[[RowBitmap], FilteredCodes], budget: int) -> None:
         """`pack` does the work; at most about `budget` bytes are kept."""
         self._pack = pack
         self._budget = budget
-        self._met: WeakKeyDictionary[Selection, None] = WeakKeyDictionary()
-        self._kept: Cache[ref[Selection], Narrow] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
+        self._met: WeakKeyDictionary[RowBitmap, None] = WeakKeyDictionary()
+        self._kept: Cache[ref[RowBitmap], FilteredCodes] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
         self._lock = Lock()
 
-    def of(self, selection: Selection) -> Narrow | None:
+    def of(self, selection: RowBitmap) -> FilteredCodes | None:
         """The packed rows, or None when this selection was not met before."""
         key = ref(selection, self._kept.discard)
         found = self._kept.get(key)
@@ -114,7 +114,7 @@ class CellIndex:
         # not a method of this object, which would then live until a collector finds the circle, and its files with it
         of_row = codes.codes[0].nbytes // LANES + 8
         self._narrow = min(max(_NARROW * self.size, _NARROW_ROWS), _BUDGET // 4 // of_row)
-        self._narrowing = Narrowing(partial(_narrowed, kernels, codes), _BUDGET)
+        self._narrowing = FilteredCodesCache(partial(_narrowed, kernels, codes), _BUDGET)
 
     @classmethod
     def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1, cells: int | None = None) -> "CellIndex":
@@ -170,7 +170,7 @@ class CellIndex:
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Selection | None] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
         *,
         surely: bool = False,
     ) -> Hits:
@@ -213,7 +213,7 @@ class CellIndex:
         index._check(path)
         return index
 
-    def _search_one(self, asked: Asked, n: int, effort: float) -> Ranked:
+    def _search_one(self, asked: SearchQuery, n: int, effort: float) -> Ranked:
         within, excluded = asked.within, asked.excluded
         if within is None:
             return self._ranked(asked, n, self._all, _EVERYTHING, effort)
@@ -225,7 +225,7 @@ class CellIndex:
                 return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
         return self._ranked(asked, n, self._all, within.bits, effort)
 
-    def _ranked(self, asked: Asked, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], effort: float) -> Ranked:
+    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], effort: float) -> Ranked:
         rows, scores, _, _ = self._search(asked.vector, n, of, bits, asked.excluded, effort)
         return Ranked(rows, scores, effort >= CERTAIN)
 
@@ -239,7 +239,7 @@ class CellIndex:
         """The effort of a query of length 1, not one like the users'."""
         return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
-    def _search_together(self, asked: list[Asked], n: int) -> list[Ranked]:
+    def _search_together(self, asked: list[SearchQuery], n: int) -> list[Ranked]:
         ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
         codes = self.codes
         rows, scores, done = self._kernels.search_together(
@@ -302,11 +302,11 @@ def cells_for(size: int) -> int:
     return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
 
 
-def _narrowed(kernels: Any, codes: Codes, selection: Selection) -> Narrow:
-    return Narrow(*kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
+def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes:
+    return FilteredCodes(*kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
 
 
-def _alone(narrow: Narrow) -> tuple[Any, ...]:
+def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
     """All blocks as one cell that is always looked into."""
     groups = narrow.codes.shape[1]
     starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)

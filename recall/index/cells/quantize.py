@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64, Int32, Int64
-from recall.index.coarse import POINTS, Cells
+from recall.index.coarse import POINTS, CoarseQuantizer
 
 LANES = 16
 _CHUNK = 1 << 15  # vectors turned at once
@@ -172,7 +172,7 @@ def _members(vectors: Float32, magnitude: float, queries: Float32, cells: int, s
     if cells == 1:
         return np.zeros(len(vectors), dtype=np.int64)
     picked = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), cells * POINTS), replace=False)
-    found = Cells.fit(vectors[np.sort(picked)] / np.float32(magnitude), queries, cells, seed)
+    found = CoarseQuantizer.fit(vectors[np.sort(picked)] / np.float32(magnitude), queries, cells, seed)
 
     def assigned(first: int) -> Int64:
         return found.assign(vectors[first : first + _CHUNK] / np.float32(magnitude))

@@ -34,7 +34,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
+class GroundTruth:
     """What the exact answers to some queries are.
 
     Attributes:
@@ -48,7 +48,7 @@ class Truth:
     worst: Float32
 
     @classmethod
-    def of(cls, vectors: Float32, queries: Float32, n: int) -> "Truth":
+    def of(cls, vectors: Float32, queries: Float32, n: int) -> "GroundTruth":
         """By brute force over float32 vectors [size, dim]; n is cut to their number."""
         n = min(n, len(vectors))
         scores, _ = brute_force(vectors, queries, n)
@@ -84,7 +84,7 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
 
 def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
     """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
-    return Truth.of(vectors, queries, n).shares(index)
+    return GroundTruth.of(vectors, queries, n).shares(index)
 
 
 def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
@@ -97,7 +97,7 @@ def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, targe
         n: length of the lists; cut to the number of items.
         target: mean share of the exact list to find.
     """
-    truth = Truth.of(vectors, queries, n)
+    truth = GroundTruth.of(vectors, queries, n)
     least = bisect(index.efforts, lambda effort: bool(truth.shares(index.tuned(effort, truth.n)).mean() >= target))
     return with_growth(index.tuned(least or index.nlist, truth.n), vectors, truth, target)
 
@@ -129,7 +129,7 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
     return efforts[high]
 
 
-def with_growth(index: IvfIndex, vectors: Float32, truth: Truth, target: float) -> IvfIndex:
+def with_growth(index: IvfIndex, vectors: Float32, truth: GroundTruth, target: float) -> IvfIndex:
     """The inverted file with what ten times as long lists take: a power of their length.
 
     Args:
@@ -141,9 +141,9 @@ def with_growth(index: IvfIndex, vectors: Float32, truth: Truth, target: float) 
     nprobe, longer = index.effort.nprobe, min(10 * truth.n, len(vectors))
     if longer < 2 * truth.n:
         return index.with_effort(Effort(nprobe, 1.0, truth.n))
-    more = Truth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
+    more = GroundTruth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
     # what these few queries take for short lists, so that like is compared with like
-    goal = min(float(Truth.of(vectors, more.queries, truth.n).shares(index).mean()), target)
+    goal = min(float(GroundTruth.of(vectors, more.queries, truth.n).shares(index).mean()), target)
 
     def enough(effort: float) -> bool:
         return bool(more.shares(index.tuned(effort, longer)).mean() >= goal)
@@ -236,7 +236,7 @@ _PART = 8  # and at most one in so many of all, so that most are left to verify 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Users:
+class QuerySplit:
     """Vectors of users, no user in two parts.
 
     Attributes:
@@ -252,7 +252,7 @@ class Users:
     seed: int
 
     @classmethod
-    def split(cls, vectors: Float32, seed: int) -> "Users":
+    def split(cls, vectors: Float32, seed: int) -> "QuerySplit":
         """Part vectors, float32 [q, dim], one of each user and at least one, in an order drawn at random."""
         drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
         fitting = max(min(_FITTING, len(drawn) // _PART), 1)

@@ -1,16 +1,21 @@
 """Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from typing_extensions import override
 
-from recall._arrays import Float64
+from recall._arrays import Float32, Float64
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex, TunableIndex
-from recall.index.tuning.recall import Truth, bisect, lower_bound, share_of_error
+from recall.index.base import ItemIndex, Params, TunableIndex
+from recall.index.cells.index import CERTAIN, CellIndex, cells_for
+from recall.index.coarse import InvertedLists, lists_for
+from recall.index.ivf import REFINE, IvfIndex
+from recall.index.tuning.recall import GroundTruth, bisect, lower_bound, share_of_error
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""
@@ -52,7 +57,7 @@ class Trial:
 
 
 @dataclass(slots=True)
-class Running:
+class CandidateState:
     """A candidate that may still be chosen.
 
     Attributes:
@@ -77,7 +82,7 @@ class Running:
         return tuple(Point(effort, *self.curve[effort]) for effort in sorted(self.curve))
 
 
-class Bench:
+class IndexTuner:
     """Candidates on the same users.
 
     Attributes:
@@ -85,7 +90,7 @@ class Bench:
         running: those that may still be chosen, by name; exact search stays.
     """
 
-    def __init__(self, truth: Truth, config: IndexConfig, fresh: int) -> None:
+    def __init__(self, truth: GroundTruth, config: IndexConfig, fresh: int) -> None:
         """Begin without candidates.
 
         Args:
@@ -96,7 +101,7 @@ class Bench:
         self.truth = truth
         self.config = config
         self.trials: list[Trial] = []
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, CandidateState] = {}
         self._fresh = fresh
 
     @property
@@ -106,17 +111,17 @@ class Bench:
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
         """Begin with exact search, which took these seconds to build."""
-        few = Truth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
+        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
-        running = Running(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
+        running = CandidateState(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
         self.running[EXACT] = running
         note = "finds everything by construction"
         self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
     def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
         """Set a candidate's effort."""
-        running = Running(index, index, 0.0, np.empty(0), {})
+        running = CandidateState(index, index, 0.0, np.empty(0), {})
         self.running[name] = running
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
         note = self.set_effort(name, 0.0, limit)
@@ -174,7 +179,7 @@ class Bench:
     def compare(self) -> None:
         """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
         close = _CLOSE * self.running[self.fastest].microseconds
-        some = Truth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
+        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
         for _ in range(_ROUNDS):
             for name, measured in times.items():
@@ -206,3 +211,74 @@ def _bytes(index: ItemIndex) -> int:
         path = Path(folder) / "index"
         index.write(path)
         return path.stat().st_size
+
+
+# The indexes that tuning tries. A new kind is added to `candidates`, and nothing else changes.
+
+
+class Candidate(Protocol):
+    """Something that can be built over item vectors in one or more variants."""
+
+    @property
+    def name(self) -> str:
+        """What it is, and of what size."""
+
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
+        """Its variants by name, each built when it is asked for; what they have in common is built once.
+
+        Args:
+            vectors: float32 [size, dim], finite.
+            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
+            seed: of whatever is drawn.
+            threads: to build with; a search uses one.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CellCodes(Candidate):
+    """Eight-bit codes in this many cells, with bounds."""
+
+    count: int
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"cells {self.count}"
+
+    @override
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
+        yield self.name, CellIndex.build(vectors, queries, seed, threads, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedFile(Candidate):
+    """This many lists, with half-precision codes."""
+
+    count: int
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"ivf {self.count}"
+
+    @override
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
+        yield self.name, IvfIndex.build(InvertedLists.build(vectors, queries, self.count, seed, threads))
+
+
+def candidates(size: int, kind: str = "auto") -> list[Candidate]:
+    """What is tried for `size` items, the most promising first: the time may be short. Kind 'faiss' leaves out the cells."""
+    cells, lists = cells_for(size), lists_for(size)
+    few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
+    found: list[Candidate] = []
+    if kind != "faiss":
+        found += [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
+    found += [InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)]
+    return list(dict.fromkeys(found))
+
+
+def like(kind: str, params: Params) -> list[Candidate]:
+    """What makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
+    if kind == "cells" and float(params["effort"]) < CERTAIN:
+        return [CellCodes(int(params["cells"]))]
+    return [InvertedFile(int(params["nlist"]))] if kind in REFINE else []

@@ -19,9 +19,8 @@ from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
-from recall.index.tuning.candidates import Candidate, candidates
-from recall.index.tuning.recall import Truth, Users, best_bound, lower_bound, share_of_error, with_growth
-from recall.index.tuning.trials import EXACT, Bench, Trial
+from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error, with_growth
+from recall.index.tuning.trials import EXACT, Candidate, IndexTuner, Trial, candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Tuning:
 
 def tune(
     vectors: Float32,
-    users: Users,
+    users: QuerySplit,
     config: IndexConfig,
     seed: int,
     threads: int,
@@ -93,7 +92,7 @@ def tune(
     if most < config.target or not len(users.tuning):
         why = f"{first} users can show a recall of {most:.4f} at most, whatever the index"
         return _exactly(exact, n, config, why, ())
-    bench = Bench(Truth.of(vectors, users.tuning, n), config, first)
+    bench = IndexTuner(GroundTruth.of(vectors, users.tuning, n), config, first)
     bench.add_exact(exact, built)
     for candidate in candidates(len(vectors), config.kind) if tried is None else tried:
         if time.perf_counter() - began > config.seconds:
@@ -105,14 +104,14 @@ def tune(
     return _verified(bench, vectors, users, exact)
 
 
-def _exact_index(vectors: Float32, users: Users, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
+def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
     """Build the index that is taken where no approximate one is: by Faiss if asked for or for few items, else by cells."""
     if config.kind == "faiss" or len(vectors) <= config.exact_up_to:
         return ExactIndex.build(vectors)
     return CellIndex.build(vectors, users.fitting, seed, threads)
 
 
-def _verified(bench: Bench, vectors: Float32, users: Users, exact: ItemIndex) -> Tuning:
+def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
     """Look at the fastest, and at what is then the fastest, with fresh users each time."""
     config, n = bench.config, bench.truth.n
     missed = 0.0
@@ -121,7 +120,7 @@ def _verified(bench: Bench, vectors: Float32, users: Users, exact: ItemIndex) ->
         if name == EXACT:
             break
         running = bench.running[name]
-        shares = Truth.of(vectors, fresh, n).shares(running.index)
+        shares = GroundTruth.of(vectors, fresh, n).shares(running.index)
         lower = lower_bound(shares, share_of_error(config.confidence, look), running.shares)
         if lower >= config.target:
             index = running.index

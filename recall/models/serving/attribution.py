@@ -10,7 +10,7 @@ import numpy as np
 
 from recall._arrays import Float64
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import CosineTables
 
 _AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
@@ -31,7 +31,7 @@ class EntryParts:
     second: Float64
 
 
-def entry_parts(tables: Tables, user: SparseRows, item: SparseRows) -> EntryParts:
+def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> EntryParts:
     """The parts of one user row and one item row."""
     if isinstance(tables, CosineTables):
         lengths = tables.lengths(user, item)

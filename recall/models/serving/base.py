@@ -21,7 +21,7 @@ Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Attribution:
     """How <user_vector, item_vector> of one user row and one item row comes about: all of it adds up to that number.
 
     Attributes:
@@ -40,11 +40,11 @@ class Parts:
         """The sum of all parts."""
         return float(self.across.sum() + self.first.sum() + self.second.sum())
 
-    def __mul__(self, factor: float) -> "Parts":
-        return Parts(self.across * factor, self.first * factor, self.second * factor)
+    def __mul__(self, factor: float) -> "Attribution":
+        return Attribution(self.across * factor, self.first * factor, self.second * factor)
 
 
-class Tables(ABC):
+class ServingModel(ABC):
     """The parameters of a model, and its three functions."""
 
     __slots__ = ()
@@ -96,7 +96,7 @@ class Tables(ABC):
         return np.asarray(offset[:, None] + products, dtype=np.float64)
 
     @abstractmethod
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         """The parts of one user row's and one item row's <user_vector, item_vector>, in float64."""
 
     @abstractmethod

@@ -8,17 +8,17 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Kind, Parts, Tables
+from recall.models.serving.base import Attribution, Kind, ServingModel
 
 SMALLEST: Final = 1e-6
 """Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""
 
 
 @dataclass(frozen=True, slots=True)
-class CosineTables(Tables):
+class CosineTables(ServingModel):
     """The tables of another model, whose vectors are scaled to unit length. What only the user enters is no part of it."""
 
-    of: Tables
+    of: ServingModel
 
     @property
     def kind(self) -> Kind:
@@ -54,7 +54,7 @@ class CosineTables(Tables):
         return np.zeros(len(users)), products / lengths
 
     @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         return self.of.explain(user, item) * (1 / self.lengths(user, item))
 
     def lengths(self, user: SparseRows, item: SparseRows) -> float:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from recall._arrays import Float32, Float64
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
@@ -29,7 +29,7 @@ from recall.models.serving.sums import (
 
 
 @dataclass(frozen=True, slots=True)
-class FFMTables(Tables):
+class FFMTables(ServingModel):
     """The parameters of a field-aware factorization machine; fields are numbered users first.
 
     Attributes:
@@ -104,13 +104,13 @@ class FFMTables(Tables):
         return offset, own + user_side @ item_side.T
 
     @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         n_user = len(self.user_fields)
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         towards_items = of_item[:, n_user:]
         squares = squares_of(item, norms(_towards_own(self.item_factors, item.indices, self.item_fields, n_user)))
-        return Parts(
+        return Attribution(
             (of_user[:, n_user:] * of_item[:, :n_user].swapaxes(0, 1)).sum(axis=-1),
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),

@@ -18,12 +18,12 @@ from typing_extensions import override
 from recall._arrays import Float32, Float64
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
-class FMTables(Tables):
+class FMTables(ServingModel):
     """The parameters of a factorization machine; of a regression when k = 0.
 
     Attributes:
@@ -83,7 +83,7 @@ class FMTables(Tables):
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
         """See Tables. Of one row, both come from one look at its features."""
         if len(rows) != 1:
-            return Tables.user_parts(self, rows)
+            return ServingModel.user_parts(self, rows)
         vector, first, pairs = self._parts(rows)
         return vector[None], np.array([self.bias + first + pairs])
 
@@ -105,11 +105,11 @@ class FMTables(Tables):
         return offset, own + of_users @ of_items.T
 
     @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
-        return Parts(
+        return Attribution(
             of_user @ of_item.T,
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within(of_item @ of_item.T, squares),

@@ -22,7 +22,7 @@ from typing_extensions import override
 from recall._arrays import Float32, Float64
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Kind, Parts, Tables, within
+from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
@@ -36,7 +36,7 @@ from recall.models.serving.sums import (
 
 
 @dataclass(frozen=True, slots=True)
-class FwFMTables(Tables):
+class FwFMTables(ServingModel):
     """The parameters of a field-weighted factorization machine.
 
     Attributes:
@@ -141,12 +141,12 @@ class FwFMTables(Tables):
         return offset, own + spread.reshape(len(users), -1) @ of_items.reshape(len(items), -1).T
 
     @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
         pairs = self._within_items.astype(np.float64)
-        return Parts(
+        return Attribution(
             self.across * (of_user @ of_item.T),
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within(pairs * (of_item @ of_item.T), pairs.diagonal() * squares),

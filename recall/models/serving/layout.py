@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.features.blocks import Fields
-from recall.models.serving.base import Kind, Tables
+from recall.models.serving.base import Kind, ServingModel
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
@@ -30,7 +30,7 @@ class Layout:
     cosine: bool
 
     @staticmethod
-    def of(tables: Tables) -> "Layout":
+    def of(tables: ServingModel) -> "Layout":
         """The layout of some tables."""
         plain = tables.of if isinstance(tables, CosineTables) else tables
         return Layout(tables.kind, tables.k, plain.rank if isinstance(plain, FwFMTables) else None, plain is not tables)
@@ -54,7 +54,7 @@ class Layout:
             }
         return shapes
 
-    def tables(self, arrays: Mapping[str, Float32], users: Fields, items: Fields) -> Tables:
+    def tables(self, arrays: Mapping[str, Float32], users: Fields, items: Fields) -> ServingModel:
         """Tables from arrays of these shapes."""
         common = (
             users,
@@ -65,7 +65,7 @@ class Layout:
             arrays["item_weights"],
             float(arrays["bias"][0]),
         )
-        tables: Tables
+        tables: ServingModel
         match self.kind:
             case "fm" | "lr":
                 tables = FMTables(*common)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Kind, Parts
+from recall.models.serving.base import Attribution, Kind
 from recall.models.serving.fm import FMTables
 from recall.models.serving.sums import exact_field_sums, filled, row_sums
 
@@ -55,9 +55,9 @@ class SumTables(FMTables):
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
         return self.user_offset(users), first + of_users @ of_items.T
 
-    def explain(self, user: SparseRows, item: SparseRows) -> Parts:
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         """See Tables; an item has no second order of its own."""
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         first = exact_field_sums(item, self.item_fields, self.item_weights)[0]
-        return Parts(of_user @ of_item.T, first, np.zeros((len(first), len(first))))
+        return Attribution(of_user @ of_item.T, first, np.zeros((len(first), len(first))))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recall._arrays import Float32, Int64
 from recall.features.blocks import Fields
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.torch.batch import SparseBatch
 
 Side = Literal["user", "item"]
@@ -80,7 +80,7 @@ class Model(nn.Module, ABC):
         """The terms that are the same for every item, for n rows -> [n]."""
 
     @abstractmethod
-    def tables(self, users: Fields, items: Fields) -> Tables:
+    def tables(self, users: Fields, items: Fields) -> ServingModel:
         """The parameters as float32 arrays, copied where they are on another device or of another type.
 
         Args:

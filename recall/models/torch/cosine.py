@@ -7,7 +7,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall.features.blocks import Fields
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import SMALLEST, CosineTables
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
@@ -48,7 +48,7 @@ class Cosine(Model):
         return self.bias.new_zeros(users.n)
 
     @override
-    def tables(self, users: Fields, items: Fields) -> Tables:
+    def tables(self, users: Fields, items: Fields) -> ServingModel:
         return CosineTables(self.of.tables(self, users, items))
 
 

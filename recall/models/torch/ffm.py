@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from recall.features.blocks import Fields
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.torch.base import Model, array
 from recall.models.torch.batch import SparseBatch
@@ -73,7 +73,7 @@ class FieldAwareFM(Model):
         return self.item_factors[:, self.n_user_fields :]
 
     @override
-    def tables(self, users: Fields, items: Fields) -> Tables:
+    def tables(self, users: Fields, items: Fields) -> ServingModel:
         return FFMTables(
             users,
             items,

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from recall.features.blocks import Fields
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
 from recall.models.torch.base import Model, array
 from recall.models.torch.batch import SparseBatch
@@ -56,7 +56,7 @@ class FactorizationMachine(Model):
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(users, self.user_factors, total)
 
     @override
-    def tables(self, users: Fields, items: Fields) -> Tables:
+    def tables(self, users: Fields, items: Fields) -> ServingModel:
         return FMTables(
             users,
             items,

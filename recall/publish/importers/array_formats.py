@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64, Int64
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical
 from recall.publish.importers.foreign_model import SIDES, ForeignModel, Parameters, Side
 from recall.publish.importers.mapping import Feature, Mapped
@@ -37,7 +37,7 @@ def read_npz(path: Path) -> dict[str, Array]:
 def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path) -> Float64:
     """One array as float64. Raises DataError when it is not there, not of so many dimensions, or not finite."""
     if name not in arrays:
-        raise DataError(f"there is no array {name!r}", where=str(path), hint=nearest(name, arrays))
+        raise DataError(f"there is no array {name!r}", where=str(path), hint=did_you_mean(name, arrays))
     found = arrays[name]
     if found.ndim != dimensions or found.dtype.kind not in "fiu":
         raise DataError(

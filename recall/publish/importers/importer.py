@@ -14,7 +14,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
-from recall.bundle.writer import Origin, check_items, parity_of, seal
+from recall.bundle.writer import Provenance, check_items, parity_of, seal
 from recall.config import ExportConfig, IndexConfig
 from recall.config.schema import NumericField
 from recall.data.column_types import forms
@@ -42,7 +42,7 @@ from recall.publish.importers.mapping import (
     tables_of,
 )
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
-from recall.publish.index import QUERIES, Asked, write_index
+from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
@@ -154,14 +154,14 @@ def import_model(
         write_user_store(folder / files.USERS, dataset)
         asked = _requests(folder / files.USERS, encoder, mapped, QUERIES)
         users = SparseRows.below(encoder.encode_user(values).rows for values in asked)
-        drawn = Asked(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
+        drawn = QuerySample(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
         index = write_index(folder, vectors.shape, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
         proof = prove(tables.user_vectors(proved), tables.user_offset(proved), vectors[picked], scores, config.tolerance)
         base = standing.base
-        origin = Origin(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
+        origin = Provenance(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
         counts = (len(dataset.users), len(dataset.items))
         seal(folder, origin, encoder, tables, counts, (parity_of(proof, "model"), index), None)
         golden.record(folder)

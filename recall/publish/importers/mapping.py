@@ -14,7 +14,7 @@ import polars as pl
 from recall._arrays import Float64
 from recall.config.schema import CrossField, HistoryField, Schema
 from recall.data.tables import Table, read_table
-from recall.errors import DataError, nearest
+from recall.errors import DataError, did_you_mean
 from recall.features.blocks import Block, ColumnEncoder
 from recall.features.canonical import (
     LIST,
@@ -32,7 +32,7 @@ from recall.features.encoder import FeatureEncoder, type_of_field
 from recall.features.registry import restore_column
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 from recall.publish.importers.foreign_model import SIDES, Entries, ForeignModel, Side
 
@@ -154,11 +154,13 @@ def _read(table: Table, field_aware: bool) -> pl.DataFrame:
     required = (*_REQUIRED, "field_number") if field_aware else _REQUIRED
     for name in required:
         if name not in table.columns:
-            raise DataError(f"the mapping has no column {name!r}", where=str(table.path), hint=nearest(name, table.columns))
+            raise DataError(
+                f"the mapping has no column {name!r}", where=str(table.path), hint=did_you_mean(name, table.columns)
+            )
     strange = [name for name in table.columns if name not in (*_REQUIRED, *_OPTIONAL)]
     if strange:
         known = (*_REQUIRED, *_OPTIONAL)
-        raise DataError(f"a mapping has no column {strange[0]!r}", where=str(table.path), hint=nearest(strange[0], known))
+        raise DataError(f"a mapping has no column {strange[0]!r}", where=str(table.path), hint=did_you_mean(strange[0], known))
     frame = table.collect(table.columns)
     return frame.select(canonical_series(column) for column in frame.iter_columns())
 
@@ -171,7 +173,7 @@ def _feature(values: Mapping[str, str | None], place: int, path: Path) -> Featur
     if not field:
         raise DataError("the field has no name", where=where)
     if kind not in _KINDS:
-        raise DataError(f"kind is {kind!r}", where=where, hint=nearest(kind, _KINDS))
+        raise DataError(f"kind is {kind!r}", where=where, hint=did_you_mean(kind, _KINDS))
     value = values.get("value")
     if value is None and kind != "numeric":
         raise DataError(f"feature of field {field!r} has no value", where=where, hint="Only a numeric field needs none")
@@ -239,7 +241,7 @@ def encoder_of(
     return FeatureEncoder(schema, context_columns, columns, {}, types)
 
 
-def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> Tables:
+def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> ServingModel:
     """The model's parameters, as float32 in the rows that the encoder gives to its features."""
     blocks = (*encoder.user_blocks, *encoder.item_blocks)
     numbers = [mapped.fields[block.field][0].field_number for block in blocks] if model.kind == "ffm" else None

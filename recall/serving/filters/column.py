@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Int64
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.values import Form, Kind, Values, coded
 
 Ranges = tuple[tuple[int, int], ...]
@@ -74,13 +74,13 @@ class Column:
         order = np.argsort(self.entry_codes, kind="stable").astype(np.int32)
         return order if self.entry_rows is None else self.entry_rows[order]
 
-    def select(self, ranges: Ranges) -> Selection:
+    def select(self, ranges: Ranges) -> RowBitmap:
         """The rows with a code in one of these ranges."""
         count = sum(int(self.starts[high] - self.starts[low]) for low, high in ranges)
         if self.entry_rows is None and count * _RARE > self.size and len(ranges) <= _PASSES:
-            return Selection.of_mask(self._mask(ranges))
+            return RowBitmap.of_mask(self._mask(ranges))
         parts = [self._by_code[self.starts[low] : self.starts[high]] for low, high in ranges]
-        return Selection.of_rows(np.concatenate([*parts, _NO_ROWS]), self.size)
+        return RowBitmap.of_rows(np.concatenate([*parts, _NO_ROWS]), self.size)
 
     def _mask(self, ranges: Ranges) -> npt.NDArray[np.bool_]:
         number = self.entry_codes.dtype.type

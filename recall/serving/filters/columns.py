@@ -9,9 +9,9 @@ from polars.datatypes import DataType
 
 from recall._cache import Cache
 from recall.config.schema import Schema
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, did_you_mean
 from recall.features.canonical import TEXT, separators
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column
 from recall.serving.filters.compile import bound
@@ -66,7 +66,7 @@ class Attributes:
         """Columns that a filter may name, in order."""
         return tuple(name for name, form in self._forms.items() if form is not None)
 
-    def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> Selection:
+    def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> RowBitmap:
         """The rows that a predicate matches; the same object again for as long as it is cached.
 
         Args:
@@ -97,7 +97,7 @@ class Attributes:
     def form(self, name: str, where: str) -> Form:
         """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
         if name not in self._forms:
-            raise RequestError("items have no such column", where=where, hint=nearest(name[:256], self.names))
+            raise RequestError("items have no such column", where=where, hint=did_you_mean(name[:256], self.names))
         form = self._forms[name]
         if form is None:
             raise RequestError(f"column {name!r} is of a type that cannot be filtered by", where=where)
@@ -115,12 +115,12 @@ class Attributes:
                     found = self._columns[name, kind] = Column.of(self._read(name), form, kind, self._lenient)
         return found
 
-    def _selected(self, clause: Clause) -> Selection:
+    def _selected(self, clause: Clause) -> RowBitmap:
         if not isinstance(clause, Rows):
             return evaluate(clause, self.size, self._part)
         return self.column(clause.column, clause.kind).select(clause.ranges)
 
-    def _part(self, clause: Clause) -> Selection:
+    def _part(self, clause: Clause) -> RowBitmap:
         """A part of a clause: conditions are kept for other filters that share them."""
         if not isinstance(clause, Rows):
             return self._selected(clause)
@@ -162,12 +162,12 @@ def forms_of(
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
 
 
-def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, Selection]:
+def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, RowBitmap]:
     """Make a cache of selections by their clauses, within a number of entries and of bytes."""
     return Cache(most, most_bytes, _bytes)
 
 
-def _bytes(clause: Clause, selection: Selection) -> int:
+def _bytes(clause: Clause, selection: RowBitmap) -> int:
     listed = vars(selection).get("rows")
     ranges = len(clause.ranges) if isinstance(clause, Rows) else 0
     return _OVERHEAD + _RANGE * ranges + selection.bits.nbytes + (listed.nbytes if listed is not None else 0)

@@ -24,7 +24,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from recall.errors import RequestError, nearest, pointer
+from recall.errors import RequestError, did_you_mean, pointer
 from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
 
 DEPTH = 16
@@ -188,7 +188,7 @@ def _key(key: object, where: str) -> str:
 
 
 def _near(key: object, known: Sequence[str]) -> str:
-    return nearest(str(key)[:256], known)
+    return did_you_mean(str(key)[:256], known)
 
 
 def _or_column(word: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.column import Ranges
 from recall.serving.filters.values import Kind
 
@@ -41,7 +41,7 @@ class Some:
 Clause = Rows | Rest | Every | Some
 
 
-def evaluate(clause: Clause, size: int, selected: Callable[[Clause], Selection]) -> Selection:
+def evaluate(clause: Clause, size: int, selected: Callable[[Clause], RowBitmap]) -> RowBitmap:
     """The rows of a clause that is made of others, whose own rows `selected` gives, among `size`."""
     match clause:
         case Rest(of):
@@ -51,11 +51,11 @@ def evaluate(clause: Clause, size: int, selected: Callable[[Clause], Selection])
             for part in parts:
                 found = selected(part)
                 result = found if result is None else result & found
-            return Selection.everything(size) if result is None else result
+            return RowBitmap.everything(size) if result is None else result
         case Some(parts):
             result = None
             for part in parts:
                 found = selected(part)
                 result = found if result is None else result | found
-            return ~Selection.everything(size) if result is None else result
+            return ~RowBitmap.everything(size) if result is None else result
     raise TypeError(f"{type(clause).__name__} is not made of others")

@@ -9,13 +9,13 @@ from recall._arrays import Int64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
 from recall.features.canonical import LIST, TEXT, of_dtype, separators
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import Attributes, forms_of
 from recall.serving.filters.compile import bound
 from recall.serving.filters.parse import parse
 from recall.serving.request import Request
-from recall.store.items.delta import Overlay
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.store.items.delta import DeltaSegment
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 MANY = 5_000
 """More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""
@@ -23,7 +23,7 @@ MANY = 5_000
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
-class Eligibility:
+class FilterResolver:
     """The columns of one bundle's items and of what lies over them. Threads share it."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -40,11 +40,11 @@ class Eligibility:
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
         self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
-        self._over: tuple[Overlay | None, Attributes] = None, self.attributes
+        self._over: tuple[DeltaSegment | None, Attributes] = None, self.attributes
 
     def limits(
-        self, request: Request, catalogue: Catalogue, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
-    ) -> tuple[Scope | None, Int64]:
+        self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
+    ) -> tuple[SegmentMasks | None, Int64]:
         """What to search within, None for everything, and which rows of it to pass over.
 
         Args:
@@ -61,17 +61,19 @@ class Eligibility:
         if request.filter is not None:
             predicate = parse(request.filter)
             main = self.attributes.select(predicate, now)
-            scope = Scope(main, self._given(catalogue.overlay).select(predicate, now) if catalogue.overlay.ids else _NOTHING)
+            scope = SegmentMasks(
+                main, self._given(catalogue.overlay).select(predicate, now) if catalogue.overlay.ids else _NOTHING
+            )
             if main.count == main.size and scope.given.count == scope.given.size:
                 scope = None
         if allowed is not None:
             only = catalogue.scope(allowed)
-            scope = only if scope is None else Scope(scope.main & only.main, scope.given & only.given)
+            scope = only if scope is None else SegmentMasks(scope.main & only.main, scope.given & only.given)
         if len(excluded) > MANY:
             without = catalogue.scope(excluded)
             if scope is None:
-                scope = Scope(*(Selection.everything(one.size) for one in without))
-            return Scope(scope.main - without.main, scope.given - without.given), _NONE
+                scope = SegmentMasks(*(RowBitmap.everything(one.size) for one in without))
+            return SegmentMasks(scope.main - without.main, scope.given - without.given), _NONE
         return scope, excluded
 
     def check(self, request: Request, now: datetime.datetime) -> None:
@@ -79,7 +81,7 @@ class Eligibility:
         if request.filter is not None:
             bound(parse(request.filter), self.attributes, now)
 
-    def failed(self, request: Request, catalogue: Catalogue, row: int, now: datetime.datetime) -> list[str]:
+    def failed(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
         """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
         size = catalogue.index.size
         attributes, place = (self.attributes, row) if row < size else (self._given(catalogue.overlay), row - size)
@@ -98,7 +100,7 @@ class Eligibility:
         except RequestError:
             return True
 
-    def _given(self, overlay: Overlay) -> Attributes:
+    def _given(self, overlay: DeltaSegment) -> Attributes:
         """The columns of an overlay's items; those of the last overlay are kept."""
         known, attributes = self._over
         if known is not overlay:
@@ -107,4 +109,4 @@ class Eligibility:
         return attributes
 
 
-_NOTHING = Selection(np.empty(0, dtype=np.uint8), 0, 0)
+_NOTHING = RowBitmap(np.empty(0, dtype=np.uint8), 0, 0)

@@ -6,17 +6,18 @@ from functools import cached_property
 import numpy as np
 
 from recall._arrays import Float32, Int64
-from recall.index.topk import Ranked, rank, rounding, scan
+from recall.index.base import Ranked
+from recall.index.topk import rank, rounding, scan
 from recall.serving.request import Request
 from recall.serving.rerank.base import Scores
-from recall.serving.rerank.item_columns import Facets
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.serving.rerank.item_columns import ItemColumns
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 # The best items of a catalogue by a score with boosts.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gains:
+class BoostScores:
     """What boosts add to the score of every row.
 
     Attributes:
@@ -36,7 +37,13 @@ class Gains:
 
 
 def best_boosted(
-    catalogue: Catalogue, query: Float32, gains: Gains, n: int, excluded: Int64, scope: Scope | None, longest: float
+    catalogue: CatalogSnapshot,
+    query: Float32,
+    gains: BoostScores,
+    n: int,
+    excluded: Int64,
+    scope: SegmentMasks | None,
+    longest: float,
 ) -> Ranked:
     """The n rows with the largest inner product and gain, by falling score and then by row; surely the best.
 
@@ -64,7 +71,7 @@ def best_boosted(
     return Ranked(rows[order], scores[order], exact=True)
 
 
-def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | None:
+def gains_of(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns) -> BoostScores | None:
     """What a request's boosts add to the score of every row; None where that is nothing. Raises RequestError."""
     if not request.boosts:
         return None
@@ -72,10 +79,10 @@ def gains_of(request: Request, catalogue: Catalogue, facets: Facets) -> Gains | 
     weights = main.weights(request.boosts)
     if not weights.any():
         return None
-    return Gains(main.added(weights), given.added(weights))
+    return BoostScores(main.added(weights), given.added(weights))
 
 
-def gains_by_name(request: Request, catalogue: Catalogue, facets: Facets, row: int) -> dict[str, float]:
+def gains_by_name(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns, row: int) -> dict[str, float]:
     """What each of a request's boosts adds to the score of one row. Raises RequestError."""
     if not request.boosts:
         return {}
@@ -97,17 +104,17 @@ class Ranking:
         gains: what its boosts add to each score; None for nothing.
     """
 
-    catalogue: Catalogue
-    facets: Facets
+    catalogue: CatalogSnapshot
+    facets: ItemColumns
     vector: Float32
-    gains: Gains | None
+    gains: BoostScores | None
 
     @classmethod
-    def of(cls, request: Request, vector: Float32, catalogue: Catalogue, facets: Facets) -> "Ranking":
+    def of(cls, request: Request, vector: Float32, catalogue: CatalogSnapshot, facets: ItemColumns) -> "Ranking":
         """The ranking for a request. Raises RequestError when a boost is not known."""
         return cls(catalogue, facets, vector, gains_of(request, catalogue, facets))
 
-    def first(self, n: int, excluded: Int64, scope: Scope | None) -> tuple[Int64, Scores]:
+    def first(self, n: int, excluded: Int64, scope: SegmentMasks | None) -> tuple[Int64, Scores]:
         """The first n rows of those that a search with these bounds may return, and their scores."""
         if self.gains is not None:
             found = best_boosted(self.catalogue, self.vector, self.gains, n, excluded, scope, self._longest)
@@ -130,7 +137,7 @@ class Ranking:
         ]
         return np.concatenate(parts)[back]
 
-    def place(self, row: int, excluded: Int64, scope: Scope | None) -> tuple[int, int]:
+    def place(self, row: int, excluded: Int64, scope: SegmentMasks | None) -> tuple[int, int]:
         """The place of a row, from 1, among itself and all that a search with these bounds may return; and their number."""
         catalogue = self.catalogue
         others = catalogue.mask(excluded, scope)

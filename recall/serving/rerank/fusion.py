@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Listed:
+class ChannelResult:
     """What one channel gives: rows int64 [m], distinct and best first, and scores, floats [m] that never rise."""
 
     name: str
@@ -39,7 +39,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Merged:
+class FusedList:
     """The items of all channels.
 
     Attributes:
@@ -68,7 +68,7 @@ class Merged:
         return np.where(self.rows[found] == rows, found, -1)
 
 
-def merged(lists: Sequence[Listed], by: Literal["reciprocal_rank", "weights"], k: float) -> Merged:
+def fuse(lists: Sequence[ChannelResult], by: Literal["reciprocal_rank", "weights"], k: float) -> FusedList:
     """Merge lists as `Channels` says, which has the formulas.
 
     Args:
@@ -86,4 +86,4 @@ def merged(lists: Sequence[Listed], by: Literal["reciprocal_rank", "weights"], k
         parts = 1.0 / (k + ranks[place, column]) if by == "reciprocal_rank" else scaled(one.scores)
         scores[place] += one.weight * parts
     order = np.lexsort((rows, -scores))
-    return Merged(tuple(one.name for one in lists), rows[order], scores[order], ranks[order])
+    return FusedList(tuple(one.name for one in lists), rows[order], scores[order], ranks[order])

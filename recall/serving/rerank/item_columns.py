@@ -10,19 +10,19 @@ import polars as pl
 
 from recall._arrays import Float64
 from recall.bundle.reader import Bundle
-from recall.errors import RequestError, nearest
+from recall.errors import RequestError, did_you_mean
 from recall.features.boosts import Boosts
 from recall.index.topk import longest_of
 from recall.serving.filters.values import microseconds_of
 from recall.serving.rerank.base import Groups
 from recall.serving.rerank.channels import Order
-from recall.store.items.delta import Overlay
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.delta import DeltaSegment
+from recall.store.items.snapshot import CatalogSnapshot
 
 Kept = TypeVar("Kept")
 
 
-class Facets:
+class ItemColumns:
     """Reads the columns of a bundle's items when they are first asked for, and keeps what was made of them.
 
     Threads share it: two that ask for the same at once make it twice, and either is kept. What belongs to an overlay is kept
@@ -34,7 +34,7 @@ class Facets:
         self._bundle = bundle
         self._schema = bundle.encoder.schema
         self._kept: dict[tuple[str, str], Any] = {}
-        self._over: tuple[Overlay, dict[tuple[str, str], Any]] | None = None
+        self._over: tuple[DeltaSegment, dict[tuple[str, str], Any]] | None = None
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Facets:
         """The largest length of a vector of the bundle."""
         return longest_of(self._bundle.item_vectors)
 
-    def groups(self, catalogue: Catalogue, column: str, where: str) -> Groups:
+    def groups(self, catalogue: CatalogSnapshot, column: str, where: str) -> Groups:
         """What every row of a catalogue holds in a column. Raises RequestError at `where` when there is no such column."""
         self.check_column(column, where)
         separator = self._schema.separator(column)
@@ -56,7 +56,7 @@ class Facets:
             return groups
         return self._given(overlay, ("groups", column), lambda: groups.extended(overlay.items[column], separator))
 
-    def popular(self, catalogue: Catalogue, where: str) -> tuple[Order, ...]:
+    def popular(self, catalogue: CatalogSnapshot, where: str) -> tuple[Order, ...]:
         """The bundle's rows and the overlay's by log(1 + training interactions), in parts.
 
         Raises:
@@ -68,7 +68,7 @@ class Facets:
             return (order,)
         return order, self._given(overlay, ("popular", ""), lambda: self._given_by_counts(overlay))
 
-    def latest(self, catalogue: Catalogue, column: str | None, where: str) -> tuple[Order, ...]:
+    def latest(self, catalogue: CatalogSnapshot, column: str | None, where: str) -> tuple[Order, ...]:
         """The bundle's rows and the overlay's from the newest, in parts; see `LatestChannel`.
 
         Raises:
@@ -85,7 +85,7 @@ class Facets:
             return (order,)
         return order, self._given(overlay, ("latest", column), lambda: Order.of(read(overlay.items[column])).below(size))
 
-    def boosts(self, catalogue: Catalogue) -> tuple[Boosts, Boosts]:
+    def boosts(self, catalogue: CatalogSnapshot) -> tuple[Boosts, Boosts]:
         """The coordinates of the bundle's items, and of the overlay's. Raises DataError when a column holds no numbers."""
         size, overlay, names = self._bundle.manifest.sizes.items, catalogue.overlay, self._bundle.manifest.boosts
 
@@ -100,7 +100,7 @@ class Facets:
     def check_column(self, column: str, where: str) -> None:
         """Raise RequestError at `where` when items have no such column."""
         if column not in self.columns:
-            raise RequestError("items have no such column", where=where, hint=nearest(column, self.columns))
+            raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
 
     def _by_counts(self, where: str) -> Order:
         counts = self._bundle.counts()
@@ -113,7 +113,7 @@ class Facets:
             )
         return Order.of(np.log1p(counts.astype(np.float64)))
 
-    def _given_by_counts(self, overlay: Overlay) -> Order:
+    def _given_by_counts(self, overlay: DeltaSegment) -> Order:
         counts, rows = self._bundle.counts(), self._bundle.item_ids.rows(overlay.ids)
         assert counts is not None  # or the order of the bundle's own items would have been refused
         met = np.where(rows >= 0, counts[rows], 0).astype(np.float64)
@@ -125,7 +125,7 @@ class Facets:
         kept: Kept = self._kept[key]
         return kept
 
-    def _given(self, overlay: Overlay, key: tuple[str, str], make: Callable[[], Kept]) -> Kept:
+    def _given(self, overlay: DeltaSegment, key: tuple[str, str], make: Callable[[], Kept]) -> Kept:
         latest = self._over
         if latest is None or latest[0] is not overlay:
             latest = self._over = (overlay, {})

@@ -7,8 +7,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import RequestError
-from recall.index.base import Hits
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, shaped
 from recall.serving.rerank.channels import (
@@ -21,17 +20,17 @@ from recall.serving.rerank.channels import (
     PopularChannel,
     read_channels,
 )
-from recall.serving.rerank.exact import Gains, best_boosted, gains_of
-from recall.serving.rerank.fusion import Listed, Merged, Source, merged
-from recall.serving.rerank.item_columns import Facets
+from recall.serving.rerank.exact import BoostScores, best_boosted, gains_of
+from recall.serving.rerank.fusion import ChannelResult, FusedList, Source, fuse
+from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
 from recall.serving.rerank.rules import AnyRule, read_rules
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shaped:
+class RankedList:
     """The answer to one request.
 
     Attributes:
@@ -50,8 +49,13 @@ class Shaped:
 
 
 def shape(
-    request: Request, vector: Float32, excluded: Int64, scope: Scope | None, catalogue: Catalogue, facets: Facets
-) -> Shaped:
+    request: Request,
+    vector: Float32,
+    excluded: Int64,
+    scope: SegmentMasks | None,
+    catalogue: CatalogSnapshot,
+    facets: ItemColumns,
+) -> RankedList:
     """Answer one request.
 
     Args:
@@ -74,16 +78,7 @@ def shape(
     last = pool.merged
     sources = None if last is None else last.sources(last.places(found.rows))
     warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
-    return Shaped(found.rows, found.scores, pool.exact, sources, warnings)
-
-
-def plain(hits: Hits, place: int) -> Shaped:
-    """One of the lists that a search has found, as it is."""
-    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
-    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
-        return Shaped(rows, scores, exact)
-    found = rows >= 0
-    return Shaped(rows[found], scores[found], exact)
+    return RankedList(found.rows, found.scores, pool.exact, sources, warnings)
 
 
 class _Pool:
@@ -91,12 +86,12 @@ class _Pool:
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        facets: Facets,
+        catalogue: CatalogSnapshot,
+        facets: ItemColumns,
         vector: Float32,
         excluded: Int64,
-        scope: Scope | None,
-        gains: Gains | None,
+        scope: SegmentMasks | None,
+        gains: BoostScores | None,
         channels: Channels | None,
     ) -> None:
         self._catalogue = catalogue
@@ -107,7 +102,7 @@ class _Pool:
         self._gains = gains
         self._channels = channels
         self.exact = True
-        self.merged: Merged | None = None
+        self.merged: FusedList | None = None
         others = [one for one in channels.lists if not isinstance(one, ModelChannel)] if channels is not None else []
         self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._strangers(one))
         self._lists = (
@@ -130,10 +125,12 @@ class _Pool:
         for one in channels.lists:
             if isinstance(one, ModelChannel):
                 ranked = self._model(max(width, channels.depth), None)
-                lists.append(Listed(one.name, one.weight, ranked.rows[: channels.depth], ranked.scores[: channels.depth]))
+                lists.append(
+                    ChannelResult(one.name, one.weight, ranked.rows[: channels.depth], ranked.scores[: channels.depth])
+                )
             else:
                 lists.append(self._lists[one.name])
-        self.merged = found = merged(lists, channels.merge, channels.k)
+        self.merged = found = fuse(lists, channels.merge, channels.k)
         everything = Candidates(found.rows, found.scores, complete=True)
         if ranked is not None:
             rest = ranked.rows[channels.depth :]
@@ -179,7 +176,7 @@ class _Pool:
         catalogue, scope = self._catalogue, self._scope
         if among is not None:
             size = catalogue.index.size
-            scope = Scope(Selection.of_mask(among[:size]), Selection.of_mask(among[size:]))
+            scope = SegmentMasks(RowBitmap.of_mask(among[:size]), RowBitmap.of_mask(among[size:]))
         if self._gains is not None:
             longest = self._facets.longest
             best = best_boosted(catalogue, self._vector, self._gains, width, self._excluded, scope, longest)
@@ -189,7 +186,7 @@ class _Pool:
         found = hits.rows[0] >= 0
         return Candidates(hits.rows[0][found], hits.scores[0][found], complete=not found.all())
 
-    def _listed(self, channel: AnyChannel, place: int, depth: int) -> Listed:
+    def _listed(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:
         where = f"/channels/lists/{place}"
         if isinstance(channel, ListChannel):
             rows, scores = self._brought(channel)
@@ -198,7 +195,7 @@ class _Pool:
         else:
             assert isinstance(channel, LatestChannel)
             rows, scores = self._first(self._facets.latest(self._catalogue, channel.column, f"{where}/column"), depth)
-        return Listed(channel.name, channel.weight, rows[:depth], scores[:depth])
+        return ChannelResult(channel.name, channel.weight, rows[:depth], scores[:depth])
 
     def _first(self, orders: Sequence[Order], depth: int) -> tuple[Int64, Scores]:
         """The first eligible rows of several orders together."""
@@ -236,7 +233,7 @@ def check_pins(rules: Sequence[AnyRule], n: int) -> None:
 # Checks of a request's rules, channels and boosts that need the catalogue's columns but no user.
 
 
-def check_shaping(request: Request, catalogue: Catalogue, facets: Facets) -> None:
+def check_shaping(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
     """Check a request's rules, channels and boosts before its user is read.
 
     Args:
@@ -257,13 +254,13 @@ def check_shaping(request: Request, catalogue: Catalogue, facets: Facets) -> Non
     check_boosts(request, catalogue, facets)
 
 
-def check_boosts(request: Request, catalogue: Catalogue, facets: Facets) -> None:
+def check_boosts(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
     """Raise RequestError when a boost is not known or its weight is out of bounds."""
     if request.boosts:
         facets.boosts(catalogue)[0].weights(request.boosts)
 
 
-def _check_channels(channels: Channels, catalogue: Catalogue, facets: Facets) -> None:
+def _check_channels(channels: Channels, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
     for place, one in enumerate(channels.lists):
         where = f"/channels/lists/{place}"
         if isinstance(one, LatestChannel):

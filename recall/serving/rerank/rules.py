@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from recall.errors import RequestError, nearest, pointer
+from recall.errors import RequestError, did_you_mean, pointer
 from recall.serving.rerank.mmr import Diversify
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
@@ -45,7 +45,9 @@ def refused(part: str, error: ValidationError) -> RequestError:
     where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
     if fault["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        return RequestError("this kind is not known", where=f"{where}/kind", hint=nearest(str(context["tag"])[:256], known))
+        return RequestError(
+            "this kind is not known", where=f"{where}/kind", hint=did_you_mean(str(context["tag"])[:256], known)
+        )
     return RequestError(fault["msg"], where=where)
 
 

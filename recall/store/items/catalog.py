@@ -16,12 +16,12 @@ from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
-from recall.store.items.delta import Overlay
+from recall.store.items.delta import DeltaSegment
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log import Base, Change, Journal, MovedError, rows_of, values_of
 from recall.store.items.log_position import Past, read_token
 from recall.store.items.log_tables import Row
-from recall.store.items.snapshot import Catalogue
+from recall.store.items.snapshot import CatalogSnapshot
 
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
@@ -59,7 +59,7 @@ class Receipt(_Receipt):
         return made
 
 
-class LiveCatalogue:
+class Catalog:
     """The catalogue of a bundle and its changes. Safe to share among threads."""
 
     def __init__(self, bundle: Bundle, index: ItemIndex, journal: Journal | None = None, pause: float | None = PAUSE) -> None:
@@ -77,8 +77,8 @@ class LiveCatalogue:
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._empty = Overlay.empty(self._base.folded, index.size, index.dim)
-        self._catalogue = Catalogue(bundle, index, self._empty)
+        self._empty = DeltaSegment.empty(self._base.folded, index.size, index.dim)
+        self._catalogue = CatalogSnapshot(bundle, index, self._empty)
         self._pause = pause
         self._changing = Lock()
         self._version = (-1, -1)
@@ -101,7 +101,7 @@ class LiveCatalogue:
         most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * overlay.size)))
         return max(len(overlay.ids), overlay.hidden.count) > most
 
-    def current(self) -> Catalogue:
+    def current(self) -> CatalogSnapshot:
         """The catalogue now. When the journal cannot be read, the last one that was known, with its `trouble`."""
         journal = self._journal
         if journal is None or self._pause is None or time.monotonic() < self._due:
@@ -202,7 +202,7 @@ class LiveCatalogue:
         except JournalError:
             return False
 
-    def refresh(self) -> Catalogue:
+    def refresh(self) -> CatalogSnapshot:
         """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
         if self._journal is not None:
             with self._changing:
@@ -315,7 +315,7 @@ class LiveCatalogue:
         self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
         self._version, self._stamp = version, stamp
 
-    def _after(self, overlay: Overlay, rows: Sequence[Row], sequence: int) -> Overlay:
+    def _after(self, overlay: DeltaSegment, rows: Sequence[Row], sequence: int) -> DeltaSegment:
         last = {row.item_id: values_of(row) for row in rows}
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
         places = self._catalogue.bundle.item_ids.rows(list(last))

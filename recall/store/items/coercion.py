@@ -15,7 +15,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config.schema import Schema
-from recall.errors import RequestError, nearest, pointer
+from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
 from recall.features.values import canonical
 
@@ -69,7 +69,7 @@ class ItemColumns:
             read = self._read.get(name)
             if read is None:
                 raise RequestError(
-                    f"item {item_id!r}: items have no column {name!r}", where=place, hint=nearest(name, self._read)
+                    f"item {item_id!r}: items have no column {name!r}", where=place, hint=did_you_mean(name, self._read)
                 )
             if value is None or value == "":
                 continue

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float32, Int64, UInt8
-from recall.index.base import Hits
-from recall.index.bitmap import Mask, Selection
-from recall.index.topk import Ranked, rank, rounding
+from recall.index.base import Hits, Ranked
+from recall.index.bitmap import Mask, RowBitmap
+from recall.index.topk import rank, rounding
 
 _FIRST = 64  # rows that room is made for at first
 _KEPT = 64  # selections for which is kept what is left of them
@@ -60,7 +60,7 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Overlay:
+class DeltaSegment:
     """Changes up to a sequence. Its items stand in places 0 to m - 1; a place whose item was replaced or deleted is dead.
 
     Attributes:
@@ -82,17 +82,17 @@ class Overlay:
     vectors: Float32
     alive: Mask
     longest: float
-    hidden: Selection
+    hidden: RowBitmap
     refused: Mapping[str, str]
     _parts: tuple[pl.DataFrame, ...]  # of `items`; each is more than twice as long as the next
     _room: _Room
-    _seen: dict[int, tuple[Selection, Selection, Int64]] = field(default_factory=dict)
+    _seen: dict[int, tuple[RowBitmap, RowBitmap, Int64]] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, sequence: int, size: int, dim: int) -> "Overlay":
+    def empty(cls, sequence: int, size: int, dim: int) -> "DeltaSegment":
         """No changes, over a catalogue that holds those up to a sequence."""
         room = _Room(dim)
-        nothing = Selection(np.zeros(-(-size // 8), dtype=np.uint8), size, 0)
+        nothing = RowBitmap(np.zeros(-(-size // 8), dtype=np.uint8), size, 0)
         none = np.empty(0, dtype=bool)
         return cls(sequence, size, (), {}, np.empty((0, dim), dtype=np.float32), none, 0.0, nothing, {}, (), room)
 
@@ -112,11 +112,11 @@ class Overlay:
         return np.flatnonzero(self.alive)
 
     @cached_property
-    def kept(self) -> Selection:
+    def kept(self) -> RowBitmap:
         """Rows of the catalogue that are not hidden."""
         return ~self.hidden
 
-    def seen(self, selection: Selection | None) -> tuple[Selection | None, Int64]:
+    def seen(self, selection: RowBitmap | None) -> tuple[RowBitmap | None, Int64]:
         """What is left of a selection of rows, or of all, in the form that an index searches fastest.
 
         Returns:
@@ -135,7 +135,7 @@ class Overlay:
             known = self._seen[id(selection)] = (selection, *self._seen_of(selection))
         return known[1:]
 
-    def _seen_of(self, selection: Selection) -> tuple[Selection, Int64]:
+    def _seen_of(self, selection: RowBitmap) -> tuple[RowBitmap, Int64]:
         common = selection & self.hidden
         return (selection, common.rows) if common.count <= _FEW else (selection - common, _NONE)
 
@@ -146,7 +146,7 @@ class Overlay:
         rows: Int64,
         given: Given | None,
         refused: Mapping[str, str],
-    ) -> "Overlay":
+    ) -> "DeltaSegment":
         """The overlay after more changes. To be called by one thread at a time.
 
         Args:
@@ -174,10 +174,10 @@ class Overlay:
         again = set(ids)
         wrong = {one: why for one, why in self.refused.items() if one not in again} | dict(refused)
         hidden = _with_rows(self.hidden, rows[rows >= 0])
-        after = Overlay(sequence, self.size, names, places, vectors, alive, longest, hidden, wrong, parts, room)
+        after = DeltaSegment(sequence, self.size, names, places, vectors, alive, longest, hidden, wrong, parts, room)
         return after._packed() if len(names) > 2 * len(places) + _FIRST else after
 
-    def _packed(self) -> "Overlay":
+    def _packed(self) -> "DeltaSegment":
         """The same without dead places."""
         living = self.living
         room, vectors = _Room(self.vectors.shape[1]).extended(self.vectors[:0], self.vectors[living])
@@ -200,14 +200,14 @@ def _joined(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
     return parts
 
 
-def _with_rows(selection: Selection, rows: Int64) -> Selection:
+def _with_rows(selection: RowBitmap, rows: Int64) -> RowBitmap:
     """A selection and more rows, at the cost of a copy of its bits."""
     fresh = rows[~selection.holds(rows)]
     if not len(fresh):
         return selection
     bits: UInt8 = selection.bits.copy()
     np.bitwise_or.at(bits, fresh >> 3, np.left_shift(1, fresh & 7).astype(np.uint8))
-    return Selection(bits, selection.size, selection.count + len(fresh))
+    return RowBitmap(bits, selection.size, selection.count + len(fresh))
 
 
 # The best items of a catalogue and of what lies over it, as one list.
@@ -215,7 +215,7 @@ def _with_rows(selection: Selection, rows: Int64) -> Selection:
 _FEW_CHANGES = 256  # items that are put in order without looking first which of them can be among the best
 
 
-def best_given(overlay: Overlay, query: Float32, n: int, excluded: Int64, within: Selection | None) -> Ranked:
+def best_given(overlay: DeltaSegment, query: Float32, n: int, excluded: Int64, within: RowBitmap | None) -> Ranked:
     """The best n of an overlay's items by a scan of all of them.
 
     Args:
@@ -233,7 +233,7 @@ def best_given(overlay: Overlay, query: Float32, n: int, excluded: Int64, within
     return rank(overlay.vectors, query, places, np.unique(excluded), n, exact=True)
 
 
-def _promising(overlay: Overlay, query: Float32, places: Int64, width: int) -> Int64:
+def _promising(overlay: DeltaSegment, query: Float32, places: Int64, width: int) -> Int64:
     """Positions among `places` of whatever can be among the best `width`, however its product is added up."""
     every = len(places) == len(overlay.vectors)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -12,23 +12,36 @@ from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.index.base import Hits, ItemIndex
-from recall.index.bitmap import Mask, Selection
-from recall.store.degraded import Degraded
-from recall.store.items.delta import Overlay, best_given, merged
+from recall.index.bitmap import Mask, RowBitmap
+from recall.store.items.delta import DeltaSegment, best_given, merged
+
+# Answers without all that belongs in them.
 
 
-class Scope(NamedTuple):
+class Degraded(NamedTuple):
+    """What an answer had to do without, or with less of.
+
+    Attributes:
+        part: of the service, in one word: "items" when later changes of items are not known.
+        reason: why, in a sentence.
+    """
+
+    part: str
+    reason: str
+
+
+class SegmentMasks(NamedTuple):
     """Rows of a catalogue: among the bundle's, and among the overlay's places."""
 
-    main: Selection
-    given: Selection
+    main: RowBitmap
+    given: RowBitmap
 
-    def __or__(self, other: "Scope") -> "Scope":
-        return Scope(self.main | other.main, self.given | other.given)
+    def __or__(self, other: "SegmentMasks") -> "SegmentMasks":
+        return SegmentMasks(self.main | other.main, self.given | other.given)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Catalogue:
+class CatalogSnapshot:
     """All items at one moment; it never changes. Whoever answers a request takes one and asks it everything.
 
     Rows below `bundle.manifest.sizes.items` are the bundle's, those from there on are the overlay's places. A row means
@@ -43,7 +56,7 @@ class Catalogue:
 
     bundle: Bundle
     index: ItemIndex
-    overlay: Overlay
+    overlay: DeltaSegment
     trouble: str = ""
 
     @property
@@ -112,17 +125,17 @@ class Catalogue:
         items = self.bundle.items()
         if self.overlay.hidden.count:
             items = items[self.overlay.kept.rows]
-        if self.overlay.count:
+        if self.overlay.places:
             items = pl.concat([items, self.overlay.items[self.overlay.living].select(items.columns)])
         return items
 
-    def scope(self, rows: Int64) -> Scope:
+    def scope(self, rows: Int64) -> SegmentMasks:
         """Some rows, int64 [m], each in [0, size)."""
         size = self.index.size
         given = rows >= size
-        return Scope(Selection.of_rows(rows[~given], size), Selection.of_rows(rows[given] - size, len(self.overlay.ids)))
+        return SegmentMasks(RowBitmap.of_rows(rows[~given], size), RowBitmap.of_rows(rows[given] - size, len(self.overlay.ids)))
 
-    def mask(self, excluded: Int64, scope: Scope | None = None) -> Mask:
+    def mask(self, excluded: Int64, scope: SegmentMasks | None = None) -> Mask:
         """The rows that a search with these bounds may return: bool [size], made anew."""
         main, hidden = self.overlay.seen(None if scope is None else scope.main)
         below = np.ones(self.index.size, dtype=bool) if main is None else main.mask
@@ -137,7 +150,7 @@ class Catalogue:
         queries: Float32,
         n: int,
         exclude: Sequence[Int64] | None = None,
-        within: Sequence[Scope | None] | None = None,
+        within: Sequence[SegmentMasks | None] | None = None,
         *,
         surely: bool = False,
     ) -> Hits:
@@ -145,12 +158,12 @@ class Catalogue:
         overlay, size = self.overlay, self.index.size
         scopes = within if within is not None else [None] * len(queries)
         main = [None if scope is None else scope.main for scope in scopes]
-        if not overlay.hidden.count and not overlay.count:
+        if not overlay.hidden.count and not overlay.places:
             return self.index.search(queries, n, exclude, main, surely=surely)
         excluded = exclude if exclude is not None else [_NONE] * len(queries)
         below = [rows[rows < size] for rows in excluded]
         hits = self._search_main(queries, n, below, main, surely)
-        if not overlay.count:
+        if not overlay.places:
             return hits
         given = [
             best_given(overlay, query, n, rows[rows >= size] - size, None if scope is None else scope.given)
@@ -159,7 +172,7 @@ class Catalogue:
         return merged(hits, given, size, n)
 
     def _search_main(
-        self, queries: Float32, n: int, excluded: list[Int64], within: list[Selection | None], surely: bool
+        self, queries: Float32, n: int, excluded: list[Int64], within: list[RowBitmap | None], surely: bool
     ) -> Hits:
         """The index without what is hidden."""
         seen = [self.overlay.seen(selection) for selection in within]
@@ -167,7 +180,7 @@ class Catalogue:
         return self.index.search(queries, n, without, [selection for selection, _ in seen], surely=surely)
 
 
-def row_of(catalogue: Catalogue, item_id: str) -> int:
+def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
     """The row of an item. Raises RequestError when the catalogue lacks it."""
     check_id(item_id, "/item_id")
     row = int(catalogue.rows([item_id])[0])

@@ -51,7 +51,7 @@ class UserUpsert:
 
 
 @dataclass(frozen=True, slots=True)
-class UserTook:
+class InteractionEvent:
     """An interaction. Without a time it is the user's latest; with one it goes where its time puts it.
 
     Attributes:
@@ -93,7 +93,7 @@ class UserDelete:
         return GONE
 
 
-UserChange = UserPut | UserUpsert | UserTook | UserDelete
+UserChange = UserPut | UserUpsert | InteractionEvent | UserDelete
 
 
 def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:

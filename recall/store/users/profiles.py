@@ -1,6 +1,8 @@
 """Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,23 +11,50 @@ import orjson
 
 from recall._cache import Cache
 from recall._ids import check_id, check_ids, check_text
-from recall.errors import RequestError, StoreError, nearest, pointer
+from recall.errors import RequestError, StoreError, did_you_mean, pointer
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
-from recall.store.users import listing
 from recall.store.users.base import LiveUsers
 from recall.store.users.bundle_users import SqliteUsers
-from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord, UserStore
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+
+# The users that are known, page by page in order of the UTF-8 of their ids.
+#
+# As with items, a user who is known from the first page to the last stands on exactly one of them.
+
+
+def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
+    """Ids of at most so many users, those of a bundle and those that came since, less those that were deleted.
+
+    Args:
+        stored: the bundle's.
+        live: what has changed since, if anything may.
+        after: those after this id; None from the first.
+        count: at least 1.
+
+    Raises:
+        StoreError: what has changed cannot be read: then nobody knows who was deleted.
+    """
+    if live is None:
+        return stored.ids(after, count)
+    changed = live.ids(after, count)
+    found: list[str] = []
+    while len(found) < count and (batch := stored.ids(after, count)):
+        after = batch[-1]
+        states = live.get(batch)  # who is in there stands in `changed`, or was deleted
+        found += [user_id for user_id in batch if user_id not in states]
+    return list(islice(merge(found, changed), count))
+
 
 RECENT = 4096
 """Users of whom what was asked lately is kept in memory."""
 _TAG = 16  # characters of a hash of data that are kept with an interaction
 
 
-class Known(NamedTuple):
+class Lookup(NamedTuple):
     """What is known of one user.
 
     Attributes:
@@ -77,7 +106,7 @@ class UserReceipt(_UserReceipt):
         return made
 
 
-class KnownUsers:
+class UserProfiles:
     """The users of one bundle, and their changes. Safe to share among threads."""
 
     def __init__(
@@ -109,7 +138,7 @@ class KnownUsers:
         root: Path | None,
         encoder: FeatureEncoder,
         data_hash: str,
-    ) -> "KnownUsers":
+    ) -> "UserProfiles":
         """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
         if live == "own":
             own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
@@ -136,24 +165,24 @@ class KnownUsers:
             raise StoreError(known.trouble)
         return known.record
 
-    def known(self, user_ids: Iterable[str]) -> dict[str, Known]:
+    def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
         live, trouble = self._changes(list(dict.fromkeys(named.values())))
-        return {given: Known(self._record(user_id, live.get(user_id)), trouble) for given, user_id in named.items()}
+        return {given: Lookup(self._record(user_id, live.get(user_id)), trouble) for given, user_id in named.items()}
 
-    def one(self, user_id: str) -> Known:
+    def one(self, user_id: str) -> Lookup:
         """As `known`, of one user."""
         user_id = self._encoder.user_id(user_id)
         live, trouble = self._changes((user_id,))
-        return Known(self._record(user_id, live.get(user_id)), trouble)
+        return Lookup(self._record(user_id, live.get(user_id)), trouble)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
 
         Raises StoreError when what has changed cannot be read.
         """
-        return listing.page(self._stored, self._live, after, count)
+        return page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
         """As `UserStore.sample`: ids of users of the bundle."""
@@ -207,7 +236,7 @@ class KnownUsers:
             Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
             for user_id, item_id, time in interactions
         )
-        return self._write([UserTook(*one, self._data) for one in taken], key)
+        return self._write([InteractionEvent(*one, self._data) for one in taken], key)
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
         """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
@@ -254,7 +283,7 @@ class KnownUsers:
         for name in user.features:
             if name not in self.columns:
                 place = where + pointer("features", name)
-                raise RequestError(f"users have no column {name!r}", where=place, hint=nearest(str(name), self.columns))
+                raise RequestError(f"users have no column {name!r}", where=place, hint=did_you_mean(str(name), self.columns))
         try:
             self.fits(user.features)
         except RequestError as error:

@@ -2,27 +2,27 @@ import gc
 
 import numpy as np
 
-from recall.index.bitmap import Selection
-from recall.index.cells.index import Narrow, Narrowing
+from recall.index.bitmap import RowBitmap
+from recall.index.cells.index import FilteredCodes, FilteredCodesCache
 
 
 class Packer:
     def __init__(self) -> None:
-        self.packed: list[Selection] = []
+        self.packed: list[RowBitmap] = []
 
-    def __call__(self, selection: Selection) -> Narrow:
+    def __call__(self, selection: RowBitmap) -> FilteredCodes:
         self.packed.append(selection)
         rows = np.arange(16, dtype=np.int32)
-        return Narrow(np.zeros((1, 4, 16), np.int32), np.zeros(16, np.float32), rows)
+        return FilteredCodes(np.zeros((1, 4, 16), np.int32), np.zeros(16, np.float32), rows)
 
 
-def selection() -> Selection:
-    return Selection.of_rows(np.array([1]), 9)
+def selection() -> RowBitmap:
+    return RowBitmap.of_rows(np.array([1]), 9)
 
 
 def test_only_what_comes_again_is_packed_and_only_once() -> None:
     packer, one = Packer(), selection()
-    narrowing = Narrowing(packer, 10_000)
+    narrowing = FilteredCodesCache(packer, 10_000)
     assert narrowing.of(one) is None
     first = narrowing.of(one)
     assert first is not None
@@ -35,7 +35,7 @@ def test_what_was_used_last_is_kept_within_the_budget() -> None:
     packer, many = Packer(), [selection() for _ in range(5)]
     size = packer(many[0]).nbytes
     packer.packed.clear()
-    narrowing = Narrowing(packer, 2 * size)
+    narrowing = FilteredCodesCache(packer, 2 * size)
     for one in many:
         narrowing.of(one)
         narrowing.of(one)
@@ -49,7 +49,7 @@ def test_what_was_used_last_is_kept_within_the_budget() -> None:
 
 def test_a_selection_that_is_gone_is_forgotten() -> None:
     packer, one, other = Packer(), selection(), selection()
-    narrowing = Narrowing(packer, packer(other).nbytes)
+    narrowing = FilteredCodesCache(packer, packer(other).nbytes)
     for chosen in (one, one, other, other):
         narrowing.of(chosen)
     packer.packed.clear()

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from recall.index.tuning.recall import Users
+from recall.index.tuning.recall import QuerySplit
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 100, 9000])
 def test_everybody_is_in_one_part(count: int) -> None:
     vectors = np.arange(count, dtype=np.float32)[:, None]
-    users = Users.split(vectors, seed=1)
+    users = QuerySplit.split(vectors, seed=1)
     parts = (users.fitting, users.tuning, users.verification)
     assert sorted(np.concatenate(parts)[:, 0]) == list(range(count))
     assert len(users.fitting) >= 1
@@ -16,7 +16,7 @@ def test_everybody_is_in_one_part(count: int) -> None:
 
 
 def test_looks_are_at_different_users() -> None:
-    users = Users.split(np.arange(1000, dtype=np.float32)[:, None], seed=1)
+    users = QuerySplit.split(np.arange(1000, dtype=np.float32)[:, None], seed=1)
     looks = users.looks
     assert [len(look) for look in looks] == [376, 187, 187]
     assert len(np.unique(np.concatenate(looks))) == 750
@@ -24,6 +24,6 @@ def test_looks_are_at_different_users() -> None:
 
 def test_the_seed_draws_the_parts() -> None:
     vectors = np.arange(100, dtype=np.float32)[:, None]
-    one, same, other = (Users.split(vectors, seed) for seed in (1, 1, 2))
+    one, same, other = (QuerySplit.split(vectors, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.fitting, same.fitting)
     assert not np.array_equal(one.fitting, other.fitting)

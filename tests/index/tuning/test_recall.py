@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.index.base import Effort
-from recall.index.coarse import Lists
+from recall.index.coarse import InvertedLists
 from recall.index.flat import ExactIndex
 from recall.index.ivf import IvfIndex
 from recall.index.tuning.recall import bisect, calibrate, certify
@@ -25,7 +25,7 @@ def model_queries() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def inverted() -> IvfIndex:
-    return IvfIndex.build(Lists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0))
+    return IvfIndex.build(InvertedLists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0))
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
@@ -84,7 +84,7 @@ def test_an_exact_index_is_certified_as_such() -> None:
 
 def test_a_list_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
-    index = calibrate(IvfIndex.build(Lists.build(few, model_queries(), 3, seed=0)), few, model_queries(), 100, 0.99)
+    index = calibrate(IvfIndex.build(InvertedLists.build(few, model_queries(), 3, seed=0)), few, model_queries(), 100, 0.99)
     assert certify(index, few, model_queries(), 100).n == 30
 
 

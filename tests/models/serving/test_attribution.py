@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.models.serving.attribution import entry_parts
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
 from tests.models.serving.test_base import scale_of, tables_of
 from tests.models.serving.test_lightfm import sums_of
 from tests.models.torch.worlds import KINDS, World, random_world, worlds
 
 
-def tables_for(kind: str, world: World) -> Tables:
+def tables_for(kind: str, world: World) -> ServingModel:
     return sums_of(world) if kind == "sums" else tables_of(world)
 
 

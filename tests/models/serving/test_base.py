@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recall._tensors import map_tensors, write_tensors
 from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Tables
+from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
 from recall.models.serving.fwfm import FwFMTables
@@ -20,7 +20,7 @@ from tests.models.torch.worlds import KINDS, World, random_world, worlds
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def tables_of(world: World) -> Tables:
+def tables_of(world: World) -> ServingModel:
     """The twin of a world's model, folded where it can be."""
     tables = world.model.tables(world.user_fields, world.item_fields)
     return tables.folded(None, 0.0) if isinstance(tables, FwFMTables) else tables
@@ -32,7 +32,7 @@ def model_scores(world: World) -> np.ndarray:
         return np.stack([world.model.score(users.repeated(row, items.n), items).numpy() for row in range(users.n)])
 
 
-def scale_of(world: World, tables: Tables) -> float:
+def scale_of(world: World, tables: ServingModel) -> float:
     """What the largest intermediate number of a score may be, for rounding is relative to it."""
     with torch.no_grad():
         sizes = [world.model.user_offset(world.batches()[0]).abs().max(), torch.ones(())]

@@ -1,12 +1,12 @@
 import numpy as np
 
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import selection_cache
 from recall.serving.filters.plan import Rows
 
 
-def some(rows: int, size: int = 80_000) -> Selection:
-    return Selection.of_rows(np.arange(rows), size)
+def some(rows: int, size: int = 80_000) -> RowBitmap:
+    return RowBitmap.of_rows(np.arange(rows), size)
 
 
 def clause(number: int) -> Rows:

@@ -7,13 +7,13 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.bitmap import Selection
-from recall.store.items.delta import Given, Overlay
+from recall.index.bitmap import RowBitmap
+from recall.store.items.delta import DeltaSegment, Given
 
 SIZE, DIM = 21, 3
 
 
-def changed(overlay: Overlay, changes: Mapping[str, float | None]) -> Overlay:
+def changed(overlay: DeltaSegment, changes: Mapping[str, float | None]) -> DeltaSegment:
     """Ids of digits are those of the catalogue's rows; a number is the item's value."""
     rows = np.array([int(one) if one.isdigit() else -1 for one in changes], dtype=np.int64)
     upserts = {one: value for one, value in changes.items() if value is not None}
@@ -24,7 +24,7 @@ def changed(overlay: Overlay, changes: Mapping[str, float | None]) -> Overlay:
     return overlay.changed(overlay.sequence + len(changes), list(changes), rows, new, {})
 
 
-def seen(overlay: Overlay) -> tuple[object, ...]:
+def seen(overlay: DeltaSegment) -> tuple[object, ...]:
     """Everything that an overlay says of its items."""
     places = [overlay.places[one] for one in sorted(overlay.places)]
     values = overlay.items["value"].gather(places).to_list() if places else []
@@ -42,7 +42,7 @@ BATCHES = st.lists(st.dictionaries(IDS, st.none() | st.integers(-50, 50).map(flo
 
 @given(BATCHES, st.lists(st.integers(0, 11), max_size=4))
 def test_each_is_the_one_before_and_its_changes(batches: list[dict[str, float | None]], forks: list[int]) -> None:
-    overlays = [Overlay.empty(5, SIZE, DIM)]
+    overlays = [DeltaSegment.empty(5, SIZE, DIM)]
     expected: list[tuple[dict[str, float], set[int], int]] = [({}, set(), 5)]
     steps = [(at, batch) for at, batch in enumerate(batches)]
     steps += [(fork, {"x": 1.0, "a": 2.0, "0": None}) for fork in forks if fork <= len(batches)]  # a second child of one
@@ -57,7 +57,7 @@ def test_each_is_the_one_before_and_its_changes(batches: list[dict[str, float | 
 
 
 def test_places_of_items_that_are_gone_are_used_again() -> None:
-    overlay = Overlay.empty(0, SIZE, DIM)
+    overlay = DeltaSegment.empty(0, SIZE, DIM)
     for number in range(1000):
         overlay = changed(overlay, {"a": float(number), f"b {number % 10}": 1.0})
     assert overlay.count == 11
@@ -67,8 +67,8 @@ def test_places_of_items_that_are_gone_are_used_again() -> None:
 
 
 def test_what_is_left_of_a_selection_is_made_once() -> None:
-    overlay = changed(Overlay.empty(0, SIZE, DIM), {"3": None, "4": 1.0})
-    few, other = Selection.of_rows(np.array([3, 4, 5]), SIZE), Selection.of_rows(np.array([7, 8]), SIZE)
+    overlay = changed(DeltaSegment.empty(0, SIZE, DIM), {"3": None, "4": 1.0})
+    few, other = RowBitmap.of_rows(np.array([3, 4, 5]), SIZE), RowBitmap.of_rows(np.array([7, 8]), SIZE)
     left, hidden = overlay.seen(few)
     assert left is few  # an index may keep something for it
     assert hidden.tolist() == [3, 4]
@@ -76,7 +76,7 @@ def test_what_is_left_of_a_selection_is_made_once() -> None:
     assert overlay.seen(other)[0] is other
     assert overlay.seen(other)[1].tolist() == []
     assert overlay.seen(None)[0] is None
-    assert Overlay.empty(0, SIZE, DIM).seen(few)[0] is few
+    assert DeltaSegment.empty(0, SIZE, DIM).seen(few)[0] is few
     for number in range(200):
-        overlay.seen(Selection.of_rows(np.array([number % SIZE]), SIZE))
+        overlay.seen(RowBitmap.of_rows(np.array([number % SIZE]), SIZE))
     assert len(overlay._seen) <= 64

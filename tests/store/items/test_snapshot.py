@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from recall._arrays import Float32
-from recall.bundle.locks import hold
+from recall.bundle.locks import acquire
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
-from recall.index.bitmap import Selection
+from recall.index.bitmap import RowBitmap
 from recall.index.registry import build_index
 from recall.publish.compact import compact
 from recall.store.items import delta
 from recall.store.items import delta as search
-from recall.store.items.catalog import LiveCatalogue
+from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
 from recall.store.items.log import JOURNAL, Journal
-from recall.store.items.snapshot import Catalogue, Scope
+from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
 IDS = st.sampled_from(NAMES)
@@ -67,13 +67,13 @@ class Changes(RuleBasedStateMachine):
         if hasattr(self, "held"):
             self.held.close()
         self.bundle = load_bundle(self.root, verify=False)
-        held = hold(self.bundle.folder)  # folding publishes versions, and the oldest of those that nobody holds are removed
+        held = acquire(self.bundle.folder)  # folding publishes versions, and the oldest of those that nobody holds are removed
         assert held is not None
         self.held = held
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
         config = IndexConfig.model_validate({"kind": self.kind})
         index = build_index(np.asarray(self.bundle.item_vectors), queries, config, seed=0, threads=1)
-        self.live = LiveCatalogue(self.bundle, index, Journal(self.root / JOURNAL))
+        self.live = Catalog(self.bundle, index, Journal(self.root / JOURNAL))
         self.reader = ItemReader(self.bundle)
 
     @rule(items=st.dictionaries(IDS, VALUES, max_size=6))
@@ -115,7 +115,7 @@ class Changes(RuleBasedStateMachine):
         if share is not None:  # a filter knows nothing of what was replaced or deleted
             mask = self.rng.random(catalogue.size) < share
             size = self.bundle.manifest.sizes.items
-            scope = Scope(Selection.of_mask(mask[:size]), Selection.of_mask(mask[size:]))
+            scope = SegmentMasks(RowBitmap.of_mask(mask[:size]), RowBitmap.of_mask(mask[size:]))
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
         hits = catalogue.search(query, n, excluded, [scope, scope, None], surely=surely)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
@@ -126,7 +126,7 @@ class Changes(RuleBasedStateMachine):
             np.testing.assert_array_equal(alone.scores[0], hits.scores[at])
 
     def check(
-        self, catalogue: Catalogue, query: Float32, n: int, eligible: list[str], rows: object, scores: object, exact: bool
+        self, catalogue: CatalogSnapshot, query: Float32, n: int, eligible: list[str], rows: object, scores: object, exact: bool
     ) -> None:
         assert isinstance(rows, np.ndarray)
         assert isinstance(scores, np.ndarray)
@@ -182,11 +182,11 @@ def test_changes_and_searches_are_those_of_a_dictionary(published: Path, kind: s
 def test_a_scope_is_of_both_parts(published: Path) -> None:
     bundle = load_bundle(published)
     index = build_index(np.asarray(bundle.item_vectors), np.eye(bundle.tables.dim, dtype=np.float32), IndexConfig(), seed=0)
-    live = LiveCatalogue(bundle, index)
+    live = Catalog(bundle, index)
     scope = live.current().scope(np.array([1, 3]))
     assert scope.main.rows.tolist() == [1, 3]
     assert (scope.given.size, scope.given.count) == (0, 0)
     hits = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[scope])
     assert set(hits.rows[0]) == {1, 3, -1}
-    nothing = Scope(Selection.of_rows(np.empty(0, dtype=np.int64), index.size), scope.given)
+    nothing = SegmentMasks(RowBitmap.of_rows(np.empty(0, dtype=np.int64), index.size), scope.given)
     assert (live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[nothing]).rows == -1).all()

@@ -8,7 +8,7 @@ import pytest
 
 from recall.errors import RequestError
 from recall.store.users.base import LiveUsers
-from recall.store.users.changes import UserChange, UserDelete, UserPut, UserTook, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
@@ -17,8 +17,8 @@ STORED = UserRecord({"age": 30, "zip": "00001"}, ("b1", "b2"), ("b1", "b2", "b3"
 ODD_IDS = ["", "nul\0inside", "line\r\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1 --", "a b", "user:1", "{x}", "🦊" * 300]
 
 
-def took(user_id: str, item_id: str, time: float | None = None) -> UserTook:
-    return UserTook(user_id, item_id, time, DATA)
+def took(user_id: str, item_id: str, time: float | None = None) -> InteractionEvent:
+    return InteractionEvent(user_id, item_id, time, DATA)
 
 
 def record_of(store: LiveUsers, user_id: str, stored: UserRecord | None = None) -> UserRecord | None:
@@ -150,7 +150,7 @@ def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> Non
 
 
 def test_a_batch_is_the_same_whatever_bundle_is_served_when_it_is_sent_again(store: LiveUsers) -> None:
-    first, again = UserTook("u", "i1", None, "old data"), UserTook("u", "i1", None, "new data")
+    first, again = InteractionEvent("u", "i1", None, "old data"), InteractionEvent("u", "i1", None, "new data")
     assert store.write([first], "one") == store.write([again], "one") == 1
     assert store.get(["u"])["u"].taken == ("i1",)
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from recall.errors import StoreError
-from recall.store.users.changes import GONE, UserPut, UserTook, UserUpsert
+from recall.store.users.changes import GONE, InteractionEvent, UserPut, UserUpsert
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRecord
 
 
@@ -12,7 +12,7 @@ def after(items: str, data: str = "old") -> LiveUser:
     """A user who took items, given latest first."""
     user: LiveUser | None = None
     for number, item in enumerate(reversed(items)):
-        user = UserTook("u", item, float(number), data).after(user, 0.0)
+        user = InteractionEvent("u", item, float(number), data).after(user, 0.0)
     assert user is not None
     return user
 
@@ -52,14 +52,14 @@ def test_over_the_bundle_that_was_served_they_are_on_top(taken: str, stored: str
 def test_those_that_came_since_the_data_changed_are_on_top_of_what_came_before() -> None:
     user = after("ba", "old")
     for number, item in enumerate("ab"):
-        user = UserTook("u", item, 10.0 + number, "new").after(user, 0.0)
+        user = InteractionEvent("u", item, 10.0 + number, "new").after(user, 0.0)
     assert history(user, "bazy", "new") == "babazy"
     assert history(user, "zy", "old") == "babazy"  # and so they are after going back
 
 
 def test_a_history_that_was_given_is_nobody_elses() -> None:
     user = UserUpsert("u", {}, ("b", "a"), None).after(None, 0.0)
-    user = UserTook("u", "c", None, "old").after(user, 0.0)
+    user = InteractionEvent("u", "c", None, "old").after(user, 0.0)
     assert history(user, "cbazy", "new") == "cba"
 
 
@@ -97,7 +97,7 @@ def test_histories_and_seen_items_are_bounded_and_the_latest_stay() -> None:
     assert put.seen == long[MOST_HISTORY : MOST_HISTORY + MOST_SEEN]
     upsert = UserUpsert("u", {}, long, None).after(None, 0.0)
     assert (upsert.history, upsert.seen) == (put.history, put.seen)
-    record = UserTook("u", "latest", None, "d").after(put, 0.0).over(None, "d")
+    record = InteractionEvent("u", "latest", None, "d").after(put, 0.0).over(None, "d")
     assert record is not None
     assert record.history == ("latest", *long[: MOST_HISTORY - 1])
 
@@ -105,7 +105,7 @@ def test_histories_and_seen_items_are_bounded_and_the_latest_stay() -> None:
 def test_interactions_stay_in_order_of_time_and_then_of_arrival() -> None:
     user: LiveUser | None = None
     for item, time in (("a", 5.0), ("b", 5.0), ("c", 1.0), ("d", None), ("e", 9.0)):
-        user = UserTook("u", item, time, "d").after(user, 7.0)
+        user = InteractionEvent("u", item, time, "d").after(user, 7.0)
     assert user is not None
     assert user.taken == ("e", "d", "b", "a", "c")
     assert user.times == (9.0, 7.0, 5.0, 5.0, 1.0)

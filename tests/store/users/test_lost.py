@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.store.users.changes import UserDelete, UserTook
+from recall.store.users.changes import InteractionEvent, UserDelete
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 
@@ -21,7 +21,7 @@ def users(path: Path) -> SqliteLiveUsers:
     opened = SqliteLiveUsers(path)
     assert opened.trouble() == ""
     for item in "abc":
-        opened.write([UserTook("u", item, 1.0, "d")])
+        opened.write([InteractionEvent("u", item, 1.0, "d")])
     assert opened.trouble() == ""
     return opened
 
@@ -74,7 +74,7 @@ def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, u
     (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
     for one in (users, SqliteLiveUsers(path)):
         assert one.trouble().startswith(f"{USERS_MARK} was damaged (it is empty)")
-    assert users.write([UserTook("u", "d", 1.0, "d")]) == 4
+    assert users.write([InteractionEvent("u", "d", 1.0, "d")]) == 4
     for one in (users, SqliteLiveUsers(path)):
         assert f"then remove {USERS_MARK}" in one.trouble()
     (path.parent / USERS_MARK).unlink()
@@ -85,7 +85,7 @@ def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, u
 
 def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     opened = SqliteLiveUsers(path)
-    opened.write([UserTook("u", "a", 1.0, "d")])
+    opened.write([InteractionEvent("u", "a", 1.0, "d")])
     opened.close()
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE state DROP COLUMN identity")
@@ -95,7 +95,7 @@ def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     again = SqliteLiveUsers(path)
     assert len(again.identity()) == 32
     assert again.identity() == SqliteLiveUsers(path).identity()
-    assert again.write([UserTook("u", "b", 2.0, "d")]) == 2
+    assert again.write([InteractionEvent("u", "b", 2.0, "d")]) == 2
     assert again.get(["u"])["u"].taken == ("b", "a")
     assert again.trouble() == ""
 
@@ -119,7 +119,7 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
 def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
     users.checkpoint()
     before = path.read_bytes()
-    users.write([UserTook("u", "d", 2.0, "d")])
+    users.write([InteractionEvent("u", "d", 2.0, "d")])
     users.checkpoint()
     assert path.stat().st_size == len(before)
     assert users.trouble() == ""

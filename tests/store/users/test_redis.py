@@ -11,7 +11,7 @@ import pytest
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark
 from recall.store.users import redis as redis_module
-from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
@@ -48,8 +48,8 @@ def through(proxy: Proxy, tmp_path: Path) -> Iterator[Through]:
         one.close()
 
 
-def took(*items: str) -> list[UserTook]:
-    return [UserTook("u", item, None, "d") for item in items]
+def took(*items: str) -> list[InteractionEvent]:
+    return [InteractionEvent("u", item, None, "d") for item in items]
 
 
 def items_of(store: RedisLiveUsers) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
 from recall.store.group_commit import Commits
-from recall.store.users.changes import UserTook, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.straced import acknowledged, every_error
 
@@ -39,8 +39,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / USERS_LIVE
 
 
-def took(*items: str, user: str = "u") -> list[UserTook]:
-    return [UserTook(user, item, None, "d") for item in items]
+def took(*items: str, user: str = "u") -> list[InteractionEvent]:
+    return [InteractionEvent(user, item, None, "d") for item in items]
 
 
 def items_of(store: SqliteLiveUsers, user_id: str = "u") -> list[str]:
@@ -86,7 +86,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
     assert set(acknowledged) <= set(held[0])
     assert store.sequence() == 3 * len(held[0])
     for name, last in list(acknowledged.items())[-5:]:  # whoever saw no answer may send it again
-        assert store.write([UserTook(str(user), name, None, "d") for user in range(3)], key=name) == last
+        assert store.write([InteractionEvent(str(user), name, None, "d") for user in range(3)], key=name) == last
     assert len(items_of(store, "0")) == len(held[0])
     store.close()
 
@@ -177,7 +177,7 @@ def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
 
 def test_damage_is_named(path: Path) -> None:
     store = SqliteLiveUsers(path)
-    store.write([UserTook(f"user {number}", f"item {number}", None, "d") for number in range(1000)])
+    store.write([InteractionEvent(f"user {number}", f"item {number}", None, "d") for number in range(1000)])
     store.close()
     whole = path.read_bytes()
     place = whole.index(b'"item 789"')
