@@ -248,6 +248,7 @@ class FeatureEncoder:
         values = {
             "schema": self.schema.model_dump(mode="json"),
             "context_columns": list(self.context_columns),
+            "empty_histories": [name for name, encoder in self.histories.items() if encoder.tells_empty],
             "types": self.types.state(),
             "fields": {name: encoder.state() for name, encoder in self.columns.items()},
         }
@@ -272,7 +273,7 @@ class FeatureEncoder:
         for name, field in _parts_first(schema):
             vocabulary = learnt.get(name, nothing)
             if isinstance(field, HistoryField):
-                histories[name] = HistoryEncoder(field, vocabulary)
+                histories[name] = HistoryEncoder(field, vocabulary, name in values.get("empty_histories", ()))
             else:
                 state = values["fields"][name]
                 column, type_ = _columns(schema, name)[0], type_of_field(schema, types, name)

@@ -39,10 +39,17 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class HistoryEncoder:
-    """A history field with its vocabulary of items. Range r has rows `r * vocabulary.size` and on."""
+    """A history field with its vocabulary of items. Range r has rows `r * vocabulary.size` and on.
+
+    Attributes:
+        field: the field.
+        vocabulary: item ids.
+        tells_empty: whether an empty history has a feature; bundles written before there was one lack it.
+    """
 
     field: HistoryField
     vocabulary: Vocabulary
+    tells_empty: bool = True
 
     @staticmethod
     def fit(field: HistoryField, item_ids: pl.Series, counts: npt.NDArray[np.integer]) -> "HistoryEncoder":
@@ -51,7 +58,7 @@ class HistoryEncoder:
 
     def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
         """The same field with the items that another one has learnt too."""
-        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary))
+        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary), self.tells_empty)
 
     @property
     def size(self) -> int:
@@ -89,14 +96,15 @@ class HistoryEncoder:
         weights = times / norms(self.field.norm, counts)[:, part][new]
         indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
         indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
-        empty = indptr[:-1][np.diff(history.indptr) == 0]
-        indptr[1:] += np.cumsum(np.diff(history.indptr) == 0)
+        nothing = (np.diff(history.indptr) == 0) & self.tells_empty
+        empty = indptr[:-1][nothing]
+        indptr[1:] += np.cumsum(nothing)
         indices = np.insert(indices, empty, np.int32(MISSING))
         return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
     def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
         """Rows of one history, given as item ids, most recent first; counted from `offset`, where the field's rows begin."""
-        if not items:
+        if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
         entries: Entries = []
         learnt = self.vocabulary.rows_of(items[: self._longest])

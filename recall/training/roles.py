@@ -21,7 +21,8 @@ class Roles:
         fields: of the side.
         ids: bool [fields], those that read the id, or the only field: a newcomer's value is unknown.
         histories: bool [fields], ranges of lags of a history.
-        silent: bool [fields], those that have no feature when nothing is known: all ranges of a history but its first.
+        silent: bool [fields], those that have no feature when nothing is known: all ranges of a history but its first, which is
+            one too where the encoder gives an empty history no feature.
         unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
     """
 
@@ -41,7 +42,13 @@ class Roles:
             ids = np.array([block in of_id for block in blocks])
             histories = np.array([block.field in encoder.histories for block in blocks])
             first = {block.field: block for block in reversed(blocks)}
-            silent = histories & np.array([first[block.field] != block for block in blocks])
+            silent = np.array(
+                [
+                    block.field in encoder.histories
+                    and not (first[block.field] == block and encoder.histories[block.field].tells_empty)
+                    for block in blocks
+                ]
+            )
         if len(fields) == 1:
             ids = ~histories  # nothing is known without the only field, as nothing is known of an unknown id
         met = np.bincount(rows.indices, minlength=rows.n_features) > 0

@@ -71,3 +71,11 @@ def test_an_empty_history_is_the_missing_row_of_the_first_range() -> None:
     assert as_sets(encoder.encode(history([[], []]), encoder.vocabulary.rows(IDS))) == [{MISSING: 1.0}] * 2
     among = encoder.encode(history([[], [0], []]), encoder.vocabulary.rows(IDS))
     assert as_sets(among) == [{MISSING: 1.0}, {2: 1.0}, {MISSING: 1.0}]
+
+
+def test_an_encoder_of_older_bundles_gives_an_empty_history_no_feature() -> None:
+    learnt = fit(HistoryField(kind="history"))
+    encoder = HistoryEncoder(learnt.field, learnt.vocabulary, tells_empty=False)
+    assert encoder.encode_one([]) == []
+    assert as_sets(encoder.encode(history([[], [0]]), encoder.vocabulary.rows(IDS))) == [{}, {2: 1.0}]
+    assert not encoder.grown(learnt).tells_empty

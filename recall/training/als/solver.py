@@ -151,7 +151,9 @@ class WholeCatalogueSolver:
         rows, roles = self._rows, self._given.user_roles
         if rows.users_apart is not None or not rows.strangers or not isinstance(self._form, FMForm) or roles is None:
             return
-        carriers = roles.empty_histories if roles.histories.any() else roles.fields.offsets[roles.ids] + UNKNOWN
+        carriers = roles.empty_histories
+        if len(carriers) == 0:
+            carriers = roles.fields.offsets[roles.ids] + UNKNOWN
         if len(carriers) == 0 or self._form.dim < _LEAST_FACTORS:
             return
         table = self._form.user_table()
