@@ -48,28 +48,28 @@ def client(server: Server, tmp_path_factory: pytest.TempPathFactory) -> ModuleTy
 def test_recommendations_and_changes(server: Server, client: ModuleType) -> None:
     api = f"{client.__name__}.api"
     models = importlib.import_module(f"{client.__name__}.models")
-    connection = client.Client(base_url=f"http://127.0.0.1:{server.port}")
-    recommend = importlib.import_module(f"{api}.recommendations.recommend")
-    body = models.RecommendRequest.from_dict(
-        {
-            "user_id": "3",
-            "n": 5,
-            "filter": {"genre": {"in": ["noir", "drama"]}, "not": {"year": {"lt": 1951}}},
-            "rules": [{"kind": "quota", "column": "genre", "most": 3}],
-        }
-    )
-    assert orjson.loads(orjson.dumps(body.to_dict()))["rules"][0]["kind"] == "quota"
-    answer = recommend.sync(client=connection, body=body)
-    assert isinstance(answer, models.RecommendResponse)
-    assert 0 < len(answer.items) <= 5
-    wrong = recommend.sync_detailed(client=connection, body=models.RecommendRequest.from_dict({"n": 0}))
-    assert wrong.status_code == 422
-    upsert = importlib.import_module(f"{api}.items.upsert_items")
-    items = models.ItemsUpsert.from_dict({"items": [{"item_id": "a client's", "features": {"genre": "noir"}}]})
-    changed = upsert.sync(client=connection, body=items)
-    assert isinstance(changed, models.Changed)
-    fetched = importlib.import_module(f"{api}.items.get_item").sync("a client's", client=connection)
-    assert isinstance(fetched, models.ItemResponse)
-    assert fetched.features.to_dict() == {"genre": "noir"}
-    missing = importlib.import_module(f"{api}.items.get_item").sync_detailed("no such item", client=connection)
-    assert missing.status_code == 404
+    with client.Client(base_url=f"http://127.0.0.1:{server.port}") as connection:
+        recommend = importlib.import_module(f"{api}.recommendations.recommend")
+        body = models.RecommendRequest.from_dict(
+            {
+                "user_id": "3",
+                "n": 5,
+                "filter": {"genre": {"in": ["noir", "drama"]}, "not": {"year": {"lt": 1951}}},
+                "rules": [{"kind": "quota", "column": "genre", "most": 3}],
+            }
+        )
+        assert orjson.loads(orjson.dumps(body.to_dict()))["rules"][0]["kind"] == "quota"
+        answer = recommend.sync(client=connection, body=body)
+        assert isinstance(answer, models.RecommendResponse)
+        assert 0 < len(answer.items) <= 5
+        wrong = recommend.sync_detailed(client=connection, body=models.RecommendRequest.from_dict({"n": 0}))
+        assert wrong.status_code == 422
+        upsert = importlib.import_module(f"{api}.items.upsert_items")
+        items = models.ItemsUpsert.from_dict({"items": [{"item_id": "a client's", "features": {"genre": "noir"}}]})
+        changed = upsert.sync(client=connection, body=items)
+        assert isinstance(changed, models.Changed)
+        fetched = importlib.import_module(f"{api}.items.get_item").sync("a client's", client=connection)
+        assert isinstance(fetched, models.ItemResponse)
+        assert fetched.features.to_dict() == {"genre": "noir"}
+        missing = importlib.import_module(f"{api}.items.get_item").sync_detailed("no such item", client=connection)
+        assert missing.status_code == 404

@@ -111,7 +111,8 @@ def test_too_many_connections_are_told_so(narrow: Server) -> None:
         kept = [stack.enter_context(narrow.connect()) for _ in range(160)]
         for connection in kept:
             connection.sendall(request("GET", "/health/live"))
-        assert {receive(connection).status for connection in kept} == {200, 503}
+        statuses = {receive(connection).status for connection in kept}
+        assert 503 in statuses  # those beyond the limit; it closes them, and so makes room
     narrow.wait("/health/live")
 
 
