@@ -144,8 +144,8 @@ def test_the_newest_and_the_last_live_are_kept(tmp_path: Path, five: list[str], 
 HOLDER = """
 import sys
 from pathlib import Path
-from recall.bundle.locks import hold
-held = hold(Path(sys.argv[1]))
+from recall.bundle.locks import acquire
+held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """

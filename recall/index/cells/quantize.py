@@ -5,7 +5,7 @@ that directions in which users differ are kept finely and those in which they ag
 random rotation, after which no component is much larger than the others. Each vector has a scale of its own, a 127th of its
 largest component; it is the code times the scale but for an error whose length is at most `rho` scales. By Cauchy and
 Schwarz a score is then off by at most |q'| rho scale, and |q'| = 1 once the query is scaled: what exact search rests on.
-(Turning by users' moments: as in cells.py. Rotating before scalar quantization: Gong et al. 2013, Iterative Quantization.)
+(Turning by users' moments: as in coarse.py. Rotating before scalar quantization: Gong et al. 2013, Iterative Quantization.)
 """
 
 from collections.abc import Iterator

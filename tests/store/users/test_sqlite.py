@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.users.changes import UserTook
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
 life = sys.argv[2]
 for number in itertools.count():
-    batch = [UserTook(f"{user}", f"{life} {number}", None, "d") for user in range(3)]
+    batch = [InteractionEvent(f"{user}", f"{life} {number}", None, "d") for user in range(3)]
     sys.stdout.write(f"{number} {store.write(batch, key=f'{life} {number}')}\\n")
     sys.stdout.flush()
 """
@@ -122,13 +122,13 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import StoreError
-from recall.store.users.changes import UserTook
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
 for number in range(6):
     try:
-        print("yes", number, store.write([UserTook("u", f"i{number}", None, "d")]), flush=True)
+        print("yes", number, store.write([InteractionEvent("u", f"i{number}", None, "d")]), flush=True)
     except StoreError as error:
         print("no", number, error.exit_code, flush=True)
 """
