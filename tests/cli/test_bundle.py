@@ -1,9 +1,13 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from recall.bundle.versions import resolve
 from recall.cli.bundle import Format
 from recall.publish.vector_export import FORMATS
+
+SERVE = "import sys; from recall.cli import main; sys.argv = ['recall', 'serve', sys.argv[1]]; main()"
 
 
 def test_show_names_what_was_published(run, published: Path) -> None:
@@ -54,7 +58,10 @@ def test_a_folder_that_holds_no_bundle_is_named(run, tmp_path: Path) -> None:
         ended = run("bundle", command, tmp_path)
         assert ended.code == 65
         assert str(tmp_path) in ended.err
-    assert run("serve", tmp_path).code == 65
+    # of its own, since the command replaces the process
+    served = subprocess.run([sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert served.returncode == 65
+    assert str(tmp_path) in served.stderr
 
 
 def test_export_offers_what_there_is(run, published: Path, tmp_path: Path) -> None:
