@@ -90,6 +90,7 @@ def serve(settings: Settings) -> None:
             return
         config = uvicorn.Config(_APPLICATION, **options)
         socket = config.bind_socket()
+        socket.set_inheritable(False)  # a compaction that outlives a killed service must not keep its port
         with suppress(KeyboardInterrupt):  # the server hands the signal on once it has stopped in good order
             uvicorn.Server(config).run([socket, *(socket.dup() for _ in range(_POLLS - 1))])
 
