@@ -46,21 +46,8 @@ _FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
 _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be no longer on offer
 
 
-@dataclass(frozen=True, slots=True)
-class NewItemLevel:
-    """What was done for items without training interactions.
-
-    Attributes:
-        note: one line for the report.
-        shift: what scores of new items changed by, averaged over known users; 0 where nothing was done.
-    """
-
-    note: str
-    shift: float = 0.0
-
-
 @torch.no_grad()
-def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> NewItemLevel:
+def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> str:
     """Shift the unknown row of the item id field so that new items take their share of the places in lists.
 
     Args:
@@ -70,30 +57,29 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
         config: `train.new_items` is how often a new item should stand in a list, beside a trained one.
 
     Returns:
-        What was done, or why nothing was.
+        One line for the report: what was done, or why nothing was.
     """
     block = _id_block(encoder)
     trains = dataset.offer.candidates
     share = float((~trains).mean())
     reason = _obstacle(config, block)
     if block is None or reason:
-        return NewItemLevel(reason)
+        return reason
     rows, row = encoder.encode_items(dataset.items), block.offset + UNKNOWN
     if (rows.take(np.flatnonzero(trains)).indices == row).any():
-        return NewItemLevel(f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones")
+        return f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones"
     lists = _Lists.of(model, dataset, encoder, config)
     if share > _MOST:
         shift, places = _lower(model, row, rows, trains, lists)
         done = f"lowered by {-shift:.3g}" if shift else "as learnt"
-        return NewItemLevel(
+        return (
             f"{done}, to {places:.1%} of the places: {share:.0%} of all items have no interactions, and most of them are taken "
-            "to be no longer on offer; leave such items out of the items table, or name data.available_from",
-            shift,
+            "to be no longer on offer; leave such items out of the items table, or name data.available_from"
         )
     if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
-        return NewItemLevel("as learnt: no field tells one new item from another")
+        return "as learnt: no field tells one new item from another"
     if isinstance(model, Cosine):
-        return NewItemLevel("as learnt: under a cosine all items have one length, and new ones compete as equals")
+        return "as learnt: under a cosine all items have one length, and new ones compete as equals"
     return _raise(model, row, rows, trains, lists, config)
 
 
@@ -152,13 +138,13 @@ class _Lists:
         return _entries(self.stranger, old, new, ItemLists.empty(1), ItemLists.empty(1))
 
 
-def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> NewItemLevel:
+def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> str:
     """Raise new items to their share of the places, measured on trained ones that are scored as new."""
     trained, encoder = np.flatnonzero(trains), lists.encoder
     pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
     others = np.setdiff1d(trained, pretended)
     if len(pretended) < 2 or len(others) < _LIST:
-        return NewItemLevel("as learnt: there are too few items to measure another level")
+        return "as learnt: there are too few items to measure another level"
     roles = Roles.of(encoder.item_fields, rows.take(trained), encoder, "item")
     patterns = np.full(len(pretended), NEWCOMER, np.int8)
     masked = Masking(roles)(rows.take(pretended), patterns, np.zeros((len(pretended), len(roles.fields))))
@@ -169,20 +155,15 @@ def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         max(0.0, _quantile(entries, share)) for entries in (lists.known(old, new, others, pretended), lists.unknown(old, new))
     )
     if not (np.isfinite(known) and np.isfinite(unknown)):
-        return NewItemLevel("as learnt: users have taken so many of the items that no list is full without new ones")
+        return "as learnt: users have taken so many of the items that no list is full without new ones"
     if known == unknown == 0:
-        return NewItemLevel(
-            f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
-        )
+        return f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
     probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
     effect = _effect(model, probe, encoder, row)
     factors, weight = _solve(lists.phi @ effect.T, (lists.stranger @ effect.T)[0], known, unknown)
     model.item_weights[row] += weight
     model.item_factors[row] += torch.from_numpy(factors.astype(np.float32)).view_as(model.item_factors[row])
-    return NewItemLevel(
-        f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to stand in lists {often} a trained one",
-        known,
-    )
+    return f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to stand in lists {often} a trained one"
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:

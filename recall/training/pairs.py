@@ -43,7 +43,7 @@ class ObservedPairs:
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
         user_roles, item_roles: what those fields are to newcomers; None where none of their rows is masked.
-        shown: what the data say was shown and not taken; None where they say nothing of it, or nobody asks.
+        shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
     """
 
@@ -63,7 +63,7 @@ class ObservedPairs:
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
         """The pairs among some interactions, over the items that were on offer.
 
-        An item that nobody could take says nothing by not being taken: it is no part of any objective.
+        An item that was not on offer is no negative: it is left out of every objective.
 
         Args:
             dataset: the interactions and the catalogue.

@@ -1,4 +1,4 @@
-"""What the fields of one side are to somebody who was not there while the model learnt."""
+"""Roles of the fields of one side for users and items that training has not seen."""
 
 from dataclasses import dataclass
 

@@ -114,11 +114,11 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
-    level = level_new_items(model, dataset, encoder, config)
+    new_items = level_new_items(model, dataset, encoder, config)
     copy_twins(model, pairs)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, level.note)
+    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)
 
 
 def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
