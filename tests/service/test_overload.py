@@ -26,7 +26,9 @@ def narrow(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 def asked(number: int, **headers: str) -> bytes:
-    return request("POST", "/v1/recommend", b'{"n": 1000}', x_request_id=f"number-{number}", **JSON, **headers)
+    """A search of the event loop, or of the threads: each way has a queue, and only that of threads fills on any machine."""
+    body = b'{"n": 1000}' if number % 2 else b'{"n": 1000, "rules": [{"kind": "diversify"}]}'
+    return request("POST", "/v1/recommend", body, x_request_id=f"number-{number}", **JSON, **headers)
 
 
 def all_at_once(server: Server, connections: list[socket.socket], raws: list[bytes]) -> list[Answer]:
@@ -91,7 +93,10 @@ def test_health_is_answered_while_more_comes_than_can_be_answered(narrow: Server
         with ExitStack() as stack:
             connections = [stack.enter_context(narrow.connect()) for _ in range(40)]
             while not stop.is_set():
-                statuses.update(answer.status for answer in all_at_once(narrow, connections, [asked(1)] * len(connections)))
+                statuses.update(
+                    answer.status
+                    for answer in all_at_once(narrow, connections, [asked(number) for number in range(len(connections))])
+                )
 
     flooding = threading.Thread(target=flood)
     flooding.start()
