@@ -374,7 +374,7 @@ class Shadow:
 
 def _share(recommender: Recommender, request: Request) -> float:
     found = set(recommender.recommend(request).ids)
-    exact = recommender.recommend(request, surely=True).ids
+    exact = recommender.recommend(request, exact=True).ids
     return len(found.intersection(exact)) / len(exact) if exact else 1.0
 
 

@@ -104,9 +104,9 @@ class Changes(RuleBasedStateMachine):
         n=st.integers(1, 30),
         exclude=st.lists(IDS, max_size=4),
         share=st.sampled_from([None, 0.1, 0.5, 1.0]),
-        surely=st.booleans(),
+        exact=st.booleans(),
     )
-    def search(self, n: int, exclude: list[str], share: float | None, surely: bool) -> None:
+    def search(self, n: int, exclude: list[str], share: float | None, exact: bool) -> None:
         catalogue = self.live.current()
         query = self.rng.standard_normal((3, self.bundle.tables.dim)).astype(np.float32)
         rows = catalogue.rows(exclude)
@@ -117,11 +117,11 @@ class Changes(RuleBasedStateMachine):
             size = self.bundle.manifest.sizes.items
             scope = SegmentMasks(RowBitmap.of_mask(mask[:size]), RowBitmap.of_mask(mask[size:]))
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
-        hits = catalogue.search(query, n, excluded, [scope, scope, None], surely=surely)
+        hits = catalogue.search(query, n, excluded, [scope, scope, None], exact=exact)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
             eligible = [one for one in self.items if one not in without and one in within]
             self.check(catalogue, query[at], n, eligible, hits.rows[at], hits.scores[at], bool(hits.exact[at]))
-            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], surely=surely)
+            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], exact=exact)
             np.testing.assert_array_equal(alone.rows[0], hits.rows[at])
             np.testing.assert_array_equal(alone.scores[0], hits.scores[at])
 
