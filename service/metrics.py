@@ -254,7 +254,7 @@ class Metrics:
         self.set(
             age=max(0.0, time.time() - self._created),
             lag=max(0.0, time.monotonic() - self._synced),
-            troubled=bool(catalogue.trouble),
+            troubled=bool(catalogue.error),
             unsaved=items.unsaved,
             logged=items.logged,
             log_bytes=items.log_bytes,

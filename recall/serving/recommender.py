@@ -29,7 +29,7 @@ from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
 from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.base import LiveUsers
 from recall.store.users.profiles import UserProfiles
@@ -108,7 +108,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else Journal(followed / JOURNAL)
+        journal = None if followed is None else ChangeLog(followed / JOURNAL)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)

@@ -51,13 +51,13 @@ class CatalogSnapshot:
         bundle: what was published.
         index: over its vectors.
         overlay: what has changed since.
-        trouble: what is wrong with the log of changes, in a sentence; empty when nothing is.
+        error: what is wrong with the log of changes, in a sentence; empty when nothing is.
     """
 
     bundle: Bundle
     index: ItemIndex
     overlay: DeltaSegment
-    trouble: str = ""
+    error: str = ""
 
     @property
     def sequence(self) -> int:
@@ -67,7 +67,7 @@ class CatalogSnapshot:
     @property
     def degraded(self) -> tuple[Degraded, ...]:
         """What answers from it are to say of it."""
-        return (Degraded("items", self.trouble),) if self.trouble else ()
+        return (Degraded("items", self.error),) if self.error else ()
 
     @property
     def size(self) -> int:
