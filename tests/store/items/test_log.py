@@ -13,7 +13,7 @@ import pytest
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store.group_commit import Commits
 from recall.store.items import log
-from recall.store.items.log import JOURNAL, Base, Change, Entry, ChangeLog
+from recall.store.items.log import JOURNAL, Base, Change, ChangeLog, Entry
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
