@@ -104,7 +104,7 @@ def _unknown(figure: float, margin: float | None) -> str:
 # `recall tune-index`.
 
 if TYPE_CHECKING:
-    from recall.bundle.manifest import IndexRecord
+    from recall.bundle.index_record import IndexRecord
 
 
 def tune_index(
