@@ -254,7 +254,7 @@ class Metrics:
         self.set(
             age=max(0.0, time.time() - self._created),
             lag=max(0.0, time.monotonic() - self._synced),
-            troubled=bool(catalogue.trouble),
+            troubled=bool(catalogue.error),
             unsaved=items.unsaved,
             logged=items.logged,
             log_bytes=items.log_bytes,
@@ -374,7 +374,7 @@ class Shadow:
 
 def _share(recommender: Recommender, request: Request) -> float:
     found = set(recommender.recommend(request).ids)
-    exact = recommender.recommend(request, surely=True).ids
+    exact = recommender.recommend(request, exact=True).ids
     return len(found.intersection(exact)) / len(exact) if exact else 1.0
 
 

@@ -88,7 +88,7 @@ class ItemIndex(Protocol):
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """The n rows with the largest inner product with each query.
 
@@ -98,7 +98,7 @@ class ItemIndex(Protocol):
             exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
                 Meant for the hundreds of items that one user has seen; what holds for many requests is a selection.
             within: the rows that may be returned, one selection or None (all rows) for each query.
-            surely: find the best rows with certainty, whatever the kind of index.
+            exact: search exhaustively, whatever the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.

@@ -69,10 +69,10 @@ class QueryBuilder:
         kept = self._recent.get(user_id)
         usual = _asks_nothing_else(request)
         # a record is the very same only while nothing of its user has changed, and an overlay while no item has
-        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.overlay and not known.trouble:
+        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.overlay and not known.error:
             return kept[2]
         prepared = self._prepared(request, catalogue, known)
-        if usual and known.record is not None and not known.trouble:
+        if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
             self._recent.put(user_id, (known.record, catalogue.overlay, prepared))
         return prepared
@@ -111,7 +111,7 @@ class QueryBuilder:
             return error
 
     def _prepared(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
-        record, trouble = known
+        record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
@@ -139,7 +139,7 @@ class QueryBuilder:
             None if allowed is None else _there(allowed),
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,
-            (Degraded("users", trouble),) if trouble else (),
+            (Degraded("users", error),) if error else (),
         )
 
     def _check_columns(self, request: Request) -> None:

@@ -29,7 +29,7 @@ from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
 from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.base import LiveUsers
 from recall.store.users.profiles import UserProfiles
@@ -108,7 +108,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else Journal(followed / JOURNAL)
+        journal = None if followed is None else ChangeLog(followed / JOURNAL)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
@@ -122,12 +122,13 @@ class Recommender:
         if self._held is not None:
             self._held.close()
 
-    def recommend(self, request: Request, *, surely: bool = False) -> Recommendations:
+    def recommend(self, request: Request, *, exact: bool = False, surely: bool = False) -> Recommendations:
         """Answer one request.
 
         Args:
             request: what is asked.
-            surely: search exactly, whatever the kind of index; for telling how much an index finds.
+            exact: search exhaustively, whatever the kind of index, to measure how much an index finds.
+            surely: deprecated alias of `exact`.
 
         Raises:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
@@ -140,7 +141,9 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = _list_of(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
+            found = _list_of(
+                catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), exact=exact or surely), 0
+            )
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:

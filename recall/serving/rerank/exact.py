@@ -119,7 +119,7 @@ class Ranking:
         if self.gains is not None:
             found = best_boosted(self.catalogue, self.vector, self.gains, n, excluded, scope, self._longest)
             return found.rows, found.scores
-        hits = self.catalogue.search(self.vector[None], n, [excluded], [scope], surely=True)
+        hits = self.catalogue.search(self.vector[None], n, [excluded], [scope], exact=True)
         there = hits.rows[0] >= 0
         return hits.rows[0][there], hits.scores[0][there]
 

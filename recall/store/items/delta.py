@@ -22,7 +22,7 @@ _FEW = 256  # hidden rows that are excluded one by one: an index need not look u
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
-class _Room:
+class GrowableArray:
     """Vectors one below the other, with room for more.
 
     Overlays share it, and each looks at as many rows as there were when it was made: rows are never written twice.
@@ -32,12 +32,12 @@ class _Room:
         self._array = np.empty((_FIRST, dim), dtype=np.float32)
         self._used = 0
 
-    def extended(self, seen: Float32, vectors: Float32) -> "tuple[_Room, Float32]":
+    def extended(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
         """`seen`, the rows that one overlay has, and `vectors` below them; in place unless another overlay went on first."""
         count = len(seen) + len(vectors)
         room = self
         if len(seen) != self._used or count > len(self._array):
-            room = _Room(seen.shape[1])
+            room = GrowableArray(seen.shape[1])
             room._array = np.empty((max(2 * count, _FIRST), seen.shape[1]), dtype=np.float32)
             room._array[: len(seen)] = seen
         room._array[len(seen) : count] = vectors
@@ -45,7 +45,7 @@ class _Room:
         return room, room._array[:count]
 
 
-class Given(NamedTuple):
+class EncodedItems(NamedTuple):
     """New items.
 
     Attributes:
@@ -85,13 +85,13 @@ class DeltaSegment:
     hidden: RowBitmap
     refused: Mapping[str, str]
     _parts: tuple[pl.DataFrame, ...]  # of `items`; each is more than twice as long as the next
-    _room: _Room
+    _room: GrowableArray
     _seen: dict[int, tuple[RowBitmap, RowBitmap, Int64]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, sequence: int, size: int, dim: int) -> "DeltaSegment":
         """No changes, over a catalogue that holds those up to a sequence."""
-        room = _Room(dim)
+        room = GrowableArray(dim)
         nothing = RowBitmap(np.zeros(-(-size // 8), dtype=np.uint8), size, 0)
         none = np.empty(0, dtype=bool)
         return cls(sequence, size, (), {}, np.empty((0, dim), dtype=np.float32), none, 0.0, nothing, {}, (), room)
@@ -144,7 +144,7 @@ class DeltaSegment:
         sequence: int,
         ids: Sequence[str],
         rows: Int64,
-        given: Given | None,
+        given: EncodedItems | None,
         refused: Mapping[str, str],
     ) -> "DeltaSegment":
         """The overlay after more changes. To be called by one thread at a time.
@@ -180,7 +180,7 @@ class DeltaSegment:
     def _packed(self) -> "DeltaSegment":
         """The same without dead places."""
         living = self.living
-        room, vectors = _Room(self.vectors.shape[1]).extended(self.vectors[:0], self.vectors[living])
+        room, vectors = GrowableArray(self.vectors.shape[1]).extended(self.vectors[:0], self.vectors[living])
         return replace(
             self,
             ids=tuple(self.places),

@@ -51,13 +51,13 @@ class CatalogSnapshot:
         bundle: what was published.
         index: over its vectors.
         overlay: what has changed since.
-        trouble: what is wrong with the log of changes, in a sentence; empty when nothing is.
+        error: what is wrong with the log of changes, in a sentence; empty when nothing is.
     """
 
     bundle: Bundle
     index: ItemIndex
     overlay: DeltaSegment
-    trouble: str = ""
+    error: str = ""
 
     @property
     def sequence(self) -> int:
@@ -67,7 +67,7 @@ class CatalogSnapshot:
     @property
     def degraded(self) -> tuple[Degraded, ...]:
         """What answers from it are to say of it."""
-        return (Degraded("items", self.trouble),) if self.trouble else ()
+        return (Degraded("items", self.error),) if self.error else ()
 
     @property
     def size(self) -> int:
@@ -152,17 +152,17 @@ class CatalogSnapshot:
         exclude: Sequence[Int64] | None = None,
         within: Sequence[SegmentMasks | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """As `ItemIndex.search`, over all rows but those that were replaced or deleted."""
         overlay, size = self.overlay, self.index.size
         scopes = within if within is not None else [None] * len(queries)
         main = [None if scope is None else scope.main for scope in scopes]
         if not overlay.hidden.count and not overlay.places:
-            return self.index.search(queries, n, exclude, main, surely=surely)
+            return self.index.search(queries, n, exclude, main, exact=exact)
         excluded = exclude if exclude is not None else [_NONE] * len(queries)
         below = [rows[rows < size] for rows in excluded]
-        hits = self._search_main(queries, n, below, main, surely)
+        hits = self._search_main(queries, n, below, main, exact)
         if not overlay.places:
             return hits
         given = [
@@ -172,12 +172,12 @@ class CatalogSnapshot:
         return merged(hits, given, size, n)
 
     def _search_main(
-        self, queries: Float32, n: int, excluded: list[Int64], within: list[RowBitmap | None], surely: bool
+        self, queries: Float32, n: int, excluded: list[Int64], within: list[RowBitmap | None], exact: bool
     ) -> Hits:
         """The index without what is hidden."""
         seen = [self.overlay.seen(selection) for selection in within]
         without = [np.concatenate(both) for both in zip(excluded, (hidden for _, hidden in seen), strict=True)]
-        return self.index.search(queries, n, without, [selection for selection, _ in seen], surely=surely)
+        return self.index.search(queries, n, without, [selection for selection, _ in seen], exact=exact)
 
 
 def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.index.bitmap import RowBitmap
-from recall.store.items.delta import DeltaSegment, Given
+from recall.store.items.delta import DeltaSegment, EncodedItems
 
 SIZE, DIM = 21, 3
 
@@ -20,7 +20,7 @@ def changed(overlay: DeltaSegment, changes: Mapping[str, float | None]) -> Delta
     new = None
     if upserts:
         vectors = np.array([[value, 1.0, -value] for value in upserts.values()], dtype=np.float32)
-        new = Given(tuple(upserts), pl.DataFrame({"id": list(upserts), "value": list(upserts.values())}), vectors)
+        new = EncodedItems(tuple(upserts), pl.DataFrame({"id": list(upserts), "value": list(upserts.values())}), vectors)
     return overlay.changed(overlay.sequence + len(changes), list(changes), rows, new, {})
 
 

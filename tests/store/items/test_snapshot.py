@@ -22,7 +22,7 @@ from recall.store.items import delta
 from recall.store.items import delta as search
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
@@ -73,7 +73,7 @@ class Changes(RuleBasedStateMachine):
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
         config = IndexConfig.model_validate({"kind": self.kind})
         index = build_index(np.asarray(self.bundle.item_vectors), queries, config, seed=0, threads=1)
-        self.live = Catalog(self.bundle, index, Journal(self.root / JOURNAL))
+        self.live = Catalog(self.bundle, index, ChangeLog(self.root / JOURNAL))
         self.reader = ItemReader(self.bundle)
 
     @rule(items=st.dictionaries(IDS, VALUES, max_size=6))
@@ -104,9 +104,9 @@ class Changes(RuleBasedStateMachine):
         n=st.integers(1, 30),
         exclude=st.lists(IDS, max_size=4),
         share=st.sampled_from([None, 0.1, 0.5, 1.0]),
-        surely=st.booleans(),
+        exact=st.booleans(),
     )
-    def search(self, n: int, exclude: list[str], share: float | None, surely: bool) -> None:
+    def search(self, n: int, exclude: list[str], share: float | None, exact: bool) -> None:
         catalogue = self.live.current()
         query = self.rng.standard_normal((3, self.bundle.tables.dim)).astype(np.float32)
         rows = catalogue.rows(exclude)
@@ -117,11 +117,11 @@ class Changes(RuleBasedStateMachine):
             size = self.bundle.manifest.sizes.items
             scope = SegmentMasks(RowBitmap.of_mask(mask[:size]), RowBitmap.of_mask(mask[size:]))
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
-        hits = catalogue.search(query, n, excluded, [scope, scope, None], surely=surely)
+        hits = catalogue.search(query, n, excluded, [scope, scope, None], exact=exact)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
             eligible = [one for one in self.items if one not in without and one in within]
             self.check(catalogue, query[at], n, eligible, hits.rows[at], hits.scores[at], bool(hits.exact[at]))
-            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], surely=surely)
+            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], exact=exact)
             np.testing.assert_array_equal(alone.rows[0], hits.rows[at])
             np.testing.assert_array_equal(alone.scores[0], hits.scores[at])
 
