@@ -111,16 +111,13 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
     import polars as pl
 
-    from recall.config.schema import NumericField
     from recall.data.column_types import forms
     from recall.data.entities import ids_of
     from recall.features.values import as_requested, canonical_series, numbers
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
-    numeric = {
-        schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField) and field.side == "user"
-    }
+    numeric = schema.number_columns("user")
     read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
     read.pop(schema.user_id, None)
     users, items = forms(schema, encoder.types)

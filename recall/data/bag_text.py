@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from recall.config.schema import BagField
 from recall.data.findings import Finding, Report, spelling
 from recall.features.canonical import BLANKS, stripped
 from recall.features.values import examples
@@ -44,20 +43,20 @@ def _recombines(texts: pl.Series, mark: str) -> bool:
     return parts.n_unique() <= min(0.5 * len(parts), most)
 
 
-def bag_findings(values: pl.Series, field: BagField, report: Report) -> Iterator[Finding]:
+def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
     """Report bags that are cut wrongly, and values that are probably one written in several ways.
 
     Args:
         values: [n], the column: lists, or text with a separator.
-        field: that reads it.
+        separator: that cuts text into values.
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):
         lists = stripped(values.cast(pl.List(values.dtype.inner)))
     elif values.dtype == pl.String:
         texts = values.drop_nulls()
-        yield from _cuts(texts.filter(texts != ""), field.separator, report)
-        lists = stripped(values.str.split(field.separator))
+        yield from _cuts(texts.filter(texts != ""), separator, report)
+        lists = stripped(values.str.split(separator))
     else:
         return
     parts = lists.explode(empty_as_null=False, keep_nulls=False)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.config.schema import BagField, CrossField, HistoryField, NumericField
 from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
@@ -126,24 +125,22 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     data, schema = config.data, config.schema_
     columns = find_columns(schema, tables)
     read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
-    for name, field in schema.fields.items():
-        if isinstance(field, HistoryField | CrossField):
-            continue
+    for name, field in schema.column_fields.items():
         column = schema.column(name)
+        separator = field.separators(name).get(column)
         possible = ("items",) if field.side == "item" else ("interactions", "users")
         for table in (table for table in possible if column in read[table]):  # none for an id, else one
             report = partial(_report, table, column)
             values = tables.named[table].collect([column])[column]
-            if isinstance(field, NumericField):
+            if field.reads_numbers:
                 values = numbers(values, tables.named[table].where(column))
                 yield from spread(values, field, report)
             else:
-                cut = field.separator if isinstance(field, BagField) else None
-                values = canonical_column(values, typed(values, cut, data.text), separator=cut)
-            yield from chain(missing(values, report), variety(values, field, report))
-            if isinstance(field, BagField):
-                yield from bag_findings(values, field, report)
-            elif not isinstance(field, NumericField):
+                values = canonical_column(values, typed(values, separator, data.text), separator=separator)
+            yield from chain(missing(values, report), variety(values, field, report, separator))
+            if separator is not None:
+                yield from bag_findings(values, separator, report)
+            elif not field.reads_numbers:
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
@@ -169,9 +166,7 @@ def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     """Contexts whose values are those of an outcome, unless their field says `source = "interactions"`."""
     data, schema = config.data, config.schema_
     context, table = find_columns(schema, tables).context, tables.interactions
-    declared = {
-        schema.column(name) for name, field in schema.fields.items() if getattr(field, "source", None) == "interactions"
-    }
+    declared = {schema.column(name) for name, field in schema.column_fields.items() if field.source == "interactions"}
     names = [name for name in context if name not in {*declared, *_outcomes(data)} and not outcome_word(name)]
     for name in names:
         raw = table.collect([name, data.user_id, data.item_id, *([] if data.time is None else [data.time])]).drop_nulls()

@@ -16,7 +16,6 @@ from recall.features.canonical import (
     canonical_column,
     id_type,
     of_dtype,
-    separators,
     type_of,
 )
 from recall.features.values import canonical_series, number_column
@@ -59,7 +58,7 @@ def find_types(
     found: dict[str, dict[str, str]] = {}
     assumptions: list[Assumption] = []
     for side, id_column, table in (("user", schema.user_id, users), ("item", schema.item_id, items)):
-        cuts = separators(schema, side)
+        cuts = schema.separators(side)
         name = f"{side}s"
         columns = [] if table is None else [(name, column) for column in table if column.name != id_column]
         columns += [("interactions", interactions[one]) for one in context] if side == "user" else []
@@ -140,7 +139,7 @@ _ASSUMED = {
 
 def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
     """Return how the columns of users (and contexts) and those of items are brought to canonical form."""
-    return Columns(types.users, separators(schema, "user")), Columns(types.items, separators(schema, "item"))
+    return Columns(types.users, schema.separators("user")), Columns(types.items, schema.separators("item"))
 
 
 def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:

@@ -12,7 +12,7 @@ import polars as pl
 
 from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
-from recall.config.schema import NumericField, Schema, Side
+from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import extended, listed
 from recall.data.joined import described
@@ -187,7 +187,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
-    of_users, of_items = _numeric(schema, "user"), _numeric(schema, "item")
+    of_users, of_items = schema.number_columns("user"), schema.number_columns("item")
     named = [data.user_id, data.item_id, data.time, *data.outcome_columns, *columns.context]
     named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
     raw = tables.interactions.collect(name for name in named if name is not None)
@@ -324,13 +324,6 @@ def _parts(
     parts = carve_last(parts, data.carve_last, rows.user[order], order >= known)
     carved = carve(parts, data.carve, config.seed, order >= known)
     return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
-
-
-def _numeric(schema: Schema, side: Side) -> set[str]:
-    """Columns that numeric fields of one side read."""
-    return {
-        schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField) and field.side == side
-    }
 
 
 def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> Weights:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.config.schema import AnyField, BagField, CategoricalField, NumericField
+from recall.config.schema import FieldConfig
 from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
@@ -77,25 +77,25 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
         yield report("warning", message, len(fewer))
 
 
-def variety(values: pl.Series, field: AnyField, report: Report) -> Iterator[Finding]:
+def variety(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
     """A column with one value only, or with nearly as many values as rows."""
-    if isinstance(field, BagField) and values.dtype == pl.String:
-        values = values.str.split(field.separator).list.eval(pl.element().filter(pl.element() != ""))
+    if separator is not None and values.dtype == pl.String:
+        values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
     known = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
     known = known.drop_nulls()
     distinct = known.n_unique()
     if distinct <= 1:
         shown = f"one value only, {examples(known)}" if distinct else "no value at all"
         yield report("warning", f"the column holds {shown}, and teaches nothing", len(known))
-    elif isinstance(field, CategoricalField | BagField) and len(known) > _MANY and distinct > len(known) / 2:
+    elif field.learns_values and len(known) > _MANY and distinct > len(known) / 2:
         message = f"{distinct:,} different values in {len(known):,}: most are seen once, raise min_count or leave the field out"
         yield report("warning", message, distinct)
 
 
-def spread(values: pl.Series, field: NumericField, report: Report) -> Iterator[Finding]:
+def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Finding]:
     """Numbers that lie far from the rest, or so wide apart that they may be no quantity."""
     known = values.drop_nulls().to_numpy()
-    if field.scale != "standard" or len(known) < 2 or not known.std():
+    if not field.standardized or len(known) < 2 or not known.std():
         return
     far = int((np.abs(known - known.mean()) > _FAR * known.std()).sum())
     if far:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recall.config import DataConfig
-from recall.config.schema import BagField, ColumnField, CrossField, HistoryField, Schema
+from recall.config.schema import ColumnField, Schema
 from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 
@@ -37,17 +37,14 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
     if schema.user_id == schema.item_id:
         raise ConfigError(f"users and items have one id column, {schema.user_id!r}", where="data.item_id")
     found: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
-    for name, field in schema.fields.items():
-        if isinstance(field, HistoryField | CrossField):
-            continue
-        column = schema.column(name)
-        if column == (schema.user_id if field.side == "user" else schema.item_id):
+    for name, field in schema.column_fields.items():
+        columns = field.columns(name)
+        if columns[0] == (schema.user_id if field.side == "user" else schema.item_id):
             continue  # the id itself, which every table has
-        table = _table(name, field, column, schema, tables)
-        found[table][column] = None
-        if isinstance(field, BagField) and field.weights is not None:
-            _require(name, field.weights, table, tables)
-            found[table][field.weights] = None
+        table = _table(name, field, columns[0], schema, tables)
+        for column in columns[1:]:
+            _require(name, column, table, tables)
+        found[table] |= dict.fromkeys(columns)
     for column in found["interactions"]:
         if column in RESERVED:
             raise ConfigError(

@@ -9,7 +9,7 @@ import polars as pl
 from recall._arrays import Int64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
-from recall.features.canonical import LIST, TEXT, of_dtype, separators
+from recall.features.canonical import LIST, TEXT, of_dtype
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import Attributes, forms_of
 from recall.serving.filters.compile import bound
@@ -37,7 +37,7 @@ class FilterResolver:
             if form is not None
         }
         """Type of every column that a filter may name, such as "float64" or "list of text"."""
-        for name in separators(schema, "item"):
+        for name in schema.separators("item"):
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
         self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
