@@ -23,7 +23,6 @@ from recall.bundle.reader import Bundle, write_contents
 from recall.bundle.versions import CURRENT, publish, resolve, staging
 from recall.bundle.writer import Provenance, check_items, parity_of, seal
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.config.schema import NumericField
 from recall.data.column_types import as_held, forms
 from recall.data.entities import listed
 from recall.data.tables import read_items
@@ -177,7 +176,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
             f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. "
             + did_you_mean(strange[0], [schema.item_id, *wanted]),
         )
-    numeric = {schema.column(name) for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    numeric = schema.number_columns("item")
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
     dtypes, types = bundle.item_types(), encoder.types.items

@@ -190,8 +190,8 @@ def test_without_the_old_tables_the_new_ones_are_learnt_from(
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA belong together"),
-        (["--compare-full"], 2, "--compare-full belongs to"),
+        (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA must be given together"),
+        (["--compare-full"], 2, "--compare-full requires"),
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "model.k=5"], 78, "--set model.k=32"),
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"], 78, "to compare on"),
     ],

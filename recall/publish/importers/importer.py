@@ -16,7 +16,6 @@ from recall.bundle.reader import write_contents
 from recall.bundle.versions import publish, staging
 from recall.bundle.writer import Provenance, check_items, parity_of, seal
 from recall.config import ExportConfig, IndexConfig
-from recall.config.schema import NumericField
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset
 from recall.data.entities import listed
@@ -185,7 +184,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
     mapped = canonical_mapping(mapped, types)
     user_forms, item_forms = forms(schema, types)
     columns: dict[Side, list[str]] = {"user": [], "item": []}
-    numeric = {name for name, field in schema.fields.items() if isinstance(field, NumericField)}
+    numeric = {name for name, field in schema.fields.items() if field.reads_numbers}
     for name, members in mapped.fields.items():
         columns[members[0].side] += [name] if members[0].weights is None else [name, members[0].weights]
     users, user_columns, context = _users(mapped, catalogue, columns["user"], numeric, user_forms)
