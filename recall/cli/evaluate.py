@@ -45,6 +45,7 @@ def evaluate(
     from recall.config import load_config
     from recall.data.dataset import load_dataset
     from recall.data.split import TEST, VALID
+    from recall.evaluation.data_match import refuse_trained_on
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
     from recall.serving.recommender import Recommender
 
@@ -53,11 +54,15 @@ def evaluate(
     with ExitStack() as opened:
         recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads, users=None)))
         with output.stage("load the tables"):
-            types = recommender.bundle.encoder.types
-            dataset = load_dataset(loaded, data if data is not None else config.parent, types)
+            types, folder = recommender.bundle.encoder.types, data if data is not None else config.parent
+            dataset = load_dataset(loaded, folder, types)
         others = [opened.enter_context(closing(Recommender.load(one, threads=threads, users=None))) for one in against or ()]
         with output.stage("evaluate"):
             split = TEST if part is Part.TEST else VALID
+            for one in (recommender, *others):
+                refuse_trained_on(
+                    dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
+                )
             report = evaluate_bundle(recommender, dataset, loaded, split, ablated=ablate, against=others)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
