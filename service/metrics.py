@@ -250,7 +250,6 @@ class Metrics:
         """Set the gauges of what changes while a bundle is served."""
         items = snapshot.recommender.items
         catalogue = items.current()
-        overlay = catalogue.overlay
         self.set(
             age=max(0.0, time.time() - self._created),
             lag=max(0.0, time.monotonic() - self._synced),
@@ -258,10 +257,10 @@ class Metrics:
             unsaved=items.unsaved,
             logged=items.logged,
             log_bytes=items.log_bytes,
-            overlay_items=overlay.count,
-            overlay_hidden=overlay.hidden.count,
-            overlay_sequence=overlay.sequence,
-            overlay_refused=len(overlay.refused),
+            overlay_items=items.added,
+            overlay_hidden=items.replaced,
+            overlay_sequence=catalogue.sequence,
+            overlay_refused=len(items.refused),
         )
         for family in _process() if self._process else ():
             for sample in family.samples:

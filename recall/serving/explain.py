@@ -15,7 +15,7 @@ from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Attribution
 from recall.serving.query import Query
 from recall.serving.request import Request
-from recall.serving.rerank.exact import Ranking, gains_by_name
+from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
 from recall.store.items.snapshot import CatalogSnapshot
@@ -113,7 +113,7 @@ class Explainer:
         """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = gains_by_name(request, catalogue, self._facets, row)
+        gains = self._facets.boost_parts(catalogue, request.boosts, row)
         told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
@@ -134,7 +134,7 @@ class Explainer:
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, prepared, items.take(np.array([place])), gains_by_name(request, catalogue, self._facets, row)
+                request, prepared, items.take(np.array([place])), self._facets.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]

@@ -15,15 +15,14 @@ from recall._arrays import Float32
 from recall.bundle.locks import acquire
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
-from recall.index.bitmap import RowBitmap
+from recall.index import topk
 from recall.index.registry import build_index
 from recall.publish.compact import compact
-from recall.store.items import delta
-from recall.store.items import delta as search
+from recall.store.items import segment
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
 from recall.store.items.log import JOURNAL, ChangeLog
-from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
+from recall.store.items.snapshot import CatalogSnapshot
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
 IDS = st.sampled_from(NAMES)
@@ -114,8 +113,7 @@ class Changes(RuleBasedStateMachine):
         scope, among = None, set(self.items)
         if share is not None:  # a filter knows nothing of what was replaced or deleted
             mask = self.rng.random(catalogue.size) < share
-            size = self.bundle.manifest.sizes.items
-            scope = SegmentMasks(RowBitmap.of_mask(mask[:size]), RowBitmap.of_mask(mask[size:]))
+            scope = catalogue.masks_of(mask)
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
         hits = catalogue.search(query, n, excluded, [scope, scope, None], exact=exact)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
@@ -167,8 +165,8 @@ class Changes(RuleBasedStateMachine):
 @pytest.fixture(params=[(256, 256), (1, 1)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The ways that are taken when much has changed, on a small catalogue."""
-    monkeypatch.setattr(delta, "_FEW", request.param[0])
-    monkeypatch.setattr(search, "_FEW", request.param[1])
+    monkeypatch.setattr(segment, "_FEW", request.param[0])
+    monkeypatch.setattr(topk, "_FEW", request.param[1])
     return
 
 
@@ -183,10 +181,10 @@ def test_a_scope_is_of_both_parts(published: Path) -> None:
     bundle = load_bundle(published)
     index = build_index(np.asarray(bundle.item_vectors), np.eye(bundle.tables.dim, dtype=np.float32), IndexConfig(), seed=0)
     live = Catalog(bundle, index)
-    scope = live.current().scope(np.array([1, 3]))
-    assert scope.main.rows.tolist() == [1, 3]
-    assert (scope.given.size, scope.given.count) == (0, 0)
+    scope = live.current().masks(np.array([1, 3]))
+    (mask,) = scope.masks
+    assert mask.rows.tolist() == [1, 3]
     hits = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[scope])
     assert set(hits.rows[0]) == {1, 3, -1}
-    nothing = SegmentMasks(RowBitmap.of_rows(np.empty(0, dtype=np.int64), index.size), scope.given)
+    nothing = scope - scope
     assert (live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[nothing]).rows == -1).all()
