@@ -54,7 +54,7 @@ class OfflineReplay:
         """Encode what is held out. Raises DataError when the data lack a column or the history that the model reads."""
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
-        users = SparseRows.below(
+        users = SparseRows.vstack(
             recommender.encode(requests(dataset, unmasked.between(first, min(first + _AT_ONCE, len(held))), bundle.encoder, 1))
             for first in range(0, len(held), _AT_ONCE)
         )

@@ -94,13 +94,13 @@ class SparseRows:
         return result
 
     @staticmethod
-    def single(features: Int32, n_features: int) -> "SparseRows":
+    def one_hot(features: Int32, n_features: int) -> "SparseRows":
         """One feature with weight 1 in each row; features int32 [n]."""
         n = len(features)
         return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
 
     @staticmethod
-    def gathered(
+    def from_coo(
         rows: npt.NDArray[np.integer],
         features: npt.NDArray[np.integer],
         weights: npt.NDArray[np.floating],
@@ -137,7 +137,7 @@ class SparseRows:
         )
 
     @staticmethod
-    def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
+    def hstack(parts: Sequence["SparseRows"]) -> "SparseRows":
         """Row r of the result is row r of every part, one after another; all parts share one feature space and one length."""
         lengths = np.stack([np.diff(part.indptr) for part in parts])
         indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
@@ -152,7 +152,7 @@ class SparseRows:
         return SparseRows(indptr, indices, weights, parts[0].n_features)
 
     @staticmethod
-    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+    def vstack(parts: Iterable["SparseRows"]) -> "SparseRows":
         """The rows of every part, one part after another; there is at least one, and all share one feature space.
 
         The result grows in place, so parts that are made one at a time are never all held beside it.

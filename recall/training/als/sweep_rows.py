@@ -202,4 +202,4 @@ class SweepRows:
 
 
 def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:
-    return SparseRows.below([rows, *others]) if others else rows
+    return SparseRows.vstack([rows, *others]) if others else rows
