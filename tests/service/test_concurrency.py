@@ -115,21 +115,18 @@ def test_a_standing_queue_is_kept_short_and_one_that_was_empty_may_be_long_again
 def test_callers_in_a_standing_queue_expect_a_short_wait(way: str) -> None:
     """As many may stand as have their turn soon: of searches that take longer, fewer."""
 
-    async def go(searches: SearchQueue) -> tuple[float, int]:
+    async def go(searches: SearchQueue) -> int:
         ask: Ask = getattr(searches, way)
-        until, waits, most, asked = time.monotonic() + 10 * STANDING, [], 0, set()
-        searches.on_wait = waits.append
+        until, most, asked = time.monotonic() + 10 * STANDING, 0, set()
         while time.monotonic() < until:
             asked |= {asyncio.ensure_future(ask(partial(spin, 0.003))) for _ in range(8)}
             await asyncio.sleep(0.001)
             if time.monotonic() > until - 5 * STANDING:
                 most = max(most, searches.waiting)
         await asyncio.gather(*asked, return_exceptions=True)
-        return sorted(waits[len(waits) // 2 :])[len(waits) // 4], most
+        return most
 
-    median, most = run(go, queue(threads=1, waiting=64, standing=32))  # type: ignore[misc]
-    assert most <= 8
-    assert median < 0.1
+    assert 1 <= run(go, queue(threads=1, waiting=64, standing=32)) <= 8  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("way", WAYS)
