@@ -91,7 +91,10 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def _equal_numbers(texts: pl.Series) -> pl.Series:
-    """Return those of some numbers in text that equal another one: exactly, as float64 makes long ids equal that differ."""
+    """Return the texts that are equal as numbers.
+
+    Compares exact decimals: in float64 long ids that differ are equal.
+    """
     exact = [Decimal(text) for text in texts.to_list()]
     times = Counter(exact)
     return texts.filter(pl.Series([times[number] > 1 for number in exact], dtype=pl.Boolean))
