@@ -113,7 +113,7 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
     )
 
 
-def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[Block, ...]) -> Replaced:
+def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
     """Return the scores of relevant items when the model does not know their ids."""
     relevant, size = trial.relevant, len(trial.item_vectors)
     there = relevant.items < size

@@ -113,7 +113,7 @@ def judge_users(
     histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
     columns = [block for block in encoder.user_blocks if block.field not in encoder.histories]
 
-    def asked(blocks: Sequence[Block]) -> Against:
+    def asked(blocks: Sequence[FeatureBlock]) -> Against:
         """Evaluate the requests with `blocks` as for an unknown user."""
         rows = said_as(trial.users, blocks, nothing)
         judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)

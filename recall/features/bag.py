@@ -78,7 +78,7 @@ class BagEncoder(ColumnEncoder):
         )
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         bag = self._parts(values, self.column)
         if bag is None:
             return [(MISSING, 1.0)]

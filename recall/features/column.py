@@ -1,4 +1,4 @@
-"""Encode the fields that read columns: what each kind of field implements, and groups of fields that are encoded together."""
+"""Encode fields that read columns: the base of all kinds, and groups of fields."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,41 +23,6 @@ WeightedRows = list[tuple[int, float]]
 
 LARGEST = float(np.finfo(np.float32).max)
 """No weight may be larger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A range of the feature space that belongs to a field, or to lags of a history.
-
-    Its rows are `offset` to `offset + size`. Within a block row 0 is the unknown value, row 1 the missing value, and learnt
-    values follow.
-    """
-
-    name: str
-    field: str
-    offset: int
-    size: int
-
-
-def sources(old: Sequence[Block], new: Sequence[Block]) -> npt.NDArray[np.int64]:
-    """Where each row of a grown feature space comes from.
-
-    Args:
-        old: the blocks before.
-        new: the same blocks in any order, none of them smaller.
-
-    Returns:
-        int64 [n_features]: the row of the old space that means the same, or the unknown row of its block for a value
-        that is new.
-    """
-    by_name = {block.name: block for block in old}
-    parts = []
-    for after in new:
-        before = by_name[after.name]
-        rows = np.full(after.size, before.offset + UNKNOWN, dtype=np.int64)
-        rows[: before.size] = before.offset + np.arange(before.size)
-        parts.append(rows)
-    return np.concatenate(parts)
 
 
 class ColumnEncoder(ABC):
@@ -187,13 +152,13 @@ class FieldGroup:
         parts = [encoder.encode(frame).shifted(offset, self.n_features) for offset, encoder in self.fields]
         return SparseRows.hstack(parts) if parts else SparseRows.empty(len(frame), self.n_features)
 
-    def encode_one(self, values: Mapping[str, object]) -> tuple[Entries, list[str]]:
+    def encode_one(self, values: Mapping[str, object]) -> tuple[WeightedRows, list[str]]:
         """Return the features of one request, and the columns with an unknown value.
 
         Raises:
             RequestError: A value does not fit its field.
         """
-        entries: Entries = []
+        entries: WeightedRows = []
         unknown: list[str] = []
         for offset, encoder in self.fields:
             for row, weight in encoder.encode_one(values):
@@ -248,34 +213,3 @@ def refusal(column: str, what: str, hint: str = "") -> RequestError:
         hint: how to correct it.
     """
     return RequestError(what, where=pointer("features", column), hint=hint)
-
-
-# The fields of one side, as a model sees them: names, and which rows of the feature space belong to which.
-
-
-@dataclass(frozen=True, eq=False)
-class Fields:
-    """How the feature space of one side is divided.
-
-    Attributes:
-        names: of the fields; a history has one for each range of lags.
-        offsets: int64 [fields], the first feature of each, rising from 0.
-        n_features: size of the feature space.
-    """
-
-    names: tuple[str, ...]
-    offsets: Int64
-    n_features: int
-
-    @staticmethod
-    def of_sizes(sizes: Sequence[tuple[str, int]]) -> "Fields":
-        """From the name and the number of features of each field, in order."""
-        ends = np.cumsum([size for _, size in sizes], dtype=np.int64)
-        return Fields(tuple(name for name, _ in sizes), np.concatenate([[0], ends[:-1]]).astype(np.int64), int(ends[-1]))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def of(self, features: npt.NDArray[np.integer]) -> Int64:
-        """Return the number of the field of each feature: integer [n] -> int64 [n]."""
-        return np.searchsorted(self.offsets, features, side="right") - 1

@@ -121,7 +121,7 @@ class HistoryEncoder:
         indices = np.insert(indices, empty, np.int32(MISSING))
         return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
-    def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
+    def encode_one(self, items: Sequence[str], offset: int = 0) -> WeightedRows:
         """Encode one history.
 
         Args:

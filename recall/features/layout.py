@@ -12,9 +12,10 @@ from recall.features.vocabulary import UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class FeatureBlock:
-    """Rows `offset` to `offset + size` of the feature space belong to one field, or to one range of lags of a history.
+    """A range of the feature space that belongs to a field, or to lags of a history.
 
-    Within a block row 0 stands for a value that was not learnt, row 1 for a missing value, and values follow.
+    Its rows are `offset` to `offset + size`. Within a block row 0 is the unknown value, row 1 the missing value, and learnt
+    values follow.
     """
 
     name: str
@@ -68,5 +69,5 @@ class FeatureLayout:
         return len(self.names)
 
     def of(self, features: npt.NDArray[np.integer]) -> Int64:
-        """The number of the field that each feature belongs to: integer [n] -> int64 [n]."""
+        """Return the number of the field of each feature: integer [n] -> int64 [n]."""
         return np.searchsorted(self.offsets, features, side="right") - 1

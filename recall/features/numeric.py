@@ -114,7 +114,7 @@ class ScaledEncoder(ColumnEncoder):
         return rows
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         value = number_of(values, self.column)
         if value is None:
             return [(MISSING, 1.0)]
@@ -191,7 +191,7 @@ class BucketEncoder(SingleEncoder):
         return SparseRows.one_hot(self._rows(frame), self.size)
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         bucket = self.text(values)
         return [(MISSING if bucket is None else FIRST + int(bucket), 1.0)]
 

@@ -119,7 +119,7 @@ def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def numbers(values: pl.Series, where: str) -> pl.Series:
+def to_float(values: pl.Series, where: str) -> pl.Series:
     """Parse a column as numbers, null where one is missing.
 
     Args:
@@ -178,7 +178,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     return parsed
 
 
-def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
+def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
     """Check that no value is marked as wrong.
 
     Args:
