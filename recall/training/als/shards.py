@@ -164,11 +164,15 @@ class FeatureMatrix:
     def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
         """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
         total = np.zeros((self.n_features, d), dtype=np.float32)
+        self.add(function, total)
+        return total
+
+    def add(self, function: Callable[[Shard], Float32], total: Float32) -> None:
+        """Add what each shard adds to its own features, function(shard) [m, d], to a table [n_features, d]."""
         for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
             self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
-        return total
 
     def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
         """function(shard) for every shard, in their order."""
