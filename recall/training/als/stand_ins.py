@@ -7,11 +7,10 @@ they see is compact: masked contexts differ little in them, and are merged by th
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Int32, Int64
 from recall.features.csr import SparseRows
 from recall.training.als.conjugate_gradient import conjugate_gradients
 from recall.training.als.kernels import Entries, Kernels
@@ -112,21 +111,31 @@ def reached(items: ItemRows, phi: Phi | HeldPhi, dim: int) -> tuple[tuple[Chunk,
 
     Both are as they were where there are too many such contexts to hold.
     """
-    contexts = [np.unique(np.concatenate([part.pairs.indices for part in chunk.ranges])) for chunk in items.chunks]
+    contexts = [_contexts_of(chunk) for chunk in items.chunks]
     if sum(map(len, contexts)) * dim > _HELD_VALUES:
         return items.chunks, phi
-    vectors = tuple(phi.of(chunk)[own] for chunk, own in zip(items.chunks, contexts, strict=True))
-    chunks = tuple(
-        Chunk((), tuple(ItemRange(part.items, _renumbered(part.pairs, own)) for part in chunk.ranges))
-        for chunk, own in zip(items.chunks, contexts, strict=True)
-    )
-    return chunks, HeldPhi(vectors, chunks)
+    vectors, chunks = [], []
+    for chunk, own in zip(items.chunks, contexts, strict=True):
+        vectors.append(phi.of(chunk)[own])
+        number = np.zeros(chunk.last - chunk.first, dtype=np.int32)
+        number[own] = np.arange(len(own), dtype=np.int32)
+        ranges = (ItemRange(part.items, _indexed(part.pairs, number)) for part in chunk.ranges)
+        chunks.append(Chunk((), tuple(ranges)))
+    return tuple(chunks), HeldPhi(tuple(vectors), tuple(chunks))
 
 
-def _renumbered(pairs: Entries, contexts: npt.NDArray[np.integer]) -> Entries:
-    start, stop = pairs.indptr[0], pairs.indptr[-1]
-    indices = np.searchsorted(contexts, pairs.indices[start:stop]).astype(np.int32)
-    return Entries(pairs.indptr - start, indices, pairs.weights[start:stop])
+def _contexts_of(chunk: Chunk) -> Int64:
+    """Return the contexts of a chunk that have pairs, counted from its first one."""
+    there = np.zeros(chunk.last - chunk.first, dtype=np.bool_)
+    for part in chunk.ranges:
+        there[part.pairs.indices[part.pairs.indptr[0] : part.pairs.indptr[-1]]] = True
+    return np.flatnonzero(there)
+
+
+def _indexed(pairs: Entries, number: Int32) -> Entries:
+    """Return pairs with other numbers for their contexts."""
+    entries = slice(pairs.indptr[0], pairs.indptr[-1])
+    return Entries(pairs.indptr - pairs.indptr[0], number[pairs.indices[entries]], pairs.weights[entries])
 
 
 def positive(diagonal: Tensor) -> Tensor:
