@@ -1,6 +1,7 @@
 # make demo    generate data, train, prove, publish, evaluate, serve, ask once
 # make test    all tests but the slow ones, on all cores; `.venv/bin/python -m pytest -m slow` runs those
-# Both set up .venv first, and again only when pyproject.toml or constraints.txt has changed.
+# make check   ruff, mypy, and the prose of docstrings, comments and messages (scripts/lint_docstrings.py)
+# These set up .venv first, and again only when pyproject.toml or constraints.txt has changed.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -21,6 +22,7 @@ test: $(STAMP)
 check: $(STAMP)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/python scripts/lint_docstrings.py
 	@$(VENV)/bin/mypy
 
 format: $(STAMP)

@@ -78,7 +78,7 @@ class Follower:
         items = snapshot.recommender.items
         with snapshot.held():
             try:
-                if items.moved():
+                if items.has_changes():
                     await self._run(items)
                 trouble = " ".join(one.reason for one in items.current().degraded)
                 self._meters.in_step()
@@ -97,7 +97,7 @@ class Follower:
         """Write back what is lost before the process that knows it ends."""
         items = snapshot.recommender.items
         with snapshot.held(), suppress(JournalError):
-            if items.unsaved or items.moved():
+            if items.unsaved or items.has_changes():
                 await self._run(items)
             if items.unsaved:
                 await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
@@ -176,7 +176,7 @@ class Live(Exchange):
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
         self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
-            users.hear(self.meters.commits["users"].observe)
+            users.on_commit(self.meters.commits["users"].observe)
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
@@ -339,7 +339,7 @@ class Live(Exchange):
             return
         users = self._users
         try:
-            trouble = await asyncio.to_thread(users.trouble)
+            trouble = await asyncio.to_thread(users.error)
             sequence = await asyncio.to_thread(users.sequence)
             if sequence != self._users_sequence[0]:
                 self._users_sequence = (sequence, False)
@@ -363,7 +363,7 @@ class Live(Exchange):
         if self._users is None:
             return
         try:
-            caution = await asyncio.to_thread(self._users.caution)
+            caution = await asyncio.to_thread(self._users.durability_warning)
         except StoreError as error:
             caution = str(error)
         if caution:
@@ -402,7 +402,7 @@ class Live(Exchange):
 
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._asks_far
-        snapshot.recommender.items.hear(self.meters.commits["items"].observe)
+        snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
         self.meters.serve_bundle(snapshot)
 
     def _swapped(self, result: str) -> None:

@@ -250,18 +250,17 @@ class Metrics:
         """Set the gauges of what changes while a bundle is served."""
         items = snapshot.recommender.items
         catalogue = items.current()
-        overlay = catalogue.overlay
         self.set(
             age=max(0.0, time.time() - self._created),
             lag=max(0.0, time.monotonic() - self._synced),
-            troubled=bool(catalogue.trouble),
+            troubled=bool(catalogue.error),
             unsaved=items.unsaved,
             logged=items.logged,
             log_bytes=items.log_bytes,
-            overlay_items=overlay.count,
-            overlay_hidden=overlay.hidden.count,
-            overlay_sequence=overlay.sequence,
-            overlay_refused=len(overlay.refused),
+            overlay_items=items.added,
+            overlay_hidden=items.replaced,
+            overlay_sequence=catalogue.sequence,
+            overlay_refused=len(items.refused),
         )
         for family in _process() if self._process else ():
             for sample in family.samples:
@@ -374,7 +373,7 @@ class Shadow:
 
 def _share(recommender: Recommender, request: Request) -> float:
     found = set(recommender.recommend(request).ids)
-    exact = recommender.recommend(request, surely=True).ids
+    exact = recommender.recommend(request, exact=True).ids
     return len(found.intersection(exact)) / len(exact) if exact else 1.0
 
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from recall.config import RunConfig
+from recall.config.schema import FIELD_KINDS, FieldConfig
 
 _TAGS = ("by", "kind", "objective")
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -127,6 +128,8 @@ def _sections(model: type[BaseModel], path: str, variant: str, default: bool) ->
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The models that a value of this type may be: none for a plain value, several for a tagged union."""
+    if annotation is FieldConfig:
+        return list(FIELD_KINDS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, UnionType, Annotated):

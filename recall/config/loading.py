@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from recall.config.run import RunConfig
+from recall.config.schema import FIELD_KINDS, FieldConfig
 from recall.errors import ConfigError, did_you_mean
 
 
@@ -89,6 +90,8 @@ def _walk(
         shown.append(str(part))
         values = values.get(part) if isinstance(values, dict) else None
         here = _child(members[0], str(part)) if len(members) == 1 else None
+        if _members(here) == [FieldConfig]:
+            here = FIELD_KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
     members = _members(here)
     return (
         members[0] if len(members) == 1 and isinstance(members[0], type) and issubclass(members[0], BaseModel) else None

@@ -128,9 +128,7 @@ class RunConfig(Section):
     def _boosts_are_columns_of_items(self) -> "RunConfig":
         schema = self.schema_
         known = {schema.item_id, *self.data.attributes}
-        known |= {
-            schema.column(name) for name, field in schema.fields.items() if field.side == "item" and field.kind != "cross"
-        }
+        known |= {schema.column(name) for name, field in schema.fields.items() if field.side == "item" and not field.parts}
         for name in self.index.boosts:
             if name not in known and name.partition("=")[0] not in known:
                 near = did_you_mean(name.partition("=")[0], known)

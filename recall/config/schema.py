@@ -1,4 +1,4 @@
-"""What a model is told about users and items: its fields, each on one side and of one kind.
+"""Declare the fields of a model: each is on one side and of one kind.
 
 A field is declared once, in the configuration, and travels unchanged into the bundle, so that a request is encoded
 exactly as the training data were. `column` is the name in the user's own tables; requests use the same names.
@@ -6,9 +6,12 @@ exactly as the training data were. `column` is the name in the user's own tables
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, WrapValidator, field_validator, model_validator
+from pydantic_core import PydanticKnownError
+from typing_extensions import override
 
 Side = Literal["user", "item"]
 Source = Literal["interactions", "users", "items"]
@@ -19,7 +22,48 @@ class _Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_min_length=1, use_attribute_docstrings=True)
 
 
-class _ColumnField(_Base):
+class FieldConfig(_Base):
+    """Base of all kinds of field. What the program must know of a kind, its class answers here.
+
+    Attributes:
+        reads_numbers: whether its column holds numbers, which text is parsed to.
+        learns_values: whether it learns a vocabulary from the training data.
+    """
+
+    reads_numbers: ClassVar[bool] = False
+    learns_values: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # each kind declares the two itself: their place among its keys is part of the bundle's text
+        side: Side
+        kind: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the fields that it is made of; their encoders are built before its own."""
+        return ()
+
+    @property
+    def single_valued(self) -> bool:
+        """Whether it has one value in each row, so that a cross can be made of it."""
+        return False
+
+    @property
+    def standardized(self) -> bool:
+        """Whether its numbers are divided by their standard deviation, which outliers inflate."""
+        return False
+
+    def columns(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Columns that a field called `name` reads itself, the one with the values first; none for a cross or a history."""
+        return ()
+
+    def separators(self, name: str) -> dict[str, str]:  # noqa: ARG002
+        """Return what cuts the text of its columns into values, by column."""
+        return {}
+
+
+class ColumnField(FieldConfig):
+    """Base of the kinds that read a column."""
+
     side: Side
     """Which of the two vectors the field belongs to."""
     column: str | None = None
@@ -28,7 +72,7 @@ class _ColumnField(_Base):
     """Table that holds the column; found by itself unless two tables have it."""
 
     @model_validator(mode="after")
-    def _source_fits_side(self) -> "_ColumnField":
+    def _source_fits_side(self) -> "ColumnField":
         if self.side == "item" and self.source in ("interactions", "users"):
             raise ValueError(
                 "an item field is read from the items table; context columns of the interactions belong to side 'user'"
@@ -39,17 +83,30 @@ class _ColumnField(_Base):
             )
         return self
 
+    @override
+    def columns(self, name: str) -> tuple[str, ...]:
+        return (self.column or name,)
 
-class CategoricalField(_ColumnField):
+
+class CategoricalField(ColumnField):
     """One value of many, each with a row of its own."""
+
+    learns_values = True
 
     kind: Literal["categorical"]
     min_count: int = Field(default=1, ge=1)
     """Values seen less often than this fall to the field's unknown row."""
 
+    @override
+    @property
+    def single_valued(self) -> bool:
+        return True
 
-class BagField(_ColumnField):
+
+class BagField(ColumnField):
     """Any number of values at once: a list column, or text cut at `separator`."""
+
+    learns_values = True
 
     kind: Literal["bag"]
     min_count: int = Field(default=1, ge=1)
@@ -61,9 +118,19 @@ class BagField(_ColumnField):
     norm: Norm = "sqrt"
     """Divides the bag's weights by their number, by its square root, or not at all."""
 
+    @override
+    def columns(self, name: str) -> tuple[str, ...]:
+        return super().columns(name) + (() if self.weights is None else (self.weights,))
 
-class NumericField(_ColumnField):
+    @override
+    def separators(self, name: str) -> dict[str, str]:
+        return dict.fromkeys(self.columns(name), self.separator)
+
+
+class NumericField(ColumnField):
     """A number. A missing number has a row of its own and is not the same as zero or unknown."""
+
+    reads_numbers = True
 
     kind: Literal["numeric"]
     scale: Literal["standard", "log", "buckets"] = "standard"
@@ -71,16 +138,31 @@ class NumericField(_ColumnField):
     buckets: int = Field(default=10, ge=2, le=10_000)
     """Number of quantile buckets, with scale 'buckets'."""
 
+    @override
+    @property
+    def single_valued(self) -> bool:
+        return self.scale == "buckets"
 
-class HashedField(_ColumnField):
+    @override
+    @property
+    def standardized(self) -> bool:
+        return self.scale == "standard"
+
+
+class HashedField(ColumnField):
     """One value of too many to list: its row is a stable hash of the value."""
 
     kind: Literal["hashed"]
     buckets: int = Field(default=1 << 16, ge=2, le=1 << 28)
     """Number of rows that the values share."""
 
+    @override
+    @property
+    def single_valued(self) -> bool:
+        return True
 
-class HistoryField(_Base):
+
+class HistoryField(FieldConfig):
     """The user's previous items, most recent first, cut into ranges of lags; each range is a bag with its own rows."""
 
     kind: Literal["history"]
@@ -101,7 +183,7 @@ class HistoryField(_Base):
         return lags
 
 
-class CrossField(_Base):
+class CrossField(FieldConfig):
     """A categorical made of the values of two single-valued fields of one side."""
 
     kind: Literal["cross"]
@@ -112,9 +194,39 @@ class CrossField(_Base):
     min_count: int = Field(default=1, ge=1)
     """Pairs seen less often than this fall to the unknown row."""
 
+    @override
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.of
 
-ColumnField = CategoricalField | BagField | NumericField | HashedField
-AnyField = Annotated[ColumnField | HistoryField | CrossField, Field(discriminator="kind")]
+
+FIELD_KINDS: dict[str, type[FieldConfig]] = {
+    "categorical": CategoricalField,
+    "bag": BagField,
+    "numeric": NumericField,
+    "hashed": HashedField,
+    "history": HistoryField,
+    "cross": CrossField,
+}
+"""The class of each kind of field; its encoder stands under the same name in `recall.features.registry`."""
+
+
+def _by_kind(value: object, _: object) -> FieldConfig:
+    """Validate a field by the class of its kind. Raises the errors that pydantic has for a discriminated union."""
+    if isinstance(value, FieldConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise PydanticKnownError("model_attributes_type")
+    if "kind" not in value:
+        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
+    named = str(value["kind"])
+    if named not in FIELD_KINDS:
+        known = ", ".join(map(repr, FIELD_KINDS))
+        raise PydanticKnownError("union_tag_invalid", {"discriminator": "'kind'", "tag": named, "expected_tags": known})
+    return FIELD_KINDS[named].model_validate(value)
+
+
+AnyField = Annotated[SerializeAsAny[FieldConfig], WrapValidator(_by_kind)]
 
 
 class Schema(_Base):
@@ -130,35 +242,59 @@ class Schema(_Base):
             if not any(field.side == side for field in self.fields.values()):
                 raise ValueError(f"no field of side '{side}': a factorization machine needs at least one on each side")
         for name, field in self.fields.items():
-            if isinstance(field, CrossField):
-                self._check_cross(name, field)
+            for part in field.parts:
+                self._check_part(name, field, part)
         return self
 
-    def _check_cross(self, name: str, cross: CrossField) -> None:
-        for part in cross.of:
-            field = self.fields.get(part)
-            if field is None:
-                raise ValueError(f"cross field '{name}' names '{part}', which is not a field")
-            if field.side != cross.side:
-                raise ValueError(f"cross field '{name}' is of side '{cross.side}', but '{part}' is of side '{field.side}'")
-            single = isinstance(field, CategoricalField | HashedField) or (
-                isinstance(field, NumericField) and field.scale == "buckets"
-            )
-            if not single:
-                raise ValueError(f"cross field '{name}' needs single-valued parts; '{part}' is a {field.kind} field")
+    def _check_part(self, name: str, whole: FieldConfig, part: str) -> None:
+        field = self.fields.get(part)
+        if field is None:
+            raise ValueError(f"{whole.kind} field '{name}' names '{part}', which is not a field")
+        if field.side != whole.side:
+            raise ValueError(f"{whole.kind} field '{name}' is of side '{whole.side}', but '{part}' is of side '{field.side}'")
+        if not field.single_valued:
+            raise ValueError(f"{whole.kind} field '{name}' needs single-valued parts; '{part}' is a {field.kind} field")
 
     def column(self, name: str) -> str:
         """Column that field `name` reads. Raises KeyError for a history or cross field, which reads none."""
+        for column in self.fields[name].columns(name):
+            return column
+        raise KeyError(name)
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Columns that field `name` reads, those of its parts included; none for a history."""
         field = self.fields[name]
-        if isinstance(field, HistoryField | CrossField):
-            raise KeyError(name)
-        return field.column or name
+        return field.columns(name) + tuple(column for part in field.parts for column in self.columns(part))
+
+    def number_columns(self, side: Side) -> set[str]:
+        """Columns that fields of one side read as numbers."""
+        return {self.column(name) for name, field in self.fields.items() if field.side == side and field.reads_numbers}
+
+    def separators(self, side: str) -> dict[str, str]:
+        """Return what cuts the text of columns into values, by column, over the fields of one side."""
+        found: dict[str, str] = {}
+        for name, field in self.fields.items():
+            found |= field.separators(name) if field.side == side else {}
+        return found
+
+    def separator(self, column: str) -> str | None:
+        """Return what cuts the text of a column of items into values, or None."""
+        return self.separators("item").get(column)
+
+    @property
+    def column_fields(self) -> dict[str, ColumnField]:
+        """The fields that read a column of their own, by name."""
+        return {name: field for name, field in self.fields.items() if isinstance(field, ColumnField)}
+
+    @property
+    def histories(self) -> dict[str, HistoryField]:
+        """The fields that read the user's previous items instead of a column, by name."""
+        return {name: field for name, field in self.fields.items() if isinstance(field, HistoryField)}
 
     @property
     def history(self) -> HistoryField | None:
         """The history field with the longest lag, or None when the schema has none."""
-        fields = [field for field in self.fields.values() if isinstance(field, HistoryField)]
-        return max(fields, key=lambda field: max(last for _, last in field.lags), default=None)
+        return max(self.histories.values(), key=lambda field: max(last for _, last in field.lags), default=None)
 
     def difference(self, other: "Schema") -> str:
         """The first thing that another schema has otherwise, in words; empty when their fingerprints are equal."""
@@ -176,13 +312,6 @@ class Schema(_Base):
                 if before.get(key) != after.get(key):
                     return f"field {name!r} has {key} {after.get(key)!r} and not {before.get(key)!r}"
         return ""
-
-    def separator(self, column: str) -> str | None:
-        """What cuts the text of a column of items into values; None where no bag field reads it."""
-        for name, field in self.fields.items():
-            if isinstance(field, BagField) and field.side == "item" and self.column(name) == column:
-                return field.separator
-        return None
 
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON form: equal fingerprints encode equally, given equal vocabularies."""

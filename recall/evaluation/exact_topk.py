@@ -10,6 +10,7 @@ from recall._arrays import Float32, Int64
 from recall.errors import DataError, TrainingError
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import per_request
+from recall.index.topk import top_k
 
 _BLOCK = 1 << 22  # scores held at once: 16 MB
 _CROWDED = 16  # times n candidates for a place in a list of n
@@ -136,7 +137,7 @@ def _top(scores: Float32, n: int) -> Int64:
     crowded = np.bincount(line, minlength=len(scores)) > _CROWDED * n
     if crowded.any():  # most items score the same, and to sort them all would take a thousand times longer
         for one in np.flatnonzero(crowded):
-            rows = _top_of_line(scores[one], n)
+            rows, _ = top_k(scores[one], n)
             result[one, : len(rows)] = rows
         few = ~crowded[line]
         place, line, row = place[few], line[few], row[few]
@@ -146,14 +147,6 @@ def _top(scores: Float32, n: int) -> Int64:
     kept = rank < n
     result[line[kept], rank[kept]] = row[kept]
     return result
-
-
-def _top_of_line(scores: Float32, n: int) -> Int64:
-    """The same of one line, float32 [items], with one pass over the items that score as the n-th does: int64 [at most n]."""
-    level = np.partition(scores, len(scores) - n)[len(scores) - n]
-    better = np.flatnonzero(scores > level)
-    as_good = np.flatnonzero(scores == level)[: n - len(better)] if level > -np.inf else better[:0]
-    return np.concatenate([better[np.lexsort((better, -scores[better]))], as_good])
 
 
 def _lower_bound(scores: Float32, n: int) -> Float32:

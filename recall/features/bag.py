@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from typing_extensions import override
 
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.blocks import LARGEST, Entries, column_of, norm_one, norms, refusal
+from recall.features.blocks import LARGEST, ColumnEncoder, Entries, FieldSource, column_of, norm_one, norms, refusal
 from recall.features.canonical import BLANKS, TEXT, canonical_as
 from recall.features.csr import SparseRows
 from recall.features.values import numbers, refuse
@@ -18,7 +20,7 @@ from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class BagEncoder:
+class BagEncoder(ColumnEncoder):
     """A bag field with its vocabulary.
 
     Weights are divided by the number of values in the bag, its square root, or 1; values that are missing inside a bag
@@ -32,24 +34,24 @@ class BagEncoder:
     """Of the values in a bag."""
 
     @staticmethod
-    def fit(
-        field: BagField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer], type_: str = TEXT
-    ) -> "BagEncoder":
-        """Learn the values of a column; row r of `frame` counts `counts[r]` times for each different value in it."""
-        bags = Bags.of(field, column, frame)
+    def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BagEncoder":
+        """See `EncoderKind.fit`; a row counts for each different value in its bag."""
+        bags = Bags.of(field, source.column, frame)
         once = pl.DataFrame({"row": bags.row, "value": bags.values}).unique(maintain_order=True)
-        return BagEncoder(field, column, Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count), type_)
+        vocabulary = Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count)
+        return BagEncoder(field, source.column, vocabulary, source.type)
 
+    @staticmethod
+    def restore(field: BagField, source: FieldSource, _: Mapping[str, Any], vocabulary: Vocabulary) -> "BagEncoder":
+        """See `EncoderKind.restore`."""
+        return BagEncoder(field, source.column, vocabulary, source.type)
+
+    @override
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the field reads."""
         return (self.column,) if self.field.weights is None else (self.column, self.field.weights)
 
-    @property
-    def size(self) -> int:
-        """Number of the field's rows."""
-        return self.vocabulary.size
-
+    @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """A row for each different value; none for an empty bag; the row for missing when there is no bag."""
         bags = Bags.of(self.field, self.column, frame)
@@ -63,6 +65,7 @@ class BagEncoder:
             self.size,
         )
 
+    @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
         """The same for one request, where a bag is a list, or text cut at the separator."""
         bag = self._parts(values, self.column)
@@ -84,10 +87,6 @@ class BagEncoder:
         except (TypeError, ValueError):
             raise refusal(self.column, "one part of the list is no single value") from None
         return list(entries.items())
-
-    def state(self) -> dict[str, object]:
-        """Nothing beside the vocabulary."""
-        return {}
 
     @cached_property
     def _keeps_blanks(self) -> bool:

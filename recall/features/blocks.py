@@ -1,10 +1,11 @@
 """How the rows of one side's feature space are divided among its fields."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,9 @@ import polars as pl
 from recall._arrays import Int64
 from recall.config.schema import Norm
 from recall.errors import DataError, RequestError, did_you_mean, pointer
+from recall.features.canonical import TEXT
 from recall.features.csr import SparseRows
-from recall.features.vocabulary import UNKNOWN, Vocabulary
+from recall.features.vocabulary import FIRST, UNKNOWN, Vocabulary
 
 Entries = list[tuple[int, float]]
 """(row in the field's own rows, weight) of one value or request; no row twice."""
@@ -58,51 +60,84 @@ def sources(old: Sequence[Block], new: Sequence[Block]) -> npt.NDArray[np.int64]
     return np.concatenate(parts)
 
 
-class ColumnEncoder(Protocol):
-    """One field that reads columns. Both paths give the same rows and weights; errors name the column."""
+class ColumnEncoder(ABC):
+    """One field that reads columns. Both paths give the same rows and weights; errors name the column.
 
-    @property
-    def column(self) -> str | None:
-        """The column whose values may be unknown; None for a cross, whose pairs are nobody's single value."""
-        ...
+    Attributes:
+        column: whose values may be unknown; None for a cross, whose pairs are not values of one column.
+        vocabulary: the values that were learnt, where the kind of field learns any.
+    """
+
+    column: str | None
+    vocabulary: Vocabulary | None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that the field reads."""
-        ...
+        return () if self.column is None else (self.column,)
 
     @property
     def size(self) -> int:
         """Number of the field's rows."""
-        ...
+        return FIRST if self.vocabulary is None else self.vocabulary.size
 
-    @property
-    def vocabulary(self) -> Vocabulary | None:
-        """The values that were learnt, where the kind of field learns any."""
-        ...
-
+    @abstractmethod
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """Rows of a whole table, in the field's own rows. Raises DataError."""
-        ...
 
+    @abstractmethod
     def encode_one(self, values: Mapping[str, object]) -> Entries:
         """Rows of one request; an absent column is missing. Raises RequestError."""
-        ...
 
     def state(self) -> dict[str, object]:
-        """Numbers that were learnt, ready for JSON."""
-        ...
+        """Numbers that were learnt beside the vocabulary, ready for JSON."""
+        return {}
+
+    def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
+        """Return the value that a learnt row, `FIRST` or more, stands for when it has that weight."""
+        return f"bucket {row - FIRST}" if self.vocabulary is None else str(self.vocabulary.values[row - FIRST])
 
 
-class SingleEncoder(ColumnEncoder, Protocol):
+class SingleEncoder(ColumnEncoder):
     """A field with one value in each row, which a cross can take part of."""
 
+    @abstractmethod
     def texts(self, frame: pl.DataFrame) -> pl.Series:
         """The value of each row in written form, null where it is missing; String [n]."""
-        ...
 
+    @abstractmethod
     def text(self, values: Mapping[str, object]) -> str | None:
         """The same for one request."""
+
+    def describe_text(self, text: str) -> str:
+        """Return a value in written form as an explanation shows it."""
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSource:
+    """What a field reads.
+
+    Attributes:
+        column: with its values; empty for a field that is made of others.
+        type: canonical type of a single value of that column.
+        parts: encoders of the fields that it is made of.
+    """
+
+    column: str
+    type: str = TEXT
+    parts: tuple[SingleEncoder, ...] = ()
+
+
+class EncoderKind(Protocol):
+    """How the encoder of one kind of field is made; the encoder's class is one."""
+
+    def fit(self, field: Any, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> ColumnEncoder:
+        """Learn a field from the rows of a table, of which row r counts `counts[r]` times. Raises DataError."""
+        ...
+
+    def restore(self, field: Any, source: FieldSource, state: Mapping[str, Any], vocabulary: Vocabulary) -> ColumnEncoder:
+        """Return the encoder with that state and vocabulary."""
         ...
 
 

@@ -18,7 +18,6 @@ from typing import Any, Final
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.config.schema import BagField, Schema
 from recall.errors import DataError
 from recall.features.values import canonical, canonical_series, examples
 
@@ -337,17 +336,6 @@ class Columns:
     def canonical(self, values: pl.Series, where: str) -> pl.Series:
         """Bring a column, which its name identifies, to canonical form; see `canonical_column`. Raises DataError."""
         return canonical_column(values, self.types.get(values.name, TEXT), where, self.separators.get(values.name))
-
-
-def separators(schema: Schema, side: str) -> dict[str, str]:
-    """What cuts the text of a column into values, by column, of the columns that bag fields of one side read."""
-    found: dict[str, str] = {}
-    for name, one in schema.fields.items():
-        if isinstance(one, BagField) and one.side == side:
-            found[schema.column(name)] = one.separator
-            if one.weights is not None:
-                found[one.weights] = one.separator
-    return found
 
 
 def canonical_ids(values: pl.Series) -> pl.Series:

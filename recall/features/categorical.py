@@ -3,21 +3,38 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from typing_extensions import override
 
-from recall.config.schema import CategoricalField
-from recall.features.blocks import Entries, column_of, refusal
+from recall.config.schema import CategoricalField, HashedField
+from recall.features.blocks import Entries, FieldSource, SingleEncoder, column_of, refusal
 from recall.features.canonical import TEXT, canonical_as
 from recall.features.csr import SparseRows
 from recall.features.values import Distinct, known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
+class _WrittenEncoder(SingleEncoder):
+    """A field that knows its values by their canonical text."""
+
+    column: str
+    type: str
+
+    @override
+    def texts(self, frame: pl.DataFrame) -> pl.Series:
+        return known_texts(column_of(frame, self.column))
+
+    @override
+    def text(self, values: Mapping[str, object]) -> str | None:
+        return text_of(values, self.column, self.type)
+
+
 @dataclass(frozen=True, eq=False)
-class CategoricalEncoder:
+class CategoricalEncoder(_WrittenEncoder):
     """A categorical field with its vocabulary, whose values are in the canonical form of the column's type."""
 
     column: str
@@ -26,41 +43,27 @@ class CategoricalEncoder:
 
     @staticmethod
     def fit(
-        field: CategoricalField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer], type_: str = TEXT
+        field: CategoricalField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]
     ) -> "CategoricalEncoder":
-        """Learn the values of a column; row r of `frame` counts `counts[r]` times."""
-        return CategoricalEncoder(column, Vocabulary.fit(frame[column], counts, field.min_count), type_)
+        """See `EncoderKind.fit`."""
+        vocabulary = Vocabulary.fit(frame[source.column], counts, field.min_count)
+        return CategoricalEncoder(source.column, vocabulary, source.type)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The column that the field reads."""
-        return (self.column,)
+    @staticmethod
+    def restore(
+        _: CategoricalField, source: FieldSource, __: Mapping[str, Any], vocabulary: Vocabulary
+    ) -> "CategoricalEncoder":
+        """See `EncoderKind.restore`."""
+        return CategoricalEncoder(source.column, vocabulary, source.type)
 
-    @property
-    def size(self) -> int:
-        """Number of the field's rows."""
-        return self.vocabulary.size
-
+    @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """One row with weight 1 for each value."""
         return SparseRows.single(self.vocabulary.rows(column_of(frame, self.column)), self.size)
 
+    @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request."""
         text = self.text(values)
         return [(MISSING if text is None else self.vocabulary.row(text), 1.0)]
-
-    def texts(self, frame: pl.DataFrame) -> pl.Series:
-        """The values in written form."""
-        return known_texts(column_of(frame, self.column))
-
-    def text(self, values: Mapping[str, object]) -> str | None:
-        """The value of one request in written form."""
-        return text_of(values, self.column, self.type)
-
-    def state(self) -> dict[str, object]:
-        """Nothing beside the vocabulary."""
-        return {}
 
 
 def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str | None:
@@ -85,48 +88,38 @@ def stable_hash(value: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class HashedEncoder:
+class HashedEncoder(_WrittenEncoder):
     """A hashed field. Nothing is learnt, so no value is unknown; different values may share a row."""
 
     column: str
     buckets: int
-    vocabulary: Vocabulary | None = None
+    vocabulary: None = None
     type: str = TEXT
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The column that the field reads."""
-        return (self.column,)
+    @staticmethod
+    def fit(field: HashedField, source: FieldSource, *_: object) -> "HashedEncoder":
+        """See `EncoderKind.fit`."""
+        return HashedEncoder(source.column, field.buckets, type=source.type)
 
+    restore = fit
+
+    @override
     @property
     def size(self) -> int:
-        """Number of the field's rows."""
         return FIRST + self.buckets
 
+    @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """One row with weight 1 for each value."""
         values = column_of(frame, self.column)
         distinct = Distinct.of(values)
         texts = known_texts(values.gather(distinct.first)).to_list()
         rows = np.array([MISSING if text is None else self._row(text) for text in texts], dtype=np.int32)
         return SparseRows.single(rows[distinct.codes], self.size)
 
+    @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request."""
         text = self.text(values)
         return [(MISSING if text is None else self._row(text), 1.0)]
-
-    def texts(self, frame: pl.DataFrame) -> pl.Series:
-        """The values in written form."""
-        return known_texts(column_of(frame, self.column))
-
-    def text(self, values: Mapping[str, object]) -> str | None:
-        """The value of one request in written form."""
-        return text_of(values, self.column, self.type)
-
-    def state(self) -> dict[str, object]:
-        """Nothing: the schema holds the number of buckets."""
-        return {}
 
     def _row(self, text: str) -> int:
         return FIRST + stable_hash(text) % self.buckets

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from typing_extensions import override
 
 from recall.config.schema import CrossField
-from recall.features.blocks import Entries, SingleEncoder
+from recall.features.blocks import ColumnEncoder, Entries, FieldSource, SingleEncoder
 from recall.features.csr import SparseRows
 from recall.features.values import Distinct
-from recall.features.vocabulary import MISSING, Vocabulary
+from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class CrossEncoder:
+class CrossEncoder(ColumnEncoder):
     """A cross field with the encoders of its two parts and the vocabulary of their pairs."""
 
     left: SingleEncoder
@@ -24,42 +26,41 @@ class CrossEncoder:
     column: None = None
 
     @staticmethod
-    def fit(
-        field: CrossField,
-        parts: tuple[SingleEncoder, SingleEncoder],
-        frame: pl.DataFrame,
-        counts: npt.NDArray[np.integer],
-    ) -> "CrossEncoder":
-        """Learn the pairs of two fields; row r of `frame` counts `counts[r]` times."""
-        distinct, pairs = _pairs(*parts, frame)
+    def fit(field: CrossField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "CrossEncoder":
+        """See `EncoderKind.fit`; learns the pairs of values of the two parts."""
+        left, right = source.parts
+        distinct, pairs = _pairs(left, right, frame)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(pairs)).astype(np.int64)
-        return CrossEncoder(*parts, Vocabulary.fit(pairs, totals, field.min_count))
+        return CrossEncoder(left, right, Vocabulary.fit(pairs, totals, field.min_count))
 
+    @staticmethod
+    def restore(_: CrossField, source: FieldSource, __: Mapping[str, Any], vocabulary: Vocabulary) -> "CrossEncoder":
+        """See `EncoderKind.restore`."""
+        left, right = source.parts
+        return CrossEncoder(left, right, vocabulary)
+
+    @override
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the parts read."""
         return tuple(dict.fromkeys(self.left.columns + self.right.columns))
 
-    @property
-    def size(self) -> int:
-        """Number of the field's rows."""
-        return self.vocabulary.size
-
+    @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """One row with weight 1 for each pair; missing when either part is."""
+        """Rows of weight 1, one for each pair; missing when either part is."""
         distinct, pairs = _pairs(self.left, self.right, frame)
         return SparseRows.single(self.vocabulary.rows(pairs)[distinct.codes], self.size)
 
+    @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request."""
         left, right = self.left.text(values), self.right.text(values)
         if left is None or right is None:
             return [(MISSING, 1.0)]
         return [(self.vocabulary.row(f"{len(left)}:{left}{right}"), 1.0)]
 
-    def state(self) -> dict[str, object]:
-        """Nothing beside the vocabulary."""
-        return {}
+    @override
+    def describe(self, row: int, weight: float) -> str:
+        length, _, both = self.vocabulary.values[row - FIRST].partition(":")
+        return f"{self.left.describe_text(both[: int(length)])} x {self.right.describe_text(both[int(length) :])}"
 
 
 def _pairs(left: SingleEncoder, right: SingleEncoder, frame: pl.DataFrame) -> tuple[Distinct, pl.Series]:

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.config.schema import AnyField, BagField, CrossField, HistoryField, Schema, Side
+from recall.config.schema import FieldConfig, Schema, Side
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields
+from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields, FieldSource, SingleEncoder
 from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.registry import fit_column, grow_column, restore_column
+from recall.features.registry import ENCODERS
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
 # of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
@@ -270,14 +270,11 @@ class FeatureEncoder:
         columns: dict[str, ColumnEncoder] = {}
         histories: dict[str, HistoryEncoder] = {}
         types = CanonicalTypes.from_state(values.get("types"))
+        for name, history in schema.histories.items():
+            histories[name] = HistoryEncoder(history, learnt.get(name, nothing), name in values.get("empty_histories", ()))
         for name, field in _parts_first(schema):
-            vocabulary = learnt.get(name, nothing)
-            if isinstance(field, HistoryField):
-                histories[name] = HistoryEncoder(field, vocabulary, name in values.get("empty_histories", ()))
-            else:
-                state = values["fields"][name]
-                column, type_ = _columns(schema, name)[0], type_of_field(schema, types, name)
-                columns[name] = restore_column(field, column, columns, state, vocabulary, type_)
+            source = source_of_field(schema, types, name, columns)
+            columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, nothing))
         return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)
 
     def _vocabularies(self) -> Iterator[tuple[str, Vocabulary | None]]:
@@ -325,12 +322,11 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
     columns: dict[str, ColumnEncoder] = {}
     histories: dict[str, HistoryEncoder] = {}
     types = dataset.types if known is None else known.types
+    for name, history_field in schema.histories.items():
+        history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
+        histories[name] = history if known is None else known.histories[name].grown(history)
     for name, field in _parts_first(schema):
-        if isinstance(field, HistoryField):
-            history = HistoryEncoder.fit(field, dataset.items[schema.item_id], item_counts)
-            histories[name] = history if known is None else known.histories[name].grown(history)
-            continue
-        read = _columns(schema, name)
+        read = schema.columns(name)
         if any(column in dataset.context_columns for column in read):
             frame = context_frame(read, events, dataset.users)
             counts = np.ones(len(events), dtype=np.int64)
@@ -338,21 +334,32 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
             frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
         else:
             frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
-        type_ = type_of_field(schema, types, name)
+        source, kind = source_of_field(schema, types, name, columns), ENCODERS[field.kind]
         try:
-            column = fit_column(field, read[0], columns, frame, counts, type_)
+            fitted = kind.fit(field, source, frame, counts)
         except DataError as error:
             raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
-        if known is not None:
-            column = grow_column(field, read[0], columns, known.columns[name], column, type_)
-        columns[name] = column
+        before = fitted if known is None else known.columns[name]
+        if known is not None and before.vocabulary is not None and fitted.vocabulary is not None:
+            before = kind.restore(field, source, before.state(), before.vocabulary.grown(fitted.vocabulary))
+        columns[name] = before
     return FeatureEncoder(schema, dataset.context_columns, columns, histories, types)
 
 
-def type_of_field(schema: Schema, types: CanonicalTypes, name: str) -> str:
-    """Return the type of the single values that a field reads: of its column, or inside the column's lists."""
-    columns = types.users if schema.fields[name].side == "user" else types.items
-    return columns.get(_columns(schema, name)[0], TEXT).removeprefix(LIST)
+def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: Mapping[str, ColumnEncoder]) -> FieldSource:
+    """What a field of the schema reads.
+
+    Args:
+        schema: the fields.
+        types: of the columns; a list has the type of its values.
+        name: of the field.
+        encoders: by field name, those of its parts among them.
+    """
+    field = schema.fields[name]
+    column = schema.columns(name)[0]
+    type_ = (types.users if field.side == "user" else types.items).get(column, TEXT).removeprefix(LIST)
+    parts = tuple(cast(SingleEncoder, encoders[part]) for part in field.parts)  # the schema has checked that they are
+    return FieldSource(column, type_, parts)
 
 
 def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
@@ -369,18 +376,10 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
     return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
 
 
-def _parts_first(schema: Schema) -> list[tuple[str, AnyField]]:
-    """All fields, crosses after the fields they are made of."""
-    return sorted(schema.fields.items(), key=lambda item: isinstance(item[1], CrossField))
-
-
-def _columns(schema: Schema, name: str) -> list[str]:
-    """Columns that a field reads; at least one."""
-    field = schema.fields[name]
-    if isinstance(field, CrossField):
-        return [column for part in field.of for column in _columns(schema, part)]
-    weights = [field.weights] if isinstance(field, BagField) and field.weights is not None else []
-    return [schema.column(name), *weights]
+def _parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
+    """The fields that read columns, those that are made of others after them."""
+    fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
+    return sorted(fields, key=lambda item: bool(item[1].parts))
 
 
 def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:

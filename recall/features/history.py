@@ -16,7 +16,7 @@ import polars as pl
 from recall.config.schema import HistoryField
 from recall.features.blocks import Entries, norm_one, norms
 from recall.features.csr import SparseRows
-from recall.features.vocabulary import MISSING, Vocabulary
+from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 _NOTHING = np.int32(2**31 - 1)
 
@@ -71,6 +71,10 @@ class HistoryEncoder:
             (f"{name}[{first}]" if first == last else f"{name}[{first}-{last}]", self.vocabulary.size)
             for first, last in self.field.lags
         ]
+
+    def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
+        """Return the id of the item that a learnt row of one range stands for."""
+        return str(self.vocabulary.values[row - FIRST])
 
     def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
         """Rows of many histories, in the field's own rows; a range without items gives none, an empty history the missing row.

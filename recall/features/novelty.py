@@ -6,8 +6,7 @@ from itertools import islice
 
 from recall.config.schema import Side
 from recall.features.encoder import FeatureEncoder
-from recall.features.numeric import ScaledEncoder
-from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.features.vocabulary import MISSING, UNKNOWN
 
 _LOOKED_AT = 10_000  # rows
 _SHOWN = 3
@@ -62,7 +61,7 @@ def novelties(
             known |= any(row != MISSING for row, _ in entries)
             if one.vocabulary is not None and any(row == UNKNOWN for row, _ in entries):
                 unknown.setdefault(column, _Seen()).add(values[column])
-            elif isinstance(one, ScaledEncoder) and entries[0][0] == FIRST and abs(entries[0][1]) > _FAR:
+            elif one.vocabulary is None and any(abs(weight) > _FAR for _, weight in entries):
                 far.setdefault(column, _Seen()).add(values[column])
         empty += not known and bool(fields)
     return tuple(_sentences(side, count, unknown, far, empty, shown=shown))

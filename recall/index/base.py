@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,10 +35,22 @@ class Hits:
     scores: Float32
     exact: Mask
 
+    def ranked(self, query: int) -> "Ranked":
+        """Return the list of one query, without what fills it up."""
+        rows, scores = self.rows[query], self.scores[query]
+        if rows[rows.argmin()] < 0:  # nearly always there is nothing to leave out, and nothing is copied
+            rows, scores = rows[rows >= 0], scores[rows >= 0]
+        return Ranked(rows, scores, bool(self.exact[query]))
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """Eligible candidates of one query in order: rows int64 [m], scores float32 [m]; `exact` when they are surely the best."""
+
+class Ranked(NamedTuple):
+    """Eligible candidates of one query, best first.
+
+    Attributes:
+        rows: int64 [m].
+        scores: float32 [m].
+        exact: whether they are known to be the best.
+    """
 
     rows: Int64
     scores: Float32
@@ -88,7 +100,7 @@ class ItemIndex(Protocol):
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """The n rows with the largest inner product with each query.
 
@@ -98,7 +110,7 @@ class ItemIndex(Protocol):
             exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
                 Meant for the hundreds of items that one user has seen; what holds for many requests is a selection.
             within: the rows that may be returned, one selection or None (all rows) for each query.
-            surely: find the best rows with certainty, whatever the kind of index.
+            exact: search exhaustively, whatever the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.

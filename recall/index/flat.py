@@ -66,7 +66,7 @@ class ExactIndex:
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
         *,
-        surely: bool = False,  # noqa: ARG002
+        exact: bool = False,  # noqa: ARG002
     ) -> Hits:
         """As `ItemIndex.search` promises."""
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within)

@@ -91,22 +91,22 @@ class IvfIndex:
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """As `ItemIndex.search` promises."""
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
         # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
         with faiss_threads(self._threads):
-            return gather([self._search_one(one, n, surely) for one in asked], n)
+            return gather([self._search_one(one, n, exact) for one in asked], n)
 
     def write(self, path: Path) -> None:
         """As `ItemIndex.write` promises."""
         write_faiss(self._lists, path)
 
-    def _search_one(self, asked: SearchQuery, n: int, surely: bool) -> Ranked:
+    def _search_one(self, asked: SearchQuery, n: int, exact: bool) -> Ranked:
         within, excluded = asked.within, asked.excluded
         eligible = self.size if within is None else within.count
-        if surely or eligible <= _FEW * self.size:
+        if exact or eligible <= _FEW * self.size:
             return self._scan(asked, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))

@@ -13,7 +13,7 @@ from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS,
 from recall.errors import BundleError, PublishError
 from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
-from recall.store.items.log import JOURNAL, MARK, Journal
+from recall.store.items.log import JOURNAL, MARK, ChangeLog
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 
@@ -116,7 +116,7 @@ def _copy_database(source: Path, to: Path) -> None:
 
 def _mark(made: Path) -> tuple[int, int]:
     """Note how far the copied logs reach, beside what the root knows to be lost; gives the sequences of their last changes."""
-    journal, users = Journal(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
+    journal, users = ChangeLog(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
     try:
         state, identity = journal.state(), users.identity()
         last = users.sequence()

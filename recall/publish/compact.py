@@ -13,7 +13,7 @@ from recall.errors import BundleError, JournalError, PublishError
 from recall.publish.rebuild import RebuildReport, publish_items
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
-from recall.store.items.log import JOURNAL, Base, Journal
+from recall.store.items.log import JOURNAL, Base, ChangeLog
 
 _LOCK = ".compacting"
 
@@ -52,7 +52,7 @@ def prune(root: Path) -> int:
     Raises:
         JournalError: the journal cannot be read or written.
     """
-    journal = Journal(root / JOURNAL)
+    journal = ChangeLog(root / JOURNAL)
     try:
         state = journal.state()
         if state is None:
@@ -90,7 +90,7 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     items = catalogue.items()
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
-    journal = Journal(root / JOURNAL)
+    journal = ChangeLog(root / JOURNAL)
     try:
         gone = deletions(journal, catalogue.sequence)
     finally:

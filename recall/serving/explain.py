@@ -1,25 +1,21 @@
 """Explains scores of one bundle's items."""
 
 from collections.abc import Iterator, Mapping
-from math import copysign, expm1
 
 import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.blocks import Block, ColumnEncoder, Fields
-from recall.features.cross import CrossEncoder
+from recall.features.blocks import Block, Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.history import HistoryEncoder
-from recall.features.numeric import BucketEncoder, ScaledEncoder
 from recall.features.values import as_requested
-from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Attribution
 from recall.serving.query import Query
 from recall.serving.request import Request
-from recall.serving.rerank.exact import Ranking, gains_by_name
+from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
 from recall.store.items.snapshot import CatalogSnapshot
@@ -96,30 +92,8 @@ def _values(encoder: FeatureEncoder, blocks: tuple[Block, ...], fields: Fields, 
             found.append(FeatureValue(block.name, None, weight, "unknown" if within == UNKNOWN else "missing"))
             continue
         of = encoder.histories[block.field] if block.field in encoder.histories else encoder.columns[block.field]
-        found.append(FeatureValue(block.name, _text(of, within, weight), weight, "learnt"))
+        found.append(FeatureValue(block.name, of.describe(within, weight), weight, "learnt"))
     return found
-
-
-def _text(encoder: ColumnEncoder | HistoryEncoder, row: int, weight: float) -> str:
-    """One value of a field, by its row there, which is `FIRST` or more."""
-    match encoder:
-        case ScaledEncoder():
-            scaled = encoder.mean + encoder.deviation * weight
-            return f"{copysign(expm1(abs(scaled)), scaled) if encoder.log else scaled:.6g}"
-        case BucketEncoder():
-            return _bucket(encoder, row - FIRST)
-        case CrossEncoder():
-            length, _, both = encoder.vocabulary.values[row - FIRST].partition(":")
-            parts = ((encoder.left, both[: int(length)]), (encoder.right, both[int(length) :]))
-            return " x ".join(_bucket(of, int(text)) if isinstance(of, BucketEncoder) else text for of, text in parts)
-    if encoder.vocabulary is None:
-        return f"bucket {row - FIRST}"  # of a hash, which many values may share
-    return str(encoder.vocabulary.values[row - FIRST])
-
-
-def _bucket(encoder: BucketEncoder, number: int) -> str:
-    edges = [float("-inf"), *encoder.edges.tolist(), float("inf")]
-    return f"[{edges[number]:g}, {edges[number + 1]:g})"
 
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
@@ -139,7 +113,7 @@ class Explainer:
         """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = gains_by_name(request, catalogue, self._facets, row)
+        gains = self._facets.boost_parts(catalogue, request.boosts, row)
         told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
@@ -160,7 +134,7 @@ class Explainer:
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, prepared, items.take(np.array([place])), gains_by_name(request, catalogue, self._facets, row)
+                request, prepared, items.take(np.array([place])), self._facets.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]

@@ -4,11 +4,6 @@ Ids stay in order whatever is changed or published meanwhile: an item that is th
 exactly one of them.
 """
 
-from functools import cached_property
-from heapq import merge, nsmallest
-from itertools import islice
-
-from recall._arrays import Int64
 from recall.bundle.reader import Bundle
 from recall.serving.response import CatalogueItem, Page
 from recall.store.items.snapshot import CatalogSnapshot
@@ -18,14 +13,12 @@ class Listing:
     """Lists the items of one bundle and of what lies over it. Threads share it."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Ids are put in order when the first page is asked for."""
+        """List the items of a bundle and of its snapshots."""
         self._bundle = bundle
 
     def page(self, catalogue: CatalogSnapshot, count: int, after: str | None) -> Page:
         """As `Recommender.list_items`."""
-        wanted = count + 1
-        given = nsmallest(wanted, (one for one in catalogue.overlay.places if after is None or one > after))
-        found = list(islice(merge(self._published(catalogue, after, wanted), given), wanted))
+        found = catalogue.ids_after(after, count + 1)
         return self._page(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def one(self, catalogue: CatalogSnapshot, item_id: str) -> Page:
@@ -44,18 +37,3 @@ class Listing:
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
         )
-
-    def _published(self, catalogue: CatalogSnapshot, after: str | None, wanted: int) -> list[str]:
-        """Ids of the bundle's own items that are neither replaced nor deleted."""
-        ids, order, hidden = self._bundle.item_ids, self._order, catalogue.overlay.hidden
-        place = 0 if after is None else ids.place(order, after)
-        found: list[str] = []
-        while len(found) < wanted and place < len(order):
-            rows = order[place : place + wanted]
-            place += wanted
-            found += ids.ids(rows[~hidden.holds(rows)])
-        return found[:wanted]
-
-    @cached_property
-    def _order(self) -> Int64:
-        return self._bundle.item_ids.order()

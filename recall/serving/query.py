@@ -11,7 +11,7 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
 from recall.serving.request import Request, check_request
-from recall.store.items.delta import DeltaSegment
+from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, Degraded
 from recall.store.users.profiles import RECENT, Lookup, UserProfiles
 from recall.store.users.record import UserRecord
@@ -53,7 +53,7 @@ class QueryBuilder:
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
         self._user_column = bundle.encoder.schema.user_id
-        self._recent: Cache[str, tuple[UserRecord, DeltaSegment, Query]] = Cache(RECENT)
+        self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
 
     def prepare(self, request: Request, catalogue: CatalogSnapshot) -> Query:
         """Prepare one request for a catalogue as it is now.
@@ -68,13 +68,13 @@ class QueryBuilder:
         known = self._users.one(user_id)
         kept = self._recent.get(user_id)
         usual = _asks_nothing_else(request)
-        # a record is the very same only while nothing of its user has changed, and an overlay while no item has
-        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.overlay and not known.trouble:
+        # a record is the very same only while nothing of its user has changed, and the segments while no item has
+        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.segments and not known.error:
             return kept[2]
         prepared = self._prepared(request, catalogue, known)
-        if usual and known.record is not None and not known.trouble:
+        if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
-            self._recent.put(user_id, (known.record, catalogue.overlay, prepared))
+            self._recent.put(user_id, (known.record, catalogue.segments, prepared))
         return prepared
 
     def prepare_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
@@ -111,7 +111,7 @@ class QueryBuilder:
             return error
 
     def _prepared(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
-        record, trouble = known
+        record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
         seen = _seen(request, record) if request.exclude_seen else ()
@@ -139,7 +139,7 @@ class QueryBuilder:
             None if allowed is None else _there(allowed),
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,
-            (Degraded("users", trouble),) if trouble else (),
+            (Degraded("users", error),) if error else (),
         )
 
     def _check_columns(self, request: Request) -> None:

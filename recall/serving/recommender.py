@@ -14,7 +14,7 @@ from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.index.base import Hits, ItemIndex
+from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
@@ -23,13 +23,13 @@ from recall.serving.listing import Listing
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request, check_request
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import RankedList, check_boosts, check_shaping, shape
+from recall.serving.rerank.pipeline import RankedList, check_shaping, shape
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
 from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.base import LiveUsers
 from recall.store.users.profiles import UserProfiles
@@ -108,7 +108,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else Journal(followed / JOURNAL)
+        journal = None if followed is None else ChangeLog(followed / JOURNAL)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
@@ -122,12 +122,13 @@ class Recommender:
         if self._held is not None:
             self._held.close()
 
-    def recommend(self, request: Request, *, surely: bool = False) -> Recommendations:
+    def recommend(self, request: Request, *, exact: bool = False, surely: bool = False) -> Recommendations:
         """Answer one request.
 
         Args:
             request: what is asked.
-            surely: search exactly, whatever the kind of index; for telling how much an index finds.
+            exact: search exhaustively, whatever the kind of index, to measure how much an index finds.
+            surely: deprecated alias of `exact`.
 
         Raises:
             RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
@@ -140,7 +141,8 @@ class Recommender:
         if request.shaped:
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
-            found = _list_of(catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), surely=surely), 0)
+            hits = catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
+            found = RankedList(*hits.ranked(0))
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
@@ -181,7 +183,7 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
-        check_boosts(request, catalogue, self._facets)
+        self._facets.check_boosts(catalogue, request.boosts)
         prepared = self._preparation.prepare(request, catalogue)
         return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
 
@@ -215,7 +217,7 @@ class Recommender:
             RequestError: as `recommend`.
         """
         catalogue = self.items.current()
-        check_boosts(request, catalogue, self._facets)
+        self._facets.check_boosts(catalogue, request.boosts)
         return self._scorer.score(request, item_ids, catalogue)
 
     def user_vector(self, request: Request) -> UserVector:
@@ -286,7 +288,7 @@ class Recommender:
                 answers |= zip(positions, alone, strict=True)
                 continue
             for place, (position, one, _, _) in enumerate(members):
-                answers[position] = self._answer(requests[position], one, catalogue, _list_of(hits, place))
+                answers[position] = self._answer(requests[position], one, catalogue, RankedList(*hits.ranked(place)))
         return [answers[position] for position in range(len(requests))]
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
@@ -313,12 +315,3 @@ class Recommender:
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )
-
-
-def _list_of(hits: Hits, place: int) -> RankedList:
-    """One of the lists that a search has found, as it is."""
-    rows, scores, exact = hits.rows[place], hits.scores[place], bool(hits.exact[place])
-    if rows[rows.argmin()] >= 0:  # as nearly always: nothing is copied
-        return RankedList(rows, scores, exact)
-    found = rows >= 0
-    return RankedList(rows[found], scores[found], exact)

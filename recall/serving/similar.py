@@ -1,12 +1,13 @@
 """Items that are like one item: those for which every user has much the same taste."""
 
 import datetime
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 
 from recall._arrays import Float32, Float64, Int64
 from recall.bundle.reader import Bundle
+from recall.index.topk import top_k
 from recall.serving.filters.resolve import FilterResolver
 from recall.serving.query import QueryBuilder
 from recall.serving.request import Request
@@ -65,31 +66,19 @@ class Similarity:
         length = float(np.linalg.norm(query.astype(np.float64)))
         if length <= _SMALLEST:
             return np.empty(0, dtype=np.int64), np.empty(0)
-        overlay = catalogue.overlay
-        lengths = np.concatenate([self._lengths, _lengths_of(overlay.vectors)])
+        lengths = np.concatenate([one.derived("taste", partial(_lengths_of, one.vectors)) for one in catalogue.segments])
         eligible = catalogue.mask(excluded, scope) & (lengths > _SMALLEST)
         eligible[row] = False
         whole = np.concatenate([[np.float32(0)], query])
-        products = np.concatenate([catalogue.bundle.item_vectors @ whole, overlay.vectors @ whole])
-        cosines = np.full(len(products), -np.inf, dtype=np.float32)
-        np.divide(products, lengths * np.float32(length), out=cosines, where=eligible)
-        width = min(n, int(np.count_nonzero(eligible)))
-        if not width:
-            return np.empty(0, dtype=np.int64), np.empty(0)
-        least = np.partition(cosines, len(cosines) - width)[len(cosines) - width]
-        # however a product is added up, it lies within so much of the truth: what may be among the best is worked out again
+        cosines = np.full(catalogue.size, -np.inf, dtype=np.float32)
+        np.divide(catalogue.scores(whole), lengths * np.float32(length), out=cosines, where=eligible)
+        # however a product is added up, it lies within so much of the truth
         slack = 4 * len(whole) * float(np.finfo(np.float32).eps)
-        near = np.flatnonzero(cosines >= least - slack)
-        exact = _exact(catalogue.vectors(near), query, length)
-        order = np.lexsort((near, -exact))[:n]
-        return near[order], exact[order]
+        rows, exact = top_k(cosines, n, lambda near: _exact(catalogue.vectors(near), query, length), slack, eligible)
+        return rows, np.asarray(exact, dtype=np.float64)
 
     def _says_something(self, catalogue: CatalogSnapshot, row: int) -> bool:
         return bool(_lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
-
-    @cached_property
-    def _lengths(self) -> Float32:
-        return _lengths_of(self._bundle.item_vectors)
 
 
 def _taste(vectors: Float32) -> Float32:

@@ -139,6 +139,6 @@ class _Case:
     def _listed(self, request: Request) -> bool:
         """Whether it would be in the answer to another request, were it eligible."""
         only = np.array([self.row])
-        scope = None if self.scope is None else self.scope | self.catalogue.scope(only)
+        scope = None if self.scope is None else self.scope | self.catalogue.masks(only)
         excluded = self.excluded[self.excluded != self.row]
         return self.row in shape(request, self.prepared.vector, excluded, scope, self.catalogue, self.by.facets).rows

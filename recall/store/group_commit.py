@@ -45,8 +45,8 @@ class Commits(Generic[AnyBatch]):
         self._committed = committed
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
-        self.heard: Callable[[float], None] = _nobody
-        """Told the seconds of each transaction that was written, on the thread that wrote it, one at a time."""
+        self.on_commit: Callable[[float], None] = _noop
+        """Called with the seconds of each committed transaction, fsync included, on the thread that wrote it."""
 
     def write(self, batch: AnyBatch) -> None:
         """Write a batch; it is on disk when this returns.
@@ -100,7 +100,7 @@ class Commits(Generic[AnyBatch]):
                         self._insert(connection, batch)
                 self.file.check_in_place()
                 self._committed()
-                self.heard(time.perf_counter() - began)
+                self.on_commit(time.perf_counter() - began)
             for batch in batches:
                 batch.written = True
         except Exception as error:
@@ -112,8 +112,8 @@ class Commits(Generic[AnyBatch]):
                 batch.tried = True
 
 
-def _nobody(_seconds: float) -> None:
-    """Hears nothing."""
+def _noop(_seconds: float) -> None:
+    """Do nothing; the default callback of a commit."""
 
 
 # Callers' own names for what they write, so that what is sent again is not taken twice.

@@ -47,8 +47,8 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
         lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)
     )
     if found.record is None:
-        if found.trouble:  # whether there is such a user cannot be told
-            raise StoreDownError(found.trouble)
+        if found.error:  # whether there is such a user cannot be told
+            raise StoreDownError(found.error)
         raise ProblemError(Kind.NO_USER, "No such user is known.")
     return KnownUser(
         user_id=user_id,
@@ -56,7 +56,7 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
         history=list(found.record.history),
         seen=list(found.record.seen),
         bundle=bundle,
-        degraded=[Degradation(part="users", reason=found.trouble)] if found.trouble else [],
+        degraded=[Degradation(part="users", reason=found.error)] if found.error else [],
         request_id=request_id_of(request),
     )
 
@@ -101,7 +101,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
 
     def take(recommender: Recommender) -> Taken:
         items = list(dict.fromkeys(one.item_id for one in given))
-        receipt = recommender.users.took(given, key)
+        receipt = recommender.users.log_interactions(given, key)
         rows = recommender.items.current().rows(items)
         unknown = [item_id for item_id, row in zip(items, rows.tolist(), strict=True) if row < 0]
         version, request_id = recommender.bundle.manifest.version, request_id_of(request)

@@ -28,7 +28,7 @@ def lists(root: Path) -> dict[str, list[str]]:
     recommender = Recommender.load(root)
     try:
         requests = [Request(user_id, n=8, exclude_seen=False) for user_id in ("ada", "bob", "eve")]
-        return {str(one.user_id): [item.item_id for item in recommender.recommend(one, surely=True).items] for one in requests}
+        return {str(one.user_id): [item.item_id for item in recommender.recommend(one, exact=True).items] for one in requests}
     finally:
         recommender.close()
 

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from recall.config import parse_config
-from recall.config.schema import BagField
 from recall.data.bag_text import bag_findings, separator_of
 from recall.data.checks import check
 from recall.data.findings import Finding
@@ -15,9 +14,8 @@ GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
 
 
 def found(values: pl.Series, separator: str = "|") -> dict[str, str]:
-    field = BagField(side="item", kind="bag", separator=separator)
     report = partial(lambda level, message, count: Finding(level, "items", "genres", message, count))
-    return {finding.message: finding.level for finding in bag_findings(values, field, report)}
+    return {finding.message: finding.level for finding in bag_findings(values, separator, report)}
 
 
 def cells(separator: str) -> pl.Series:

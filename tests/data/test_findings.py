@@ -69,7 +69,7 @@ def test_numbers_far_out_are_counted_unless_the_scale_tames_them() -> None:
     assert (finding.level, finding.count) == ("warning", 1)
     assert not list(spread(values, field(scale="log"), report))
     (wide,) = spread(pl.Series([0.0, 10_000.0]), field(), report)
-    assert (wide.level, "no id or time" in wide.message) == ("note", True)
+    assert (wide.level, "rather than an id or time" in wide.message) == ("note", True)
     assert not list(spread(pl.Series([5.0, 5.0, None]), field(), report))
 
 
@@ -83,6 +83,6 @@ def test_ids_that_count_their_rows_are_noticed(ids: str, found: int) -> None:
 def test_a_bag_written_as_text_is_counted_by_its_values() -> None:
     bag = BagField(side="item", kind="bag")
     bags = [f"{'abcdefgh'[number % 8]}|{'stuvwxyz'[number // 8 % 8]}|{'0123'[number // 64]}" for number in range(200)]
-    assert not list(variety(pl.Series([*bags, "", None]), bag, report))
-    (finding,) = variety(pl.Series(["", "a|a", "a"]), bag, report)
+    assert not list(variety(pl.Series([*bags, "", None]), bag, report, "|"))
+    (finding,) = variety(pl.Series(["", "a|a", "a"]), bag, report, "|")
     assert "one value only, 'a'" in finding.message

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from recall.config.schema import BagField
 from recall.errors import DataError, RequestError
 from recall.features.bag import BagEncoder
+from recall.features.blocks import FieldSource
 from tests.features.rows import agree, as_sets
 
 TAGS = st.sampled_from(["a", "b", "c", "d", "", "ü"])
@@ -21,7 +22,7 @@ def bag(**settings: Any) -> BagField:
 
 
 def fit(field: BagField, frame: pl.DataFrame) -> BagEncoder:
-    return BagEncoder.fit(field, "x", frame, np.ones(len(frame), dtype=np.int64))
+    return BagEncoder.fit(field, FieldSource("x"), frame, np.ones(len(frame), dtype=np.int64))
 
 
 def lists(values: list[Any], inner: pl.DataType | None = None) -> pl.DataFrame:
@@ -69,7 +70,7 @@ def test_weights_are_divided_by_the_number_of_values(norm: str, weight: float) -
 def test_min_count_counts_bags_and_not_values() -> None:
     frame = lists([["a", "a", "a"], ["b"], ["b"]])
     assert fit(bag(min_count=2), frame).vocabulary.values.to_list() == ["b"]
-    encoder = BagEncoder.fit(bag(min_count=2), "x", frame, np.array([2, 0, 1]))
+    encoder = BagEncoder.fit(bag(min_count=2), FieldSource("x"), frame, np.array([2, 0, 1]))
     assert encoder.vocabulary.values.to_list() == ["a"]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recall.config.schema import CategoricalField
 from recall.errors import DataError, RequestError
+from recall.features.blocks import FieldSource
 from recall.features.categorical import CategoricalEncoder
 from tests.features.rows import agree, as_sets
 
@@ -22,7 +23,7 @@ COLUMNS: dict[pl.DataType, st.SearchStrategy[object]] = {
 
 
 def fit(values: pl.Series, field: CategoricalField = FIELD) -> CategoricalEncoder:
-    return CategoricalEncoder.fit(field, "x", values.alias("x").to_frame(), np.ones(len(values), dtype=np.int64))
+    return CategoricalEncoder.fit(field, FieldSource("x"), values.alias("x").to_frame(), np.ones(len(values), dtype=np.int64))
 
 
 @pytest.mark.parametrize("dtype", COLUMNS, ids=str)

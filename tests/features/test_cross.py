@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config.schema import CategoricalField, CrossField, NumericField
-from recall.features.blocks import SingleEncoder
+from recall.features.blocks import FieldSource, SingleEncoder
 from recall.features.categorical import CategoricalEncoder, HashedEncoder
 from recall.features.cross import CrossEncoder
 from recall.features.numeric import BucketEncoder
@@ -24,14 +24,14 @@ def parts(frame: pl.DataFrame, left: str = "categorical") -> tuple[SingleEncoder
     counts = np.ones(len(frame), dtype=np.int64)
     text: SingleEncoder = HashedEncoder("x", 4)
     if left == "categorical":
-        text = CategoricalEncoder.fit(CategoricalField(side="user", kind="categorical"), "x", frame, counts)
+        text = CategoricalEncoder.fit(CategoricalField(side="user", kind="categorical"), FieldSource("x"), frame, counts)
     field = NumericField(side="user", kind="numeric", scale="buckets", buckets=3)
     return text, BucketEncoder.fit(field, "y", frame, counts)
 
 
 def fit(frame: pl.DataFrame, parts: tuple[SingleEncoder, SingleEncoder], min_count: int = 1) -> CrossEncoder:
     field = CrossField(kind="cross", side="user", of=("x", "y"), min_count=min_count)
-    return CrossEncoder.fit(field, parts, frame, np.ones(len(frame), dtype=np.int64))
+    return CrossEncoder.fit(field, FieldSource("", parts=parts), frame, np.ones(len(frame), dtype=np.int64))
 
 
 @pytest.mark.parametrize("left", ["categorical", "hashed"])
@@ -60,7 +60,7 @@ def test_missing_is_neither_unknown_nor_a_pair() -> None:
 def test_a_cross_takes_the_values_of_rare_parts_too() -> None:
     frame = pl.DataFrame({"x": ["a", "b"], "y": ["c", "d"]})
     field = CategoricalField(side="user", kind="categorical", min_count=2)
-    rare = CategoricalEncoder.fit(field, "x", frame, np.ones(2, dtype=np.int64))
+    rare = CategoricalEncoder.fit(field, FieldSource("x"), frame, np.ones(2, dtype=np.int64))
     assert len(rare.vocabulary) == 0
     assert len(fit(frame, (rare, HashedEncoder("y", 4))).vocabulary) == 2
 

@@ -232,7 +232,7 @@ def test_rules_and_boosts_see_live_items_and_published_ones_alike(served: Recomm
 
 def test_users_that_change_are_stored_and_found_in_one_form(served: Recommender) -> None:
     assert served.users.put(User("3.0", {"plan": "007"}, history=["12.0"])).known == 1
-    assert served.users.took([Interaction("3", "13.0")]).known == 1
+    assert served.users.log_interactions([Interaction("3", "13.0")]).known == 1
     for form in ("3", "3.0"):
         record = served.users.get(form)
         assert record is not None
@@ -253,11 +253,11 @@ def test_an_id_that_is_empty_or_blank_is_refused_everywhere(served: Recommender,
         lambda: served.items.delete([value]),
         lambda: served.users.put(User(value)),
         lambda: served.users.upsert([User("3", history=[value])]),
-        lambda: served.users.took([Interaction("3", value)]),
+        lambda: served.users.log_interactions([Interaction("3", value)]),
         lambda: served.users.delete([value]),
         lambda: served.score(Request(), [value]),
     ):
-        with pytest.raises(RequestError, match=r"the id is empty|the id holds white space only"):
+        with pytest.raises(RequestError, match=r"the id is empty|the id is blank"):
             ask()
 
 

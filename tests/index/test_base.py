@@ -174,8 +174,8 @@ def test_queries_with_different_selections_go_together(index: ItemIndex) -> None
     assert (together.rows[2] % 2 == 1).all()
 
 
-def test_surely_is_exact_whatever_the_kind(index: ItemIndex) -> None:
-    hits = index.search(model_queries(), 20, surely=True)
+def test_an_exact_search_is_exact_whatever_the_kind(index: ItemIndex) -> None:
+    hits = index.search(model_queries(), 20, exact=True)
     assert hits.exact.all()
     for query, rows in zip(model_queries(), hits.rows, strict=True):
         np.testing.assert_array_equal(rows, brute_force(model_vectors(), query, 20))

@@ -13,7 +13,7 @@ from recall.publish.adopt import adopt
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 
@@ -58,7 +58,7 @@ def test_live_changes_of_the_root_lie_on_top_of_it(root: Path, elsewhere: Path, 
     adopted = adopt(elsewhere, root)
     assert adopted.source == resolve(elsewhere).name
     assert resolve(root) == adopted.folder == versions(root)[-1]
-    state = Journal(root / JOURNAL).state()
+    state = ChangeLog(root / JOURNAL).state()
     assert state is not None
     assert (adopted.manifest.log, adopted.manifest.folded, adopted.manifest.parent) == (state.identity, 0, None)
     assert adopted.standing.withheld == ("i1",)

@@ -16,7 +16,7 @@ from recall.publish.backup import backup
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, Journal
+from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.users.profiles import User
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
@@ -77,7 +77,7 @@ def test_it_is_taken_at_one_point_while_others_write(root: Path, tmp_path: Path)
         writer.send_signal(signal.SIGKILL)
     for report in reports:
         assert min(report.users, report.changes) >= before  # all that was acknowledged when it began
-        state = Journal(report.folder / JOURNAL).state()
+        state = ChangeLog(report.folder / JOURNAL).state()
         assert state is not None
         assert state.last == report.changes
         copy = Recommender.load(report.folder)
@@ -114,5 +114,5 @@ def test_a_copy_of_a_root_with_losses_tells_of_them_too(root: Path, tmp_path: Pa
     assert degraded.reason.startswith("the journal is gone, and acknowledged changes up to 1 with it")
     copy.close()
     users = SqliteLiveUsers(tmp_path / "copy" / USERS_LIVE)
-    assert users.trouble().startswith(f"{USERS_MARK} was damaged")
+    assert users.error().startswith(f"{USERS_MARK} was damaged")
     users.close()

@@ -18,7 +18,7 @@ from recall.publish.compact import compact, prune
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.items.log import JOURNAL, Change, ChangeLog
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -47,7 +47,7 @@ def test_the_new_version_gives_the_answers_of_the_old_one_with_its_changes(root:
     after = Recommender.load(root)
     assert after.bundle.manifest.folded == 6
     assert after.bundle.manifest.sequence == 2
-    assert after.items.current().overlay.ids == ()
+    assert len(after.items.current().segments) == 1
     answer = after.recommend(EVERYTHING)
     assert {item.item_id: item.score for item in answer.items} == {item.item_id: item.score for item in before.items}
     assert answer.sequence == before.sequence == 6
@@ -79,7 +79,7 @@ def test_going_back_to_an_older_version_loses_no_change(root: Path, live: Recomm
     compact(root)
     (root / CURRENT).write_text(old)
     assert items_of(root) == expected
-    assert Journal(root / JOURNAL).since(0)  # a version that needs them is there still
+    assert ChangeLog(root / JOURNAL).since(0)  # a version that needs them is there still
 
 
 def test_the_journal_keeps_what_was_compacted(root: Path, live: Recommender) -> None:
@@ -88,7 +88,7 @@ def test_the_journal_keeps_what_was_compacted(root: Path, live: Recommender) -> 
     compact(root)
     shutil.rmtree(first)
     assert prune(root) == 0
-    assert [entry.item_id for entry in Journal(root / JOURNAL).since(0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
+    assert [entry.item_id for entry in ChangeLog(root / JOURNAL).since(0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
     assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
 
 
@@ -106,12 +106,12 @@ def test_the_journal_drops_what_the_tables_of_every_version_contain(root: Path, 
     assert prune(root) == 0
     (root / "versions" / "000009-00000000").rmdir()
     assert prune(root) == 5
-    assert Journal(root / JOURNAL).since(6) == []
-    assert Journal(root / JOURNAL).last() == 6
+    assert ChangeLog(root / JOURNAL).since(6) == []
+    assert ChangeLog(root / JOURNAL).last() == 6
     assert items_of(root) == expected
     assert not first.exists()
     with pytest.raises(JournalError, match="changes 1 to 6 are no longer in the journal"):
-        Journal(root / JOURNAL).since(0)
+        ChangeLog(root / JOURNAL).since(0)
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -204,7 +204,7 @@ def test_a_version_that_goes_live_meanwhile_is_not_undone(
 
 
 def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
-    Journal(root / JOURNAL).append([Change("i2", {"price": "dear"})])
+    ChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
     with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Give the item anew"):
         compact(root)
     live.items.delete(live.bundle.item_ids.values.to_list())

@@ -99,7 +99,7 @@ def test_bundles_of_every_format_are_written(name: str, tmp_path: Path) -> None:
     place = json.loads((report.folder / "user_ids.json").read_text()).index("ada")
     _, rows = index.search(users[[place]], len(ids))
     recommender = Recommender.load(GOLDEN / name)
-    served = recommender.recommend(Request("ada", n=len(ids), exclude_seen=False), surely=True)
+    served = recommender.recommend(Request("ada", n=len(ids), exclude_seen=False), exact=True)
     recommender.close()
     assert [ids[row] for row in rows[0]] == [item.item_id for item in served.items]
 

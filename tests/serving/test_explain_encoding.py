@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from recall.config.schema import CategoricalField
+from recall.features.blocks import FieldSource
 from recall.features.categorical import CategoricalEncoder
 from recall.features.values import as_requested
 from recall.serving import explain
@@ -37,7 +38,9 @@ COLUMNS = [
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: str(column.dtype))
 def test_a_value_is_the_same_in_a_row_and_in_a_column(column: pl.Series) -> None:
     frame = column.to_frame()
-    encoder = CategoricalEncoder.fit(CategoricalField(side="item", kind="categorical"), "x", frame, np.ones(len(frame), int))
+    encoder = CategoricalEncoder.fit(
+        CategoricalField(side="item", kind="categorical"), FieldSource("x"), frame, np.ones(len(frame), int)
+    )
     together = encoder.encode(frame).indices.tolist()
     alone = [encoder.encode_one(row)[0][0] for row in as_requested(frame).iter_rows(named=True)]
     assert alone == together

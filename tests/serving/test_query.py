@@ -46,7 +46,7 @@ def test_answers_of_users_who_ask_again_are_those_of_a_recommender_that_was_just
 
     seen = [check()]
     best = kept.recommend(asked[0]).items[0].item_id
-    kept.users.took([Interaction("u1", best)])
+    kept.users.log_interactions([Interaction("u1", best)])
     seen.append(check())
     kept.users.upsert([User("u2", {"age": 71}), User("nobody", {"age": 20})])
     seen.append(check())

@@ -157,10 +157,10 @@ def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: 
         exclude: Sequence[np.ndarray],
         within: Sequence[SegmentMasks | None],
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
-        if surely:
-            return search(self, queries, n, exclude, within, surely=True)
+        if exact:
+            return search(self, queries, n, exclude, within, exact=True)
         hits = search(self, queries, n, [np.append(one, row) for one in exclude], within)
         return Hits(hits.rows, hits.scores, np.zeros(len(queries), dtype=bool))
 

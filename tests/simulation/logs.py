@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.items.log import JOURNAL, Change, ChangeLog
 from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation.power import Broken, Entry, Moment
@@ -21,7 +21,7 @@ OPERATIONS = 30
 def work(folder: Path, draw: random.Random, marks: Marks) -> None:
     """Write as the draw says."""
     marks.say(begin="log")
-    journals = [Journal(folder / JOURNAL), Journal(folder / JOURNAL)]
+    journals = [ChangeLog(folder / JOURNAL), ChangeLog(folder / JOURNAL)]
     users = [SqliteLiveUsers(folder / USERS_LIVE), SqliteLiveUsers(folder / USERS_LIVE)]
     keyed: list[tuple[list[Change], str]] = []
     for number in range(OPERATIONS):
@@ -95,7 +95,7 @@ def check(root: Path, moment: Moment) -> None:
     """Everything that was acknowledged is there and nothing else, except for all of the operation in flight."""
     before = Logs.after(list(moment.done))
     after = Logs.after([*moment.done, moment.next]) if moment.next is not None else before
-    journal, users = Journal(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)
+    journal, users = ChangeLog(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)
     try:
         last = _check_items(journal, before, after)
         _either("users", _users_of(users), (before.users, before.sequence), (after.users, after.sequence))
@@ -113,7 +113,7 @@ def check(root: Path, moment: Moment) -> None:
         users.close()
 
 
-def _check_items(journal: Journal, before: Logs, after: Logs) -> int:
+def _check_items(journal: ChangeLog, before: Logs, after: Logs) -> int:
     pruned = after.pruned
     kept = {entry.item_id: (entry.sequence, entry.features) for entry in journal.since(pruned)}
     _either("items", kept, *(logs.latest(pruned) for logs in (before, after)))
@@ -137,7 +137,7 @@ def _users_of(users: SqliteLiveUsers) -> tuple[dict[str, str], int]:
     return {one: user.to_json().decode() for one, user in users.get(USERS).items()}, users.sequence()
 
 
-def _appended(journal: Journal, changes: list[Change], key: str | None) -> dict[str, Any]:
+def _appended(journal: ChangeLog, changes: list[Change], key: str | None) -> dict[str, Any]:
     return {"sequence": journal.append(changes, key), "changes": changes}
 
 
@@ -147,7 +147,7 @@ def _written(users: SqliteLiveUsers, changes: list[UserChange]) -> dict[str, Any
     return {"sequence": sequence, "users": {one: user.to_json().decode() for one, user in sorted(users.get(named).items())}}
 
 
-def _pruned(journal: Journal, upto: int) -> dict[str, Any]:
+def _pruned(journal: ChangeLog, upto: int) -> dict[str, Any]:
     journal.prune(upto)
     return {}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recall.publish import compact
-from recall.store.items.log import Change, Journal
+from recall.store.items.log import Change, ChangeLog
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}
@@ -38,12 +38,12 @@ def test_the_same_seed_gives_the_same_run(place: Path) -> None:
 
 
 def test_a_change_that_is_not_written_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append = Journal.append
+    append = ChangeLog.append
 
-    def forgetful(self: Journal, changes: Sequence[Change], *given: Any, **named: Any) -> int:
+    def forgetful(self: ChangeLog, changes: Sequence[Change], *given: Any, **named: Any) -> int:
         return append(self, list(changes)[:1], *given, **named)
 
-    monkeypatch.setattr(Journal, "append", forgetful)
+    monkeypatch.setattr(ChangeLog, "append", forgetful)
     assert "log: change" in run(place, 1, 60, (), UNDAMAGED).fault
 
 

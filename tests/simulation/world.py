@@ -24,7 +24,7 @@ from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
 from recall.publish.compact import compact
 from recall.publish.rebuild import rebuild
-from recall.store.items.log import JOURNAL, Change, Journal
+from recall.store.items.log import JOURNAL, Change, ChangeLog
 from recall.store.users.profiles import Interaction
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop
@@ -197,7 +197,7 @@ class World:
         """A user takes an item; the other process is asked at once."""
         user, item = self.draw.choice(USERS), self.draw.choice(self.ids)
         self.settle_user(process)
-        process.loaded.users.took([Interaction(user, item)])
+        process.loaded.users.log_interactions([Interaction(user, item)])
         self.truth.users[user] = (item, *self.truth.users.get(user, ()))
         for reader in (one for one in self.processes if one.runs):
             self.check_users(reader)
@@ -278,7 +278,7 @@ class World:
         taken, name = (self.draw.choice(USERS), self.draw.choice(self.ids)), self.draw.choice(names)
         acts: dict[str, Callable[[], Any]] = {
             "change": lambda: self.carried_out(process, changes, None),
-            "user": lambda: process.loaded.users.took([Interaction(*taken)]),
+            "user": lambda: process.loaded.users.log_interactions([Interaction(*taken)]),
             "compact": lambda: compact(self.root),
             "activate": lambda: activate(self.root, name),
         }
@@ -376,7 +376,7 @@ class World:
         if kind == "restored":
             shutil.copy(self.draw.choice(self.copies), self.root / JOURNAL)
         if kind == "another":
-            other = Journal(self.folder / f"other{self.damages}" / JOURNAL)
+            other = ChangeLog(self.folder / f"other{self.damages}" / JOURNAL)
             other.path.parent.mkdir()
             other.append([Change(STRANGE, {"price": 1.0})])
             other.close()
@@ -587,7 +587,7 @@ class World:
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = not self.damages and Journal(self.root / JOURNAL).last() > len(self.truth.changes)
+        written = not self.damages and ChangeLog(self.root / JOURNAL).last() > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 

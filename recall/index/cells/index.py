@@ -172,12 +172,12 @@ class CellIndex:
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """As `ItemIndex.search` promises."""
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
         wanted = min(n, self.size)
-        effort = CERTAIN if surely else self.effort
+        effort = CERTAIN if exact else self.effort
         if effort >= CERTAIN and len(asked) > 1 and all(one.within is None for one in asked):
             return gather(self._search_together(asked, wanted), n)
         return gather([self._search_one(one, wanted, effort) for one in asked], n)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
-from recall.config.schema import CrossField, HistoryField, Schema
+from recall.config.schema import Schema
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.blocks import Block, ColumnEncoder
@@ -25,11 +25,10 @@ from recall.features.canonical import (
     canonical_text,
     id_type,
     of_dtype,
-    separators,
     type_of,
 )
-from recall.features.encoder import FeatureEncoder, type_of_field
-from recall.features.registry import restore_column
+from recall.features.encoder import FeatureEncoder, source_of_field
+from recall.features.registry import ENCODERS
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel
@@ -233,11 +232,9 @@ def encoder_of(
     """An encoder that has learnt exactly the values that a mapping names; a number is taken as it is."""
     columns: dict[str, ColumnEncoder] = {}
     for name, field in schema.fields.items():
-        if isinstance(field, HistoryField | CrossField):
-            raise AssertionError("a mapping has neither histories nor crosses")
         values = pl.Series("value", [one.value for one in mapped.fields[name]], dtype=pl.String)
-        state, type_ = {"mean": 0.0, "deviation": 1.0}, type_of_field(schema, types, name)
-        columns[name] = restore_column(field, name, columns, state, Vocabulary(values), type_)
+        state, source = {"mean": 0.0, "deviation": 1.0}, source_of_field(schema, types, name, columns)
+        columns[name] = ENCODERS[field.kind].restore(field, source, state, Vocabulary(values))
     return FeatureEncoder(schema, context_columns, columns, {}, types)
 
 
@@ -344,7 +341,7 @@ def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFram
         elif column is not None and column.dtype != pl.String:
             found[side][name] = of_dtype(column.dtype)
         else:
-            cut = separators(schema, side).get(name)
+            cut = schema.separators(side).get(name)
             texts = values if column is None else pl.concat([values, column if cut is None else _parts(column, cut)])
             found[side][name] = type_of(texts) if cut is None else LIST + type_of(texts)
     for side, table in tables.items():

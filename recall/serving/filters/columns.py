@@ -10,7 +10,7 @@ from polars.datatypes import DataType
 from recall._cache import Cache
 from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean
-from recall.features.canonical import TEXT, separators
+from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column
@@ -158,7 +158,7 @@ def forms_of(
         schema: its bag fields say how text is cut.
         canonical_types: types of the columns as the bundle records them, which decide what text is compared as.
     """
-    cuts, recorded = separators(schema, "item") if schema is not None else {}, canonical_types or {}
+    cuts, recorded = schema.separators("item") if schema is not None else {}, canonical_types or {}
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
 
 

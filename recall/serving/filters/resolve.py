@@ -1,6 +1,7 @@
 """Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
 
 import datetime
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -8,13 +9,13 @@ import polars as pl
 from recall._arrays import Int64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
-from recall.features.canonical import LIST, TEXT, of_dtype, separators
+from recall.features.canonical import LIST, TEXT, of_dtype
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import Attributes, forms_of
 from recall.serving.filters.compile import bound
 from recall.serving.filters.parse import parse
 from recall.serving.request import Request
-from recall.store.items.delta import DeltaSegment
+from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 MANY = 5_000
@@ -36,11 +37,10 @@ class FilterResolver:
             if form is not None
         }
         """Type of every column that a filter may name, such as "float64" or "list of text"."""
-        for name in separators(schema, "item"):
+        for name in schema.separators("item"):
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
         self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
-        self._over: tuple[DeltaSegment | None, Attributes] = None, self.attributes
 
     def limits(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
@@ -57,24 +57,20 @@ class FilterResolver:
         Raises:
             RequestError: the filter is none, or does not fit the catalogue.
         """
-        scope = None
+        masks = None
         if request.filter is not None:
             predicate = parse(request.filter)
-            main = self.attributes.select(predicate, now)
-            scope = SegmentMasks(
-                main, self._given(catalogue.overlay).select(predicate, now) if catalogue.overlay.ids else _NOTHING
-            )
-            if main.count == main.size and scope.given.count == scope.given.size:
-                scope = None
+            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._columns(catalogue)))
+            if masks.everything:
+                masks = None
         if allowed is not None:
-            only = catalogue.scope(allowed)
-            scope = only if scope is None else SegmentMasks(scope.main & only.main, scope.given & only.given)
+            only = catalogue.masks(allowed)
+            masks = only if masks is None else masks & only
         if len(excluded) > MANY:
-            without = catalogue.scope(excluded)
-            if scope is None:
-                scope = SegmentMasks(*(RowBitmap.everything(one.size) for one in without))
-            return SegmentMasks(scope.main - without.main, scope.given - without.given), _NONE
-        return scope, excluded
+            if masks is None:
+                masks = SegmentMasks(tuple(RowBitmap.everything(one.size) for one in catalogue.segments))
+            return masks - catalogue.masks(excluded), _NONE
+        return masks, excluded
 
     def check(self, request: Request, now: datetime.datetime) -> None:
         """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
@@ -83,12 +79,12 @@ class FilterResolver:
 
     def failed(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
         """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
-        size = catalogue.index.size
-        attributes, place = (self.attributes, row) if row < size else (self._given(catalogue.overlay), row - size)
+        segment = catalogue.segment_of(row)
+        columns = self._columns(catalogue)[catalogue.segments.index(segment)]
         return [
             pointer("filter", key)
             for key, condition in (request.filter or {}).items()
-            if not attributes.select(parse({key: condition}), now).holds(np.array([place]))[0]
+            if not columns.select(parse({key: condition}), now).holds(np.array([row - segment.first]))[0]
         ]
 
     def ready_for(self, request: Request) -> bool:
@@ -100,13 +96,10 @@ class FilterResolver:
         except RequestError:
             return True
 
-    def _given(self, overlay: DeltaSegment) -> Attributes:
-        """The columns of an overlay's items; those of the last overlay are kept."""
-        known, attributes = self._over
-        if known is not overlay:
-            attributes = self.attributes.over(overlay.items)
-            self._over = overlay, attributes
-        return attributes
+    def _columns(self, catalogue: CatalogSnapshot) -> list[Attributes]:
+        """Return the columns of each segment; those of later ones are read as the bundle's own are."""
+        later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
+        return [self.attributes, *later]
 
-
-_NOTHING = RowBitmap(np.empty(0, dtype=np.uint8), 0, 0)
+    def _over(self, segment: Segment) -> Attributes:
+        return self.attributes.over(segment.content.items())

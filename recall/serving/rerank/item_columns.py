@@ -1,108 +1,131 @@
 """What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float64
+from recall._arrays import Float32, Float64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean
 from recall.features.boosts import Boosts
-from recall.index.topk import longest_of
 from recall.serving.filters.values import microseconds_of
 from recall.serving.rerank.base import Groups
 from recall.serving.rerank.channels import Order
-from recall.store.items.delta import DeltaSegment
+from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
-
-Kept = TypeVar("Kept")
 
 
 class ItemColumns:
-    """Reads the columns of a bundle's items when they are first asked for, and keeps what was made of them.
-
-    Threads share it: two that ask for the same at once make it twice, and either is kept. What belongs to an overlay is kept
-    for the latest one.
-    """
+    """Reads the columns of a bundle's items, and those of later segments in the same way. Threads share it."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Nothing is read yet."""
+        """Columns are read when they are first needed; what is made of them is kept with the segment."""
         self._bundle = bundle
         self._schema = bundle.encoder.schema
-        self._kept: dict[tuple[str, str], Any] = {}
-        self._over: tuple[DeltaSegment, dict[tuple[str, str], Any]] | None = None
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Columns that items have."""
         return tuple(self._bundle.item_types())
 
-    @cached_property
-    def longest(self) -> float:
-        """The largest length of a vector of the bundle."""
-        return longest_of(self._bundle.item_vectors)
-
     def groups(self, catalogue: CatalogSnapshot, column: str, where: str) -> Groups:
-        """What every row of a catalogue holds in a column. Raises RequestError at `where` when there is no such column."""
+        """Return the values of every row of a catalogue in a column.
+
+        Args:
+            catalogue: of the bundle.
+            column: its name.
+            where: JSON pointer to the name.
+
+        Raises:
+            RequestError: Items do not have such a column.
+        """
         self.check_column(column, where)
-        separator = self._schema.separator(column)
-        groups = self._base(("groups", column), lambda: Groups.of(self._bundle.item_column(column), separator))
-        overlay = catalogue.overlay
-        if not overlay.ids:
-            return groups
-        return self._given(overlay, ("groups", column), lambda: groups.extended(overlay.items[column], separator))
+        separator, key = self._schema.separator(column), ("groups", column)
+        first, *others = catalogue.segments
+        groups = first.derived(key, lambda: Groups.of(first.content.item_column(column), separator))
+        for one in others:
+            groups = one.derived(key, partial(groups.extended, one.content.item_column(column), separator))
+        return groups
 
     def popular(self, catalogue: CatalogSnapshot, where: str) -> tuple[Order, ...]:
-        """The bundle's rows and the overlay's by log(1 + training interactions), in parts.
+        """Return the order of each segment by log(1 + training interactions).
+
+        Args:
+            catalogue: of the bundle.
+            where: JSON pointer to the channel.
 
         Raises:
-            RequestError: the bundle knows of none.
+            RequestError: The bundle does not hold the numbers of interactions.
         """
-        order = self._base(("popular", ""), lambda: self._by_counts(where))
-        overlay = catalogue.overlay
-        if not overlay.ids:
-            return (order,)
-        return order, self._given(overlay, ("popular", ""), lambda: self._given_by_counts(overlay))
+        return tuple(one.derived("popular", partial(self._by_counts, one, where)) for one in catalogue.segments)
 
     def latest(self, catalogue: CatalogSnapshot, column: str | None, where: str) -> tuple[Order, ...]:
-        """The bundle's rows and the overlay's from the newest, in parts; see `LatestChannel`.
+        """Return the order of each segment from the newest item; `LatestChannel` says which that is.
+
+        Args:
+            catalogue: of the bundle.
+            column: its name; None for the order of the catalogue.
+            where: JSON pointer to the name.
 
         Raises:
-            RequestError: there is no such column, or it holds neither numbers nor times.
+            RequestError: Items do not have such a column, or it holds neither numbers nor times.
         """
-        size, overlay = self._bundle.manifest.sizes.items, catalogue.overlay
         if column is None:
-            order = self._base(("latest", ""), lambda: Order.of(np.arange(size, dtype=np.float64)))
-            places = np.arange(size, size + len(overlay.ids), dtype=np.float64)
-            return (order, Order.of(places).below(size)) if overlay.ids else (order,)
+            return tuple(one.derived("latest", partial(_as_listed, one)) for one in catalogue.segments)
         self.check_column(column, where)
-        order, read = self._base(("latest", column), lambda: _newest(self._bundle.item_column(column), where))
-        if not overlay.ids:
-            return (order,)
-        return order, self._given(overlay, ("latest", column), lambda: Order.of(read(overlay.items[column])).below(size))
+        first, *others = catalogue.segments
+        order, read = first.derived(("latest", column), lambda: _newest(first.content.item_column(column), where))
+        return order, *(one.derived(("later", column), partial(_read_newest, one, column, read)) for one in others)
 
-    def boosts(self, catalogue: CatalogSnapshot) -> tuple[Boosts, Boosts]:
-        """The coordinates of the bundle's items, and of the overlay's. Raises DataError when a column holds no numbers."""
-        size, overlay, names = self._bundle.manifest.sizes.items, catalogue.overlay, self._bundle.manifest.boosts
+    def boost_scores(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> Float32 | None:
+        """Return what boosts add to the score of every row.
 
-        def of(read: Callable[[str], pl.Series], count: int) -> Boosts:
-            return Boosts.of(names, self.columns, read, count, self._schema, self._bundle.encoder.types.items)
+        Args:
+            catalogue: of the bundle.
+            boosts: weights by name.
 
-        base = self._base(("boosts", ""), lambda: of(self._bundle.item_column, size))
-        if not overlay.ids:
-            return base, Boosts(base.names, base.values[:, :0])
-        return base, self._given(overlay, ("boosts", ""), lambda: of(overlay.items.get_column, len(overlay.ids)))
+        Returns:
+            float32 [size]; None if that is nothing.
+
+        Raises:
+            RequestError: A boost is not known, or its weight is out of bounds.
+        """
+        if not boosts:
+            return None
+        parts = [self._boosts(one) for one in catalogue.segments]
+        weights = parts[0].weights(boosts)
+        if not weights.any():
+            return None
+        added = [one.added(weights) for one in parts]
+        return added[0] if len(added) == 1 else np.concatenate(added)
+
+    def boost_parts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float], row: int) -> dict[str, float]:
+        """Return what each boost adds to the score of one row, by name; arguments and errors as for `boost_scores`."""
+        if not boosts:
+            return {}
+        segment = catalogue.segment_of(row)
+        coordinates = self._boosts(segment)
+        return coordinates.parts(coordinates.weights(boosts), row - segment.first)
 
     def check_column(self, column: str, where: str) -> None:
-        """Raise RequestError at `where` when items have no such column."""
+        """Raise RequestError at `where` if items do not have such a column."""
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
 
-    def _by_counts(self, where: str) -> Order:
+    def check_boosts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> None:
+        """Raise RequestError if a boost is not known, or its weight is out of bounds."""
+        if boosts:
+            self._boosts(catalogue.segments[0]).weights(boosts)
+
+    def _boosts(self, segment: Segment) -> Boosts:
+        """Return the coordinates of a segment. Raises DataError if a column does not hold numbers."""
+        names, read, types = self._bundle.manifest.boosts, segment.content.item_column, self._bundle.encoder.types.items
+        return segment.derived("boosts", lambda: Boosts.of(names, self.columns, read, segment.size, self._schema, types))
+
+    def _by_counts(self, segment: Segment, where: str) -> Order:
         counts = self._bundle.counts()
         if counts is None or not counts.any():
             raise RequestError(
@@ -111,28 +134,20 @@ class ItemColumns:
                 why="it was imported, or published by an older version",
                 hint="Leave the channel 'popular' out, or export again",
             )
-        return Order.of(np.log1p(counts.astype(np.float64)))
+        if segment.content is not self._bundle:
+            rows = self._bundle.item_ids.rows(segment.content.item_ids.ids(np.arange(segment.size)))
+            counts = np.where(rows >= 0, counts[rows], np.int32(0))
+        return Order.of(np.log1p(counts.astype(np.float64))).below(segment.first)
 
-    def _given_by_counts(self, overlay: DeltaSegment) -> Order:
-        counts, rows = self._bundle.counts(), self._bundle.item_ids.rows(overlay.ids)
-        assert counts is not None  # or the order of the bundle's own items would have been refused
-        met = np.where(rows >= 0, counts[rows], 0).astype(np.float64)
-        return Order.of(np.log1p(met)).below(self._bundle.manifest.sizes.items)
 
-    def _base(self, key: tuple[str, str], make: Callable[[], Kept]) -> Kept:
-        if key not in self._kept:
-            self._kept.setdefault(key, make())
-        kept: Kept = self._kept[key]
-        return kept
+def _as_listed(segment: Segment) -> Order:
+    """Return the rows from the last one."""
+    rows = np.arange(segment.first, segment.first + segment.size, dtype=np.float64)
+    return Order.of(rows).below(segment.first)
 
-    def _given(self, overlay: DeltaSegment, key: tuple[str, str], make: Callable[[], Kept]) -> Kept:
-        latest = self._over
-        if latest is None or latest[0] is not overlay:
-            latest = self._over = (overlay, {})
-        if key not in latest[1]:
-            latest[1].setdefault(key, make())
-        kept: Kept = latest[1][key]
-        return kept
+
+def _read_newest(segment: Segment, column: str, read: Callable[[pl.Series], Float64]) -> Order:
+    return Order.of(read(segment.content.item_column(column))).below(segment.first)
 
 
 def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series], Float64]]:

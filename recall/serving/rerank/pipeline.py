@@ -7,7 +7,6 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.errors import RequestError
-from recall.index.bitmap import RowBitmap
 from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, shaped
 from recall.serving.rerank.channels import (
@@ -20,7 +19,6 @@ from recall.serving.rerank.channels import (
     PopularChannel,
     read_channels,
 )
-from recall.serving.rerank.exact import BoostScores, best_boosted, gains_of
 from recall.serving.rerank.fusion import ChannelResult, FusedList, Source, fuse
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pins import Pin
@@ -72,7 +70,7 @@ def shape(
     channels = None if request.channels is None else read_channels(request.channels)
     rules = read_rules(request.rules)
     check_pins(rules, request.n)
-    pool = _Pool(catalogue, facets, vector, excluded, scope, gains_of(request, catalogue, facets), channels)
+    pool = _Pool(catalogue, facets, vector, excluded, scope, facets.boost_scores(catalogue, request.boosts), channels)
     steps = [rule.step(pool, f"/rules/{place}") for place, rule in enumerate(rules)]
     found = shaped(pool.fetch, steps, request.n, catalogue.size)
     last = pool.merged
@@ -91,7 +89,7 @@ class _Pool:
         vector: Float32,
         excluded: Int64,
         scope: SegmentMasks | None,
-        gains: BoostScores | None,
+        boosts: Float32 | None,
         channels: Channels | None,
     ) -> None:
         self._catalogue = catalogue
@@ -99,7 +97,7 @@ class _Pool:
         self._vector = vector
         self._excluded = excluded
         self._scope = scope
-        self._gains = gains
+        self._boosts = boosts
         self._channels = channels
         self.exact = True
         self.merged: FusedList | None = None
@@ -142,17 +140,7 @@ class _Pool:
         return self._catalogue.rows(ids)
 
     def eligible(self, rows: Int64) -> Mask:
-        overlay, size, scope = self._catalogue.overlay, self._catalogue.index.size, self._scope
-        allowed = ~np.isin(rows, self._excluded)
-        below = rows < size
-        if overlay.hidden.count:
-            allowed[below] &= ~overlay.hidden.holds(rows[below])
-        if scope is not None:
-            allowed[below] &= scope.main.holds(rows[below])
-        if not below.all():
-            places = rows[~below] - size
-            allowed[~below] &= overlay.alive[places] if scope is None else overlay.alive[places] & scope.given.holds(places)
-        return allowed
+        return self._catalogue.eligible(rows, self._excluded, self._scope)
 
     def everything(self) -> Mask:
         return self._catalogue.mask(self._excluded, self._scope)
@@ -164,7 +152,7 @@ class _Pool:
             places = self.merged.places(rows)
             return np.asarray(np.append(self.merged.scores, 0.0)[places])  # -1 is last
         products = np.einsum("ij,j->i", self.vectors(rows), self._vector)
-        return products if self._gains is None else np.asarray(products + self._gains.of(rows))
+        return products if self._boosts is None else np.asarray(products + self._boosts[rows])
 
     def vectors(self, rows: Int64) -> Float32:
         return self._catalogue.vectors(rows)
@@ -173,18 +161,13 @@ class _Pool:
         return self._facets.groups(self._catalogue, column, where)
 
     def _model(self, width: int, among: Mask | None) -> Candidates:
-        catalogue, scope = self._catalogue, self._scope
-        if among is not None:
-            size = catalogue.index.size
-            scope = SegmentMasks(RowBitmap.of_mask(among[:size]), RowBitmap.of_mask(among[size:]))
-        if self._gains is not None:
-            longest = self._facets.longest
-            best = best_boosted(catalogue, self._vector, self._gains, width, self._excluded, scope, longest)
-            return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
-        hits = catalogue.search(self._vector[None], width, [self._excluded], [scope])
-        self.exact &= bool(hits.exact[0])
-        found = hits.rows[0] >= 0
-        return Candidates(hits.rows[0][found], hits.scores[0][found], complete=not found.all())
+        scope = self._scope if among is None else self._catalogue.masks_of(among)
+        if self._boosts is not None:
+            best = self._catalogue.top_k(self._vector, width, self._boosts, self._excluded, scope)
+        else:
+            best = self._catalogue.search(self._vector[None], width, [self._excluded], [scope]).ranked(0)
+            self.exact &= best.exact
+        return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
 
     def _listed(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:
         where = f"/channels/lists/{place}"
@@ -251,13 +234,7 @@ def check_shaping(request: Request, catalogue: CatalogSnapshot, facets: ItemColu
             facets.check_column(rule.column, f"/rules/{place}/column")
     if request.channels is not None:
         _check_channels(read_channels(request.channels), catalogue, facets)
-    check_boosts(request, catalogue, facets)
-
-
-def check_boosts(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
-    """Raise RequestError when a boost is not known or its weight is out of bounds."""
-    if request.boosts:
-        facets.boosts(catalogue)[0].weights(request.boosts)
+    facets.check_boosts(catalogue, request.boosts)
 
 
 def _check_channels(channels: Channels, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:

@@ -14,7 +14,7 @@ from recall.bundle.deletions import ITEM_ID, SEQUENCE, no_deletions, read_deleti
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, resolve
 from recall.errors import BundleError, ConfigError
-from recall.store.items.log import JOURNAL, Base, Journal
+from recall.store.items.log import JOURNAL, Base, ChangeLog
 
 THROUGH = "contains_changes_through"
 """Key of `[data]`: the tables contain all live changes up to this sequence."""
@@ -75,7 +75,7 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
         ConfigError: there is no such change.
         JournalError: the log cannot be read.
     """
-    journal = Journal(root / JOURNAL)
+    journal = ChangeLog(root / JOURNAL)
     try:
         state = journal.state()
         if as_of > (0 if state is None else state.last):
@@ -105,7 +105,7 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
     )
 
 
-def deletions(journal: Journal, upto: int) -> pl.DataFrame:
+def deletions(journal: ChangeLog, upto: int) -> pl.DataFrame:
     """Return the deletions in a log up to a sequence, as a bundle keeps them. Raises JournalError."""
     state = journal.state()
     rows = [] if state is None else journal.read(None, Base(state.identity or None, state.pruned)).rows

@@ -16,11 +16,12 @@ from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
-from recall.store.items.delta import DeltaSegment
+from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
-from recall.store.items.log import Base, Change, Journal, MovedError, rows_of, values_of
+from recall.store.items.log import Base, Change, ChangeLog, MovedError, rows_of, values_of
 from recall.store.items.log_position import Past, read_token
 from recall.store.items.log_tables import Row
+from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 
 PAUSE = 0.01
@@ -62,7 +63,7 @@ class Receipt(_Receipt):
 class Catalog:
     """The catalogue of a bundle and its changes. Safe to share among threads."""
 
-    def __init__(self, bundle: Bundle, index: ItemIndex, journal: Journal | None = None, pause: float | None = PAUSE) -> None:
+    def __init__(self, bundle: Bundle, index: ItemIndex, journal: ChangeLog | None = None, pause: float | None = PAUSE) -> None:
         """Read what the journal holds beyond the bundle.
 
         Args:
@@ -77,8 +78,9 @@ class Catalog:
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._empty = DeltaSegment.empty(self._base.folded, index.size, index.dim)
-        self._catalogue = CatalogSnapshot(bundle, index, self._empty)
+        self._empty = self._delta = Delta.empty(self._base.folded, index.size, index.dim)
+        self._sealed = Segment(0, bundle, self._empty.tombstones, index)
+        self._catalogue = CatalogSnapshot(bundle, (self._sealed,), self._delta.sequence)
         self._pause = pause
         self._changing = Lock()
         self._version = (-1, -1)
@@ -92,17 +94,27 @@ class Catalog:
     @property
     def refused(self) -> dict[str, str]:
         """Items whose latest change does not fit this bundle, and why; they are in no answer."""
-        return dict(self._catalogue.overlay.refused)
+        return dict(self._delta.refused)
 
     @property
     def overgrown(self) -> bool:
         """Whether so much has changed that the catalogue should be published anew; see `recall.publish.compact`."""
-        overlay = self._catalogue.overlay
-        most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * overlay.size)))
-        return max(len(overlay.ids), overlay.hidden.count) > most
+        delta = self._delta
+        most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * delta.tombstones.size)))
+        return max(len(delta.item_ids), delta.tombstones.count) > most
+
+    @property
+    def added(self) -> int:
+        """Items that were added or replaced since the bundle."""
+        return self._delta.count
+
+    @property
+    def replaced(self) -> int:
+        """Items of the bundle that were replaced or deleted since."""
+        return self._delta.tombstones.count
 
     def current(self) -> CatalogSnapshot:
-        """The catalogue now. When the journal cannot be read, the last one that was known, with its `trouble`."""
+        """The catalogue now. When the journal cannot be read, the last one that was known, with its `error`."""
         journal = self._journal
         if journal is None or self._pause is None or time.monotonic() < self._due:
             return self._catalogue
@@ -111,7 +123,7 @@ class Catalog:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
             except JournalError as error:
-                self._catalogue = replace(self._catalogue, trouble=_unread(error))
+                self._catalogue = replace(self._catalogue, error=_unread(error))
             finally:
                 self._changing.release()
         return self._catalogue
@@ -121,10 +133,10 @@ class Catalog:
         """Whether there is a journal to write to."""
         return self._journal is not None
 
-    def hear(self, heard: Callable[[float], None]) -> None:
-        """As `Journal.hear`; nobody is told anything where there is no journal."""
+    def on_commit(self, callback: Callable[[float], None]) -> None:
+        """Register a callback as `ChangeLog.on_commit` does; it is never called without a log."""
         if self._journal is not None:
-            self._journal.hear(heard)
+            self._journal.on_commit(callback)
 
     @property
     def unsaved(self) -> int:
@@ -181,12 +193,12 @@ class Catalog:
             hint="Look whether the change is served, and make it again if it is not",
         )
 
-    def moved(self) -> bool:
-        """Return whether `refresh` would find something that nobody else is reading, in microseconds. Raises JournalError."""
+    def has_changes(self) -> bool:
+        """Return whether `refresh` would find unread changes; takes microseconds. Raises JournalError."""
         if self._journal is None or self._changing.locked():
             return False
         moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
-        return moved or bool(self._catalogue.trouble)
+        return moved or bool(self._catalogue.error)
 
     def behind(self) -> bool:
         """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
@@ -198,7 +210,7 @@ class Catalog:
         if self._changing.locked():
             return True
         try:
-            return self._journal.version() != self._version and not self._catalogue.trouble
+            return self._journal.version() != self._version and not self._catalogue.error
         except JournalError:
             return False
 
@@ -209,7 +221,7 @@ class Catalog:
                 try:
                     self._catch_up(self._journal)
                 except JournalError as error:
-                    self._catalogue = replace(self._catalogue, trouble=_unread(error))
+                    self._catalogue = replace(self._catalogue, error=_unread(error))
                     raise
         return self._catalogue
 
@@ -240,7 +252,7 @@ class Catalog:
         Raises:
             RequestError: a column is not known, a value is not what it holds, or a vector would not be finite; names the item
                 and nothing is changed. Or the key belongs to another batch.
-            JournalError: the change could not be written, and is not acknowledged; see `Journal.append`.
+            JournalError: the change could not be written, and is not acknowledged; see `ChangeLog.append`.
         """
         read = self._reader.read(items)
         if read:
@@ -296,30 +308,40 @@ class Catalog:
         with self._changing:
             missed = self._past.ensure(rows)
             if missed:
-                overlay = self._after(self._catalogue.overlay, missed, max(sequence, self._catalogue.sequence))
-                self._catalogue = replace(self._catalogue, overlay=overlay)
+                self._show(self._after(self._delta, missed, max(sequence, self._delta.sequence)), self._catalogue.error)
 
-    def _catch_up(self, journal: Journal) -> None:
+    def _catch_up(self, journal: ChangeLog) -> None:
         """Take in what is new; the caller holds the lock."""
         version, stamp = journal.version(), journal.mark.stamp()
-        if version == self._version and stamp == self._stamp and not self._catalogue.trouble:
+        if version == self._version and stamp == self._stamp and not self._catalogue.error:
             return
         reading = journal.read(self._past.state, self._base)
         rows = self._past.take(reading)
-        overlay = self._catalogue.overlay
+        delta = self._delta
         if rows is None:
-            overlay, rows = self._empty, sorted(self._past.known.values())
-        sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
-        if rows or sequence > overlay.sequence:
-            overlay = self._after(overlay, rows, sequence)
-        self._catalogue = replace(self._catalogue, overlay=overlay, trouble=self._past.trouble(reading.mark, self._base))
+            delta, rows = self._empty, sorted(self._past.known.values())
+        sequence = max(self._delta.sequence, 0 if reading.state is None else reading.state.last)
+        if rows or sequence > delta.sequence:
+            delta = self._after(delta, rows, sequence)
+        self._show(delta, self._past.error(reading.mark, self._base))
         self._version, self._stamp = version, stamp
 
-    def _after(self, overlay: DeltaSegment, rows: Sequence[Row], sequence: int) -> DeltaSegment:
+    def _show(self, delta: Delta, error: str) -> None:
+        """Make a delta part of the snapshot; the caller holds the lock."""
+        if delta is self._delta:
+            self._catalogue = replace(self._catalogue, error=error)
+            return
+        segments = [replace(self._sealed, tombstones=delta.tombstones)]
+        if len(delta.item_ids):
+            segments.append(delta.segment(self._sealed.size))
+        self._delta = delta
+        self._catalogue = CatalogSnapshot(self._catalogue.bundle, tuple(segments), delta.sequence, error)
+
+    def _after(self, delta: Delta, rows: Sequence[Row], sequence: int) -> Delta:
         last = {row.item_id: values_of(row) for row in rows}
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
-        places = self._catalogue.bundle.item_ids.rows(list(last))
-        return overlay.changed(sequence, list(last), places, given, refused)
+        published = self._catalogue.bundle.item_ids.rows(list(last))
+        return delta.changed(sequence, list(last), published, given, refused)
 
 
 def _unread(error: JournalError) -> str:

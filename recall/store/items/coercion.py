@@ -16,7 +16,7 @@ from polars.datatypes import DataType
 
 from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other, separators
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other
 from recall.features.values import canonical
 
 Read = Callable[[object], object]
@@ -35,7 +35,7 @@ class ItemColumns:
         """The columns that a bundle's items have, the id among them, what its fields read, and the types of its text."""
         self.id_column = schema.item_id
         self._types = pl.Schema(types)
-        cuts, texts = separators(schema, "item"), canonical_types or {}
+        cuts, texts = schema.separators("item"), canonical_types or {}
         self._read = {
             name: _reader(dtype, cuts.get(name), texts.get(name, TEXT).removeprefix(LIST))
             for name, dtype in types.items()

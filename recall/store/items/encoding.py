@@ -12,7 +12,7 @@ from recall.bundle.reader import Bundle
 from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
 from recall.store.items.coercion import ItemColumns
-from recall.store.items.delta import Given
+from recall.store.items.delta import EncodedItems
 
 _FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
 
@@ -46,7 +46,7 @@ class ItemReader:
             read[self.columns.id(item_id)] = self.columns.read(item_id, features, f"/items/{position}/features")
         return read
 
-    def given(self, items: Values) -> Given:
+    def given(self, items: Values) -> EncodedItems:
         """Items from `read`, at least one, with their vectors.
 
         Raises:
@@ -65,7 +65,7 @@ class ItemReader:
                     raise RequestError(what, where=where, why=error.why, hint=error.hint) from None
             raise
 
-    def fitting(self, items: Values) -> tuple[Given | None, dict[str, str]]:
+    def fitting(self, items: Values) -> tuple[EncodedItems | None, dict[str, str]]:
         """As `read` and `given`, for items that were read for some bundle, perhaps another: those that fit, and by id why
         the others do not. Columns that this bundle lacks are passed over.
         """
@@ -89,7 +89,7 @@ class ItemReader:
                         del values[item_id]
         return None, refused
 
-    def _encoded(self, items: Values) -> Given:
+    def _encoded(self, items: Values) -> EncodedItems:
         """Raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
@@ -101,7 +101,7 @@ class ItemReader:
         if not servable(vectors).all():
             what = "is too large to be scored" if np.isfinite(vectors).all() else "holds NaN or an infinity"
             raise DataError(f"the vector {what}", hint="Look at this item's features")
-        return Given(ids, frame, vectors)
+        return EncodedItems(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:
         """As the encoder's `encode_items`, without its fixed costs, and in the order that it gives features in."""

@@ -103,7 +103,7 @@ class _Batch(Batch):
         self.digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in self.rows]), digest_size=16).digest()
 
 
-class Journal:
+class ChangeLog:
     """The log of one root; there need not be a file before the first change. Safe to share among threads."""
 
     def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
@@ -121,9 +121,9 @@ class Journal:
         self._reading, self._reader = Lock(), DurableFile(path, KIND, wait)
         self._written: tuple[State, tuple[Lost, ...], Lost | None] | None = None
 
-    def hear(self, heard: Callable[[float], None]) -> None:
-        """Register a callback that gets the seconds of every write, its fsync included, on the thread that wrote."""
-        self._commits.heard = heard
+    def on_commit(self, callback: Callable[[float], None]) -> None:
+        """Register a callback invoked with the seconds of each commit, fsync included."""
+        self._commits.on_commit = callback
 
     def append(
         self,

@@ -77,7 +77,7 @@ class Past:
         states = [one for one in (self.state, self.lost) if one is not None]
         return any(one.identity == identity or (one.base == identity and sequence <= one.base_through) for one in states)
 
-    def trouble(self, mark: Marked | None, base: Base) -> str:
+    def error(self, mark: Marked | None, base: Base) -> str:
         """Return what is wrong with the log, in a sentence; empty when nothing is.
 
         Args:

@@ -1,7 +1,9 @@
-"""The catalogue at one moment: a bundle, its index, and what lies over them."""
+"""The catalogue at one moment, as a list of segments: what was published, and what has changed since."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge as merge_sorted
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +13,39 @@ from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
-from recall.index.base import Hits, ItemIndex
+from recall.index.base import Hits, Ranked, gather
 from recall.index.bitmap import Mask, RowBitmap
-from recall.store.items.delta import DeltaSegment, best_given, merged
+from recall.index.topk import merge
+from recall.store.items.segment import Segment
 
-# Answers without all that belongs in them.
+_NONE: Int64 = np.empty(0, dtype=np.int64)
+
+
+class SegmentMasks(NamedTuple):
+    """Rows of a catalogue: a mask for each of its segments."""
+
+    masks: tuple[RowBitmap, ...]
+
+    def __and__(self, other: "SegmentMasks") -> "SegmentMasks":
+        return SegmentMasks(tuple(one & two for one, two in zip(self.masks, other.masks, strict=True)))
+
+    def __or__(self, other: "SegmentMasks") -> "SegmentMasks":
+        return SegmentMasks(tuple(one | two for one, two in zip(self.masks, other.masks, strict=True)))
+
+    def __sub__(self, other: "SegmentMasks") -> "SegmentMasks":
+        return SegmentMasks(tuple(one - two for one, two in zip(self.masks, other.masks, strict=True)))
+
+    @property
+    def everything(self) -> bool:
+        """Whether all rows are in."""
+        return all(one.count == one.size for one in self.masks)
 
 
 class Degraded(NamedTuple):
-    """What an answer had to do without, or with less of.
+    """What an answer lacks, or has only in part.
 
     Attributes:
-        part: of the service, in one word: "items" when later changes of items are not known.
+        part: of the service, in one word: "items" if later changes of items are not known.
         reason: why, in a sentence.
     """
 
@@ -30,120 +53,118 @@ class Degraded(NamedTuple):
     reason: str
 
 
-class SegmentMasks(NamedTuple):
-    """Rows of a catalogue: among the bundle's, and among the overlay's places."""
-
-    main: RowBitmap
-    given: RowBitmap
-
-    def __or__(self, other: "SegmentMasks") -> "SegmentMasks":
-        return SegmentMasks(self.main | other.main, self.given | other.given)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class CatalogSnapshot:
-    """All items at one moment; it never changes. Whoever answers a request takes one and asks it everything.
+    """All items at one moment; it never changes, so that a request which takes one is answered consistently.
 
-    Rows below `bundle.manifest.sizes.items` are the bundle's, those from there on are the overlay's places. A row means
-    something within one catalogue only.
+    A row means something within one snapshot only.
 
     Attributes:
         bundle: what was published.
-        index: over its vectors.
-        overlay: what has changed since.
-        trouble: what is wrong with the log of changes, in a sentence; empty when nothing is.
+        segments: the published items, and, if there are any, those that were added or replaced since.
+        sequence: the last live change that is in.
+        error: what is wrong with the log of changes, in a sentence; empty if nothing is.
     """
 
     bundle: Bundle
-    index: ItemIndex
-    overlay: DeltaSegment
-    trouble: str = ""
-
-    @property
-    def sequence(self) -> int:
-        """The last live change that is in."""
-        return self.overlay.sequence
+    segments: tuple[Segment, ...]
+    sequence: int
+    error: str = ""
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What answers from it are to say of it."""
-        return (Degraded("items", self.trouble),) if self.trouble else ()
+        """What answers from it report of it."""
+        return (Degraded("items", self.error),) if self.error else ()
 
     @property
     def size(self) -> int:
-        """Rows, those included whose items were replaced or deleted."""
-        return self.index.size + len(self.overlay.ids)
+        """Rows, those of replaced and deleted items included."""
+        return self.segments[-1].first + self.segments[-1].size
+
+    @property
+    def longest(self) -> float:
+        """The largest Euclidean length of a vector, or more."""
+        return max(one.longest for one in self.segments)
+
+    def segment_of(self, row: int) -> Segment:
+        """Return the segment that holds a row in [0, size)."""
+        return next(one for one in reversed(self.segments) if row >= one.first)
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Rows of items: int64 [m], -1 where the catalogue does not hold one."""
+        """Return the rows of items: int64 [m], -1 for an item that is not in the catalogue."""
         ids = self.bundle.encoder.item_ids(ids)
-        rows, overlay = self.bundle.item_ids.rows(ids), self.overlay
-        if overlay.hidden.count:
-            rows[(rows >= 0) & overlay.hidden.holds(rows)] = -1
-        if overlay.places:
-            places = np.fromiter((overlay.places.get(one, -1) for one in ids), dtype=np.int64, count=len(ids))
-            rows = np.where(places >= 0, places + self.index.size, rows)
+        rows = self.segments[0].rows(ids)
+        for segment in self.segments[1:]:
+            found = segment.rows(ids)
+            rows = np.where(found >= 0, found + segment.first, rows)
         return rows
 
     def ids(self, rows: Int64) -> list[str]:
-        """Ids of rows, each in [0, size)."""
-        if not self.overlay.ids:
-            return self.bundle.item_ids.ids(rows)
-        given = rows >= self.index.size
-        if not given.any():
+        """Return the ids of rows, each in [0, size)."""
+        if len(self.segments) == 1:
             return self.bundle.item_ids.ids(rows)
         found = np.empty(len(rows), dtype=object)
-        found[~given] = self.bundle.item_ids.ids(rows[~given])
-        found[given] = [self.overlay.ids[place] for place in (rows[given] - self.index.size).tolist()]
+        for segment, at in self._split(rows):
+            found[at] = segment.content.item_ids.ids(rows[at] - segment.first)
         ids: list[str] = found.tolist()
         return ids
 
     def vectors(self, rows: Int64) -> Float32:
-        """Vectors of rows, each in [0, size): float32 [m, dim]."""
-        given = rows >= self.index.size
-        if not given.any():
+        """Return the vectors of rows, each in [0, size): float32 [m, dim]."""
+        if len(self.segments) == 1:
             return np.asarray(self.bundle.item_vectors[rows])
-        found = np.empty((len(rows), self.index.dim), dtype=np.float32)
-        found[~given] = self.bundle.item_vectors[rows[~given]]
-        found[given] = self.overlay.vectors[rows[given] - self.index.size]
+        found = np.empty((len(rows), self.bundle.item_vectors.shape[1]), dtype=np.float32)
+        for segment, at in self._split(rows):
+            found[at] = segment.vectors[rows[at] - segment.first]
         return found
 
     def table(self, rows: Int64) -> pl.DataFrame:
-        """The values of rows, each in [0, size): a table [m]. Raises BundleError."""
-        given = rows >= self.index.size
-        if not given.any():
+        """Return the values of rows, each in [0, size): a table [m]. Raises BundleError."""
+        parts = list(self._split(rows))
+        if not parts:
             return self.bundle.some_items(rows)
-        items = self.overlay.items[rows[given] - self.index.size]
-        if given.all():
-            return items
-        published = self.bundle.some_items(rows[~given])
-        both = pl.concat([published, items.select(published.columns)])
-        return both[np.argsort(np.argsort(given, kind="stable"))]
+        tables = [segment.content.some_items(rows[at] - segment.first) for segment, at in parts]
+        if len(tables) == 1:
+            return tables[0]
+        order = np.argsort(np.concatenate([np.flatnonzero(at) for _, at in parts]))
+        return pl.concat([one.select(tables[0].columns) for one in tables])[order]
 
     def items(self) -> pl.DataFrame:
-        """All items that there are: the bundle's in their order, then the overlay's. Raises BundleError."""
-        items = self.bundle.items()
-        if self.overlay.hidden.count:
-            items = items[self.overlay.kept.rows]
-        if self.overlay.places:
-            items = pl.concat([items, self.overlay.items[self.overlay.living].select(items.columns)])
-        return items
+        """Return the values of all items that are alive, segment by segment. Raises BundleError."""
+        tables = [one.items() for one in self.segments]
+        return pl.concat([one.select(tables[0].columns) for one in tables])
 
-    def scope(self, rows: Int64) -> SegmentMasks:
-        """Some rows, int64 [m], each in [0, size)."""
-        size = self.index.size
-        given = rows >= size
-        return SegmentMasks(RowBitmap.of_rows(rows[~given], size), RowBitmap.of_rows(rows[given] - size, len(self.overlay.ids)))
+    def ids_after(self, after: str | None, count: int) -> list[str]:
+        """Return the first `count` ids in order, of all items or of those after an id."""
+        return list(islice(merge_sorted(*(one.ids_after(after, count) for one in self.segments)), count))
 
-    def mask(self, excluded: Int64, scope: SegmentMasks | None = None) -> Mask:
-        """The rows that a search with these bounds may return: bool [size], made anew."""
-        main, hidden = self.overlay.seen(None if scope is None else scope.main)
-        below = np.ones(self.index.size, dtype=bool) if main is None else main.mask
-        below[hidden] = False
-        given = self.overlay.alive if scope is None else self.overlay.alive & scope.given.mask
-        rows = np.concatenate([below, given])
+    def masks(self, rows: Int64) -> SegmentMasks:
+        """Return some rows, int64 [m] each in [0, size), as masks."""
+        return SegmentMasks(tuple(RowBitmap.of_rows(one.local(rows), one.size) for one in self.segments))
+
+    def masks_of(self, mask: Mask) -> SegmentMasks:
+        """Return the rows where a bool [size] is true, as masks."""
+        return SegmentMasks(tuple(RowBitmap.of_mask(mask[one.first : one.first + one.size]) for one in self.segments))
+
+    def mask(self, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
+        """Return which rows a search with these bounds may return: a new bool [size]."""
+        parts = [one.live for one in self.segments]
+        if masks is not None:
+            parts = [one & two for one, two in zip(parts, masks.masks, strict=True)]
+        rows = np.concatenate([one.mask for one in parts])
         rows[excluded] = False
         return rows
+
+    def eligible(self, rows: Int64, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
+        """Return whether a search with these bounds may return some rows, each in [0, size): bool [m]."""
+        allowed = ~np.isin(rows, excluded)
+        for number, segment in enumerate(self.segments):
+            at = (rows >= segment.first) & (rows < segment.first + segment.size)
+            local = rows[at] - segment.first
+            allowed[at] &= ~segment.tombstones.holds(local)
+            if masks is not None:
+                allowed[at] &= masks.masks[number].holds(local)
+        return allowed
 
     def search(
         self,
@@ -152,41 +173,86 @@ class CatalogSnapshot:
         exclude: Sequence[Int64] | None = None,
         within: Sequence[SegmentMasks | None] | None = None,
         *,
-        surely: bool = False,
+        exact: bool = False,
     ) -> Hits:
-        """As `ItemIndex.search`, over all rows but those that were replaced or deleted."""
-        overlay, size = self.overlay, self.index.size
-        scopes = within if within is not None else [None] * len(queries)
-        main = [None if scope is None else scope.main for scope in scopes]
-        if not overlay.hidden.count and not overlay.places:
-            return self.index.search(queries, n, exclude, main, surely=surely)
-        excluded = exclude if exclude is not None else [_NONE] * len(queries)
-        below = [rows[rows < size] for rows in excluded]
-        hits = self._search_main(queries, n, below, main, surely)
-        if not overlay.places:
-            return hits
-        given = [
-            best_given(overlay, query, n, rows[rows >= size] - size, None if scope is None else scope.given)
-            for query, rows, scope in zip(queries, excluded, scopes, strict=True)
-        ]
-        return merged(hits, given, size, n)
+        """Return the n best items of each query, as `ItemIndex.search` does.
 
-    def _search_main(
-        self, queries: Float32, n: int, excluded: list[Int64], within: list[RowBitmap | None], surely: bool
-    ) -> Hits:
-        """The index without what is hidden."""
-        seen = [self.overlay.seen(selection) for selection in within]
-        without = [np.concatenate(both) for both in zip(excluded, (hidden for _, hidden in seen), strict=True)]
-        return self.index.search(queries, n, without, [selection for selection, _ in seen], surely=surely)
+        Args:
+            queries: float32 [q, dim].
+            n: at least 1.
+            exclude: rows that must not be returned, one array for each query; None excludes nothing.
+            within: the rows that may be returned, for each query; None for all items.
+            exact: search exhaustively.
+        """
+        first = self.segments[0]
+        scopes = [None] * len(queries) if within is None else within
+        if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
+            masks = [None if scope is None else scope.masks[0] for scope in scopes]
+            return first.index.search(queries, n, exclude, masks, exact=exact)
+        excluded = [_NONE] * len(queries) if exclude is None else exclude
+        found = [
+            segment.search(
+                queries,
+                n,
+                [segment.local(rows) for rows in excluded],
+                [None if scope is None else scope.masks[number] for scope in scopes],
+                exact=exact,
+            )
+            for number, segment in enumerate(self.segments)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return gather([self._merged([hits.ranked(at) for hits in found], n) for at in range(len(queries))], n)
+
+    def top_k(self, query: Float32, n: int, added: Float32, excluded: Int64, masks: SegmentMasks | None = None) -> Ranked:
+        """Return the n items with the largest product and offset, found by a scan.
+
+        Args:
+            query: float32 [dim].
+            n: at least 1.
+            added: float32 [size], what the score of each row gains.
+            excluded: int64 [m], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
+        parts = [
+            segment.scan(
+                query,
+                segment.local(excluded),
+                None if masks is None else masks.masks[number],
+                n,
+                added[segment.first : segment.first + segment.size],
+            )
+            for number, segment in enumerate(self.segments)
+        ]
+        return self._merged(parts, n)
+
+    def scores(self, query: Float32) -> Float32:
+        """Return the inner product of a query with every row, as cheaply as can be: float32 [size]."""
+        return np.concatenate([one.vectors @ query for one in self.segments])
+
+    def _merged(self, parts: Sequence[Ranked], n: int) -> Ranked:
+        """Merge lists of the segments' own rows, one of each segment."""
+        counted = (
+            Ranked(part.rows + one.first, part.scores, part.exact) for part, one in zip(parts, self.segments, strict=True)
+        )
+        return merge(list(counted), n)
+
+    def _split(self, rows: Int64) -> Iterator[tuple[Segment, Mask]]:
+        """Yield the segments that hold some of the rows, with the places of those: bool [m]."""
+        for segment in self.segments:
+            at = (rows >= segment.first) & (rows < segment.first + segment.size)
+            if at.any():
+                yield segment, at
 
 
 def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
-    """The row of an item. Raises RequestError when the catalogue lacks it."""
+    """Return the row of an item.
+
+    Raises:
+        RequestError: The item is not in the catalogue.
+    """
     check_id(item_id, "/item_id")
     row = int(catalogue.rows([item_id])[0])
     if row < 0:
         raise RequestError(f"item {item_id!r} is not in the catalogue", where="/item_id")
     return row
-
-
-_NONE: Int64 = np.empty(0, dtype=np.int64)

@@ -63,7 +63,7 @@ class LiveUsers(Protocol):
         """The sequence of the latest change; 0 before the first. Raises StoreError."""
         ...
 
-    def trouble(self) -> str:
+    def error(self) -> str:
         """Return how acknowledged changes were lost, in a sentence; empty while none are known to be. Raises StoreError."""
         ...
 
@@ -71,7 +71,7 @@ class LiveUsers(Protocol):
         """Make a plain copy of what is stored as whole as it can be; called when nothing has been written for a while."""
         ...
 
-    def caution(self) -> str:
+    def durability_warning(self) -> str:
         """Why what is acknowledged may be lost after all, in a sentence; empty where it may not. Raises StoreError."""
         ...
 

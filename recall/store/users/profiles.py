@@ -59,11 +59,11 @@ class Lookup(NamedTuple):
 
     Attributes:
         record: None for a user who is not known.
-        trouble: why later changes are not in the record; empty when they are.
+        error: why later changes are not in the record; empty when they are.
     """
 
     record: UserRecord | None
-    trouble: str = ""
+    error: str = ""
 
 
 class User(NamedTuple):
@@ -161,21 +161,21 @@ class UserProfiles:
     def get(self, user_id: str) -> UserRecord | None:
         """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
         known = self.one(user_id)
-        if known.trouble:
-            raise StoreError(known.trouble)
+        if known.error:
+            raise StoreError(known.error)
         return known.record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
-        live, trouble = self._changes(list(dict.fromkeys(named.values())))
-        return {given: Lookup(self._record(user_id, live.get(user_id)), trouble) for given, user_id in named.items()}
+        live, error = self._changes(list(dict.fromkeys(named.values())))
+        return {given: Lookup(self._record(user_id, live.get(user_id)), error) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Lookup:
         """As `known`, of one user."""
         user_id = self._encoder.user_id(user_id)
-        live, trouble = self._changes((user_id,))
-        return Lookup(self._record(user_id, live.get(user_id)), trouble)
+        live, error = self._changes((user_id,))
+        return Lookup(self._record(user_id, live.get(user_id)), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
@@ -218,7 +218,7 @@ class UserProfiles:
             changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
-    def took(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
+    def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
         """Add interactions to the users' histories and seen items, in order: all of them or none.
 
         An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
@@ -237,6 +237,8 @@ class UserProfiles:
             for user_id, item_id, time in interactions
         )
         return self._write([InteractionEvent(*one, self._data) for one in taken], key)
+
+    took = log_interactions  # its name until the next minor version
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
         """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""

@@ -186,7 +186,7 @@ class RedisLiveUsers(LiveUsers):
         return int(self._read("GET", self._prefix + b"sequence") or 0)
 
     @override
-    def caution(self) -> str:
+    def durability_warning(self) -> str:
         return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
 
     def close(self) -> None:
@@ -194,8 +194,8 @@ class RedisLiveUsers(LiveUsers):
         self._reader.disconnect()
         self._writer.disconnect()
 
-    def trouble(self) -> str:
-        """As `LiveUsers.trouble` promises: by what the mark says, and without one by what this process has seen."""
+    def error(self) -> str:
+        """As `LiveUsers.error` promises: by what the mark says, and without one by what this process has seen."""
         if self.breaker.state != "closed":  # requests find out when it answers again
             raise StoreDownError(_DOWN)
         mark = None if self._mark is None else self._mark.read()  # before Redis, which others write meanwhile

@@ -97,9 +97,9 @@ class SqliteLiveUsers(LiveUsers):
         self._seen: tuple[str, int] | None = None
         self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
 
-    def hear(self, heard: Callable[[float], None]) -> None:
-        """Have somebody told the seconds of every write, its fsync included, on the thread that wrote; see `Commits`."""
-        self._commits.heard = heard
+    def on_commit(self, callback: Callable[[float], None]) -> None:
+        """Register a callback invoked with the seconds of each commit, fsync included."""
+        self._commits.on_commit = callback
 
     @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
@@ -138,7 +138,7 @@ class SqliteLiveUsers(LiveUsers):
             return "" if connection is None else self._state(connection)[1]
 
     @override
-    def trouble(self) -> str:
+    def error(self) -> str:
         mark = self.mark.read()  # before the file, which others write meanwhile
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
@@ -165,7 +165,7 @@ class SqliteLiveUsers(LiveUsers):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     @override
-    def caution(self) -> str:
+    def durability_warning(self) -> str:
         return ""
 
     def close(self) -> None:

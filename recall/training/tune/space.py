@@ -5,7 +5,6 @@ from typing import Literal, Protocol, get_args
 from pydantic import JsonValue
 
 from recall.config import RunConfig
-from recall.config.schema import HistoryField
 
 Objective = Literal["square", "softmax", "bpr", "warp", "logistic"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -68,7 +67,7 @@ def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_
     found: Values = {"model": model, "train": train}
     if config.data.time is not None:
         found["data"] = {"half_life": _half_life(trial)}
-    history = next((name for name, field in config.fields.items() if isinstance(field, HistoryField)), None)
+    history = next(iter(config.schema_.histories), None)
     if history is not None:
         lags = trial.suggest_categorical("lags", ["as configured", *_LAGS])
         if lags in _LAGS:

@@ -10,7 +10,7 @@ from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL, MARK, Base, Change, Journal
+from recall.store.items.log import JOURNAL, MARK, Base, Change, ChangeLog
 from tests.store.items.test_log_position import copy, fresh, ids, remove, trouble
 
 
@@ -122,7 +122,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
     remove(root)
     served.items.refresh()
     assert served.items.repair() == 2
-    assert {entry.item_id for entry in Journal(root / JOURNAL).since(0)} == {"a", "strange"}
+    assert {entry.item_id for entry in ChangeLog(root / JOURNAL).since(0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)
     for one in (served, started):
@@ -133,7 +133,7 @@ def test_a_log_taken_over_in_two_parts_is_whole_only_where_they_meet(tmp_path: P
     def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
         path = tmp_path / f"{parts}" / JOURNAL
         path.parent.mkdir()
-        earlier, journal = Journal(path.with_name("earlier")), Journal(path)
+        earlier, journal = ChangeLog(path.with_name("earlier")), ChangeLog(path)
         earlier.append([Change(f"{number}", {}) for number in range(20)])
         journal.append([Change("x", {})])
         known, rows = earlier.state(), earlier.read(None, Base()).rows
@@ -181,7 +181,7 @@ def test_a_change_that_was_written_without_its_mark_counts_once_it_was_read(root
     (root / MARK).write_bytes(before)  # as if the process had died right after the commit
     started = followed(root)
     started.close()
-    mark = Journal(root / JOURNAL).mark.read()
+    mark = ChangeLog(root / JOURNAL).mark.read()
     assert mark is not None
     assert mark.sequence == 2
     copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
@@ -193,7 +193,7 @@ def test_a_change_that_was_written_without_its_mark_counts_once_it_was_read(root
 
 def with_other_log(root: Path) -> None:
     """Put the log of another root in place of this one's."""
-    other = Journal(root.parent / "other" / JOURNAL)
+    other = ChangeLog(root.parent / "other" / JOURNAL)
     other.path.parent.mkdir()
     other.append([Change("strange", {})])
     other.close()

@@ -60,7 +60,7 @@ def test_an_item_is_given_whole(live: Recommender) -> None:
     after = scores_of(live.recommend(EVERYTHING))
     assert after.keys() == before.keys()
     assert after["i1"] != before["i1"]
-    (missing,) = live.items.current().overlay.items.select("tags", "price").rows()
+    (missing,) = live.items.current().segments[1].content.items().select("tags", "price").rows()
     assert missing == (None, None)
 
 

@@ -13,7 +13,7 @@ import pytest
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store.group_commit import Commits
 from recall.store.items import log
-from recall.store.items.log import JOURNAL, Base, Change, Entry, Journal
+from recall.store.items.log import JOURNAL, Base, Change, ChangeLog, Entry
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.items.log import Change, Journal
+from recall.store.items.log import Change, ChangeLog
 
-journal = Journal(Path(sys.argv[1]))
+journal = ChangeLog(Path(sys.argv[1]))
 name = sys.argv[2]
 for number in itertools.count():
     batch = [Change(f"{name} {number}", {"part": part}) for part in range(3)]
@@ -42,11 +42,11 @@ def changes(*ids: str) -> list[Change]:
 
 
 def test_the_last_change_of_each_item_comes_back_in_order(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     assert written.append([Change("a", {"price": 1.5, "tags": ["x"]}), Change("b", None)]) == 2
     assert written.append([Change("c", {}), Change("a", {}), Change("c", {"price": 2})]) == 5
     expected = [Entry(2, "b", None), Entry(4, "a", {}), Entry(5, "c", {"price": 2})]
-    for opened in (written, Journal(path)):
+    for opened in (written, ChangeLog(path)):
         assert opened.since(0) == expected
         assert opened.since(2) == expected[1:]
         assert opened.since(5) == []
@@ -54,7 +54,7 @@ def test_the_last_change_of_each_item_comes_back_in_order(path: Path) -> None:
 
 
 def test_without_a_change_there_is_no_file(path: Path) -> None:
-    empty = Journal(path)
+    empty = ChangeLog(path)
     assert empty.since(0) == []
     assert empty.last() == 0
     assert empty.prune(10) == 0
@@ -63,16 +63,16 @@ def test_without_a_change_there_is_no_file(path: Path) -> None:
 
 @pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1--", "🦊" * 500])
 def test_ids_come_back_as_they_were(path: Path, item_id: str) -> None:
-    Journal(path).append([Change(item_id, {item_id: item_id})])
-    assert Journal(path).since(0) == [Entry(1, item_id, {item_id: item_id})]
+    ChangeLog(path).append([Change(item_id, {item_id: item_id})])
+    assert ChangeLog(path).since(0) == [Entry(1, item_id, {item_id: item_id})]
 
 
 def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     assert written.append(changes("a", "b"), key="one") == 2
     assert written.append(changes("c"), key="two") == 3
     assert written.append(changes("a", "b"), key="one") == 2
-    assert Journal(path).append(changes("a", "b"), key="one") == 2
+    assert ChangeLog(path).append(changes("a", "b"), key="one") == 2
     assert written.last() == 3
     with pytest.raises(RequestError, match="belongs to other changes"):
         written.append(changes("a"), key="one")
@@ -81,7 +81,7 @@ def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
 
 def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "REMEMBERED", 2)
-    written = Journal(path)
+    written = ChangeLog(path)
     for key in "abc":
         written.append(changes(key), key=key)
     assert written.append(changes("b"), key="b") == 2
@@ -89,9 +89,9 @@ def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
-    reader = Journal(path)
+    reader = ChangeLog(path)
     seen = [reader.version()]
-    for writer in (Journal(path), Journal(path), reader):
+    for writer in (ChangeLog(path), ChangeLog(path), reader):
         assert reader.version() == seen[-1]
         writer.append(changes("a"))
         seen.append(reader.version())
@@ -99,7 +99,7 @@ def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
 
 
 def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, start, commits = Journal(path), Barrier(8), []
+    written, start, commits = ChangeLog(path), Barrier(8), []
     inner = Commits._write
     monkeypatch.setattr(Commits, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
 
@@ -117,7 +117,7 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     written.append(changes("a"), key="one")
     good, bad = (log._Batch([("b", b"{}")], key, 0, Base(), None) for key in ("two", "one"))
     written._commits._write([bad, good])
@@ -126,7 +126,7 @@ def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
 
 
 def test_pruned_changes_are_missed_by_those_who_need_them(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     written.append(changes("a", "b", "c"))
     assert written.prune(2) == 2
     assert [entry.item_id for entry in written.since(2)] == ["c"]
@@ -138,11 +138,11 @@ def test_pruned_changes_are_missed_by_those_who_need_them(path: Path) -> None:
 
 
 def test_a_journal_that_was_taken_away_goes_on_after_what_versions_hold(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     written.append(changes("a"))
     path.rename(path.with_name("away"))
     assert written.append(changes("b"), base=Base("earlier", 7)) == 8
-    assert written.since(7) == Journal(path).since(7) == [Entry(8, "b", {"name": "b"})]
+    assert written.since(7) == ChangeLog(path).since(7) == [Entry(8, "b", {"name": "b"})]
     with pytest.raises(JournalError, match="changes 1 to 7 are no longer"):
         written.since(0)
     assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
@@ -164,7 +164,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
         for line in (line for line in lines if line.endswith("\n")):  # a torn last line acknowledges nothing
             number, last = map(int, line.split())
             acknowledged[f"{life} {number}"] = last
-    held = Journal(path)
+    held = ChangeLog(path)
     entries = held.since(0)
     assert len(acknowledged) >= sum(3 * life + 1 for life in range(8))
     assert [entry.sequence for entry in entries] == list(range(3, 3 * len(entries) + 1, 3))  # whole batches, each once
@@ -178,10 +178,10 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
 
 
 def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) -> None:
-    Journal(path).append(changes("a"))
+    ChangeLog(path).append(changes("a"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    waiting = Journal(path, wait=0.05)
+    waiting = ChangeLog(path, wait=0.05)
     with pytest.raises(JournalBusyError, match="another process is writing"):
         waiting.append(changes("b"))
     assert waiting.last() == 1  # readers do not wait
@@ -191,7 +191,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
 
 
 def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     written.append(changes("a"))
     connection = written._commits.file.writer()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -206,9 +206,9 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import JournalError
-from recall.store.items.log import Change, Journal
+from recall.store.items.log import Change, ChangeLog
 
-journal = Journal(Path(sys.argv[1]))
+journal = ChangeLog(Path(sys.argv[1]))
 for number in range(6):
     try:
         print("yes", number, journal.append([Change(f"item {number}", {})]), flush=True)
@@ -219,17 +219,17 @@ for number in range(6):
 
 @every_error
 def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
-    opened = Journal(path)
+    opened = ChangeLog(path)
     opened.append(changes("first"))
     told = acknowledged(STRACED, path, call, error, code)
     opened.close()  # not before: the other process would write the file of shared memory anew
-    held = {entry.item_id: entry.sequence for entry in Journal(path).since(0)}
+    held = {entry.item_id: entry.sequence for entry in ChangeLog(path).since(0)}
     for number, sequence in told:
         assert held[f"item {number}"] == int(sequence)
 
 
 def test_damage_is_named(path: Path) -> None:
-    written = Journal(path)
+    written = ChangeLog(path)
     written.append(changes(*(f"item {number}" for number in range(2000))))
     written.close()
     whole = path.read_bytes()
@@ -245,7 +245,7 @@ def test_damage_is_named(path: Path) -> None:
     for content, message in cases:
         path.write_bytes(content)
         with pytest.raises(JournalError, match=message) as raised:
-            Journal(path).since(0)
+            ChangeLog(path).since(0)
         assert raised.value.where == str(path)
         assert raised.value.hint
     connection = sqlite3.connect(path)
@@ -256,20 +256,20 @@ def test_damage_is_named(path: Path) -> None:
         connection.execute("DELETE FROM entries WHERE sequence = 7")
     connection.close()
     with pytest.raises(JournalError, match="changes among those from 0 to 255 are missing"):
-        Journal(path).since(0)
+        ChangeLog(path).since(0)
 
 
 def test_another_database_and_a_newer_journal_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
-    for use in (lambda: Journal(path).since(0), lambda: Journal(path).append(changes("a"))):
+    for use in (lambda: ChangeLog(path).since(0), lambda: ChangeLog(path).append(changes("a"))):
         with pytest.raises(JournalError, match="no journal of live changes"):
             use()
     path.unlink()
-    Journal(path).append(changes("a"))
+    ChangeLog(path).append(changes("a"))
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA user_version = 3")
     connection.close()
     with pytest.raises(JournalError, match="Upgrade"):
-        Journal(path).last()
+        ChangeLog(path).last()
     with pytest.raises(JournalError, match="cannot be written"):
-        Journal(path.parent / "nowhere" / JOURNAL).append(changes("a"))
+        ChangeLog(path.parent / "nowhere" / JOURNAL).append(changes("a"))

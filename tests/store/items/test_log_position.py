@@ -11,7 +11,7 @@ from recall.errors import JournalError, TokenError
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, MARK, Change, Journal
+from recall.store.items.log import JOURNAL, MARK, Change, ChangeLog
 from recall.store.items.log_tables import Row
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -101,7 +101,7 @@ def test_what_others_began_in_place_of_a_removed_log_is_followed_and_kept(root: 
     expected = ids(live)
     assert {"a", "late"} <= expected
     assert fresh(root) == expected
-    held = {entry.item_id: entry.features for entry in Journal(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
     assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
     assert live.items.has_seen(old)
 
@@ -118,7 +118,7 @@ def test_an_older_copy_that_is_put_back_gets_what_it_lacks(root: Path, live: Rec
     assert ids(live) == served
     assert live.items.delete(["i1"]).sequence > 5
     assert fresh(root) == ids(live) == served - {"i1"}
-    held = {entry.item_id: entry.features for entry in Journal(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
@@ -224,15 +224,15 @@ def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
     root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
-    inner = Journal.append
+    inner = ChangeLog.append
 
-    def append(self: Journal, *given: object, **named: object) -> int:
+    def append(self: ChangeLog, *given: object, **named: object) -> int:
         sequence = inner(self, *given, **named)  # type: ignore[arg-type]
         monkeypatch.undo()
         remove(root)
         return sequence
 
-    monkeypatch.setattr(Journal, "append", append)
+    monkeypatch.setattr(ChangeLog, "append", append)
     assert live.items.upsert({"b": {}}).sequence == 2
     assert {"a", "b"} <= ids(live)
     assert live.items.unsaved == 2
@@ -259,7 +259,7 @@ def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
     assert live.items._journal is not None
     inner = type(live.items._journal)._insert
 
-    def insert(self: Journal, connection: sqlite3.Connection, batch: object) -> None:
+    def insert(self: ChangeLog, connection: sqlite3.Connection, batch: object) -> None:
         inner(self, connection, batch)  # type: ignore[arg-type]
         monkeypatch.undo()
         remove(root)
@@ -285,7 +285,7 @@ def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, l
         assert f"then remove {MARK}" in degraded.reason
     started.items.upsert({"b": {}})
     live.items.refresh()
-    assert live.items.moved()
+    assert live.items.has_changes()
     assert [len(one.recommend(EVERYTHING).degraded) for one in (live, started)] == [1, 1]
     assert {"a", "b"} <= ids(started) & ids(live)
     (root / MARK).unlink()
@@ -315,15 +315,15 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
 ) -> None:
     live.items.upsert({"a": {}})
     other = Recommender.load(root)
-    read = Journal._rows
+    read = ChangeLog._rows
 
-    def rows(self: Journal, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+    def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
         monkeypatch.undo()
         found = read(self, connection, sequence, whole=whole)
         other.items.upsert({"b": {}})  # after this reader's snapshot was taken
         return found
 
-    monkeypatch.setattr(Journal, "_rows", rows)
+    monkeypatch.setattr(ChangeLog, "_rows", rows)
     live.items._version = (-1, -1)
     live.items.refresh()
     assert not live.recommend(EVERYTHING).degraded
@@ -342,7 +342,7 @@ def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(ro
     assert (root / JOURNAL).stat().st_size == len(before)
     with (root / JOURNAL).open("r+b") as file:  # the file stays the same one
         file.write(before)
-    assert live.items.moved()
+    assert live.items.has_changes()
     live.items.refresh()
     (degraded,) = live.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal was replaced or cut short: 2 acknowledged changes are served")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recall.errors import JournalError
 from recall.store.items import log_tables
-from recall.store.items.log import JOURNAL, KIND, Base, Change, Entry, Journal
+from recall.store.items.log import JOURNAL, KIND, Base, Change, ChangeLog, Entry
 
 FORMAT_1 = """
 PRAGMA application_id = 0x464D524A; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
@@ -81,7 +81,7 @@ def test_an_entry_that_is_missing_is_noticed_by_whoever_reads_beyond_it(lost: in
 
 
 def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:
-    log = Journal(tmp_path / JOURNAL)
+    log = ChangeLog(tmp_path / JOURNAL)
     for start in range(0, 20_000, 500):
         log.append([Change(f"i{at % 40}", {"price": at, "text": "x" * 100}) for at in range(start, start + 500)])
     log.close()
@@ -93,7 +93,7 @@ def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:
 
 
 def test_a_file_shrinks_when_entries_are_dropped(tmp_path: Path) -> None:
-    log = Journal(tmp_path / JOURNAL)
+    log = ChangeLog(tmp_path / JOURNAL)
     log.append([Change(f"i{at}", {"text": "x" * 1000}) for at in range(2000)])
     log.checkpoint()
     large = log.path.stat().st_size
@@ -106,14 +106,14 @@ def test_a_file_shrinks_when_entries_are_dropped(tmp_path: Path) -> None:
 def test_a_log_of_format_1_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(at, f"i{at % 7}", orjson.dumps({"at": at}) if at % 5 else None) for at in range(11, 501)], pruned=10)
-    log = Journal(path)
+    log = ChangeLog(path)
     expected = [Entry(at, f"i{at % 7}", {"at": at} if at % 5 else None) for at in range(494, 501)]
     assert log.since(10) == expected
     state = log.state()
     assert state is not None
     assert (state.last, state.pruned, state.number, len(state.identity)) == (500, 10, 7, 32)
     assert [row.sequence for row in log.read(None, Base(None, 498)).rows] == [499, 500]  # versions of that time name no log
-    assert Journal(path).state() == state
+    assert ChangeLog(path).state() == state
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental: the file shrinks
     connection.close()
@@ -129,7 +129,7 @@ def test_a_damaged_log_of_format_1_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(1, "a", b"{}"), (3, "b", b"{}")])
     with pytest.raises(JournalError, match="change 2 is missing"):
-        Journal(path).since(0)
+        ChangeLog(path).since(0)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
     assert connection.execute("PRAGMA user_version").fetchone() == (1,)

@@ -15,15 +15,14 @@ from recall._arrays import Float32
 from recall.bundle.locks import acquire
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
-from recall.index.bitmap import RowBitmap
+from recall.index import topk
 from recall.index.registry import build_index
 from recall.publish.compact import compact
-from recall.store.items import delta
-from recall.store.items import delta as search
+from recall.store.items import segment
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
-from recall.store.items.log import JOURNAL, Journal
-from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.snapshot import CatalogSnapshot
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
 IDS = st.sampled_from(NAMES)
@@ -73,7 +72,7 @@ class Changes(RuleBasedStateMachine):
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
         config = IndexConfig.model_validate({"kind": self.kind})
         index = build_index(np.asarray(self.bundle.item_vectors), queries, config, seed=0, threads=1)
-        self.live = Catalog(self.bundle, index, Journal(self.root / JOURNAL))
+        self.live = Catalog(self.bundle, index, ChangeLog(self.root / JOURNAL))
         self.reader = ItemReader(self.bundle)
 
     @rule(items=st.dictionaries(IDS, VALUES, max_size=6))
@@ -104,9 +103,9 @@ class Changes(RuleBasedStateMachine):
         n=st.integers(1, 30),
         exclude=st.lists(IDS, max_size=4),
         share=st.sampled_from([None, 0.1, 0.5, 1.0]),
-        surely=st.booleans(),
+        exact=st.booleans(),
     )
-    def search(self, n: int, exclude: list[str], share: float | None, surely: bool) -> None:
+    def search(self, n: int, exclude: list[str], share: float | None, exact: bool) -> None:
         catalogue = self.live.current()
         query = self.rng.standard_normal((3, self.bundle.tables.dim)).astype(np.float32)
         rows = catalogue.rows(exclude)
@@ -114,14 +113,13 @@ class Changes(RuleBasedStateMachine):
         scope, among = None, set(self.items)
         if share is not None:  # a filter knows nothing of what was replaced or deleted
             mask = self.rng.random(catalogue.size) < share
-            size = self.bundle.manifest.sizes.items
-            scope = SegmentMasks(RowBitmap.of_mask(mask[:size]), RowBitmap.of_mask(mask[size:]))
+            scope = catalogue.masks_of(mask)
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
-        hits = catalogue.search(query, n, excluded, [scope, scope, None], surely=surely)
+        hits = catalogue.search(query, n, excluded, [scope, scope, None], exact=exact)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
             eligible = [one for one in self.items if one not in without and one in within]
             self.check(catalogue, query[at], n, eligible, hits.rows[at], hits.scores[at], bool(hits.exact[at]))
-            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], surely=surely)
+            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], exact=exact)
             np.testing.assert_array_equal(alone.rows[0], hits.rows[at])
             np.testing.assert_array_equal(alone.scores[0], hits.scores[at])
 
@@ -167,8 +165,8 @@ class Changes(RuleBasedStateMachine):
 @pytest.fixture(params=[(256, 256), (1, 1)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The ways that are taken when much has changed, on a small catalogue."""
-    monkeypatch.setattr(delta, "_FEW", request.param[0])
-    monkeypatch.setattr(search, "_FEW", request.param[1])
+    monkeypatch.setattr(segment, "_FEW", request.param[0])
+    monkeypatch.setattr(topk, "_FEW", request.param[1])
     return
 
 
@@ -183,10 +181,10 @@ def test_a_scope_is_of_both_parts(published: Path) -> None:
     bundle = load_bundle(published)
     index = build_index(np.asarray(bundle.item_vectors), np.eye(bundle.tables.dim, dtype=np.float32), IndexConfig(), seed=0)
     live = Catalog(bundle, index)
-    scope = live.current().scope(np.array([1, 3]))
-    assert scope.main.rows.tolist() == [1, 3]
-    assert (scope.given.size, scope.given.count) == (0, 0)
+    scope = live.current().masks(np.array([1, 3]))
+    (mask,) = scope.masks
+    assert mask.rows.tolist() == [1, 3]
     hits = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[scope])
     assert set(hits.rows[0]) == {1, 3, -1}
-    nothing = SegmentMasks(RowBitmap.of_rows(np.empty(0, dtype=np.int64), index.size), scope.given)
+    nothing = scope - scope
     assert (live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[nothing]).rows == -1).all()

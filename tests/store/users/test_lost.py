@@ -19,10 +19,10 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def users(path: Path) -> SqliteLiveUsers:
     opened = SqliteLiveUsers(path)
-    assert opened.trouble() == ""
+    assert opened.error() == ""
     for item in "abc":
         opened.write([InteractionEvent("u", item, 1.0, "d")])
-    assert opened.trouble() == ""
+    assert opened.error() == ""
     return opened
 
 
@@ -34,13 +34,13 @@ def remove(path: Path) -> None:
 def test_a_removed_file_is_noticed_until_the_loss_is_accepted(path: Path, users: SqliteLiveUsers) -> None:
     remove(path)
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
+        assert one.error().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
     assert users.write([UserDelete("v")]) == 4  # numbers are not given twice
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble().startswith("acknowledged changes of users up to 3 are missing from their file")
+        assert one.error().startswith("acknowledged changes of users up to 3 are missing from their file")
     (path.parent / USERS_MARK).unlink()
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble() == ""
+        assert one.error() == ""
 
 
 def test_an_older_copy_that_is_put_back_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
@@ -52,9 +52,9 @@ def test_an_older_copy_that_is_put_back_is_noticed(path: Path, users: SqliteLive
     remove(path)
     shutil.copy(path.with_name("copy"), path)
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
+        assert one.error().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
     assert users.write([UserDelete("v")]) == 5
-    assert "up to 4 are missing" in SqliteLiveUsers(path).trouble()
+    assert "up to 4 are missing" in SqliteLiveUsers(path).error()
 
 
 def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_whole(
@@ -62,24 +62,24 @@ def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_wh
 ) -> None:
     ignored = shutil.ignore_patterns("*-wal", "*-shm")
     shutil.copytree(path.parent, tmp_path / "partly", ignore=ignored)
-    assert "replaced or cut short" in SqliteLiveUsers(tmp_path / "partly" / USERS_LIVE).trouble()
+    assert "replaced or cut short" in SqliteLiveUsers(tmp_path / "partly" / USERS_LIVE).error()
     users.checkpoint()
     shutil.copytree(path.parent, tmp_path / "whole", ignore=ignored)
     whole = SqliteLiveUsers(tmp_path / "whole" / USERS_LIVE)
-    assert whole.trouble() == ""
+    assert whole.error() == ""
     assert whole.get(["u"])["u"].taken == ("c", "b", "a")
 
 
 def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, users: SqliteLiveUsers) -> None:
     (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble().startswith(f"{USERS_MARK} was damaged (it is empty)")
+        assert one.error().startswith(f"{USERS_MARK} was damaged (it is empty)")
     assert users.write([InteractionEvent("u", "d", 1.0, "d")]) == 4
     for one in (users, SqliteLiveUsers(path)):
-        assert f"then remove {USERS_MARK}" in one.trouble()
+        assert f"then remove {USERS_MARK}" in one.error()
     (path.parent / USERS_MARK).unlink()
     for one in (users, SqliteLiveUsers(path)):
-        assert one.trouble() == ""
+        assert one.error() == ""
         assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
 
 
@@ -97,7 +97,7 @@ def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     assert again.identity() == SqliteLiveUsers(path).identity()
     assert again.write([InteractionEvent("u", "b", 2.0, "d")]) == 2
     assert again.get(["u"])["u"].taken == ("b", "a")
-    assert again.trouble() == ""
+    assert again.error() == ""
 
 
 def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
@@ -112,7 +112,7 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
         return found
 
     monkeypatch.setattr(SqliteLiveUsers, "_state", state)
-    assert users.trouble() == ""
+    assert users.error() == ""
     assert users.sequence() == 4
 
 
@@ -122,7 +122,7 @@ def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(pa
     users.write([InteractionEvent("u", "d", 2.0, "d")])
     users.checkpoint()
     assert path.stat().st_size == len(before)
-    assert users.trouble() == ""
+    assert users.error() == ""
     with path.open("r+b") as file:  # the file stays the same one
         file.write(before)
-    assert users.trouble().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
+    assert users.error().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")

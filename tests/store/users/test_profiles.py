@@ -55,7 +55,7 @@ def items_of(recommender: Recommender, request: Request) -> list[tuple[str, floa
 def test_what_changes_is_in_the_next_answer_as_if_the_request_had_said_it(live: Recommender, recommender: Recommender) -> None:
     before = record_of(live, "u1")
     first, second = [item for item, _ in items_of(live, Request("u1", n=2))]
-    receipt = live.users.took([Interaction("u1", first), Interaction("u1", second)])
+    receipt = live.users.log_interactions([Interaction("u1", first), Interaction("u1", second)])
     assert receipt == (2, 1)
     receipt = live.users.upsert([User("u1", {"age": 77, "gender": None})])
     assert receipt == (3, 1)
@@ -88,7 +88,7 @@ def test_a_new_user_is_known_and_a_deleted_one_is_not(live: Recommender, recomme
 
 
 def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    live.users.took([Interaction("u1", "i0"), Interaction("new", "i1")])
+    live.users.log_interactions([Interaction("u1", "i0"), Interaction("new", "i1")])
     requests = [Request(user, n=5) for user in ("u1", "new", None, "u2", "stranger", "u1")]
     expected = [live.recommend(request) for request in requests]
     asked: list[list[str]] = []
@@ -139,7 +139,7 @@ def test_a_misspelt_column_is_guessed(live: Recommender) -> None:
 )
 def test_an_interaction_that_is_none_is_named(root: Path, live: Recommender, interaction: Interaction, where: str) -> None:
     with pytest.raises(RequestError) as raised:
-        live.users.took([Interaction("u", "i"), interaction])
+        live.users.log_interactions([Interaction("u", "i"), interaction])
     assert raised.value.where == where
     assert not (root / USERS_LIVE).exists()
 
@@ -154,14 +154,14 @@ def test_values_of_every_kind_are_kept_as_they_are_read(live: Recommender, recom
 def test_a_key_is_the_name_of_one_change(live: Recommender) -> None:
     before = record_of(live, "u1").history
     for _ in range(3):
-        assert live.users.took([Interaction("u1", "i1")], key="k").sequence == 1
+        assert live.users.log_interactions([Interaction("u1", "i1")], key="k").sequence == 1
     assert record_of(live, "u1").history == ("i1", *before)
     with pytest.raises(RequestError, match="other changes"):
         live.users.delete(["u1"], key="k")
 
 
 def test_no_changes_are_none(root: Path, live: Recommender) -> None:
-    assert live.users.upsert([]) == live.users.took([]) == live.users.delete([]) == (0, 0)
+    assert live.users.upsert([]) == live.users.log_interactions([]) == live.users.delete([]) == (0, 0)
     assert not (root / USERS_LIVE).exists()
 
 
@@ -169,13 +169,13 @@ def test_one_bundle_by_itself_has_nothing_that_changes(root: Path) -> None:
     recommender = Recommender.load(resolve(root))
     assert not recommender.users.writable
     with pytest.raises(StoreError, match="no store of users"):
-        recommender.users.took([Interaction("u1", "i1")])
+        recommender.users.log_interactions([Interaction("u1", "i1")])
     recommender.close()
     assert not list(root.rglob("*" + USERS_LIVE))
 
 
 def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: Recommender) -> None:
-    live.users.took([Interaction("u1", "fresh"), Interaction("new", "i1")])
+    live.users.log_interactions([Interaction("u1", "fresh"), Interaction("new", "i1")])
     live.items.upsert({"fresh": {"category": "c1"}})
     before = [record_of(live, user) for user in ("u1", "new")]
     assert compact(root) is not None
@@ -186,7 +186,7 @@ def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: 
 
 
 def test_what_has_changed_is_left_out_where_the_bundle_is_what_counts(root: Path, live: Recommender) -> None:
-    live.users.took([Interaction("u1", "i1"), Interaction("new", "i1")])
+    live.users.log_interactions([Interaction("u1", "i1"), Interaction("new", "i1")])
     live.users.delete(["u2"])
     alone = Recommender.load(root, users=None)
     assert not alone.users.writable
@@ -224,7 +224,7 @@ def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path
 
     first = publish()
     before = record_of(first, "u1").history
-    first.users.took([Interaction("u1", item) for item in ("i3", "i4", "i3", "i5")])
+    first.users.log_interactions([Interaction("u1", item) for item in ("i3", "i4", "i3", "i5")])
     known = record_of(first, "u1")
     assert known.history == ("i5", "i3", "i4", "i3", *before)
     first.close()
@@ -265,7 +265,7 @@ def test_what_cannot_be_read_is_said_and_the_bundle_answers(root: Path, live: Re
     with pytest.raises(StoreError, match="not known"):
         live.users.get("u1")
     with pytest.raises(StoreError, match="damaged"):
-        live.users.took([Interaction("u1", "i1")])
+        live.users.log_interactions([Interaction("u1", "i1")])
 
 
 def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommender) -> None:
@@ -275,7 +275,7 @@ def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommen
     assert [[one.part for one in answer.degraded] for answer in answers] == [["users"], [], ["users"]]
     assert answers[0].items == recommender.recommend(Request("u1", n=100)).items
     with pytest.raises(StoreDownError):
-        loaded.users.took([Interaction("u1", "i1")])
+        loaded.users.log_interactions([Interaction("u1", "i1")])
     assert not (root / USERS_LIVE).exists()
     loaded.close()
     store.close()
@@ -284,7 +284,7 @@ def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommen
 def test_requests_and_changes_at_once(live: Recommender) -> None:
     def work(thread: int) -> None:
         for number in range(20):
-            live.users.took([Interaction(f"w{thread}", f"i{number % 15}")])
+            live.users.log_interactions([Interaction(f"w{thread}", f"i{number % 15}")])
             assert record_of(live, f"w{thread}").history[0] == f"i{number % 15}"
             answer = live.recommend(Request(f"w{thread}", n=100))
             assert (answer.user, answer.degraded) == ("known", ())
@@ -297,6 +297,6 @@ def test_requests_and_changes_at_once(live: Recommender) -> None:
 def test_the_bundle_itself_is_never_written(root: Path, live: Recommender) -> None:
     stored = resolve(root) / files.USERS
     before = stored.read_bytes()
-    live.users.took([Interaction("u1", "i1")])
+    live.users.log_interactions([Interaction("u1", "i1")])
     live.users.delete(["u2"])
     assert stored.read_bytes() == before

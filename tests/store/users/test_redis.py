@@ -220,7 +220,7 @@ def test_a_redis_that_takes_no_writes_is_said(tmp_path: Path) -> None:
 def test_a_redis_that_may_forget_is_told_of(tmp_path: Path, appendonly: str, said: bool) -> None:
     with redis_server(tmp_path / "redis", "--appendonly", appendonly) as server:
         store = RedisLiveUsers(server.url, read_seconds=5)
-        assert ("appendonly yes" in store.caution()) is said
+        assert ("appendonly yes" in store.durability_warning()) is said
         store.close()
 
 
@@ -238,7 +238,7 @@ def test_a_redis_that_is_a_cache_is_reported(tmp_path: Path, policy: str, limit:
     options = ("--appendonly", "yes", "--maxmemory", limit, "--maxmemory-policy", policy)
     with redis_server(tmp_path / "redis", *options) as server:
         store = RedisLiveUsers(server.url, read_seconds=5)
-        caution = store.caution()
+        caution = store.durability_warning()
         store.close()
     assert said in caution
     assert bool(caution) == bool(said)
@@ -326,7 +326,7 @@ def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_acc
             store._read("DEL", f"{prefix}{key}")
 
     store = opened()
-    assert store.trouble() == ""
+    assert store.error() == ""
     assert mark.read() is None
     store.write(took("i1", "i2"))
     assert (found := mark.read()) is not None
@@ -334,38 +334,38 @@ def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_acc
     store.close()
     other = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix)  # another machine
     other.write(took("i3"))
-    assert opened().trouble() == ""
+    assert opened().error() == ""
     emptied(other)
     started = opened()
-    assert started.trouble().startswith("Redis was emptied, set back, or replaced by another one: 3 changes of users were")
-    assert started.trouble().endswith("to go on without them, remove users.redis.mark")
+    assert started.error().startswith("Redis was emptied, set back, or replaced by another one: 3 changes of users were")
+    assert started.error().endswith("to go on without them, remove users.redis.mark")
     started.write(took("i4"))
     for one in (started, opened()):
-        assert "3 changes of users were acknowledged, and it holds 1" in one.trouble()
+        assert "3 changes of users were acknowledged, and it holds 1" in one.error()
     mark.remove()
     for one in (started, opened()):
-        assert one.trouble() == ""
+        assert one.error() == ""
     other._read("SET", f"{prefix}sequence", 0)  # as a Redis that was restored from an older file
-    assert "1 changes of users were acknowledged, and it holds 0" in opened().trouble()
+    assert "1 changes of users were acknowledged, and it holds 0" in opened().error()
     mark.path.write_bytes(b"?")
-    assert opened().trouble().startswith("users.redis.mark was damaged")
+    assert opened().error().startswith("users.redis.mark was damaged")
 
 
 def test_a_redis_that_was_emptied_or_set_back_is_noticed(redis: RedisServer, tmp_path: Path) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
-    assert store.trouble() == ""
+    assert store.error() == ""
     store.write(took("i1", "i2"))
-    assert (store.trouble(), other.trouble()) == ("", "")
+    assert (store.error(), other.error()) == ("", "")
     other.write(took("i3"))
-    assert store.trouble() == ""
+    assert store.error() == ""
     for key in ("identity", "sequence", "user:u", "users"):
         store._read("DEL", f"{tmp_path.name}:{key}")
     for one in (store, other):
-        assert "3 changes of users were acknowledged, and it holds 0" in one.trouble() or one is other
-    assert "emptied, set back" in other.trouble()
+        assert "3 changes of users were acknowledged, and it holds 0" in one.error() or one is other
+    assert "emptied, set back" in other.error()
     store.write(took("i4"))
-    assert "emptied, set back" in store.trouble()
+    assert "emptied, set back" in store.error()
     fresh = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
-    assert fresh.trouble() == ""  # nothing outside of Redis remembers
+    assert fresh.error() == ""  # nothing outside of Redis remembers
     for one in (store, other, fresh):
         one.close()

@@ -60,7 +60,7 @@ def test_it_is_written_ahead_and_fsynced(path: Path) -> None:
     connection = store._commits.file.writer()
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert store.caution() == ""
+    assert store.durability_warning() == ""
     store.close()
 
 

@@ -1,0 +1,186 @@
+"""Check the prose of docstrings, comments and messages.
+
+    python scripts/lint_docstrings.py [PATH ...]
+
+Without a path it checks those of `[tool.lint-docstrings]` in pyproject.toml. ruff checks what it can (a blank line after the
+summary, the full stop, the imperative mood, a description for each parameter of an `Args:` section); this script adds:
+
+- a summary line has at most 80 characters and says something of its own (it does not begin with "See" or "As");
+- a public function or method with more than one parameter has an `Args:` section, and a `Raises:` section that names each
+  exception raised in its own body. Overrides inherit their documentation; functions that a framework registers (commands,
+  routes) document their parameters in the annotations;
+- no docstring, comment or message uses a word of BANNED.
+"""
+
+import argparse
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SUMMARY_LENGTH = 80
+RUFF_RULES = "D205,D400,D401,D417"
+
+#: What to write instead of each banned word; docs/development/README.md has the rules behind them.
+BANNED = {
+    r"nobody|somebody|anybody|everybody|whoever|whomever": "name what acts: the caller, the server, the data",
+    r"he|him|his|she": "name what acts",
+    r"mend|mended|mending": "hint, fix",
+    r"anew|afresh": "again",
+    r"surely": "exactly, always",
+    r"told": "passed, reported, distinguished",
+    r"met": "found, seen, satisfied",
+    r"(?:be|are|is)\shad|(?:come|comes|came)\sto": "a plain verb",
+    r"(?<!there\s)(?:is|are|was)\sno(?!\s(?:longer|more)\b)": 'say "must be X, got Y"',
+    r"another\sone": "a different one",
+    r"beforehand|thereof|therein|thereby|thereupon|whereupon|wherein": "before, of it, in it",
+}
+BANNED_PATTERN = re.compile("|".join(rf"\b(?P<b{i}>{words})\b" for i, words in enumerate(BANNED)), re.IGNORECASE)
+ADVICE = list(BANNED.values())
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Finding(NamedTuple):
+    """One place that breaks a rule."""
+
+    line: int
+    message: str
+
+
+def check_source(source: str) -> list[Finding]:
+    """Return what breaks the rules in the source of one module, in order of lines."""
+    tree = ast.parse(source)
+    findings = [*_check_words(source, tree), *_check_summaries(tree), *_check_sections(tree.body)]
+    return sorted(set(findings))
+
+
+def _check_words(source: str, tree: ast.Module) -> Iterator[Finding]:
+    texts = [
+        (t.start[0], t.string) for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
+    ]
+    # a string with a space in it is prose: a docstring, a message, a help text
+    constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    texts += [(n.lineno, n.value) for n in constants if isinstance(n.value, str) and " " in n.value.strip()]
+    for line, text in texts:
+        text = re.sub(r"`[^`\n]*`", "", text)
+        for found in BANNED_PATTERN.finditer(text):
+            advice = ADVICE[int(str(found.lastgroup)[1:])]
+            yield Finding(line + text.count("\n", 0, found.start()), f'banned: "{found.group()}" ({advice})')
+
+
+def _check_summaries(tree: ast.Module) -> Iterator[Finding]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | Function):
+            continue
+        docstring = ast.get_docstring(node)
+        if not docstring:
+            continue
+        line = node.body[0].lineno
+        summary = docstring.partition("\n")[0]
+        if len(summary) > SUMMARY_LENGTH:
+            yield Finding(line, f"the summary must have at most {SUMMARY_LENGTH} characters, got {len(summary)}")
+        if re.match(r"(See|As)\b", summary):
+            yield Finding(line, "the summary must say something of its own; an override has none and inherits")
+
+
+def _check_sections(body: list[ast.stmt], aliases: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    aliases |= {
+        t.id for n in body if isinstance(n, ast.Assign) and _is_annotated(n.value) for t in n.targets if isinstance(t, ast.Name)
+    }
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _check_sections(node.body, aliases)
+        if not isinstance(node, Function) or node.name.startswith("_") or _is_documented_elsewhere(node, aliases):
+            continue
+        arguments = _arguments(node)
+        if len(arguments) < 2:
+            continue
+        docstring = ast.get_docstring(node) or ""
+        if not re.search(r"^Args:$", docstring, re.MULTILINE):
+            yield Finding(node.lineno, f"{node.name}() has {len(arguments)} parameters and no Args section")
+        section = re.search(r"^Raises:\n((?: .*\n?|\n)*)", docstring, re.MULTILINE)
+        for name in sorted(
+            set(_raised(node)) - set(re.findall(r"^ +(?:\w+\.)*(\w+):", section[1] if section else "", re.MULTILINE))
+        ):
+            yield Finding(node.lineno, f"{node.name}() raises {name}, which no Raises section names")
+
+
+def _arguments(function: Function) -> list[ast.arg]:
+    every = function.args
+    named = [*every.posonlyargs, *every.args, *every.kwonlyargs, *(one for one in (every.vararg, every.kwarg) if one)]
+    return [one for one in named if one.arg not in {"self", "cls"}]
+
+
+def _is_annotated(annotation: ast.expr | None) -> bool:
+    """Return whether an annotation is `Annotated[...]`, which holds the description."""
+    return isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Annotated"
+
+
+def _is_documented_elsewhere(function: Function, aliases: frozenset[str]) -> bool:
+    """Return whether a function is an override, a command or a route.
+
+    Args:
+        function: any.
+        aliases: names of the module that stand for `Annotated[...]`.
+    """
+    if any(_is_annotated(one.annotation) or getattr(one.annotation, "id", "") in aliases for one in _arguments(function)):
+        return True
+    for decorator in function.decorator_list:
+        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute):
+            return True
+        if (decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", "")) in {
+            "override",
+            "overload",
+        }:
+            return True
+    return False
+
+
+def _raised(function: Function) -> Iterator[str]:
+    """Yield the names of the exceptions raised in the body of a function."""
+    nodes: list[ast.AST] = list(function.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            raised = node.exc.func
+            name = raised.attr if isinstance(raised, ast.Attribute) else getattr(raised, "id", "")
+            if name[:1].isupper():
+                yield name
+        if not isinstance(node, Function | ast.ClassDef | ast.Lambda):
+            nodes += ast.iter_child_nodes(node)
+
+
+def main() -> int:
+    """Check the files and print what is found; return 1 if there is anything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", type=Path, help="files and folders (default: those of pyproject.toml)")
+    parser.add_argument("--counts", action="store_true", help="print how many findings there are in each file, nothing else")
+    options = parser.parse_args()
+    paths = options.paths
+    if not paths:
+        settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["lint-docstrings"]
+        paths = [ROOT / name for name in settings["paths"]]
+    files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    total = 0
+    for file in files:
+        found = check_source(file.read_text())
+        total += len(found)
+        if options.counts:
+            lines = [f"{len(found):4d} {file}"] if found else []
+        else:
+            lines = [f"{file}:{line}: {message}" for line, message in found]
+        print("".join(line + "\n" for line in lines), end="")
+    ruff = [Path(sys.executable).with_name("ruff"), "check", "--quiet", "--output-format", "concise", "--select", RUFF_RULES]
+    return 1 if subprocess.run([*ruff, *paths]).returncode or total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.lint_docstrings import check_source
+from tests.scripts.tiny import ROOT
+
+CLEAN = '''
+"""Count things."""
+
+def count(rows, weights):
+    """Return the weighted number of rows.
+
+    Args:
+        rows: bool [n].
+        weights: float32 [n].
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    if len(rows) != len(weights):
+        raise ValueError(f"weights must have {len(rows)} entries, got {len(weights)}")
+    return rows @ weights
+'''
+
+
+def messages(source: str) -> list[str]:
+    return [finding.message for finding in check_source(source)]
+
+
+def test_plain_source_has_no_findings() -> None:
+    assert check_source(CLEAN) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["#: nobody reads it\nx = 1", 'def f():\n    """Tell nobody to read it."""', 'raise ValueError("nobody reads it")']
+)
+def test_a_banned_word_is_found_in_comments_docstrings_and_messages(place: str) -> None:
+    assert messages(place.replace("nobody", "Nobody")) == [
+        'banned: "Nobody" (name what acts: the caller, the server, the data)'
+    ]
+    assert messages(place) == ['banned: "nobody" (name what acts: the caller, the server, the data)']
+
+
+@pytest.mark.parametrize(
+    "place", ["nobody = 1", 'x = "nobody"', '"""Return `nobody`."""', '"""There is no index, and it is no longer read."""']
+)
+def test_names_keys_and_other_uses_are_left_alone(place: str) -> None:
+    assert check_source(place) == []
+
+
+def test_the_line_is_that_of_the_word_in_a_docstring_of_several_lines() -> None:
+    assert [finding.line for finding in check_source('"""Sum.\n\nUsed\nby nobody.\n"""')] == [4]
+
+
+def test_a_summary_has_at_most_80_characters() -> None:
+    assert messages(f'"""{"x" * 79}."""') == []
+    assert messages(f'"""{"x" * 80}."""') == ["the summary must have at most 80 characters, got 81"]
+
+
+@pytest.mark.parametrize("summary", ["See Model.scores.", "As in the base class."])
+def test_a_summary_says_something_of_its_own(summary: str) -> None:
+    assert messages(f'"""{summary}"""') == ["the summary must say something of its own; an override has none and inherits"]
+
+
+def test_parameters_and_exceptions_are_documented() -> None:
+    bare = CLEAN.replace("    Args:\n", "").replace("    Raises:\n        ValueError: The lengths differ.\n", "")
+    assert messages(bare) == [
+        "count() has 2 parameters and no Args section",
+        "count() raises ValueError, which no Raises section names",
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n    @override\n    def f(self, a, b):\n        raise ValueError('x')",
+        "@app.command()\ndef f(a, b):\n    raise ValueError('x')",
+        "def f(a: Annotated[int, typer.Option(help='x')], b: int):\n    raise ValueError('x')",
+        "Path = Annotated[str, typer.Argument(help='x')]\ndef f(a: Path, b: Path):\n    raise ValueError('x')",
+        "def _f(a, b):\n    raise ValueError('x')",
+        "class _A:\n    def f(self, a, b):\n        pass",
+        "class A:\n    def f(self, a):\n        pass",
+        "def f(a):\n    def inner(b, c):\n        raise ValueError('x')",
+    ],
+)
+def test_overrides_registered_and_private_functions_need_no_sections(source: str) -> None:
+    assert check_source(source) == []
+
+
+def test_the_command_fails_on_findings_of_its_own_and_of_ruff(tmp_path: Path) -> None:
+    for source, code in (
+        ('"""Count things."""\n', 0),
+        ('"""Count for nobody."""\n', 1),
+        ('def f():\n    """Counts things."""\n', 1),
+    ):
+        (tmp_path / "module.py").write_text(source)
+        command = [sys.executable, ROOT / "scripts" / "lint_docstrings.py", tmp_path / "module.py"]
+        assert subprocess.run(command, capture_output=True).returncode == code
