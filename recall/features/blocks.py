@@ -278,7 +278,7 @@ class Fields:
         return len(self.names)
 
     def narrowed(self, features: Int64) -> "Fields":
-        """The same fields over some of their features alone, rising, which are numbered from 0."""
+        """Keep some of the features alone, rising, which are numbered from 0."""
         sizes = np.bincount(self.of(features), minlength=len(self))
         return Fields.of_sizes(list(zip(self.names, sizes.tolist(), strict=True)))
 

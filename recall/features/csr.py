@@ -137,7 +137,7 @@ class SparseRows:
         return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
 
     def narrowed(self, features: Int64) -> "SparseRows":
-        """The same rows with some of their features alone, rising, which are numbered from 0."""
+        """Keep some of the features alone, rising, which are numbered from 0."""
         number = np.full(self.n_features, -1, dtype=np.int32)
         number[features] = np.arange(len(features), dtype=np.int32)
         start, stop = self.indptr[0], self.indptr[-1]
