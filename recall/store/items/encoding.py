@@ -1,4 +1,4 @@
-"""Items given by their features, made into what a bundle's catalogue holds of an item: a row of values, and a vector."""
+"""Encode changed items as a bundle's catalogue stores them: values and a vector."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -34,10 +34,10 @@ class ItemReader:
         return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
 
     def read(self, items: Values) -> dict[str, dict[str, object]]:
-        """The values of items as the catalogue's columns hold them.
+        """Return the values of items in the types of the catalogue's columns.
 
         Raises:
-            RequestError: an id is none, a column is not known or cannot hold its value; `where` is a JSON pointer that
+            RequestError: An id is invalid, a column is unknown or cannot hold its value; `where` is a JSON pointer that
                 counts the items from 0.
         """
         read = {}
@@ -66,8 +66,12 @@ class ItemReader:
             raise
 
     def fitting(self, items: Values) -> tuple[EncodedItems | None, dict[str, str]]:
-        """As `read` and `given`, for items that were read for some bundle, perhaps another: those that fit, and by id why
-        the others do not. Columns that this bundle lacks are passed over.
+        """Encode items that were read for some bundle, perhaps not this one.
+
+        Columns that this bundle lacks are ignored.
+
+        Returns:
+            The items that fit, and by id why the others do not.
         """
         values: dict[str, dict[str, object]] = {}
         refused: dict[str, str] = {}
@@ -90,7 +94,7 @@ class ItemReader:
         return None, refused
 
     def _encoded(self, items: Values) -> EncodedItems:
-        """Raises DataError or RequestError."""
+        """Encode items; raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
         rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
@@ -104,7 +108,7 @@ class ItemReader:
         return EncodedItems(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:
-        """As the encoder's `encode_items`, without its fixed costs, and in the order that it gives features in."""
+        """Encode items without the fixed costs of `encode_items`, features in its order."""
         encoder, schema = self._bundle.encoder, self._bundle.encoder.schema
         parts = []
         for item_id, values in items.items():
