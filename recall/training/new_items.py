@@ -243,15 +243,28 @@ def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -
 
     An item vector is linear in the factors of one feature that occurs once in it.
     """
-    start = _vectors(model, rows, encoder).astype(np.float64)
-    factors = model.item_factors[row].view(-1)
+    features = np.unique(rows.indices).astype(np.int64)
+    few, fields = _of_items(model, features), encoder.item_fields.narrowed(features)
+    batch = SparseBatch.of(rows.narrowed(features), fields=fields)
+    start = few.item_vectors(batch).numpy().astype(np.float64)
+    factors = few.item_factors[int(np.searchsorted(features, row))].view(-1)
     kept = factors.clone()
     effect = np.empty((len(factors), start.shape[1]))
     for position in range(len(factors)):
         factors[position] += 1.0
-        effect[position] = (_vectors(model, rows, encoder) - start).mean(axis=0)
+        effect[position] = (few.item_vectors(batch).numpy() - start).mean(axis=0)
         factors.copy_(kept)
     return effect
+
+
+def _of_items(model: Model, features: Int64) -> Model:
+    """Copy a model with some of its item features alone, rising, and without users."""
+    few = model.resized(0, len(features))
+    tables = dict(model.named_parameters())
+    for name, table in few.named_parameters():
+        if not name.startswith("user_"):
+            table.copy_(tables[name][torch.from_numpy(features)] if name.startswith("item_") else tables[name])
+    return few
 
 
 def _solve(known: Float64, unknown: Float64, level: float, level_unknown: float) -> tuple[Float64, float]:
