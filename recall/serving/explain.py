@@ -31,13 +31,14 @@ _ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one
 def contributions(
     parts: Attribution, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
 ) -> tuple[Contribution, ...]:
-    """The parts of a score by the names of their fields, the largest first; zeros are left out.
+    """Return the contributions of fields to a score, largest first, without zeros.
 
     Args:
         parts: of one user and one item.
-        users, items: the fields of both sides.
-        popularity: what the item's own part is multiplied by.
-        boosts: what the request's boosts add, by name.
+        users: the user fields.
+        items: the item fields.
+        popularity: factor of the item's own part.
+        boosts: contributions of the request's boosts, by name.
     """
     found = [
         Contribution(user, (item,), value)
@@ -57,7 +58,12 @@ def contributions(
 
 
 def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """What the first have of each pair of fields beyond the second, the largest first; zeros are left out."""
+    """Return the excess of one score's contributions over another's, largest first.
+
+    Args:
+        more: contributions of one score.
+        less: contributions of the other one.
+    """
     left = {one[:2]: one.value for one in more}
     for user, items, value in less:
         left[user, items] = left.get((user, items), 0.0) - value
@@ -65,7 +71,7 @@ def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -
 
 
 def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
-    """Without zeros and what is rounding beside the largest, by falling size whatever the sign."""
+    """Sort by absolute value, without zeros and rounding errors."""
     least = _ROUNDING * max((abs(one.value) for one in found), default=0.0)
     return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
 
@@ -74,12 +80,22 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 
 
 def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """What the entries of one row in the user feature space stand for."""
+    """Return the values behind the entries of a row in the user feature space.
+
+    Args:
+        encoder: of the model.
+        row: one row.
+    """
     return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
 
 
 def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """The same in the item feature space."""
+    """Return the values behind the entries of a row in the item feature space.
+
+    Args:
+        encoder: of the model.
+        row: one row.
+    """
     return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
 
 
@@ -98,7 +114,7 @@ def _values(encoder: FeatureEncoder, blocks: tuple[Block, ...], fields: Fields, 
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000
-"""Contributions of values that are told."""
+"""Maximum number of contributions of values."""
 
 
 class Explainer:
@@ -110,7 +126,18 @@ class Explainer:
         self._facets = facets
 
     def explain(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
-        """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
+        """Explain the score of one row.
+
+        Args:
+            request: the request.
+            prepared: its query.
+            catalogue: the snapshot.
+            row: of the item.
+            values: whether to attribute it to single values, too.
+
+        Raises:
+            RequestError: A boost is unknown.
+        """
         rows = np.array([row])
         items = self._items(catalogue, rows)
         gains = self._facets.boost_parts(catalogue, request.boosts, row)
@@ -130,7 +157,17 @@ class Explainer:
     def contributions(
         self, request: Request, prepared: Query, catalogue: CatalogSnapshot, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
-        """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
+        """Return the contributions to the scores of some rows.
+
+        Args:
+            request: the request.
+            prepared: its query.
+            catalogue: the snapshot.
+            rows: int64 [m].
+
+        Raises:
+            RequestError: A boost is unknown.
+        """
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
@@ -158,7 +195,7 @@ class Explainer:
 def _by_values(
     bundle: Bundle, request: Request, prepared: Query, item: SparseRows
 ) -> tuple[tuple[ValueContribution, ...], float]:
-    """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
+    """Return the contributions of values, largest first, and the sum of the rest."""
     encoder, dial = bundle.encoder, request.popularity
     parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
     of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)

@@ -1,4 +1,4 @@
-"""Scores of items that are given, and the vectors that give them. Nothing is searched or left out."""
+"""Score given items, and return query vectors, without search or filters."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,13 @@ class Scorer:
         self._logistic = bundle.manifest.objective == "logistic"
 
     def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
-        """As `Recommender.score`."""
+        """Score given items; see `Recommender.score`.
+
+        Args:
+            request: as for `Recommender.score`.
+            item_ids: as for `Recommender.score`.
+            catalogue: the snapshot.
+        """
         check_ids(item_ids, "/items")
         prepared = self._preparation.prepare(request, catalogue)
         rows = catalogue.rows(item_ids)
@@ -50,7 +56,12 @@ class Scorer:
         )
 
     def user_vector(self, request: Request, catalogue: CatalogSnapshot) -> UserVector:
-        """As `Recommender.user_vector`."""
+        """Return the query vector; see `Recommender.user_vector`.
+
+        Args:
+            request: the request.
+            catalogue: the snapshot.
+        """
         prepared = self._preparation.prepare(request, catalogue)
         return UserVector(
             vector=tuple(prepared.vector.tolist()),
@@ -64,7 +75,15 @@ class Scorer:
         )
 
     def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: CatalogSnapshot) -> list[Prediction]:
-        """As `Recommender.predict`."""
+        """Score given pairs; see `Recommender.predict`.
+
+        Args:
+            pairs: as for `Recommender.predict`.
+            catalogue: the snapshot.
+
+        Raises:
+            RequestError: As `Recommender.predict`.
+        """
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
         items = catalogue.rows(ids)

@@ -35,15 +35,20 @@ class Quota:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """As `Rule.step` promises."""
+        """Return the filter of what exceeds the quota.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+        """
         return Capped(pool.groups(self.column, f"{where}/column"), self.most, pool.everything)
 
 
 @dataclass(frozen=True, slots=True)
 class Dedupe:
-    """The best item alone of all that share a value of a column, such as the editions of one book.
+    """Keep only the best item of those that share a value, such as editions.
 
-    An item that holds several values is dropped when a better one has any of them; one without a value never is.
+    An item with several values is dropped when a better one has any of them; one without a value never is.
 
     Attributes:
         column: of the catalogue.
@@ -55,7 +60,12 @@ class Dedupe:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """As `Rule.step` promises."""
+        """Return the filter of duplicates.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+        """
         return Capped(pool.groups(self.column, f"{where}/column"), 1, pool.everything)
 
 
@@ -64,9 +74,9 @@ class Capped:
     """Admits at most `most` items of each group, from the best down.
 
     Attributes:
-        groups: what each item holds.
+        groups: values of each item.
         most: items of one value.
-        everything: whether each row is eligible, made anew; asked for only where candidates run out.
+        everything: computes whether each row is eligible; called only where candidates run out.
     """
 
     groups: Groups
@@ -79,7 +89,12 @@ class Capped:
         return wanted + min(2 * wanted, _MOST_SPARE)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Those that are admitted."""
+        """Return those that are admitted.
+
+        Args:
+            candidates: a prefix of the ranking.
+            wanted: number of results.
+        """
         kept = self._admitted(candidates.rows, wanted)
         if len(kept) >= wanted:
             last = kept[wanted - 1] == len(candidates) - 1 if wanted else not len(candidates)
