@@ -98,7 +98,7 @@ class SparseRows:
         return result
 
     @staticmethod
-    def single(features: Int32, n_features: int) -> "SparseRows":
+    def one_hot(features: Int32, n_features: int) -> "SparseRows":
         """Return rows with one feature of weight 1 each.
 
         Args:
@@ -109,7 +109,7 @@ class SparseRows:
         return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
 
     @staticmethod
-    def gathered(
+    def from_coo(
         rows: npt.NDArray[np.integer],
         features: npt.NDArray[np.integer],
         weights: npt.NDArray[np.floating],
@@ -168,7 +168,7 @@ class SparseRows:
         )
 
     @staticmethod
-    def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
+    def hstack(parts: Sequence["SparseRows"]) -> "SparseRows":
         """Concatenate row r of every part; all parts share one feature space and length."""
         lengths = np.stack([np.diff(part.indptr) for part in parts])
         indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
@@ -183,7 +183,7 @@ class SparseRows:
         return SparseRows(indptr, indices, weights, parts[0].n_features)
 
     @staticmethod
-    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+    def vstack(parts: Iterable["SparseRows"]) -> "SparseRows":
         """Stack the rows of every part; there is at least one, in one feature space.
 
         The result grows in place, so that parts produced one at a time are never all in memory beside it.

@@ -279,7 +279,7 @@ class Recommender:
             RequestError: As `recommend`.
         """
         catalogue = self.items.current()
-        return SparseRows.below([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
+        return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """Return the query vector of each request: float32 [len(requests), dim].

@@ -24,9 +24,9 @@ from recall.data.dataset import Dataset
 from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
@@ -83,7 +83,7 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
     return _raise(model, row, rows, trains, lists, config)
 
 
-def _obstacle(config: RunConfig, block: Block | None) -> str:
+def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
     """Why the level stays as it was learnt; empty where it does not."""
     if config.train.new_items == 0:
         return "as learnt: train.new_items is 0"
@@ -189,7 +189,7 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     return low, places(low)
 
 
-def _id_block(encoder: FeatureEncoder) -> Block | None:
+def _id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
     """The first block with a row for each item id, and one for unknown ids."""
     for block in id_blocks(encoder, "item"):
         field = encoder.columns[block.field]

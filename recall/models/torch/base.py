@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from recall._arrays import Float32, Int64
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.torch.batch import SparseBatch
 
@@ -102,7 +102,7 @@ class Model(nn.Module, ABC):
         """Return the terms that all items share, for n rows: [n]."""
 
     @abstractmethod
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         """Return the parameters as float32 arrays, copied where necessary.
 
         Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.torch.base import Model, array
@@ -87,7 +87,7 @@ class FieldWeightedFM(Model):
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(sums, squares, within)
 
     @override
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         """Return the parameters, not folded."""
         weights = self.symmetric_weights()
         return FwFMTables(

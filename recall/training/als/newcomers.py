@@ -186,5 +186,5 @@ def summed_pairs(pairs: Entries, code: Int64, n: int, columns: int) -> Entries:
 
 
 def _gathered(rows: Int64, columns: npt.NDArray[np.integer[Any]], weights: Float32, n: int, width: int) -> Entries:
-    together = SparseRows.gathered(rows, columns, weights, n, width)
+    together = SparseRows.from_coo(rows, columns, weights, n, width)
     return Entries(together.indptr, together.indices, together.weights)

@@ -52,7 +52,7 @@ class FeaturesApart:
         features, row = np.unique(rows.indices, return_inverse=True)
         owners = np.repeat(row, np.diff(pairs.indptr))
         # a pair that several rows of a feature have is one pair with their weights added
-        merged = SparseRows.gathered(owners, pairs.indices, pairs.weights, len(features), partners)
+        merged = SparseRows.from_coo(owners, pairs.indices, pairs.weights, len(features), partners)
         return FeaturesApart(features, Entries(merged.indptr, merged.indices, merged.weights), rows.indices)
 
     def summed(self, values: Float32) -> Float32:

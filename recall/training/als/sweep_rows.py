@@ -79,7 +79,7 @@ class ItemRows:
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
             Seen(self.sees.plain + other.sees.plain, self.sees.masked + other.sees.masked),
-            SparseRows.below([self.rows, other.rows]),
+            SparseRows.vstack([self.rows, other.rows]),
         )
 
 
@@ -219,4 +219,4 @@ class SweepRows:
 
 
 def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:
-    return SparseRows.below([rows, *others]) if others else rows
+    return SparseRows.vstack([rows, *others]) if others else rows
