@@ -178,7 +178,8 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         model.item_weights[row] = start + shift
         new = _vectors(model, without, lists.encoder)
         both = (lists.known(old, new, trained, dead), lists.unknown(old, new))
-        return float(max(looked_at * (entries < 0).sum() / (_LIST * len(entries)) for entries in both))
+        # a place that no trained item can fill is theirs whatever their level
+        return float(max(looked_at * (np.isfinite(one) & (one < 0)).sum() / (_LIST * len(one)) for one in both))
 
     low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
     while places(low) > _DEAD_PLACES and low > _LOWEST:
@@ -216,10 +217,15 @@ def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new
         float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
         on place 21 - j. An infinity where there is no such item.
     """
-    ranked = [_top_scores(phi, *part) for part in ((old, old_taken), (new, new_taken))]
-    below, above = ranked[0][:, ::-1], ranked[1]
-    width = above.shape[1]
-    return np.where(np.isneginf(below[:, :width]), -np.inf, np.where(np.isneginf(above), np.inf, below[:, :width] - above))
+    above = _top_scores(phi, new, new_taken)
+    below = np.full((len(phi), _LIST), -np.inf)  # a list that is not full has room
+    trained = _top_scores(phi, old, old_taken)
+    below[:, _LIST - trained.shape[1] :] = trained[:, ::-1]
+    below = below[:, : above.shape[1]]
+    entries = np.full(above.shape, np.inf)
+    there = ~np.isneginf(above)
+    entries[there] = np.where(np.isneginf(below[there]), -np.inf, below[there] - above[there])
+    return entries
 
 
 def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
