@@ -31,7 +31,7 @@ RUFF_RULES = "D205,D400,D401,D417"
 #: What to write instead of each banned word; docs/development/README.md has the rules behind them.
 BANNED = {
     r"nobody|somebody|anybody|everybody|whoever|whomever": "name what acts: the caller, the server, the data",
-    r"he|him|his|she": "name what acts",
+    r"(?-i:he|him|his|she)": "name what acts",
     r"mend|mended|mending": "hint, fix",
     r"anew|afresh": "again",
     r"surely": "exactly, always",

@@ -53,7 +53,15 @@ def parse_config(values: dict[str, Any], where: str = "config") -> RunConfig:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set one setting of plain values, such as `train.sweeps=4`. Raises ConfigError."""
+    """Set one setting of plain values, such as `train.sweeps=4`.
+
+    Args:
+        values: by section, changed in place.
+        override: the setting.
+
+    Raises:
+        ConfigError: It is not `section.key=value`, or leads through a value.
+    """
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -67,7 +75,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{path!r} goes through {key!r}, which is a value and no section", where="override")
+            raise ConfigError(f"{path!r} goes through {key!r}, which is a value, not a section", where="override")
     values[keys[-1]] = value
 
 

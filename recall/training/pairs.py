@@ -1,4 +1,4 @@
-"""What a learner is given: contexts, items, and the pairs of them that were observed."""
+"""Input of a learner: contexts, items, and observed pairs."""
 
 from dataclasses import dataclass, replace
 
@@ -33,7 +33,7 @@ class ShownPairs:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPairs:
-    """Feature rows of both sides, and a weight for every observed (context, item) pair.
+    """Feature rows of both sides, and a weight for every observed pair.
 
     Attributes:
         contexts: [C, n_user_features], distinct user-side rows.
@@ -61,9 +61,9 @@ class ObservedPairs:
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
-        """The pairs among some interactions, over the items that were on offer.
+        """Return the pairs among some interactions, over the items that were on offer.
 
-        An item that was not on offer is no negative: it is left out of every objective.
+        An item that was not on offer is left out of every objective, because it could not be taken.
 
         Args:
             dataset: the interactions and the catalogue.
@@ -71,7 +71,7 @@ class ObservedPairs:
             positions: int64 [m], in `dataset.events`; training or remembered interactions.
 
         Raises:
-            DataError: a column does not hold what its field reads.
+            DataError: A column does not hold what its field reads.
         """
         contexts = build_contexts(dataset, encoder, positions)
         features = _without_empty_histories(contexts.features, encoder)
@@ -92,9 +92,16 @@ class ObservedPairs:
         )
 
     def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":
-        """The same pairs beside the training rows that the label column marks as not taken, in contexts of their own.
+        """Add the training rows of label 0, in contexts of their own.
 
-        Without a label column, or where it marks none of the training rows, nothing changes. Raises DataError.
+        Without a label column, or where it marks none of the training rows, nothing changes.
+
+        Args:
+            dataset: the interactions.
+            encoder: gives the features.
+
+        Raises:
+            DataError: A column does not hold what its field reads.
         """
         negatives = dataset.negatives
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
@@ -120,7 +127,7 @@ class ObservedPairs:
 
 
 def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """The place of each item of the catalogue among those that were on offer: int32 [items]."""
+    """Return the place of each item among those on offer: int32 [items]."""
     return np.cumsum(offered, dtype=np.int32) - np.int32(1)
 
 

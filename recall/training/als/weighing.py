@@ -34,7 +34,12 @@ class Weights:
 
     @staticmethod
     def of(pairs: ObservedPairs, config: OpeningConfig) -> "Weights":
-        """The weights that a configuration gives to observed pairs."""
+        """Return the weights of observed pairs by a configuration.
+
+        Args:
+            pairs: observed pairs.
+            config: exponents and factors.
+        """
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
         a, b = (
@@ -96,6 +101,9 @@ def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
 
 
 def _power(counts: Float32, power: float, observation: float) -> Float32:
-    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
+    """Return counts^power [n], scaled to a mean of 1.
+
+    Less than one observation weighs as one, even after decay.
+    """
     weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
     return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
