@@ -35,14 +35,13 @@ def contributions(
     popularity: float = 1.0,
     boosts: Mapping[str, float] | None = None,
 ) -> tuple[Contribution, ...]:
-    """Return the contributions of fields to a score, largest first, without zeros.
+    """The parts of a score by the names of their fields, the largest first; zeros are left out.
 
     Args:
         parts: of one user and one item.
-        users: the user fields.
-        items: the item fields.
-        popularity: factor of the item's own part.
-        boosts: contributions of the request's boosts, by name.
+        users, items: the fields of both sides.
+        popularity: what the item's own part is multiplied by.
+        boosts: what the request's boosts add, by name.
     """
     found = [
         Contribution(user, (item,), value)
@@ -62,12 +61,7 @@ def contributions(
 
 
 def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """Return the excess of one score's contributions over another's, largest first.
-
-    Args:
-        more: contributions of one score.
-        less: contributions of the other one.
-    """
+    """What the first have of each pair of fields beyond the second, the largest first; zeros are left out."""
     left = {one[:2]: one.value for one in more}
     for user, items, value in less:
         left[user, items] = left.get((user, items), 0.0) - value
@@ -75,7 +69,7 @@ def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -
 
 
 def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
-    """Sort by absolute value, without zeros and rounding errors."""
+    """Without zeros and what is rounding beside the largest, by falling size whatever the sign."""
     least = _ROUNDING * max((abs(one.value) for one in found), default=0.0)
     return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
 
@@ -84,22 +78,12 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 
 
 def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the values behind the entries of a row in the user feature space.
-
-    Args:
-        encoder: of the model.
-        row: one row.
-    """
+    """What the entries of one row in the user feature space stand for."""
     return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
 
 
 def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the values behind the entries of a row in the item feature space.
-
-    Args:
-        encoder: of the model.
-        row: one row.
-    """
+    """The same in the item feature space."""
     return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
 
 
@@ -120,7 +104,7 @@ def _values(
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000
-"""Maximum number of contributions of values."""
+"""Contributions of values that are told."""
 
 
 class Explainer:
@@ -132,18 +116,7 @@ class Explainer:
         self._facets = facets
 
     def explain(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
-        """Explain the score of one row.
-
-        Args:
-            request: the request.
-            prepared: its query.
-            catalogue: the snapshot.
-            row: of the item.
-            values: whether to attribute it to single values, too.
-
-        Raises:
-            RequestError: A boost is unknown.
-        """
+        """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
         items = self._items(catalogue, rows)
         gains = self._facets.boost_parts(catalogue, request.boosts, row)
@@ -163,17 +136,7 @@ class Explainer:
     def contributions(
         self, request: Request, prepared: Query, catalogue: CatalogSnapshot, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
-        """Return the contributions to the scores of some rows.
-
-        Args:
-            request: the request.
-            prepared: its query.
-            catalogue: the snapshot.
-            rows: int64 [m].
-
-        Raises:
-            RequestError: A boost is unknown.
-        """
+        """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
@@ -201,7 +164,7 @@ class Explainer:
 def _by_values(
     bundle: Bundle, request: Request, prepared: Query, item: SparseRows
 ) -> tuple[tuple[ValueContribution, ...], float]:
-    """Return the contributions of values, largest first, and the sum of the rest."""
+    """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
     encoder, dial = bundle.encoder, request.popularity
     parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
     of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)

@@ -17,23 +17,12 @@ class Listing:
         self._bundle = bundle
 
     def page(self, catalogue: CatalogSnapshot, count: int, after: str | None) -> Page:
-        """Return a page of items; see `Recommender.list_items`.
-
-        Args:
-            catalogue: the snapshot.
-            count: as for `Recommender.list_items`.
-            after: as for `Recommender.list_items`.
-        """
+        """As `Recommender.list_items`."""
         found = catalogue.ids_after(after, count + 1)
         return self._page(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def one(self, catalogue: CatalogSnapshot, item_id: str) -> Page:
-        """Return a page with one item; see `Recommender.item`.
-
-        Args:
-            catalogue: the snapshot.
-            item_id: of the item.
-        """
+        """As `Recommender.item`."""
         return self._page(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [], None)
 
     def _page(self, catalogue: CatalogSnapshot, ids: list[str], after: str | None) -> Page:

@@ -1,4 +1,4 @@
-"""Turn a request into a query vector and the set of excluded rows."""
+"""What a request means for one bundle: what it is searched with, and what must not be found."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -24,14 +24,14 @@ class Query(NamedTuple):
     """A request ready for the search.
 
     Attributes:
-        vector: float32 [dim], the query vector.
+        vector: float32 [dim], what is searched with.
         offset: the part of the model's score that is the same for every item.
         encoded: the request in the user feature space.
         excluded: rows that must not be returned.
         allowed: the only rows that may be, where the request lists any.
-        user: whether the named user is stored, is not, or none was named.
+        user: whether the named user is stored, is not, or nobody was named.
         warnings: what was odd about the request, in sentences.
-        degraded: what was unavailable, in sentences.
+        degraded: what preparing it had to do without.
     """
 
     vector: Float32
@@ -48,12 +48,7 @@ class QueryBuilder:
     """Prepares the requests to one bundle; threads share it."""
 
     def __init__(self, bundle: Bundle, users: UserProfiles) -> None:
-        """Prepare to build queries.
-
-        Args:
-            bundle: of the model.
-            users: known users.
-        """
+        """Requests to a bundle by its users."""
         self._bundle = bundle
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
@@ -61,14 +56,10 @@ class QueryBuilder:
         self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
 
     def prepare(self, request: Request, catalogue: CatalogSnapshot) -> Query:
-        """Build the query of one request.
-
-        Args:
-            request: the request.
-            catalogue: the snapshot.
+        """Prepare one request for a catalogue as it is now.
 
         Raises:
-            RequestError: n is out of range, a column is unknown, or a value does not fit its field.
+            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
         """
         check_request(request)
         user_id = request.user_id
@@ -87,15 +78,7 @@ class QueryBuilder:
         return prepared
 
     def prepare_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
-        """Build the queries of many requests, with one read of user changes.
-
-        Args:
-            requests: the requests.
-            catalogue: the snapshot.
-
-        Raises:
-            RequestError: As `prepare`.
-        """
+        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
         prepared = []
         for one in self.prepare_each(requests, catalogue):
             if isinstance(one, RequestError):
@@ -104,12 +87,7 @@ class QueryBuilder:
         return prepared
 
     def prepare_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
-        """Build the queries of many requests, with errors in place of invalid ones.
-
-        Args:
-            requests: the requests.
-            catalogue: the snapshot.
-        """
+        """As `prepare_all`, with the error of each request that cannot be answered in its place."""
         faults: dict[int, RequestError] = {}
         for place, request in enumerate(requests):
             try:
@@ -173,7 +151,7 @@ class QueryBuilder:
                     )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
-        """Return the features, and columns whose stored value the field cannot read."""
+        """The request's features, and columns with a stored value that the model's field cannot read."""
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         if request.user_id is not None and self._user_column in self._columns:
             values.setdefault(self._user_column, request.user_id)
@@ -194,7 +172,7 @@ class QueryBuilder:
 
 
 def _asks_nothing_else(request: Request) -> bool:
-    """Return whether query and exclusions depend on the user only."""
+    """Whether nothing but its user decides what a request is searched with, and what it must not find."""
     return (
         request.exclude_seen
         and request.popularity == 1
@@ -205,7 +183,7 @@ def _asks_nothing_else(request: Request) -> bool:
 
 
 def shown(ids: Sequence[str]) -> str:
-    """Return the first few ids, for a warning."""
+    """The first few of some ids, as a warning names them."""
     return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
@@ -214,12 +192,12 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
 
 
 def _there(rows: Int64) -> Int64:
-    """Drop -1; usually there is none, which one call detects."""
+    """Those rows that are not -1; mostly all of them, which a look at the least one tells in one call."""
     return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
-    """Return the ids that the catalogue lacks, by the first rows."""
+    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
 
 

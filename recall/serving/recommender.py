@@ -1,4 +1,4 @@
-"""Answer requests from a published bundle, without torch."""
+"""Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
 
 import datetime
 from collections.abc import Sequence
@@ -36,14 +36,14 @@ from recall.store.users.profiles import UserProfiles
 
 
 class Recommender:
-    """One bundle with index, users, and live changes of its items. Thread-safe.
+    """One bundle, its index, its users, and the live changes of its items. Safe to share among threads.
 
     Attributes:
-        bundle: what was published; immutable.
+        bundle: what was published; it never changes.
         index: over the vectors of its items.
-        users: known users with their changes.
-        items: the catalogue with its live changes. An answer comes from one snapshot.
-        eligibility: resolves the filters of requests.
+        users: those who are known, with what has changed of them.
+        items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
+        eligibility: what requests may filter by.
     """
 
     def __init__(self, bundle: Bundle, index: ItemIndex, users: UserProfiles, items: Catalog | None = None) -> None:
@@ -78,22 +78,22 @@ class Recommender:
         """Open a bundle and everything in it.
 
         Args:
-            path: the folder of a bundle, or the root that contains published versions. Live changes to a root's items are
+            path: the folder of a bundle, or the root that holds published versions. Live changes to a root's items are
                 followed: `items.upsert` and `items.delete` make them, and those of other processes are seen.
             verify: check every file's SHA-256 and every number; see `load_bundle`.
             threads: threads that one search may use. One is right for a server that answers many requests at once.
             root: the root whose live changes are followed, when `path` is the folder of one of its versions.
-            pause: requests check for changes of other processes when so many seconds have passed since the last check; None
-                leaves that to `items.refresh`.
-            users: what has changed of users since the bundle: "own" for the root's file, None for nothing, or a
+            pause: requests look for changes of other processes when so many seconds have passed since the last look; None
+                leaves looking to `items.refresh`.
+            users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
                 store, which stays the caller's to close.
-            own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not read,
-                to build a new one.
+            own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
+                at: for making another one.
 
         Raises:
-            BundleError: The bundle is missing, damaged or of a newer format.
-            IndexFileError: The index does not fit the vectors, or fails the checks that were stored with it.
-            JournalError: The live changes cannot be read.
+            BundleError: the bundle is missing, damaged or of a newer format.
+            IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
+            JournalError: the live changes cannot be read.
         """
         folder = resolve(Path(path))
         held = acquire(folder) if folder.parent.name == VERSIONS else None
@@ -116,7 +116,7 @@ class Recommender:
         return loaded
 
     def close(self) -> None:
-        """Close the connections to users and log; no further requests are answered."""
+        """Free the connections to the stored users and to the journal; the recommender answers no more."""
         self.users.close()
         self.items.close()
         if self._held is not None:
@@ -126,13 +126,13 @@ class Recommender:
         """Answer one request.
 
         Args:
-            request: the request.
-            exact: search exhaustively, whatever the kind of index, to measure the recall of an index.
+            request: what is asked.
+            exact: search exhaustively, whatever the kind of index, to measure how much an index finds.
             surely: deprecated alias of `exact`.
 
         Raises:
-            RequestError: n is out of range, a column is unknown, a value does not fit its field, or the filter is
-                malformed or does not fit the catalogue.
+            RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
+                none or does not fit the catalogue.
         """
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
         self._check(request, catalogue, now)
@@ -146,10 +146,10 @@ class Recommender:
         return self._answer(request, prepared, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
-        """Answer many requests, with one search for all of the same n.
+        """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
 
         Raises:
-            RequestError: The first request that is invalid; none is answered.
+            RequestError: for the first request that cannot be answered; none is.
         """
         answers = self.recommend_each(requests)
         for answer in answers:
@@ -160,27 +160,27 @@ class Recommender:
     def recommend_each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot | None = None
     ) -> list[Recommendations | RequestError]:
-        """Answer many requests, with errors in place of invalid ones.
+        """As `recommend_batch`, with the error of each request that cannot be answered in its place.
 
         Args:
             requests: any number.
-            catalogue: from `items`, to answer several calls from one snapshot; default: the current one.
+            catalogue: from `items`, to answer several calls from one moment; the items as they are now when left out.
         """
         at = catalogue if catalogue is not None else self.items.current()
         return self._each(requests, at, datetime.datetime.now(datetime.UTC))
 
     def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
-        """Explain the score of an item for one request, whether or not it would be listed.
+        """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
 
-        The score is the model's, with the request's boosts; filters, rules and channels are ignored.
+        The score is the model's, with the request's boosts; filters, rules and channels play no part in it.
 
         Args:
             request: as for `recommend`.
             item_id: the item.
-            values: attribute the score to single values, too, not only to fields.
+            values: tell what single values bring too, and not only what fields do.
 
         Raises:
-            RequestError: As `recommend`, or the catalogue lacks the item.
+            RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
         self._facets.check_boosts(catalogue, request.boosts)
@@ -188,105 +188,69 @@ class Recommender:
         return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
 
     def why_not(self, request: Request, item_id: str) -> Absence:
-        """Return the rank of an item for one request, and what excludes it.
-
-        Args:
-            request: as for `recommend`.
-            item_id: the item.
+        """Where an item of the catalogue stands for one request, and what keeps it out of the answer.
 
         Raises:
-            RequestError: As `recommend`, or the catalogue lacks the item.
+            RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
         self._check(request, catalogue, datetime.datetime.now(datetime.UTC))
         return self._absences.of(request, catalogue, item_id)
 
     def similar(self, item_id: str, request: Request | None = None) -> Similar:
-        """Return the items most similar to an item of the catalogue, exactly.
+        """The items that are most like an item of the catalogue, surely the right ones.
 
         Args:
             item_id: the item.
             request: how many are wanted, and which may be returned: its `n`, `exclude`, `filter` and `allow`.
 
         Raises:
-            RequestError: The catalogue lacks the item, or the filter is malformed or does not fit the catalogue.
+            RequestError: the catalogue lacks the item, or the filter is none or does not fit the catalogue.
         """
         catalogue = self.items.current()
         return self._similarity.similar(request if request is not None else Request(), catalogue, row_of(catalogue, item_id))
 
     def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
-        """Score given items as `recommend` does, with dial and boosts, without filters.
-
-        Args:
-            request: as for `recommend`.
-            item_ids: the items.
+        """Score items that are given as `recommend` would list them: with the request's dial and boosts, leaving none out.
 
         Raises:
-            RequestError: As `recommend`.
+            RequestError: as `recommend`.
         """
         catalogue = self.items.current()
         self._facets.check_boosts(catalogue, request.boosts)
         return self._scorer.score(request, item_ids, catalogue)
 
     def user_vector(self, request: Request) -> UserVector:
-        """Return the query vector of one request.
-
-        Raises:
-            RequestError: As `recommend`.
-        """
+        """What one request is searched with. Raises RequestError as `recommend`."""
         return self._scorer.user_vector(request, self.items.current())
 
     def item(self, item_id: str) -> Page:
-        """Return a page with one item, empty where the catalogue lacks it.
-
-        Raises:
-            RequestError: The id is invalid.
-            BundleError: A file cannot be read.
-        """
+        """One item as a page of its own, empty where the catalogue lacks it. Raises RequestError, BundleError."""
         check_id(item_id, "/item_id")
         return self._listing.one(self.items.current(), item_id)
 
     def list_items(self, count: int = 100, after: str | None = None) -> Page:
-        """Return items of the catalogue in order of their ids.
-
-        Args:
-            count: maximum number.
-            after: only ids after this one.
-
-        Raises:
-            BundleError: A file cannot be read.
-        """
+        """The first items of the catalogue in order of their ids, of all or of those after an id. Raises BundleError."""
         return self._listing.page(self.items.current(), count, after)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
-        """Score given pairs, for a ranking or for probabilities, without a search.
+        """Score items that are given, for ranking them or for their probabilities. Nothing is searched or left out.
 
         Args:
-            pairs: a request and an item's id each; a request that is in many pairs is encoded once.
+            pairs: a request and an item's id each; a request that stands in many pairs is encoded once.
 
         Raises:
-            RequestError: An item is not in the catalogue, or a request is invalid or changes the popularity dial.
+            RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.
         """
         return self._scorer.predict(pairs, self.items.current())
 
     def encode(self, requests: Sequence[Request]) -> SparseRows:
-        """Return each request as one row in the user feature space.
-
-        Args:
-            requests: at least one.
-
-        Raises:
-            RequestError: As `recommend`.
-        """
+        """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
         return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
-        """Return the query vector of each request: float32 [len(requests), dim].
-
-        Raises:
-            RequestError: As `recommend`.
-        """
+        """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
         catalogue = self.items.current()
         return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
 
@@ -328,7 +292,7 @@ class Recommender:
         return [answers[position] for position in range(len(requests))]
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
-        """Check all that needs no user, so that an invalid request costs no read."""
+        """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""
         if request.shaped or request.filter is not None:
             check_request(request)
             self.eligibility.check(request, now)

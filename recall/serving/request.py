@@ -20,22 +20,22 @@ LARGEST_POPULARITY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for recommendations.
+    """What one caller asks.
 
     Attributes:
-        user_id: external id; None for an anonymous user.
+        user_id: external id; None when nobody is named.
         features: values by column of the users table; each replaces what is stored of the user.
         context: values by context column, such as the hour.
         history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
             model has not learnt give a warning.
         n: results wanted, 1 to 1000.
-        exclude_seen: exclude every item that the user is known to have interacted with, including `history`.
+        exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
-        popularity: weight of the user-independent part of a score, the first component of the item vector, which contains
-            its popularity: the first component of the query vector is multiplied by it. 1 ranks
-            as the model does, 0 by the interaction of user and item only; up to 10. An index that is
-            not exact was calibrated at 1, and may have a lower recall elsewhere.
-        filter: condition on the items' columns, in the form that `recall.serving.filters.parse` describes; None lets every
+        popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
+            which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
+            as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
+            not exact was calibrated at 1, and may find less away from it.
+        filter: what the items' columns must say, in the form that `recall.serving.filters.parse` describes; None lets every
             item in. The answer holds the best of the items that match, as many as there are up to n.
         allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
             allows nothing. None allows all.
@@ -43,7 +43,7 @@ class Request:
             answer holds what the rules leave of the whole ranking, up to n.
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
-            item's score gains the sum of weight times coordinate, and the answer is exact by that score.
+            item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
         explain: say of every item in the answer what its score comes from; for an n of at most 100.
     """
 
@@ -85,11 +85,7 @@ def check_request(request: Request) -> None:
 
 
 def check_unchanged(request: Request) -> None:
-    """Check that a request asks for the model's own scores and lists.
-
-    Raises:
-        RequestError: It changes scores or lists.
-    """
+    """Raise RequestError when a request asks for other scores or lists than the model's own."""
     if request.popularity != 1:
         raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
     for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):

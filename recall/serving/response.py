@@ -38,7 +38,7 @@ class Prediction(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """Contribution of fields to a score: user and item field, or item fields only."""
+    """What some fields bring to a score: a user field and an item field, or one item field or two without a user."""
 
     user_field: str | None
     item_fields: tuple[str, ...]
@@ -62,7 +62,7 @@ class FeatureValue(NamedTuple):
 
 
 class ValueContribution(NamedTuple):
-    """Contribution of values to a score: of user and item, or of the item only."""
+    """What some values bring to a score: one of the user and one of the item, or one or two of the item."""
 
     user: FeatureValue | None
     items: tuple[FeatureValue, ...]
@@ -76,11 +76,11 @@ class Recommendations:
     Attributes:
         ids: of the items, best first; fewer than asked only when fewer are eligible.
         scores: theirs; see `ScoredItem`.
-        user: whether the named user is stored, is not, or none was named.
+        user: whether the named user is stored, is not, or nobody was named.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
-        exact: whether these are provably the best items, or those of an approximate search. Rules and channels are exact:
-            with them it says whether the model's ranking that they were given is.
+        exact: whether these are surely the best items, or an approximate search found them. Rules and channels are carried out
+            to the letter: with them it says whether the model's ranking that they were given is surely right.
         bundle: version of the bundle that answered.
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
@@ -105,7 +105,7 @@ class Recommendations:
 
     @property
     def items(self) -> tuple[ScoredItem, ...]:
-        """The items, best first; computed at each access."""
+        """The items, best first; made anew each time that they are asked for."""
         return tuple(map(ScoredItem, self.ids, self.scores, self.sources or repeat(None)))
 
 
@@ -166,9 +166,9 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Absence(Basis):
-    """The rank of one item for a request, and what excludes it from the answer.
+    """Where one item stands for a request, and what keeps it out of the answer.
 
-    The ranking is that of all eligible items by the model's score with boosts, before rules and channels;
+    The ranking meant here is that of all eligible items by the model's score with boosts, which rules and channels are given;
     the item is counted among them whether it is eligible or not.
 
     Attributes:
@@ -181,7 +181,7 @@ class Absence(Basis):
         last: the other item that it has to overtake to be among the first n; None when there are fewer than n others.
         missing: the score of `last` less its own: what it lacks, or, below 0, what it is ahead; None without `last`.
         contributions: what `last` has of each pair of fields more than it; they add up to `missing`.
-        exact: whether the answer, not the ranking, is provably that of the best items.
+        exact: whether the answer, not the ranking, surely holds the best items.
     """
 
     item_id: str

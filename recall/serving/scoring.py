@@ -1,4 +1,4 @@
-"""Score given items, and return query vectors, without search or filters."""
+"""Scores of items that are given, and the vectors that give them. Nothing is searched or left out."""
 
 from collections.abc import Sequence
 
@@ -28,13 +28,7 @@ class Scorer:
         self._logistic = bundle.manifest.objective == "logistic"
 
     def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
-        """Score given items; see `Recommender.score`.
-
-        Args:
-            request: as for `Recommender.score`.
-            item_ids: as for `Recommender.score`.
-            catalogue: the snapshot.
-        """
+        """As `Recommender.score`."""
         check_ids(item_ids, "/items")
         prepared = self._preparation.prepare(request, catalogue)
         rows = catalogue.rows(item_ids)
@@ -56,12 +50,7 @@ class Scorer:
         )
 
     def user_vector(self, request: Request, catalogue: CatalogSnapshot) -> UserVector:
-        """Return the query vector; see `Recommender.user_vector`.
-
-        Args:
-            request: the request.
-            catalogue: the snapshot.
-        """
+        """As `Recommender.user_vector`."""
         prepared = self._preparation.prepare(request, catalogue)
         return UserVector(
             vector=tuple(prepared.vector.tolist()),
@@ -75,15 +64,7 @@ class Scorer:
         )
 
     def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: CatalogSnapshot) -> list[Prediction]:
-        """Score given pairs; see `Recommender.predict`.
-
-        Args:
-            pairs: as for `Recommender.predict`.
-            catalogue: the snapshot.
-
-        Raises:
-            RequestError: As `Recommender.predict`.
-        """
+        """As `Recommender.predict`."""
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
         items = catalogue.rows(ids)

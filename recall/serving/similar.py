@@ -1,4 +1,4 @@
-"""Similar items: those that every user rates much alike."""
+"""Items that are like one item: those for which every user has much the same taste."""
 
 import datetime
 from functools import partial
@@ -19,9 +19,9 @@ _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 
 
 class Similarity:
-    """Cosines of the item vectors of a catalogue. Thread-safe.
+    """Cosines of the vectors of one bundle's items, and of those that lie over it. Threads share it.
 
-    The first component of a vector, the user-independent part, is ignored: two items are not alike for being popular.
+    The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
     """
 
     def __init__(self, bundle: Bundle, preparation: QueryBuilder, eligibility: FilterResolver) -> None:
@@ -31,13 +31,7 @@ class Similarity:
         self._eligibility = eligibility
 
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
-        """Return the items most similar to a row; see `Recommender.similar`.
-
-        Args:
-            request: as for `Recommender.similar`.
-            catalogue: the snapshot.
-            row: of the item.
-        """
+        """As `Recommender.similar`, for a row of a catalogue."""
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
         prepared = self._preparation.prepare(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
@@ -55,7 +49,7 @@ class Similarity:
     def nearest(
         self, catalogue: CatalogSnapshot, row: int, n: int, excluded: Int64, scope: SegmentMasks | None
     ) -> tuple[Int64, Float64]:
-        """Return the rows most similar to one row, without itself.
+        """The rows most like one row, itself left out.
 
         Args:
             catalogue: of the bundle.
@@ -65,8 +59,8 @@ class Similarity:
             scope: the rows that may be; None for all.
 
         Returns:
-            Rows int64 [m] and their cosines float64 [m], m at most n; most similar first, then by row. Vectors that are zero
-            apart from the first component are similar to none.
+            Rows int64 [m] and their cosines float64 [m], m at most n; most alike first, then by row. None where the item's own
+            vector is nothing but its first component, and none of those whose is.
         """
         query = _taste(catalogue.vectors(np.array([row])))[0]
         length = float(np.linalg.norm(query.astype(np.float64)))

@@ -34,13 +34,7 @@ class Absences:
     explainer: Explainer
 
     def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
-        """Return why an item is absent; see `Recommender.why_not`.
-
-        Args:
-            request: as for `Recommender.why_not`.
-            catalogue: the snapshot.
-            item_id: of the item.
-        """
+        """As `Recommender.why_not`."""
         row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
         prepared = self.preparation.prepare(request, catalogue)
@@ -99,7 +93,7 @@ class _Case:
     now: datetime.datetime
 
     def reasons(self, rank: int) -> Iterator[Reason]:
-        """Yield all that excludes the item, which has this rank, from the answer."""
+        """All that keeps the item, which is not in the answer, out of it; `rank` is the place that it has in the ranking."""
         yield from self._ineligible()
         request = self.request
         if self._listed(request):

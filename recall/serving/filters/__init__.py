@@ -1,5 +1,5 @@
-"""Filters: predicates over the columns of a catalogue, compiled to row bitmaps.
+"""Which items may be recommended: predicates over the columns of a catalogue, made into selections of its rows.
 
-`parse` reads predicates from a request, `Attributes.select` turns one into a bitmap of rows, and `Attributes.over` does the
-same for further items that are read like those of the catalogue.
+`parse` makes predicates of what a request gives, `Attributes.select` makes a selection of a predicate, and
+`Attributes.over` does the same for further items that are read as the catalogue's own are.
 """

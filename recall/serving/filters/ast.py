@@ -1,6 +1,7 @@
-"""Syntax tree of filters: what `parse` returns and `Attributes.select` evaluates.
+"""What a filter says of an item, as data: the forms that `parse` gives and `Attributes.select` understands.
 
-Each node keeps the JSON pointer of its source in `where`, for later errors; equality ignores it.
+Every form keeps in `where` the JSON pointer that it was written at, so that whatever turns out wrong with it later can be
+named; two predicates that say the same are equal wherever they stood.
 """
 
 import datetime
@@ -68,10 +69,7 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """start <= at < until; missing columns and values are open bounds.
-
-    `at` of None is the present.
-    """
+    """start <= at < until, where a column that is not named or has no value sets no bound; `at` of None is the present."""
 
     start: str | None
     until: str | None

@@ -38,16 +38,10 @@ class Column:
 
     @staticmethod
     def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
-        """Read a series [n] as a form, with its values as a kind; see `coded`.
-
-        Args:
-            values: [n].
-            form: of the column.
-            kind: what the values are compared as.
-            lenient: as for `coded`.
+        """Read a series [n] as that form, with its values as a kind; see `coded`.
 
         Raises:
-            DataError: Its values are not of that kind.
+            DataError: it does not hold that.
         """
         if not form.bag:
             found, codes = coded(values, kind, lenient)
@@ -70,7 +64,7 @@ class Column:
 
     @cached_property
     def starts(self) -> Int64:
-        """int64 [d + 2] or one more: the number of entries with lesser codes."""
+        """int64 [d + 2] or one more: entries of lesser codes than each, all of them in the end."""
         counts = np.bincount(self.entry_codes, minlength=len(self.values) + 1)
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -81,7 +75,7 @@ class Column:
         return order if self.entry_rows is None else self.entry_rows[order]
 
     def select(self, ranges: Ranges) -> RowBitmap:
-        """Return the rows with a code in one of these ranges."""
+        """The rows with a code in one of these ranges."""
         count = sum(int(self.starts[high] - self.starts[low]) for low, high in ranges)
         if self.entry_rows is None and count * _RARE > self.size and len(ranges) <= _PASSES:
             return RowBitmap.of_mask(self._mask(ranges))
@@ -100,7 +94,7 @@ _NO_ROWS = np.empty(0, dtype=np.int32)
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    """Merge ranges of codes into sorted, disjoint, nonempty ones."""
+    """The same codes in ranges that are in order, apart and not empty."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(one for one in ranges if one[0] < one[1]):
         if found and low <= found[-1][1]:

@@ -1,4 +1,4 @@
-"""Filterable columns of the items of a catalogue, opened on first use."""
+"""What the items of a catalogue are filtered by: their columns, opened when a filter first names them."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -46,19 +46,14 @@ class Attributes:
 
     @staticmethod
     def of(frame: pl.DataFrame, schema: Schema | None = None) -> "Attributes":
-        """Return the columns of a table [size].
-
-        Args:
-            frame: the items.
-            schema: text that a bag field of it reads is split into bags.
-        """
+        """The columns of a table [size]; text that a bag field of the schema reads is cut into bags."""
         return Attributes(len(frame), forms_of(frame.schema, schema), frame.get_column)
 
     def over(self, frame: pl.DataFrame) -> "Attributes":
-        """Return the columns of further items, read like these.
+        """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
 
-        A column that `frame` lacks has no value, and one that is new is ignored. Where text is compared as numbers or times,
-        text that cannot be parsed matches nothing: a later item must not break filters that the catalogue supports.
+        Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
+        spoil no filter that the catalogue bears.
         """
 
         def read(name: str) -> pl.Series:
@@ -72,26 +67,21 @@ class Attributes:
         return tuple(name for name, form in self._forms.items() if form is not None)
 
     def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> RowBitmap:
-        """Return the rows that a predicate matches; the same object while cached.
+        """The rows that a predicate matches; the same object again for as long as it is cached.
 
         Args:
             predicate: from `parse`.
-            now: the present, for windows that ask for it; with a zone. Default: the clock.
+            now: the present, for windows that ask for it; with a zone. The clock is read when it is left out.
 
         Raises:
-            RequestError: It names an unknown column, or compares one with a value of another kind.
+            RequestError: it names a column that is not there, or compares one with what it cannot hold.
         """
         clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
         found = self._cache.get(clause)
         return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
 
     def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
-        """Return whether `select` would answer, or fail, at once from the cache.
-
-        Args:
-            predicate: from `parse`.
-            now: as for `select`.
-        """
+        """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
         try:
             clause = bound(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
         except _UnopenedError:
@@ -101,24 +91,11 @@ class Attributes:
         return self._cache.get(clause) is not None
 
     def opened(self, name: str, kind: Kind) -> Column | None:
-        """Return an open column, or None.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-        """
+        """A column with its values as a kind, if it was asked for before."""
         return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
-        """Return how a column is read.
-
-        Args:
-            name: of the column.
-            where: JSON pointer for the error.
-
-        Raises:
-            RequestError: There is no such filterable column.
-        """
+        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
         if name not in self._forms:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(name[:256], self.names))
         form = self._forms[name]
@@ -127,15 +104,7 @@ class Attributes:
         return form
 
     def column(self, name: str, kind: Kind) -> Column:
-        """Open a column.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-
-        Raises:
-            DataError: A value is not of that kind.
-        """
+        """A column with its values as a kind. Raises DataError when they are not of it."""
         found = self._columns.get((name, kind))
         if found is None:
             with self._opening:
@@ -152,7 +121,7 @@ class Attributes:
         return self.column(clause.column, clause.kind).select(clause.ranges)
 
     def _part(self, clause: Clause) -> RowBitmap:
-        """Evaluate a part of a clause; conditions are cached for other filters."""
+        """A part of a clause: conditions are kept for other filters that share them."""
         if not isinstance(clause, Rows):
             return self._selected(clause)
         found = self._cache.get(clause)
@@ -194,12 +163,7 @@ def forms_of(
 
 
 def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, RowBitmap]:
-    """Create a cache of row bitmaps by clause.
-
-    Args:
-        most: maximum number of entries.
-        most_bytes: maximum size.
-    """
+    """Make a cache of selections by their clauses, within a number of entries and of bytes."""
     return Cache(most, most_bytes, _bytes)
 
 

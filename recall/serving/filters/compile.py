@@ -1,4 +1,4 @@
-"""Compile predicates: resolve columns, and encode values as their columns' kinds."""
+"""A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
 
 import datetime
 import math
@@ -36,38 +36,17 @@ class Columns(Protocol):
     """The columns of a catalogue."""
 
     def form(self, name: str, where: str) -> Form:
-        """Return how a column is read.
-
-        Args:
-            name: of the column.
-            where: JSON pointer for the error.
-
-        Raises:
-            RequestError: There is no such filterable column.
-        """
+        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
 
     def column(self, name: str, kind: Kind) -> Column:
-        """Open a column.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-
-        Raises:
-            DataError: A value is not of that kind.
-        """
+        """A column with its values as a kind. Raises DataError when they are not of it."""
 
 
 def bound(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Clause:
-    """Compile a predicate to a clause over codes.
-
-    Args:
-        predicate: from `parse`.
-        columns: of the catalogue.
-        now: the present.
+    """What a predicate selects by.
 
     Raises:
-        RequestError: It names an unknown column, or compares one with a value of another kind.
+        RequestError: it names a column that is not there, or compares one with what it cannot hold.
     """
     return _Binding(columns, now).clause(predicate)
 
@@ -137,7 +116,7 @@ class _Binding:
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
             return Rows(name, form.kind, merged(places))
-        if not places:  # every bag contains the empty set, but a missing value is not a bag
+        if not places:  # every bag holds all of no values, but what is missing is no bag
             return Rest(Rows(name, form.kind, ((0, 1),)))
         return _only(Every, (Rows(name, form.kind, merged([place])) for place in places))
 
@@ -189,7 +168,7 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """Return the kind for an ordering; text is ordered as the kind of the operand."""
+    """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
     if form.kind != "text":
         return form.kind
     if isinstance(value, str):
@@ -200,7 +179,7 @@ def _ordered_as(form: Form, value: Scalar) -> Kind:
 
 
 def _number_of(text: str) -> int | float | None:
-    """Parse text as in a column of numbers; None if it is not a number."""
+    """The number that a text is in a column of numbers; None for any other text."""
     if not is_number(text):
         return None
     written = canonical_text(text, "float64")
@@ -212,7 +191,7 @@ def _number_of(text: str) -> int | float | None:
 
 
 def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
-    """Convert a value to its column's kind, of canonical type `type_`."""
+    """A value as its column's kind is compared; `type_` is the canonical type of the column."""
     match kind, value:
         case "text", _:
             return canonical_text(canonical(value), type_)
@@ -256,6 +235,6 @@ def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
 
 
 def _only(join: type[Every] | type[Some], parts: Iterable[Clause]) -> Clause:
-    """Join the parts, unless there is only one."""
+    """The parts joined, or the only one of them."""
     different = frozenset(parts)
     return next(iter(different)) if len(different) == 1 else join(different)

@@ -1,4 +1,4 @@
-"""Compiled predicates: joined sets of codes. Equal clauses select equal rows."""
+"""A predicate after it met a catalogue: sets of codes, joined. Equal clauses select equal rows, so clauses are cached by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,16 +42,7 @@ Clause = Rows | Rest | Every | Some
 
 
 def evaluate(clause: Clause, size: int, selected: Callable[[Clause], RowBitmap]) -> RowBitmap:
-    """Evaluate a compound clause.
-
-    Args:
-        clause: the clause.
-        size: number of rows.
-        selected: evaluates each part.
-
-    Raises:
-        TypeError: The clause is not compound.
-    """
+    """The rows of a clause that is made of others, whose own rows `selected` gives, among `size`."""
     match clause:
         case Rest(of):
             return ~selected(of)

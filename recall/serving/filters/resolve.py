@@ -1,4 +1,4 @@
-"""Resolve which items may answer a request: filter, allow list, exclusions."""
+"""Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
 
 import datetime
 from functools import partial
@@ -45,20 +45,17 @@ class FilterResolver:
     def limits(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """Return what to search within, and which rows of it to skip.
+        """What to search within, None for everything, and which rows of it to pass over.
 
         Args:
-            request: with the filter.
+            request: its filter is taken.
             catalogue: of the same bundle.
             allowed: int64 [m], the only rows that may be returned, repeats allowed; None allows all.
             excluded: int64 [m], rows that must not be returned.
             now: the present, with a zone.
 
-        Returns:
-            The masks of segments, None for everything, and int64 rows.
-
         Raises:
-            RequestError: The filter is malformed or does not fit the columns.
+            RequestError: the filter is none, or does not fit the catalogue.
         """
         masks = None
         if request.filter is not None:
@@ -76,30 +73,12 @@ class FilterResolver:
         return masks, excluded
 
     def check(self, request: Request, now: datetime.datetime) -> None:
-        """Check a filter without selecting rows.
-
-        Args:
-            request: with the filter.
-            now: the present, with a zone.
-
-        Raises:
-            RequestError: The filter is malformed or does not fit the columns.
-        """
+        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
         if request.filter is not None:
             bound(parse(request.filter), self.attributes, now)
 
     def failed(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
-        """Return the JSON pointers of the parts of a filter that one row does not match.
-
-        Args:
-            request: with the filter.
-            catalogue: of the same bundle.
-            row: in [0, size).
-            now: the present, with a zone.
-
-        Raises:
-            RequestError: The filter is malformed or does not fit the columns.
-        """
+        """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
         segment = catalogue.segment_of(row)
         columns = self._columns(catalogue)[catalogue.segments.index(segment)]
         return [
@@ -109,7 +88,7 @@ class FilterResolver:
         ]
 
     def ready_for(self, request: Request) -> bool:
-        """Return whether a request's filter is answered from caches, without delay."""
+        """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""
         if request.filter is None:
             return True
         try:
@@ -118,7 +97,7 @@ class FilterResolver:
             return True
 
     def _columns(self, catalogue: CatalogSnapshot) -> list[Attributes]:
-        """Return the columns of each segment; later ones are read like the bundle's."""
+        """Return the columns of each segment; those of later ones are read as the bundle's own are."""
         later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
         return [self.attributes, *later]
 

@@ -1,4 +1,4 @@
-"""Order-preserving codes of the distinct values of a column; 0 is a missing value."""
+"""The different values of a column in order: a value's code is its place among them, and 0 stands for a missing one."""
 
 import bisect
 import datetime
@@ -50,7 +50,7 @@ class Form:
 
     @staticmethod
     def of(dtype: DataType, separator: str = "", type_: str = TEXT) -> "Form | None":
-        """Return the form of a column, or None if it cannot be compared.
+        """The form of a column, or None when nothing can be compared with it.
 
         Args:
             dtype: of the column.
@@ -87,7 +87,7 @@ class Values:
         return len(self.rising)
 
     def place(self, operand: Operand) -> tuple[int, int]:
-        """Return the half-open range of codes of what equals an operand."""
+        """The codes of what equals an operand: from the first number on and before the second. Lesser codes are of less."""
         if isinstance(operand, str):
             less = bisect.bisect_left(self.rising, operand)
             return less + 1, less + 1 + (less < len(self) and self.rising[less] == operand)
@@ -98,7 +98,7 @@ class Values:
         return self._less(low) + 1, self._less(high, or_equal=True) + 1
 
     def _less(self, number: int | float, or_equal: bool = False) -> int:
-        """Count the values below a number of their kind, which may exceed their type."""
+        """How many values are less than a number of their own kind, which may lie beyond all that the type can hold."""
         if self.rising.dtype.kind != "f":
             bounds = np.iinfo(self.rising.dtype)
             if not bounds.min <= number <= bounds.max:
@@ -107,7 +107,7 @@ class Values:
 
 
 def _as_floats(number: int | float) -> tuple[float, float]:
-    """Return the floats around a number: smallest not below, largest not above."""
+    """The least float that is not below a number and the largest that is not above; a float is both."""
     if isinstance(number, float):
         return number, number
     try:
@@ -120,15 +120,15 @@ def _as_floats(number: int | float) -> tuple[float, float]:
 
 
 def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values, pl.Series]:
-    """Return the distinct values of a series and the code of each row, UInt32 [n].
+    """The different values of a series and the code of each row, UInt32 [n].
 
     Args:
         values: [n].
         kind: what they are compared as.
-        lenient: give text that is not of that kind a code above all others, which no range contains, and raise nothing.
+        lenient: give text that is not of that kind a code above all others, which no range holds, and raise nothing.
 
     Raises:
-        DataError: A value is not of that kind.
+        DataError: a value is not of that kind.
     """
     unreadable = None
     try:
@@ -148,20 +148,14 @@ def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values,
 
 
 def microseconds(value: datetime.date) -> int:
-    """Return a date or datetime in microseconds since 1970, by default in UTC."""
+    """A date or datetime in microseconds since 1970; a datetime without a zone, and a date, are in UTC."""
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime.combine(value, datetime.time())
     return ((value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
 
 
 def microseconds_of(text: str) -> int | Fraction:
-    """Parse a date or time in ISO 8601 in microseconds since 1970.
-
-    Nanoseconds become a fraction.
-
-    Raises:
-        ValueError: It is invalid.
-    """
+    """A date or time in ISO 8601 in microseconds since 1970, nanoseconds as a fraction. Raises ValueError when it is none."""
     try:
         seconds, nanoseconds = moment(text.strip())
     except ValueError:  # other forms of ISO 8601, such as 20260131
@@ -171,16 +165,12 @@ def microseconds_of(text: str) -> int | Fraction:
 
 
 def nanoseconds(value: datetime.time) -> int:
-    """Return a time of day in nanoseconds since midnight."""
+    """A time of day in nanoseconds since midnight."""
     return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000_000 + value.microsecond * 1_000
 
 
 def nanoseconds_of(text: str) -> int:
-    """Parse a time of day in ISO 8601 in nanoseconds since midnight.
-
-    Raises:
-        ValueError: It is invalid, or has a zone.
-    """
+    """A time of day in ISO 8601 in nanoseconds since midnight. Raises ValueError when it is none, or has a zone."""
     value = datetime.time.fromisoformat(text.strip())
     if value.tzinfo is not None:
         raise ValueError("a time of day with a zone")
@@ -197,7 +187,7 @@ def _is(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """Return the sort keys, and the scale of `Values`."""
+    """What is sorted and compared, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)
@@ -223,7 +213,7 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
 
 
 def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: str) -> tuple[pl.Series, int]:
-    """Parse text to integers; also the scale of `Values`, 1000 for nanoseconds."""
+    """Text as whole numbers, and the scale of `Values`: 1000 where a time has nanoseconds."""
     texts = values.drop_nulls().unique()
     parsed: list[int | Fraction] = []
     for text in texts.to_list():

@@ -42,12 +42,12 @@ class Groups:
 
     @classmethod
     def of(cls, values: pl.Series, separator: str | None = None, known: pl.Series | None = None) -> "Groups":
-        """Assign codes to the values of a column.
+        """Number the values of a column.
 
         Args:
-            values: [items] of any dtype; an item of a list column has each entry, but for empty text.
-            separator: splits text into several values.
-            known: distinct values that have the first codes, whether an item has them or not.
+            values: [items] of any dtype; an item of a list column holds each entry, but for empty text.
+            separator: cuts text into several values.
+            known: different values that have the first codes, whether an item holds them or not.
         """
         if separator is not None and values.dtype == pl.String:
             values = values.str.split(separator)
@@ -63,12 +63,7 @@ class Groups:
         return cls(codes, indptr, different)
 
     def extended(self, values: pl.Series, separator: str | None = None) -> "Groups":
-        """Append items whose column is of the same type.
-
-        Args:
-            values: of the new items.
-            separator: as for `of`.
-        """
+        """The same with more items below them, whose column is of the same type."""
         more = Groups.of(values, separator, self.values)
         codes = np.concatenate([self.codes, more.codes])
         if self.indptr is None or more.indptr is None:
@@ -76,15 +71,11 @@ class Groups:
         return Groups(codes, np.concatenate([self.indptr, self.indptr[-1] + more.indptr[1:]]), more.values)
 
     def single(self, rows: Int64) -> Int32:
-        """Return the one code of each row, -1 for none: int32 [m]; only without `indptr`."""
+        """The one code of each row, -1 for none: int32 [m]; only where `indptr` is None."""
         return self.codes[rows]
 
     def several(self, rows: Int64) -> tuple[Int32, Int64]:
-        """Return the codes of rows, and where each row's begin.
-
-        Returns:
-            int32 [values], int64 [m + 1].
-        """
+        """Codes of rows below each other, and where each row's begin: int32 [values], int64 [m + 1]."""
         assert self.indptr is not None
         starts = self.indptr[rows]
         lengths = self.indptr[rows + 1] - starts
@@ -93,7 +84,7 @@ class Groups:
 
 
 def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series]:
-    """Return codes, -1 for missing, and the distinct values, known ones first."""
+    """A number for each value, -1 where there is none, and the different values: those known, then others as they appear."""
     every = values if known is None else pl.concat([known, values])
     if every.dtype.is_float():
         every = every.fill_nan(None)
@@ -127,17 +118,12 @@ class Candidates:
         return len(self.rows)
 
     def followed(self, rest: "Candidates") -> "Candidates":
-        """Append candidates."""
+        """These and those that come after them."""
         rows, scores = np.concatenate([self.rows, rest.rows]), np.concatenate([self.scores, rest.scores])
         return Candidates(rows, scores, rest.complete)
 
     def take(self, places: Int64 | Mask | slice, *, complete: bool) -> "Candidates":
-        """Select candidates by their places, in that order.
-
-        Args:
-            places: of the candidates.
-            complete: whether no others follow.
-        """
+        """Those at some places, in the order of the places."""
         return Candidates(self.rows[places], self.scores[places], complete)
 
 
@@ -154,21 +140,13 @@ class Pool(Protocol):
         """Whether each row of the catalogue is eligible: bool [size]."""
 
     def scores(self, rows: Int64) -> Scores:
-        """Return the scores of rows for the request: floats [m]."""
+        """What these rows score for the request: floats [m]."""
 
     def vectors(self, rows: Int64) -> Float32:
         """Item vectors: float32 [m, dim]."""
 
     def groups(self, column: str, where: str) -> Groups:
-        """Return the values of the items in a column.
-
-        Args:
-            column: of the catalogue.
-            where: JSON pointer for the error.
-
-        Raises:
-            RequestError: The catalogue has no such column.
-        """
+        """What the items hold in a column. Raises RequestError at `where` when the catalogue has no such column."""
 
 
 class Step(Protocol):
@@ -179,23 +157,20 @@ class Step(Protocol):
         """What had no effect, in sentences."""
 
     def needs(self, wanted: int) -> int:
-        """Estimate how many candidates to fetch for `wanted` results; may be too low."""
+        """How many candidates to begin with where `wanted` are to come out; a guess that may prove too low."""
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Return the certain prefix of the step's ranking.
+        """The first of the ranking that this step makes, none of which would change if more candidates followed.
 
         Args:
-            candidates: a prefix of the ranking before.
-            wanted: at least this many, where the candidates allow; work beyond them may be skipped.
-
-        Returns:
-            Candidates that would not change if more followed.
+            candidates: the first of the ranking before.
+            wanted: at least this many, where the candidates allow; work beyond them may be left out.
         """
 
     def beyond(self, candidates: Candidates) -> Mask | None:
-        """Return the rows beyond these candidates that the step may let through.
+        """The rows beyond these candidates that the step may let through; None where it may be any that is eligible.
 
-        None for any eligible row. Rows are left out only if dropping them makes no difference to others.
+        Left out is only what the step drops without its making any difference to others.
         """
 
 
@@ -203,15 +178,7 @@ class Rule(Protocol):
     """What a request says; every part of it can be checked without a catalogue."""
 
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the rule for the items of one request.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: The rule does not fit; its pointer begins with `where`.
-        """
+        """The rule over the items of one request. Raises RequestError, whose pointer begins with `where`."""
 
 
 # Steps one after another, over as much of the ranking as the answer takes.
@@ -221,10 +188,10 @@ _WIDER = 4
 
 
 def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
-    """Return the first n of the ranking that the steps make of the whole one.
+    """The first n of the ranking that the steps make of the whole one.
 
     Args:
-        fetch: the first w of the ranking, or of its rows in a mask; `complete` when there are no more.
+        fetch: the first w of the ranking, or of its rows that a mask lets in; `complete` when there are no more.
         steps: in order.
         n: results wanted.
         size: rows of the catalogue; no fetch asks for more than one row beyond them.

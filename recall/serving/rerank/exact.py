@@ -14,12 +14,12 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The ranking of an exact search: scores, ties and order.
+    """The ranking that an exact search gives, whatever the index: its scores, ties and order.
 
     Attributes:
-        catalogue: the snapshot.
-        vector: float32 [dim], the query vector.
-        boosts: float32 [size], added to each score; None for nothing.
+        catalogue: as it was at one moment.
+        vector: float32 [dim], what the request is searched with.
+        boosts: float32 [size], what its boosts add to each score; None for nothing.
     """
 
     catalogue: CatalogSnapshot
@@ -28,27 +28,11 @@ class Ranking:
 
     @classmethod
     def of(cls, request: Request, vector: Float32, catalogue: CatalogSnapshot, columns: ItemColumns) -> "Ranking":
-        """Return the ranking for a request.
-
-        Args:
-            request: with boosts.
-            vector: float32 [dim].
-            catalogue: the snapshot.
-            columns: of the bundle.
-
-        Raises:
-            RequestError: A boost is unknown.
-        """
+        """Return the ranking for a request. Raises RequestError if a boost is not known."""
         return cls(catalogue, vector, columns.boost_scores(catalogue, request.boosts))
 
     def first(self, n: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[Int64, Scores]:
-        """Return the first n rows within bounds, and their scores.
-
-        Args:
-            n: number of rows.
-            excluded: int64 rows.
-            masks: eligible rows of each segment; None for all.
-        """
+        """Return the first n rows of those that a search with these bounds may return, and their scores."""
         if self.boosts is not None:
             best = self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
         else:
@@ -63,7 +47,7 @@ class Ranking:
         return np.asarray(np.einsum("ij,j->i", vectors, self.vector) + self.boosts[rows])
 
     def place(self, row: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[int, int]:
-        """Return the rank of a row among itself and all rows within bounds.
+        """Find where a row stands among itself and all that a search with these bounds may return.
 
         Args:
             row: in [0, size).
@@ -71,7 +55,7 @@ class Ranking:
             masks: the rows that may be; None for all items.
 
         Returns:
-            Its rank, from 1, and the number of rows that are ranked.
+            Its place, from 1, and the number of rows that it stands among.
         """
         others = self.catalogue.mask(excluded, masks)
         others[row] = False

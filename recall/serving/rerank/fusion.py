@@ -14,7 +14,7 @@ from recall.serving.rerank.base import Scores
 
 
 def scaled(scores: Scores) -> npt.NDArray[np.float64]:
-    """Scale scores to [0, 1]; 1 where all are equal: floats [m] -> float64 [m]."""
+    """Scores from 1, the largest, down to 0, the least; 1 where all are equal: floats [m] -> float64 [m]."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or values.max() == values.min():
         return np.ones(len(values))
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelResult:
-    """Result of one channel: distinct rows int64 [m], best first, and falling scores."""
+    """What one channel gives: rows int64 [m], distinct and best first, and scores, floats [m] that never rise."""
 
     name: str
     weight: float
@@ -55,7 +55,7 @@ class FusedList:
     ranks: Int32
 
     def sources(self, places: Int64) -> list[tuple[Source, ...]]:
-        """Return the channels of the items at some places; -1 is an item in none."""
+        """The channels of the items at some places, in the order of the channels; -1 stands for an item that is in none."""
         ranks = np.append(self.ranks, np.zeros((1, len(self.names)), dtype=np.int32), axis=0)[places].tolist()  # -1 is last
         return [tuple(Source(name, rank) for name, rank in zip(self.names, row, strict=True) if rank) for row in ranks]
 
@@ -69,12 +69,11 @@ class FusedList:
 
 
 def fuse(lists: Sequence[ChannelResult], by: Literal["reciprocal_rank", "weights"], k: float) -> FusedList:
-    """Merge lists by the formulas in `Channels`.
+    """Merge lists as `Channels` says, which has the formulas.
 
     Args:
         lists: of one request.
-        by: as in `Channels`.
-        k: as in `Channels`.
+        by, k: as in `Channels`.
     """
     rows, places = np.unique(np.concatenate([one.rows for one in lists]), return_inverse=True)
     scores = np.zeros(len(rows))

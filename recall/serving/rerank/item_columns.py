@@ -1,4 +1,4 @@
-"""Item columns as rules, channels and boosts read them."""
+"""What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -19,10 +19,10 @@ from recall.store.items.snapshot import CatalogSnapshot
 
 
 class ItemColumns:
-    """Reads columns of a bundle's items, and of later segments alike. Thread-safe."""
+    """Reads the columns of a bundle's items, and those of later segments in the same way. Threads share it."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Prepare; columns are read on first use, and derived values kept by segment."""
+        """Columns are read when they are first needed; what is made of them is kept with the segment."""
         self._bundle = bundle
         self._schema = bundle.encoder.schema
 
@@ -63,7 +63,7 @@ class ItemColumns:
         return tuple(one.derived("popular", partial(self._by_counts, one, where)) for one in catalogue.segments)
 
     def latest(self, catalogue: CatalogSnapshot, column: str | None, where: str) -> tuple[Order, ...]:
-        """Return the order of each segment from the newest item; see `LatestChannel`.
+        """Return the order of each segment from the newest item; `LatestChannel` says which that is.
 
         Args:
             catalogue: of the bundle.
@@ -71,7 +71,7 @@ class ItemColumns:
             where: JSON pointer to the name.
 
         Raises:
-            RequestError: Items do not have such a column, or it has neither numbers nor times.
+            RequestError: Items do not have such a column, or it holds neither numbers nor times.
         """
         if column is None:
             return tuple(one.derived("latest", partial(_as_listed, one)) for one in catalogue.segments)
@@ -103,16 +103,7 @@ class ItemColumns:
         return added[0] if len(added) == 1 else np.concatenate(added)
 
     def boost_parts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float], row: int) -> dict[str, float]:
-        """Return what each boost adds to the score of one row, by name.
-
-        Args:
-            catalogue: as for `boost_scores`.
-            boosts: as for `boost_scores`.
-            row: of the item.
-
-        Raises:
-            RequestError: As `boost_scores`.
-        """
+        """Return what each boost adds to the score of one row, by name; arguments and errors as for `boost_scores`."""
         if not boosts:
             return {}
         segment = catalogue.segment_of(row)
@@ -120,33 +111,17 @@ class ItemColumns:
         return coordinates.parts(coordinates.weights(boosts), row - segment.first)
 
     def check_column(self, column: str, where: str) -> None:
-        """Check that items have a column.
-
-        Args:
-            column: its name.
-            where: JSON pointer for the error.
-
-        Raises:
-            RequestError: They have not.
-        """
+        """Raise RequestError at `where` if items do not have such a column."""
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
 
     def check_boosts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> None:
-        """Check the names and weights of boosts.
-
-        Args:
-            catalogue: the snapshot.
-            boosts: weights by name.
-
-        Raises:
-            RequestError: A boost is unknown, or its weight is out of bounds.
-        """
+        """Raise RequestError if a boost is not known, or its weight is out of bounds."""
         if boosts:
             self._boosts(catalogue.segments[0]).weights(boosts)
 
     def _boosts(self, segment: Segment) -> Boosts:
-        """Return the coordinates of a segment; DataError if a column is not numeric."""
+        """Return the coordinates of a segment. Raises DataError if a column does not hold numbers."""
         names, read, types = self._bundle.manifest.boosts, segment.content.item_column, self._bundle.encoder.types.items
         return segment.derived("boosts", lambda: Boosts.of(names, self.columns, read, segment.size, self._schema, types))
 
@@ -154,7 +129,7 @@ class ItemColumns:
         counts = self._bundle.counts()
         if counts is None or not counts.any():
             raise RequestError(
-                "this bundle has no counts of training interactions",
+                "this bundle does not know how often its items were met",
                 where=where,
                 why="it was imported, or published by an older version",
                 hint="Leave the channel 'popular' out, or export again",
@@ -176,7 +151,7 @@ def _read_newest(segment: Segment, column: str, read: Callable[[pl.Series], Floa
 
 
 def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series], Float64]]:
-    """Return the order of a column, and a function that reads further values of it."""
+    """The order of a column, and what reads further values of it. Raises RequestError at `where`."""
     if values.dtype.is_numeric() or values.dtype.is_temporal():
         return Order.of(_physical(values)), _physical
     texts = values.drop_nulls().unique() if values.dtype == pl.String else pl.Series([values.name])

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: diversify the top of a list."""
+"""Maximal marginal relevance: each place goes to the item that scores well and is unlike those above it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,7 @@ from recall.serving.rerank.fusion import scaled
 
 @dataclass(frozen=True, slots=True)
 class Diversify:
-    """Maximal marginal relevance over the best `pool` items.
-
-    See Carbonell and Goldstein 1998.
+    """Maximal marginal relevance (Carbonell & Goldstein 1998) over the best `pool` items.
 
     Each place goes to the item with the largest
 
@@ -29,7 +27,7 @@ class Diversify:
     before. Items below the pool follow as they were.
 
     Attributes:
-        relevance: 1 keeps the order, 0 considers similarity only, after the first place.
+        relevance: 1 leaves the order as it was, 0 looks at likeness alone once the first place is taken.
         pool: number of candidates that are put in order.
     """
 
@@ -40,12 +38,7 @@ class Diversify:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
 
     def step(self, pool: Pool, where: str) -> Step:  # noqa: ARG002
-        """Return the reordering of the pool.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-        """
+        """As `Rule.step` promises."""
         return Marginal(pool.vectors, self.relevance, self.pool)
 
 
@@ -64,16 +57,11 @@ class Marginal:
     warnings: tuple[str, ...] = ()
 
     def needs(self, wanted: int) -> int:
-        """Return the whole pool, because any of it may come first."""
+        """The whole pool: any of it may come first."""
         return max(self.pool, wanted)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Return the reordered pool and what follows; nothing while it is not full.
-
-        Args:
-            candidates: a prefix of the ranking.
-            wanted: number of results.
-        """
+        """The pool in its new order and what follows it; nothing while the pool is not full."""
         among = min(self.pool, len(candidates))
         if among < self.pool and not candidates.complete:
             return candidates.take(slice(0), complete=False)

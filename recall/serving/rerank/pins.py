@@ -36,15 +36,7 @@ class Pin:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the insertion of the pins.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: A pinned item is not in the catalogue, or a position is taken.
-        """
+        """As `Rule.step` promises."""
         twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
         if twice:
             raise RequestError(
@@ -78,16 +70,11 @@ class Pinned:
     warnings: tuple[str, ...] = field(default=())
 
     def needs(self, wanted: int) -> int:
-        """Return `wanted`: a pin fills a place, and may remove a candidate."""
+        """As many as are wanted: a pin takes a place, and may take a candidate away."""
         return wanted + len(self.rows)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:  # noqa: ARG002
-        """Insert the pins, up to where more candidates could still come in between.
-
-        Args:
-            candidates: a prefix of the ranking.
-            wanted: number of results.
-        """
+        """The candidates around the pins, up to where more candidates could still come in between."""
         others = candidates.take(~np.isin(candidates.rows, self.rows), complete=candidates.complete)
         places: list[int] = []
         for position in self.positions.tolist():

@@ -35,20 +35,15 @@ class Quota:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the filter of what exceeds the quota.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-        """
+        """As `Rule.step` promises."""
         return Capped(pool.groups(self.column, f"{where}/column"), self.most, pool.everything)
 
 
 @dataclass(frozen=True, slots=True)
 class Dedupe:
-    """Keep only the best item of those that share a value, such as editions.
+    """The best item alone of all that share a value of a column, such as the editions of one book.
 
-    An item with several values is dropped when a better one has any of them; one without a value never is.
+    An item that holds several values is dropped when a better one has any of them; one without a value never is.
 
     Attributes:
         column: of the catalogue.
@@ -60,12 +55,7 @@ class Dedupe:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the filter of duplicates.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-        """
+        """As `Rule.step` promises."""
         return Capped(pool.groups(self.column, f"{where}/column"), 1, pool.everything)
 
 
@@ -74,9 +64,9 @@ class Capped:
     """Admits at most `most` items of each group, from the best down.
 
     Attributes:
-        groups: values of each item.
+        groups: what each item holds.
         most: items of one value.
-        everything: computes whether each row is eligible; called only where candidates run out.
+        everything: whether each row is eligible, made anew; asked for only where candidates run out.
     """
 
     groups: Groups
@@ -89,12 +79,7 @@ class Capped:
         return wanted + min(2 * wanted, _MOST_SPARE)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Return those that are admitted.
-
-        Args:
-            candidates: a prefix of the ranking.
-            wanted: number of results.
-        """
+        """Those that are admitted."""
         kept = self._admitted(candidates.rows, wanted)
         if len(kept) >= wanted:
             last = kept[wanted - 1] == len(candidates) - 1 if wanted else not len(candidates)

@@ -13,20 +13,20 @@ from recall.serving.rerank.quota import Dedupe, Quota
 
 AnyRule = Quota | Dedupe | Diversify | Pin
 TaggedRule = Annotated[AnyRule, Field(discriminator="kind")]
-"""A rule as plain values, discriminated by `kind`."""
+"""A rule as plain values, told apart by `kind`."""
 
 MOST_RULES = 10
 """Rules that one request may have."""
 
 
 def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
-    """Validate rules, given as objects or as plain values.
+    """Rules, or plain values that say what a rule does, as rules that are checked.
 
     Raises:
-        RequestError: One is invalid; `where` is the JSON pointer within a request.
+        RequestError: one is no rule, or a part of it is out of bounds; `where` is the JSON pointer within a request.
     """
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) > MOST_RULES:
-        raise RequestError(f"rules must be a list of at most {MOST_RULES} rules", where="/rules")
+        raise RequestError("these are no rules", where="/rules", hint=f"Give a list of at most {MOST_RULES} rules")
     try:
         return tuple(_adapter().validate_python(list(values)))
     except ValidationError as error:
@@ -34,23 +34,13 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
 
 
 def pointer_of(part: str, path: Sequence[str | int]) -> str:
-    """Return the JSON pointer of a fault in a list of tagged values, without the tags.
-
-    Args:
-        part: of the request.
-        path: of the fault, with tags after positions.
-    """
+    """The JSON pointer of a fault in a list of tagged values: the tag, which follows a position, is no part of it."""
     kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
     return pointer(part, *kept)
 
 
 def refused(part: str, error: ValidationError) -> RequestError:
-    """Return the first fault of a part of a request that has tagged values.
-
-    Args:
-        part: of the request.
-        error: of pydantic.
-    """
+    """The first fault of a part of a request that holds tagged values, as this library tells it."""
     fault = error.errors(include_url=False, include_input=False)[0]
     where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
     if fault["type"] == "union_tag_invalid":
