@@ -180,7 +180,7 @@ class WholeCatalogueSolver:
             self._clear_reserved()
 
     def _clear_reserved(self) -> None:
-        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        """Reset the reserved factor, from which turns leave rounding errors."""
         table = self._form.user_table()
         table[:, -1] = 0.0
         table[self._carriers, -1] = _LENGTH / len(self._carriers)
