@@ -248,7 +248,7 @@ def _remembered_note(dataset: Dataset) -> str:
 
 
 def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
-    """Warn when the new interactions are with items that the bundle does not know: they may be those of another data set."""
+    """Warn when new interactions are with unknown items, perhaps of other data."""
     items = dataset.events.filter(dataset.events["split"] >= TRAIN)["item"].unique()
     known = int((bundle.item_ids.rows(dataset.items[dataset.schema.item_id].gather(items).to_list()) >= 0).sum())
     if len(items) < _ENOUGH or known >= _FEW * len(items):

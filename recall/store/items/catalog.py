@@ -1,7 +1,7 @@
-"""Mutable catalogue: changes go to the log, then to memory, then are acknowledged.
+"""A catalogue that changes: each change is in the journal before it is in the catalogue, and in that before it is answered.
 
-Several processes may serve one root. Each reads what the others wrote: it checks the log for changes, which costs a few
-microseconds, at most once in `pause` seconds.
+Several processes may serve one root. Each reads what the others wrote: it asks the journal, which costs a few
+microseconds, whether there is more, at most once in `pause` seconds.
 """
 
 import time
@@ -27,7 +27,7 @@ from recall.store.items.snapshot import CatalogSnapshot
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
 MOST_GIVEN = 20_000
-"""Live items above which the catalogue should be compacted, and"""
+"""Items over a catalogue above which it is due to be published anew, and"""
 LARGEST_SHARE = 0.05
 """the share of the catalogue, but"""
 LEAST_GIVEN = 1_000
@@ -54,14 +54,7 @@ class Receipt(_Receipt):
     warnings: tuple[str, ...]
 
     def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
-        """Create a receipt, a tuple of two members with further attributes.
-
-        Args:
-            sequence: of the last change.
-            known: number of items that existed before.
-            token: names the change and its log.
-            warnings: in sentences.
-        """
+        """Make one; `token` and `warnings` are no part of the tuple, which has two members as ever."""
         made = super().__new__(cls, sequence, known)
         made.token, made.warnings = token, warnings
         return made
@@ -100,15 +93,12 @@ class Catalog:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Reasons by id of items whose latest change does not fit this bundle.
-
-        They are in no answer.
-        """
+        """Items whose latest change does not fit this bundle, and why; they are in no answer."""
         return dict(self._delta.refused)
 
     @property
     def overgrown(self) -> bool:
-        """Whether so much has changed that the catalogue should be compacted."""
+        """Whether so much has changed that the catalogue should be published anew; see `recall.publish.compact`."""
         delta = self._delta
         most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * delta.tombstones.size)))
         return max(len(delta.item_ids), delta.tombstones.count) > most
@@ -124,14 +114,11 @@ class Catalog:
         return self._delta.tombstones.count
 
     def current(self) -> CatalogSnapshot:
-        """Return the current catalogue.
-
-        When the log cannot be read, the last known one, with its `error`.
-        """
+        """The catalogue now. When the journal cannot be read, the last one that was known, with its `error`."""
         journal = self._journal
         if journal is None or self._pause is None or time.monotonic() < self._due:
             return self._catalogue
-        if self._changing.acquire(blocking=False):  # otherwise another thread refreshes: no request waits for it
+        if self._changing.acquire(blocking=False):  # else somebody else looks: no request waits for that
             try:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
@@ -147,18 +134,18 @@ class Catalog:
         return self._journal is not None
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback as `ChangeLog.on_commit` does; never called without a log."""
+        """Register a callback as `ChangeLog.on_commit` does; it is never called without a log."""
         if self._journal is not None:
             self._journal.on_commit(callback)
 
     @property
     def unsaved(self) -> int:
-        """Acknowledged, served changes that are in no file since the log was damaged."""
+        """Acknowledged changes that are served and that are in no file, since the log was replaced, cut short or removed."""
         return len(self._past.unsaved)
 
     @property
     def lacks(self) -> int:
-        """Sequence in an earlier log up to which changes are lost; 0 when none are."""
+        """Sequence in an earlier log up to which changes are in neither the log nor the version; 0 when nothing is missing."""
         return self._past.lacks
 
     @property
@@ -177,11 +164,7 @@ class Catalog:
         return 0 if self._journal is None else self._journal.size()
 
     def settle(self) -> None:
-        """Checkpoint the log, so that a copy of its main file is complete.
-
-        Raises:
-            JournalError: It cannot be written.
-        """
+        """Move what was written into the log's file itself, so that a copy of that file alone is whole. Raises JournalError."""
         if self._journal is not None:
             self._journal.checkpoint()
 
@@ -211,20 +194,16 @@ class Catalog:
         )
 
     def has_changes(self) -> bool:
-        """Return whether `refresh` would find unread changes; takes microseconds.
-
-        Raises:
-            JournalError: The log cannot be read.
-        """
+        """Return whether `refresh` would find unread changes; takes microseconds. Raises JournalError."""
         if self._journal is None or self._changing.locked():
             return False
         moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
         return moved or bool(self._catalogue.error)
 
     def behind(self) -> bool:
-        """Return whether an acknowledged change may be missing here; takes microseconds.
+        """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
 
-        False where the log cannot be read: the snapshot reports that, and waiting would not help.
+        False where the journal cannot be read: then the catalogue tells of it, and waiting would not help.
         """
         if self._journal is None:
             return False
@@ -236,11 +215,7 @@ class Catalog:
             return False
 
     def refresh(self) -> CatalogSnapshot:
-        """Read the changes written since, by any process.
-
-        Raises:
-            JournalError: The log cannot be read; `current` reports it from then on.
-        """
+        """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
         if self._journal is not None:
             with self._changing:
                 try:
@@ -251,13 +226,13 @@ class Catalog:
         return self._catalogue
 
     def repair(self) -> int:
-        """Write back acknowledged changes that the log has lost; return how many.
+        """Write acknowledged changes back that the log has lost, and give how many.
 
-        Every write does so first. A long-running process calls this as well, some seconds after `unsaved` has become positive:
-        the process that replaces the file may not be done with it.
+        Every change that is written does so first. A process that serves for long calls this as well, some seconds after
+        `unsaved` has become larger than 0: whoever replaces the file may not be done with it.
 
         Raises:
-            JournalError: They cannot be written.
+            JournalError: they cannot be written.
         """
         past = self._past
         if self._journal is None or not past.unsaved or past.lost is None:
@@ -267,16 +242,17 @@ class Catalog:
         return written
 
     def upsert(self, items: Values, key: str | None = None) -> Receipt:
-        """Insert or replace items. Each is complete: a column that is left out is missing.
+        """Add items, or replace those whose ids the catalogue holds. Each is given whole: what is left out is missing.
 
         Args:
             items: values by column, by item id; the columns are those of the bundle's items.
-            key: idempotency key: a batch that is sent again under the same key is applied once.
+            key: a name for this batch of changes. Whoever got no answer sends the batch again under the same key, and it is
+                not taken twice.
 
         Raises:
-            RequestError: A column is unknown, a value does not fit it, or a vector would not be finite; names the item
+            RequestError: a column is not known, a value is not what it holds, or a vector would not be finite; names the item
                 and nothing is changed. Or the key belongs to another batch.
-            JournalError: The change could not be written, and is not acknowledged; see `ChangeLog.append`.
+            JournalError: the change could not be written, and is not acknowledged; see `ChangeLog.append`.
         """
         read = self._reader.read(items)
         if read:
@@ -286,16 +262,7 @@ class Catalog:
         return Receipt(*receipt, receipt.token, warnings)
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
-        """Delete items; an unknown one stays deleted.
-
-        Args:
-            ids: of items.
-            key: as in `upsert`.
-
-        Raises:
-            RequestError: As `upsert`.
-            JournalError: As `upsert`.
-        """
+        """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
         named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
@@ -336,7 +303,7 @@ class Catalog:
         )
 
     def _keep(self, changes: Sequence[Change], sequence: int) -> None:
-        """Serve changes that were written, even if the log was damaged meanwhile."""
+        """Serve changes that were written, whatever has become of the log between writing and reading it."""
         rows = rows_of(changes, sequence)
         with self._changing:
             missed = self._past.ensure(rows)
@@ -378,7 +345,7 @@ class Catalog:
 
 
 def _unread(error: JournalError) -> str:
-    """Return the problem without its location, which clients must not see."""
+    """What is wrong, without the place: answers say it to whoever asks."""
     why = f"{error.what} ({error.why})" if error.why else error.what
     return f"later changes of items are not known: {why}"
 

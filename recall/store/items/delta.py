@@ -1,7 +1,6 @@
-"""In-memory delta: items upserted since publication, plus tombstones.
+"""In-memory delta: items upserted since publication, plus tombstones for published rows that were replaced or deleted.
 
-Tombstones mark published rows that were replaced or deleted. A delta is immutable. Each batch of changes makes a new one, which
-shares all unchanged parts with the previous one.
+A delta never changes. Each batch of changes makes a new one, which shares with the one before all that stayed the same.
 """
 
 from bisect import bisect_right
@@ -31,7 +30,7 @@ class GrowableArray:
         self._used = 0
 
     def extended(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
-        """Append vectors, in place unless another delta has appended before.
+        """Append vectors to the rows that one delta has, in place unless a different delta has appended before.
 
         Args:
             seen: float32 [m, dim], the first rows of this array.
@@ -93,20 +92,13 @@ class SlotIds:
         return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
 
     def place(self, order: Int64, text: str) -> int:
-        """Return how many slots have an id up to a text.
-
-        Args:
-            order: int64 [m], slots by rising id.
-            text: to compare with.
-        """
+        """Return how many slots in that order have an id that does not come after a text."""
         return bisect_right(order, text, key=self.names.__getitem__)
 
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """Changes up to a sequence.
-
-    Items are in slots 0 to m - 1; the slot of an item that was replaced or deleted is dead.
+    """Changes up to a sequence. Items are in slots 0 to m - 1; the slot of an item that was replaced or deleted is dead.
 
     Attributes:
         sequence: the last change that is in.
@@ -115,7 +107,7 @@ class Delta:
         live: bool [m], the slots that are not dead.
         longest: no vector's Euclidean length exceeds it.
         tombstones: published rows that were replaced or deleted.
-        refused: by id, why a change does not fit this catalogue. Such an item is left out.
+        refused: by id, why a change could not be made to fit this catalogue. Such an item is left out.
     """
 
     sequence: int
@@ -151,7 +143,7 @@ class Delta:
         return pl.concat(self._parts) if self._parts else pl.DataFrame()
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all slots [m]; without columns if m is 0."""
+        """Return the values of all slots [m], with the columns of the catalogue; without columns if m is 0."""
         return self._items
 
     def item_column(self, name: str) -> pl.Series:
@@ -220,7 +212,7 @@ class Delta:
 
 
 def _joined(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
-    """Merge parts as a binary counter carries: each row is copied O(log n) times."""
+    """Return the same rows in few parts, as a binary counter carries: a row is copied a logarithmic number of times."""
     while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
         parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
     return parts

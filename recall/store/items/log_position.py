@@ -1,4 +1,4 @@
-"""A reader's position in a log, which detects a replaced log and loses no change."""
+"""What a reader knows of its log, so that it notices when the file no longer is that log, and loses nothing then."""
 
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ class Past:
         return reading.rows if began else None
 
     def ensure(self, rows: list[Row]) -> list[Row]:
-        """Keep changes that were acknowledged if the log vanished before they were read."""
+        """Keep changes that were just acknowledged, if the log went before they were read from it; gives those."""
         missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
         if self.lost is None:
             return []
@@ -73,12 +73,7 @@ class Past:
         return missed
 
     def knows(self, identity: str, sequence: int) -> bool:
-        """Return whether a change of a log is in this one, or was written back to it.
-
-        Args:
-            identity: of the log.
-            sequence: of the change.
-        """
+        """Return whether a change of a log is a change of this one, or was taken over by it."""
         states = [one for one in (self.state, self.lost) if one is not None]
         return any(one.identity == identity or (one.base == identity and sequence <= one.base_through) for one in states)
 
@@ -115,11 +110,11 @@ class Past:
         if state is None:
             return f"the journal is gone, and acknowledged changes up to {reached} with it. {_MEND}"
         if mark is not None and mark.identity not in ("", state.identity):
-            return f"the journal was replaced by a different one: it lacks changes up to {reached} of the earlier one. {_MEND}"
+            return f"the journal was replaced by another one: it lacks changes up to {reached} of the earlier one. {_MEND}"
         return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
 
     def _covers(self, mark: Marked, base: Base) -> bool:
-        """Return whether all that the mark covers is in the log, the version, or memory."""
+        """Whether all that the mark speaks of is in the log, or in the version and what was read of a log that is gone."""
         states = [one for one in (self.state, self.lost) if one is not None]
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
         return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
@@ -138,5 +133,5 @@ def read_token(token: str) -> tuple[str, int]:
     """Return the identity of a log and a sequence. Raises TokenError."""
     identity, _, sequence = token.rpartition(".")
     if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
-        raise TokenError("invalid token of a change", where="/token", hint="Send it as it was received")
+        raise TokenError("this is no token of a change", where="/token", hint="Send it as it was given")
     return identity, int(sequence)

@@ -1,4 +1,4 @@
-"""Segment: rows of a catalogue that were written together, with their operations."""
+"""Segment: rows of a catalogue that were written together, with the operations that every reader needs."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -35,16 +35,11 @@ class Ids(Protocol):
         """Return all rows by rising id: int64 [len]."""
 
     def place(self, order: Int64, text: str) -> int:
-        """Return how many of some rows have an id up to a text.
-
-        Args:
-            order: int64 [m], rows by rising id.
-            text: to compare with.
-        """
+        """Return how many of some rows, which are by rising id, have an id that does not come after a text."""
 
 
 class Items(Protocol):
-    """The items of a segment: a bundle, or the live changes."""
+    """What a segment holds of its items; a bundle is one such store, the live changes are the other."""
 
     @property
     def item_ids(self) -> Ids:
@@ -66,7 +61,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Consecutive rows of a catalogue; immutable apart from tombstones.
+    """Consecutive rows of a catalogue; nothing of it changes, and what was replaced or deleted since has a tombstone.
 
     Rows within it count from 0.
 
@@ -110,14 +105,7 @@ class Segment:
         return self.derived("longest", lambda: longest_of(self.vectors))
 
     def derived(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
-        """Return a cached value derived from the content.
-
-        Concurrent first calls may compute it twice.
-
-        Args:
-            key: of the cache.
-            make: computes it.
-        """
+        """Return something made of the content, which is made once unless two threads ask for it at the same time."""
         if key not in self._derived:
             self._derived.setdefault(key, make())
         found: Derived = self._derived[key]
@@ -131,12 +119,7 @@ class Segment:
         return rows
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids of live rows in order.
-
-        Args:
-            after: only ids after this one; None for all.
-            count: maximum number.
-        """
+        """Return the first ids of live rows in order, of all or of those after an id; `count` of them if there are so many."""
         ids = self.content.item_ids
         order = self.derived("order", ids.order)
         place = 0 if after is None else ids.place(order, after)
@@ -153,7 +136,7 @@ class Segment:
         return items[self.live.rows] if self.tombstones.count else items
 
     def local(self, rows: Int64) -> Int64:
-        """Return the rows of the catalogue in this segment, counted from its first."""
+        """Return those rows of the catalogue that lie in the segment, counted from its first."""
         if not self.first and (not len(rows) or rows[rows.argmax()] < self.size):  # all of them, as nearly always
             return rows
         return rows[(rows >= self.first) & (rows < self.first + self.size)] - self.first
@@ -178,28 +161,20 @@ class Segment:
         return self.index.search(queries, n, without, [mask for mask, _ in left], exact=exact)
 
     def scan(self, query: Float32, excluded: Int64, mask: RowBitmap | None, n: int, added: Float32 | None = None) -> Ranked:
-        """Return the n best live rows of one query by a scan.
-
-        Args:
-            query: float32 [dim].
-            excluded: int64 [m], rows of the segment.
-            mask: eligible rows; None for all.
-            n: number of rows.
-            added: float32 [size], an offset of each score.
-        """
+        """Return the n best live rows of one query by a scan; `added`, float32 [size], is an offset of each score."""
         within, dead = self.without_dead(mask)
         without = np.concatenate([excluded, dead])
         return scan(self.vectors, query, n, self.longest, added=added, within=within, excluded=without)
 
     def without_dead(self, mask: RowBitmap | None) -> tuple[RowBitmap | None, Int64]:
-        """Return a mask without dead rows, in the form that an index searches fastest.
+        """Return what remains of a mask without dead rows, in the form that an index searches fastest.
 
         Args:
             mask: some rows, or None for all of them.
 
         Returns:
             Rows to search within, None for all, and rows to exclude from those, int64. A mask with few dead rows is
-            returned as it is, so that what an index caches for it stays valid until much has changed.
+            returned as it is, so that what an index keeps for it serves until much has changed.
         """
         if not self.tombstones.count:
             return mask, _NONE

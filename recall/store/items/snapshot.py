@@ -1,4 +1,4 @@
-"""Snapshot of the catalogue: a list of segments, published and changed since."""
+"""The catalogue at one moment, as a list of segments: what was published, and what has changed since."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,9 +55,9 @@ class Degraded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CatalogSnapshot:
-    """All items at one moment; immutable, so that a request is answered consistently.
+    """All items at one moment; it never changes, so that a request which takes one is answered consistently.
 
-    Row numbers are valid within one snapshot only.
+    A row means something within one snapshot only.
 
     Attributes:
         bundle: what was published.
@@ -91,7 +91,7 @@ class CatalogSnapshot:
         return next(one for one in reversed(self.segments) if row >= one.first)
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of items: int64 [m], -1 for an unknown item."""
+        """Return the rows of items: int64 [m], -1 for an item that is not in the catalogue."""
         ids = self.bundle.encoder.item_ids(ids)
         rows = self.segments[0].rows(ids)
         for segment in self.segments[1:]:
@@ -130,21 +130,12 @@ class CatalogSnapshot:
         return pl.concat([one.select(tables[0].columns) for one in tables])[order]
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all live items, segment by segment.
-
-        Raises:
-            BundleError: A file cannot be read.
-        """
+        """Return the values of all items that are alive, segment by segment. Raises BundleError."""
         tables = [one.items() for one in self.segments]
         return pl.concat([one.select(tables[0].columns) for one in tables])
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids in order.
-
-        Args:
-            after: only ids after this one; None for all.
-            count: maximum number.
-        """
+        """Return the first `count` ids in order, of all items or of those after an id."""
         return list(islice(merge_sorted(*(one.ids_after(after, count) for one in self.segments)), count))
 
     def masks(self, rows: Int64) -> SegmentMasks:
@@ -156,12 +147,7 @@ class CatalogSnapshot:
         return SegmentMasks(tuple(RowBitmap.of_mask(mask[one.first : one.first + one.size]) for one in self.segments))
 
     def mask(self, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return which rows a search may return: a new bool [size].
-
-        Args:
-            excluded: int64 rows.
-            masks: eligible rows of each segment; None for all.
-        """
+        """Return which rows a search with these bounds may return: a new bool [size]."""
         parts = [one.live for one in self.segments]
         if masks is not None:
             parts = [one & two for one, two in zip(parts, masks.masks, strict=True)]
@@ -170,13 +156,7 @@ class CatalogSnapshot:
         return rows
 
     def eligible(self, rows: Int64, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return whether a search may return some rows: bool [m].
-
-        Args:
-            rows: int64 [m], each in [0, size).
-            excluded: int64 rows.
-            masks: eligible rows of each segment; None for all.
-        """
+        """Return whether a search with these bounds may return some rows, each in [0, size): bool [m]."""
         allowed = ~np.isin(rows, excluded)
         for number, segment in enumerate(self.segments):
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
@@ -247,7 +227,7 @@ class CatalogSnapshot:
         return self._merged(parts, n)
 
     def scores(self, query: Float32) -> Float32:
-        """Return the inner product of a query with every row: float32 [size]."""
+        """Return the inner product of a query with every row, as cheaply as can be: float32 [size]."""
         return np.concatenate([one.vectors @ query for one in self.segments])
 
     def _merged(self, parts: Sequence[Ranked], n: int) -> Ranked:
@@ -258,7 +238,7 @@ class CatalogSnapshot:
         return merge(list(counted), n)
 
     def _split(self, rows: Int64) -> Iterator[tuple[Segment, Mask]]:
-        """Yield the segments that hold some of the rows, with a mask of those: bool [m]."""
+        """Yield the segments that hold some of the rows, with the places of those: bool [m]."""
         for segment in self.segments:
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
             if at.any():
@@ -267,10 +247,6 @@ class CatalogSnapshot:
 
 def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
     """Return the row of an item.
-
-    Args:
-        catalogue: the snapshot.
-        item_id: of the item.
 
     Raises:
         RequestError: The item is not in the catalogue.
