@@ -119,6 +119,7 @@ class Recommender:
         """Free the connections to the stored users and to the journal; the recommender answers no more."""
         self.users.close()
         self.items.close()
+        self.index.close()
         if self._held is not None:
             self._held.close()
 

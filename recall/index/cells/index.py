@@ -16,12 +16,14 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recall._arrays import Float32, Int32, Int64
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
+from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
-from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
+from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
 from recall.index.topk import rank
@@ -86,7 +88,7 @@ _EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
-class CellIndex:
+class CellIndex(TunableIndex):
     """Codes in cells, looked into as far as `effort` says, and scored in float32 at the end."""
 
     kind = "cells"
@@ -138,22 +140,22 @@ class CellIndex:
         return CellIndex(self.codes, self._vectors, effort)
 
     @property
-    def efforts(self) -> tuple[float, ...]:
-        """As `TunableIndex.efforts` promises: from a cell's centre to so far beyond it that next to nothing is missed."""
-        return _EFFORTS
+    @override
+    def param_grid(self) -> tuple[float, ...]:
+        return _EFFORTS  # from a cell's centre to so far beyond it that next to nothing is missed
 
-    def tuned(self, effort: float, n: int) -> "CellIndex":  # noqa: ARG002 - longer lists look further by themselves
-        """As `TunableIndex.tuned` promises; it serves lists of any length."""
-        return self.with_effort(effort)
+    @override
+    def with_search_param(self, value: float, n: int) -> "CellIndex":
+        return self.with_effort(value)  # longer lists look further by themselves
 
     @property
+    @override
     def exact(self) -> bool:
-        """Whether the best rows are always found."""
         return self.effort >= CERTAIN
 
     @property
+    @override
     def params(self) -> Params:
-        """`effort`, the limits of the codes, and the sizes of the arrays in the file."""
         limits = self.codes.limits
         return {
             "effort": self.effort,
@@ -165,34 +167,25 @@ class CellIndex:
             "blocks": len(self.codes.codes),
         }
 
-    def search(
-        self,
-        queries: Float32,
-        n: int,
-        exclude: Sequence[Int64] | None = None,
-        within: Sequence[RowBitmap | None] | None = None,
-        *,
-        exact: bool = False,
-    ) -> Hits:
-        """As `ItemIndex.search` promises."""
-        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
-        wanted = min(n, self.size)
-        effort = CERTAIN if exact else self.effort
-        if effort >= CERTAIN and len(asked) > 1 and all(one.within is None for one in asked):
-            return gather(self._search_together(asked, wanted), n)
-        return gather([self._search_one(one, wanted, effort) for one in asked], n)
+    @override
+    def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
+        wanted, effort = min(n, self.size), CERTAIN if exact else self.effort
+        if effort >= CERTAIN and len(queries) > 1 and all(one.within is None for one in queries):
+            return self._search_together(queries, wanted)
+        return [self._search_one(one, wanted, effort) for one in queries]
 
     def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
         """How many cells a search of float32 [dim] looks into, and how many items at."""
         _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
         return cells, items
 
-    def write(self, path: Path) -> None:
-        """As `ItemIndex.write` promises."""
+    @override
+    def write(self, path: Path) -> bool:
         try:
             write_tensors(path, {name: getattr(self.codes, name) for name in (*_FLOATS, *_INTS)})
         except Exception as error:  # safetensors raises its own and the file system's
             raise IndexFileError("the index could not be written", where=str(path), why=str(error)) from None
+        return True
 
     @classmethod
     def open(cls, path: Path, params: Params, vectors: Float32) -> "CellIndex":
@@ -239,7 +232,7 @@ class CellIndex:
         """The effort of a query of length 1, not one like the users'."""
         return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
-    def _search_together(self, asked: list[SearchQuery], n: int) -> list[Ranked]:
+    def _search_together(self, asked: Sequence[SearchQuery], n: int) -> list[Ranked]:
         ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
         codes = self.codes
         rows, scores, done = self._kernels.search_together(
@@ -314,3 +307,46 @@ def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
     spreads[0], radii[0] = 1.0, CERTAIN
     centre = np.zeros((2, groups, LANES), dtype=np.int32)
     return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(2 * LANES, dtype=np.float32), spreads, radii
+
+
+@dataclass(frozen=True, slots=True)
+class CellCodes(Candidate):
+    """Eight-bit codes in this many cells, with bounds."""
+
+    count: int
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"cells {self.count}"
+
+    @override
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> CellIndex:
+        return CellIndex.build(vectors, queries, seed, threads, self.count)
+
+
+class CellsEngine(Engine):
+    """This project's own index."""
+
+    name = "cells"
+    kinds = ("cells",)
+    file = "cells.safetensors"
+
+    @override
+    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> CellIndex:
+        return CellIndex.build(vectors, queries, seed, threads)
+
+    @override
+    def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> CellIndex:
+        assert path is not None  # the registry has refused it
+        return CellIndex.open(path, params, vectors)
+
+    @override
+    def candidates(self, size: int) -> list[CellCodes]:
+        cells = cells_for(size)
+        few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
+        return [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
+
+    @override
+    def like(self, kind: str, params: Params) -> list[CellCodes]:
+        return [CellCodes(int(params["cells"]))] if float(params["effort"]) < CERTAIN else []

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.index.base import Effort, ItemIndex
+from recall.index.base import ItemIndex
 from recall.index.faiss_io import brute_force
-from recall.index.ivf import IvfIndex
 from recall.index.topk import longest_of, rounding
-
-_FOR_LONGER = 64  # queries that show how effort grows with the length of a list: it is no promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +56,20 @@ class GroundTruth:
         return np.asarray((index.search(self.queries, self.n).scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
 
     def timed(self, index: ItemIndex) -> tuple[Float64, float]:
-        """The shares, and the microseconds of processor time that this thread took for one query, asked one by one."""
+        """Measure recall and latency with queries asked one by one.
+
+        Args:
+            index: any index over the same vectors.
+
+        Returns:
+            The shares, float64 [q], and the mean microseconds of a query by the wall clock: processor time would make an
+            engine on another machine look free.
+        """
         scores = np.empty((len(self.queries), self.n), dtype=np.float32)
-        began = time.thread_time()
+        began = time.perf_counter()
         for position in range(len(self.queries)):
             scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
-        spent = time.thread_time() - began
+        spent = time.perf_counter() - began
         shares = np.asarray((scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
         return shares, 1e6 * spent / len(self.queries)
 
@@ -85,21 +90,6 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
 def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
     """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
     return GroundTruth.of(vectors, queries, n).shares(index)
-
-
-def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
-    """The inverted file with the least effort that reaches `target` over `queries`, or with all effort where none does.
-
-    Args:
-        index: over `vectors`.
-        vectors: float32 [size, dim].
-        queries: float32 [q, dim], at least one.
-        n: length of the lists; cut to the number of items.
-        target: mean share of the exact list to find.
-    """
-    truth = GroundTruth.of(vectors, queries, n)
-    least = bisect(index.efforts, lambda effort: bool(truth.shares(index.tuned(effort, truth.n)).mean() >= target))
-    return with_growth(index.tuned(least or index.nlist, truth.n), vectors, truth, target)
 
 
 def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
@@ -127,29 +117,6 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
         else:
             low = middle
     return efforts[high]
-
-
-def with_growth(index: IvfIndex, vectors: Float32, truth: GroundTruth, target: float) -> IvfIndex:
-    """The inverted file with what ten times as long lists take: a power of their length.
-
-    Args:
-        index: over `vectors`, set for `target` on `truth`.
-        vectors: float32 [size, dim].
-        truth: some of its queries are asked again for the longer lists.
-        target: mean share of the exact list to find.
-    """
-    nprobe, longer = index.effort.nprobe, min(10 * truth.n, len(vectors))
-    if longer < 2 * truth.n:
-        return index.with_effort(Effort(nprobe, 1.0, truth.n))
-    more = GroundTruth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
-    # what these few queries take for short lists, so that like is compared with like
-    goal = min(float(GroundTruth.of(vectors, more.queries, truth.n).shares(index).mean()), target)
-
-    def enough(effort: float) -> bool:
-        return bool(more.shares(index.tuned(effort, longer)).mean() >= goal)
-
-    most = bisect(index.efforts, enough, nprobe - 1) or index.nlist
-    return index.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / truth.n), truth.n))
 
 
 def spread(queries: Float32, count: int) -> Float32:

@@ -1,20 +1,15 @@
 """Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float64
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex, Params, TunableIndex
-from recall.index.cells.index import CERTAIN, CellIndex, cells_for
-from recall.index.coarse import InvertedLists, lists_for
-from recall.index.ivf import REFINE, IvfIndex
+from recall.index.base import ItemIndex, TunableIndex
 from recall.index.tuning.recall import GroundTruth, bisect, lower_bound, share_of_error
 
 EXACT = "exact"
@@ -129,11 +124,15 @@ class IndexTuner:
         trial = Trial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
         self.trials.append(trial)
         if note:
-            del self.running[name]
+            self.drop(name)
         slow = _SLOW * self.running[self.fastest].microseconds
         for key in [key for key, one in self.running.items() if key != EXACT and one.microseconds > slow]:
-            del self.running[key]  # a million items take a hundred megabytes in each
+            self.drop(key)  # a million items take a hundred megabytes in each
         return trial
+
+    def drop(self, name: str) -> None:
+        """Give a candidate up."""
+        self.running.pop(name).index.discard()
 
     def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
         """Find the least effort whose promise is the target and `slack` more; says why there is none."""
@@ -145,9 +144,9 @@ class IndexTuner:
 
         def enough(effort: float) -> bool | None:
             nonlocal note
-            shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
+            shares, microseconds = self.truth.timed(tunable.with_search_param(effort, self.truth.n))
             if microseconds > limit:  # nobody is given up for one bad moment, or for being new
-                microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
+                microseconds = min(microseconds, self.truth.timed(tunable.with_search_param(effort, self.truth.n))[1])
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
             if microseconds > limit:
@@ -160,10 +159,10 @@ class IndexTuner:
                 return None
             return False
 
-        effort = bisect(tunable.efforts, enough)
+        effort = bisect(tunable.param_grid, enough)
         if effort is None:
             return note
-        running.index, running.effort = tunable.tuned(effort, self.truth.n), effort
+        running.index, running.effort = tunable.with_search_param(effort, self.truth.n), effort
         running.shares, running.microseconds = found[effort], running.curve[effort][1]
         return ""
 
@@ -206,79 +205,7 @@ class IndexTuner:
 
 
 def _bytes(index: ItemIndex) -> int:
-    """Size of the index's file."""
+    """Return the size of the index's file; 0 if it has none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        index.write(path)
-        return path.stat().st_size
-
-
-# The indexes that tuning tries. A new kind is added to `candidates`, and nothing else changes.
-
-
-class Candidate(Protocol):
-    """Something that can be built over item vectors in one or more variants."""
-
-    @property
-    def name(self) -> str:
-        """What it is, and of what size."""
-
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        """Its variants by name, each built when it is asked for; what they have in common is built once.
-
-        Args:
-            vectors: float32 [size, dim], finite.
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
-            seed: of whatever is drawn.
-            threads: to build with; a search uses one.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class CellCodes(Candidate):
-    """Eight-bit codes in this many cells, with bounds."""
-
-    count: int
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"cells {self.count}"
-
-    @override
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, CellIndex.build(vectors, queries, seed, threads, self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class InvertedFile(Candidate):
-    """This many lists, with half-precision codes."""
-
-    count: int
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"ivf {self.count}"
-
-    @override
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, IvfIndex.build(InvertedLists.build(vectors, queries, self.count, seed, threads))
-
-
-def candidates(size: int, kind: str = "auto") -> list[Candidate]:
-    """What is tried for `size` items, the most promising first: the time may be short. Kind 'faiss' leaves out the cells."""
-    cells, lists = cells_for(size), lists_for(size)
-    few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
-    found: list[Candidate] = []
-    if kind != "faiss":
-        found += [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
-    found += [InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)]
-    return list(dict.fromkeys(found))
-
-
-def like(kind: str, params: Params) -> list[Candidate]:
-    """What makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
-    if kind == "cells" and float(params["effort"]) < CERTAIN:
-        return [CellCodes(int(params["cells"]))]
-    return [InvertedFile(int(params["nlist"]))] if kind in REFINE else []
+        return path.stat().st_size if index.write(path) else 0

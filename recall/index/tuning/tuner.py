@@ -9,18 +9,17 @@ find enough, search is exact.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex, TunableIndex
+from recall.index.base import Candidate, ItemIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
-from recall.index.ivf import IvfIndex
-from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error, with_growth
-from recall.index.tuning.trials import EXACT, Candidate, IndexTuner, Trial, candidates
+from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error
+from recall.index.tuning.trials import EXACT, IndexTuner, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def tune(
     config: IndexConfig,
     seed: int,
     threads: int,
-    tried: Sequence[Candidate] | None = None,
+    tried: Sequence[Candidate],
     tell: Callable[[Trial], None] = lambda _: None,
 ) -> Tuning:
     """Find the fastest index that meets a target.
@@ -76,7 +75,7 @@ def tune(
             begun.
         seed: of whatever is drawn.
         threads: to build with.
-        tried: the candidates; those for this number of items when left out.
+        tried: the candidates, of which exact search is always one more.
         tell: called with each candidate when its effort is set.
 
     Raises:
@@ -94,14 +93,18 @@ def tune(
         return _exactly(exact, n, config, why, ())
     bench = IndexTuner(GroundTruth.of(vectors, users.tuning, n), config, first)
     bench.add_exact(exact, built)
-    for candidate in candidates(len(vectors), config.kind) if tried is None else tried:
+    for candidate in tried:
         if time.perf_counter() - began > config.seconds:
             bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), None, "left out: the time was up"))
             continue
-        for name, index, seconds in _timed(candidate.build(vectors, users.fitting, seed, threads)):
-            tell(bench.add(name, index, seconds))
+        began_one = time.perf_counter()
+        index = candidate.build(vectors, users.fitting, seed, threads)
+        tell(bench.add(candidate.name, index, time.perf_counter() - began_one))
     bench.compare()
-    return _verified(bench, vectors, users, exact)
+    tuning = _verified(bench, vectors, users, exact)
+    for name in set(bench.running) - {EXACT, tuning.name}:
+        bench.drop(name)
+    return tuning
 
 
 def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
@@ -124,15 +127,17 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
         lower = lower_bound(shares, share_of_error(config.confidence, look), running.shares)
         if lower >= config.target:
             index = running.index
-            if isinstance(index, IvfIndex):
-                index = with_growth(index, vectors, bench.truth, config.target)
+            if running.tunable is not None:
+                index = running.tunable.with_search_param(running.effort, n).for_longer_lists(
+                    vectors, bench.truth.queries, n, config.target
+                )
             bound = Bound(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
             why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
             return Tuning(name, index, why, bound, float(shares.min()), bench.report())
         missed = max(missed, lower)
         # what it promised and did not keep is to be promised beyond the target
         if bench.set_effort(name, bench.promise(running.shares) - lower):
-            del bench.running[name]
+            bench.drop(name)
         bench.compare()
     if bench.fastest == EXACT:
         why = "no candidate that was shown to meet the target is faster than exact search"
@@ -146,13 +151,3 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
 def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[Trial, ...]) -> Tuning:
     bound = Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True)
     return Tuning(EXACT, exact, f"exact search: {why}", bound, 1.0, trials)
-
-
-def _timed(variants: Iterator[tuple[str, TunableIndex]]) -> Iterator[tuple[str, TunableIndex, float]]:
-    """The variants, with the seconds that each took."""
-    while True:
-        began = time.perf_counter()
-        found = next(variants, None)
-        if found is None:
-            return
-        yield *found, time.perf_counter() - began

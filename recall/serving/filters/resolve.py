@@ -60,7 +60,7 @@ class FilterResolver:
         masks = None
         if request.filter is not None:
             predicate = parse(request.filter)
-            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._columns(catalogue)))
+            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._columns(catalogue)), request.filter)
             if masks.everything:
                 masks = None
         if allowed is not None:

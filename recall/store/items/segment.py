@@ -10,7 +10,7 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall.index.base import Hits, ItemIndex, Ranked, gather
+from recall.index.base import Hits, ItemIndex, Predicate, Ranked, gather
 from recall.index.bitmap import RowBitmap
 from recall.index.topk import longest_of, scan
 
@@ -142,7 +142,14 @@ class Segment:
         return rows[(rows >= self.first) & (rows < self.first + self.size)] - self.first
 
     def search(
-        self, queries: Float32, n: int, excluded: Sequence[Int64], masks: Sequence[RowBitmap | None], *, exact: bool
+        self,
+        queries: Float32,
+        n: int,
+        excluded: Sequence[Int64],
+        masks: Sequence[RowBitmap | None],
+        predicates: Sequence[Predicate | None],
+        *,
+        exact: bool,
     ) -> Hits:
         """Return the n best live rows of each query.
 
@@ -151,6 +158,7 @@ class Segment:
             n: at least 1.
             excluded: rows of the segment that must not be returned, int64 [m] for each query.
             masks: the rows that may be, for each query; None for all of them.
+            predicates: the filter behind each mask, if there is one.
             exact: search exhaustively.
         """
         if self.index is None:
@@ -158,7 +166,7 @@ class Segment:
             return gather(ranked, n)
         left = [self.without_dead(mask) for mask in masks]
         without = [np.concatenate(both) for both in zip(excluded, (dead for _, dead in left), strict=True)]
-        return self.index.search(queries, n, without, [mask for mask, _ in left], exact=exact)
+        return self.index.search(queries, n, without, [mask for mask, _ in left], predicates, exact=exact)
 
     def scan(self, query: Float32, excluded: Int64, mask: RowBitmap | None, n: int, added: Float32 | None = None) -> Ranked:
         """Return the n best live rows of one query by a scan; `added`, float32 [size], is an offset of each score."""

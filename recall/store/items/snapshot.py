@@ -13,7 +13,7 @@ from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
-from recall.index.base import Hits, Ranked, gather
+from recall.index.base import Hits, Predicate, Ranked, gather
 from recall.index.bitmap import Mask, RowBitmap
 from recall.index.topk import merge
 from recall.store.items.segment import Segment
@@ -22,18 +22,24 @@ _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class SegmentMasks(NamedTuple):
-    """Rows of a catalogue: a mask for each of its segments."""
+    """Rows of a catalogue.
+
+    Attributes:
+        masks: of each of its segments.
+        predicate: a filter that all of these rows match, for engines that filter by themselves; None if there is none.
+    """
 
     masks: tuple[RowBitmap, ...]
+    predicate: Predicate | None = None
 
     def __and__(self, other: "SegmentMasks") -> "SegmentMasks":
-        return SegmentMasks(tuple(one & two for one, two in zip(self.masks, other.masks, strict=True)))
+        return SegmentMasks(tuple(one & two for one, two in zip(self.masks, other.masks, strict=True)), self.predicate)
 
     def __or__(self, other: "SegmentMasks") -> "SegmentMasks":
         return SegmentMasks(tuple(one | two for one, two in zip(self.masks, other.masks, strict=True)))
 
     def __sub__(self, other: "SegmentMasks") -> "SegmentMasks":
-        return SegmentMasks(tuple(one - two for one, two in zip(self.masks, other.masks, strict=True)))
+        return SegmentMasks(tuple(one - two for one, two in zip(self.masks, other.masks, strict=True)), self.predicate)
 
     @property
     def everything(self) -> bool:
@@ -186,9 +192,10 @@ class CatalogSnapshot:
         """
         first = self.segments[0]
         scopes = [None] * len(queries) if within is None else within
+        predicates = [None if scope is None else scope.predicate for scope in scopes]
         if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
             masks = [None if scope is None else scope.masks[0] for scope in scopes]
-            return first.index.search(queries, n, exclude, masks, exact=exact)
+            return first.index.search(queries, n, exclude, masks, predicates, exact=exact)
         excluded = [_NONE] * len(queries) if exclude is None else exclude
         found = [
             segment.search(
@@ -196,6 +203,7 @@ class CatalogSnapshot:
                 n,
                 [segment.local(rows) for rows in excluded],
                 [None if scope is None else scope.masks[number] for scope in scopes],
+                predicates,
                 exact=exact,
             )
             for number, segment in enumerate(self.segments)

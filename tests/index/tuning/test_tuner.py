@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -9,9 +9,11 @@ import pytest
 
 from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
-from recall.index.cells.index import CellIndex, cells_for
+from recall.index.cells.index import CellCodes, CellIndex, cells_for
+from recall.index.faiss_engine import InvertedFile
+from recall.index.registry import candidates, like
 from recall.index.tuning.recall import GroundTruth, QuerySplit
-from recall.index.tuning.trials import EXACT, CellCodes, IndexTuner, InvertedFile, Trial, candidates, like
+from recall.index.tuning.trials import EXACT, IndexTuner, Trial
 from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_base import vectors_like_a_model
 
@@ -86,24 +88,29 @@ class Fake:
     inner: CellIndex
     lost: Callable[[float, np.ndarray], int]
     pause: float = 0.0
-    efforts: tuple[float, ...] = (1.0, 2.0, 3.0)
+    param_grid: tuple[float, ...] = (1.0, 2.0, 3.0)
     effort: float = 1.0
     kind: str = "fake"
     exact: bool = False
 
-    def tuned(self, effort: float, n: int) -> "Fake":
-        return replace(self, effort=effort)
+    def with_search_param(self, value: float, n: int) -> "Fake":
+        return replace(self, effort=value)
 
-    def write(self, path: Path) -> None:
-        self.inner.write(path)
+    def for_longer_lists(self, *_arguments: object) -> "Fake":
+        return self
+
+    def write(self, path: Path) -> bool:
+        return self.inner.write(path)
+
+    def discard(self) -> None:
+        """Nothing is kept elsewhere."""
 
     def search(self, queries: np.ndarray, n: int) -> Hits:
-        until = time.thread_time() + self.pause * len(queries)
+        if self.pause:
+            time.sleep(self.pause * len(queries))  # no processor time, as an engine on another machine takes none
         scores = np.full((len(queries), n), np.inf, dtype=np.float32)
         for row, query in enumerate(queries):
             scores[row, : self.lost(self.effort, query)] = -np.inf
-        while time.thread_time() < until:
-            pass
         return Hits(np.zeros(scores.shape, dtype=np.int64), scores, np.zeros(len(queries), dtype=bool))
 
 
@@ -113,8 +120,8 @@ class FakeCandidate:
     lost: Callable[[float, np.ndarray], int]
     pause: float = 0.0
 
-    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[misc]
+    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> TunableIndex:
+        return Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[return-value]
 
 
 @cache
@@ -175,7 +182,7 @@ def test_who_finds_no_more_for_more_work_is_known() -> None:
 
 
 def test_few_users_show_nothing_and_that_is_said() -> None:
-    tuning = tune(small_catalogue(), QuerySplit.split(people()[:100], 0), IndexConfig(n=N), 0, 1)
+    tuning = tune(small_catalogue(), QuerySplit.split(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
     assert tuning.name == EXACT
     assert "38 users can show a recall of 0.9" in tuning.why
     assert tuning.trials == ()
