@@ -62,16 +62,17 @@ class GroundTruth:
             index: any index over the same vectors.
 
         Returns:
-            The shares, float64 [q], and the mean microseconds of a query by the wall clock: processor time would make an
-            engine on another machine look free.
+            The shares, float64 [q], and the microseconds of a query by the wall clock, for processor time would make an
+            engine on another machine look free: the mean of all but the slowest tenth, which is where other processes show.
         """
         scores = np.empty((len(self.queries), self.n), dtype=np.float32)
-        began = time.perf_counter()
+        times = np.empty(len(self.queries))
         for position in range(len(self.queries)):
+            began = time.perf_counter()
             scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
-        spent = time.perf_counter() - began
+            times[position] = time.perf_counter() - began
         shares = np.asarray((scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
-        return shares, 1e6 * spent / len(self.queries)
+        return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
 
 
 def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Certificate:
