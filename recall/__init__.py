@@ -1,6 +1,6 @@
-"""Factorization-machine recall: train on interactions and features, export exact vectors, serve the top n.
+"""Factorization-machine recall: train, export exact vectors, serve the top n.
 
-What is named here is imported when it is first asked for: `import recall` is quick, and serving never loads torch.
+Public names are imported on first access, so that `import recall` is quick and serving never loads torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The one cache: least recently used values leave first."""
+"""The one cache: thread-safe LRU."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,19 +11,19 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Key, Value]):
-    """Values by key, within a number of entries and of bytes; the least recently used leaves first. Thread-safe."""
+    """LRU cache bounded by number of entries and by bytes. Thread-safe."""
 
     __slots__ = ("_kept", "_lock", "_most", "_most_bytes", "_size_of")
 
     def __init__(
         self, most: int, most_bytes: float = inf, size_of: Callable[[Key, Value], int] = lambda _key, _value: 0
     ) -> None:
-        """Make an empty one.
+        """Create an empty cache.
 
         Args:
-            most: entries that are kept, at least 1.
-            most_bytes: bytes of all entries together; the last one that was put in is kept whatever its size.
-            size_of: bytes of one entry. Entries may grow: all are weighed whenever one is put in.
+            most: maximum number of entries, at least 1.
+            most_bytes: maximum bytes of all entries together; the newest entry is kept whatever its size.
+            size_of: bytes of one entry. Entries may grow: all are weighed at each `put`.
         """
         self._kept: OrderedDict[Key, Value] = OrderedDict()
         self._most, self._most_bytes, self._size_of = most, most_bytes, size_of
@@ -41,20 +41,33 @@ class Cache(Generic[Key, Value]):
             return found
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep a value, in place of the one that its key had."""
+        """Insert a value, or replace the one stored under the key.
+
+        Args:
+            key: hashable.
+            value: anything but None.
+        """
         with self._lock:
             self._kept[key] = value
             self._trim(key)
 
     def setdefault(self, key: Key, value: Value) -> Value:
-        """Keep a value unless its key has one, and return the one that is kept."""
+        """Insert a value unless the key has one, and return the stored value.
+
+        Args:
+            key: hashable.
+            value: anything but None.
+        """
         with self._lock:
             found = self._kept.setdefault(key, value)
             self._trim(key)
             return found
 
     def discard(self, key: Key) -> None:
-        """Forget a key, unless another thread holds the cache: so a finalizer may call it anywhere."""
+        """Remove a key, unless another thread holds the lock.
+
+        It never waits, so a finalizer may call it on any thread.
+        """
         if self._lock.acquire(blocking=False):
             try:
                 self._kept.pop(key, None)

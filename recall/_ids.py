@@ -1,4 +1,4 @@
-"""Checks of external ids, wherever they come from."""
+"""Validate external ids."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,17 @@ from recall.errors import RequestError
 
 
 def check_ids(ids: Sequence[str], where: str) -> None:
-    """Raise RequestError unless all are ids; `where` is the JSON pointer of the list."""
+    """Check that every element is an id.
+
+    Args:
+        ids: any values.
+        where: JSON pointer of the list, used in the error.
+
+    Raises:
+        RequestError: An element is not a valid id; the error points at it.
+    """
     try:
-        "".join(ids).encode()  # thousands of ids are looked at in one go, and one by one only to name the odd one
+        "".join(ids).encode()  # one pass over thousands of ids; each is checked by itself only to name the invalid one
         sound = all(map(str.strip, ids))
     except (TypeError, UnicodeEncodeError):
         sound = False
@@ -18,21 +26,37 @@ def check_ids(ids: Sequence[str], where: str) -> None:
 
 
 def check_id(value: object, where: str) -> None:
-    """Raise RequestError unless this is an id: text that holds more than white space."""
+    """Check that a value is an id: valid text that is not blank.
+
+    Args:
+        value: anything.
+        where: JSON pointer of the value, used in the error.
+
+    Raises:
+        RequestError: The value is not text, not valid Unicode, empty, or blank.
+    """
     check_text(value, where)
     if isinstance(value, str) and not value.strip():
         raise RequestError(
-            "the id is empty" if not value else "the id holds white space only",
+            "the id is empty" if not value else "the id is blank",
             where=where,
             hint="Give an id, or leave it out",
         )
 
 
 def check_text(value: object, where: str) -> None:
-    """Raise RequestError unless this is valid text."""
+    """Check that a value is valid text.
+
+    Args:
+        value: anything.
+        where: JSON pointer of the value, used in the error.
+
+    Raises:
+        RequestError: The value is not a string, or holds an unpaired surrogate.
+    """
     if not isinstance(value, str):
-        raise RequestError(f"an id of type {type(value).__name__}", where=where, hint="Ids are text")
+        raise RequestError(f"an id must be text, got {type(value).__name__}", where=where)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise RequestError("an id that is no valid Unicode", where=where, hint="Send UTF-8") from None
+        raise RequestError("an id must be valid Unicode", where=where, hint="Send UTF-8") from None

@@ -1,5 +1,8 @@
 # mypy: allow-untyped-calls
-"""`numba.njit` with its cache on disk. Importing this module imports numba, which takes half a second."""
+"""`numba.njit` with its cache on disk.
+
+Importing this module imports numba (about 0.5 s).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +12,13 @@ from numba import types
 
 
 def compiled(*signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function to machine code, kept on disk for the next process where a folder for it can be written.
+    """Return a decorator that compiles a function, with the result cached on disk.
 
-    It holds no lock of the interpreter while it runs, and divides by zero as numpy does.
+    The compiled function releases the interpreter's lock and divides by zero as numpy does. Where no cache folder can be
+    written, each process compiles again.
 
     Args:
-        signature: types of the arguments, or one text with all of them; without any, the first call says.
+        signature: types of the arguments, or one string with all of them; without any, the first call decides.
         options: further options of `numba.njit`, such as `fastmath`.
     """
     text = len(signature) == 1 and isinstance(signature[0], str)
@@ -24,12 +28,19 @@ def compiled(*signature: Any, **options: Any) -> Callable[[Callable[..., Any]], 
     def compile_(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(given, cache=True, **options)(function)
-        except RuntimeError:  # numba found no folder to keep it in
+        except RuntimeError:  # numba found no writable cache folder
             return numba.njit(given, **options)(function)
 
     return compile_
 
 
 def read(kind: Any, dimensions: int = 1) -> Any:
-    """The type of an array that is only read: one for what is in memory and what is mapped."""
+    """Return the numba type of a read-only C-contiguous array.
+
+    One compiled version then serves arrays in memory and arrays mapped from files.
+
+    Args:
+        kind: numba type of the elements.
+        dimensions: number of dimensions.
+    """
     return types.Array(kind, dimensions, "C", readonly=True)

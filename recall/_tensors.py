@@ -1,4 +1,7 @@
-"""Float arrays in safetensors files, read by mapping the file, so that all processes on a machine share one copy."""
+"""Memory-mapped arrays in safetensors files.
+
+All processes on a machine share one copy in the page cache.
+"""
 
 import math
 from collections.abc import Mapping
@@ -14,41 +17,55 @@ from safetensors.numpy import save_file
 from recall._arrays import Float32, Int32
 from recall.errors import BundleError
 
-_PREFIX = 8  # bytes that hold the length of the header, little-endian
-_ROWS = 1 << 16  # looked at together
+_PREFIX = 8  # bytes of the header's length, little-endian
+_ROWS = 1 << 16  # checked at a time, so that the mask stays small. Chosen, not tuned.
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of arrays by name."""
 
 
 def write_tensors(path: Path, arrays: Mapping[str, Float32 | Int32]) -> None:
-    """Write float32 and int32 arrays to a new file."""
+    """Write float32 and int32 arrays to a new file.
+
+    Args:
+        path: the file, which is overwritten.
+        arrays: by name; copied to C order where needed.
+    """
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def map_tensors(
     path: Path, shapes: Mapping[str, tuple[int, ...]], beside: Mapping[str, tuple[int, ...]] | None = None
 ) -> dict[str, Float32]:
-    """Map float32 arrays into memory, read-only.
+    """Map the float32 arrays of a file into memory, read-only.
 
     Args:
         path: a safetensors file.
         shapes: name and shape of every float32 array that the file must hold.
-        beside: of every int32 array; it may hold no other.
+        beside: name and shape of every int32 array that it must hold; default none.
 
     Raises:
-        BundleError: the file is no safetensors file, or holds other names, types or shapes.
+        BundleError: The file is damaged, or holds other names, types or shapes.
     """
     return _mapped(path, _offsets(path, {"F32": shapes, "I32": beside or {}}), shapes, "<f4")
 
 
 def map_positions(path: Path, shapes: Shapes, beside: Shapes) -> dict[str, Int32]:
-    """Map int32 arrays; `shapes` are theirs, and `beside` those of the float32 arrays in the file. Raises BundleError."""
+    """Map the int32 arrays of a file into memory, read-only.
+
+    Args:
+        path: a safetensors file.
+        shapes: name and shape of every int32 array that the file must hold.
+        beside: name and shape of every float32 array that it must hold.
+
+    Raises:
+        BundleError: The file is damaged, or holds other names, types or shapes.
+    """
     return _mapped(path, _offsets(path, {"F32": beside, "I32": shapes}), shapes, "<i4")
 
 
 def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:
-    """Where each array begins in a file that holds just the arrays of these types, names and shapes."""
+    """Return where each array begins; check names, types and shapes."""
     try:
         with safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
             parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
@@ -66,7 +83,15 @@ def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:
 
 
 def check_finite(path: Path, arrays: Mapping[str, Float32]) -> None:
-    """Raise BundleError, naming the array and its first wrong row, unless every number is finite."""
+    """Check that every number is finite.
+
+    Args:
+        path: the file, used in the error.
+        arrays: float32 arrays by name.
+
+    Raises:
+        BundleError: An array holds NaN or an infinity; names the array and its first such row.
+    """
     for name, array in arrays.items():
         for first in range(0, len(array), _ROWS):
             part = array[first : first + _ROWS]
@@ -76,7 +101,15 @@ def check_finite(path: Path, arrays: Mapping[str, Float32]) -> None:
 
 
 def check_vectors(path: Path, vectors: Float32) -> None:
-    """Raise BundleError, naming the first row that may not be served, unless `servable` are all: float32 [items, dim]."""
+    """Check that every item vector is `servable`.
+
+    Args:
+        path: the file, used in the error.
+        vectors: float32 [items, dim].
+
+    Raises:
+        BundleError: A vector is not finite, or too large to be scored; names the first such row.
+    """
     for first in range(0, len(vectors), _ROWS):
         part = vectors[first : first + _ROWS]
         if not (good := servable(part)).all():
@@ -86,10 +119,10 @@ def check_vectors(path: Path, vectors: Float32) -> None:
 
 
 def servable(vectors: Float32) -> npt.NDArray[np.bool_]:
-    """Which item vectors may be served: bool [n] of float32 [n, dim].
+    """Return which item vectors may be served: bool [n] of float32 [n, dim].
 
-    Not one that holds NaN or an infinity, and not one so large that float32 cannot hold its square: its scores may not be
-    finite, and an item with such a score is in no list.
+    A vector must be finite, and so small that float32 holds its squared norm: otherwise its scores may not be finite, and an
+    item with such a score is in no list.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.isfinite(np.einsum("nd,nd->n", vectors, vectors)))
@@ -102,7 +135,10 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
 
 
 def _mapped(path: Path, offsets: Mapping[str, int], shapes: Shapes, kind: str) -> dict[str, npt.NDArray[Any]]:
-    """Views of one mapping of the file: a mapping keeps a file descriptor for as long as it lives."""
+    """Return views of one mapping of the file.
+
+    One mapping for all arrays, because each keeps a file descriptor open.
+    """
     dtype = np.dtype(kind)
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     found = {}

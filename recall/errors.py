@@ -3,27 +3,27 @@
     RecallError
     |-- ConfigError      a configuration file or setting is wrong
     |-- DataError        a table does not hold what the configuration says
-    |-- RequestError     one request cannot be answered as it was asked
-    |   `-- TokenError     a token names no change of the log that is served
-    |-- TrainingError    training met a number that is not finite, or cannot start
+    |-- RequestError     a request is invalid
+    |   `-- TokenError     a token does not name a change of the log that is served
+    |-- TrainingError    training cannot start, or reached a number that is not finite
     |-- ExportError      the exported vectors do not reproduce the model
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
     |-- BundleError      a bundle is missing, damaged, or of a newer format
-    |-- PublishError     a bundle could not be put in place
-    |   |-- PublishBusyError  another process is publishing to the same place
+    |-- PublishError     a bundle could not be published
+    |   |-- PublishBusyError  another process is publishing to the same folder
     |   `-- VersionMovedError  another version is live than was expected
-    |-- JournalError     a live change was not written, or those that were cannot be read
+    |-- JournalError     a live change was not written, or the log cannot be read
     |   |-- JournalBusyError  another process is writing
     |   |-- JournalFullError  the disk is full
-    |   `-- JournalReadOnlyError  nothing can be written there
-    `-- StoreError       what changed of users was not stored, or cannot be read
-        |-- StoreBusyError  others are writing
-        |-- StoreFullError  there is no room
-        |-- StoreReadOnlyError  nothing can be written there
+    |   `-- JournalReadOnlyError  the log cannot be written
+    `-- StoreError       a change of users was not stored, or the store cannot be read
+        |-- StoreBusyError  other processes are writing
+        |-- StoreFullError  the store is full
+        |-- StoreReadOnlyError  the store cannot be written
         `-- StoreDownError  the store does not answer
 
-An error says what went wrong, where, why, and how to correct it; the parts are kept apart so that the command line
-and the HTTP service can each show them in their own form.
+An error has four parts: what went wrong, where, why, and a hint how to correct it. They are kept apart so that the
+command line and the HTTP service can each show them in their own form.
 """
 
 from collections.abc import Iterable
@@ -32,12 +32,19 @@ from errno import EACCES, EPERM, EROFS
 
 
 def pointer(*steps: object) -> str:
-    """Return a JSON pointer (RFC 6901) of keys and positions; a key of more than 256 characters is cut short."""
+    """Return a JSON pointer (RFC 6901) made of keys and positions.
+
+    A key of more than 256 characters is truncated.
+    """
     return "".join("/" + str(step)[:256].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 class RecallError(Exception):
-    """Base of all errors; `exit_code` is what the command line ends with (sysexits.h where one fits)."""
+    """Base of all errors.
+
+    Attributes:
+        exit_code: what the command line exits with (sysexits.h where one fits).
+    """
 
     exit_code = 1
 
@@ -50,7 +57,7 @@ class RecallError(Exception):
 
     @property
     def mend(self) -> str:
-        """The old name of `hint`."""
+        """Deprecated name of `hint`."""
         return self.hint
 
     def __str__(self) -> str:
@@ -61,16 +68,21 @@ class RecallError(Exception):
 
 
 class ConfigError(RecallError):
-    """A configuration file or setting is wrong; `where` is the file and the key."""
+    """A configuration file or setting is wrong.
+
+    `where` is the file and the key.
+    """
 
     exit_code = 78
 
 
 class DataError(RecallError):
-    """A table does not hold what the configuration says; `where` is the file and the column.
+    """A table does not hold what the configuration says.
+
+    `where` is the file and the column.
 
     Attributes:
-        row: the first row that is wrong, from 1; None where the error is of no single row.
+        row: the first row that is wrong, from 1; None where the error does not concern one row.
     """
 
     exit_code = 65
@@ -81,26 +93,34 @@ class DataError(RecallError):
         super().__init__(what if row is None else f"{what}, first in row {row:,}", where=where, why=why, hint=hint)
 
     def at(self, where: str, row: int) -> "DataError":
-        """The same error, of a row of another file."""
+        """Return the same error, located in another file.
+
+        Args:
+            where: the file and the column.
+            row: row in that file, from 1.
+        """
         return DataError(self._problem, where=where, why=self.why, hint=self.hint, row=row)
 
 
 class RequestError(RecallError):
-    """One request cannot be answered as it was asked; `where` is a JSON pointer into the request, such as `/context/hour`."""
+    """A request is invalid.
+
+    `where` is a JSON pointer into it, such as `/context/hour`.
+    """
 
     exit_code = 65
 
 
 class TokenError(RequestError):
-    """A token names no change of the log that is served."""
+    """A token does not name a change of the log that is served."""
 
 
 class TrainingError(RecallError):
-    """Training met a number that is not finite, or cannot start from what it was given."""
+    """Training cannot start, or reached a number that is not finite."""
 
 
 class ExportError(RecallError):
-    """The exported vectors do not reproduce the model's scores, so nothing was published."""
+    """The exported vectors do not reproduce the model; nothing was published."""
 
 
 class IndexFileError(RecallError):
@@ -110,19 +130,22 @@ class IndexFileError(RecallError):
 
 
 class BundleError(RecallError):
-    """A bundle is missing, damaged, or of a newer format; `where` is the file."""
+    """A bundle is missing, damaged, or of a newer format.
+
+    `where` is the file.
+    """
 
     exit_code = 65
 
 
 class PublishError(RecallError):
-    """A bundle could not be put in place; what was live stays live."""
+    """A bundle could not be published; the live version stays live."""
 
     exit_code = 73
 
 
 class PublishBusyError(PublishError):
-    """Another process is publishing to the same place; trying again later is right."""
+    """Another process is publishing to the same folder; retry later."""
 
     exit_code = 75
 
@@ -134,66 +157,83 @@ class VersionMovedError(PublishError):
 
 
 class JournalError(RecallError):
-    """A live change could not be written, or those that were cannot be read; nothing that failed was acknowledged."""
+    """A live change could not be written, or the log cannot be read.
+
+    Nothing that failed was acknowledged.
+    """
 
     exit_code = 74
 
 
 class JournalBusyError(JournalError):
-    """Another process is writing to the journal; trying again later is right."""
+    """Another process is writing to the log; retry later."""
 
     exit_code = 75
 
 
 class JournalFullError(JournalError):
-    """There is no room on the disk for the journal."""
+    """The disk of the log is full."""
 
     exit_code = 73
 
 
 class JournalReadOnlyError(JournalError):
-    """The file system, or the rights of this process, let nobody write the journal; trying again does not help."""
+    """The log cannot be written, and retrying does not help.
+
+    The file system is read-only, or the process lacks the rights.
+    """
 
     exit_code = 77
 
 
 class StoreError(RecallError):
-    """A change of users could not be stored, or those that were cannot be read; nothing that failed was acknowledged."""
+    """A change of users could not be stored, or the store cannot be read.
+
+    Nothing that failed was acknowledged.
+    """
 
     exit_code = 74
 
 
 class StoreBusyError(StoreError):
-    """Others are writing to the store of users; trying again later is right."""
+    """Other processes are writing to the user store; retry later."""
 
     exit_code = 75
 
 
 class StoreFullError(StoreError):
-    """There is no room for changes of users."""
+    """The user store is full."""
 
     exit_code = 73
 
 
 class StoreReadOnlyError(StoreError):
-    """The file system, or the rights of this process, let nobody change users; trying again does not help."""
+    """Users cannot be changed, and retrying does not help.
+
+    The file system is read-only, or the process lacks the rights.
+    """
 
     exit_code = 77
 
 
 class StoreDownError(StoreError):
-    """The store of users does not answer; trying again later is right."""
+    """The user store does not answer; retry later."""
 
     exit_code = 69
 
 
 def forbids_writing(error: BaseException | None) -> bool:
-    """Whether an error says that nothing can be written there, by this process or by any."""
+    """Return whether an error means a read-only file system or missing rights."""
     return isinstance(error, OSError) and error.errno in (EROFS, EACCES, EPERM)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the known name closest to `name`, or lists at most ten known names when none is close."""
+    """Return a hint: the known name closest to `name`, or a list of known names.
+
+    Args:
+        name: that was not found.
+        known: the valid names; at most ten are listed.
+    """
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     if close:

@@ -91,22 +91,21 @@ def _check_summaries(tree: ast.Module) -> Iterator[Finding]:
             yield Finding(line, "the summary must say something of its own; an override has none and inherits")
 
 
-def _check_sections(body: list[ast.stmt]) -> Iterator[Finding]:
+def _check_sections(body: list[ast.stmt], aliases: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    aliases |= {
+        t.id for n in body if isinstance(n, ast.Assign) and _is_annotated(n.value) for t in n.targets if isinstance(t, ast.Name)
+    }
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from _check_sections(node.body)
-        if not isinstance(node, Function) or node.name.startswith("_") or _is_documented_elsewhere(node):
+            yield from _check_sections(node.body, aliases)
+        if not isinstance(node, Function) or node.name.startswith("_") or _is_documented_elsewhere(node, aliases):
             continue
-        arguments = node.args
-        names = [
-            a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if a.arg not in {"self", "cls"}
-        ]
-        names += [a.arg for a in (arguments.vararg, arguments.kwarg) if a]
-        if len(names) < 2:
+        arguments = _arguments(node)
+        if len(arguments) < 2:
             continue
         docstring = ast.get_docstring(node) or ""
         if not re.search(r"^Args:$", docstring, re.MULTILINE):
-            yield Finding(node.lineno, f"{node.name}() has {len(names)} parameters and no Args section")
+            yield Finding(node.lineno, f"{node.name}() has {len(arguments)} parameters and no Args section")
         section = re.search(r"^Raises:\n((?: .*\n?|\n)*)", docstring, re.MULTILINE)
         for name in sorted(
             set(_raised(node)) - set(re.findall(r"^ +(?:\w+\.)*(\w+):", section[1] if section else "", re.MULTILINE))
@@ -114,8 +113,26 @@ def _check_sections(body: list[ast.stmt]) -> Iterator[Finding]:
             yield Finding(node.lineno, f"{node.name}() raises {name}, which no Raises section names")
 
 
-def _is_documented_elsewhere(function: Function) -> bool:
-    """Return whether a function is an override, or registered with a framework."""
+def _arguments(function: Function) -> list[ast.arg]:
+    every = function.args
+    named = [*every.posonlyargs, *every.args, *every.kwonlyargs, *(one for one in (every.vararg, every.kwarg) if one)]
+    return [one for one in named if one.arg not in {"self", "cls"}]
+
+
+def _is_annotated(annotation: ast.expr | None) -> bool:
+    """Return whether an annotation is `Annotated[...]`, which holds the description."""
+    return isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Annotated"
+
+
+def _is_documented_elsewhere(function: Function, aliases: frozenset[str]) -> bool:
+    """Return whether a function is an override, a command or a route.
+
+    Args:
+        function: any.
+        aliases: names of the module that stand for `Annotated[...]`.
+    """
+    if any(_is_annotated(one.annotation) or getattr(one.annotation, "id", "") in aliases for one in _arguments(function)):
+        return True
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute):
             return True

@@ -12,112 +12,10 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from recall.bundle.index_record import IndexRecord
 from recall.config.schema import Schema
 from recall.errors import BundleError, PublishError
 from recall.models.serving.base import Kind
-
-# What the manifest says of the index: how it was chosen, what it was shown to find, and what it is asked at every load.
-
-
-class _RecordPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CertificateRecord(_RecordPart):
-    """A lower confidence bound on mean recall, from users who played no part in building or setting the index."""
-
-    target: float
-    """Share of the exact list that was asked for."""
-    n: int
-    """Length of the lists."""
-    queries: int
-    """Users on whom the bound was found, one vector each; 0 of an index that is exact by construction."""
-    recall: float
-    """Their mean share of the exact list that was found."""
-    lower: float
-    """The mean over all such users is at least this,"""
-    confidence: float
-    """with this probability, all looks together."""
-    looks: int
-    """Settings that were verified until one met the target, each on users of its own."""
-    met: bool
-    """Whether `lower` is at least `target`."""
-
-
-class PointRecord(_RecordPart):
-    """One setting of a candidate, on the users that it was tuned with."""
-
-    effort: float
-    """As the candidate counts it: lists that a query looks into, of an inverted file."""
-    recall: float
-    microseconds: float
-    """Time of one query alone, by the wall clock; processor time in bundles of before."""
-
-
-class CandidateRecord(_RecordPart):
-    """An index that was built and tried."""
-
-    name: str
-    kind: str
-    bytes: int
-    """Of its file."""
-    seconds: float
-    """Taken to build it."""
-    curve: tuple[PointRecord, ...]
-    """By rising effort."""
-    tuned: float | None = None
-    """The effort at which it was to be verified; None where no effort reached the target."""
-    note: str = ""
-    """Why it was left out or given up, in a sentence."""
-
-
-class ProvenanceRecord(_RecordPart):
-    """Where the users' vectors come from, so that the same ones can be drawn again."""
-
-    source: str
-    """What they are, in a few words."""
-    fitting: int
-    """Vectors that candidates were built with,"""
-    tuning: int
-    """efforts were set and timed with,"""
-    verification: int
-    """and that were left to verify with; no user is in two of these."""
-    seed: int
-
-
-class ChecksRecord(_RecordPart):
-    """What the index is asked whenever it is loaded; the vectors and the rows expected are in a file of their own."""
-
-    queries: int = Field(ge=1)
-    n: int = Field(ge=1)
-    found: float
-    """Share of the rows expected that it found when it was published."""
-
-
-class IndexRecord(_RecordPart):
-    """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
-
-    engine: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
-    """Name of the engine that opens the index, such as "faiss" or "cells"; derived from `kind` in formats 1 to 3."""
-    file: str | None = None
-    """Name of the index file; None if the engine keeps no local file. Always "index.faiss" in formats 1 to 3."""
-    kind: str
-    """What the engine built, such as "exact" or "ivf"."""
-    params: dict[str, int | float | str]
-    queries: int
-    n: int
-    recall: float
-    lowest: float
-    certificate: CertificateRecord | None = None
-    """None in formats 1 and 2, and where the kind was prescribed."""
-    candidates: tuple[CandidateRecord, ...] = ()
-    """All that were tried, the chosen one among them; none where nothing was tuned."""
-    provenance: ProvenanceRecord | None = None
-    why: str = ""
-    """Why it is of this kind, in a sentence; empty where the kind was prescribed."""
-    checks: ChecksRecord | None = None
-    """None in formats 1 and 2 alone."""
-
 
 # Types of the columns that a bundle reads, as its manifest records them.
 
@@ -348,15 +246,33 @@ class Manifest(_Part):
         named = index.get("boosts") if isinstance(index, dict) else None
         return tuple(map(str, named)) if isinstance(named, list) else ()
 
-    def upgraded(self, user_fields: tuple[str, ...], item_fields: tuple[str, ...]) -> "Manifest":
-        """Return the manifest in the newest format, for a copy of the bundle whose files are written again.
+    def adopted(
+        self, folded: int, log: str | None, config: dict[str, JsonValue], fields: tuple[tuple[str, ...], tuple[str, ...]]
+    ) -> "Manifest":
+        """Return the manifest of a copy of the bundle for another root, unpublished and without a parent.
+
+        The files of formats 1 and 2 are not those of the newest format, so a copy of one stays what it is.
 
         Args:
-            user_fields: names of the encoder's user fields, which format 1 does not record.
-            item_fields: names of its item fields.
+            folded: sequence up to which the root's live changes are contained in its items.
+            log: identity of the change log that `folded` counts in.
+            config: the run's configuration, which names the former.
+            fields: names of the encoder's user fields and item fields, which format 1 does not record.
+
+        Raises:
+            BundleError: its format cannot say that it contains live changes.
         """
-        model = self.model.model_copy(update={"user_fields": user_fields, "item_fields": item_fields})
-        return self.model_copy(update={"format_version": FORMAT_VERSION, "model": model})
+        if self.format_version >= FORMAT_VERSION - 1:
+            model = self.model.model_copy(update={"user_fields": fields[0], "item_fields": fields[1]})
+            changes = {"format_version": FORMAT_VERSION, "model": model, "folded": folded, "log": log, "config": config}
+            return self.model_copy(update={"sequence": 0, "parent": None, **changes})
+        if folded:
+            raise BundleError(
+                f"a bundle of format {self.format_version} cannot say which live changes it contains",
+                where=f"version {self.version}",
+                hint="Publish it with `recall rebuild`, which writes the newest format",
+            )
+        return self.model_copy(update={"sequence": 0, "parent": None})
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""

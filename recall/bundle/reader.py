@@ -9,18 +9,17 @@ import orjson
 import polars as pl
 from polars.datatypes import DataType
 from polars.exceptions import PolarsError
-from safetensors import SafetensorError
 
 from recall._arrays import Float32, Int32, Int64
-from recall._tensors import check_finite, check_vectors, map_positions, map_tensors, write_tensors
+from recall._tensors import check_finite, check_vectors, map_positions, map_tensors
 from recall.bundle import files
 from recall.bundle.deletions import read_deletions
 from recall.bundle.item_ids import ItemIds
 from recall.bundle.item_table import ItemTable
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.packing import SUFFIX, kept_shapes, packed, unpacked
+from recall.bundle.packing import SUFFIX, kept_shapes, unpacked
 from recall.bundle.versions import resolve
-from recall.errors import BundleError, DataError, PublishError
+from recall.errors import BundleError, DataError
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
@@ -121,35 +120,6 @@ class Bundle:
     def some_items(self, rows: Int64) -> pl.DataFrame:
         """Some rows of `items`, int64 [m], in that order. Raises BundleError."""
         return self.item_table.rows(rows)
-
-
-def write_contents(
-    folder: Path, encoder: FeatureEncoder, tables: ServingModel, item_vectors: Float32, items: pl.DataFrame, counts: Int32
-) -> None:
-    """Write every file of a bundle but the users, the index and the manifest.
-
-    Args:
-        folder: exists.
-        encoder: what the tables' features mean.
-        tables: the model's parameters.
-        item_vectors: float32 [items, dim].
-        items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the order
-            of the vectors.
-        counts: int32 [items], training interactions of each; zeros where nothing is known of any.
-
-    Raises:
-        PublishError: the file system refused.
-    """
-    values, vocabularies = encoder.state()
-    try:
-        (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
-        vocabularies.write_parquet(folder / files.VOCABULARIES)
-        items.write_parquet(folder / files.ITEMS)
-        write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
-        write_tensors(folder / files.COUNTS, {"counts": counts})
-        write_tensors(folder / files.TABLES, packed(tables.arrays()))
-    except (OSError, PolarsError, SafetensorError) as error:
-        raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
 
 def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundle:

@@ -1,7 +1,8 @@
-"""The steps that every new bundle goes through, whether a trained model or a new catalogue gave rise to it."""
+"""Write bundles: every new one goes through the same steps, whether a trained model or a new catalogue gave rise to it."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,18 +10,25 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 import polars as pl
+from polars.exceptions import PolarsError
 from pydantic import JsonValue
+from safetensors import SafetensorError
 
-from recall._arrays import Float32
-from recall._tensors import servable
+from recall._arrays import Float32, Float64, Int32
+from recall._tensors import servable, write_tensors
 from recall.bundle import files
-from recall.bundle.manifest import ColumnTypes, FoldRecord, IndexRecord, Manifest, ModelRecord, Parity, Sizes
-from recall.bundle.packing import kept_rows
-from recall.errors import ExportError
+from recall.bundle.index_record import IndexRecord
+from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Sizes
+from recall.bundle.packing import kept_rows, packed
+from recall.bundle.versions import publish, staging
+from recall.errors import ExportError, PublishError
 from recall.features.canonical import UNTYPED
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.parity import Proof
+from recall.models.parity import check_parity
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
@@ -40,6 +48,21 @@ class Provenance:
     folded: int = 0
     log: str | None = None
     columns: ColumnTypes | None = None
+
+    @classmethod
+    def carried(cls, before: Manifest) -> "Provenance":
+        """Return where a bundle comes from that is made of another one."""
+        return cls(
+            before.name,
+            before.sequence,
+            before.data_hash,
+            before.seed,
+            before.config,
+            before.metrics,
+            before.folded,
+            before.log,
+            before.columns,
+        )
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
@@ -65,69 +88,166 @@ def check_tables(tables: ServingModel) -> None:
             )
 
 
-def parity_of(proof: Proof, reference: Literal["model", "tables"]) -> Parity:
-    """A proof as the manifest records it."""
-    return Parity(reference=reference, **asdict(proof))
+class BundleWriter:
+    """Write one bundle into a folder of its own, and publish it.
 
-
-def seal(
-    folder: Path,
-    origin: Provenance,
-    encoder: FeatureEncoder,
-    tables: ServingModel,
-    counts: tuple[int, int],
-    proofs: tuple[Parity, IndexRecord],
-    fold: FoldRecord | None,
-) -> Manifest:
-    """Write the manifest of a folder that holds every other file.
-
-    Args:
-        folder: the bundle.
-        origin: where it comes from.
-        encoder: what it encodes with.
-        tables: its parameters.
-        counts: number of users and of items.
-        proofs: what was shown about scores and about the index.
-        fold: what was lost where a field-weighted model was folded.
+    The steps are `write_contents`, the users, the deletions, the index, `check_parity`, `write_manifest` and `publish`, in
+    this order. Users, deletions and index are written by their own modules into `folder`.
     """
-    users, items = counts
-    manifest = Manifest(
-        name=origin.name,
-        sequence=0,
-        parent=origin.parent,
-        folded=origin.folded,
-        log=origin.log,
-        columns=origin.columns if origin.columns is not None else _columns(encoder),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        schema=encoder.schema,
-        schema_fingerprint=encoder.schema.fingerprint(),
-        sizes=Sizes(
-            users=users,
-            items=items,
-            n_user_features=encoder.n_user_features,
-            n_item_features=encoder.n_item_features,
-            k=tables.k,
-            dim=tables.dim,
-        ),
-        model=ModelRecord(
-            kind=tables.kind,
-            cosine=Layout.of(tables).cosine,
-            user_fields=encoder.user_fields.names,
-            item_fields=encoder.item_fields.names,
-            kept={name: len(rows) for name, rows in kept_rows(tables.arrays()).items()},
-            fold=fold,
-        ),
-        files=files.describe(folder),
-        parity=proofs[0],
-        index=proofs[1],
-        data_hash=origin.data_hash,
-        seed=origin.seed,
-        config=origin.config,
-        metrics=origin.metrics,
-        libraries=dict(_versions()),
-    )
-    manifest.write(folder)
-    return manifest
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        """See `BundleWriter.open`."""
+        self.root = root
+        self.folder = folder
+        """Holds what has been written; nothing reads it until it is published."""
+
+    @classmethod
+    @contextmanager
+    def open(cls, root: Path) -> Iterator["BundleWriter"]:
+        """Begin a bundle to be published to `root`; what was written is removed unless it was published.
+
+        Raises:
+            PublishError: the file system refused.
+        """
+        with staging(root) as folder:
+            yield cls(root, folder)
+
+    def write_contents(
+        self, encoder: FeatureEncoder, tables: ServingModel, item_vectors: Float32, items: pl.DataFrame, counts: Int32
+    ) -> None:
+        """Write every file but the users, the deletions, the index and the manifest.
+
+        Args:
+            encoder: what the tables' features mean.
+            tables: the model's parameters.
+            item_vectors: float32 [items, dim].
+            items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the
+                order of the vectors.
+            counts: int32 [items], training interactions of each; zeros where nothing is known of any.
+
+        Raises:
+            ExportError: a vector or a parameter is not finite.
+            PublishError: the file system refused.
+        """
+        check_items(item_vectors, items[encoder.schema.item_id])
+        check_tables(tables)
+        self._encoder, self._tables, self._vectors = encoder, tables, item_vectors
+        values, vocabularies = encoder.state()
+        folder = self.folder
+        try:
+            (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+            vocabularies.write_parquet(folder / files.VOCABULARIES)
+            items.write_parquet(folder / files.ITEMS)
+            write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
+            write_tensors(folder / files.COUNTS, {"counts": counts})
+            write_tensors(folder / files.TABLES, packed(tables.arrays()))
+        except (OSError, PolarsError, SafetensorError) as error:
+            raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
+
+    def copy(self, file: Path) -> None:
+        """Take a file of another bundle over. Raises PublishError."""
+        try:
+            shutil.copyfile(file, self.folder / file.name)
+        except OSError as error:
+            where = str(self.folder / file.name)
+            raise PublishError("a file could not be copied", where=where, why=str(error)) from None
+
+    def check_parity(
+        self,
+        reference: Literal["model", "tables"],
+        users: SparseRows,
+        items: npt.NDArray[np.integer],
+        scores: Float64,
+        tolerance: float,
+    ) -> Parity:
+        """Compare the scores that will be served with those of a reference.
+
+        Args:
+            reference: the trained model, or the tables of the bundle that this one is made of.
+            users: u rows in the user feature space, encoded as requests are.
+            items: integer [i], rows of items.
+            scores: float64 [u, i], what the reference says.
+            tolerance: largest relative error allowed.
+
+        Raises:
+            ExportError: a score is not finite, an error exceeds the tolerance, or a list differs by more than ties.
+        """
+        served, offset = self._tables.user_vectors(users), self._tables.user_offset(users)
+        proof = check_parity(served, offset, self._vectors[items], scores, tolerance)
+        return Parity(reference=reference, **asdict(proof))
+
+    def write_manifest(
+        self, origin: Provenance, users: int, parity: Parity, index: IndexRecord, fold: FoldRecord | None = None
+    ) -> None:
+        """Write the manifest of a folder that holds every other file.
+
+        Args:
+            origin: where the bundle comes from.
+            users: number of users that are stored.
+            parity: what was shown about scores.
+            index: what was shown about the index.
+            fold: what was lost where a field-weighted model was folded.
+
+        Raises:
+            PublishError: the file system refused.
+        """
+        encoder, tables = self._encoder, self._tables
+        Manifest(
+            name=origin.name,
+            sequence=0,
+            parent=origin.parent,
+            folded=origin.folded,
+            log=origin.log,
+            columns=origin.columns if origin.columns is not None else _columns(encoder),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            schema=encoder.schema,
+            schema_fingerprint=encoder.schema.fingerprint(),
+            sizes=Sizes(
+                users=users,
+                items=len(self._vectors),
+                n_user_features=encoder.n_user_features,
+                n_item_features=encoder.n_item_features,
+                k=tables.k,
+                dim=tables.dim,
+            ),
+            model=ModelRecord(
+                kind=tables.kind,
+                cosine=Layout.of(tables).cosine,
+                user_fields=encoder.user_fields.names,
+                item_fields=encoder.item_fields.names,
+                kept={name: len(rows) for name, rows in kept_rows(tables.arrays()).items()},
+                fold=fold,
+            ),
+            files=files.describe(self.folder),
+            parity=parity,
+            index=index,
+            data_hash=origin.data_hash,
+            seed=origin.seed,
+            config=origin.config,
+            metrics=origin.metrics,
+            libraries=dict(_versions()),
+        ).write(self.folder)
+
+    def publish(
+        self, rehearse: Callable[[Path], object], expected: int | None = None, keep: int | None = None
+    ) -> tuple[Path, Manifest]:
+        """Make the bundle the live version of its root.
+
+        Args:
+            rehearse: opens the finished folder as a service would, and raises if it must not go live; it may add golden
+                requests to the manifest.
+            expected: publish only if this sequence is still the live one.
+            keep: number of versions that stay, see `recall.bundle.versions.publish`; None removes none.
+
+        Returns:
+            The folder of the new version, and its manifest.
+
+        Raises:
+            PublishError: the file system refused, another publisher held the root, or another version went live.
+        """
+        rehearse(self.folder)
+        published = publish(self.folder, self.root, expected, keep=keep)
+        return published, Manifest.read(published)
 
 
 def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:

@@ -1,6 +1,6 @@
-"""`recall`: its commands, and how the process ends.
+"""The `recall` command: registers the subcommands and ends the process.
 
-A command's module is light; what does the work is imported when the command runs, so that `recall --help` is quick.
+The modules of the commands are light; each imports what it needs when it runs, so that `recall --help` is quick.
 """
 
 import sys
@@ -25,14 +25,14 @@ from recall.cli.train import train
 from recall.cli.tune import tune, tune_index
 from recall.cli.versions import activate, backup, publish_version, roll_back, show_versions
 
-_ABOUT = "Recommendations by factorization machine: from tables to an answer over HTTP."
+_ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process.
+    """Run the command line and exit.
 
     Args:
-        arguments: without the program's name; those of the process when None.
+        arguments: without the program's name; `sys.argv` when None.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     meant = [argument for argument in given if argument != "--debug"]
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def application() -> typer.Typer:
-    """All commands."""
+    """Return the typer application with all commands."""
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
@@ -65,12 +65,16 @@ def application() -> typer.Typer:
 
 
 def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
-    yield "data", "Look at tables, or make some up.", {"check": check_data, "generate": generate_data}
+    yield "data", "Check tables, or generate some.", {"check": check_data, "generate": generate_data}
     shown: dict[str, Callable[..., None]] = {"show": show_bundle, "verify": verify_bundle, "export": export_bundle}
-    yield "bundle", "Look at what was published, or write its vectors for other systems.", shown
-    yield "items", "Change the catalogue while it is served.", {"upsert": upsert_items, "delete": delete_items}
-    yield "key", "Keys that open a service.", {"new": new_key}
-    yield "config", "What a configuration says.", {"show": show_config, "schema": config_schema, "keys": config_keys}
+    yield "bundle", "Inspect or verify a published bundle, or export its vectors.", shown
+    yield "items", "Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}
+    yield "key", "API keys of a service.", {"new": new_key}
+    yield (
+        "config",
+        "Show a configuration, or what one may contain.",
+        {"show": show_config, "schema": config_schema, "keys": config_keys},
+    )
 
 
 def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
@@ -81,10 +85,10 @@ def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Type
 
 
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; may stand anywhere.")] = False,  # noqa: ARG001 - read by main
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; valid anywhere.")] = False,  # noqa: ARG001 - read by main
 ) -> None:
-    """Recommendations by factorization machine: from tables to an answer over HTTP."""
+    """Recommendations by factorization machine: from tables to a running service."""
     if version:
         from importlib.metadata import version as installed
 

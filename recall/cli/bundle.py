@@ -1,4 +1,4 @@
-"""`recall bundle`: what was published."""
+"""`recall bundle`: show, verify and export what was published."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from recall.bundle.manifest import Manifest
 
 ROUNDING = 1e-6
-"""A fold that lost less has lost nothing but digits of float32."""
+"""Folding losses below this are rounding of float32."""
 
 
 class Format(StrEnum):
-    """What vectors are written as; see `recall.publish.vector_export`."""
+    """File format of exported vectors; see `recall.publish.vector_export`."""
 
     PARQUET = "parquet"
     NPY = "npy"
@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
-    """Print what a bundle's manifest says; --json prints all of it."""
+    """Print the main facts of a bundle's manifest; --json prints all of it."""
     from recall.bundle.manifest import Manifest
     from recall.bundle.versions import resolve, versions
 
@@ -62,7 +62,7 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 
 
 def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
-    """Check every file of a bundle: names, sizes, SHA-256, shapes and numbers; open its index, ask its golden requests."""
+    """Verify a bundle: names, sizes, SHA-256, shapes, numbers, index, golden requests."""
     from recall.publish import golden
     from recall.serving.recommender import Recommender
 
@@ -83,21 +83,19 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 
 def export_bundle(
     bundle: BundlePath,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     format_: Annotated[
         Format,
         typer.Option(
             "--format", help="Parquet tables; NumPy arrays with ids as JSON; or a Faiss IndexFlatIP with ids as JSON."
         ),
     ] = Format.PARQUET,
-    users: Annotated[
-        bool, typer.Option("--users", help="Write the vector of each known user too, as of a request without context.")
-    ] = False,
+    users: Annotated[bool, typer.Option("--users", help="Also write the vector of each known user, without context.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write item vectors and their ids, live changes included, for use in other systems.
+    """Export item vectors and ids, live changes included, for other systems.
 
-    The inner product of a user's and an item's vector is the item's score.
+    The score of an item is the inner product of its vector and the user's.
 
     Example: recall bundle export bundles --format faiss --users --out vectors
     """

@@ -1,4 +1,4 @@
-"""`recall config`: what a configuration says, and what it may say."""
+"""`recall config`: print the settings of a run, the schema, and the reference."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ def show_config(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of dotted keys.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of dotted keys.")] = False,
 ) -> None:
-    """Print every setting of a run, those left out of the file included."""
+    """Print every setting of a run, defaults included."""
     from recall.config import load_config
     from recall.config.docs import dotted, toml
 
@@ -28,7 +28,7 @@ def show_config(
 
 
 def config_schema() -> None:
-    """Print the JSON Schema of a configuration, for editors."""
+    """Print the JSON Schema of configuration files, for editors."""
     from recall.config import RunConfig
 
     output.show_json(RunConfig.model_json_schema())

@@ -1,4 +1,4 @@
-"""`recall data` and `recall init`: look at tables, make some up, draft a configuration for them."""
+"""`recall data` and `recall init`: check or generate tables, draft a config."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,13 @@ from recall.errors import DataError
 
 def check_data(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Report all that is odd about the tables of a run. Exit code 65 when it could not be trained."""
+    """Check the tables of a run and report every finding.
+
+    The exit code is 65 when the run could not be trained.
+    """
     from dataclasses import asdict
 
     from recall.config import load_config
@@ -30,21 +33,21 @@ def check_data(
         for finding in findings:
             typer.echo(f"{finding.level:8} {finding.place + ': ' if finding.place else ''}{finding.message}")
         if not findings:
-            typer.echo("nothing odd was found")
+            typer.echo("no findings")
     faults = sum(finding.level == "error" for finding in findings)
     if faults:
-        raise DataError(f"{faults} finding{'s' * (faults > 1)} must be mended before training", where=str(config))
+        raise DataError(f"{faults} finding{'s' * (faults > 1)} must be fixed before training", where=str(config))
 
 
 def generate_data(
-    folder: Annotated[Path, typer.Argument(help="Folder to write to; made when it does not exist.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; created when missing.")],
     users: Annotated[int, typer.Option(help="Number of users.")] = 2_000,
     items: Annotated[int, typer.Option(help="Number of items.")] = 1_500,
     interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
-    seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 0,
-    csv: Annotated[bool, typer.Option("--csv", help="Write CSV in place of Parquet.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
+    csv: Annotated[bool, typer.Option("--csv", help="Write CSV instead of Parquet.")] = False,
 ) -> None:
-    """Write the tables of a made-up shop, and a configuration that fits them."""
+    """Generate the tables of a synthetic shop, and a configuration for them."""
     from recall.data.synthetic import SyntheticConfig, generate
 
     asked = SyntheticConfig(users=users, items=items, interactions=interactions, seed=seed)
@@ -57,17 +60,14 @@ def generate_data(
     typer.echo(folder)
 
 
-# `recall init`: a configuration to start from.
-
-
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder that holds interactions.csv or .parquet, and perhaps users, items.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with interactions.csv or .parquet, optionally users and items.")],
     user_id: Annotated[str, typer.Option(help="Column with the user's id.")] = "user_id",
     item_id: Annotated[str, typer.Option(help="Column with the item's id.")] = "item_id",
 ) -> None:
-    """Write a first recall.toml for the tables in a folder, to be read and corrected.
+    """Draft a recall.toml for the tables in a folder, to be reviewed and corrected.
 
-    An empty folder gets a small made-up shop as CSV, as an example of the form.
+    An empty folder gets the tables of a small synthetic shop as CSV, as an example of the format.
     """
     from recall.data.scaffold import draft
     from recall.data.synthetic import SyntheticConfig, generate
@@ -77,14 +77,14 @@ def init(
         raise DataError(
             "there is no such folder",
             where=str(folder),
-            hint="Correct the path, or make an empty folder, which gets a small made-up shop",
+            hint="Correct the path, or create an empty folder, which gets a small synthetic shop",
         )
     require_new(config)
     if any(folder.iterdir()):
         config.write_text(draft(folder, user_id, item_id), encoding="utf-8")
-        output.note("read it and correct it; then: recall data check " + str(config))
+        output.note("review and correct it, then run: recall data check " + str(config))
     else:
-        with output.stage("write a small shop"):
+        with output.stage("generate a small shop"):
             generate(SyntheticConfig(users=200, items=150, interactions=4_000)).write(folder, ".csv")
         output.note(f"next: recall train {config}")
     typer.echo(config)

@@ -1,4 +1,4 @@
-"""`recall demo`: every step from tables to an answer over HTTP, on a made-up shop or on tables of one's own."""
+"""`recall demo`: every step from tables to an answer over HTTP."""
 
 import signal
 import socket
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Folder of your own tables; a shop is made up when left out.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Its TOML file; recall.toml in that folder when left out.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("runs/demo"),
+    data: Annotated[Path | None, typer.Option(help="Folder of your own tables; default: a synthetic shop.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; default: recall.toml in that folder.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for all output.")] = Path("runs/demo"),
 ) -> None:
-    """Do every step once: tables, check, train, prove, publish, evaluate, serve, ask over HTTP.
+    """Run every step once: check, train, verify, publish, evaluate, serve, query.
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
@@ -51,7 +51,7 @@ def demo(
     output.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
     _evaluate(loaded, finished, out, shop)
     _ask(finished.dataset, out / "bundles")
-    output.note(f"\nAll of it took {time.perf_counter() - began:.0f} s and lies in {out}. To go on:")
+    output.note(f"\nDone in {time.perf_counter() - began:.0f} s; the results are in {out}. Next:")
     output.note(
         f"  recall serve {out / 'bundles'}\n  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}"
     )
@@ -61,7 +61,7 @@ def _generate(folder: Path) -> "Synthetic":
     from recall.data.synthetic import SyntheticConfig, generate
 
     folder.mkdir(parents=True, exist_ok=True)
-    with output.stage("make up a shop"):
+    with output.stage("generate a shop"):
         shop = generate(SyntheticConfig())
         shop.write(folder)
     return shop
@@ -89,7 +89,7 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     dataset = finished.dataset
     part = next((part for part in (TEST, VALID) if len(dataset.select(part))), None)
     if part is None:
-        output.note("nothing was held out, so there is nothing to judge by; data.split in the configuration says what is")
+        output.note("nothing was held out, so there is nothing to evaluate on; data.split decides what is held out")
         return
     recommender = Recommender.load(finished.exported.folder)
     try:
@@ -128,7 +128,7 @@ def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
 
 
 def _ask(dataset: "Dataset", root: Path) -> None:
-    """Serve the bundle, send one request as any client would, print both sides, stop."""
+    """Serve the bundle, send one request, print request and answer, stop."""
     import orjson
 
     event = dataset.events[-1]
@@ -142,19 +142,26 @@ def _ask(dataset: "Dataset", root: Path) -> None:
     output.note(f"answered in {1000 * seconds:.1f} ms")
 
 
-# The service as a process that a command starts, asks and stops.
-
-_PATIENCE = 60.0  # seconds to start, on a machine that is busy
+_PATIENCE = 60.0  # seconds to start on a busy machine; it takes about two. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running service."""
+    """A running service.
+
+    Attributes:
+        url: address without a path.
+    """
 
     url: str
 
     def post(self, path: str, body: bytes) -> tuple[bytes, float]:
-        """Send JSON; gives the answer and the seconds that it took."""
+        """Send JSON; return the body of the answer and the seconds until it arrived.
+
+        Args:
+            path: such as `/v1/recommend`.
+            body: JSON.
+        """
         began = time.perf_counter()
         request = urllib.request.Request(self.url + path, body, {"content-type": "application/json"})  # noqa: S310 - http
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
@@ -163,10 +170,10 @@ class Served:
 
 @contextmanager
 def served(bundle: Path) -> Iterator[Served]:
-    """Serve a bundle on a free port of this machine until the block ends.
+    """Serve a bundle on a free local port until the block ends.
 
     Raises:
-        UnavailableError: what serving needs is not installed, or the service did not start.
+        UnavailableError: The dependencies of the service are missing, or it did not start.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""How an error is shown, and what the process ends with."""
+"""Print errors, choose exit codes, and let signals end a command in good order."""
 
 import errno
 import signal
@@ -13,20 +13,22 @@ import typer
 
 from recall.errors import RecallError
 
-# Signals that end a command in good order: what was learned is kept, and the exit code says which signal it was.
-
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM, as a shell gives it; after SIGINT it is 130."""
+"""Exit code after SIGTERM, as a shell reports it; after SIGINT it is 130."""
 
 
 class Stop:
-    """Whether SIGTERM was received."""
+    """Whether SIGTERM was received.
+
+    Attributes:
+        terminated: True after SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.terminated = False
 
     def coded(self, error: RecallError) -> RecallError:
-        """The same error, with the exit code of the signal that led to it."""
+        """Return the error with the exit code of the signal that caused it."""
         if self.terminated:
             error.exit_code = TERMINATED
         return error
@@ -34,7 +36,10 @@ class Stop:
 
 @contextmanager
 def terminable() -> Iterator[Stop]:
-    """Let SIGTERM raise KeyboardInterrupt in the block, as SIGINT does: schedulers and containers stop a job by SIGTERM."""
+    """Let SIGTERM raise KeyboardInterrupt in the block, as SIGINT does.
+
+    Schedulers and containers stop a job by SIGTERM. Training then keeps its checkpoint.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop
@@ -52,9 +57,9 @@ def terminable() -> Iterator[Stop]:
 
 
 UNAVAILABLE = 69
-"""Exit code: something that the command needs is not installed."""
+"""Exit code when a dependency is not installed."""
 CANNOT_WRITE = 73
-"""Exit code: the file system refused."""
+"""Exit code when the file system refuses a write."""
 
 _STOPPED = (130, TERMINATED)
 
@@ -63,26 +68,31 @@ _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
 
 
 class UnavailableError(RecallError):
-    """Something that a command needs is not installed."""
+    """A dependency of a command is not installed, or a service did not start."""
 
     exit_code = UNAVAILABLE
 
 
 class ExistsError(RecallError):
-    """A file is there already, and nothing is written over."""
+    """A file exists already and is not overwritten."""
 
     exit_code = CANNOT_WRITE
 
 
 def require_new(*paths: Path) -> None:
-    """Raise ExistsError when one of the files is there already."""
+    """Raise ExistsError when one of the files exists."""
     for path in paths:
         if path.exists():
-            raise ExistsError("the file is there already", where=str(path), hint="Remove it, or name another folder")
+            raise ExistsError("the file exists already", where=str(path), hint="Remove it, or name another folder")
 
 
 def show(error: Exception, trace: bool = False) -> int:
-    """Write an error to stderr as one block; gives the exit code."""
+    """Write an error to stderr and return its exit code.
+
+    Args:
+        error: any exception; those that are not a RecallError count as bugs.
+        trace: also print the traceback.
+    """
     if trace:
         typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     known = _known(error)
@@ -105,6 +115,4 @@ def _known(error: Exception) -> RecallError:
         refused = RecallError(error.strerror or str(error), where=str(error.filename or ""))
         refused.exit_code = CANNOT_WRITE if error.errno in _REFUSALS else 1
         return refused
-    return RecallError(
-        f"unexpected {type(error).__name__}: {error}", hint="This is a fault of the program; --debug shows where it happened"
-    )
+    return RecallError(f"unexpected {type(error).__name__}: {error}", hint="This is a bug; --debug prints the traceback")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What wrote the model."""
+    """Program or format that the model comes from."""
 
     LIBFM = "libfm"
     LIBFFM = "libffm"
@@ -23,29 +23,25 @@ class Kind(StrEnum):
 
 
 def import_model(
-    kind: Annotated[Kind, typer.Argument(help="What wrote the model; 'arrays' are those of fastFM and myFM.")],
-    file: Annotated[Path, typer.Argument(help="The model: text of libFM, libffm or xLearn; .npz of LightFM and of arrays.")],
-    mapping: Annotated[
-        Path | None, typer.Option(help="Table that says what each feature is: feature, side, field, value.")
-    ] = None,
+    kind: Annotated[Kind, typer.Argument(help="Program that wrote the model; 'arrays' are those of fastFM and myFM.")],
+    file: Annotated[Path, typer.Argument(help="The model: text of libFM, libffm or xLearn; .npz of LightFM and arrays.")],
+    mapping: Annotated[Path | None, typer.Option(help="Table with one row a feature: feature, side, field, value.")] = None,
     items: Annotated[Path | None, typer.Option(help="All items: .parquet or .csv.")] = None,
-    users: Annotated[Path | None, typer.Option(help="Users that are to be known: .parquet or .csv.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to publish to; a new version appears beside the older ones.")] = Path(
-        "bundles"
-    ),
+    users: Annotated[Path | None, typer.Option(help="Known users: .parquet or .csv.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "imported",
     user_id: Annotated[str, typer.Option(help="Column with a user's id.")] = "user_id",
     item_id: Annotated[str, typer.Option(help="Column with an item's id.")] = "item_id",
     no_norm: Annotated[bool, typer.Option("--no-norm", help="xLearn was run with --no-norm.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Publish a model that another program has trained, proved against that program's definition of its score.
+    """Publish a model of another program, verified against its score definition.
 
     Example: recall import libfm model.txt --mapping features.csv --items items.csv --out bundles
     """
     from recall.publish.importers.importer import run_import
 
-    with output.stage("read, encode, prove, index, publish"):
+    with output.stage("read, encode, verify, index, publish"):
         report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
     for line in report.standing.lines():
         output.note(line)
@@ -79,5 +75,5 @@ def _lines(report: "ImportReport") -> dict[str, object]:
     }
     if report.unknown:
         named = ", ".join(f"{count:,} of {field}" for field, count in report.unknown.items())
-        lines["unknown"] = f"values of items that the mapping does not name, which count nothing: {named}"
+        lines["unknown"] = f"item values that the mapping does not name, which are ignored: {named}"
     return lines

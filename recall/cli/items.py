@@ -1,4 +1,4 @@
-"""`recall items` and `recall compact`: the catalogue of a root, while it is served."""
+"""`recall items` and `recall compact`: change the catalogue of a live root."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from recall.store.items.catalog import Receipt
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
-Key = Annotated[str | None, typer.Option(help="A name for this change; what is sent again under it is not taken twice.")]
+Key = Annotated[str | None, typer.Option(help="Idempotency key: the same change under the same key is applied once.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def upsert_items(
     root: Root,
-    table: Annotated[Path, typer.Argument(help="The items, whole: .parquet or .csv with the id column and any features.")],
+    table: Annotated[Path, typer.Argument(help="Complete items: .parquet or .csv with the id column and any features.")],
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Add items, or replace those with the same ids, in what is served now and from now on. Nothing is trained."""
+    """Insert or replace items in the live catalogue, without training."""
     from recall.data.entities import listed
     from recall.data.tables import read_items
     from recall.features.values import as_requested
@@ -45,7 +45,7 @@ def delete_items(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Delete items from what is served now and from now on."""
+    """Delete items from the live catalogue."""
     from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
@@ -58,7 +58,7 @@ def delete_items(
 
 
 def compact(root: Root, as_json: Json = False) -> None:
-    """Publish the items as they are now as a version of its own, so that live changes do not pile up over an old one."""
+    """Publish the current items as a new version, which folds in the live changes."""
     from recall.publish.compact import compact as publish_changes
 
     with output.stage("encode, index, compare, publish"):

@@ -1,4 +1,4 @@
-"""What a command writes: results to stdout; to stderr what it is doing, with a bar where somebody watches."""
+"""Output of the commands: results on stdout, progress on stderr."""
 
 import sys
 import time
@@ -9,26 +9,31 @@ import typer
 
 
 def note(text: str = "") -> None:
-    """A line for whoever watches."""
+    """Write a line of progress to stderr."""
     typer.echo(text, err=True)
 
 
 def show(values: Mapping[str, object]) -> None:
-    """Named results, one a line."""
+    """Print named results, one a line."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
         typer.echo(f"{name:{width}}  {value}")
 
 
 def show_json(value: object) -> None:
-    """A result for another program."""
+    """Print a result as JSON."""
     import orjson
 
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str).decode())
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under a head; a column of numbers is aligned to the right."""
+    """Print rows under a head; columns of numbers are right-aligned.
+
+    Args:
+        head: names of the columns.
+        rows: one cell for each column; floats are shown with four decimals.
+    """
     texts = [list(head), *([f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     right = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
@@ -41,7 +46,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say what is being done, and how long it took."""
+    """Show that a step is running, then how long it took."""
     began = time.perf_counter()
     if sys.stderr.isatty():
         from rich.console import Console
@@ -55,7 +60,10 @@ def stage(name: str) -> Iterator[None]:
 
 @contextmanager
 def bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Gives a function of (done, total, line) that writes the line, and moves a bar where somebody watches."""
+    """Yield a function of (done, total, line) that writes the line and moves a bar.
+
+    Without a terminal only the lines are written.
+    """
     if not sys.stderr.isatty():
         yield lambda _done, _total, line: note(line)
         return

@@ -1,4 +1,4 @@
-"""`recall predict`: scores or probabilities of pairs that a file holds."""
+"""`recall predict`: scores or probabilities of the pairs in a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from recall.serving.recommender import Recommender
     from recall.serving.response import Prediction
 
-_AT_ONCE = 10_000  # pairs predicted together
+_AT_ONCE = 10_000  # pairs in one batch. Chosen, not tuned.
 
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     pairs: Annotated[
-        Path, typer.Option(help="One row for each pair of user and item, with what a request says: .parquet or .csv.")
+        Path, typer.Option(help="One row for each pair of user and item, with features and context: .parquet or .csv.")
     ],
     out: Annotated[Path, typer.Option(help="The same rows with their predictions: .parquet or .csv.")],
-    scores: Annotated[bool, typer.Option("--scores", help="Write scores alone, whatever the model was trained for.")] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Write scores only, for a model of any objective.")] = False,
 ) -> None:
-    """Predict how likely each user is to take each item, with a model that was trained by log loss.
+    """Predict the probability that each user takes each item, with a log-loss model.
 
-    Columns that a field reads replace what is stored of the user, where they hold a value; histories are those that are
-    stored. All other columns pass through. A pair whose user is missing (an empty cell) is that of an anonymous one.
+    Columns that a field reads override the stored features of the user where they hold a value; histories are the stored
+    ones. All other columns pass through. A pair without a user id (an empty cell) is scored as anonymous.
 
     Example: recall predict bundles --pairs candidates.csv --out ranked.csv
     """
@@ -46,7 +46,7 @@ def predict(
         objective = recommender.bundle.manifest.objective
         if objective != "logistic" and not scores:
             raise BundleError(
-                "the scores of this model are no probabilities",
+                "the scores of this model are not probabilities",
                 where=str(recommender.bundle.folder),
                 why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
                 hint='Train with train.objective = "logistic", or ask for --scores',
@@ -68,7 +68,9 @@ def predict(
     columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
     if not scores:
         columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
-    written = read_table(pairs).collect(table.columns) if nulls else rows  # what passes through keeps its nulls as written
+    written = (
+        read_table(pairs).collect(table.columns) if nulls else rows
+    )  # columns that pass through keep their nulls as written
     _write(written.with_columns(columns), out)
     said = {"anonymous": f"{anonymous:,} pairs without a user" if anonymous else "", "unknown": unknown}
     output.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
@@ -92,14 +94,14 @@ def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommend
 
 
 def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str]") -> None:
-    """Raise DataError where a user's id is there and names nothing: empty text in quotes or in Parquet, or blanks."""
+    """Raise DataError where a user id is blank: white space, or empty text in quotes."""
     import polars as pl
 
     from recall.data.entities import refuse_absent
     from recall.features.values import canonical_series
 
     frame = table.frame
-    if pairs.suffix == ".csv":  # where an empty cell is missing, and empty text in quotes is not
+    if pairs.suffix == ".csv":  # an empty cell is missing, empty text in quotes is not
         frame = pl.scan_csv(pairs, infer_schema=False, null_values=list(nulls))
     ids = canonical_series(frame.select(pl.col(user_id)).collect().to_series())
     refuse_absent(
@@ -108,7 +110,7 @@ def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str
 
 
 def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> "pl.DataFrame":
-    """The ids as text, and the columns that user fields read as requests say them: numbers where a field wants numbers."""
+    """Return ids as text, and the columns of user fields in the types of requests."""
     import polars as pl
 
     from recall.data.column_types import forms
@@ -131,7 +133,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
 
 def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
-    """How many values of each column the model has not learned; empty when there is none."""
+    """Describe how many values of each column the model does not know."""
     from recall.features.vocabulary import UNKNOWN
 
     encoder, counts = recommender.bundle.encoder, {}
@@ -147,7 +149,7 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 
 
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
-    """One prediction for each row; rows that ask the same share one request, which is encoded once."""
+    """Return one prediction for each row; equal rows share one request."""
     from recall.features.values import Distinct
     from recall.serving.request import Request
 

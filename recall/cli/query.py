@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from recall.serving.request import Request
     from recall.serving.response import Absence, Explanation, Recommendations
 
-_SHOWN = 4  # columns of an item
-_WIDTH = 28  # characters of one of their values
+_SHOWN = 4  # columns of an item that are printed
+_WIDTH = 28  # characters of a value that are printed
 
 
 def query(
@@ -24,42 +24,42 @@ def query(
     user: Annotated[str | None, typer.Option(help="Id of a user.")] = None,
     features: Annotated[
         list[str] | None,
-        typer.Option("--feature", metavar="COLUMN=VALUE", help="A value of a users-table column; replaces the stored one."),
+        typer.Option("--feature", metavar="COLUMN=VALUE", help="Value of a users-table column; overrides the stored one."),
     ] = None,
     context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="COLUMN=VALUE", help="A value of a context column.")
+        list[str] | None, typer.Option("--context", metavar="COLUMN=VALUE", help="Value of a context column.")
     ] = None,
     history: Annotated[
         list[str] | None,
-        typer.Option("--history", metavar="ITEM", help="A previous item, the most recent first; replaces the stored history."),
+        typer.Option("--history", metavar="ITEM", help="Previous item, most recent first; replaces the stored history."),
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Number of items.")] = 10,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="ITEM", help="An item to leave out.")] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Let items in that the user has seen.")] = False,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="ITEM", help="Item to exclude.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Include items that the user has seen.")] = False,
     popularity: Annotated[
-        float, typer.Option(help="Weight of what an item scores for everyone, 0 to 10; 1 ranks as the model does.")
+        float, typer.Option(help="Weight of the user-independent part of a score, 0 to 10; 1 ranks as the model does.")
     ] = 1.0,
     filter_: Annotated[
-        str | None, typer.Option("--filter", metavar="JSON", help="What the items' columns must say, as a request has it.")
+        str | None, typer.Option("--filter", metavar="JSON", help="Filter on item columns, as in a request.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="ITEM", help="One of the only items that may be listed.")
+        list[str] | None, typer.Option("--allow", metavar="ITEM", help="Allow-list: only these items may be returned.")
     ] = None,
     boosts: Annotated[
-        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="A weight of one of index.boosts.")
+        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of one of index.boosts.")
     ] = None,
     request: Annotated[
-        Path | None, typer.Option(help="File with the request as JSON, in place of all these; - reads stdin.")
+        Path | None, typer.Option(help="File with the request as JSON, instead of the options above; - reads stdin.")
     ] = None,
     explain: Annotated[
-        str | None, typer.Option(metavar="ITEM", help="Show instead how this item comes to its score, field by field.")
+        str | None, typer.Option(metavar="ITEM", help="Instead, show the score of this item field by field.")
     ] = None,
     why_not: Annotated[
-        str | None, typer.Option("--why-not", metavar="ITEM", help="Show instead what keeps this item out of the list.")
+        str | None, typer.Option("--why-not", metavar="ITEM", help="Instead, show why this item is not in the list.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Ask a bundle for the best items, without a server.
+    """Ask a bundle for the top items, without a server.
 
     Example: recall query bundles --user u0042 --context device=phone -n 5
     """
@@ -103,9 +103,9 @@ def query(
 
 
 def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str]) -> dict[str, object]:
-    """Values by column; a value is read as TOML, or as text when it is not TOML.
+    """Return values by column; a value is parsed as TOML, or else taken as text.
 
-    In a column of text only quotes and brackets mean something: 1e5 or 1_000 is the text that is written.
+    In a column of text only quotes and brackets have a meaning: 1e5 or 1_000 is the text as written.
     """
     values: dict[str, object] = {}
     for setting in settings or ():
@@ -122,7 +122,7 @@ def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str
 
 
 def _weights(settings: Sequence[str] | None) -> dict[str, float]:
-    """Weights by name; a name may hold an equals sign of its own."""
+    """Return weights by name; a name may contain an equals sign."""
     weights = {}
     for setting in settings or ():
         name, _, weight = setting.rpartition("=")
@@ -149,7 +149,7 @@ def _read(path: Path) -> "Request":
     for name, kind in kinds.items():
         absent = values.get(name) is None and name in ("filter", "history", "allow", "channels")
         if name in values and not absent and not isinstance(values[name], kind):
-            raise RequestError(f"a value of type {type(values[name]).__name__}", where=f"/{name}")
+            raise RequestError(f"{name} must be a {kind.__name__}, got {type(values[name]).__name__}", where=f"/{name}")
     return Request(**values)
 
 
@@ -161,7 +161,7 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RequestError("this is not JSON", where=where, why=str(error)) from None
     if not isinstance(values, dict):
-        raise RequestError("this is no JSON object", where=where)
+        raise RequestError("the request must be a JSON object", where=where)
     return values
 
 
@@ -192,7 +192,7 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     search = "exact search" if answer.exact else "approximate search"
     output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
-        output.note(f"values that the model has not met: {', '.join(answer.unknown)}")
+        output.note(f"values that the model does not know: {', '.join(answer.unknown)}")
     for one in answer.degraded:
         output.note(f"degraded, {one.part}: {one.reason}")
     for warning in answer.warnings:

@@ -11,22 +11,25 @@ from recall.cli import output
 def rebuild(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     items: Annotated[Path, typer.Argument(help="All items as they are now: .parquet or .csv.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to publish to; BUNDLE itself when left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="A column that no field reads and that is there on purpose.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Column that no field reads; suppresses the warning.")
     ] = None,
     as_of: Annotated[
         int, typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The table contains all live changes up to this one.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Publish a trained model with a new catalogue. Nothing is trained: an item's vector follows from its features."""
-    from recall.publish.rebuild import rebuild as publish_anew
+    """Publish a trained model with a new catalogue, without training.
+
+    The vector of an item is computed from its features.
+    """
+    from recall.publish.rebuild import rebuild as publish_catalogue
 
     with output.stage("encode, index, compare, publish"):
-        report = publish_anew(bundle, items, out if out is not None else bundle, ignore or (), as_of)
+        report = publish_catalogue(bundle, items, out if out is not None else bundle, ignore or (), as_of)
     if report.unopened:
-        output.note(f"the index of the source could not be opened, and another one was made: {report.unopened}")
+        output.note(f"the index of the source could not be opened, and a new one was built: {report.unopened}")
     for line in report.standing.lines():
         output.note(line)
     for warning in report.warnings:

@@ -1,4 +1,4 @@
-"""A run that goes on from a published bundle, as the command shows it. Imports torch."""
+"""Run a training for a command: from tables, or from a bundle. Imports torch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -27,8 +27,6 @@ from recall.training.incremental import Ground, Retrained, open_ground, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.train import TrainResult, run_fingerprint, train
 
-# The checkpoint of a training run as the commands use it. Imports torch.
-
 
 @dataclass(slots=True)
 class Kept:
@@ -42,7 +40,13 @@ class Kept:
     _locks: ExitStack = field(default_factory=ExitStack)
 
     def claim(self, root: Path, fingerprint: str, resume: bool, restart: bool) -> Path:
-        """Take the checkpoint of the run with this fingerprint, whose file is returned.
+        """Lock the checkpoint of a run, and return its path.
+
+        Args:
+            root: folder to publish to, where checkpoints are.
+            fingerprint: identifies the run.
+            resume: continue from the checkpoint.
+            restart: overwrite the checkpoint.
 
         Raises:
             CheckpointBusyError: Another process trains the same run.
@@ -61,7 +65,9 @@ class Kept:
 
 @contextmanager
 def keeping() -> Iterator[Kept]:
-    """Run a block that trains; its checkpoint is removed when the block ends well, and named when a signal stops it.
+    """Run a block that trains, with a checkpoint.
+
+    The checkpoint is removed when the block succeeds, and named in the error when a signal stops it.
 
     Raises:
         TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code says which.
@@ -88,9 +94,6 @@ def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
     return TrainingInterruptedError("interrupted before anything was learned", hint="Start it again")
 
 
-# A training run as the commands show it: load, learn, prove, publish. Imports torch.
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A finished run."""
@@ -103,19 +106,19 @@ class Run:
 def run(
     config: RunConfig, data: Path, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
 ) -> Run:
-    """Train on the tables in `data` and publish to `root`, saying on stderr how far it is.
+    """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
     Args:
         config: of the run.
         data: folder of the tables.
         root: where to publish.
-        resume: go on from the checkpoint of the same run, which was interrupted.
-        restart: overwrite that checkpoint; where it is there, one of the two must be said.
-        checked: the tables were checked, and what was found is printed already.
+        resume: continue from the checkpoint of the same run, which was interrupted.
+        restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
+        checked: the tables were checked and the findings printed already.
 
     Raises:
-        RecallError: whatever stops the run; what was live in `root` stays live.
-        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
+        RecallError: The run failed; what was live in `root` stays live.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
         with output.stage("load the tables"):
@@ -134,14 +137,20 @@ def run(
         with output.bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
         output.note(trained.note)
-        with output.stage("export, prove, index, publish"):
+        with output.stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics)
     return Run(dataset, trained, exported)
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
-    """Print what `recall data check` warns of, one line each."""
+    """Print errors and warnings of `recall data check`, one line each.
+
+    Args:
+        config: of the run.
+        tables: as they were opened.
+        dataset: read from them.
+    """
     with output.stage("check the tables"):
         findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
     for finding in findings:
@@ -149,7 +158,15 @@ def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
 
 
 def replaced_data(dataset: Dataset, root: Path) -> str:
-    """Say that what a root serves was trained on other data than these; empty where it was not, or where nobody can tell."""
+    """Warn that a root serves a version trained on other data.
+
+    Args:
+        dataset: the data of this run.
+        root: where it will be published.
+
+    Returns:
+        A message; empty when the data match, or the live version cannot be read.
+    """
     if not live_name(root):
         return ""
     try:
@@ -159,7 +176,7 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
         else:
             with closing(SqliteUsers(bundle.users_file)) as store:
                 match = match_data(dataset, bundle, len(store), store.get)
-    except BundleError:  # publishing mends it
+    except BundleError:  # publishing replaces the damaged version
         return ""
     if not match.foreign:
         return ""
@@ -167,12 +184,12 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
-    """Shows each sweep with a function that `screen.bar` gave."""
+    """Return a callback that shows each epoch with the function of `output.bar`."""
     return lambda report: move(report.sweep, report.sweeps, line(report))
 
 
 def line(report: SweepReport) -> str:
-    """One sweep on one line; a star marks the best so far."""
+    """Return the progress of one sweep as a line; a star marks the best so far."""
     shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall", "unknown_ndcg"))}
     metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
     best = " *" if report.best else "  "
@@ -181,12 +198,18 @@ def line(report: SweepReport) -> str:
 
 
 def sorts(dataset: Dataset) -> str:
-    """How many items of each sort there are, in one phrase."""
+    """Describe how many items were trained on, were on offer, or have no interactions."""
     return ", ".join(f"{count:,} {name}" for name, count in dataset.offer.counts().items())
 
 
 def sizes(dataset: Dataset, encoder: FeatureEncoder, model: ModelConfig) -> str:
-    """How much there is to learn from, and how large what comes of it will be, on one line."""
+    """Describe the size of the data and of the model on one line.
+
+    Args:
+        dataset: the interactions, users and items.
+        encoder: fitted on them.
+        model: kind and rank.
+    """
     dim = model.dim(len(encoder.user_fields), len(encoder.item_fields))
     shown = "" if dataset.negatives is None else f"{len(dataset.negatives):,} shown and not taken; "
     interactions = int((dataset.events["split"] != REMEMBERED).sum())
@@ -210,22 +233,22 @@ def grow(
     *,
     restart: bool = False,
 ) -> Run:
-    """Go on from a bundle with new tables and publish to `root`, saying on stderr how far it is.
+    """Continue from a bundle with new tables and publish, with progress on stderr.
 
     Args:
         config: of the same fields and model as the bundle.
         source: the bundle.
         new: folder of the new tables.
-        old: folder of those that it was trained on, where they are at hand.
+        old: folder of the tables that the bundle was trained on, where available.
         root: where to publish.
-        resume: go on from the checkpoint of the same run, which was interrupted.
-        remember: without `old`, what an old observation counts beside a new one.
-        restart: overwrite that checkpoint; where it is there, one of the two must be said.
-        compare: also train from scratch on the same data, and give the difference.
+        resume: continue from the checkpoint of the same run, which was interrupted.
+        compare: also train from scratch on the same data, and report the difference.
+        remember: without `old`, the weight of an old observation relative to a new one.
+        restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
 
     Raises:
-        RecallError: whatever stops the run; what was live in `root` stays live.
-        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to go on.
+        RecallError: The run failed; what was live in `root` stays live.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
         with output.stage("open the bundle, load the tables"):
@@ -243,7 +266,7 @@ def grow(
                 config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
             )
         retrained = _retrained(config, ground, trained) if compare else None
-        with output.stage("export, prove, index, publish"):
+        with output.stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             exported = export(
@@ -253,7 +276,7 @@ def grow(
 
 
 def new_values(ground: Ground) -> str:
-    """How many values each field has learnt anew, on one line."""
+    """Describe how many new values each field has, on one line."""
     named = ", ".join(f"{count:,} of {name}" for name, count in ground.values.items() if count)
     return f"new values: {named or 'none'}"
 

@@ -1,4 +1,4 @@
-"""`recall serve` and `recall key`."""
+"""`recall serve` and `recall key`: start the service, make API keys."""
 
 import os
 import re
@@ -21,9 +21,9 @@ def serve(
     context: typer.Context,
     help_: Annotated[bool, typer.Option("--help", help="Show all options and exit.")] = False,
 ) -> None:
-    """Serve recommendations over HTTP until it is told to stop; takes each newly published bundle by itself.
+    """Serve recommendations over HTTP; newly published versions are picked up.
 
-    All options are those of `python -m service`, which this becomes; RECALL_... variables set them, too.
+    Options are those of `python -m service`, which this command executes; RECALL_... variables set them, too.
     """
     command, environment = _command(["--help"] if help_ else ["--no-wait", *context.args])
     sys.stdout.flush()
@@ -34,12 +34,21 @@ def serve(
 def service_command(
     bundle: Path, host: str, port: int, users: str | None = None, options: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that serves a bundle, and its environment: the same interpreter, and the service of this installation.
+    """Return the command that serves a bundle, and its environment.
+
+    It runs this interpreter with the service of this installation.
+
+    Args:
+        bundle: folder of published versions, or one version.
+        host: address to listen on.
+        port: port to listen on.
+        users: address of the user store; default: from the environment.
+        options: further options of the service.
 
     Raises:
-        UnavailableError: what serving needs is not installed.
+        UnavailableError: The dependencies of the service are not installed.
     """
-    # not on the command line: the address may hold a password, which every user of the machine would see there
+    # in the environment, because the address may contain a password and a command line is visible to all users
     command, environment = _command([str(bundle), "--host", host, "--port", str(port), *options])
     return command, environment if users is None else {**environment, "RECALL_USERS": users}
 
@@ -49,35 +58,33 @@ def _command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         raise UnavailableError("serving needs fastapi and uvicorn", hint="Install them with: pip install 'fm-recall[serve]'")
     home = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
-    # -P: a folder called `service` where the command is given is not the service.
+    # -P: a folder called `service` in the working directory must not be imported.
     return [sys.executable, "-P", "-m", "service", *arguments], {**os.environ, "PYTHONPATH": path}
 
 
-# `recall key`: keys that open a service.
-
 _NAME = re.compile(r"[A-Za-z0-9._ -]*")
-_BYTES = 32  # more than anybody can try
+_BYTES = 32  # 256 bits cannot be guessed
 
 
 class Role(StrEnum):
-    """What a key allows."""
+    """Permissions of a key."""
 
     READ = "read"
     ADMIN = "admin"
 
 
 def new_key(
-    role: Annotated[Role, typer.Option(help="read: may ask; admin: may change something too.")] = Role.READ,
-    name: Annotated[str, typer.Option(help="What the key is called in the file of hashes.")] = "",
+    role: Annotated[Role, typer.Option(help="read: queries only; admin: changes as well.")] = Role.READ,
+    name: Annotated[str, typer.Option(help="Name of the key in the file of hashes.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make up a key, and print it with the line by which a service knows it. Nothing is kept.
+    """Generate an API key, and print it with the line of its hash. Nothing is stored.
 
-    The service reads such lines from the file that `recall serve --keys` names, or keys themselves from RECALL_READ_KEY and
+    The service reads such lines from the file given by `recall serve --keys`, or plain keys from RECALL_READ_KEY and
     RECALL_ADMIN_KEY.
     """
     if not _NAME.fullmatch(name):
-        raise typer.BadParameter("a name is made of letters, digits, spaces and . _ -", param_hint="--name")
+        raise typer.BadParameter("a name must consist of letters, digits, spaces and . _ -", param_hint="--name")
     key = f"{role}-{secrets.token_urlsafe(_BYTES)}"
     line = " ".join([role, f"sha256:{sha256(key.encode()).hexdigest()}", *name.split()])
     if as_json:

@@ -21,25 +21,23 @@ def train(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of the tables; that of the configuration when left out. With --resume: the old tables."),
+        typer.Option(help="Folder of the tables; default: that of the configuration. With --resume: the old tables."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to publish to; a new version appears beside the older ones.")] = Path(
-        "bundles"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Go on from a published bundle, with the tables in --new.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Continue from a published bundle, with the tables in --new.")
     ] = None,
     new: Annotated[Path | None, typer.Option(metavar="DATA", help="With --resume: folder of the new tables.")] = None,
     compare_full: Annotated[
-        bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and tell the difference.")
+        bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and report the difference.")
     ] = False,
     remember: Annotated[
-        float, typer.Option(min=0.0, help="With --resume and no --data: what an old observation counts beside a new one.")
+        float, typer.Option(min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one.")
     ] = 1.0,
-    go_on: Annotated[bool, typer.Option("--continue", help="Go on with an interrupted run of the same settings.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue an interrupted run of the same settings.")] = False,
     as_of: Annotated[
         int | None,
         typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The items table contains all live changes up to this one."),
@@ -49,17 +47,19 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train a model, prove its export, and publish it.
+    """Train a model, verify its export, and publish it.
 
     Examples: recall train shop/recall.toml --out bundles --set model.k=32;
     recall train shop/recall.toml --resume bundles --new today --data shop --out bundles
     """
     if (resume is None) != (new is None):
-        raise typer.BadParameter("--resume BUNDLE and --new DATA belong together")
+        raise typer.BadParameter("--resume BUNDLE and --new DATA must be given together")
     if compare_full and resume is None:
-        raise typer.BadParameter("--compare-full belongs to --resume BUNDLE --new DATA")
+        raise typer.BadParameter("--compare-full requires --resume BUNDLE --new DATA")
     if go_on and restart:
-        raise typer.BadParameter("--continue goes on from a checkpoint, and --restart overwrites it: give one of the two")
+        raise typer.BadParameter(
+            "--continue and --restart exclude each other: one continues from the checkpoint, one overwrites it"
+        )
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -125,7 +125,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
 
 
 def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
-    """What a run that went on from a bundle came to, beside the bundle and beside a full retrain."""
+    """Yield the figures of an incremental run: bundle before, after, and full retrain."""
     growth = manifest.metrics.get("growth")
     if not isinstance(growth, dict):
         return
@@ -149,6 +149,6 @@ def _part(growth: "dict[str, JsonValue]", name: str) -> dict[str, Any]:
 
 
 def _signed(estimate: "dict[str, float | None]") -> str:
-    """A difference, with its interval where it has one."""
+    """Format a difference, with its interval where it has one."""
     value, low, high = (estimate[part] for part in ("value", "low", "high"))
     return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -1,4 +1,4 @@
-"""`recall tune`."""
+"""`recall tune` and `recall tune-index`: better settings, or a faster index."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,37 +8,38 @@ import typer
 from recall.cli import output
 
 if TYPE_CHECKING:
+    from recall.bundle.index_record import IndexRecord
     from recall.training.tune.study import TrialReport
 
 
 def tune(
-    config: Annotated[Path, typer.Argument(help="A TOML file; the search starts from it.")],
+    config: Annotated[Path, typer.Argument(help="A TOML file, where the search starts.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to search.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; that of the configuration when left out.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for the best settings; NAME.tuned.toml beside the configuration when left out.")
+        Path | None, typer.Option(help="File for the best settings; default: NAME.tuned.toml beside the configuration.")
     ] = None,
     objective: Annotated[
-        list[str] | None, typer.Option(help="Objective to try; several may be given. square and softmax when left out.")
+        list[str] | None, typer.Option(help="Objective to try, repeatable; default: square and softmax.")
     ] = None,
     most_k: Annotated[
-        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; that of the file when left out.")
+        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file.")
     ] = None,
     trial_minutes: Annotated[
-        float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; a sixth of the search when left out.")
+        float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; default: a sixth of the search.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for the search alone.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting during the search.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Look for better settings on a part of the training data; the test part is not looked at.
+    """Search for better settings on a part of the training data.
 
-    Every trial is also judged on the same requests asked as by unknown users. One that serves them worse than popularity
-    does, beyond chance, does not win while another does not.
+    The test part is not used. Each trial is also evaluated on the same requests as from unknown users. A trial that is
+    significantly worse than popularity there does not win while there is one that is not.
 
-    Finished trials are kept beside the result, as NAME.tuned.journal: the same command goes on with an interrupted
-    search, and may run several times at once.
+    Finished trials are kept beside the result in NAME.tuned.journal: the same command continues an interrupted search, and
+    several processes may share one.
 
     Example: recall tune shop/recall.toml --minutes 20
     """
@@ -54,7 +55,7 @@ def tune(
     target = out if out is not None else config.with_suffix(".tuned.toml")
     limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or loaded.model.k or 1, chosen)
     journal = target.with_suffix(".journal")
-    with terminable():  # SIGTERM too ends the search with what was found until then
+    with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes)
     if as_json:
@@ -67,7 +68,7 @@ def tune(
             "written": target,
             "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
             "configured": f"{before}",
-            "to go on": f"run the same command again; trials are kept in {journal}",
+            "to continue": f"run the same command again; trials are kept in {journal}",
         }
     )
 
@@ -77,7 +78,7 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
     for name in given:
         if name not in known:
-            raise ConfigError(f"{name!r} is no objective", where="--objective", hint=did_you_mean(name, known))
+            raise ConfigError(f"unknown objective {name!r}", where="--objective", hint=did_you_mean(name, known))
 
 
 def _show(report: "TrialReport") -> None:
@@ -101,28 +102,20 @@ def _unknown(figure: float, margin: float | None) -> str:
     return f"unknown users {figure:.4f}{', worse than popularity' if margin is not None and margin < 0 else ''}"
 
 
-# `recall tune-index`.
-
-if TYPE_CHECKING:
-    from recall.bundle.manifest import IndexRecord
-
-
 def tune_index(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     target: Annotated[
-        float | None, typer.Option(help="Share of the exact list to find; as the bundle has it when left out.")
+        float | None, typer.Option(help="Target recall against the exact list; default: that of the bundle.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", "-n", help="Length of the lists.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Probability with which the certificate holds.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="A kind of index, in place of the fastest of all: see `[index] kind`.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="After this time no other candidate is begun.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to publish to; BUNDLE itself when left out.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be chosen, and publish nothing.")] = False,
+    confidence: Annotated[float | None, typer.Option(help="Confidence level of the certificate.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of index, instead of the fastest of all: see `[index] kind`.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Start no further candidate after this time.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the choice, and publish nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Publish a bundle with the fastest index that is shown to find enough of the exact lists of its users."""
+    """Publish a bundle with the fastest index that provably reaches the target."""
     from recall.publish.reindex import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}
@@ -161,7 +154,7 @@ def _show_choice(index: "IndexRecord") -> None:
 
 
 def described(index: "IndexRecord") -> str:
-    """What an index is, what it finds, and what that rests on."""
+    """Describe an index: kind, recall, and the certificate behind it."""
     name = index.kind if index.kind == index.engine else f"{index.kind} by {index.engine}"
     shown = f"{name}, finds {index.recall:.2%} of the exact top {index.n}"
     proof = index.certificate

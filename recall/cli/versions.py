@@ -1,4 +1,4 @@
-"""`recall versions`, `recall activate` and `recall rollback`: which version of a root is live."""
+"""`recall versions`, `activate`, `rollback`, `publish` and `backup`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from recall.bundle.activation import Version
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
-Expect = Annotated[str | None, typer.Option(help="Change nothing unless this version is live.")]
+Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def show_versions(root: Root, as_json: Json = False) -> None:
-    """List the versions of a folder, the newest first, and say which one is live."""
+    """List the versions of a root, newest first, and mark the live one."""
     from recall.bundle.activation import listed
     from recall.errors import BundleError
 
@@ -26,24 +26,24 @@ def show_versions(root: Root, as_json: Json = False) -> None:
     if as_json:
         output.show_json([_plain(one) for one in found])
         return
-    rows = [["live" if one.live else "", one.folder.name, *_told(one)] for one in found]
+    rows = [["live" if one.live else "", one.folder.name, *_row(one)] for one in found]
     output.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
 
 
 def activate(
     root: Root,
-    version: Annotated[str, typer.Argument(help="Its name, such as 000003-4f2a90c1.")],
+    version: Annotated[str, typer.Argument(help="Name of a version, such as 000003-4f2a90c1.")],
     expect: Expect = None,
     as_json: Json = False,
 ) -> None:
-    """Make a version the live one. Whoever serves the folder takes it within a moment; it is verified first."""
+    """Make a version live, after verifying it. Running services pick it up."""
     from recall.bundle.activation import find
 
     _activate(root, find(root, version), expect, as_json)
 
 
 def roll_back(root: Root, expect: Expect = None, as_json: Json = False) -> None:
-    """Go back to the version that was live before this one; once more goes back further."""
+    """Return to the version that was live before; repeat to go back further."""
     from recall.bundle.activation import previous
     from recall.bundle.versions import live_name
 
@@ -57,7 +57,9 @@ def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> 
     from recall.serving.recommender import Recommender
 
     with output.stage("verify, ask golden requests"):
-        recommender = Recommender.load(folder, root=root)  # as the service does; and hold it, so that nobody removes it now
+        recommender = Recommender.load(
+            folder, root=root
+        )  # verified as the service does; its lock keeps it from being pruned meanwhile
         try:
             golden.check(recommender)
             before = activate(root, folder.name, expected)
@@ -69,7 +71,7 @@ def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> 
         output.show({"live": folder.name, "before": before or "none"})
 
 
-def _told(one: "Version") -> list[object]:
+def _row(one: "Version") -> list[object]:
     manifest = one.manifest
     if manifest is None:
         return [one.fault, "", "", "", ""]
@@ -79,9 +81,9 @@ def _told(one: "Version") -> list[object]:
 
 def _plain(one: "Version") -> dict[str, object]:
     manifest = one.manifest
-    told: dict[str, object] = {"version": one.folder.name, "live": one.live, "fault": one.fault or None}
+    plain: dict[str, object] = {"version": one.folder.name, "live": one.live, "fault": one.fault or None}
     if manifest is not None:
-        told |= {
+        plain |= {
             "created": manifest.created,
             "parent": manifest.parent,
             "kind": manifest.model.kind,
@@ -89,25 +91,24 @@ def _plain(one: "Version") -> dict[str, object]:
             "users": manifest.sizes.users,
             "bytes": one.size,
         }
-    return told
-
-
-# `recall publish` and `recall backup`: a version that comes into a root, and a root that is copied as a whole.
+    return plain
 
 
 def publish_version(
-    version: Annotated[Path, typer.Argument(help="The folder of a version, or of published versions elsewhere.")],
-    root: Annotated[Path, typer.Argument(help="The folder of published bundles that takes it in.")],
+    version: Annotated[Path, typer.Argument(help="The version to publish, or a root elsewhere, whose live one is taken.")],
+    root: Annotated[Path, typer.Argument(help="The folder of published bundles to publish to.")],
     as_of: Annotated[
         int,
-        typer.Option("--as-of", min=0, metavar="SEQUENCE", help="Its tables contain all live changes of ROOT up to this one."),
+        typer.Option(
+            "--as-of", min=0, metavar="SEQUENCE", help="The version contains all live changes of ROOT up to this one."
+        ),
     ] = 0,
     other_data: Annotated[
-        bool, typer.Option("--other-data", help="Take it although ROOT serves a version of another data set.")
+        bool, typer.Option("--other-data", help="Publish although ROOT serves a version of another data set.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish a version that was made elsewhere: verified, with the live changes of ROOT on top of it."""
+    """Verify and publish a version built elsewhere, below the live changes of ROOT."""
     from recall.publish.adopt import adopt
 
     with output.stage("verify, ask golden requests, publish"):
@@ -130,11 +131,11 @@ def publish_version(
 
 
 def backup(
-    root: Annotated[Path, typer.Argument(help="The folder of published bundles; it may be served meanwhile.")],
-    to: Annotated[Path, typer.Argument(help="A folder that does not exist yet; it can be served as it is.")],
+    root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
+    to: Annotated[Path, typer.Argument(help="A folder that does not exist yet; can be served as it is.")],
     as_json: Json = False,
 ) -> None:
-    """Copy a root with its versions, live changes and users, at one point, and verify the copy."""
+    """Copy a root with its live changes and users at one point in time; verify it."""
     from recall.publish.backup import backup as copy
 
     with output.stage("copy, verify"):

@@ -1,4 +1,4 @@
-"""Bags written as text: which separator cuts them, and what is odd about their values."""
+"""Check bags written as text: the separator, and the values between."""
 
 from collections.abc import Iterator
 
@@ -9,25 +9,25 @@ from recall.features.canonical import BLANKS, stripped
 from recall.features.values import examples
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
-_BLANKS = ("\t", " ")  # of these only a check speaks
-_MANY = 0.05  # of the cells; fewer hold a separator by chance
+_BLANKS = ("\t", " ")  # suggested by checks only: a draft would cut ordinary text
+_MANY = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
 _MOST = 0.95
 _LIST = r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
 
 
 def written_lists(texts: pl.Series) -> int:
-    """How many texts are a list in the notation of a programming language, such as "['a', 'b']"."""
+    """Count the texts that are lists in programming notation, such as "['a', 'b']"."""
     return int(texts.str.contains(_LIST).sum())
 
 
 def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS) -> str:
-    """The separator that most probably cuts the texts; empty when none does.
+    """Return the most probable separator of the texts; empty when none fits.
 
-    A separator is in more than one text of twenty, and the parts that it cuts occur again more often than the texts do.
+    A separator is in more than one text of twenty, and the parts that it cuts recur more often than whole texts do.
 
     Args:
         texts: String [n], none missing.
-        known: characters that may be one, the likeliest first.
+        known: candidate characters, the likeliest first.
     """
     for mark in known:
         holding = texts.filter(texts.str.contains(mark, literal=True))
@@ -37,14 +37,14 @@ def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS) -> str:
 
 
 def _recombines(texts: pl.Series, mark: str) -> bool:
-    """Whether the parts that a mark cuts occur again more often than the texts do."""
+    """Return whether the parts between marks recur more often than whole texts do."""
     parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
     most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
     return parts.n_unique() <= min(0.5 * len(parts), most)
 
 
 def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
-    """Report bags that are cut wrongly, and values that are probably one written in several ways.
+    """Report wrong separators, and values that are probably spelled in several ways.
 
     Args:
         values: [n], the column: lists, or text with a separator.
@@ -74,7 +74,7 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
 
 
 def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
-    """Whether the separator cuts anything, and whether the texts are lists in another notation."""
+    """Report a separator that cuts nothing, and lists in another notation."""
     if texts.is_empty():
         return
     lists = written_lists(texts)

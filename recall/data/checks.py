@@ -1,4 +1,4 @@
-"""Looks at the tables of a run before anything is trained, and reports all that is odd at once."""
+"""Check the tables of a run before training, and report all findings at once."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -31,20 +31,20 @@ from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import Distinct, canonical_series, examples, numbers
 
-_COLD = 0.2
-_SAMPLE = 100_000  # rows that are compared
-_CONTRADICTED = 0.1  # of the rows, above which a column is hardly a property of the user or item that it is said to describe
+_COLD = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
+_SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
+_CONTRADICTED = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def check(config: RunConfig, root: Path) -> list[Finding]:
-    """Everything worth knowing about a run's tables, errors first.
+    """Check the tables of a run.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
 
     Returns:
-        Findings; without one of level "error" the run can be trained.
+        Findings, errors first; without an error the run can be trained.
     """
     try:
         tables = open_tables(config.data, root)
@@ -54,18 +54,21 @@ def check(config: RunConfig, root: Path) -> list[Finding]:
 
 
 def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Finding]:
-    """As `check`, of tables that were read and encoded without a fault.
+    """Check tables that were read and encoded without an error.
 
     Args:
         config: names the columns and fields.
         tables: as they were opened.
         dataset: read from them.
+
+    Returns:
+        Findings as of `check`.
     """
     return _found(chain([_parts(config, dataset)], _looks(config, tables)))
 
 
 def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
-    yield _told(tables)
+    yield _contradicted(tables)
     yield _fields(config, tables)
     yield _ids(config.data, tables)
     yield _rows(config.data, tables)
@@ -73,12 +76,12 @@ def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
 
 
 def _found(looks: Iterable[Iterator[Finding]]) -> list[Finding]:
-    """What was found without repetition, errors first."""
+    """Return the distinct findings, errors first."""
     found: dict[Finding, None] = {}
     for look in looks:
         try:
             found |= dict.fromkeys(look)
-        except RecallError as error:  # one look that cannot go on does not stop the others
+        except RecallError as error:  # one check that fails does not stop the others
             found |= {_error(error): None}
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
@@ -92,14 +95,14 @@ def _report(table: str, column: str, level: Level, message: str, count: int) -> 
 
 
 def _training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """Whether the run can be loaded and encoded, and what `_parts` finds."""
+    """Load and encode the run, then check it as `_parts` does."""
     dataset = dataset_of(config, tables)
     FeatureEncoder.fit(dataset)
     yield from _parts(config, dataset)
 
 
 def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
-    """Contexts that tell the answer, and how much of what the run is judged on it has never seen."""
+    """Report contexts that leak the answer, and unknown users and items."""
     yield from leaks(dataset, _outcomes(config.data))
     events = dataset.events
     for table, column, message in dataset.assumptions:
@@ -121,7 +124,7 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
 
 
 def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """The columns that fields read, one by one, and those that nothing reads."""
+    """Report on each column that a field reads, and on columns that nothing reads."""
     data, schema = config.data, config.schema_
     columns = find_columns(schema, tables)
     read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
@@ -143,7 +146,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             elif not field.reads_numbers:
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
-                yield report("warning", "the field reads what is known only once the interaction has happened", len(values))
+                yield report("warning", "the field reads what is known only after the interaction", len(values))
     used = {*_outcomes(data), data.user_id, data.item_id, data.time, *find_attributes(data, columns, tables)}
     for table, file in tables.named.items():
         for column in file.columns:
@@ -151,9 +154,9 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield _unread(table, column)
 
 
-def _told(tables: Tables) -> Iterator[Finding]:
-    """Columns of the interactions that are said to describe their users or items, and rows that say otherwise."""
-    for one in tables.told:
+def _contradicted(tables: Tables) -> Iterator[Finding]:
+    """Report columns moved to users or items whose rows disagree."""
+    for one in tables.moved:
         if one.other:
             level: Level = "warning" if one.other > _CONTRADICTED * one.rows else "note"
             name = one.table.removesuffix("s")
@@ -163,7 +166,10 @@ def _told(tables: Tables) -> Iterator[Finding]:
 
 
 def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """Contexts whose values are those of an outcome, unless their field says `source = "interactions"`."""
+    """Report contexts whose values look like an outcome.
+
+    A field with `source = "interactions"` says that its column is a context.
+    """
     data, schema = config.data, config.schema_
     context, table = find_columns(schema, tables).context, tables.interactions
     declared = {schema.column(name) for name, field in schema.column_fields.items() if field.source == "interactions"}
@@ -203,22 +209,22 @@ def _outcomes(data: DataConfig) -> set[str]:
 
 
 def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
-    """How ids are written, and whether those of the interactions are those of the other tables."""
+    """Report how ids are spelled, and ids that are missing in the other tables."""
     for name, column in (("users", data.user_id), ("items", data.item_id)):
         raw = {
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
         type_ = TEXT if column in data.text else id_type(raw.values())
-        met = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
-        yield from spelling(met, partial(_report, "interactions", column))
+        used = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
+        yield from spelling(used, partial(_report, "interactions", column))
         if name not in tables.named:
             continue
         listed = canonical_column(canonical_series(raw[name]), type_)
         yield from positions(listed, partial(_report, name, column))
-        strange = met.filter(~met.is_in(listed.implode())).sort()
+        strange = used.filter(~used.is_in(listed.implode())).sort()
         if len(strange):
-            level: Level = "warning" if len(strange) > _COLD * len(met) else "note"
-            message = f"{len(strange):,} of {len(met):,} ids are not in the {name} table, such as {examples(strange)}"
+            level: Level = "warning" if len(strange) > _COLD * len(used) else "note"
+            message = f"{len(strange):,} of {len(used):,} ids are not in the {name} table, such as {examples(strange)}"
             yield Finding(level, "interactions", column, message, len(strange))
         alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
         if alike.any():
@@ -232,7 +238,7 @@ def _plain(ids: pl.Series) -> pl.Series:
 
 
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
-    """Interactions that are there twice, or out of order."""
+    """Report repeated interactions, and those out of order."""
     timed = [data.time] if data.time is not None else []
     read = [data.user_id, data.item_id, *timed]
     raw = tables.interactions.collect([*read, *data.outcome_columns])
@@ -253,7 +259,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
         yield Finding("note", "interactions", data.time, message, tied)
     if isinstance(data.split, LastSplit):
-        message = "each user's last interactions test, and others train on later ones: this ranks, and is no forecast"
+        message = "each user's last interactions test, and others train on later ones: this measures ranking, not forecasting"
         yield Finding("note", "interactions", data.time, message, len(raw))
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
@@ -264,7 +270,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
 def _leaks(
     users: pl.Series, times: pl.Series, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_], column: str
 ) -> Iterator[Finding]:
-    """Training interactions that are later than what is tested."""
+    """Report training interactions that are later than tested ones."""
     frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
     first = pl.col("time").filter("test").min()
     later = frame.select(
@@ -276,5 +282,6 @@ def _leaks(
         message = f"{own:,} training interactions are later than a test interaction of the same user: the future is trained on"
         yield Finding("warning", "interactions", column, message, own)
     if anyone:
-        message = f"{anyone:,} training interactions are later than the first test interaction: this ranks, and is no forecast"
+        message = f"{anyone:,} training interactions are later than the first test interaction: "
+        message += "this measures ranking, not forecasting"
         yield Finding("note", "interactions", column, message, anyone)

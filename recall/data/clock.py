@@ -1,4 +1,4 @@
-"""Times of interactions: which column holds them, and what can be odd about them."""
+"""Find the time column of interactions, and check their times."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from recall.data.split import Times
 from recall.errors import DataError
 
 _UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""Units of unix time, by how many of them make a second."""
+"""Units of unix time: how many make a second."""
 _OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # few logs are older than the web
 _NEWEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()  # seconds up to here are below any milliseconds from 1990 on
 _AHEAD = timedelta(days=1).total_seconds()  # clocks and time zones differ
-_FACTOR = 1000.0  # beyond the median of numbers that are no unix time
-_SPREADS = 20.0  # beyond the quartiles, in interquartile ranges
+_FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
+_SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class _Oddity:
 
 
 def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now: datetime) -> Iterator[Finding]:
-    """Report times that are probably no times of their own, and bounds of a split that are in another unit.
+    """Report implausible times, and bounds of a split in another unit.
 
     Args:
         times: of all interactions, [n].
-        users: whose they are, [n].
+        users: the user of each, [n].
         rule: the split.
         column: the time column.
-        now: the moment beyond which times lie in the future.
+        now: times after this are in the future.
     """
     values = times.values.to_numpy().astype(np.float64)
     if times.naive:
@@ -54,7 +54,7 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
 
 
 def _unit(values: Float64) -> str:
-    """The unit of unix time that most of the numbers are in; empty when half of them are in none."""
+    """Return the unit of unix time of most numbers; empty when half fit none."""
     shares = {name: float(_within(values, each).mean()) for name, each in _UNITS.items()}
     return max(shares, key=lambda name: shares[name]) if sum(shares.values()) > 0.5 else ""
 
@@ -64,7 +64,7 @@ def _within(values: Float64, each: float) -> Bool:
 
 
 def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
-    """Oddities of times in a known unit of unix time."""
+    """Yield oddities of times in a known unit of unix time."""
     seconds = values / _UNITS[unit]
     left = np.ones(len(values), dtype=np.bool_)
     for other, each in _UNITS.items():
@@ -73,9 +73,9 @@ def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
             left &= ~mixed
             yield _Oddity(mixed, f"look like {other} among {unit}", "their order and the split are wrong")
     future = left & (seconds > now.timestamp() + _AHEAD)
-    yield _Oddity(future, "lie in the future", "a stand-in for no date, or another unit?")
+    yield _Oddity(future, "lie in the future", "a placeholder for a missing date, or another unit?")
     old = left & (seconds < _OLDEST)
-    yield _Oddity(old, "lie before 1990", "a stand-in for no date, such as 0 or -1, or another unit?")
+    yield _Oddity(old, "lie before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     spread = max(high - low, timedelta(days=1).total_seconds())
     far = left & ~future & ~old & (np.abs(seconds - middle) > _SPREADS * spread)
@@ -84,12 +84,12 @@ def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
 
 
 def _numbers(values: Float64) -> Iterator[_Oddity]:
-    """Oddities of numbers that are no unix time, such as positions."""
+    """Yield oddities of numbers that are not unix times, such as positions."""
     middle = max(float(np.median(np.abs(values))), 1.0)
-    yield _Oddity(values > _FACTOR * middle, f"are more than {_FACTOR:g} times the median", "a stand-in, or another unit?")
+    yield _Oddity(values > _FACTOR * middle, f"are more than {_FACTOR:g} times the median", "a placeholder, or another unit?")
     negative = values < 0
     if 0 < negative.mean() < 0.5:
-        yield _Oddity(negative, "are negative among positive ones", "a stand-in such as -1?")
+        yield _Oddity(negative, "are negative among positive ones", "a placeholder such as -1?")
 
 
 def _said(odd: _Oddity, times: Times, users: pl.Series) -> str:
@@ -110,7 +110,7 @@ def _written(times: Times, row: int) -> str:
 
 
 def _bounds(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterator[Finding]:
-    """Bounds of a split that lie outside of all times."""
+    """Report bounds of a split outside the range of all times."""
     low, high = values.min() / unit, values.max() / unit
     for key, bound in (("test", rule.test), ("valid", rule.valid)):
         if bound is None or 0 < bound < 1 or low < bound <= high:
@@ -126,8 +126,7 @@ def _bounds(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterato
         yield Finding("warning", "interactions", column, message, len(values))
 
 
-# Whether a column of interactions tells when each happened.
-
+# Recognise a time column.
 _EPOCHS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 _FROM, _UNTIL = 631_152_000, 4_102_444_800  # 1990 and 2100 in unix seconds
 _USUAL = {
@@ -156,10 +155,10 @@ _FORMATS = {
     "%d %b %Y": "31 Dec 2010",
     "%a %b %d %H:%M:%S %z %Y": "Fri Dec 31 08:26:00 +0000 2010",
 }
-_LOOKED_AT = 2_000
-_FEW = 20
-_PROPERTY = 0.95
-_PLACES = 10  # different numbers, up to which they may be places on a screen
+_LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
+_FEW = 20  # rows below which a name alone decides
+_PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
+_PLACES = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +166,8 @@ class TimeLike:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: compares columns: how surely it is a time by what it holds (2 dates and unix times, 1 rising numbers, 0 dates that
-            cannot be read), then by its name, then by how many different values it has.
+        rank: compares columns: by content (2 dates and unix times, 1 rising numbers, 0 dates in an unreadable format), then
+            by name, then by number of different values.
         reason: in words.
     """
 
@@ -177,30 +176,33 @@ class TimeLike:
 
     @property
     def readable(self) -> bool:
-        """Whether `data.time` reads it as it is."""
+        """Whether `data.time` can read the column as it is."""
         return self.rank[0] > 0
 
 
 def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeLike | None:
-    """What speaks for a column being the time; None where nothing does.
+    """Return why a column may be the time, or None where nothing suggests it.
 
     Args:
         values: [n], the column.
-        numbers: [n], the same as numbers, where it holds numbers.
-        users, items: integer [n], the user and item of each row: what all rows of one share, such as a release date, is no time
-            of interactions.
+        numbers: [n], the same as numbers; None where it holds others.
+        users: integer [n], the user of each row.
+        items: integer [n], the item of each row. A value that all rows of an item share, such as a release date, is not
+            the time of an interaction.
     """
     known = values.drop_nulls()
     if known.is_empty() or values.dtype == pl.Boolean:
         return None
-    found = _surely(known) if numbers is None else _epoch(numbers, values.name) or _rising(numbers, values.name, users)
+    found = _dated(known) if numbers is None else _epoch(numbers, values.name) or _rising(numbers, values.name, users)
     if found is None:
         return None
     codes = codes_of(values)
     kept = codes >= 0
     if function_gain(items[kept], codes[kept]).value >= _PROPERTY:
         return None
-    plain = set(words(values.name)) <= set(_USUAL)  # a log of one visit a user has one time a user, and so has a sign-up date
+    plain = set(words(values.name)) <= set(
+        _USUAL
+    )  # a log with one visit per user has one time per user, but so has a sign-up date
     if not plain and function_gain(users[kept], codes[kept]).value >= _PROPERTY:
         return None
     name = max((_USUAL.get(word, 0) for word in words(values.name)), default=0)
@@ -209,7 +211,7 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     return TimeLike((0 if missing else found[0], name, known.n_unique()), reason)
 
 
-def _surely(known: pl.Series) -> tuple[int, str] | None:
+def _dated(known: pl.Series) -> tuple[int, str] | None:
     if known.dtype in (pl.Date, pl.Datetime):
         return 2, "dates or times"
     if known.dtype != pl.String:
@@ -248,7 +250,7 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
 
 
 def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | None:
-    """Numbers that order each user's rows, under a name that says so."""
+    """Recognise numbers that order the rows of each user, under a telling name."""
     if not set(words(name)) & set(_USUAL) or _NO_TIMES & set(words(name)) or outcome_word(name, AMOUNT | RATING):
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
@@ -262,7 +264,7 @@ def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | No
 
 
 def _orders(pairs: pl.DataFrame) -> bool:
-    """Whether numbers rise within each user as the file goes on, or count each user's rows in whatever order."""
+    """Return whether numbers rise within each user, or count the rows of each user."""
     if pairs["number"].n_unique() <= _PLACES:
         return False
     step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()

@@ -1,4 +1,4 @@
-"""Names by which columns and events say what they are."""
+"""Vocabulary of column and event names, in several languages."""
 
 import re
 import unicodedata
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-# Names by which people call columns that are known only once an interaction has happened.
-
 
 def named(names: str) -> frozenset[str]:
-    """The names in a text with blanks between them."""
+    """Split a text at blanks into a set of names."""
     return frozenset(names.split())
 
 
@@ -34,13 +32,13 @@ LABEL = named(
     "gekocht geklikt besteld kupiono kliknieto satinalindi "
     "купил куплено клик 购买 點擊 点击 購入 구매 클릭"
 )
-"""Whether the user took it."""
+"""Whether the user took the item."""
 NEGATIVE = named(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
     "rejeitado devolvido rifiutato annullato geweigerd geannuleerd"
 )
-"""Whether the user refused it."""
+"""Whether the user refused the item."""
 EVENT = named(
     "event events action actions behavior behaviour interaction eventtype eventname actiontype shelf "
     "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie событие действие 事件 行为 行動"
@@ -54,12 +52,12 @@ AMOUNT = named(
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
 )
-"""How much of it, or for how long."""
+"""How much, or for how long."""
 TEXT = named(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
     "comentario resena opinion recensione commento recensie komentarz отзыв 评论 コメント 리뷰"
 )
-"""What the user said of it."""
+"""What the user wrote about the item."""
 
 _BEFORE = named("previous prev last past history before avg average mean expected prior item mode so far since")
 _CONTEXT = named(
@@ -72,7 +70,7 @@ _OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT
 
 
 def words(name: str) -> tuple[str, ...]:
-    """The words that a column's name is made of, in lower case and without accents.
+    """Split a column name into words, in lower case and without accents.
 
     `unixReviewTime` and `unix_review_time` have the same three.
     """
@@ -83,7 +81,15 @@ def words(name: str) -> tuple[str, ...]:
 
 
 def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
-    """The word of a name that speaks of an outcome; empty where none does, or another says that it was known before."""
+    """Return the word of a name that denotes an outcome, if any.
+
+    Args:
+        name: of a column.
+        among: words that denote an outcome; default all.
+
+    Returns:
+        The word; empty where there is none, or another word says that the value was known before, such as "previous".
+    """
     parts = words(name)
     if _BEFORE & set(parts):
         return ""
@@ -91,7 +97,7 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
 
 
 def known_before(name: str) -> bool:
-    """Whether a column's name says that it holds what a request knows: an hour, a device, a place on the page."""
+    """Return whether a name denotes something known in advance: an hour, a device."""
     return bool((_BEFORE | _CONTEXT) & {*words(name), "".join(words(name))})
 
 
@@ -126,13 +132,13 @@ _UNDONE = named(
 
 @dataclass(frozen=True, slots=True)
 class EventRule:
-    """What each event counts: a proposal.
+    """A proposal for what each event counts.
 
     Attributes:
         weights: by name.
-        left_out: names of what undoes another event.
-        not_taken: names of what was shown and not taken.
-        unknown: names among the weights that are not known here, and count 1.
+        left_out: names of events that undo a previous event.
+        not_taken: names of events where an item was shown and not taken.
+        unknown: names among the weights that the vocabulary lacks; they count 1.
     """
 
     weights: dict[str, float]
@@ -142,12 +148,12 @@ class EventRule:
 
 
 def known_events(names: Iterable[str]) -> list[str]:
-    """Those of the names that events are known to have."""
+    """Return the names that are in the vocabulary of events."""
     return [name for name in names if _meaning(name) is not None]
 
 
 def event_rule(names: pl.Series) -> EventRule:
-    """A proposal for all events of a column."""
+    """Propose what each event of a column counts."""
     meanings = {name: _meaning(name) for name in names.unique().sort()}
     weights = {name: meaning for name, meaning in meanings.items() if isinstance(meaning, float)}
     unknown = tuple(name for name, meaning in meanings.items() if meaning is None)

@@ -1,4 +1,4 @@
-"""Types of the columns of a run's tables, found from their values or taken from a bundle."""
+"""Find the canonical type of each column, from its values or from a bundle."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -21,11 +21,11 @@ from recall.features.canonical import (
 from recall.features.values import canonical_series, number_column
 
 Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
-"""Interactions, users and items with the columns that are read of them, as they were read."""
+"""Interactions, users and items, with the columns that a run reads, as read."""
 
 
 class Assumption(NamedTuple):
-    """How the text of one column is read, where that is another value than what is written."""
+    """How the text of a column is read, where the value differs from the text."""
 
     table: str
     column: str
@@ -39,7 +39,7 @@ def find_types(
     numeric: Collection[str],
     text: Collection[str] = (),
 ) -> tuple[CanonicalTypes, tuple[Assumption, ...]]:
-    """Find the type of every column that a run reads, and say what is assumed about text.
+    """Find the type of every column that a run reads, and the assumptions behind it.
 
     An id column has one type over all tables that hold it.
 
@@ -47,12 +47,12 @@ def find_types(
         schema: names the id columns; its bag fields say how text is cut.
         frames: the tables.
         context: columns of the interactions that user fields read.
-        numeric: columns that numeric fields of either side read, as (side, column) in one text: "user age".
+        numeric: columns that numeric fields read, as side and column in one text: "user age".
         text: columns whose values stay as they are written.
 
     Raises:
-        ConfigError: nothing reads a column of `text`, or a numeric field does.
-        DataError: a column of `text` is stored as something else than text or whole numbers.
+        ConfigError: A column of `text` is not read, or is read by a numeric field.
+        DataError: A column of `text` is stored as something else than text or whole numbers.
     """
     interactions, users, items = frames
     found: dict[str, dict[str, str]] = {}
@@ -86,7 +86,13 @@ def find_types(
 
 
 def typed(values: pl.Series, separator: str | None, text: Collection[str]) -> str:
-    """Find the type of a column unless it is named in `text`, whose values stay as they are written; see `type_of`."""
+    """Find the type of a column.
+
+    Args:
+        values: [n], the column.
+        separator: that cuts text into bags; None for single values.
+        text: names of columns whose values stay as they are written.
+    """
     if values.name not in text:
         return type_of(values, separator)
     many = separator is not None or isinstance(values.dtype, pl.List | pl.Array)
@@ -108,13 +114,13 @@ def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]],
             raise DataError(
                 f"data.text names {column.name!r}, which the {table} table stores as {column.dtype}",
                 where="data.text",
-                why="how its values were written is not known any more",
+                why="the original text of its values is lost",
                 hint="Store the column as text, or take it out of data.text",
             )
 
 
 def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
-    """What is assumed about a column of which at least one text is not in canonical form."""
+    """Yield an assumption where at least one text differs from its canonical form."""
     inner = type_.removeprefix(LIST)
     if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
         return
@@ -138,12 +144,22 @@ _ASSUMED = {
 
 
 def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
-    """Return how the columns of users (and contexts) and those of items are brought to canonical form."""
+    """Return how the columns of each side are brought to canonical form.
+
+    Args:
+        schema: its bag fields say how text is cut.
+        types: of the columns.
+
+    Returns:
+        The columns of users and contexts, and those of items.
+    """
     return Columns(types.users, schema.separators("user")), Columns(types.items, schema.separators("item"))
 
 
 def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
-    """Bring a column to the dtype that it had in training, so that a file means the same when it is upserted.
+    """Cast a column to the dtype that it had in training.
+
+    A file then means the same when its rows are upserted.
 
     Args:
         values: [n], text in canonical form.
@@ -151,7 +167,7 @@ def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
         type_: canonical type of the column.
 
     Returns:
-        [n] of `dtype`; the column as it is where not all of its values can be.
+        [n] of `dtype`; the column unchanged where a value cannot be cast.
     """
     if values.dtype == dtype or isinstance(values.dtype, pl.List | pl.Array) or isinstance(dtype, pl.List | pl.Array):
         return values
@@ -177,7 +193,7 @@ def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
 
 
 def _number_type(values: pl.Series) -> str:
-    """Type of a column that a numeric field reads; what is not a number is refused where the column is read."""
+    """Return the type of a numeric field's column; reading it reports bad values."""
     try:
         return of_dtype(number_column(values, "").dtype)
     except DataError:

@@ -1,4 +1,4 @@
-"""Contexts: the different user-side inputs among some interactions, and the items that go with each."""
+"""Contexts: distinct user-side inputs among interactions, with their items."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,19 +15,16 @@ from recall.features.encoder import FeatureEncoder, context_frame
 from recall.features.history import History
 from recall.features.values import Distinct
 
-# What each user had interacted with just before an interaction.
-
 
 def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: int) -> History:
-    """The items of the same user's earlier interactions, most recent first.
+    """Return the items of the same user's earlier interactions, most recent first.
 
-    An interaction sees neither itself nor what comes after it; of interactions at one time, those further up in the
-    file are earlier. Parts of the split do not matter: what has happened is known.
+    Of interactions at one time, those further up in the file are earlier. The split does not matter: the past is known.
 
     Args:
         dataset: its events are sorted by user and time.
         positions: int64 [m], positions in `dataset.events`, in any order.
-        longest: at most this many previous items.
+        longest: maximum number of previous items.
 
     Returns:
         m histories.
@@ -36,15 +33,15 @@ def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: 
 
 
 def items_before(dataset: Dataset, users: npt.NDArray[np.integer], before: npt.NDArray[np.int64], longest: int) -> History:
-    """The latest items of some users at some moments, most recent first.
+    """Return the latest items of users at given moments, most recent first.
 
-    Where items are held out, no history holds one of them: as long as an item is not on offer, nobody has it.
+    Held-out items are in no history, because they count as not yet on offer.
 
     Args:
         dataset: its events are sorted by user and time.
         users: integer [m].
         before: int64 [m], how many of all events come before the moment.
-        longest: at most this many items.
+        longest: maximum number of items.
 
     Returns:
         m histories.
@@ -62,7 +59,7 @@ def items_before(dataset: Dataset, users: npt.NDArray[np.integer], before: npt.N
     return History(indptr, item[source])
 
 
-_AT_ONCE = 1 << 21  # (interaction, lag) pairs looked at together
+_AT_ONCE = 1 << 21  # (interaction, lag) pairs in one batch, about 50 MB. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class Contexts:
 
 @dataclass(frozen=True, slots=True)
 class Positives:
-    """Items of each context in compressed sparse row form, each item once in a context and in order of rows.
+    """Items of each context in CSR form, distinct in a context and in order of rows.
 
     Attributes:
         indptr: int64 [C + 1].
@@ -104,7 +101,7 @@ class Positives:
 def build_contexts(
     dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64], before: npt.NDArray[np.int64] | None = None
 ) -> Contexts:
-    """The contexts of some interactions.
+    """Return the contexts of some interactions.
 
     With a history field each interaction is a context of its own. Otherwise two interactions share one when they agree
     in every context column, and in the user where any field reads the user.
@@ -113,24 +110,29 @@ def build_contexts(
         dataset: the interactions.
         encoder: fitted on its training part.
         positions: int64 [m], positions in `dataset.events`.
-        before: int64 [m], how many of all events come before the moment of each history; the position itself when left out.
+        before: int64 [m], how many of all events come before the moment of each history; default `positions`.
 
     Raises:
-        DataError: a column does not hold what its field reads.
+        DataError: A column does not hold what its field reads.
     """
     return _contexts(dataset, encoder, dataset.events, positions, positions if before is None else before)
 
 
 def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
-    """The contexts in which something was shown and not taken; as `build_contexts`, of positions in `dataset.negatives`.
+    """Return the contexts in which something was shown and not taken.
 
     A history holds what had been taken until then.
 
+    Args:
+        dataset: with negatives.
+        encoder: fitted on its training part.
+        positions: int64 [m], positions in `dataset.negatives`.
+
     Raises:
-        DataError: there is no label column, or a column does not hold what its field reads.
+        DataError: There is no label column, or a column does not hold what its field reads.
     """
     if dataset.negatives is None:
-        raise DataError("no row can be one that was not taken", where="data.label", hint="Name the column that tells 1 from 0")
+        raise DataError("there are no negatives without a label", where="data.label", hint="Name the column of labels, 1 or 0")
     before = dataset.negatives["before"].to_numpy()[positions]
     return _contexts(dataset, encoder, dataset.negatives, positions, before)
 
@@ -142,7 +144,7 @@ def _contexts(
     positions: npt.NDArray[np.int64],
     before: npt.NDArray[np.int64],
 ) -> Contexts:
-    """The contexts of the rows at `positions` [m]; `before` [m] is how many events come before each."""
+    """Return the contexts of the rows at `positions` [m], `before` [m] events in."""
     if encoder.histories:
         first, context = np.arange(len(positions)), np.arange(len(positions), dtype=np.int32)
     else:
@@ -157,7 +159,7 @@ def _contexts(
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
-    """The items of each context.
+    """Return the items of each context.
 
     Args:
         dataset: the interactions.
@@ -181,7 +183,7 @@ def _encoded(
     positions: npt.NDArray[np.int64],
     before: npt.NDArray[np.int64],
 ) -> Iterator[SparseRows]:
-    """The user features of some rows, a piece at a time so that little is held beside the result."""
+    """Yield the user features of some rows in batches, which bounds memory."""
     users = encoder.encode_users(dataset.users)
     histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
     piece = max(1, _AT_ONCE // max(histories.longest, 16))

@@ -1,4 +1,4 @@
-"""Interactions sorted by user and time, split, beside the catalogue of users and items."""
+"""Load a run: interactions sorted by user and time, split; users and items."""
 
 import hashlib
 from collections.abc import Callable
@@ -42,16 +42,14 @@ from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.values import number_column
 
-# Old interactions count for less: what a user did last says most about what comes next.
-
 FLOOR = 1e-3
-"""No interaction falls below this share of its weight: the first of a long history still belongs to its user."""
+"""Smallest share of its weight that decay leaves an interaction. Chosen, not tuned."""
 
 
 def decay(user: npt.NDArray[np.integer], parts: Parts, half_life: float) -> npt.NDArray[np.float32]:
-    """What share of its weight each interaction keeps.
+    """Return the share of its weight that each interaction keeps.
 
-    A training interaction keeps half for every `half_life` later ones of its user that train; all others keep theirs.
+    A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
 
     Args:
         user: integer [n], never falling; interactions of one user are in order of time.
@@ -84,14 +82,14 @@ class Dataset:
             before they decay by `data.half_life`), `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or TEST), then the context
             columns as they were read.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
-            table come first, in its order; those met in interactions only follow, with their columns missing.
+            table come first, in its order; those found in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
         context_columns: columns of `events` that user fields read.
         user_columns: columns of `users` that user fields read, the id aside.
         item_columns: columns of `items` that item fields read, the id aside.
         negatives: rows that the label column marks as shown and not taken, in the same order and with the same columns as
-            `events`, and `before` Int64: how many of `events` come before the row. None of them is an event; no history,
-            mask or popularity knows of them. None when no label column is named.
+            `events`, and `before` Int64: how many of `events` come before the row. They are not events: no history,
+            mask or popularity includes them. None when no label column is named.
         hold_out: "users" or "items" when the split holds a share of them out entirely, else "".
         weight_range: how the weights of the rows that train were spread; None when no weight column is named.
         observation: the smallest weight of a row that trains, in the unit of `events` and before any decay.
@@ -116,7 +114,7 @@ class Dataset:
     available: npt.NDArray[np.bool_] | None = None
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
-        """Positions in `events` of one part of the split, rising; int64 [m]."""
+        """Return the positions in `events` of one part of the split, rising; int64 [m]."""
         return np.flatnonzero(self.events["split"].to_numpy() == split)
 
     @property
@@ -126,20 +124,20 @@ class Dataset:
 
     @property
     def offer(self) -> Offer:
-        """The items by what training knows of them."""
-        met = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
+        """Items by what training knows of them."""
+        interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = np.empty(0, dtype=np.int32)
         if self.negatives is not None:
             shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
-        return Offer.of(met, shown, self.available, len(self.items))
+        return Offer.of(interacted, shown, self.available, len(self.items))
 
     @property
     def offered(self) -> npt.NDArray[np.bool_]:
-        """bool [items], what training may count as a negative."""
+        """Items that training may use as negatives; bool [items]."""
         return self.offer.candidates
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, types and values of all tables."""
+        """Return the SHA-256 over the names, types and values of all tables."""
         digest = hashlib.sha256()
         for frame in (self.events, self.users, self.items, *([] if self.negatives is None else [self.negatives])):
             for column in frame.iter_columns():
@@ -152,38 +150,49 @@ class Dataset:
 
 
 def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = None) -> Dataset:
-    """Read, join, sort and split a run's tables.
+    """Read, join, sort and split the tables of a run.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
-        types: of the columns, as a bundle records them; found from the values when left out.
+        types: of the columns, as a bundle records them; default: found from the values.
 
     Raises:
-        DataError: a table, column or value is not what the configuration says.
-        ConfigError: a field can be read in two ways, or the split needs a column that is not named.
+        DataError: A table, column or value does not match the configuration.
+        ConfigError: A field can be read in two ways, or the split needs a column that is not named.
     """
     return dataset_of(config, open_tables(config.data, root), types=types)
 
 
 def open_tables(data: DataConfig, root: Path) -> Tables:
-    """The tables of a run without the rows that are left out, and with what the interactions say of users and items moved.
+    """Open the tables of a run, without reading them.
+
+    Rows that the configuration leaves out are dropped, and columns that describe users or items are moved to their tables.
+
+    Args:
+        data: names the tables and columns.
+        root: folder that relative paths start at.
 
     Raises:
-        DataError, ConfigError: as `load_dataset`.
+        DataError: A table or column does not match the configuration.
+        ConfigError: A column to move is in its table already.
     """
     tables = read_tables(data, root)
     return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 
 def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: CanonicalTypes | None = None) -> Dataset:
-    """Join, sort and split a run's tables; errors as in `load_dataset`.
+    """Join, sort and split the tables of a run.
 
     Args:
         config: names the columns and fields.
-        tables: what they are in, as `open_tables` gives them.
-        known: the first so many interactions may have been trained on before: `data.carve` takes none of them.
+        tables: as `open_tables` returns them.
+        known: the first so many interactions may have been trained on before; `data.carve` never takes them.
         types: as for `load_dataset`.
+
+    Raises:
+        DataError: A table, column or value does not match the configuration.
+        ConfigError: A field can be read in two ways, the split lacks a column, or nothing is left to train on.
     """
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
@@ -210,7 +219,9 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
     items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
     del raw_users, raw_items
-    Boosts.of(config.index.boosts, items.columns, items.get_column, len(items), schema, types.items)  # refused now
+    Boosts.of(
+        config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
+    )  # an invalid boost fails before training
     times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
     outcomes = Outcomes.of(raw, data, where)
     named_parts: Parts | None = None
@@ -236,7 +247,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         ],
     )
     del raw
-    order, rest, before = _apart(_order(user, times), outcomes.taken)
+    order, rest, before = _split_taken(_order(user, times), outcomes.taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
@@ -250,7 +261,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     if data.available_from is not None:
         last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
-        if isinstance(data.split, ItemsSplit):  # whatever its date, a held-out item plays one that was not there
+        if isinstance(data.split, ItemsSplit):  # a held-out item stands for one that did not exist, whatever its date
             since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
     hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
@@ -274,7 +285,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The interactions as they lie in the file, read: n of everything; `parts` only where a column or a hash names them."""
+    """The interactions in file order; `parts` only where a column or a hash decides."""
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
@@ -284,7 +295,7 @@ class _Rows:
     context: list[pl.Series]
 
     def take(self, at: Int64, parts: Parts, weight: pl.Series) -> pl.DataFrame:
-        """The rows at positions `at` [m] with their parts [m], as the data set holds them; `weight` [n], scaled."""
+        """Return the rows at `at` [m] with parts [m], and `weight` [n] as scaled."""
         return pl.DataFrame(
             [
                 pl.Series("user", self.user[at]),
@@ -296,8 +307,12 @@ class _Rows:
         )
 
 
-def _apart(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, Int64, Int64]:
-    """Positions of what was taken and of what was not, each in order, and how many of the first come before each second."""
+def _split_taken(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, Int64, Int64]:
+    """Separate the positions of taken rows from others.
+
+    Returns:
+        Positions of taken rows, positions of the others, and how many taken rows come before each of the others.
+    """
     if taken is None:
         nothing = np.empty(0, dtype=np.int64)
         return order, nothing, nothing
@@ -308,7 +323,7 @@ def _apart(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, In
 def _parts(
     rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig, known: int
 ) -> tuple[Parts, Parts]:
-    """The parts of what was taken, and of what was not; `known` as for `dataset_of`."""
+    """Return the parts of the rows taken, and of the others."""
     data = config.data
     if rows.parts is not None:
         parts, rest_parts = rows.parts[order], rows.parts[rest]
@@ -327,13 +342,13 @@ def _parts(
 
 
 def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> Weights:
-    """Weights of the weight column, times those of the events; the errors and the range name the column that has them."""
+    """Return the weights of the weight column times those of the events."""
     column = data.weight or (data.events.column if data.events is not None else None)
     return Weights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
 
 
 def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:
-    """Positions of the interactions by user, time and place in the file; int64 [n]."""
+    """Return the positions of the interactions by user, time and file order."""
     if times is None:
         return np.argsort(user, kind="stable")
     time = times.values.to_numpy()
@@ -344,7 +359,7 @@ def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.i
 
 
 def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
-    """Feed lengths, marks of missing values, and values themselves."""
+    """Feed lengths, masks of missing values, and values to a digest."""
     digest.update(np.packbits(values.is_null().to_numpy()).tobytes())
     if isinstance(values.dtype, pl.List):
         digest.update(values.list.len().fill_null(0).to_numpy().tobytes())

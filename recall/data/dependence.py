@@ -1,7 +1,7 @@
-"""How far one column of a table is a function of another, estimated so that few rows do not look like a rule.
+"""Estimate how far one column is a function of another, robustly on few rows.
 
-Every row is predicted from the *other* rows of its group (leave-one-out), so that a column of noise gains nothing however many
-values it has, and what is reported is the share of the way from a guess without the group to a sure prediction.
+Every row is predicted from the *other* rows of its group (leave-one-out), so that a column of noise gains nothing however
+many values it has. The gain is the share of the way from a guess without the group to a perfect prediction.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,17 +19,17 @@ from recall.features.values import Distinct
 
 Codes = npt.NDArray[np.integer]
 
-_FEWEST = 20  # rows in groups of at least two: below, only a rule without exception counts
-_CHANCE = 1e-3  # that a column of noise keeps a rule without exception in so few rows
-_SIGMAS = 3.0
+_FEWEST = 20  # rows in groups of at least two: below, only a rule without exceptions counts. Chosen, not tuned.
+_CHANCE = 1e-3  # significance level of a rule without exceptions in few rows
+_SIGMAS = 3.0  # standard errors of a lower bound
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a group tells of a row.
+    """How well a group predicts a row.
 
     Attributes:
-        value: 1 where the group determines the row, 0 where it tells nothing beyond a guess; may be below 0.
+        value: 1 where the group determines the row, 0 where it adds nothing to a guess; may be below 0.
         low: lower bound of `value`, three standard errors below.
         rows: number of rows that could be predicted.
     """
@@ -43,20 +43,20 @@ NOTHING = Gain(0.0, 0.0, 0)
 
 
 def codes_of(values: pl.Series) -> npt.NDArray[np.int32]:
-    """A number for each distinct value, int32 [n]; -1 for a missing one."""
+    """Return a number for each distinct value, int32 [n]; -1 for a missing one."""
     codes = Distinct.of(values).codes
     return np.where(values.is_null().to_numpy(), np.int32(-1), codes)
 
 
 def hits(groups: Codes, values: Codes) -> Float64:
-    """Whether the most frequent value among the other rows of its group is that of the row: float64 [n].
+    """Return whether the mode of the other rows of a group predicts each row.
 
     Args:
         groups: integer [n] >= 0.
         values: integer [n] >= 0.
 
     Returns:
-        1 for a hit, 0 for a miss, 0.5 where another value is as frequent; NaN for a row that is alone in its group.
+        float64 [n]: 1 for a hit, 0 for a miss, 0.5 for a tie; NaN for a row that is alone in its group.
     """
     width = int(values.max(initial=0)) + 1
     pairs, of_row, count = np.unique(groups.astype(np.int64) * width + values, return_inverse=True, return_counts=True)
@@ -77,7 +77,7 @@ def hits(groups: Codes, values: Codes) -> Float64:
 
 
 def function_gain(groups: Codes, values: Codes) -> Gain:
-    """How far a value is a function of its group, beyond the value that most rows have.
+    """Return how far a value is a function of its group, beyond the mode of all rows.
 
     Args:
         groups: integer [n] >= 0.
@@ -95,7 +95,7 @@ def function_gain(groups: Codes, values: Codes) -> Gain:
 
 
 def number_gain(groups: Codes, values: Float64) -> Gain:
-    """How far a number is a function of its group: the share of the variance of its ranks that the group explains.
+    """Return the share of the variance of the ranks that the groups explain.
 
     Args:
         groups: integer [n] >= 0.
@@ -119,10 +119,12 @@ def number_gain(groups: Codes, values: Float64) -> Gain:
 
 
 def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
-    """How far a value determines the item, beyond what the user and the most popular item do.
+    """Return how far a value determines the item, beyond user and popularity.
 
     Args:
-        values, items, users: integer [n] >= 0.
+        values: integer [n] >= 0.
+        items: integer [n] >= 0.
+        users: integer [n] >= 0.
     """
     if len(values) < _FEWEST:
         return NOTHING
@@ -133,7 +135,7 @@ def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """How a column of the interactions hangs together with their users and items.
+    """How a column of the interactions depends on their users and items.
 
     Attributes:
         of_item: how far the item determines the value.
@@ -147,13 +149,14 @@ class Relations:
 
     @staticmethod
     def of(users: Codes, items: Codes, values: pl.Series) -> "Relations":
-        """Of n interactions.
+        """Estimate the relations of a column over n interactions.
 
-        Rows that repeat user, item and value count once, so that a user who comes back to one item proves nothing.
+        Rows that repeat user, item and value count once, so that a user who returns to one item does not count as evidence.
 
         Args:
-            users, items: integer [n] >= 0.
-            values: [n]; where they are numbers an item may determine them nearly, as ranks.
+            users: integer [n] >= 0.
+            items: integer [n] >= 0.
+            values: [n]; numbers may also follow from the item approximately, by rank.
         """
         frame = pl.DataFrame({"user": users, "item": items, "value": codes_of(values)}).with_row_index("row")
         frame = frame.filter(pl.col("value") >= 0).unique(["user", "item", "value"], keep="first", maintain_order=True)
@@ -174,29 +177,29 @@ def _gain(hit: Float64, base: Float64) -> Gain:
     return Gain(mean / room, (mean - _SIGMAS * error) / room, len(gained))
 
 
-# Context columns that tell the model which item is asked for, or how it turned out.
+# Thresholds of leakage: context columns that reveal the item, or how the interaction turned out.
 
 OF_ITEM = 0.8
-"""A column is nearly a function of the item from here on. Titles, years and genres of MovieLens and costs of Frappe reach 1.0,
-prices with a spread of a twentieth .97; the contexts of Frappe (hour, weather, city) stay below .08, ratings below .2."""
+"""Gain from which a column is nearly a function of the item. Titles, years and genres of MovieLens and costs of Frappe reach
+1.0, prices with a spread of a twentieth .97; contexts of Frappe (hour, weather, city) stay below .08, ratings below .2."""
 CHOICE = 0.3
-"""A value nearly determines the item from here on: a title reaches .99, genres .25, the contexts of Frappe .001."""
+"""Gain from which a value nearly determines the item: titles reach .99, genres .25, contexts of Frappe .001."""
 OF_USER = 0.95
-"""A column describes the user from here on. Ages and zip codes of MovieLens reach 1.0; the country
-that a user of Frappe is in at the time .92."""
-_GROUPS = 20
-_ROWS = 100_000  # drawn, where there are more
+"""Gain from which a column describes the user. Ages and zip codes of MovieLens reach 1.0; the country where a user of Frappe
+is at the time, which is a context, .92."""
+_GROUPS = 20  # quantile groups of a numeric column. Chosen, not tuned.
+_ROWS = 100_000  # sample size
 
 
 def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]:
-    """Warnings about the context columns of a data set, one for each column at most.
+    """Warn about context columns that leak the answer, at most once a column.
 
-    A request must bring what these columns hold. What is known only after the item was chosen cannot be brought, and an
-    evaluation that reads it from the held-out row gives figures that the service cannot reach.
+    A request must supply context columns. What is known only after the item was chosen cannot be supplied, and an evaluation
+    that reads it from held-out rows reports figures that the service cannot reach.
 
     Args:
         dataset: the interactions.
-        outcomes: columns that the configuration itself calls outcomes; nothing is said of them.
+        outcomes: columns that the configuration declares as outcomes, which are skipped.
     """
     if not dataset.context_columns:
         return
@@ -218,11 +221,11 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
         elif found.choice.low > CHOICE / 2 and found.choice.value >= CHOICE:
             message = (
                 f"the value of this context nearly determines the item ({found.choice.value:.0%} of what user and popularity "
-                "leave open): an evaluation's figures can be had in service only if a request knows it before an item is chosen"
+                "leave open): the service reaches an evaluation's figures only if a request knows it before an item is chosen"
             )
         elif word := outcome_word(name):
             message = (
-                f"this context is called {word!r}, as what is known only once the interaction has happened: name it in "
+                f"this context is called {word!r}, as what is known only after the interaction: name it in "
                 "data.weight, data.label, data.outcome or data.events, or leave the field out"
             )
         if message:
@@ -232,7 +235,7 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
 
 
 def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
-    """Contexts that nearly say whether the row was taken, such as the seconds that a page stayed open after a click."""
+    """Warn about contexts that nearly determine the label, such as dwell time."""
     if dataset.negatives is None or not len(dataset.negatives):
         return
     for name in (column for column in dataset.context_columns if column not in outcomes):
@@ -253,7 +256,10 @@ def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]
 
 
 def _grouped(values: pl.Series) -> Codes:
-    """A number for each value, of many numbers for each twentieth of them; the missing ones are a group: int [n] >= 0."""
+    """Return groups of equal values, or twentieths of many numbers; int [n] >= 0.
+
+    Missing values are a group of their own.
+    """
     codes = codes_of(values) + 1
     if codes.max(initial=0) <= _GROUPS:
         return codes
@@ -265,7 +271,10 @@ def _grouped(values: pl.Series) -> Codes:
 
 
 def determined(relations: Relations) -> str:
-    """Whose property a column is: "item", "user", or "" for neither (or both, which is a column of nearly one value)."""
+    """Return which side a column describes: "item", "user", or "" for neither.
+
+    A column of nearly one value fits both, and counts as neither.
+    """
     of_item, of_user = (
         gain.value >= threshold and gain.low > threshold / 2
         for gain, threshold in ((relations.of_item, OF_ITEM), (relations.of_user, OF_USER))

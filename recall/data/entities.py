@@ -1,4 +1,4 @@
-"""All users, or all items: those that a table lists, and those met in interactions only."""
+"""Collect all users or items, from their table and from the interactions."""
 
 from collections.abc import Collection
 
@@ -20,18 +20,18 @@ def listed(
     forms: Columns | None = None,
     raw: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The rows of a users or items table.
+    """Return the rows of a users or items table.
 
     Args:
         table: None when the configuration names none, which gives no rows.
         id_column: its ids become text.
         columns: further columns to read.
         numeric: names of columns that become numbers, each in a type that loses no digit.
-        forms: types that text columns are brought to the canonical form of; text stays as it is without.
+        forms: types that text columns are brought to the canonical form of; default: text stays as it is.
         raw: the columns of the table, where they were read before.
 
     Raises:
-        DataError: an id is missing or there twice, or a column is not there or does not hold what it should.
+        DataError: An id is missing or repeated, or a column is missing or holds other values.
     """
     if table is None:
         return pl.DataFrame(schema={id_column: pl.String()})
@@ -52,28 +52,38 @@ def listed(
 
 
 def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
-    """Ids as text in canonical form, String [n]. Raises DataError when one is missing, empty, or blank."""
+    """Return ids as text in canonical form, String [n].
+
+    Args:
+        values: [n], the id column.
+        where: names the column in an error.
+        forms: canonical types by column.
+
+    Raises:
+        DataError: An id is missing, empty, or blank.
+    """
     ids = forms.canonical(canonical_series(values), where)
     refuse_absent(ids, where)
     return ids
 
 
-def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
-    """Add the ids that only interactions hold, with all else missing, in order of appearance.
+def extended(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
+    """Add the ids that only interactions hold, in order of appearance.
 
     Args:
         frame: from `listed`; its first column is the id.
-        met: [n] ids of the interactions.
-        where: names the column of `met` in an error.
+        used: [n] ids of the interactions.
+        where: names the column of `used` in an error.
 
     Returns:
-        The rows of `frame` and the new ones after them, and int32 [n] the row of each interaction.
+        The rows of `frame` followed by the new ones, with their other columns missing; and int32 [n], the row of each
+        interaction.
 
     Raises:
-        DataError: an interaction has no id.
+        DataError: An interaction has no id.
     """
-    distinct = Distinct.of(met)
-    ids = canonical_series(met.gather(distinct.first)).alias(frame.columns[0])
+    distinct = Distinct.of(used)
+    ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
     if _absent(ids).any():
         refuse_absent(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
@@ -83,12 +93,21 @@ def extended(frame: pl.DataFrame, met: pl.Series, where: str) -> tuple[pl.DataFr
 
 
 def _absent(ids: pl.Series) -> pl.Series:
-    """Which ids are missing, or hold nothing but white space; Boolean [n]."""
+    """Return which ids are missing, empty or blank; Boolean [n]."""
     return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
 
 
 def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
-    """Raise DataError, which names the rows, when ids are missing, empty or blank."""
+    """Check that no id is missing, empty or blank.
+
+    Args:
+        ids: String [n].
+        where: names the column in the error.
+        hint: how to correct it.
+
+    Raises:
+        DataError: An id is absent; names the first five rows.
+    """
     absent = _absent(ids)
     count = int(absent.sum())
     if count:

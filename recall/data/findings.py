@@ -1,4 +1,4 @@
-"""What can be odd about one column, whatever it is used for."""
+"""Checks of one column that hold for any use of it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
 
-_FAR = 8.0
-_WIDE = 1e3
-_RARE = 0.05
-_MANY = 100
+# Thresholds of notes and warnings. Chosen, not tuned.
+_FAR = 8.0  # standard deviations from the mean
+_WIDE = 1e3  # standard deviation
+_RARE = 0.05  # share of the distinct texts
+_MANY = 100  # values
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to correct (error), to look at (warning), or to know (note).
+    """Something to correct (error), to look at (warning), or to know (note).
 
     Attributes:
-        level: how much it matters; with an error nothing can be trained.
+        level: how much it matters; with an error the run cannot be trained.
         table: interactions, users, items, or "" for the run as a whole.
         column: "" for the table as a whole.
         message: what was found and what to do about it.
@@ -43,18 +44,28 @@ class Finding:
 
 
 Report = Callable[[Level, str, int], Finding]
-"""Makes the finding (level, message, count) for one column."""
+"""Makes a finding for one column from level, message and count."""
 
 
 def missing(values: pl.Series, report: Report) -> Iterator[Finding]:
-    """Rows without a value, NaN included."""
+    """Report rows without a value, NaN included.
+
+    Args:
+        values: [n].
+        report: makes the findings.
+    """
     count = values.null_count() + (int(values.is_nan().sum()) if values.dtype.is_float() else 0)
     if count:
         yield report("note", f"{count / len(values):.1%} of the rows have no value; they share the row for missing", count)
 
 
 def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
-    """Text that is probably one value written in several ways; other columns have nothing to say."""
+    """Report text that is probably one value spelled in several ways.
+
+    Args:
+        values: [n]; columns of other types have no findings.
+        report: makes the findings.
+    """
     if values.dtype != pl.String:
         return
     texts = values.drop_nulls().unique()
@@ -78,7 +89,14 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def variety(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
-    """A column with one value only, or with nearly as many values as rows."""
+    """Report a column with one value only, or with nearly as many values as rows.
+
+    Args:
+        values: [n].
+        field: the field that reads it.
+        report: makes the findings.
+        separator: that cuts text into values; None for single values.
+    """
     if separator is not None and values.dtype == pl.String:
         values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
     known = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
@@ -93,7 +111,13 @@ def variety(values: pl.Series, field: FieldConfig, report: Report, separator: st
 
 
 def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Finding]:
-    """Numbers that lie far from the rest, or so wide apart that they may be no quantity."""
+    """Report outliers, and numbers so far apart that they may not be a quantity.
+
+    Args:
+        values: [n].
+        field: the field that reads it.
+        report: makes the findings.
+    """
     known = values.drop_nulls().to_numpy()
     if not field.standardized or len(known) < 2 or not known.std():
         return
@@ -102,17 +126,22 @@ def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Fi
         message = f'{far:,} values lie more than {_FAR:g} standard deviations out: scale = "log" or "buckets" tames them'
         yield report("warning", message, far)
     if known.std() > _WIDE:
-        message = f"the standard deviation is {known.std():.3g}: is this a quantity, and no id or time?"
+        message = f"the standard deviation is {known.std():.3g}: is this a quantity rather than an id or time?"
         yield report("note", message, len(known))
 
 
 def positions(ids: pl.Series, report: Report) -> Iterator[Finding]:
-    """Ids that count the rows of their own table."""
+    """Report ids that number the rows of their own table.
+
+    Args:
+        ids: [n], of a users or items table.
+        report: makes the findings.
+    """
     numbers = ids.cast(pl.Int64, strict=False)
     for first in (0, 1):
         if len(ids) > 1 and numbers.equals(pl.Series(numbers.name, range(first, first + len(ids)), dtype=pl.Int64)):
             message = (
-                f"the ids count the rows of the table from {first}: were they positions and no names, "
-                "the next export would give them to others"
+                f"the ids count the rows of the table from {first}: if they are positions rather than names, "
+                "the next export assigns them to others"
             )
             yield report("note", message, len(ids))

@@ -1,4 +1,4 @@
-"""New interactions, users and items, with what was there before them."""
+"""Combine new interactions, users and items with what was known before."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,18 +23,19 @@ from recall.features.values import Distinct
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
-    """Old and new interactions as one data set; of a user or item that both describe, the new description holds.
+    """Load old and new interactions as one data set.
 
-    The split is that of all interactions together. Where it takes a random share of them (`data.carve`), that share is
-    taken of the new ones: the others may have been trained on.
+    New descriptions of users and items replace old ones. The split is that of all interactions together; a random share of
+    them (`data.carve`) is drawn from the new ones, because the old ones may have been trained on.
 
     Args:
         config: names the tables and columns.
-        new: folder of the new tables. Users and items need be there only as far as they are new or have changed.
+        new: folder of the new tables. Users and items may be left out where they are neither new nor changed.
         old: folder of the old tables.
 
     Raises:
-        DataError, ConfigError: as `load_dataset`; or a column holds other things in the new tables than in the old.
+        DataError: As `load_dataset`; or a column changed its type between the tables.
+        ConfigError: As `load_dataset`.
     """
     additions = addition_tables(config.data, new, old)
     return additions.dataset(config)
@@ -42,15 +43,16 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """Old and new tables as one.
+    """Old and new tables combined.
 
     Attributes:
-        tables: the joined ones.
+        tables: the combined ones.
         known: number of old interactions, which come first.
-        given: number of new interactions, as their file has them.
-        repeated: how many of these equal an old one and are left out.
+        given: number of new interactions in their file.
+        repeated: how many of these equal an old one and are dropped.
         timed: whether the times were compared; without a time column, all other columns were.
-        before, after: the tables that were joined.
+        before: the old tables.
+        after: the new tables.
     """
 
     tables: Tables
@@ -62,27 +64,31 @@ class Additions:
     after: Tables
 
     def dataset(self, config: RunConfig, types: CanonicalTypes | None = None) -> Dataset:
-        """The data set of these tables, with column types as for `load_dataset`.
+        """Return the data set of these tables.
+
+        Args:
+            config: names the columns and fields.
+            types: as for `load_dataset`.
 
         Raises:
-            DataError: as `load_dataset`; it names the row of the file that was read.
-            ConfigError: as `load_dataset`.
+            DataError: As `load_dataset`; names the row of the original file.
+            ConfigError: As `load_dataset`.
         """
         with self.located(config.data):
             return dataset_of(config, self.tables, self.known, types)
 
     @property
     def note(self) -> str:
-        """What to say of interactions that are old and new at once; empty when there is none."""
+        """Message about new interactions that equal old ones; empty if there are none."""
         if not self.repeated:
             return ""
         what = "user, item and time" if self.timed else "every column"
         counted = f"{self.repeated:,} of {self.given:,} new interactions equal old ones in {what}"
-        return f"{counted}: they are left out, none counts twice"
+        return f"{counted}: they are left out, so that none counts twice"
 
     @contextmanager
     def located(self, data: DataConfig) -> Iterator[None]:
-        """Let errors that count rows of a joined table name the file and the row that was read."""
+        """Let errors that count rows of a combined table name the original file and row."""
         try:
             yield
         except DataError as error:
@@ -100,7 +106,16 @@ class Additions:
 
 
 def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
-    """The tables that `load_additions` reads."""
+    """Return the tables that `load_additions` reads.
+
+    Args:
+        data: names the tables and columns.
+        new: folder of the new tables.
+        old: folder of the old tables.
+
+    Raises:
+        DataError: As `load_additions`, or the two folders are one.
+    """
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), hint="Give the folder of what came since")
     before = _kept(data, read_tables(data, old))
@@ -112,11 +127,14 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
 
 
 def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, int, int]:
-    """The new interactions without those that the old table has too, how many there are, and how many are left out.
+    """Drop new interactions that the old table has too.
 
     Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
-    Without a time column all columns must be equal. A row that is in both tables several times is left out as often as
-    the old table has it.
+    Without a time column all columns must be equal. A row that both tables have several times is dropped as often as the
+    old table has it.
+
+    Returns:
+        The new interactions that are left, how many there were, and how many were dropped.
     """
     both = followed(older, newer)
     facts = [data.label, data.events.column if data.events is not None else None]
@@ -149,28 +167,37 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
 
 
 def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:
-    """New interactions over all users and items, where the old interactions are gone.
+    """Load new interactions over all users and items, without the old interactions.
 
     Args:
         config: names the tables and columns.
         new: as in `load_additions`.
-        users, items: as they were known before.
+        users: as they were known before.
+        items: as they were known before.
 
     Raises:
-        DataError, ConfigError: as `load_additions`.
+        DataError: As `load_additions`.
+        ConfigError: As `load_additions`.
     """
     return dataset_of(config, addition_tables_alone(config.data, new, users, items))
 
 
 def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
-    """The tables that `load_additions_alone` reads."""
+    """Return the tables that `load_additions_alone` reads.
+
+    Args:
+        data: names the tables and columns.
+        new: folder of the new tables.
+        users: as they were known before.
+        items: as they were known before.
+    """
     after = _read(data, new, users, items)
     joined = _joined(data, after, _without(users, data.user_columns), _without(items, data.item_columns))
     return described(data, joined, Tables(after.interactions, users, items))
 
 
 def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:
-    """The tables in the folder of additions, where those of users and items may be left out if they were there before."""
+    """Read the new tables; those of users and items may be missing if known before."""
     there = {
         name: path
         for name, path, known in (("users", data.users, users), ("items", data.items, items))
@@ -184,7 +211,7 @@ def _kept(data: DataConfig, tables: Tables) -> Tables:
 
 
 def _without(table: Table, columns: tuple[str, ...]) -> Table:
-    """A table of an earlier run as its file had it: without what the interactions said."""
+    """Return a table of an earlier run without the columns moved from interactions."""
     there = [name for name in columns if name in table.types]
     if not there:
         return table
@@ -202,11 +229,8 @@ def _updated(before: Table | None, after: Table | None, key: str) -> Table | Non
     return replaced(before, after, key)
 
 
-# What a bundle remembers of its users, put before the interactions that came since.
-
-
 class Record(Protocol):
-    """What is known of one user; `recall.store.users.record.UserRecord` is one."""
+    """What is known of one user, such as `recall.store.users.record.UserRecord`."""
 
     @property
     def history(self) -> Sequence[str]:
@@ -220,13 +244,13 @@ class Record(Protocol):
 
 
 def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Dataset:
-    """The same data with earlier interactions, each before all others of its user.
+    """Prepend the interactions that a bundle remembers, before others of their users.
 
-    They neither train nor are judged: when and in what context they were is forgotten. But they are masked, they are
-    the history of what came since, and whoever writes the users writes them too.
+    They neither train nor are evaluated, because their time and context are lost. But they are masked, they are part of
+    histories, and they are exported with the users.
 
     Args:
-        dataset: its users include all that are remembered; an item that is in no catalogue any more is passed over.
+        dataset: its users include all that are remembered; items that left the catalogue are skipped.
         users: ids and records.
     """
     schema = dataset.schema
@@ -252,7 +276,12 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Da
 
 
 def _moved(dataset: Dataset, user: npt.NDArray[np.integer]) -> pl.DataFrame | None:
-    """The negatives, each after the earlier interactions of its user too; user integer [m], whose those are."""
+    """Shift the negatives by the remembered interactions of their users.
+
+    Args:
+        dataset: with or without negatives.
+        user: integer [m], of the remembered interactions.
+    """
     if dataset.negatives is None:
         return None
     earlier = np.cumsum(np.bincount(user, minlength=len(dataset.users)))

@@ -1,4 +1,4 @@
-"""Two tables as one: newer rows beside the older ones, or in their place."""
+"""Combine two tables: append, upsert, or move columns to users and items."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig
-from recall.data.tables import Table, Tables, Told
+from recall.data.tables import MovedColumn, Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import canonical_ids
 from recall.features.values import Distinct, canonical_series
@@ -18,17 +18,21 @@ Turn = Callable[[pl.Expr], pl.Expr]
 
 
 def followed(older: Table, newer: Table) -> Table:
-    """The rows of one table and then those of another, in the columns that both have.
+    """Append the rows of one table to another, in the columns that both have.
+
+    Args:
+        older: comes first.
+        newer: gives the path and settings of the result.
 
     Raises:
-        DataError: a column holds bags in one of them and single values in the other.
+        DataError: A column holds bags in one of them and single values in the other.
     """
     frames = [_alike(one, other) for one, other in ((older, newer), (newer, older))]
     return _table(newer, pl.concat(frames, how="vertical_relaxed"))
 
 
 def replaced(older: Table, newer: Table, key: str) -> Table:
-    """As `followed`, but a row of the older table whose id the newer one has too is left out.
+    """Append a table to another, without older rows whose id the newer one has.
 
     Args:
         older: the rows as they were.
@@ -36,7 +40,7 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
         key: the id column, which both tables have; its values become text.
 
     Raises:
-        DataError: as `followed`, or one of them has no id column.
+        DataError: As `followed`, or a table has no id column.
     """
     for table in (older, newer):
         if key not in table.types:
@@ -49,7 +53,17 @@ def replaced(older: Table, newer: Table, key: str) -> Table:
 
 
 def origin(older: Table, newer: Table, key: str | None, row: int) -> tuple[Table, int]:
-    """The table that a row of `replaced` (of `followed` without a key) comes from, and its row there; both from 1."""
+    """Return the table that a row of a combined table comes from, and its row there.
+
+    Args:
+        older: as of `replaced` or `followed`.
+        newer: as of `replaced` or `followed`.
+        key: the id column of `replaced`; None for `followed`.
+        row: of the combined table, from 1.
+
+    Returns:
+        One of the two tables, and the row in it, from 1.
+    """
     there = older.frame.with_row_index("row")
     if key is not None:
         ids = older.frame.select(key), newer.frame.select(key)
@@ -64,15 +78,20 @@ def _table(newer: Table, frame: pl.LazyFrame) -> Table:
 
 
 def _alike(table: Table, other: Table) -> pl.LazyFrame:
-    """The columns that the other table has too, in types that can stand under each other."""
+    """Select the columns that both tables have, in compatible types."""
     return table.frame.select(alike(sorted(set(table.types) & set(other.types)), table, other))
 
 
 def alike(columns: Iterable[str], table: Table, other: Table) -> list[pl.Expr]:
-    """Columns of one table, in types that can stand under or over those of the other table, which has them too.
+    """Cast columns of one table so that they can be concatenated with another's.
+
+    Args:
+        columns: that both tables have.
+        table: whose columns are returned.
+        other: whose types they must be compatible with.
 
     Raises:
-        DataError: a column holds bags in one of them and single values in the other.
+        DataError: A column holds bags in one of them and single values in the other.
     """
     return [_turn(name, table, other)(pl.col(name)) for name in columns]
 
@@ -80,7 +99,7 @@ def alike(columns: Iterable[str], table: Table, other: Table) -> list[pl.Expr]:
 def _turn(name: str, table: Table, other: Table) -> Turn:
     mine, theirs = table.types[name], other.types[name]
     if pl.Null in (mine, theirs):
-        return _same  # nothing but missing values, which any type has
+        return _same  # all missing, which any type allows
     if isinstance(mine, pl.List | pl.Array) != isinstance(theirs, pl.List | pl.Array):
         raise DataError(
             f"column {name!r} is of type {mine} here and {theirs} in {other.path}",
@@ -91,7 +110,7 @@ def _turn(name: str, table: Table, other: Table) -> Turn:
 
 
 def _kind(dtype: DataType) -> str:
-    """What two types have in common that polars can bring to one; empty when only their written form is comparable."""
+    """Return what two types share so that polars can unify them; empty for neither."""
     if isinstance(dtype, pl.List | pl.Array):
         return "list"
     return "number" if dtype.is_numeric() and not dtype.is_decimal() else ""
@@ -102,18 +121,23 @@ def _same(column: pl.Expr) -> pl.Expr:
 
 
 def written(column: pl.Expr) -> pl.Expr:
-    """The values of a column in their written form."""
+    """Convert the values of a column to text."""
     return column.map_batches(canonical_series, return_dtype=pl.String())
 
 
 def written_ids(table: Table, key: str) -> pl.Expr:
-    """A table's ids as text in canonical form, so that 17.0 in one table is 17 in another; or as written if it says so."""
+    """Convert the ids of a table to text in canonical form.
+
+    17.0 in one table is then 17 in another. Ids of a column in `data.text` stay as they are written.
+
+    Args:
+        table: says which columns are text.
+        key: the id column.
+    """
     return pl.col(key).map_batches(canonical_series if key in table.text else canonical_ids, return_dtype=pl.String())
 
 
-# What the interactions say of their users and items themselves, as in a log that repeats an item's title in every row.
-
-
+# Columns of the interactions that describe users or items, as in a log that repeats the item's title in every row.
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How far the rows of one user, or of one item, agree in a column.
@@ -130,11 +154,11 @@ class Agreement:
 
 
 def agreement(groups: Distinct, values: pl.Series) -> Agreement:
-    """The most frequent value of each group, of equally frequent ones the last in order of rows.
+    """Find the most frequent value of each group; the last one wins a tie.
 
     Args:
         groups: of n rows.
-        values: [n]; null is no value.
+        values: [n]; nulls do not count.
     """
     known = np.flatnonzero(values.is_not_null().to_numpy())
     different = Distinct.of(values.gather(known))
@@ -149,16 +173,16 @@ def agreement(groups: Distinct, values: pl.Series) -> Agreement:
 
 
 def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> Tables:
-    """The tables with `data.user_columns` and `data.item_columns` moved from the interactions to the users and items.
+    """Move `data.user_columns` and `data.item_columns` to users and items.
 
     Args:
         data: names the columns.
         tables: as they were opened.
-        known: users and items of an earlier run, which have these columns; the interactions' values go over theirs.
+        known: users and items of an earlier run with these columns, which new values override.
 
     Raises:
-        DataError: the interactions lack a column.
-        ConfigError: the users or items table has such a column itself.
+        DataError: The interactions lack a column.
+        ConfigError: The users or items table has such a column itself.
     """
     columns = (*data.user_columns, *data.item_columns)
     if not columns:
@@ -172,8 +196,8 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 why="data.user_columns and data.item_columns name columns of the interactions",
                 hint=did_you_mean(name, interactions.columns),
             )
-    moved: dict[str, Table | None] = {}
-    told: list[Told] = []
+    sides: dict[str, Table | None] = {}
+    moved: list[MovedColumn] = []
     for side, key, named in (("user", data.user_id, data.user_columns), ("item", data.item_id, data.item_columns)):
         table = tables.named.get(f"{side}s")
         twice = [name for name in named if table is not None and name in table.types]
@@ -184,18 +208,18 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
                 hint=f"Take it out of data.{side}_columns, or rename it in one of the tables",
             )
         before = known.named.get(f"{side}s") if known is not None else None
-        values, counts = _told(interactions, key, named, f"{side}s")
+        values, counts = _values(interactions, key, named, f"{side}s")
         for newer in (_part(before, key, named), values):
             table = _over(table, newer, key)
-        moved[side] = table
-        told += counts
+        sides[side] = table
+        moved += counts
     frame = interactions.frame.drop(columns)
     left = replace(interactions, frame=frame, types=frame.collect_schema())
-    return Tables(left, moved["user"], moved["item"], tuple(told))
+    return Tables(left, sides["user"], sides["item"], tuple(moved))
 
 
 def _part(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | None:
-    """Some columns of a table, as far as it has them; None where it has none of them."""
+    """Select the columns that a table has; None where it has none of them."""
     there = [name for name in columns if table is not None and name in table.types]
     if table is None or not there:
         return None
@@ -203,8 +227,8 @@ def _part(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | No
     return replace(table, frame=frame, types=frame.collect_schema())
 
 
-def _told(interactions: Table, key: str, columns: tuple[str, ...], table: str) -> tuple[Table | None, list[Told]]:
-    """What the interactions say of each user or item that they name, and how far their rows agree; None for no column."""
+def _values(interactions: Table, key: str, columns: tuple[str, ...], table: str) -> tuple[Table | None, list[MovedColumn]]:
+    """Return a value for each user or item of the interactions, and the agreement."""
     if not columns:
         return None, []
     raw = interactions.collect([key, *columns])
@@ -213,26 +237,26 @@ def _told(interactions: Table, key: str, columns: tuple[str, ...], table: str) -
     agreed = {column: agreement(groups, raw[column]) for column in columns}
     values = [_gathered(raw[column], one.value) for column, one in agreed.items()]
     frame = pl.DataFrame([ids.gather(groups.first), *values]).filter(pl.col(key).is_not_null())
-    counts = [Told(table, column, one.rows, one.other) for column, one in agreed.items()]
+    counts = [MovedColumn(table, column, one.rows, one.other) for column, one in agreed.items()]
     return replace(interactions, frame=frame.lazy(), types=frame.schema), counts
 
 
 def _gathered(values: pl.Series, at: npt.NDArray[np.int64]) -> pl.Series:
-    """The values at rows `at` [m]; null for -1."""
+    """Return the values at rows `at` [m]; null for -1."""
     return values.gather(pl.Series(at).replace(-1, None))
 
 
-def _over(table: Table | None, told: Table | None, key: str) -> Table | None:
-    """A table with the values of another put over its own, and with the rows that only the other has after them."""
-    if table is None or told is None:
-        return table if told is None else told
-    twice = [column for column in told.columns if column in table.types and column != key]
-    older = table.frame.with_columns(written_ids(told, key), *alike(twice, table, told))
-    newer = told.frame.with_columns(written_ids(told, key), *alike(twice, told, table)).rename(
-        {column: f"{column} told" for column in twice}
+def _over(table: Table | None, newer: Table | None, key: str) -> Table | None:
+    """Upsert the values of another table, cell by cell."""
+    if table is None or newer is None:
+        return table if newer is None else newer
+    twice = [column for column in newer.columns if column in table.types and column != key]
+    old = table.frame.with_columns(written_ids(newer, key), *alike(twice, table, newer))
+    new = newer.frame.with_columns(written_ids(newer, key), *alike(twice, newer, table)).rename(
+        {column: f"{column} new" for column in twice}
     )
-    joined = older.join(newer, on=key, how="full", coalesce=True, maintain_order="left_right")
-    frame = joined.with_columns(pl.coalesce(f"{column} told", column).alias(column) for column in twice).drop(
-        f"{column} told" for column in twice
+    joined = old.join(new, on=key, how="full", coalesce=True, maintain_order="left_right")
+    frame = joined.with_columns(pl.coalesce(f"{column} new", column).alias(column) for column in twice).drop(
+        f"{column} new" for column in twice
     )
     return replace(table, frame=frame, types=frame.collect_schema())

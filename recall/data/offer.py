@@ -1,4 +1,4 @@
-"""Which items could have been taken while the training interactions were made."""
+"""Which items were on offer while the training interactions were made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,29 +16,30 @@ Integers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The items of a catalogue by what training knows of them.
+    """The items of a catalogue, by what training knows of them.
 
-    An item that nobody could take is no evidence against itself: only items on offer are negatives.
+    An item that was not on offer could not be taken, so it is not a negative.
 
     Attributes:
-        met: bool [items], taken in the training interactions or before them.
+        interacted: bool [items], in the training interactions or before them.
         shown: bool [items], on offer without being taken: shown according to the label column, or available before the
-            last training interaction according to `data.available_from`. None of them is in `met`.
+            last training interaction according to `data.available_from`. Disjoint from `interacted`.
     """
 
-    met: Bool
+    interacted: Bool
     shown: Bool
 
     @staticmethod
-    def of(met: Integers, shown: Integers, available: Bool | None, n: int) -> "Offer":
-        """Sort n items.
+    def of(interacted: Integers, shown: Integers, available: Bool | None, n: int) -> "Offer":
+        """Classify the items of a catalogue.
 
         Args:
-            met: rows of items that were taken, in any order.
+            interacted: rows of items that were taken, in any order.
             shown: rows of items that were shown and not taken.
             available: bool [n], on offer by their date; None when no date column is named.
+            n: size of the catalogue.
         """
-        taken = np.bincount(met, minlength=n) > 0
+        taken = np.bincount(interacted, minlength=n) > 0
         there = np.bincount(shown, minlength=n) > 0
         if available is not None:
             there |= available
@@ -46,20 +47,20 @@ class Offer:
 
     @property
     def candidates(self) -> Bool:
-        """bool [items], what an item has to be to count as a negative."""
-        return self.met | self.shown
+        """Items that may be drawn as negatives; bool [items]."""
+        return self.interacted | self.shown
 
     def counts(self) -> Mapping[str, int]:
-        """How many items of each sort there are."""
+        """Count the items of each class."""
         return {
-            "trained on": int(self.met.sum()),
+            "trained on": int(self.interacted.sum()),
             "on offer but never taken": int(self.shown.sum()),
             "without interactions": int((~self.candidates).sum()),
         }
 
 
 def available(table: Table | None, column: str, n: int, times: Times | None, last: float | None) -> Bool:
-    """The items that were on offer before the last training interaction.
+    """Return the items that were on offer before the last training interaction.
 
     Args:
         table: of the items; its rows are the first of the catalogue.
@@ -68,8 +69,11 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
         times: of the interactions; they must be dates where the column holds dates, and numbers where it holds numbers.
         last: the latest time of a training interaction.
 
+    Returns:
+        bool [n].
+
     Raises:
-        DataError: the column is missing, or its times cannot be compared with those of the interactions.
+        DataError: The column is missing, or its times cannot be compared with those of the interactions.
     """
     if table is None or times is None or last is None:
         raise DataError(

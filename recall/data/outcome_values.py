@@ -1,8 +1,8 @@
-"""Columns that hold what an outcome holds, whatever language their names are in.
+"""Recognise outcomes by their values, whatever language their names are in.
 
-A truth value or a mark on a scale, in a column of the interactions that follows neither from the user, nor from the item, nor
-from the calendar, is more often what came of an interaction than what a request knows before it. Values alone do not prove it:
-callers say that they assume it.
+A truth value or a mark on a scale that follows neither from the user, nor from the item, nor from the calendar, is more
+often the result of an interaction than something a request knows in advance. Values alone do not prove it: callers state
+it as an assumption.
 """
 
 from typing import Literal
@@ -23,20 +23,23 @@ _PAIRS = (
     *("tak nie", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
 YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
-"""What truth values are called in words, in lower case."""
+"""Pairs of words for true and false, in lower case."""
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
-_CALENDAR = 0.8  # as for a property of an item: hours in another time zone still follow from those in UTC
+_CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
 _HOUR, _WEEK = 3_600, 7 * 24
 
 
 def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
-    """Whether a column holds truth values or marks, and neither its name nor its levels say that it was known before.
+    """Return whether a column holds truth values or marks that may be an outcome.
 
     Args:
         values: [n], the column.
         numbers: [n], the same as numbers; None where it holds others.
+
+    Returns:
+        "switch", "scale", or "" where name or levels speak against it.
     """
     if values.dtype.is_nested() or known_before(values.name):
         return ""
@@ -56,11 +59,11 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
 
 
 def of_calendar(values: pl.Series, times: pl.Series) -> bool:
-    """Whether a column follows from the hour, weekday or month of the interactions.
+    """Return whether a column follows from hour, weekday or month.
 
     Args:
         values: [n], of few levels.
-        times: [n], the time column; one that counts something else than seconds has no calendar.
+        times: [n], the time column; one in unknown units has no calendar.
     """
     seconds = _seconds(times)
     if seconds is None:
@@ -78,7 +81,7 @@ def of_calendar(values: pl.Series, times: pl.Series) -> bool:
 
 
 def _seconds(times: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Unix seconds int64 [n] of a time column; None where it holds none."""
+    """Return the unix seconds of a time column, int64 [n]; None where it holds none."""
     try:
         found = Times.of(times, "")
     except DataError:

@@ -1,4 +1,4 @@
-"""Which rows of the interactions count, as what, and how much: the label, a threshold, and the names of events."""
+"""What each row of the interactions counts: by label, threshold, or event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ class Outcomes:
     """What the rows of an interactions table count as.
 
     Attributes:
-        taken: bool [n], False for a row that was shown and not taken; None when no row can be one.
-        weight: float64 [n], what the event of each row counts; None when no column names events.
+        taken: bool [n], False for a row that was shown and not taken; None when the configuration has no negatives.
+        weight: float64 [n], the weight of each row's event; None when no column names events.
     """
 
     taken: Bool | None
@@ -43,7 +43,7 @@ class Outcomes:
             where: names a column in an error.
 
         Raises:
-            DataError: a label is neither 1 nor 0, a value is missing or no number, an event is not listed, or nothing is taken.
+            DataError: A label is neither 1 nor 0, a value is missing or not a number, an event is unknown, or no row is taken.
         """
         taken: Bool | None = np.ones(len(raw), dtype=np.bool_) if data.has_negatives else None
         if taken is not None and data.label is not None:
@@ -62,16 +62,20 @@ class Outcomes:
                 "no row counts as taken",
                 where="data",
                 why="data.label, data.outcome and data.events must all say that a row was taken",
-                hint="There must be something to learn from",
+                hint="At least one row must be taken",
             )
         return Outcomes(taken, None if weight is None else np.where(weight > 0, weight, 1.0))
 
 
 def without_left_out(data: DataConfig, table: Table) -> Table:
-    """The interactions without the rows that `data.outcome` and `data.events` leave out.
+    """Drop the rows that `data.outcome` and `data.events` leave out.
+
+    Args:
+        data: names the columns.
+        table: the interactions.
 
     Raises:
-        DataError: a value is missing or no number, an event is not listed, or no row is left.
+        DataError: A value is missing or not a number, an event is not listed, or no row is left.
     """
     outcome, events = data.outcome, data.events
     tests: dict[str, list[Callable[[pl.Series], pl.Series]]] = {}
@@ -85,7 +89,7 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         )
     if not tests:
         return table
-    raw = table.collect(tests)  # faults are raised here, with their own type
+    raw = table.collect(tests)  # eagerly first, because polars wraps errors raised in a lazy query
     kept = np.logical_and.reduce([test(raw[name]).to_numpy() for name, these in tests.items() for test in these])
     if kept.all():
         return table
@@ -97,10 +101,14 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
 
 
 def labels(values: pl.Series, where: str) -> Bool:
-    """A column of 1 and 0, or true and false, as truth values [n].
+    """Parse a column of 1 and 0, or true and false; bool [n].
+
+    Args:
+        values: [n], the column.
+        where: names it in an error.
 
     Raises:
-        DataError: a label is missing or something else, or no row has label 1.
+        DataError: A label is missing or something else, or no row has label 1.
     """
     if values.dtype == pl.String:
         words = {"true": "1", "false": "0"}
@@ -116,12 +124,12 @@ def labels(values: pl.Series, where: str) -> Bool:
         )
     refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
     if not (parsed == 1.0).any():
-        raise DataError("no row has label 1", where=where, hint="There must be something to learn from")
+        raise DataError("no row has label 1", where=where, hint="At least one row must be taken")
     return (parsed == 1.0).to_numpy()
 
 
 def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
-    """What each row counts as: "taken", "left out" or "not taken"; [n]."""
+    """Return "taken", "left out" or "not taken" for each row, [n]."""
     parsed = numbers(values, where)
     absent = parsed.null_count()
     if absent and rule.missing == "error":
@@ -135,7 +143,7 @@ def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.ND
 
 
 def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDArray[np.float64]:
-    """What the event of each row counts: 0 for one that is not taken, NaN for one that is left out; [n]."""
+    """Return the weight of each row's event, [n]: 0 if not taken, NaN if left out."""
     known = {canonical(name): weight for name, weight in rule.weights.items()}
     known |= dict.fromkeys(map(canonical, rule.not_taken), 0.0) | dict.fromkeys(map(canonical, rule.left_out), float("nan"))
     texts, names = named_values(values, known)

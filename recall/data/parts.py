@@ -1,4 +1,4 @@
-"""How the interactions are divided: the size of each part, beside what the configuration asks for."""
+"""Report the size of each part of the split, against the configured one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ _NAMES = {
     REMEMBERED: "are known from the bundle",
 }
 _KEYS = {VALID: "valid", TEST: "test"}
-_FAR = 0.25  # of the share that was asked for
-_SIGMAS = 3.0  # a drawn share may miss its own by so many standard deviations
-_MOSTLY = 0.5  # of the test pairs known from training
+_FAR = 0.25  # relative deviation from the configured share that is reported. Chosen, not tuned.
+_SIGMAS = 3.0  # standard deviations that a random share may deviate
+_MOSTLY = 0.5  # share of the test pairs known from training that is a warning. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class Part:
     """The size of one part.
 
     Attributes:
-        rows, users, items: interactions, and how many different users and items they have.
+        rows: number of interactions.
+        users: number of distinct users.
+        items: number of distinct items.
         share: of all interactions that train, validate or test; 0 for others.
     """
 
@@ -53,12 +55,12 @@ class Part:
 
     @property
     def plain(self) -> str:
-        """The size of what is no part of the whole, without a share."""
+        """The size without a share, for rows outside of the split."""
         return f"{self.rows:,} of {self.users:,} user{'s' * (self.users != 1)}"
 
 
 def part_sizes(dataset: Dataset) -> dict[int, Part]:
-    """The size of each part, the empty ones of training, validation and test among them."""
+    """Return the size of each part; train, valid and test are there even if empty."""
     split = dataset.events["split"].to_numpy()
     user, item = dataset.events["user"].to_numpy(), dataset.events["item"].to_numpy()
     whole = max(int((split >= TRAIN).sum()), 1)
@@ -72,7 +74,10 @@ def part_sizes(dataset: Dataset) -> dict[int, Part]:
 
 
 def parts_line(dataset: Dataset) -> str:
-    """The sizes of all parts on one line. Shares are of what trains, validates or tests."""
+    """Describe the sizes of all parts on one line.
+
+    Shares are of what trains, validates or tests.
+    """
     sizes = part_sizes(dataset)
     parts = [f"{size} {_NAMES[part]}" for part, size in sizes.items() if part >= TRAIN]
     parts += [f"besides {size.plain} {_NAMES[part]}" for part, size in sizes.items() if part < TRAIN]
@@ -80,7 +85,14 @@ def parts_line(dataset: Dataset) -> str:
 
 
 def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
-    """Report the size of each part; warn where one is empty or far from what was asked, and where testing cannot succeed."""
+    """Report the size of each part.
+
+    Warns where a part is empty or far from its configured size, and where the test pairs are known already.
+
+    Args:
+        config: of the run.
+        dataset: split.
+    """
     data, sizes = config.data, part_sizes(dataset)
     if isinstance(data.split, NoSplit) and not data.carve and not data.carve_last:
         yield from _stopping(config, sizes)
@@ -106,7 +118,7 @@ def _finding(level: Level, message: str, count: int) -> Finding:
 
 
 def _asked(data: DataConfig, part: int) -> float:
-    """The share that the configuration asks for; 1 where it asks for a part of unknown size, 0 for none."""
+    """Return the configured share; 1 for a part of unknown size, 0 for none."""
     rule = data.split
     carved = data.carve or (1.0 if data.carve_last else 0.0)
     match rule:
@@ -129,7 +141,7 @@ def _asked(data: DataConfig, part: int) -> float:
 
 
 def _measured(data: DataConfig, dataset: Dataset, sizes: dict[int, Part], part: int) -> float:
-    """The share that a part has, of what the split divides."""
+    """Return the share that a part has, of what the split divides."""
     if isinstance(data.split, UsersSplit):
         return sizes[part].users / max(dataset.events["user"].n_unique(), 1)
     if isinstance(data.split, ItemsSplit):
@@ -152,7 +164,7 @@ def _is_far(share: float, asked: float, data: DataConfig, dataset: Dataset) -> b
 
 
 def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
-    """What becomes of early stopping where nothing validates."""
+    """Report what happens to early stopping where nothing validates."""
     if sizes[VALID].rows:
         if config.data.carve and _asked(config.data.model_copy(update={"carve": 0.0, "carve_last": 0}), VALID):
             yield _finding("note", "data.carve does nothing: the split itself gives a validation part", 0)
@@ -166,7 +178,7 @@ def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
 
 
 def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
-    """Held-out pairs that are known already, and so masked from the answers that are judged."""
+    """Report held-out pairs that are known already, which masking leaves out."""
     if config.evaluation.mask == "none":
         return
     keys = ["user", "item", *(dataset.context_columns if config.evaluation.mask == "context" else ())]
@@ -181,7 +193,7 @@ def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
         level: Level = "warning" if again >= _MOSTLY * len(judged) else "note"
         message = (
             f"{again:,} of {len(judged):,} {name} pairs are known from before: evaluation.mask = "
-            f'"{config.evaluation.mask}" leaves known items out of the answers, so each is a sure miss'
+            f'"{config.evaluation.mask}" leaves known items out of the answers, so each counts as a miss'
         )
         if level == "warning":
             message += '; set evaluation.mask = "none" where repeats are to be recommended, or leave the repeats out'

@@ -1,4 +1,4 @@
-"""What the columns of an interactions table are, by what they hold first and by what they are called second."""
+"""Recognise the role of each column of the interactions, by values, then by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,24 +31,26 @@ Kind = Literal[
 ]
 
 PARTS = frozenset({"train", "valid", "test"})
-_LEVELS = {True: 30, False: 12}  # different texts that still may be events, under a name that says so and under another
-_WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # no events
-_NUMBERED_EVENTS = 8
-_VISITS = 20  # different values, above which those that each belong to one user are visits
-_OF_ONE_USER = 0.95
+# Thresholds. Chosen, not tuned.
+_LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
+_WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
+_NUMBERED_EVENTS = 8  # most different numbers of an event column
+_VISITS = 20  # different values above which those that each belong to one user are visits
+_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a column is taken for, and why.
+    """The recognised role of a column, and why.
 
     Attributes:
         kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome,
-            "moment" is a time beside that of the interactions, "assumed" is taken for an outcome by its values alone.
+            "moment" is a time besides that of the interactions, "assumed" is an outcome by its values only.
         reason: in words, for the reader of a draft.
         time: of a time.
         events: of events.
-        low, high: of a rating or an amount.
+        low: smallest value of a rating or an amount.
+        high: largest value of a rating or an amount.
         levels: the different numbers of a rating, rising; empty for truth values.
     """
 
@@ -62,11 +64,12 @@ class Role:
 
 
 def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
-    """The role of every column but the ids.
+    """Return the role of every column but the ids.
 
     Args:
         frame: some of the rows.
-        user_id, item_id: the id columns.
+        user_id: the column of user ids.
+        item_id: the column of item ids.
         whole: by column, the distinct values of all rows, for columns of few values; others may be missing.
     """
     users, items = (codes_of(canonical_series(frame[name])) for name in (user_id, item_id))
@@ -88,7 +91,10 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
-    """A column as float64 [n]; None where some value is no number, or is written as no number is (007)."""
+    """Return a column as float64 [n]; None where a value is not a plain number.
+
+    Text such as 007 is a name, although it can be parsed.
+    """
     if values.dtype.is_numeric():
         return values.cast(pl.Float64).fill_nan(None)
     if values.dtype == pl.Boolean:
@@ -126,7 +132,10 @@ def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | N
 
 
 def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
-    """The role of a context that may be an outcome; None where its values, its name or the calendar speak against it."""
+    """Return the role of a context that may be an outcome, or None.
+
+    Values, name and calendar can each speak against it.
+    """
     numbers = None if values.dtype.is_nested() else numbers_of(values)
     look = looks_like_outcome(values, numbers)
     if not look or (times is not None and of_calendar(values, times)):
@@ -140,7 +149,7 @@ def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
 
 
 def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
-    """Whether a column describes the item, the user, the visit, or none of them."""
+    """Return whether a column describes the item, the user, the visit, or none."""
     relations = Relations.of(users, items, values)
     whose = determined(relations)
     if whose == "item":
@@ -156,7 +165,7 @@ def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
 
 
 def _names_visits(values: pl.Series, users: Codes) -> bool:
-    """Whether each value belongs to one user, who has others too: no kind of thing that comes again."""
+    """Return whether each value belongs to one user, who has others too."""
     if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _whole(values)):
         return False
     pairs = pl.DataFrame({"value": values, "user": users}).drop_nulls().unique()
@@ -171,7 +180,7 @@ def _whole(values: pl.Series) -> bool:
 
 
 def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
-    """What kind of outcome a column is; None where nothing says that it is one."""
+    """Return the kind of outcome a column is; None where nothing suggests one."""
     name, known = values.name, values.drop_nulls()
     if known.is_empty():
         return None
@@ -210,7 +219,7 @@ def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role 
         return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
     if lower == {"true", "false"}:
         return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
-    if lower in YES_NO and not outcome_word(name):  # which says yes to anything
+    if lower in YES_NO and not outcome_word(name):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
     recognised = [] if _WHENCE & set(words(name)) else known_events(texts)

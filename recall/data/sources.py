@@ -1,7 +1,6 @@
-"""Which table each field reads its columns from.
+"""Decide which table each field reads its columns from.
 
-Requests name columns, and a request has one name for one thing: so every column belongs to one table, and the fields
-that read it agree on which.
+A request names each column once. So every column belongs to one table, and the fields that read it must agree on which.
 """
 
 from collections.abc import Iterable
@@ -15,12 +14,12 @@ from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 
 RESERVED = ("user", "item", "weight", "split")
-"""Columns that the sorted interactions have anyway."""
+"""Columns that the sorted interactions always have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Columns that the fields read, by table and without repetition; the id columns are not among them."""
+    """Columns that the fields read, by table, without repetition and id columns."""
 
     users: tuple[str, ...]
     context: tuple[str, ...]
@@ -30,9 +29,13 @@ class Columns:
 def find_columns(schema: Schema, tables: Tables) -> Columns:
     """Find the table of every column that a field reads.
 
+    Args:
+        schema: the fields.
+        tables: where the columns may be.
+
     Raises:
-        ConfigError: a column is in two tables and the field does not say which, or two fields disagree.
-        DataError: a column is in none of the tables where it may be.
+        ConfigError: A column is in two tables and the field does not say which, or two fields disagree.
+        DataError: A column is in none of the tables where it may be.
     """
     if schema.user_id == schema.item_id:
         raise ConfigError(f"users and items have one id column, {schema.user_id!r}", where="data.item_id")
@@ -40,7 +43,7 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
     for name, field in schema.column_fields.items():
         columns = field.columns(name)
         if columns[0] == (schema.user_id if field.side == "user" else schema.item_id):
-            continue  # the id itself, which every table has
+            continue  # every table has the id
         table = _table(name, field, columns[0], schema, tables)
         for column in columns[1:]:
             _require(name, column, table, tables)
@@ -62,11 +65,16 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
 
 
 def find_attributes(data: DataConfig, columns: Columns, tables: Tables) -> tuple[str, ...]:
-    """The columns of the items table that items are filtered by and that no field reads, without repetition.
+    """Return the item columns for filters that no field reads, without repetition.
+
+    Args:
+        data: names the attributes.
+        columns: those that fields read.
+        tables: with the items table.
 
     Raises:
-        ConfigError: there is no items table.
-        DataError: it lacks such a column, or the column cannot be filtered by.
+        ConfigError: There is no items table.
+        DataError: The items table lacks such a column, or it cannot be filtered by.
     """
     if not data.attributes:
         return ()

@@ -1,4 +1,4 @@
-"""Which interactions train, which validate, and which test."""
+"""Split the interactions into training, validation and test."""
 
 from calendar import isleap
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from recall.features.categorical import stable_hash
 from recall.features.values import Distinct, examples, refuse
 
 GIVEN = -2
-"""Known of a held-out user when asked: neither trains nor is judged."""
+"""History of a held-out user, sent with its requests: neither trained nor evaluated on."""
 REMEMBERED = -1
-"""Known from before: neither trains nor is judged."""
+"""Known from an earlier run: neither trained nor evaluated on."""
 TRAIN = 0
 VALID = 1
 TEST = 2
@@ -27,7 +27,7 @@ Parts = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where rows that are no interactions stand among those that are.
+    """Where rows that do not count as interactions stand among those that do.
 
     Attributes:
         user: int32 [m].
@@ -41,7 +41,7 @@ class Places:
 
 
 def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
-    """The part that a column names for each interaction.
+    """Return the part that a column names for each interaction.
 
     Args:
         values: [n], the column.
@@ -49,7 +49,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
         where: names the column in an error.
 
     Raises:
-        DataError: a value is missing or names no part.
+        DataError: A value is missing or does not name a part.
     """
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
     texts, names = named_values(values, parts)
@@ -68,7 +68,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
 def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Parts:
     """Draw the part of each user or item by a hash of its id.
 
-    The part depends on the id, the seed and the shares alone: other ids and further interactions change nothing, and a
+    The part depends on the id, the seed and the shares only: other ids and further interactions change nothing, and a
     change of `valid` leaves the test part as it is.
 
     Args:
@@ -103,12 +103,15 @@ def random_parts(users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64], r
 
 
 def id_hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
-    """Stable 64-bit hashes of ids, String [n]: uint64 [n]."""
+    """Return a hash of each id, uint64 [n]."""
     return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves half of the output's."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+
+    Each bit of the input flips each bit of the output with probability one half.
+    """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -119,7 +122,7 @@ def _drawn_parts(drawn: npt.NDArray[np.float64], rule: HashSplit) -> Parts:
 
 
 def with_given(parts: Parts, user: npt.NDArray[np.integer], share: float) -> Parts:
-    """Mark the oldest interactions of each held-out user as GIVEN, always fewer than all of them.
+    """Mark the oldest interactions of each held-out user as GIVEN, but never all.
 
     Args:
         parts: int8 [n], equal for all interactions of a user.
@@ -133,16 +136,16 @@ def with_given(parts: Parts, user: npt.NDArray[np.integer], share: float) -> Par
 
 
 def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: int, rule: Split) -> Parts:
-    """The part of each interaction by its place or its time.
+    """Return the part of each interaction by its position or its time.
 
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
-        times: number [n] in that order; needed by a split by time.
+        times: number [n] in that order; required by a split by time.
         unit: what one unit of the configuration is in `times`.
         rule: how to split; a split by column is `column_parts`, one by users or items `hashed_parts`.
 
     Raises:
-        ConfigError: there is no time to split by, or validation would start after the test.
+        ConfigError: There is no time to split by, or validation would start after the test.
     """
     if times is None and isinstance(rule, LastSplit | TimeSplit):
         raise ConfigError(
@@ -164,16 +167,16 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
 def negative_parts(
     negatives: Places, starts: npt.NDArray[np.int64], parts: Parts, times: pl.Series | None, unit: int, rule: Split
 ) -> Parts:
-    """The part of each row that is no interaction, by its place among those that are, or by its time.
+    """Return the part of each negative row, by its position or its time.
 
-    With a split by time the bounds are those of the interactions. Otherwise a row is of the part of its user's next
-    interaction, or of the last where none follows; rows of a user without any train.
+    With a split by time the bounds are those of the interactions. Otherwise a row is in the part of its user's next
+    interaction, or of the last where none follows; rows of a user without interactions train.
 
     Args:
         negatives: the rows.
         starts: as for `sorted_parts`.
-        parts: what `sorted_parts` gave.
-        times: number [n], of the interactions; needed by a split by time.
+        parts: what `sorted_parts` returned.
+        times: number [n], of the interactions; required by a split by time.
         unit: as for `sorted_parts`.
         rule: the same rule.
     """
@@ -185,13 +188,15 @@ def negative_parts(
 
 
 def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
-    """Move a random share of the training interactions to validation; does nothing when some validate already.
+    """Move a random share of the training interactions to validation.
+
+    Changes nothing when some validate already.
 
     Args:
         parts: [n].
         share: of them.
-        seed: draws them.
-        among: bool [n], those that may be drawn; all of them when left out.
+        seed: of the draw.
+        among: bool [n], those that may be drawn; default all.
     """
     if share == 0 or (parts == VALID).any():
         return parts
@@ -201,13 +206,15 @@ def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | 
 
 
 def carve_last(parts: Parts, count: int, user: npt.NDArray[np.integer], among: npt.NDArray[np.bool_] | None = None) -> Parts:
-    """Move the last training interactions of each user to validation, but never all; nothing when some validate already.
+    """Move the last training interactions of each user to validation, but never all.
+
+    Changes nothing when some validate already.
 
     Args:
         parts: [n].
         count: at most so many of each user.
         user: integer [n], never falling; interactions of one user are in order of time.
-        among: bool [n], those that may be moved; all of them when left out.
+        among: bool [n], those that may be moved; default all.
     """
     if count == 0 or (parts == VALID).any():
         return parts
@@ -230,7 +237,7 @@ def _moved(parts: Parts, chosen: npt.NDArray[np.int64]) -> Parts:
 
 
 def _timed_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.number], unit: int, rule: TimeSplit) -> Parts:
-    """Parts of `times` [m], by bounds that may be quantiles of the times of the interactions [n]."""
+    """Return the parts of `times` [m], by bounds or quantiles of `interactions` [n]."""
     test = _threshold(interactions, rule.test, unit)
     valid = test if rule.valid is None else _threshold(interactions, rule.valid, unit)
     if valid > test:
@@ -252,8 +259,6 @@ def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:
     return float(np.partition(times, place)[place])
 
 
-# Times of interactions as numbers that sort as the times do.
-
 _DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
 _MICROSECOND = 1_000_000
@@ -261,13 +266,13 @@ _MICROSECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """One time for each interaction.
+    """One time for each interaction, as a number.
 
     Attributes:
         values: Int64 [n] or Float64 [n] without nulls: numbers as they were given, dates in microseconds since 1970.
         unit: what one unit of the configuration is in `values`: 1 for numbers, 1,000,000 for dates, which the
             configuration gives in unix seconds.
-        naive: number of ISO 8601 texts without an offset, which are read as UTC, where others have one; else 0.
+        naive: number of ISO 8601 texts without an offset, read as UTC, where others have one; else 0.
     """
 
     values: pl.Series
@@ -284,27 +289,27 @@ class Times:
             where: names the column in an error.
 
         Raises:
-            DataError: a time is missing, not finite, or cannot be read.
+            DataError: A time is missing, not finite, or cannot be read.
         """
         parsed, naive = _parsed(values, where) if values.dtype == pl.String else (values, 0)
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
             instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
-            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes how an instant is shown, not this
+            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes only how an instant is displayed
         elif parsed.dtype.is_float():
             parsed = parsed.cast(pl.Float64)
-            refuse(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "no time")
+            refuse(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
         elif parsed.dtype.is_integer():
             parsed = parsed.cast(pl.Int64, strict=False)
-            refuse(values, parsed.is_null() & values.is_not_null(), where, "no time: it needs more than 63 bits")
+            refuse(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
         else:
             hint = "Give numbers, dates or datetimes"
-            raise DataError(f"a column of type {values.dtype} holds no times", where=where, hint=hint)
+            raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
         if parsed.null_count():
             raise DataError(
                 f"{parsed.null_count():,} of {len(values):,} rows have no time",
                 where=where,
-                why="without it their place among the user's interactions is not known",
+                why="without it their position among the user's interactions is unknown",
                 hint="Fill the times in, or leave the rows out",
                 row=int(parsed.is_null().arg_max() or 0) + 1,
             )
@@ -312,7 +317,10 @@ class Times:
 
 
 def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
-    """The numbers or moments that a column of text holds, and how many lack an offset where others have one."""
+    """Parse a column of text as numbers or moments; count texts without an offset.
+
+    The count is 0 where no text has an offset.
+    """
     for dtype in (pl.Int64, pl.Float64):
         parsed = values.str.strip_chars().cast(dtype, strict=False)
         if parsed.null_count() == values.null_count():
@@ -328,13 +336,13 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
 
 
 def _moments(values: pl.Series) -> pl.DataFrame:
-    """The moment in UTC that each ISO 8601 text names, null for other text, and whether the text has an offset.
+    """Return the moment in UTC of each ISO 8601 text, and whether it has an offset.
 
-    The usual forms are read column-wise. What is left goes through `datetime.fromisoformat` once for each different text.
-    A zone written as UTC or GMT, or after a blank, is read as data warehouses export it.
+    The usual forms are parsed column-wise. The rest goes through `datetime.fromisoformat`, once for each different text.
+    A zone written as UTC or GMT, or after a blank, is accepted, as data warehouses export it.
 
     Returns:
-        `moment` Datetime [n] without a zone, and `aware` Boolean [n].
+        `moment` Datetime [n] without a zone, null for other text, and `aware` Boolean [n].
     """
     text = pl.col("text")
     plain = values.str.strip_chars().str.replace(" ", "T", literal=True).alias("text").to_frame()
@@ -365,7 +373,7 @@ def _moments(values: pl.Series) -> pl.DataFrame:
 
 
 def _moment(text: str) -> tuple[datetime, bool] | None:
-    """The moment in UTC, without a zone, and whether the text has an offset; None when it is no ISO 8601 time."""
+    """Return the moment in UTC, and whether the text has an offset, or None."""
     plain = text.strip().upper()
     for zone in (" UTC", " GMT", "UTC", "GMT"):
         if plain.endswith(zone):

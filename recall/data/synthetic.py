@@ -1,11 +1,11 @@
-"""A made-up shop whose customers' taste is known, so that a model can be compared with the truth behind its data.
+"""Generate a synthetic shop whose true preferences are known.
 
-Every interaction is one choice by softmax over the utility
+A model can be compared with the truth behind its data. Every interaction is one choice by softmax over the utility
 
     popularity[item] + <taste[user] + device[d] + daypart[h] + successor[previous item], style[item]>
 
 which is a factorization machine over the columns of the tables plus a part of each user and item that no column
-shows. No user chooses an item twice. Some values are taken out of the tables after the choices were made.
+shows. A user chooses an item at most once. Some values are removed from the tables after the choices were made.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,6 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall.errors import ConfigError
-
-# The words that the synthetic shop is written in.
 
 CATEGORIES = (
     "books", "kitchen", "garden", "music", "toys", "sports", "phones", "shoes", "films", "tools", "beauty", "pets",
@@ -42,7 +40,7 @@ _SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "
 
 
 def brand_names(n: int) -> pl.Series:
-    """n distinct made-up names, text [n]."""
+    """Return n distinct pronounceable names, text [n]."""
     base = len(_SYLLABLES)
     names = []
     for number in range(n):
@@ -59,7 +57,7 @@ Floats = npt.NDArray[np.floating]
 _FACTORS = 8
 _POPULARITY, _TASTE, _CONTEXT, _SEQUENCE = 0.9, 2.1, 0.9, 1.5  # standard deviations of the parts of the utility
 _FIRST_DAY, _DAYS = 20_089, 365  # 2025-01-01, in days since 1970
-_CELLS = 1 << 22  # utilities held at once
+_CELLS = 1 << 22  # utilities computed at a time: 16 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,12 @@ class SyntheticConfig:
     """Size of the shop.
 
     Attributes:
-        considered: each choice is among this many items drawn by popularity, or among all when there are no more; a
-            large catalogue is generated in time and memory proportional to interactions * considered.
+        users: number of users.
+        items: number of items.
+        interactions: number of choices.
+        considered: each choice is among this many items drawn by popularity, or among all if there are fewer; a large
+            catalogue takes time and memory proportional to interactions * considered.
+        seed: of the random generator.
     """
 
     users: int = 2_000
@@ -85,14 +87,16 @@ class SyntheticConfig:
             raise ConfigError(
                 f"{self.users:,} users and {self.items:,} items cannot have {self.interactions:,} interactions",
                 where="interactions",
-                why="nobody chooses an item twice, and half of all pairs is the limit",
+                why="a user chooses an item at most once, and half of all pairs is the limit",
                 hint="Ask for fewer interactions, or for more users or items",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The utility that the choices were drawn from; row r belongs to row r of the users or items table.
+    """The utility that the choices were drawn from.
+
+    Row r belongs to row r of the users or items table.
 
     Attributes:
         popularity: float32 [items].
@@ -111,18 +115,25 @@ class Truth:
     successor: Float32
 
     def item_vectors(self) -> Float32:
-        """[items, d + 1]: popularity, then style."""
+        """Return popularity followed by style, [items, d + 1]."""
         return np.hstack([self.popularity[:, None], self.style])
 
     def user_vectors(self, users: Int64, devices: Int64, dayparts: Int64, previous: Int64) -> Float32:
-        """[n, d + 1]: one, then what the style is weighed by; `previous` is an item row, or -1. Rows are int64 [n]."""
+        """Return one followed by the weights of the style, [n, d + 1].
+
+        Args:
+            users: rows, int64 [n].
+            devices: rows, int64 [n].
+            dayparts: rows, int64 [n].
+            previous: item rows, int64 [n]; -1 for none.
+        """
         query = self.taste[users] + self.device[devices] + self.daypart[dayparts] + self.successor[previous]
         return np.hstack([np.ones((len(users), 1), dtype=np.float32), query])
 
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """Tables as a shop would export them, and the truth behind them; interactions are in the order of time."""
+    """Tables as a shop would export them, in order of time, and the truth behind them."""
 
     interactions: pl.DataFrame
     users: pl.DataFrame
@@ -130,7 +141,12 @@ class Synthetic:
     truth: Truth
 
     def write(self, folder: Path, suffix: str = ".parquet") -> None:
-        """Write the tables into `folder`, which must exist, as .parquet or .csv (bags cut by "|"), and a recall.toml."""
+        """Write the tables and a recall.toml.
+
+        Args:
+            folder: must exist.
+            suffix: .parquet, or .csv with bags cut by "|".
+        """
         config = files("recall.data").joinpath("shop.toml").read_text(encoding="utf-8")
         (folder / "recall.toml").write_text(config.replace(".parquet", suffix), encoding="utf-8")
         for name, table in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
@@ -143,7 +159,7 @@ class Synthetic:
 
 
 def generate(config: SyntheticConfig) -> Synthetic:
-    """Draw the shop. The same configuration gives the same tables."""
+    """Generate the shop; deterministic for a configuration."""
     random = np.random.default_rng(config.seed)
     category_styles = _normal(random, len(CATEGORIES))
     items, style = _items(config, random, category_styles)
@@ -169,7 +185,7 @@ def generate(config: SyntheticConfig) -> Synthetic:
 def _items(config: SyntheticConfig, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
     n, n_brands = config.items, max(8, config.items // 25)
     category = random.choice(len(CATEGORIES), n, p=_zipf(len(CATEGORIES), 0.7))
-    home = random.integers(0, len(CATEGORIES), n_brands)  # a brand is at home in one category
+    home = random.integers(0, len(CATEGORIES), n_brands)  # a brand belongs to one category
     by_home = [np.flatnonzero(home == number) for number in range(len(CATEGORIES))]
     brand = random.integers(0, n_brands, n)
     for number, brands in enumerate(by_home):
@@ -234,7 +250,7 @@ def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: In
     spread = style.T @ style / np.float32(len(style))
     turn = 0.8 * np.eye(_FACTORS, dtype=np.float32) + 0.5 * _normal(
         random, _FACTORS
-    )  # the next item is like the last one, but moved on
+    )  # the next item resembles the previous one, rotated
     successor = _scaled(style @ turn, spread, _SEQUENCE)
     return Truth(
         popularity=(_POPULARITY * popularity).astype(np.float32),
@@ -248,7 +264,10 @@ def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: In
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """When and where each choice is made, int64 [n] each, by user and then by time; `start` is int64 [users + 1]."""
+    """When and where each choice is made, int64 [n] each, by user, then time.
+
+    `start` is int64 [users + 1].
+    """
 
     start: Int64
     user: Int64
@@ -261,7 +280,7 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
     most = min(config.items // 2, 50 * -(-config.interactions // config.users))
     activity = random.lognormal(0.0, 0.8, config.users)
     counts = np.minimum(np.floor(activity / activity.sum() * config.interactions).astype(np.int64), most)
-    while (missing := config.interactions - int(counts.sum())) > 0:  # rounding and the cap leave a few to hand out
+    while (missing := config.interactions - int(counts.sum())) > 0:  # rounding and the cap leave a few to distribute
         open_ = np.flatnonzero(counts < most)
         counts[random.permutation(open_)[:missing]] += 1
     start = np.concatenate([[0], np.cumsum(counts)])
@@ -280,9 +299,11 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
 
 
 def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int64:
-    """Item row of each event, int64 [n]; -1 where a user came upon an item that they had chosen before."""
+    """Draw the item row of each event, int64 [n]; -1 where a user chose it before."""
     counts = np.diff(events.start)
-    by_activity = np.argsort(-counts, kind="stable")  # a block holds users of like length: those still choosing come first
+    by_activity = np.argsort(
+        -counts, kind="stable"
+    )  # a block holds users of similar activity, the most active first, so that those still choosing are a prefix
     luck = random.random(len(events.user), dtype=np.float32)
     chosen = np.full(len(events.user), -1, dtype=np.int64)
     width = min(config.items, config.considered)
@@ -315,7 +336,10 @@ def _without_repeats(chosen: Int64, user: Int64) -> Int64:
 
 
 def _draw(utility: Float32, luck: Float32) -> Int64:
-    """One column of each row [n, c], with probability softmax(utility); `luck` is uniform [n]. Overwrites `utility`."""
+    """Draw a column of each row [n, c] with probability softmax(utility).
+
+    `luck` is uniform [n]. Overwrites `utility`.
+    """
     utility -= utility.max(axis=1, keepdims=True)
     np.exp(utility, out=utility)
     np.cumsum(utility, axis=1, out=utility)
@@ -341,14 +365,20 @@ def _standard(values: npt.NDArray[np.generic]) -> Float32:
 
 
 def _scaled(vectors: Floats, spread: Floats, deviation: float) -> Float32:
-    """`vectors` stretched so that their products with styles, whose second moment is `spread`, deviate this much."""
+    """Scale `vectors` so that their products with styles have this standard deviation.
+
+    `spread` is the second moment of the styles.
+    """
     size = np.sqrt(np.einsum("nd,de,ne->n", vectors, spread, vectors).mean())
     scaled: Float32 = (vectors * (deviation / size)).astype(np.float32)
     return scaled
 
 
 def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float, spread: float) -> pl.DataFrame:
-    """Bags of distinct values, as rows (row, value) in the order of rows; each group has its own favourite values."""
+    """Draw bags of distinct values as (row, value), in the order of rows.
+
+    Each group has its own favourite values.
+    """
     favour = random.gumbel(size=(int(group.max()) + 1, n_values)) * 0.5 * spread / 2
     shares = np.cumsum(np.exp(favour) / np.exp(favour).sum(axis=1, keepdims=True), axis=1)
     row = np.repeat(np.arange(len(group)), random.poisson(mean, len(group)))
@@ -361,7 +391,7 @@ def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float,
 
 
 def _sums(bags: pl.DataFrame, vectors: Float32, n: int) -> Float32:
-    """Sum of the vectors of each bag over the root of its size, float32 [n, d]."""
+    """Return the sum of the vectors of each bag over the root of its size."""
     row, value = bags["row"].to_numpy(), bags["value"].to_numpy()
     sums = np.stack([np.bincount(row, vectors[value, column], n) for column in range(_FACTORS)], axis=1)
     return (sums / np.sqrt(np.maximum(np.bincount(row, minlength=n), 1))[:, None]).astype(np.float32)

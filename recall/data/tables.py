@@ -1,7 +1,7 @@
-"""The three tables as they lie on disk, Parquet or CSV, read one set of columns at a time.
+"""Read the three tables from Parquet or CSV, one set of columns at a time.
 
-A CSV file has no types, so every column of it is read as text: "007" stays "007", and a number is parsed only where a
-number is wanted. A folder of Parquet files reads as one table, in order of the file names.
+A CSV file has no types, so every column of it is read as text: "007" stays "007", and a number is parsed only where one
+is required. A folder of Parquet files reads as one table, in order of the file names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One file, not yet read.
+    """A file, opened lazily.
 
     Attributes:
         path: the file, or a folder of Parquet files.
         frame: its rows, lazily.
         types: its columns and their types, in order.
-        written: what the file calls a column, for those that have another name here.
-        note: added to the place that errors name, such as how rows are counted.
+        written: original name of each renamed column.
+        note: appended to the location in errors, such as how rows are counted.
         text: columns whose values stay as they are written; see `DataConfig.text`.
     """
 
@@ -44,13 +44,13 @@ class Table:
         return self.types.names()
 
     def collect(self, columns: Iterable[str]) -> pl.DataFrame:
-        """Read some columns; a name that occurs twice is read once.
+        """Read some columns; a repeated name is read once.
 
-        Categorical and enumerated text comes back as text, decimals as floats, and as integers where they have no decimals.
-        Empty text is a missing value.
+        Categorical and enumerated text becomes text, decimals become integers where they have no fraction, otherwise
+        floats. Empty text is a missing value.
 
         Raises:
-            DataError: a column is missing or of a type that no field can read, or the file is damaged.
+            DataError: A column is missing or of a type that no field can read, or the file is damaged.
         """
         wanted = list(dict.fromkeys(columns))
         for name in wanted:
@@ -69,14 +69,18 @@ class Table:
         return read.with_columns(_exact(column) for column in read if _settles(column.dtype))
 
     def where(self, column: str) -> str:
-        """Names one of the table's columns in an error."""
+        """Return the location of a column, for errors."""
         return f"{self.path}, column {self.written.get(column, column)!r}{self.note}"
 
     def renamed(self, old: str | None, new: str) -> "Table":
-        """Give a column another name; nothing changes when `old` is None or `new` itself.
+        """Rename a column; nothing changes when `old` is None or equals `new`.
+
+        Args:
+            old: its name in the file.
+            new: its name from here on.
 
         Raises:
-            DataError: there is no column `old`, or there is a column `new` beside it.
+            DataError: There is no column `old`, or a column `new` exists besides it.
         """
         if old is None or old == new:
             return self
@@ -94,14 +98,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A column of the interactions that describes their users or items.
+class MovedColumn:
+    """A column of the interactions that was moved to the users or items.
 
     Attributes:
         table: users or items.
         column: its name.
         rows: interactions with a value.
-        other: those among them whose value is not the one that their user or item has now.
+        other: those among them whose value differs from the one chosen for their user or item.
     """
 
     table: str
@@ -112,26 +116,37 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All tables of a run; `users` and `items` are None when the configuration names none.
+    """All tables of a run.
 
     Attributes:
-        told: columns that were moved from the interactions to the users and items.
+        interactions: always there.
+        users: None when the configuration names none.
+        items: None when the configuration names none.
+        moved: columns that were moved from the interactions to the users and items.
     """
 
     interactions: Table
     users: Table | None
     items: Table | None
-    told: tuple[Told, ...] = ()
+    moved: tuple[MovedColumn, ...] = ()
 
     @property
     def named(self) -> dict[str, Table]:
-        """The tables that there are, by the name that the configuration gives them."""
+        """The tables that exist, by their name in the configuration."""
         tables = {"interactions": self.interactions, "users": self.users, "items": self.items}
         return {name: table for name, table in tables.items() if table is not None}
 
 
 def read_tables(config: DataConfig, root: Path) -> Tables:
-    """Open the tables of a run; relative paths start at `root`. Raises DataError as `read_table` does."""
+    """Open the tables of a run.
+
+    Args:
+        config: names the files.
+        root: folder that relative paths start at.
+
+    Raises:
+        DataError: As `read_table`.
+    """
     return Tables(
         read_table(root / config.interactions, config.nulls, config.text),
         read_users(config, root / config.users) if config.users is not None else None,
@@ -140,12 +155,28 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
 
 
 def read_users(config: DataConfig, path: Path) -> Table:
-    """Open a file of users as a run's own, with the id column under the name that interactions use. Raises DataError."""
+    """Open a file of users, with the id column under the name that interactions use.
+
+    Args:
+        config: names the id column.
+        path: the file.
+
+    Raises:
+        DataError: As `read_table`.
+    """
     return read_table(path, config.nulls, config.text).renamed(config.id_in_users, config.user_id)
 
 
 def read_items(config: DataConfig, path: Path) -> Table:
-    """Open a file of items as a run's own, with the id column under the name that interactions use. Raises DataError."""
+    """Open a file of items, with the id column under the name that interactions use.
+
+    Args:
+        config: names the id column.
+        path: the file.
+
+    Raises:
+        DataError: As `read_table`.
+    """
     return read_table(path, config.nulls, config.text).renamed(config.id_in_items, config.item_id)
 
 
@@ -158,7 +189,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         text: columns whose values stay as they are written.
 
     Raises:
-        DataError: the file is missing, empty, damaged, or of another kind.
+        DataError: The file is missing, empty, damaged, or of another format.
     """
     if not path.exists():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -171,16 +202,17 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
             frame = pl.scan_parquet(path)
         elif path.suffix == ".csv":
             _refuse_repeated(path)
-            frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # "" in quotes is missing too
+            frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # quoted "" is missing, too
         else:
-            raise DataError("this is neither .parquet nor .csv", where=str(path), hint="Convert it to one of the two")
+            raise DataError("a table must be .parquet or .csv", where=str(path), hint="Convert it to one of the two")
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None
 
 
 def _refuse_repeated(path: Path) -> None:
-    """Raise DataError when two columns of a CSV file have one name: polars would rename the second."""
+    """Raise DataError when a CSV file repeats a column name."""
+    # polars would rename the second column
     head = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False, raise_if_empty=False)
     names = [name for name in head.row(0) if name is not None] if len(head) else []
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -195,9 +227,7 @@ def _refuse_repeated(path: Path) -> None:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError(
-        "the file cannot be read", where=str(path), why=reason, hint="Write it anew as Parquet, or as CSV in UTF-8"
-    )
+    return DataError("the file cannot be read", where=str(path), why=reason, hint="Rewrite it as Parquet, or as CSV in UTF-8")
 
 
 def _innermost(dtype: DataType) -> DataType:
@@ -217,7 +247,7 @@ def _settles(dtype: DataType) -> bool:
 
 
 def _exact(values: pl.Series) -> pl.Series:
-    """Text without empty values; decimals without decimals as integers, or as text where no integer type holds them."""
+    """Drop empty texts; turn decimals without a fraction into integers."""
     if values.dtype == pl.String:
         return values.set(values == "", None) if (values == "").any() else values
     for dtype in (pl.Int64, pl.UInt64):

@@ -1,4 +1,4 @@
-"""Interaction weights, measured in units of their own mean so that a constant factor changes nothing."""
+"""Interaction weights, in units of their mean: a constant factor changes nothing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from recall.features.values import numbers, refuse
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
-_WIDE = 1e6  # largest over smallest weight; float32 holds 7 digits, so the small end drowns in sums beyond this
-_HEAVY = 0.1  # share of all training weight in one row of at least _ROWS
+_WIDE = 1e6  # largest over smallest weight; float32 has 7 digits, so the smallest vanish in sums beyond this
+_HEAVY = 0.1  # share of all training weight in one row of at least _ROWS. Chosen, not tuned.
 _ROWS = 50
-_UNUSUAL = 1e9  # a mean weight beyond this, or below its inverse, is seldom meant as a strength
+_UNUSUAL = 1e9  # a mean beyond this, or below its inverse, is probably an id or a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,11 @@ class WeightRange:
 
     Attributes:
         where: the file and the column.
-        smallest, largest, mean: of the training rows, before any decay.
-        smallest_row, largest_row: their rows in the file, from 1.
+        smallest: smallest weight of a training row, before any decay.
+        largest: largest weight of a training row, before any decay.
+        mean: of the training rows.
+        smallest_row: row of `smallest` in the file, from 1.
+        largest_row: row of `largest` in the file, from 1.
         rows: number of training rows.
         share: share of all training weight that the largest row has.
     """
@@ -43,7 +46,7 @@ class WeightRange:
 
     @property
     def extreme(self) -> bool:
-        """Whether the spread is beyond what single precision can add up, or one row outweighs the others."""
+        """Whether float32 cannot add up the weights, or one row outweighs the others."""
         return self.largest / self.smallest > _WIDE or (self.rows >= _ROWS and self.share > _HEAVY)
 
     def __str__(self) -> str:
@@ -55,7 +58,7 @@ class WeightRange:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights of all rows of a file, before they are scaled.
+    """Weights of all rows of a file, before scaling.
 
     Attributes:
         values: float64 [n], positive and finite.
@@ -67,13 +70,13 @@ class Weights:
 
     @staticmethod
     def of(raw: pl.DataFrame, column: str | None, where: str, factors: Float64 | None = None) -> "Weights":
-        """Read a weight column; every row weighs 1 without one.
+        """Read a weight column; without one, every row weighs 1.
 
         Args:
             raw: the columns that were read, [n].
             column: the column with the weights.
             where: names the column in an error; empty where there is neither a column nor factors.
-            factors: float64 [n], positive; what each row weighs by its kind of event.
+            factors: float64 [n], positive; the weight of each row's event.
 
         Raises:
             DataError: A weight is missing, not a number, not positive, or infinite.
@@ -95,7 +98,7 @@ class Weights:
         return Weights(values if factors is None else values * factors, where)
 
     def scaled(self, training: npt.NDArray[np.integer]) -> pl.Series:
-        """The weights divided by the mean of the training rows, so that these have a mean of 1.
+        """Divide the weights by the mean of the training rows.
 
         Only ratios of weights carry meaning: the objectives count unobserved pairs and regularisation for each unit of
         observed weight, and float32 sums of weights around 1 neither overflow nor vanish. A power of two as a common
@@ -127,16 +130,23 @@ class Weights:
         return relative.cast(pl.Float32)
 
     def mean(self, training: npt.NDArray[np.integer]) -> float:
-        """Mean weight of the training rows; int64 [m]."""
+        """Return the mean weight of the training rows, int64 [m]."""
         values = self.values[training]
         largest = float(values.max())
         return float((values / largest).mean()) * largest
 
     def range(self, training: npt.NDArray[np.integer]) -> WeightRange | None:
-        """How the weights of the training rows are spread; int64 [m], rows in the file. None without a weight column."""
+        """Return how the weights of the training rows are spread.
+
+        Args:
+            training: int64 [m], rows in the file.
+
+        Returns:
+            None without a weight column.
+        """
         if not self.where:
             return None
-        training = np.sort(training)  # of equal weights, the first in the file is named
+        training = np.sort(training)  # of equal weights, the first in the file is reported
         values = self.values[training]
         low, high = int(values.argmin()), int(values.argmax())
         share = 1 / float((values / values[high]).sum())
@@ -153,13 +163,18 @@ class Weights:
 
 
 def weight_findings(found: WeightRange | None, column: str | None) -> Iterator[Finding]:
-    """Report the range of the weights; a warning where a few rows decide what is learned."""
+    """Report the range of the weights, as a warning where few rows dominate.
+
+    Args:
+        found: the range; None without a weight column.
+        column: the weight column.
+    """
     if found is None or column is None:
         return
     if found.extreme:
         message = f"{found}: a few rows decide what is learned; correct or cap them"
     elif not 1 / _UNUSUAL < found.mean < _UNUSUAL:
-        message = f"{found}: is this a strength? Only ratios count, weights are divided by their mean"
+        message = f"{found}: is this a strength? Only ratios matter, weights are divided by their mean"
     else:
         yield Finding("note", "interactions", column, str(found), found.rows)
         return

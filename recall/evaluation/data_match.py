@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall.bundle.reader import Bundle
+from recall.config import RunConfig
+from recall.config.loading import parse_config
 from recall.data.dataset import Dataset
 from recall.data.incremental import Record
-from recall.errors import DataError
+from recall.data.split import TRAIN
+from recall.errors import ConfigError, DataError
 
 _SAMPLE = 500  # users whose interactions are compared
 _FEW_IDS = 0.05  # share of known ids below which a bundle is of other data
@@ -95,3 +98,62 @@ def refuse_foreign(
             why=str(match),
             hint="Give the bundle that was trained on these tables, or the configuration and the tables of this bundle",
         )
+
+
+def refuse_trained_on(
+    dataset: Dataset,
+    config: RunConfig,
+    part: int,
+    bundle: Bundle,
+    record: Callable[[str], Record | None],
+    load: Callable[[RunConfig], Dataset],
+) -> None:
+    """Raise DataError when a bundle that was trained with another split was trained on interactions of the judged part.
+
+    Its figures would be those of what it has learnt. Where the bundle does not say how its data were split, or these tables
+    cannot be split so, nothing is known and nothing is refused.
+
+    Args:
+        dataset: the interactions, split as `config` says.
+        config: of the evaluation.
+        part: the one that is judged.
+        bundle: the bundle.
+        record: gives what it stores of a user.
+        load: reads the same tables with another configuration.
+    """
+    judged = dataset.select(part)
+    try:
+        as_trained = _split_as(bundle, config)
+        if as_trained is None or not len(judged):
+            return
+        parts = load(as_trained).events["split"].to_numpy()
+    except (ConfigError, DataError):
+        return
+    if len(parts) != len(dataset.events):
+        return
+    rows = dataset.events[judged[parts[judged] == TRAIN]]
+    user_ids, item_ids = dataset.users[dataset.schema.user_id], dataset.items[dataset.schema.item_id]
+    seen = {row: set(found.seen) for row in rows["user"].unique() if (found := record(user_ids[row])) is not None}
+    pairs = zip(rows["user"].to_list(), item_ids.gather(rows["item"]).to_list(), strict=True)
+    learnt = sum(user in seen and item in seen[user] for user, item in pairs)
+    if learnt:
+        split = as_trained.data.split.model_dump(mode="json")
+        raise DataError(
+            f"bundle {bundle.manifest.version} was trained on {learnt:,} of the {len(judged):,} interactions that are held out",
+            where="data.split",
+            why=f"it was trained with data.split = {split} and seed = {as_trained.seed}",
+            hint="Evaluate with the data.split and seed that it was trained with, or train with these",
+        )
+
+
+def _split_as(bundle: Bundle, config: RunConfig) -> RunConfig | None:
+    """A configuration with the split that a bundle was trained with; None where that is the same, or not known."""
+    recorded, values = bundle.manifest.config.get("data"), config.model_dump(mode="json", by_alias=True)
+    if not isinstance(recorded, dict) or "split" not in recorded:
+        return None
+    names = ("split", "carve", "carve_last")
+    values["data"] |= {name: recorded[name] for name in names if name in recorded}
+    values["seed"] = bundle.manifest.seed
+    changed = parse_config(values)
+    same = all(getattr(changed.data, name) == getattr(config.data, name) for name in names) and changed.seed == config.seed
+    return None if same else changed

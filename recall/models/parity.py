@@ -32,7 +32,9 @@ class Proof:
     top_k_agreement: int
 
 
-def prove(user_vectors: Float32, user_offset: Float64, item_vectors: Float32, scores: Float64, tolerance: float) -> Proof:
+def check_parity(
+    user_vectors: Float32, user_offset: Float64, item_vectors: Float32, scores: Float64, tolerance: float
+) -> Proof:
     """Compare what is served with what the model says.
 
     Args:

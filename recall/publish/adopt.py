@@ -1,16 +1,16 @@
 """Taking a version that was made elsewhere into a root: verified, numbered here, and bound to this root's live changes."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from recall.bundle.manifest import FORMAT_VERSION, Manifest
+from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
-from recall.bundle.versions import live_name, publish, resolve, staging
-from recall.errors import BundleError, PublishError
+from recall.bundle.versions import live_name, resolve
+from recall.bundle.writer import BundleWriter
+from recall.errors import BundleError
 from recall.publish import golden
 from recall.publish.rebuild import kept, with_through
 from recall.serving.recommender import Recommender
@@ -146,18 +146,21 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
         bundle = recommender.bundle
         unmatched = "" if other_data else _matched(bundle, root)
         standing = stand(root, bundle.item_ids.values.to_list(), as_of)
-        with staging(root) as staged:
-            try:
-                for name in bundle.manifest.files:
-                    shutil.copyfile(folder / name, staged / name)
-            except OSError as error:
-                raise PublishError("a file could not be copied", where=str(staged), why=str(error)) from None
-            _bound(recommender, standing).write(staged)
-            Recommender.load(staged, verify=True, root=root, users=None).close()  # with the root's live changes on top
-            published = publish(staged, root, keep=kept(bundle.manifest))
+        names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
+        base, config = standing.base, with_through(bundle.manifest.config, standing.base.folded)
+        with BundleWriter.open(root) as writer:
+            for name in bundle.manifest.files:
+                writer.copy(folder / name)
+            bundle.manifest.adopted(base.folded, base.log, config, names).write(writer.folder)
+            published, manifest = writer.publish(lambda copy: _open(copy, root), keep=kept(bundle.manifest))
     finally:
         recommender.close()
-    return Adopted(published, Manifest.read(published), folder.name, standing, unmatched)
+    return Adopted(published, manifest, folder.name, standing, unmatched)
+
+
+def _open(copy: Path, root: Path) -> None:
+    """Open a copy as it will be served, with the root's live changes on top."""
+    Recommender.load(copy, verify=True, root=root, users=None).close()
 
 
 def _matched(bundle: Bundle, root: Path) -> str:
@@ -170,21 +173,3 @@ def _matched(bundle: Bundle, root: Path) -> str:
         return f"the version that was served cannot be read, so whether this one is of the same data is not known: {error.what}"
     refuse_other_data(bundle, served)
     return ""
-
-
-def _bound(recommender: Recommender, standing: Standing) -> Manifest:
-    """The manifest of the copy."""
-    before, encoder = recommender.bundle.manifest, recommender.bundle.encoder
-    if before.format_version < FORMAT_VERSION:
-        if before.format_version < FORMAT_VERSION - 1:
-            if standing.base.folded:
-                raise BundleError(
-                    f"a bundle of format {before.format_version} cannot say which live changes it contains",
-                    where=str(recommender.bundle.folder),
-                    hint="Publish it with `recall rebuild`, which writes the newest format",
-                )
-            return before.model_copy(update={"sequence": 0, "parent": None})
-        before = before.upgraded(encoder.user_fields.names, encoder.item_fields.names)
-    base = standing.base
-    config = with_through(before.config, base.folded)
-    return before.model_copy(update={"sequence": 0, "parent": None, "folded": base.folded, "log": base.log, "config": config})

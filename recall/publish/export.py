@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from recall._arrays import Float32, Float64, Int32, Int64
+from recall._arrays import Float64, Int32, Int64
 from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, Manifest, Parity
-from recall.bundle.reader import write_contents
-from recall.bundle.versions import publish, staging
-from recall.bundle.writer import Provenance, check_items, check_tables, parity_of, seal
+from recall.bundle.writer import BundleWriter, Provenance, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
 from recall.data.dataset import Dataset
@@ -23,7 +21,7 @@ from recall.data.split import TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.parity import prove, relative_errors
+from recall.models.parity import relative_errors
 from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.fwfm import FwFMTables
@@ -92,23 +90,21 @@ def export(
     """
     seconds: dict[str, float] = {}
     standing = stand(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
-    with staging(root) as folder:
+    with BundleWriter.open(root) as writer:
         with _timed(seconds, "encode"):
             item_rows = encoder.encode_items(dataset.items)
         with _timed(seconds, "vectors"):
             tables = tables_of(model, encoder, config.model)
             item_vectors = tables.item_vectors(item_rows)
-            check_items(item_vectors, dataset.items[dataset.schema.item_id])
-            check_tables(tables)
         with _timed(seconds, "write"):
-            write_contents(folder, encoder, tables, item_vectors, dataset.items, _counts(dataset))
-            write_user_store(folder / files.USERS, dataset)
+            writer.write_contents(encoder, tables, item_vectors, dataset.items, _counts(dataset))
+            write_user_store(writer.folder / files.USERS, dataset)
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
-            index = write_index(folder, item_vectors.shape, QuerySample(queries, _SOURCE, config.seed), config.index)
+            index = write_index(writer.folder, item_vectors, QuerySample(queries, _SOURCE, config.seed), config.index)
         with _timed(seconds, "proof"):
-            parity, fold = _prove(model, tables, encoder, dataset, item_rows, item_vectors, folder, config)
+            parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config)
         with _timed(seconds, "publish"):
             origin = Provenance(
                 config.name,
@@ -120,10 +116,9 @@ def export(
                 standing.base.folded,
                 standing.base.log,
             )
-            seal(folder, origin, encoder, tables, (len(dataset.users), len(dataset.items)), (parity, index), fold)
-            golden.record(folder)
-            published = publish(folder, root, expected, keep=config.export.keep)
-    return ExportReport(published, Manifest.read(published), seconds, standing)
+            writer.write_manifest(origin, len(dataset.users), parity, index, fold)
+            published, manifest = writer.publish(golden.record, expected, config.export.keep)
+    return ExportReport(published, manifest, seconds, standing)
 
 
 def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> ServingModel:
@@ -146,22 +141,21 @@ def _counts(dataset: Dataset) -> Int32:
     return np.bincount(items, minlength=len(dataset.items)).astype(np.int32)
 
 
-def _prove(
+def _parity(
+    writer: BundleWriter,
     model: Model,
     tables: ServingModel,
     encoder: FeatureEncoder,
     dataset: Dataset,
     item_rows: SparseRows,
-    item_vectors: Float32,
-    folder: Path,
     config: RunConfig,
 ) -> tuple[Parity, FoldRecord | None]:
     rng = np.random.default_rng(config.seed)
     count = min(config.export.users, len(dataset.events))
     positions = np.sort(rng.choice(len(dataset.events), count, replace=False))
-    items = np.sort(rng.choice(len(item_vectors), min(config.export.items, len(item_vectors)), replace=False))
+    items = np.sort(rng.choice(len(item_rows), min(config.export.items, len(item_rows)), replace=False))
     contexts = build_contexts(dataset, encoder, positions)
-    users = SqliteUsers(folder / files.USERS)
+    users = SqliteUsers(writer.folder / files.USERS)
     try:
         served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
     finally:
@@ -176,8 +170,7 @@ def _prove(
         folded = _scores(exact, user_batch, item_batch, config.seed)
         fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
         scores = folded
-    proof = prove(tables.user_vectors(served), tables.user_offset(served), item_vectors[items], scores, config.export.tolerance)
-    return parity_of(proof, "model"), fold
+    return writer.check_parity("model", served, items, scores, config.export.tolerance), fold
 
 
 def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recall._arrays import Float32
-from recall._tensors import map_tensors, write_tensors
+from recall._tensors import write_tensors
 from recall.bundle import files
-from recall.bundle.manifest import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
+from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
@@ -42,7 +42,7 @@ class QuerySample:
 
 def write_index(
     folder: Path,
-    shape: tuple[int, int],
+    vectors: Float32,
     asked: QuerySample,
     config: IndexConfig,
     before: IndexRecord | None = None,
@@ -50,11 +50,11 @@ def write_index(
     *,
     always: bool = False,
 ) -> IndexRecord:
-    """Choose, write and open again the index over a folder's item vectors, with the checks of every later load.
+    """Choose, write and open again the index over item vectors, with the checks of every later load.
 
     Args:
-        folder: holds the item vectors.
-        shape: of the item vectors.
+        folder: of the bundle that is being written.
+        vectors: float32 [items, dim].
         asked: the users.
         config: the index to build; of kind 'auto' or 'faiss' and with many items, the fastest that meets the target.
         before: the index of a bundle like this one: where a kind is chosen, another of its make is taken if it meets the
@@ -66,7 +66,6 @@ def write_index(
         ExportError: an index that is to be exact is not.
         IndexFileError: the file cannot be written or read.
     """
-    vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": shape})["item_vectors"]
     users = QuerySplit.split(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
     tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)

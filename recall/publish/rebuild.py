@@ -5,7 +5,6 @@ it learnt, and served beside the others. Everything but the items and the index 
 """
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +15,21 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
-from recall.bundle import files
 from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.reader import Bundle, write_contents
-from recall.bundle.versions import CURRENT, publish, resolve, staging
-from recall.bundle.writer import Provenance, check_items, parity_of, seal
+from recall.bundle.reader import Bundle
+from recall.bundle.versions import CURRENT, resolve
+from recall.bundle.writer import BundleWriter, Provenance
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.column_types import as_held, forms
 from recall.data.entities import listed
 from recall.data.tables import read_items
-from recall.errors import BundleError, DataError, IndexFileError, PublishError, did_you_mean
+from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import as_requested
-from recall.models.parity import prove
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.recommender import Recommender
@@ -146,16 +143,15 @@ def publish_items(
     Raises:
         ExportError, PublishError: as `rebuild`.
     """
-    with staging(root) as folder:
-        _assemble(old, items, folder, standing, deletions)
-        new = Recommender.load(folder)
+    with BundleWriter.open(root) as writer:
+        _assemble(old, items, writer, standing, deletions)
+        new = Recommender.load(writer.folder)
         try:
-            users, overlap = _compare_lists(old, new)
+            compared = _compare_lists(old, new)
         finally:
             new.close()
-        golden.record(folder)
-        published = publish(folder, root, expected, keep=kept(old.bundle.manifest))
-    return _report(old, items, new.bundle.item_vectors, published, (users, overlap), standing)
+        published = writer.publish(golden.record, expected, kept(old.bundle.manifest))
+    return _report(old, items, new.bundle.item_vectors, published, compared, standing)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
@@ -191,35 +187,29 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     return items
 
 
-def _assemble(old: Recommender, items: pl.DataFrame, folder: Path, standing: Standing, deletions: pl.DataFrame | None) -> None:
+def _assemble(
+    old: Recommender, items: pl.DataFrame, writer: BundleWriter, standing: Standing, deletions: pl.DataFrame | None
+) -> None:
     """Write a whole bundle into a staged folder."""
     bundle, before = old.bundle, old.bundle.manifest
     rows = bundle.encoder.encode_items(items)
     vectors = bundle.tables.item_vectors(rows)
-    check_items(vectors, items[bundle.encoder.schema.item_id])
-    write_contents(folder, bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
-    try:
-        shutil.copyfile(bundle.users_file, folder / files.USERS)
-    except OSError as error:
-        raise PublishError("the users could not be copied", where=str(folder / files.USERS), why=str(error)) from None
-    write_deletions(folder, carried_deletions(bundle, items) if deletions is None else deletions)
+    writer.write_contents(bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
+    writer.copy(bundle.users_file)
+    write_deletions(writer.folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))
     asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
-    index = write_index(folder, vectors.shape, asked, config, before.index)
-    parity = _prove(old, users, rows, vectors)
-    origin = Provenance(
-        before.name,
-        before.sequence,
-        before.data_hash,
-        before.seed,
-        before.config if deletions is not None else with_through(before.config, standing.base.folded),
-        before.metrics,
-        standing.base.folded,
-        standing.base.log,
-        before.columns,
+    index = write_index(writer.folder, vectors, asked, config, before.index)
+    base = standing.base
+    origin = replace(
+        Provenance.carried(before),
+        config=before.config if deletions is not None else with_through(before.config, base.folded),
+        folded=base.folded,
+        log=base.log,
     )
-    seal(folder, origin, bundle.encoder, bundle.tables, (before.sizes.users, len(items)), (parity, index), before.model.fold)
+    parity = _parity(old.bundle, writer, users, rows)
+    writer.write_manifest(origin, before.sizes.users, parity, index, before.model.fold)
 
 
 def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
@@ -263,16 +253,14 @@ def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) 
     return SparseRows.below(rows or [encoder.encode_user({}).rows])
 
 
-def _prove(old: Recommender, users: SparseRows, items: SparseRows, vectors: Float32) -> Parity:
+def _parity(bundle: Bundle, writer: BundleWriter, users: SparseRows, items: SparseRows) -> Parity:
     """Compare served scores with those of the tables in float64: the tables were proved against the model at export."""
-    config = ExportConfig.model_validate(old.bundle.manifest.config.get("export", {}))
+    config = ExportConfig.model_validate(bundle.manifest.config.get("export", {}))
     users = users.take(np.arange(min(config.users, len(users))))
-    rng = np.random.default_rng(old.bundle.manifest.seed)
+    rng = np.random.default_rng(bundle.manifest.seed)
     picked = np.sort(rng.choice(len(items), min(config.items, len(items)), replace=False))
-    tables = old.bundle.tables
-    scores = tables.scores(users, items.take(picked))
-    proof = prove(tables.user_vectors(users), tables.user_offset(users), vectors[picked], scores, config.tolerance)
-    return parity_of(proof, "tables")
+    scores = bundle.tables.scores(users, items.take(picked))
+    return writer.check_parity("tables", users, picked, scores, config.tolerance)
 
 
 def _compare_lists(old: Recommender, new: Recommender) -> tuple[int, float]:
@@ -289,7 +277,7 @@ def _report(
     old: Recommender,
     items: pl.DataFrame,
     vectors: Float32,
-    published: Path,
+    published: tuple[Path, Manifest],
     compared: tuple[int, float],
     standing: Standing,
 ) -> RebuildReport:
@@ -304,8 +292,7 @@ def _report(
     if not len(known):
         warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
     return RebuildReport(
-        published,
-        Manifest.read(published),
+        *published,
         added=tuple(ids.gather(np.flatnonzero(before < 0))),
         removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
         changed=tuple(ids.gather(known[~same])),

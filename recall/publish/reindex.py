@@ -1,19 +1,17 @@
 """Another index for a published model: everything else is carried over, and nothing is trained or encoded anew."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from recall.bundle import files
 from recall.bundle.deletions import write_deletions
-from recall.bundle.manifest import MANIFEST, IndexRecord, Manifest
-from recall.bundle.reader import Bundle, write_contents
-from recall.bundle.versions import CURRENT, publish, staging
+from recall.bundle.index_record import IndexRecord
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.versions import CURRENT
+from recall.bundle.writer import BundleWriter, Provenance
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.tuning.trials import Trial
@@ -71,21 +69,20 @@ def reindex(
         asked = QuerySample(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
-                _copy(bundle.folder / files.ITEM_VECTORS, Path(temporary))
-                index = write_index(Path(temporary), bundle.item_vectors.shape, asked, config, tell=tell, always=True)
+                index = write_index(Path(temporary), bundle.item_vectors, asked, config, tell=tell, always=True)
             return ReindexReport(manifest.index, index, None, manifest.version, unopened)
-        with staging(root) as folder:
+        with BundleWriter.open(root) as writer:
             items = bundle.items()
-            counts = carried_counts(bundle, items)
-            write_contents(folder, bundle.encoder, bundle.tables, bundle.item_vectors, items, counts)
-            _copy(bundle.users_file, folder)
-            write_deletions(folder, bundle.deletions())
-            index = write_index(folder, bundle.item_vectors.shape, asked, config, tell=tell, always=True)
-            _seal(bundle, folder, index, config)
+            writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
+            writer.copy(bundle.users_file)
+            write_deletions(writer.folder, bundle.deletions())
+            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
+            settings = {**manifest.config, "index": config.model_dump(mode="json")}
+            origin = replace(Provenance.carried(manifest), config=settings)
+            writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-            golden.record(folder)
-            published = publish(folder, root, expected=manifest.sequence if live else None, keep=kept(manifest))
-        return ReindexReport(manifest.index, index, published, Manifest.read(published).version, unopened)
+            published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
+        return ReindexReport(manifest.index, index, published, after.version, unopened)
     finally:
         old.close()
 
@@ -97,25 +94,3 @@ def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
-
-
-def _copy(file: Path, folder: Path) -> None:
-    try:
-        shutil.copyfile(file, folder / file.name)
-    except OSError as error:
-        raise PublishError("a file could not be copied", where=str(folder / file.name), why=str(error)) from None
-
-
-def _seal(bundle: Bundle, folder: Path, index: IndexRecord, config: IndexConfig) -> None:
-    """Write the manifest: the source's, with another index and in the format of today."""
-    before, encoder = bundle.manifest, bundle.encoder
-    before.upgraded(encoder.user_fields.names, encoder.item_fields.names).model_copy(
-        update={
-            "sequence": 0,
-            "parent": before.sequence,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": files.describe(folder),
-            "index": index,
-            "config": {**before.config, "index": config.model_dump(mode="json")},
-        }
-    ).write(folder)

@@ -56,4 +56,4 @@ def test_check_ends_with_65_when_the_run_could_not_be_trained(run, tmp_path: Pat
     ended = run("data", "check", folder / "recall.toml")
     assert ended.code == 65
     assert ended.out.startswith("error ")
-    assert "must be mended before training" in ended.err
+    assert "must be fixed before training" in ended.err

@@ -21,7 +21,7 @@ def test_the_report_is_read_by_people_too(run, tmp_path: Path) -> None:
     ended = run("import", "libffm", GOLDEN / "libffm.txt", *TABLES, "--out", tmp_path)
     assert ended.code == 0
     assert "ffm, 2 factors, vectors of 13 numbers" in ended.out
-    assert "values of items that the mapping does not name, which count nothing: 1 of item_id, 1 of genre" in ended.out
+    assert "item values that the mapping does not name, which are ignored: 1 of item_id, 1 of genre" in ended.out
 
 
 def test_xlearn_asks_whether_instances_were_normalised(run, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_filters_and_allowed_items_go_along(run, published: Path, recommender: R
     ("filter_", "where", "message"),
     [
         ("category=c1", "--filter", "this is not JSON"),
-        ("[]", "--filter", "no JSON object"),
+        ("[]", "--filter", "must be a JSON object"),
         ('{"categry": "c1"}', "/filter/categry", "Did you mean 'category'?"),
         ('{"price": {"lte": "cheap"}}', "/filter/price/lte", "holds numbers"),
     ],

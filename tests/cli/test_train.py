@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,6 +13,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.config import load_config
 from recall.data.dataset import load_dataset
+from recall.data.split import TEST
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.serving.recommender import Recommender, Request
 from recall.training.checkpoint import checkpoint_path
@@ -188,8 +190,8 @@ def test_without_the_old_tables_the_new_ones_are_learnt_from(
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA belong together"),
-        (["--compare-full"], 2, "--compare-full belongs to"),
+        (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA must be given together"),
+        (["--compare-full"], 2, "--compare-full requires"),
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "model.k=5"], 78, "--set model.k=32"),
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"], 78, "to compare on"),
     ],
@@ -222,6 +224,40 @@ def test_evaluate_compares_bundles_and_leaves_fields_out(run, shop: Path, bundle
     assert f"bundle {version} against {version}" in ended.out
     assert "popularity dial" not in ended.out
     assert run("evaluate", shop / "recall.toml", bundles, "--against", shop).code == 65
+
+
+LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.at=[5]", "--set", "evaluation.dial=[]")
+
+
+@pytest.mark.parametrize("split", ['{by="last",test=5,valid=1}', '{by="random"}', '{by="time",test=0.5}'])
+def test_a_bundle_that_trained_on_what_another_split_holds_out_is_refused(run, split, shop: Path, bundles: Path) -> None:
+    ended = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", f"data.split={split}")
+    assert ended.code == 65
+    dataset = load_dataset(load_config(shop / "recall.toml", [f"data.split={split}"]), shop)
+    trained = load_dataset(load_config(shop / "recall.toml"), shop).training
+    learnt, judged = len(np.intersect1d(trained, dataset.select(TEST))), len(dataset.select(TEST))
+    assert f"was trained on {learnt:,} of the {judged:,} interactions that are held out" in " ".join(ended.err.split())
+    other = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", "seed=1")  # another seed draws no other parts here
+    assert other.code == 0
+
+
+def test_interactions_that_came_after_training_may_be_judged_by_whatever_the_split(
+    run, shop: Path, bundles: Path, tmp_path: Path
+) -> None:
+    config = load_config(shop / "recall.toml")
+    log = pl.read_parquet(shop / config.data.interactions)
+    time_column = config.data.time
+    assert time_column is not None
+    unknown = log.with_columns(
+        pl.col("item_id").reverse(), pl.col(time_column) + (log[time_column].max() - log[time_column].min())
+    )
+    unknown = unknown.join(log, on=["user_id", "item_id"], how="anti").head(200)
+    pl.concat([log, unknown]).write_parquet(tmp_path / config.data.interactions)
+    for name in ("users.parquet", "items.parquet"):
+        (tmp_path / name).write_bytes((shop / name).read_bytes())
+    start = len(log) / (len(log) + len(unknown))
+    later = ("--data", tmp_path, "--set", f"data.split={{by='time',test={start}}}")
+    assert run("evaluate", shop / "recall.toml", bundles, *LITTLE, *later).code == 0
 
 
 def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: Path, tmp_path: Path) -> None:

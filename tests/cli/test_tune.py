@@ -48,5 +48,5 @@ def test_an_objective_that_is_none_is_named(run, tmp_path: Path) -> None:
     file.write_text(SHOP)
     ended = run("tune", file, "--minutes", 1, "--objective", "sqare")
     assert ended.code != 0
-    assert "'sqare' is no objective" in ended.err
+    assert "unknown objective 'sqare'" in ended.err
     assert "square" in ended.err

@@ -87,12 +87,12 @@ def test_training_on_the_future_is_reported(tmp_path: Path) -> None:
     rows = "user_id,item_id,t,split\na,x,5,train\na,y,3,test\nb,x,9,train\nb,z,10,test\n"
     findings = check(config(time="t", split={"by": "column"}), write(tmp_path, e=rows))
     assert one(findings, "of the same user: the future is trained on").count == 1
-    assert one(findings, "is no forecast").count == 2
+    assert one(findings, "not forecasting").count == 2
     sound = "user_id,item_id,t,split\na,x,1,train\na,y,3,test\nb,x,2,train\nb,y,3,test\n"
     findings = check(config(time="t", split={"by": "column"}), write(tmp_path, e=sound))
     assert not [finding for finding in findings if finding.column == "t"]
     findings = check(config(time="t", split={"by": "last", "valid": 0}), write(tmp_path, e=sound))
-    assert one(findings, "is no forecast").level == "note"
+    assert one(findings, "not forecasting").level == "note"
 
 
 def test_repeated_and_tied_rows_are_counted(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_ids_that_miss_their_table_by_a_hair_are_shown(tmp_path: Path) -> None:
 def test_a_field_that_reads_the_outcome_is_reported(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,stars\na,x,5\nb,y,3\n")
     findings = check(config({"stars": {"side": "user", "kind": "numeric"}}, weight="stars"), tmp_path)
-    assert one(findings, "known only once the interaction has happened").column == "stars"
+    assert one(findings, "known only after the interaction").column == "stars"
 
 
 def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path
     assert not [finding for finding in findings if "repeat" in finding.message or "later" in finding.message]
     assert not [finding for finding in findings if finding.column == "y"]
     reads = check(config({"y": {"side": "user", "kind": "categorical"}}, **data), tmp_path)
-    assert one(reads, "known only once the interaction has happened").column == "y"
+    assert one(reads, "known only after the interaction").column == "y"
 
 
 def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:

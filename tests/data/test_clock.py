@@ -61,8 +61,10 @@ def test_a_sentinel_in_the_future_is_reported(odd: int) -> None:
 @pytest.mark.parametrize("odd", [0, -1, -2_208_988_800])
 def test_a_sentinel_in_the_past_is_reported(odd: int) -> None:
     (message,) = messages([odd, *seconds(40)])
-    said = f"1 times lie before 1990, such as {odd}, first in row 1: a stand-in for no date, such as 0 or -1, or another unit?"
-    assert message == said
+    assert message == (
+        f"1 times lie before 1990, such as {odd}, first in row 1: "
+        "a placeholder for a missing date, such as 0 or -1, or another unit?"
+    )
 
 
 @pytest.mark.parametrize("odd", ["9999-12-31", "2100-01-01T00:00", "1970-01-01", "1900-01-01 00:00", "0001-01-01"])

@@ -99,7 +99,7 @@ def test_a_value_that_names_the_item_is_found(tmp_path: Path) -> None:
 def test_a_rating_is_found_by_its_name(tmp_path: Path) -> None:
     (finding,) = leaks(load_dataset(reading(tmp_path, ["rating", "hour"]), tmp_path))
     assert finding.column == "rating"
-    assert "known only once the interaction has happened" in finding.message
+    assert "known only after the interaction" in finding.message
 
 
 def test_few_rows_prove_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def table(tmp_path, since):
 
 def test_items_are_sorted_by_what_training_knows_of_them():
     offer = Offer.of(np.array([0, 2, 2]), np.array([2, 3]), np.array([True, False, False, False, True, False]), 6)
-    assert offer.met.tolist() == [True, False, True, False, False, False]
+    assert offer.interacted.tolist() == [True, False, True, False, False, False]
     assert offer.shown.tolist() == [False, False, False, True, True, False]
     assert offer.candidates.tolist() == [True, False, True, True, True, False]
     assert offer.counts() == {"trained on": 2, "on offer but never taken": 2, "without interactions": 2}

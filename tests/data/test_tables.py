@@ -65,7 +65,7 @@ def test_a_missing_column_names_its_neighbour(tmp_path: Path) -> None:
         ("a.csv", b"", "cannot be read"),
         ("a.csv", b"a,b\n1,2,3\n", "cannot be read"),
         ("a.csv", b"a,b\n\xff\xfe,1\n", "cannot be read"),
-        ("a.json", b"{}", "neither .parquet nor .csv"),
+        ("a.json", b"{}", "must be .parquet or .csv"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -122,7 +122,7 @@ def test_ids_are_kept_too_also_when_tables_are_joined(tmp_path: Path) -> None:
     [
         (("cod",), ConfigError, "names 'cod', which no field and no attribute reads.*Did you mean 'code'"),
         (("number",), ConfigError, "which a numeric field reads"),
-        (("code",), DataError, "stores as Float64.*how its values were written is not known"),
+        (("code",), DataError, "stores as Float64.*the original text of its values is lost"),
     ],
 )
 def test_what_cannot_be_kept_is_named(tmp_path: Path, text: tuple[str, ...], error: type[Exception], said: str) -> None:

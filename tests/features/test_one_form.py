@@ -257,7 +257,7 @@ def test_an_id_that_is_empty_or_blank_is_refused_everywhere(served: Recommender,
         lambda: served.users.delete([value]),
         lambda: served.score(Request(), [value]),
     ):
-        with pytest.raises(RequestError, match=r"the id is empty|the id holds white space only"):
+        with pytest.raises(RequestError, match=r"the id is empty|the id is blank"):
             ask()
 
 

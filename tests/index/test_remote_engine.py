@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recall._tensors import write_tensors
 from recall.bundle import files
-from recall.bundle.manifest import IndexRecord
+from recall.bundle.index_record import IndexRecord
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
@@ -52,13 +51,12 @@ def test_the_tuner_finds_it_and_times_it_by_the_clock_on_the_wall(far: str) -> N
 
 def test_a_bundle_names_it_without_a_file(far: str, tmp_path: Path) -> None:
     vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(50, 9, 3)
-    write_tensors(tmp_path / files.ITEM_VECTORS, {"item_vectors": vectors})
     config = IndexConfig(n=10).model_copy(update={"kind": "toy_remote"})
-    record = write_index(tmp_path, vectors.shape, QuerySample(users, "random", 0), config)
+    record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
     read = IndexRecord.model_validate_json(record.model_dump_json())
     assert (read.engine, read.kind, read.file, read.recall) == ("toy", "toy_remote", None, 1.0)
     assert read.params["url"] == far
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([files.ITEM_VECTORS, files.CHECKS])
+    assert [one.name for one in tmp_path.iterdir()] == [files.CHECKS]
     opened = open_index(None, read.engine, read.kind, read.params, vectors)
     expected = np.argsort(-(users @ vectors.T), axis=1, kind="stable")[:, :10]
     np.testing.assert_array_equal(opened.search(users, 10).rows, expected)

@@ -7,9 +7,9 @@ import faiss
 import numpy as np
 import pytest
 
-from recall._tensors import map_positions, map_tensors, write_tensors
+from recall._tensors import map_positions, map_tensors
 from recall.bundle import files
-from recall.bundle.manifest import IndexRecord
+from recall.bundle.index_record import IndexRecord
 from recall.config import IndexConfig
 from recall.index.base import Candidate
 from recall.index.registry import ENGINES, candidates, engine_of, open_index
@@ -32,23 +32,17 @@ def asked_sample() -> QuerySample:
 CONFIG = IndexConfig(exact_up_to=100, target=0.8, n=15)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_tensors(tmp_path / files.ITEM_VECTORS, {"item_vectors": model_vectors()})
-    return tmp_path
-
-
-def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
-    record = write_index(folder, model_vectors().shape, asked_sample(), CONFIG)
+def test_what_is_written_is_what_the_record_says(tmp_path: Path) -> None:
+    record = write_index(tmp_path, model_vectors(), asked_sample(), CONFIG)
     assert record.file == ENGINES[record.engine].file
-    opened = open_index(folder / record.file, record.engine, record.kind, record.params, model_vectors())
+    opened = open_index(tmp_path / record.file, record.engine, record.kind, record.params, model_vectors())
     assert opened.size == 2000
     assert record.provenance is not None
     assert record.provenance.source == "made up"
     assert record.checks is not None
     shape = (record.checks.queries, 15)
-    queries = map_tensors(folder / files.CHECKS, {"queries": (record.checks.queries, 9)}, {"rows": shape})["queries"]
-    rows = map_positions(folder / files.CHECKS, {"rows": shape}, {"queries": (record.checks.queries, 9)})["rows"]
+    queries = map_tensors(tmp_path / files.CHECKS, {"queries": (record.checks.queries, 9)}, {"rows": shape})["queries"]
+    rows = map_positions(tmp_path / files.CHECKS, {"rows": shape}, {"queries": (record.checks.queries, 9)})["rows"]
     best = np.argsort(-(queries @ model_vectors().T), axis=1)[:, :15]
     assert [set(one) for one in rows] == [set(one) for one in best]
 
@@ -62,44 +56,42 @@ def test_what_is_written_is_what_the_record_says(folder: Path) -> None:
         ("faiss", 2000, "index.faiss"),
     ],
 )
-def test_the_file_is_named_after_its_engine(folder: Path, kind: str, up_to: int, named: str) -> None:
+def test_the_file_is_named_after_its_engine(tmp_path: Path, kind: str, up_to: int, named: str) -> None:
     config = IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind, "exact_up_to": up_to})
-    record = write_index(folder, model_vectors().shape, asked_sample(), config)
+    record = write_index(tmp_path, model_vectors(), asked_sample(), config)
     assert (record.file, record.engine) == (named, named.partition(".")[0].replace("index", "faiss"))
-    assert sorted(one.name for one in folder.iterdir()) == sorted([named, files.CHECKS, files.ITEM_VECTORS])
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([named, files.CHECKS])
     if record.engine == "faiss":
-        index = faiss.read_index(str(folder / named))
+        index = faiss.read_index(str(tmp_path / named))
         assert index.ntotal == 2000
         assert index.metric_type == faiss.METRIC_INNER_PRODUCT
         assert isinstance(index, faiss.IndexFlatIP) == (kind != "ivf")
 
 
 @pytest.mark.parametrize("up_to", [100, 2000])
-def test_kind_faiss_tries_faiss_kinds_alone(folder: Path, up_to: int) -> None:
+def test_kind_faiss_tries_faiss_kinds_alone(tmp_path: Path, up_to: int) -> None:
     config = IndexConfig.model_validate({**CONFIG.model_dump(), "kind": "faiss", "exact_up_to": up_to})
     cells = IndexRecord(
         engine="cells", kind="cells", params={"cells": 32, "effort": 2.0}, queries=1, n=15, recall=1.0, lowest=1.0
     )
-    record = write_index(folder, model_vectors().shape, asked_sample(), config, cells, always=up_to == 100)
+    record = write_index(tmp_path, model_vectors(), asked_sample(), config, cells, always=up_to == 100)
     assert (record.engine, record.file) == ("faiss", "index.faiss")
     tried = {one.kind for one in record.candidates}
     assert tried == ({"exact", "ivf"} if up_to == 100 else set())
 
 
-def test_checks_are_of_users_that_the_index_was_not_built_with(folder: Path) -> None:
-    record = write_index(folder, model_vectors().shape, asked_sample(), IndexConfig(kind="ivf", target=0.8, n=15))
+def test_checks_are_of_users_that_the_index_was_not_built_with(tmp_path: Path) -> None:
+    record = write_index(tmp_path, model_vectors(), asked_sample(), IndexConfig(kind="ivf", target=0.8, n=15))
     assert record.certificate is not None
     assert record.certificate.queries == 1600 * 3 // 4 - 2 * (1600 * 3 // 4 // 4)
     assert record.certificate.lower <= record.recall
     assert record.lowest <= record.recall
 
 
-def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None:
+def test_one_user_is_enough_for_an_index_but_shows_nothing(tmp_path: Path) -> None:
     one = QuerySample(asked_sample().vectors[:1], "one", 0)
     for kind in ("auto", "cells", "ivf"):
-        record = write_index(
-            folder, model_vectors().shape, one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind})
-        )
+        record = write_index(tmp_path, model_vectors(), one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind}))
         assert record.certificate is not None
         assert record.certificate.met == (kind in ("auto", "cells"))
     assert record.certificate.lower == 0
@@ -107,7 +99,7 @@ def test_one_user_is_enough_for_an_index_but_shows_nothing(folder: Path) -> None
 
 @pytest.mark.parametrize(("kind", "params"), [("ivf", {"nlist": 32}), ("cells", {"cells": 32, "effort": 2.0})])
 def test_an_index_like_that_of_before_is_tried_first(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
 ) -> None:
     calls: list[list[str]] = []
 
@@ -118,7 +110,7 @@ def test_an_index_like_that_of_before_is_tried_first(
 
     monkeypatch.setattr(certificate, "tune", recorded)
     before = IndexRecord(engine=engine_of(kind).name, kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
-    record = write_index(folder, model_vectors().shape, asked_sample(), CONFIG, before)
+    record = write_index(tmp_path, model_vectors(), asked_sample(), CONFIG, before)
     size = 32
     everything = [one.name for one in candidates(len(model_vectors()))]
     assert calls[0] == [f"{kind} {size}"]
@@ -127,5 +119,5 @@ def test_an_index_like_that_of_before_is_tried_first(
     else:
         assert {one.name for one in record.candidates} == {"exact", f"{kind} {size}"}
     calls.clear()
-    write_index(folder, model_vectors().shape, asked_sample(), CONFIG)
+    write_index(tmp_path, model_vectors(), asked_sample(), CONFIG)
     assert calls == [everything]

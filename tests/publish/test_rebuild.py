@@ -160,7 +160,7 @@ def test_another_version_that_went_live_meanwhile_is_not_undone(
             publish(other, place)
         return publish(staged, place, expected, keep=keep)
 
-    monkeypatch.setattr("recall.publish.rebuild.publish", interrupted)
+    monkeypatch.setattr("recall.bundle.writer.publish", interrupted)
     with pytest.raises(PublishError, match="version 2 went live while a bundle was made from version 1"):
         rebuild(root, as_file(items, tmp_path), root)
     assert load_bundle(root).manifest.sequence == 2

@@ -78,6 +78,8 @@ def test_parameters_and_exceptions_are_documented() -> None:
     [
         "class A:\n    @override\n    def f(self, a, b):\n        raise ValueError('x')",
         "@app.command()\ndef f(a, b):\n    raise ValueError('x')",
+        "def f(a: Annotated[int, typer.Option(help='x')], b: int):\n    raise ValueError('x')",
+        "Path = Annotated[str, typer.Argument(help='x')]\ndef f(a: Path, b: Path):\n    raise ValueError('x')",
         "def _f(a, b):\n    raise ValueError('x')",
         "class _A:\n    def f(self, a, b):\n        pass",
         "class A:\n    def f(self, a):\n        pass",

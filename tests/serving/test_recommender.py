@@ -132,9 +132,9 @@ def test_n_has_bounds(recommender: Recommender, n: object) -> None:
         (Request("u1", context={"a/b": "web"}), "/context/a~1b", "no field reads"),
         (Request("u1", context={"hour": "noon"}), "/context/hour", "number"),
         (Request("u1", features={"age": float("nan")}), "/features/age", "number"),
-        (Request("u1", exclude=["i1", 3]), "/exclude/1", "Ids are text"),  # type: ignore[list-item]
+        (Request("u1", exclude=["i1", 3]), "/exclude/1", "an id must be text"),  # type: ignore[list-item]
         (Request("u1", exclude="i1"), "/exclude", "list of ids"),
-        (Request("u1", history=["i1", None]), "/history/1", "Ids are text"),  # type: ignore[list-item]
+        (Request("u1", history=["i1", None]), "/history/1", "an id must be text"),  # type: ignore[list-item]
         (Request("\ud800"), "/user_id", "Unicode"),
         (Request("u1", exclude=["i1", "\ud800"]), "/exclude/1", "Unicode"),
     ],
@@ -229,7 +229,7 @@ def test_the_logistic_function_has_no_overflow(score: float) -> None:
 def test_pairs_that_cannot_be_predicted_are_named(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="1 items are not in the catalogue: 'nothing'"):
         recommender.predict([(Request("u1"), "i1"), (Request("u1"), "nothing"), (Request("u2"), "nothing")])
-    with pytest.raises(RequestError, match="Ids are text"):
+    with pytest.raises(RequestError, match="an id must be text"):
         recommender.predict([(Request("u1"), 3)])  # type: ignore[list-item]
     with pytest.raises(RequestError, match="without a dial"):
         recommender.predict([(Request("u1", popularity=0.5), "i1")])

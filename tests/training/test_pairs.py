@@ -22,7 +22,7 @@ def test_an_item_that_nobody_could_take_is_no_candidate(tiny_dataset):
     assert np.array_equal(among.items.indices, plain.items.indices)
     assert np.array_equal(among.items.weights, plain.items.weights)
     assert np.array_equal(among.observed, plain.observed)
-    assert len(plain.items) == int(tiny_dataset.offer.met.sum())
+    assert len(plain.items) == int(tiny_dataset.offer.interacted.sum())
 
 
 def test_an_item_on_offer_is_a_candidate_with_an_id_of_its_own(tiny_dataset):
@@ -32,7 +32,7 @@ def test_an_item_on_offer_is_a_candidate_with_an_id_of_its_own(tiny_dataset):
     crowded = replace(crowded, available=available)
     encoder = FeatureEncoder.fit(crowded)
     pairs = ObservedPairs.of(crowded, encoder, crowded.training)
-    met = int(crowded.offer.met.sum())
+    met = int(crowded.offer.interacted.sum())
     assert len(pairs.items) == met + 1
     assert np.bincount(pairs.observed, minlength=met + 1)[-1] == 0
     block = next(block for block in encoder.item_blocks if encoder.columns[block.field].columns == (crowded.schema.item_id,))

@@ -1,6 +1,6 @@
-"""A first configuration for tables that are there already, to be read and corrected.
+"""Draft a configuration for existing tables, to be reviewed and corrected.
 
-What was guessed stands beside each line, with its reason; what was left out is said where it would have stood.
+Each guess stands beside its line with its reason; columns that were left out are listed with a reason, too.
 """
 
 from recall.data.scaffold.draft import draft

@@ -1,4 +1,4 @@
-"""The whole text of a drafted configuration."""
+"""The text of a drafted configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,19 +27,21 @@ from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
-_FEW = 50  # different values in the rows looked at: of such columns all rows are read, for an event may be rare
-_SHARED = 0.5  # of the ids of the interactions, at least, that a column of another table must hold to be its id column
+# Thresholds. Chosen, not tuned.
+_FEW = 50  # of columns with at most so many values in the sample all rows are read, because an event may be rare
+_SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain
 
 
 def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> str:
-    """The text of a configuration for the tables in `folder`.
+    """Return the text of a configuration for the tables in a folder.
 
     Args:
         folder: holds interactions, and perhaps users and items, as .parquet or .csv.
-        user_id, item_id: columns of the interactions with the ids.
+        user_id: column of the interactions with the user's id.
+        item_id: column of the interactions with the item's id.
 
     Raises:
-        DataError: there is no such folder, there are no interactions, or a table lacks its id column.
+        DataError: There is no such folder, there are no interactions, or a table lacks its id column.
     """
     tables = _tables(folder)
     interactions = tables["interactions"]
@@ -84,11 +86,12 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What becomes of the columns of the interactions that describe users or items.
+    """Use of the columns of the interactions that describe users or items.
 
     Attributes:
-        of_users, of_items: columns that fields of that side read.
-        attributes: columns of items that nothing can be learnt from, such as titles: requests may filter by them.
+        of_users: columns that user fields read.
+        of_items: columns that item fields read.
+        attributes: columns of items for filters only, such as titles.
         skipped: columns that no field reads, and why.
         users_columns: columns of the users table.
     """
@@ -124,19 +127,19 @@ class _Plan:
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """Columns that are read as if they stood in another table than the interactions."""
+        """Columns that are read as if they were in the table of users or items."""
         return (*self.of_users, *self.of_items, *self.attributes)
 
     def lines(self) -> list[str]:
-        """The keys of `[data]` that say so."""
+        """Return the keys of `[data]` for the moved columns."""
         keys = {
             "user_columns": (
                 self.of_users,
-                "follow from the user: a user has the value that most rows say",
+                "follow from the user, who gets the most frequent value",
             ),
             "item_columns": (
                 (*self.of_items, *self.attributes),
-                "follow from the item: an item has the value that most rows say",
+                "follow from the item, which gets the most frequent value",
             ),
             "attributes": (self.attributes, "nothing to learn from; requests may filter by them"),
         }
@@ -145,7 +148,7 @@ class _Plan:
 
 def _tables(folder: Path) -> dict[str, Table]:
     if not folder.is_dir():
-        raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or make the folder first")
+        raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or create the folder first")
     tables = {name: table for name in ("interactions", "users", "items") if (table := _open(folder, name)) is not None}
     if "interactions" not in tables:
         raise DataError(
@@ -162,7 +165,7 @@ def _open(folder: Path, name: str) -> Table | None:
 
 
 def _head(table: Table) -> pl.DataFrame:
-    """The first rows, in the columns that fields can read."""
+    """Return the first rows, in the columns that fields can read."""
     head = Table(table.path, table.frame.head(ROWS), table.types).collect(
         name for name in table.columns if readable(table, name)
     )
@@ -172,7 +175,7 @@ def _head(table: Table) -> pl.DataFrame:
 
 
 def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """The different values in all rows of columns that have few."""
+    """Return the distinct values over all rows, of columns that have few."""
     if len(frame) < ROWS:
         return {}
     names = [name for name in frame.columns if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _FEW]
@@ -180,10 +183,10 @@ def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _own_id(table: Table, ids: pl.Series, column: str) -> str:
-    """The id column of a users or items table, which it may call by a name of its own.
+    """Return the id column of a users or items table, which may have its own name.
 
     Raises:
-        DataError: no column has the name that the interactions use, and not exactly one holds their ids.
+        DataError: No column has the name that the interactions use, and not exactly one holds their ids.
     """
     if column in table.types:
         return column

@@ -1,4 +1,4 @@
-"""The lines of `[fields]`: a field for every column that looks like one."""
+"""Draft the lines of `[fields]`: a field for every column that looks like one."""
 
 import json
 import re
@@ -14,32 +14,30 @@ from recall.data.tables import Table
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
 
-# Pieces of TOML.
-
 
 def text(value: str) -> str:
-    """A text with its quotes."""
+    """Quote a text for TOML."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def key(name: str) -> str:
-    """A name as a key, quoted where it must be."""
+    """Return a name as a TOML key, quoted where necessary."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else text(name)
 
 
 def clean(line: str) -> str:
-    """A line without characters that TOML allows in no comment, such as a line break in the name of a column."""
+    """Replace characters that TOML forbids in comments, such as line breaks."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", line)
 
 
 class Keys:
-    """Keys of one table, each given out once."""
+    """Allocator of unique keys."""
 
     def __init__(self, *used: str) -> None:
         self._used = set(used)
 
     def take(self, *wanted: str) -> str:
-        """The first of the wanted names that is free, or the last of them with a number."""
+        """Return the first free name, or the last of them with a number."""
         numbered = (f"{wanted[-1]}_{number}" for number in count(2))
         name = next(one for one in chain(wanted, numbered) if one and one not in self._used)
         self._used.add(name)
@@ -47,25 +45,26 @@ class Keys:
 
 
 def array(values: Iterable[str]) -> str:
-    """A list of texts."""
+    """Format a TOML array of texts."""
     return f"[{', '.join(map(text, values))}]"
 
 
 def numbers(values: Mapping[str, float]) -> str:
-    """An inline table of numbers."""
+    """Format a TOML inline table of numbers."""
     return f"{{ {', '.join(f'{key(name)} = {value:g}' for name, value in values.items())} }}"
 
 
-# Bags in a draft: the separator that cuts a column of text, and how many of its values are worth a row of their own.
-
-_MANY = 1_000  # values that need no min_count
-_MOST = 10_000
+# Thresholds. Chosen, not tuned.
+_MANY = 1_000  # distinct values up to which no min_count is needed
+_MOST = 10_000  # distinct values that a min_count should leave
 _COUNTS = (2, 3, 5, 10, 20, 50)
-_LISTS = 0.05  # share of cells
+_LISTS = 0.05  # share of cells that are written lists
 
 
 def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
-    """The keys of a bag field and the reason for it, empty keys for text that must be rewritten; None when it is no bag.
+    """Return the keys of a bag field and their reason, or None when it is not a bag.
+
+    The keys are empty for text that must be rewritten.
 
     Args:
         known: text [n] or lists [n], none missing.
@@ -84,11 +83,11 @@ def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
 
 
 def rare(values: pl.Series) -> str:
-    """The key `min_count` for a column with many different values; empty for few.
+    """Return the key `min_count` for a column with many different values.
 
-    A value seen once or twice teaches nothing of its own, and thousands of such rows take the fit from the others. So of
-    more than 1,000 values those seen once go; if more than 10,000 are left, the smallest of 3, 5, 10, 20 and 50 is taken
-    that leaves no more, or 50.
+    A value seen once or twice teaches nothing of its own, and thousands of such rows overfit. So of more than 1,000 values
+    those seen once are dropped; if more than 10,000 are left, the smallest of 3, 5, 10, 20 and 50 is taken that leaves no
+    more, or 50.
     """
     counts = values.drop_nulls().value_counts()["count"]
     if len(counts) <= _MANY:
@@ -97,21 +96,26 @@ def rare(values: pl.Series) -> str:
     return f", min_count = {chosen}"
 
 
-_FEW = 50  # distinct whole numbers that are still taken for names
+_FEW = 50  # distinct whole numbers up to which they are categories. Chosen, not tuned.
 ROWS = 100_000
-"""Rows that are looked at."""
+"""Rows that are sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a column looks like: the keys of its field after `side`, empty for none, and why."""
+    """A guessed field.
+
+    Attributes:
+        field: its keys after `side`; empty for no field.
+        reason: in words.
+    """
 
     field: str
     reason: str
 
 
 def guess(values: pl.Series) -> Guess:
-    """What kind of field a column looks like, from some of its values."""
+    """Guess the kind of field of a column from some of its values."""
     known = values.drop_nulls()
     if known.is_empty():
         return Guess("", "no value")
@@ -144,14 +148,14 @@ def _guess_text(known: pl.Series) -> Guess:
 
 
 def table_fields(table: Table, side: str, without: Collection[str], source: Collection[str], keys: Keys) -> Iterator[str]:
-    """One line for each column of the users or the items table.
+    """Draft a line for each column of the users or the items table.
 
     Args:
         table: the table.
         side: user or item.
-        without: columns that are no fields.
+        without: columns that are not fields.
         source: columns that the interactions have too, where a field must say which it reads.
-        keys: gives each field a name of its own.
+        keys: allocates the names of fields.
     """
     for name in (name for name in table.columns if name not in without):
         if not readable(table, name):
@@ -166,14 +170,14 @@ def table_fields(table: Table, side: str, without: Collection[str], source: Coll
 
 
 def described_fields(frame: pl.DataFrame, names: Sequence[str], side: str, id_column: str, keys: Keys) -> Iterator[str]:
-    """One line for each column of the interactions that describes their users, or their items.
+    """Draft a line for each column of the interactions that describes users or items.
 
     Args:
         frame: some interactions.
-        names: the columns, each with something to learn from.
+        names: the columns, each a possible field.
         side: user or item.
         id_column: of that side.
-        keys: gives each field a name of its own.
+        keys: allocates the names of fields.
     """
     for name in names:
         found = guess(one_each(frame, name, id_column))
@@ -181,7 +185,12 @@ def described_fields(frame: pl.DataFrame, names: Sequence[str], side: str, id_co
 
 
 def readable(table: Table, name: str) -> bool:
-    """Whether a field could read the column at all."""
+    """Return whether a field could read a column.
+
+    Args:
+        table: any.
+        name: of a column.
+    """
     try:
         Table(table.path, table.frame.head(0), table.types).collect([name])
     except DataError:
@@ -190,12 +199,23 @@ def readable(table: Table, name: str) -> bool:
 
 
 def unreadable(table: Table, name: str) -> str:
-    """A line that says so."""
+    """Return a comment about a column of a type that no field can read.
+
+    Args:
+        table: any.
+        name: of a column.
+    """
     return f"# {name}: of type {table.types[name]}, which no field can read"
 
 
 def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
-    """A value of the column for each id."""
+    """Return the last value of a column for each id.
+
+    Args:
+        frame: some interactions.
+        name: of the column.
+        id_column: of the side that it describes.
+    """
     return (
         frame.select(id_column, name)
         .filter(pl.col(name).is_not_null())
@@ -204,7 +224,14 @@ def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
 
 
 def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Collection[str], keys: Keys) -> Iterator[str]:
-    """One line for each column of the interactions that a request may know."""
+    """Draft a line for each column of the interactions that a request may know.
+
+    Args:
+        frame: some interactions.
+        found: the role of each column.
+        without: columns that other fields read.
+        keys: allocates the names of fields.
+    """
     lines = []
     for name, role in found.items():
         if role.kind in ("visit", "moment"):
@@ -216,11 +243,19 @@ def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Coll
             else:
                 lines.append(f"# {name}: {one.reason}")
     if any(not one.startswith("#") for one in lines):
-        yield "# context, read from the interactions: a request must bring it. Take out what is known only afterwards"
+        yield "# context, read from the interactions: a request must supply it. Remove what is known only afterwards"
     yield from lines
 
 
 def line(called: str, name: str, side: str, keys: Sequence[str], reason: str) -> str:
-    """One field under its key, which reads the column `name`."""
+    """Format one field.
+
+    Args:
+        called: its key.
+        name: the column that it reads.
+        side: user or item.
+        keys: further keys.
+        reason: becomes the comment.
+    """
     column = [f"column = {text(name)}"] if called != name else []
     return f"{key(called)} = {{ {', '.join([f'side = {text(side)}', *keys, *column])} }}  # {reason}"

@@ -1,15 +1,18 @@
-"""The lines of `[data]` that say when an interaction happened and how it turned out."""
+"""Draft the lines of `[data]` about time, split and outcomes."""
 
 from collections.abc import Iterator, Mapping
 
 from recall.data.roles import Role
 from recall.data.scaffold.fields import array, key, numbers, text
 
-_LIKED = 0.75  # of the way up a scale of ratings: 4 of 5, 8 of 10
+_LIKED = 0.75  # of the way up a scale of ratings: 4 of 5, 8 of 10. Chosen, not tuned.
 
 
 def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
-    """Lines for the time, the split, and every outcome; alternatives are written as comments."""
+    """Draft lines for the time, the split, and every outcome.
+
+    Alternatives are written as comments.
+    """
     time = time_column(found)
     if time is not None:
         yield f"time = {text(time)}  # {found[time].reason}"
@@ -45,7 +48,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
 
 
 def time_column(found: Mapping[str, Role]) -> str | None:
-    """The column that `data.time` should name, if there is one."""
+    """Return the column that `data.time` should name, if there is one."""
     times = (name for name, role in found.items() if role.kind == "time" and role.time is not None and role.time.readable)
     return next(times, None)
 
@@ -61,7 +64,7 @@ def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
     if rule.left_out:
         yield "# what undoes another event is left out, as if its rows were not there"
     if rule.not_taken:
-        yield "# what was shown and not taken is no interaction; log loss learns from it"
+        yield "# what was shown and not taken does not count as an interaction; log loss learns from it"
     if rule.unknown and (len(rule.weights) > 1 or rule.left_out or rule.not_taken):
         yield f"# not known here, and counted as 1: {', '.join(rule.unknown)}"
     if not active:
@@ -70,7 +73,7 @@ def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
 
 
 def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
-    why = f"{role.reason}: a row of 0 was shown and not taken, and is no interaction"
+    why = f"{role.reason}: a row of 0 was shown and not taken, and does not count as an interaction"
     if active:
         yield f"label = {text(name)}  # {why}"
         return
@@ -80,7 +83,7 @@ def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
 
 
 def _assumed(name: str, role: Role) -> Iterator[str]:
-    """Alternatives for a column that only its values speak of."""
+    """Draft alternatives for a column that is an outcome by its values only."""
     yield f"# {name} holds {role.reason}. Assumed: it tells what came of the interaction, so no field reads it."
     if role.levels:
         liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)

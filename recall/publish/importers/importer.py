@@ -12,9 +12,7 @@ from pydantic import JsonValue
 from recall._arrays import Float64
 from recall.bundle import files
 from recall.bundle.manifest import Manifest
-from recall.bundle.reader import write_contents
-from recall.bundle.versions import publish, staging
-from recall.bundle.writer import Provenance, check_items, parity_of, seal
+from recall.bundle.writer import BundleWriter, Provenance
 from recall.config import ExportConfig, IndexConfig
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset
@@ -26,7 +24,6 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import UNKNOWN
-from recall.models.parity import prove
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel, Side
@@ -146,26 +143,23 @@ def import_model(
     rows = encoder.encode_items(dataset.items)
     config = ExportConfig()
     standing = stand(root, dataset.items[catalogue.item_id].to_list())
-    with staging(root) as folder:
+    with BundleWriter.open(root) as writer:
         vectors = tables.item_vectors(rows)
-        check_items(vectors, dataset.items[catalogue.item_id])
-        write_contents(folder, encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
-        write_user_store(folder / files.USERS, dataset)
-        asked = _requests(folder / files.USERS, encoder, mapped, QUERIES)
+        writer.write_contents(encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
+        write_user_store(writer.folder / files.USERS, dataset)
+        asked = _requests(writer.folder / files.USERS, encoder, mapped, QUERIES)
         users = SparseRows.below(encoder.encode_user(values).rows for values in asked)
         drawn = QuerySample(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
-        index = write_index(folder, vectors.shape, drawn, IndexConfig())
+        index = write_index(writer.folder, vectors, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
-        proof = prove(tables.user_vectors(proved), tables.user_offset(proved), vectors[picked], scores, config.tolerance)
+        parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = standing.base
         origin = Provenance(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
-        counts = (len(dataset.users), len(dataset.items))
-        seal(folder, origin, encoder, tables, counts, (parity_of(proof, "model"), index), None)
-        golden.record(folder)
-        published = publish(folder, root, keep=config.keep)
-    return ImportReport(published, Manifest.read(published), _unknown(encoder, rows), standing)
+        writer.write_manifest(origin, len(dataset.users), parity, index)
+        published, manifest = writer.publish(golden.record, keep=config.keep)
+    return ImportReport(published, manifest, _unknown(encoder, rows), standing)
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:

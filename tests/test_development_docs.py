@@ -1,0 +1,25 @@
+"""The pages for developers name files that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "development"
+PAGES = sorted(FOLDER.glob("*.md"))
+PATH = re.compile(r"`((?:recall|service|tests|scripts|docs|docker|examples)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    # a name in capitals stands for a file that the reader adds
+    named = [name for name in PATH.findall(page.read_text(encoding="utf-8")) if not re.search(r"\b[A-Z]{2,}\.", name)]
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (FOLDER / link).exists()] == []
