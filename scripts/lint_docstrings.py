@@ -116,7 +116,7 @@ def _check_sections(body: list[ast.stmt], aliases: frozenset[str] = frozenset())
 def _arguments(function: Function) -> list[ast.arg]:
     every = function.args
     named = [*every.posonlyargs, *every.args, *every.kwonlyargs, *(one for one in (every.vararg, every.kwarg) if one)]
-    return [one for one in named if one.arg not in {"self", "cls"}]
+    return [one for one in named if one.arg not in {"self", "cls"} and not one.arg.startswith("_")]
 
 
 def _is_annotated(annotation: ast.expr | None) -> bool:

@@ -89,8 +89,9 @@ class Admission:
         state = request.scope["state"]
         if not state.get("admitted"):
             cast(Guard, state["guard"]).admit(request.scope, self._role, searches=self._searches)
-            if self._searches:
-                live_of(request).queue.check_room(short=False)
+            queue = live_of(request).queue
+            if self._searches and not queue.has_room(short=False):
+                raise queue.full()
             state["admitted"] = True
 
 

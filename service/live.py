@@ -202,9 +202,12 @@ class Live(Exchange):
             ProblemError: No bundle is served yet, too many requests wait, or the caller waits no longer.
         """
         snapshot = self.serving()
+        quick = not large and self._quick(snapshot, request)
+        if not self.queue.has_room(short=quick):
+            raise self.queue.full()  # before the disk is asked for changes
         if self._follower.behind(snapshot, caller):
             snapshot = await self._in_step(caller)
-        if not large and self._quick(snapshot, request):
+        if quick:
             return await self.queue.on_loop(partial(self._recommend, request), caller)
         with snapshot.held():
             answer, seconds = await self.queue.in_thread(partial(_timed, snapshot.recommender, request), caller)

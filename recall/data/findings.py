@@ -1,7 +1,9 @@
 """Checks of one column that hold for any use of it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -71,12 +73,12 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
     texts = values.drop_nulls().unique()
     blanks = texts.filter(texts != texts.str.strip_chars())
     if len(blanks):
-        yield report("warning", f"values begin or end with blanks, such as {examples(blanks)}: strip them", len(blanks))
+        yield report("warning", f"values begin or end with blanks, such as {examples(blanks.sort())}: strip them", len(blanks))
     cases = texts.filter(texts.str.to_lowercase().is_duplicated()).sort()
     if len(cases):
         yield report("warning", f"values differ in case only, such as {examples(cases)}: choose one", len(cases))
     parsed = texts.cast(pl.Float64, strict=False)
-    twice = texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort()
+    twice = _equal_numbers(texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort())
     if len(twice):
         message = f"one number is written in several ways, such as {examples(twice)}: each way is a value of its own"
         yield report("warning", message, len(twice))
@@ -86,6 +88,16 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
         kinds = ("words", "numbers") if fewer is words else ("numbers", "words")
         message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(fewer.sort())}: are they meant?"
         yield report("warning", message, len(fewer))
+
+
+def _equal_numbers(texts: pl.Series) -> pl.Series:
+    """Return the texts that are equal as numbers.
+
+    Compares exact decimals: in float64 long ids that differ are equal.
+    """
+    exact = [Decimal(text) for text in texts.to_list()]
+    times = Counter(exact)
+    return texts.filter(pl.Series([times[number] > 1 for number in exact], dtype=pl.Boolean))
 
 
 def variety(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:

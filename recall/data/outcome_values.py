@@ -24,6 +24,8 @@ _PAIRS = (
 )
 YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
 """Pairs of words for true and false, in lower case."""
+YES = frozenset(pair.split()[0] for pair in _PAIRS)
+"""Those for true."""
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale

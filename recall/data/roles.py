@@ -23,7 +23,7 @@ from recall.data.column_names import (
     words,
 )
 from recall.data.dependence import Codes, Relations, codes_of, determined
-from recall.data.outcome_values import YES_NO, looks_like_outcome, of_calendar
+from recall.data.outcome_values import YES, YES_NO, looks_like_outcome, of_calendar
 from recall.features.values import canonical_series
 
 Kind = Literal[
@@ -213,10 +213,12 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
 def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role | None:
     texts = canonical_series(distinct).unique().sort()
     lower = {text.strip().lower() for text in texts}
-    if lower == {"true", "false"} and outcome_word(name, NEGATIVE):
-        no = tuple(text for text in texts if text.strip().lower() == "true")
+    if lower in YES_NO and outcome_word(name, NEGATIVE):
+        no = tuple(text for text in texts if text.strip().lower() in YES)
         yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
-        return Role("event", "true and false, and true means no by the name", events=EventRule(yes, (), no, ()))
+        refused = no[0].strip().lower()
+        reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
+        return Role("event", reason, events=EventRule(yes, (), no, ()))
     if lower == {"true", "false"}:
         return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
     if lower in YES_NO and not outcome_word(name):  # a column of yes and no may answer any question

@@ -38,17 +38,17 @@ class Popularity:
 
     @staticmethod
     def ranked(scores: npt.NDArray[np.int64] | npt.NDArray[np.floating]) -> "Popularity":
-        """From one score for each item, int64 or float [items]; equal scores by rising row."""
+        """Rank items by a score, int64 or float [items]; ties by rising row."""
         order = np.argsort(-scores, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         return Popularity(order, place)
 
     def top(self, indptr: Int64, masked: Int32, n: int) -> Int64:
-        """The n most frequent items that are not masked, for each of q requests.
+        """Return the n most popular items that are not masked, for each of q requests.
 
-        Nothing is scored: the j-th masked item of a request, by place, has `place - j` items before it that are not
-        masked, and moves every answer from there on down by one.
+        Nothing is scored: the j-th masked item of a request, at position `place` of the ranking, has `place - j` unmasked items
+        before it, and moves every answer from there on down by one.
 
         Args:
             indptr: int64 [q + 1]; request r leaves out `masked[indptr[r]:indptr[r + 1]]`.
@@ -79,9 +79,9 @@ _BLOCK = 1 << 22  # scores, or numbers of dense profiles, held at once: 16 MB
 
 
 def item_features(bundle: Bundle) -> SparseRows | None:
-    """The feature row of each item without fields that read the id, scaled to unit length; None when no other field exists.
+    """Return the feature row of each item without fields of the id, at unit length.
 
-    Features are those that the model reads, weighted as it reads them.
+    Features are those that the model reads, with its weights. None when there is no other field.
     """
     encoder = bundle.encoder
     ids = id_blocks(encoder, "item")
@@ -95,16 +95,16 @@ def item_features(bundle: Bundle) -> SparseRows | None:
 
 
 def content_lists(features: SparseRows, profiles: ItemLists, masked: ItemLists, n: int) -> Int64:
-    """Rank items by the cosine between their features and a profile, the sum over the items of a list.
+    """Rank items by the cosine between their features and a profile.
 
     Args:
         features: one row of unit length for each item, from `item_features`.
-        profiles: q lists of item rows, which each profile is the sum of.
+        profiles: q lists of item rows; a profile is the sum of their features.
         masked: q lists of item rows that cannot be returned.
         n: length of the lists.
 
     Returns:
-        int64 [q, min(n, items)], best first; only -1 for an empty profile, which is like nothing.
+        int64 [q, min(n, items)], best first; -1 only for an empty profile.
     """
     n = min(n, len(features))
     result = np.full((len(profiles), n), -1, dtype=np.int64)
@@ -133,13 +133,13 @@ def _profiles(features: SparseRows, lists: ItemLists) -> Float32:
 
 
 def oracle(shop: Synthetic, dataset: Dataset, config: EvaluationConfig, split: int) -> dict[str, float]:
-    """Metrics of the truth's own ranking, on the requests and under the masks that a model is judged by.
+    """Evaluate the ranking by true utility, on the requests and masks of a model.
 
     Args:
         shop: the tables with their truth.
         dataset: the same tables, loaded.
-        config: how to ask and what to judge.
-        split: the part to judge.
+        config: protocol and metrics.
+        split: the part to evaluate on.
     """
     parts = dataset.events["split"].to_numpy()
     held = held_out(dataset, config, dataset.select(split), np.flatnonzero(parts < split))

@@ -1,8 +1,8 @@
-"""95 % intervals by drawing users anew (Efron 1979; the cluster bootstrap of Field and Welsh 2007).
+"""95 % intervals by a cluster bootstrap over users.
 
-Requests of one user are alike, so they do not count as independent evidence: a resample draws as many users as there
-are, with replacement, and each brings all of its requests along. The interval runs from the 2.5 % to the 97.5 % quantile
-of the resampled means.
+See Efron 1979, and Field and Welsh 2007. Requests of one user are correlated, so they do not count as independent
+evidence: a resample draws as many users as there are, with replacement, each with all of its requests. The interval runs
+from the 2.5 % to the 97.5 % quantile of the resampled means.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,10 @@ _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 
 
 class Estimate(BaseModel):
-    """A figure and its 95 % interval; both ends are None when none was asked for, or when one user is all there is."""
+    """A figure and its 95 % interval.
+
+    Both ends are None when no interval was requested, or there is only one user.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +43,7 @@ class Comparison(BaseModel):
 
     @property
     def verdict(self) -> Literal["higher", "lower", "undecided"]:
-        """'undecided' when there is no interval or it holds 0: then the data do not tell the two apart."""
+        """'undecided' when there is no interval or it contains 0."""
         low, high = self.difference.low, self.difference.high
         if low is not None and low > 0:
             return "higher"
@@ -62,7 +65,7 @@ class Judgements:
     values: Mapping[str, Float64]
 
     def take(self, rows: Integers) -> "Judgements":
-        """The requests at positions `rows` (integer [m]), in that order."""
+        """Return the requests at positions `rows`, integer [m], in that order."""
         return Judgements(self.user[rows], {name: values[rows] for name, values in self.values.items()})
 
 
@@ -83,10 +86,16 @@ def estimate(judgements: Judgements, resamples: int, seed: int) -> dict[str, Est
 
 
 def compare(a: Judgements, b: Judgements, resamples: int, seed: int) -> dict[str, Comparison]:
-    """a - b and a / b of every metric that both have; each resample draws the same users for both.
+    """Estimate a - b and a / b of every shared metric, by paired resamples.
+
+    Args:
+        a: one model.
+        b: another model, on the same requests in the same order.
+        resamples: number of bootstrap resamples.
+        seed: of the draws.
 
     Raises:
-        DataError: the two do not judge the same requests in the same order.
+        DataError: The requests differ.
     """
     if not np.array_equal(a.user, b.user):
         raise DataError(
@@ -124,7 +133,13 @@ def _stacked(judgements: Judgements) -> Float64:
 
 
 def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
-    """How often each user is drawn in each resample: float64 [lines, users], some resamples at a time, `resamples` in all."""
+    """Yield how often each user is drawn, float64 [lines, users], in batches.
+
+    Args:
+        users: number of users.
+        resamples: number of lines in total.
+        seed: of the draws.
+    """
     random = np.random.default_rng(seed)
     step = max(1, _BLOCK // max(users, 1))
     for first in range(0, resamples, step):
@@ -135,7 +150,12 @@ def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
 
 
 def interval(value: float, drawn: Float64) -> Estimate:
-    """A figure with the interval of its resamples, float64 [resamples]; those that are not a number are left out."""
+    """Return a figure with the interval of its resamples.
+
+    Args:
+        value: the figure.
+        drawn: float64 [resamples]; NaNs are ignored.
+    """
     return _estimate(value, drawn[np.isfinite(drawn)])
 
 

@@ -26,16 +26,30 @@ BINS = 10
 
 
 def auc(score: Float64, taken: Bool, weight: Float64 | None = None) -> float:
-    """Chance that a row that was taken scores above one that was not; a tie counts half (Hanley and McNeil 1982).
+    """Return the chance that a taken row scores above another row.
 
-    NaN unless there is weight on both.
+    See Hanley and McNeil 1982.
+
+    Args:
+        score: float64 [m].
+        taken: bool [m].
+        weight: float64 [m]; default 1.
+
+    Returns:
+        In [0, 1], ties count half; NaN unless there is weight on both sides.
     """
     _, level = np.unique(score, return_inverse=True)
     return weighted_auc(level, taken, np.ones(len(score)) if weight is None else weight)
 
 
 def weighted_auc(level: Int64, taken: Bool, weight: Float64) -> float:
-    """The same from levels, int64 [m]: the rank of each score among the different scores."""
+    """Return `auc` from ranks instead of scores.
+
+    Args:
+        level: int64 [m], the rank of each score among the distinct scores.
+        taken: bool [m].
+        weight: float64 [m].
+    """
     ups = np.bincount(level, weights=weight * taken)
     downs = np.bincount(level, weights=weight * ~taken)
     below = np.cumsum(downs) - downs
@@ -59,7 +73,9 @@ class UserAucs:
 
 
 def user_aucs(user: Integers, score: Float64, taken: Bool) -> UserAucs:
-    """AUC of each user's rows among themselves; their mean by rows is the GAUC of Zhu et al. 2017.
+    """Return the AUC within the rows of each user.
+
+    Their mean by rows is the GAUC of Zhu et al. 2017.
 
     Args:
         user: integer [m].
@@ -83,19 +99,26 @@ def user_aucs(user: Integers, score: Float64, taken: Bool) -> UserAucs:
 
 
 def log_losses(score: Float64, taken: Bool) -> Float64:
-    """-log of the probability that the logistic function of the score gives to what happened: float64 [m], in nats."""
+    """Return the log loss of each row in nats, float64 [m].
+
+    Args:
+        score: float64 [m], logits.
+        taken: bool [m].
+    """
     return np.asarray(np.logaddexp(0.0, np.where(taken, -score, score)), dtype=np.float64)
 
 
 def bins(probability: Float64) -> Int64:
-    """The bin of each row, of ten with as many rows each, by rising probability: int64 [m]. Ties share a bin."""
+    """Return the decile of each row by probability, int64 [m]; ties share a bin."""
     _, level, counts = np.unique(probability, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts + 1) / 2  # of the ranks from 0 of each level
     return (middle[level] * BINS // max(len(probability), 1)).astype(np.int64)
 
 
 def calibration_error(predicted: Float64, happened: Float64, weight: Float64) -> Float64:
-    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015): mean gap of a bin, by its weight.
+    """Return the expected calibration error: the weighted mean gap over bins.
+
+    See Naeini, Cooper and Hauskrecht 2015.
 
     Args:
         predicted: float64 [..., BINS], sums of weighted probabilities.
@@ -136,21 +159,21 @@ class Labelled:
 
 
 def labelled(bundle: Bundle, dataset: Dataset, split: int, most: int, seed: int) -> Labelled:
-    """The held-out rows of both kinds.
+    """Return held-out rows that were taken, and rows that were not.
 
-    Where that part of the data has rows of label 0, those are the ones that were not taken. Otherwise one item is drawn
-    for each interaction, in its context, among the items that its user never took: from the distribution that the model's
-    negatives were drawn from, or uniformly where the model knows of none.
+    Rows of label 0 are used where that part of the data has some. Otherwise one item is drawn for each interaction, in its
+    context, among the items that its user never took: from the distribution of the model's negatives, or uniformly where
+    there were none.
 
     Args:
         bundle: the model.
         dataset: the interactions, split.
-        split: the part to judge.
-        most: all rows of so many users are taken as have at most this many, drawn at random; at least one user's.
+        split: the part to evaluate on.
+        most: maximum number of rows; whole users are drawn at random up to it, at least one.
         seed: of the draws.
 
     Raises:
-        DataError: the data lack a column that the model reads.
+        DataError: The data lack a column that the model reads.
     """
     rng = np.random.default_rng(seed)
     events, negatives = dataset.select(split), np.empty(0, dtype=np.int64)
@@ -182,16 +205,16 @@ def labelled(bundle: Bundle, dataset: Dataset, split: int, most: int, seed: int)
 def draw_untaken(
     dataset: Dataset, user: npt.NDArray[np.int32], power: float, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """An item for each row that its user never took, in any part of the data.
+    """Draw an item for each row that its user never took, in any part of the data.
 
     Args:
         dataset: the interactions.
         user: int32 [m].
-        power: an item's chance goes with this power of its training count, 1 at least, among those its user never took.
-        rng: draws.
+        power: an item is drawn in proportion to this power of its training count, at least 1.
+        rng: random generator.
 
     Returns:
-        int64 [m], rows of the data set's items; -1 where chance found none.
+        int64 [m], rows of the data set's items; -1 where no draw succeeded.
     """
     n_items, item = len(dataset.items), dataset.events["item"].to_numpy()
     counts = np.bincount(item[dataset.training], minlength=n_items)
@@ -211,7 +234,7 @@ def draw_untaken(
 
 
 def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -> Bool:
-    """Which users are chosen, from the user of each row: bool, long enough to be asked for any of them."""
+    """Choose users at random; bool, indexed by user."""
     rows = np.bincount(user)
     order = rng.permutation(len(rows))
     order = order[rows[order] > 0]
@@ -221,7 +244,7 @@ def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -
 
 
 def _power(bundle: Bundle) -> float:
-    """The power of an item's count with which negatives were drawn in training; 0 when none were."""
+    """Return the power of the item count of training negatives; 0 without any."""
     train, data = bundle.manifest.config.get("train"), bundle.manifest.config.get("data")
     by_label = isinstance(data, dict) and DataConfig.model_validate(data).has_negatives
     power = train.get("popularity") if isinstance(train, dict) and bundle.manifest.objective == "logistic" else None
@@ -235,7 +258,7 @@ def _scores(
     context: npt.NDArray[np.int32],
     items: npt.NDArray[np.integer],
 ) -> Float64:
-    """The model's score of pairs of a context and an item row of the data set; NaN where the bundle lacks the item: [m]."""
+    """Return the scores of pairs of context and item row, [m]; NaN where unknown."""
     row_of = np.append(bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list()), -1)  # and -1 is nothing
     rows = row_of[items]
     phi: Float32 = bundle.tables.user_vectors(contexts.features)
@@ -295,7 +318,7 @@ class Discrimination(BaseModel):
     left_out: int
     """Rows that could not be scored, for the bundle lacks the item, or for which there was nothing to draw."""
     auc: Estimate
-    """Over all rows, whoever's they are."""
+    """Over all rows of all users."""
     gauc: Estimate | None
     """Mean AUC within a user, by rows, over users with rows of both kinds; None when there is no such user."""
     gauc_users: int
@@ -305,20 +328,20 @@ class Discrimination(BaseModel):
 
 
 def discriminate(bundle: Bundle, dataset: Dataset, split: int, config: EvaluationConfig, seed: int) -> Discrimination | None:
-    """Judge a bundle as a judge of pairs.
+    """Evaluate a bundle as a classifier of pairs.
 
     Args:
         bundle: the model.
         dataset: the interactions, split.
-        split: the part to judge.
-        config: how many resamples.
+        split: the part to evaluate on.
+        config: number of resamples.
         seed: of the draws and resamples.
 
     Returns:
-        None when the model was not trained by log loss and the data have no labels: nobody asks for it then.
+        None when the model was not trained by log loss and the data have no labels, where it would mean nothing.
 
     Raises:
-        DataError: the data lack a column that the model reads.
+        DataError: The data lack a column that the model reads.
     """
     started = time.monotonic()
     probable = bundle.manifest.objective == "logistic"

@@ -1,10 +1,10 @@
-"""A simulation of cold start: how well is found what the model is made to forget?
+"""Simulate cold start: how well the model finds items and users without their ids.
 
-Held-out requests are asked again with the rows of ids masked, so that an item or a user is known by its other fields
-alone. Nothing is trained again: the unknown row stands where the id's own row stood. All other rows (features, histories,
-the other side) were trained on interactions with these very items and users. So the figures compare what fields and ids
-carry within one model. They cannot show how training treats an item without interactions, nor what features say that were
-never trained on it: a split by "users" or "items" measures that, and `recall.evaluation.hold_out` reports it.
+Held-out requests are repeated with the rows of ids masked, so that an item or a user is known by its other fields
+only. Nothing is retrained: the unknown row replaces the id's own row. All other rows (features, histories, the other
+side) were trained on interactions with these very items and users. So the figures compare what fields and ids carry
+within one model. They cannot show how training treats an item without interactions, nor features that were never trained
+on it: a split by "users" or "items" measures that, and `recall.evaluation.hold_out` reports it.
 """
 
 import time
@@ -47,7 +47,7 @@ class Masked(BaseModel):
 
 
 class ColdStart(BaseModel):
-    """Figures of exact lists straight from the vectors, all on the same requests: recall, hit_rate and ndcg as `name@k`."""
+    """Metrics of exact lists on the same requests: recall, hit_rate, ndcg as `name@k`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class ColdStart(BaseModel):
     whole: dict[str, Estimate]
     """The model with nothing masked."""
     popularity: dict[str, Estimate]
-    """The baseline, which knows how often each item was met."""
+    """The baseline, which knows the training count of each item."""
     new_items: Masked | None
     """Every relevant item of a request is known by its other fields only, among all other items as they are; None when no
     item field reads the id: then a new item is scored as any other with its features."""
@@ -72,13 +72,13 @@ class ColdStart(BaseModel):
 
 
 def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> ColdStart:
-    """Mask ids, and judge again.
+    """Mask ids, and evaluate again.
 
     Args:
         trial: the requests.
         bundle: the one that the trial is of.
-        popularity: what the baseline comes to on the same requests, in the same order.
-        config: the lengths to judge at, and how many resamples.
+        popularity: the baseline on the same requests, in the same order.
+        config: lengths of the lists, and number of resamples.
         seed: of the resamples.
     """
     started = time.monotonic()
@@ -114,7 +114,7 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
 
 
 def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[Block, ...]) -> Replaced:
-    """What each relevant item of the catalogue scores for its request when the model does not know its id."""
+    """Return the scores of relevant items when the model does not know their ids."""
     relevant, size = trial.relevant, len(trial.item_vectors)
     there = relevant.items < size
     pairs = ItemLists.from_pairs(relevant.owners[there], relevant.items[there], len(relevant))
@@ -130,7 +130,7 @@ _STANDARD_ERRORS = 1.96  # half the width of a 95 % interval of a mean
 
 
 def unknown_user(encoder: FeatureEncoder) -> SparseRows:
-    """Encode the request of an unknown user: an id that was not learnt, and nothing else.
+    """Encode the request of an unknown user: an unknown id, and nothing else.
 
     All other columns are missing and the history is empty. A hashed id field has no unknown row; the id then shares the
     row of its bucket, as the id of a new user does when served.
@@ -153,14 +153,14 @@ def unknown_user(encoder: FeatureEncoder) -> SparseRows:
 
 @dataclass(frozen=True, slots=True)
 class UnknownUsers:
-    """Held-out requests that all are asked as by an unknown user, so that one ranking answers them.
+    """Held-out requests sent as by an unknown user, so that one ranking answers all.
 
     Attributes:
         features: one row in the user feature space, from `unknown_user`.
         relevant: q lists, what each request should find.
         masked: q lists, what is left out of each answer.
         popularity: metrics of the most frequent training items, on the same requests under the same masks.
-        at: lengths to judge at.
+        at: lengths of the lists.
     """
 
     features: SparseRows
@@ -201,12 +201,16 @@ class UnknownUsers:
         return _judged(Popularity.ranked(scores), self.popularity.user, self.relevant, self.masked, self.at)
 
     def figures(self, user_vector: Float32, item_vectors: Float32) -> dict[str, float]:
-        """Summarise `judge`, which has the same arguments and errors, for watching a model while it learns.
+        """Summarise `judge`, to monitor a model during training.
+
+        Args:
+            user_vector: as for `judge`.
+            item_vectors: as for `judge`.
 
         Returns:
             For each metric, such as `ndcg@10`: `unknown_ndcg@10`, its mean over requests, and `unknown_margin_ndcg@10`,
-            the upper end of the 95 % interval of its difference to popularity. A negative margin means that an unknown
-            user is worse served than by popularity, beyond chance.
+            the upper end of the 95 % interval of its difference to popularity. A negative margin means that unknown users are
+            served significantly worse than by popularity.
         """
         judged = self.judge(user_vector, item_vectors)
         result = {}
@@ -217,9 +221,10 @@ class UnknownUsers:
 
 
 def fair_figure(figures: Mapping[str, float], metric: str) -> float:
-    """A metric less the lead that popularity surely has over it with unknown users, which early stopping goes by.
+    """Return a metric less its significant deficit to popularity for unknown users.
 
-    So a sweep that serves unknown users worse than popularity does must gain at least as much with the requests as they are.
+    Early stopping uses it: a sweep that serves unknown users worse than popularity must gain as much on the requests as
+    they are.
 
     Args:
         figures: from a validation: the metric, and its `unknown_margin_` of `UnknownUsers.figures` where there is one.
@@ -229,14 +234,14 @@ def fair_figure(figures: Mapping[str, float], metric: str) -> float:
 
 
 def upper_end(differences: Float64, user: Integers) -> float:
-    """The upper end of the 95 % interval of a mean difference, by the standard error over users.
+    """Return the upper end of the 95 % interval of a mean difference.
 
-    Requests of one user are alike and count as one observation (cluster-robust standard error, Cameron and Miller 2015).
-    Bootstrap intervals, as in reports, would take longer than a sweep over small data.
+    Requests of one user are correlated and count as one observation (cluster-robust standard error, Cameron and Miller
+    2015). Bootstrap intervals, as in reports, would take longer than a sweep over small data.
 
     Args:
         differences: float64 [q].
-        user: integer [q], whose request each is.
+        user: integer [q], the user of each request.
     """
     mean = float(differences.mean())
     _, code = np.unique(user, return_inverse=True)

@@ -36,7 +36,7 @@ class DataMatch:
 
     @property
     def foreign(self) -> bool:
-        """Whether the bundle is of other data than these, some of which it should have been trained on."""
+        """Whether the bundle was trained on other data than these."""
         few_users = self.users is not None and self.users < _FEW_IDS
         return self.items < _FEW_IDS or few_users or (self.pairs is not None and self.pairs < _FEW_PAIRS)
 
@@ -82,11 +82,17 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
 def refuse_foreign(
     dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], Record | None], *, all_new: bool = False
 ) -> None:
-    """Raise DataError when a bundle was trained on other data.
+    """Check that a bundle was trained on the same data.
 
     Args:
-        dataset, bundle, stored, record: as for `match_data`.
+        dataset: as for `match_data`.
+        bundle: as for `match_data`.
+        stored: as for `match_data`.
+        record: as for `match_data`.
         all_new: the bundle was trained on none of these interactions, so that only ids can be known.
+
+    Raises:
+        DataError: It was trained on other data.
     """
     if bundle.manifest.data_hash == dataset.fingerprint():
         return
@@ -108,18 +114,21 @@ def refuse_trained_on(
     record: Callable[[str], Record | None],
     load: Callable[[RunConfig], Dataset],
 ) -> None:
-    """Raise DataError when a bundle that was trained with another split was trained on interactions of the judged part.
+    """Check that a bundle was not trained on the interactions that are evaluated.
 
-    Its figures would be those of what it has learnt. Where the bundle does not say how its data were split, or these tables
-    cannot be split so, nothing is known and nothing is refused.
+    A bundle trained with another split may have been. Where it does not record its split, or these tables cannot be split so,
+    nothing is known and nothing is refused.
 
     Args:
         dataset: the interactions, split as `config` says.
         config: of the evaluation.
-        part: the one that is judged.
+        part: the one that is evaluated.
         bundle: the bundle.
-        record: gives what it stores of a user.
+        record: returns what it stores of a user.
         load: reads the same tables with another configuration.
+
+    Raises:
+        DataError: Some of them were trained on, which would inflate the figures.
     """
     judged = dataset.select(part)
     try:
@@ -147,7 +156,7 @@ def refuse_trained_on(
 
 
 def _split_as(bundle: Bundle, config: RunConfig) -> RunConfig | None:
-    """A configuration with the split that a bundle was trained with; None where that is the same, or not known."""
+    """Return `config` with the split of a bundle; None where equal or unknown."""
     recorded, values = bundle.manifest.config.get("data"), config.model_dump(mode="json", by_alias=True)
     if not isinstance(recorded, dict) or "split" not in recorded:
         return None

@@ -1,4 +1,7 @@
-"""Judge a published model by its answers: the same recommender that serves, the whole catalogue, nothing sampled."""
+"""Evaluate a published model through the recommender that serves it.
+
+The whole catalogue is ranked; nothing is sampled.
+"""
 
 import time
 from collections.abc import Sequence
@@ -45,7 +48,7 @@ class Rival(BaseModel):
 
 
 class EvaluationReport(BaseModel):
-    """All that one evaluation came to."""
+    """All results of one evaluation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -197,7 +200,7 @@ def _unreachable(recommender: Recommender, dataset: Dataset, held: TestRequests)
 
 
 def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: int, resamples: int, seed: int) -> Estimate:
-    """Share of the exact lists over the bundle's vectors that the index returns for the requests' vectors, unmasked."""
+    """Estimate the recall of the index against exact lists, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [
         shares_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, piece, encoder, n)), n)

@@ -1,4 +1,4 @@
-"""Exact top lists over the whole catalogue straight from vectors, in blocks that fit the cache."""
+"""Exact top-k over the whole catalogue, in blocks that fit the cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,20 +30,20 @@ class Replaced:
 
 
 def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Replaced | None = None) -> Int64:
-    """The n items of the highest inner product for each query, ranked against every item that is not masked.
+    """Return the n items of the highest inner product for each query.
 
     Args:
         phi: float32 [q, d] queries.
         psi: float32 [items, d].
         masked: q lists of item rows that cannot be returned.
         n: length of the lists.
-        replaced: pairs that score something else.
+        replaced: scores of some pairs that replace the inner product.
 
     Returns:
         int64 [q, min(n, items)], best first, equal scores by rising row; -1 where fewer items are eligible.
 
     Raises:
-        TrainingError: a vector holds a number that is not finite, which has no place in an order.
+        TrainingError: A vector is not finite, so that its scores cannot be ranked.
     """
     for name, vectors in (("phi", phi), ("psi", psi)):
         if not np.isfinite(vectors).all():
@@ -64,10 +64,10 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Re
 
 
 def top_of_scores(scores: Float32, masked: ItemLists, n: int) -> Int64:
-    """The n items of the highest score on each line that are not masked.
+    """Return the n items of the highest score on each line that are not masked.
 
     Args:
-        scores: float32 [q, items], overwritten where masked; -inf for an item that cannot be returned either.
+        scores: float32 [q, items], overwritten where masked; -inf also excludes an item.
         masked: q lists of item rows.
         n: at most `items`.
 
@@ -79,12 +79,15 @@ def top_of_scores(scores: Float32, masked: ItemLists, n: int) -> Int64:
 
 
 def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
-    """The inner product of each query with the items of its list: float32 [nnz].
+    """Return the inner products of queries with the items of their lists.
 
     Args:
         phi: float32 [q, d].
         psi: float32 [items, d].
         pairs: q lists of rows of `psi`.
+
+    Returns:
+        float32 [nnz].
     """
     scores = np.empty(len(pairs.items), dtype=np.float32)
     owners, step = pairs.owners, max(1, _BLOCK // max(phi.shape[1], 1))
@@ -95,7 +98,15 @@ def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
 
 
 def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, float]:
-    """Mean over requests of `rank_values`, which has the same arguments and errors."""
+    """Return the means over requests of `rank_values`.
+
+    Args:
+        phi: as for `rank_values`.
+        psi: as for `rank_values`.
+        relevant: as for `rank_values`.
+        masked: as for `rank_values`.
+        at: as for `rank_values`.
+    """
     return {name: float(value.mean()) for name, value in rank_values(phi, psi, relevant, masked, at).items()}
 
 
@@ -127,7 +138,7 @@ def rank_values(
 
 
 def _top(scores: Float32, n: int) -> Int64:
-    """Rows of the n highest of each line of `scores` (float32 [b, items]), never one at -inf; int64 [b, n]."""
+    """Return the rows of the n highest of each line, without -inf; int64 [b, n]."""
     items = scores.shape[1]
     # every item level with the bound is a candidate, so that ties at the border are settled by row and not by chance
     bound = np.maximum(_lower_bound(scores, n), np.finfo(np.float32).min)
@@ -150,7 +161,7 @@ def _top(scores: Float32, n: int) -> Int64:
 
 
 def _lower_bound(scores: Float32, n: int) -> Float32:
-    """A bound that at least n items of each line reach, close enough that few others do; float32 [b].
+    """Return a tight lower bound of the n-th highest of each line; float32 [b].
 
     The n-th highest of the maxima of disjoint groups of items is reached by n items, one in each of those groups, and
     taking maxima is ten times cheaper than selecting among all scores.

@@ -1,7 +1,7 @@
-"""What new users and new items get, measured on users and items of which no interaction trained.
+"""Evaluate on new users and new items, of which no interaction was trained on.
 
-A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold_start`, nothing of the model has
-been trained on what it is asked to find.
+A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold_start`, nothing of the model
+has been trained on what it has to find.
 """
 
 import time
@@ -39,9 +39,9 @@ class Against(BaseModel):
 
 
 class HeldOutUsers(BaseModel):
-    """Requests of users of whom nothing trained, asked with more or less of what is known of them.
+    """Requests of held-out users, with more or less of their features and history.
 
-    All are exact lists straight from the vectors, for the same requests and under the same masks.
+    All metrics are of exact lists, for the same requests and under the same masks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,9 +61,9 @@ class HeldOutUsers(BaseModel):
 
 
 class HeldOutItems(BaseModel):
-    """Requests whose right answers are items of which no interaction trained, among all items.
+    """Requests whose relevant items are held-out ones, among all items.
 
-    All are exact lists straight from the vectors, for the same requests and under the same masks.
+    All metrics are of exact lists, for the same requests and under the same masks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,13 +97,13 @@ class HeldOutItems(BaseModel):
 def judge_users(
     trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int
 ) -> HeldOutUsers:
-    """Ask the requests of held-out users with all, some and nothing of what is known of them.
+    """Evaluate requests of held-out users with all, some and none of their features.
 
     Args:
         trial: the requests.
         bundle: the one that the trial is of.
         popularity: the baseline on the same requests, in the same order.
-        config: the lengths to judge at, and how many resamples.
+        config: lengths of the lists, and number of resamples.
         seed: of the resamples.
     """
     started = time.monotonic()
@@ -114,7 +114,7 @@ def judge_users(
     columns = [block for block in encoder.user_blocks if block.field not in encoder.histories]
 
     def asked(blocks: Sequence[Block]) -> Against:
-        """The requests with `blocks` as in the request of an unknown user."""
+        """Evaluate the requests with `blocks` as for an unknown user."""
         rows = said_as(trial.users, blocks, nothing)
         judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
         return Against(
@@ -142,16 +142,21 @@ def judge_items(
     config: EvaluationConfig,
     seed: int,
 ) -> HeldOutItems:
-    """Find held-out items among all items and among the held-out ones alone, beside popularity and content.
+    """Evaluate held-out items among all items and among themselves.
+
+    The baselines are popularity and content.
 
     Args:
         trial: the requests.
         bundle: the one that the trial is of.
-        dataset: gives the new items, and what each user has in training.
-        split: the part that is judged.
+        dataset: gives the new items, and the training items of each user.
+        split: the part to evaluate on.
         popularity: the baseline on the same requests, in the same order.
-        config: the lengths to judge at, and how many resamples.
+        config: lengths of the lists, and number of resamples.
         seed: of the resamples.
+
+    Raises:
+        DataError: No request has a held-out item to find.
     """
     started = time.monotonic()
     at, resamples = sorted(set(config.at)), config.intervals
@@ -196,9 +201,17 @@ def judge_items(
 
 
 def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
-    """Raise DataError when the bundle has learnt the ids of users or items that the split holds out.
+    """Check that the bundle was not trained on the ids that the split holds out.
 
-    Its figures would be those of known ones. A bundle without a field of the id cannot be checked, and is trusted.
+    Otherwise its figures would be those of known ids. A bundle without a field of the id cannot be checked.
+
+    Args:
+        dataset: the interactions, split.
+        bundle: the model.
+        split: the part to evaluate on.
+
+    Raises:
+        DataError: It knows held-out ids.
     """
     side: Side = "user" if dataset.hold_out == "users" else "item"
     encoder, schema = bundle.encoder, dataset.schema

@@ -1,4 +1,4 @@
-"""One list of items for each request: what is relevant to it, or what is left out of its answer."""
+"""One list of items for each request: the relevant ones, or the masked ones."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ Integers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class ItemLists:
-    """Item rows in compressed sparse row form: list r is `items[indptr[r]:indptr[r + 1]]`.
+    """Item rows in CSR form: list r is `items[indptr[r]:indptr[r + 1]]`.
 
     Attributes:
         indptr: int64 [n + 1], starts at 0 and never falls.
@@ -39,12 +39,17 @@ class ItemLists:
         return self.items[self.indptr[row] : self.indptr[row + 1]]
 
     def between(self, first: int, last: int) -> "ItemLists":
-        """Lists first, ..., last - 1."""
+        """Return lists first, ..., last - 1.
+
+        Args:
+            first: position of the first list.
+            last: position after the last list.
+        """
         start, stop = self.indptr[first], self.indptr[last]
         return ItemLists(self.indptr[first : last + 1] - start, self.items[start:stop])
 
     def take(self, rows: Integers) -> "ItemLists":
-        """The lists at positions `rows` (integer [m]), in that order; a position may repeat."""
+        """Return the lists at positions `rows`, integer [m], in that order, with repeats."""
         lengths = self.lengths[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
@@ -70,14 +75,20 @@ class ItemLists:
         return _among(self._pairs(span), others._pairs(span))
 
     def among(self, chosen: Integers) -> "ItemLists":
-        """Keep the items of each list that are among `chosen` (integer [m], rising), as positions in it."""
+        """Restrict each list to `chosen`, integer [m], rising, as positions in it."""
         place = np.searchsorted(chosen, self.items).clip(max=len(chosen) - 1)
         there: Bool = chosen[place] == self.items
         return ItemLists.from_pairs(self.owners[there], place[there], len(self))
 
     @staticmethod
     def from_pairs(owners: Integers, items: Integers, n: int) -> "ItemLists":
-        """n lists from pairs (list, item) in any order (integer [m] each); repeated pairs count once."""
+        """Build n lists from pairs of list and item in any order; duplicates are dropped.
+
+        Args:
+            owners: integer [m], the list of each pair.
+            items: integer [m], the item of each pair.
+            n: number of lists.
+        """
         span = int(items.max(initial=0)) + 1
         pairs = np.sort(owners.astype(np.int64) * span + items)
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique hashes, and takes far longer over millions
@@ -90,13 +101,13 @@ class ItemLists:
         return ItemLists(np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))
 
     def _pairs(self, span: int) -> Int64:
-        """One number for each item and its list: int64 [nnz], below len(self) * span when items are below span."""
+        """Return list * span + item of each entry, int64 [nnz]."""
         pairs: Int64 = self.owners * span + self.items
         return pairs
 
 
 def _among(asked: Int64, known: Int64) -> Bool:
-    """Whether each number of `asked` (int64, any shape) is one of `known` (int64 [m], in any order)."""
+    """Return whether each number of `asked` is one of `known`, int64 [m], unsorted."""
     if not len(known):
         return np.zeros(asked.shape, dtype=np.bool_)
     known = np.sort(known)

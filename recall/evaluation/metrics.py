@@ -1,4 +1,4 @@
-"""Ranking metrics, one number for each request, and what the lists are like as a whole.
+"""Ranking metrics for each request, and properties of the lists as a whole.
 
 Every function takes the answers as arrays. `hits[r, p]` says whether the item at place p (0 is best) of the answer to
 request r is relevant; `relevant[r]` is how many items are relevant to request r, whether or not they could be returned,
@@ -14,22 +14,42 @@ from recall.evaluation.lists import Integers
 
 
 def recall(hits: Bool, relevant: Int64, k: int) -> Float64:
-    """Hits among the first k over ALL relevant items, so a request with more than k of them cannot reach 1."""
+    """Return the hits among the first k over ALL relevant items, float64 [q].
+
+    A request with more than k relevant items cannot reach 1.
+
+    Args:
+        hits: bool [q, places].
+        relevant: int64 [q].
+        k: length of the list.
+    """
     share: Float64 = hits[:, :k].sum(axis=1) / relevant
     return share
 
 
 def hit_rate(hits: Bool, k: int) -> Float64:
-    """1 when any of the first k is relevant. With one relevant item for each request this equals `recall`."""
+    """Return 1 for a hit among the first k, else 0, float64 [q].
+
+    With one relevant item for each request this equals `recall`.
+
+    Args:
+        hits: bool [q, places].
+        k: length of the list.
+    """
     found: Int64 = hits[:, :k].sum(axis=1)
     return (found > 0).astype(np.float64)
 
 
 def ndcg(hits: Bool, relevant: Int64, k: int) -> Float64:
-    """Normalised discounted cumulative gain (Jarvelin and Kekalainen 2002) with gains of 0 or 1.
+    """Return the normalised discounted cumulative gain with binary gains, float64 [q].
 
-    A hit at place p gains 1 / log2(p + 2). The ideal list holds min(k, relevant) hits at its head; normalising by the
-    hits that were retrieved instead would inflate the figure.
+    See Jarvelin and Kekalainen 2002. A hit at place p gains 1 / log2(p + 2). The ideal list holds min(k, relevant) hits at
+    its head; normalising by the hits that were retrieved instead would inflate the figure.
+
+    Args:
+        hits: bool [q, places].
+        relevant: int64 [q].
+        k: length of the list.
     """
     ideal = np.cumsum(_discounts(k))[np.minimum(relevant, k) - 1]
     gain: Float64 = hits[:, :k] @ _discounts(k)[: hits.shape[1]] / ideal
@@ -37,13 +57,26 @@ def ndcg(hits: Bool, relevant: Int64, k: int) -> Float64:
 
 
 def reciprocal_rank(hits: Bool, k: int) -> Float64:
-    """1 / (1 + place of the first hit), 0 when the first k hold none; its mean is MRR@k."""
+    """Return 1 / (1 + place of the first hit), float64 [q]; its mean is MRR@k.
+
+    Args:
+        hits: bool [q, places].
+        k: length of the list; 0 is returned when it has no hit.
+    """
     head = hits[:, :k]
     return np.where(head.any(axis=1), 1.0 / (1.0 + head.argmax(axis=1)), 0.0) if head.shape[1] else np.zeros(len(hits))
 
 
 def average_precision(hits: Bool, relevant: Int64, k: int) -> Float64:
-    """Precision at the place of each hit among the first k, summed, over min(k, relevant); its mean is MAP@k."""
+    """Return the average precision, float64 [q]; its mean is MAP@k.
+
+    The precision at the place of each hit among the first k is summed and divided by min(k, relevant).
+
+    Args:
+        hits: bool [q, places].
+        relevant: int64 [q].
+        k: length of the list.
+    """
     head = hits[:, :k]
     precision = np.cumsum(head, axis=1) / np.arange(1, head.shape[1] + 1)
     average: Float64 = (precision * head).sum(axis=1) / np.minimum(relevant, k)
@@ -71,13 +104,23 @@ def per_request(hits: Bool, relevant: Int64, at: Sequence[int]) -> dict[str, Flo
 
 
 def exposure(rows: Integers, n_items: int, k: int) -> Int64:
-    """How often each item stands among the first k of a list: int64 [n_items]."""
+    """Count how often each item is among the first k of a list: int64 [n_items].
+
+    Args:
+        rows: integer [q, places].
+        n_items: size of the catalogue.
+        k: length of the lists.
+    """
     head = rows[:, :k]
     return np.bincount(head[head >= 0], minlength=n_items)
 
 
 def coverage(exposed: Int64) -> float:
-    """Share of the catalogue that stands in at least one list; `exposed` is int64 [n_items] from `exposure`."""
+    """Return the share of the catalogue in at least one list.
+
+    Args:
+        exposed: int64 [n_items] from `exposure`.
+    """
     return float((exposed > 0).mean()) if len(exposed) else 0.0
 
 
@@ -94,20 +137,26 @@ def gini(exposed: Int64) -> float:
 
 
 def self_information(counts: Int64) -> Float64:
-    """-log2 of each item's share of the training interactions, in bits (Zhou et al. 2010).
+    """Return -log2 of each item's share of training interactions (Zhou et al. 2010).
 
     Args:
-        counts: int64 [n_items] training interactions; an item without any is taken to have one, so that all are finite.
+        counts: int64 [n_items] training interactions; 0 counts as 1, so that all are finite.
 
     Returns:
-        float64 [n_items].
+        float64 [n_items], in bits.
     """
     information: Float64 = np.log2(max(int(counts.sum()), 1)) - np.log2(np.maximum(counts, 1))
     return information
 
 
 def novelty(rows: Integers, information: Float64, k: int) -> Float64:
-    """Mean self-information of the first k items of each list, in bits: float64 [n]; an empty list counts 0."""
+    """Return the mean self-information of the first k items, float64 [n], in bits.
+
+    Args:
+        rows: integer [n, places].
+        information: float64 [n_items] from `self_information`.
+        k: length of the lists; an empty list counts 0.
+    """
     head = rows[:, :k]
     shown = head >= 0
     mean: Float64 = np.where(shown, information[head], 0.0).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)

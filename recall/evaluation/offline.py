@@ -1,4 +1,4 @@
-"""Requests as feature rows, ranked again and again straight from vectors: what would the lists be if ...?
+"""Rank encoded requests repeatedly, straight from vectors, to ask "what if".
 
 The requests are encoded as the recommender encodes them. Then nothing is searched: scores are inner products of blocks of
 requests with all items, so that an answer is exact, and a change of one side costs one pass over that side.
@@ -51,7 +51,16 @@ class OfflineReplay:
 
     @staticmethod
     def of(recommender: Recommender, dataset: Dataset, held: TestRequests) -> "OfflineReplay":
-        """Encode what is held out. Raises DataError when the data lack a column or the history that the model reads."""
+        """Encode the held-out requests.
+
+        Args:
+            recommender: of the bundle.
+            dataset: the interactions.
+            held: the requests.
+
+        Raises:
+            DataError: The data lack a column or the history that the model reads.
+        """
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
         users = SparseRows.below(
@@ -82,20 +91,25 @@ class OfflineReplay:
         item_vectors: Float32 | None = None,
         replaced: Replaced | None = None,
     ) -> Int64:
-        """The exact lists: int64 [q, min(n, items)], -1 where fewer items are eligible.
+        """Return the exact lists: int64 [q, min(n, items)], -1 where fewer are eligible.
 
         Args:
             n: length of the lists.
-            user_vectors: float32 [q, dim], in place of the requests' own.
-            item_vectors: float32 [items, dim], in place of those that are served.
-            replaced: scores of some pairs that differ from the product of their vectors.
+            user_vectors: float32 [q, dim]; default: those of the requests.
+            item_vectors: float32 [items, dim]; default: the served ones.
+            replaced: scores of some pairs that replace the inner product.
         """
         phi = self.user_vectors if user_vectors is None else user_vectors
         psi = self.item_vectors if item_vectors is None else item_vectors
         return top_rows(phi, psi, self.masked, n, replaced)
 
     def judge(self, rows: Int64, at: Sequence[int]) -> Judgements:
-        """recall, hit_rate and ndcg of such lists, as `name@k`."""
+        """Return recall, hit_rate and ndcg of lists, as `name@k`.
+
+        Args:
+            rows: int64 [q, places], from `lists`.
+            at: lengths of the lists.
+        """
         hits, relevant = self.relevant.contains(rows), self.relevant.lengths
         return Judgements(
             self.user,
@@ -134,7 +148,13 @@ class Dial(BaseModel):
 
 
 def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | None:
-    """The curve over `config.dial` at the longest length that is judged; None when there is nothing to turn to."""
+    """Return the curve over `config.dial` at the longest length; None without a dial.
+
+    Args:
+        trial: the requests.
+        config: the weights of popularity, and number of resamples.
+        seed: of the resamples.
+    """
     if not config.dial:
         return None
     started = time.monotonic()
@@ -156,7 +176,7 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
 
 # What each field is worth to the trained model: the same requests, ranked without it.
 #
-# Nothing is trained anew, so this is what the model makes of the field, and not what another model could do without it.
+# Nothing is retrained, so this measures how the model uses the field, not how well another model could do without it.
 
 _NAMES = ("recall", "ndcg")
 
@@ -188,12 +208,12 @@ class Ablation(BaseModel):
 
 
 def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
-    """Leave out every field in turn: a user field of the requests, an item field of the whole catalogue.
+    """Leave out each field in turn: user fields of requests, item fields of all items.
 
     Args:
         trial: the requests.
         bundle: the one that the trial is of.
-        config: the lengths to judge at, and how many resamples.
+        config: lengths of the lists, and number of resamples.
         seed: of the resamples.
     """
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a recommender answers to held-out requests, through the same call that serves, judged request by request."""
+"""Send held-out requests through the call that serves, and evaluate each answer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _AT_ONCE = 512  # requests answered by one search
 
 
 class ListFigures(BaseModel):
-    """What a ranking comes to at every length, and what its lists are like as a whole."""
+    """Metrics of a ranking at every length, and properties of its lists as a whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,20 +46,36 @@ class Answers:
 
 
 def joint_catalogue(dataset: Dataset, bundles: Sequence[ItemIds]) -> ItemIds:
-    """The data set's items in order of their rows, then those that only the bundles have."""
+    """Return the items of the data set by row, then those that only the bundles have.
+
+    Args:
+        dataset: the interactions.
+        bundles: the item ids of each bundle.
+    """
     ids = dataset.items[dataset.schema.item_id]
     others = [published.values.alias(ids.name) for published in bundles]
     return ItemIds.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
 def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
-    """The requests, as many at once as one search answers, each piece with the position of its first."""
+    """Yield the requests in batches of one search, with the position of the first."""
     for first in range(0, len(held), _AT_ONCE):
         yield first, held.between(first, min(first + _AT_ONCE, len(held)))
 
 
 def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: ItemIds, n: int) -> Answers:
-    """Ask for lists of n. Raises DataError when the data lack a column or the history that the model reads."""
+    """Ask for lists of n items.
+
+    Args:
+        recommender: of the bundle.
+        dataset: the interactions.
+        held: the requests.
+        catalogue: from `joint_catalogue`.
+        n: length of the lists.
+
+    Raises:
+        DataError: The data lack a column or the history that the model reads.
+    """
     rows = np.full((len(held), n), -1, dtype=np.int64)
     strangers = 0
     for first, piece in pieces(held):
@@ -87,7 +103,16 @@ def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Se
 def list_figures(
     judgements: Judgements, rows: Int64, n_items: int, at: Sequence[int], resamples: int, seed: int
 ) -> ListFigures:
-    """The judgements as means with intervals, and the lists as a whole; arguments as above and for `estimate`."""
+    """Summarise metrics as means with intervals, and the lists as a whole.
+
+    Args:
+        judgements: one value for each request and metric.
+        rows: int64 [q, places].
+        n_items: size of the catalogue.
+        at: lengths of the lists.
+        resamples: number of bootstrap resamples.
+        seed: of the draws.
+    """
     exposed = {k: metrics.exposure(rows, n_items, k) for k in at}
     return ListFigures(
         metrics=estimate(judgements, resamples, seed),

@@ -1,4 +1,4 @@
-"""What is asked of a model, and what would be a right answer: held-out interactions as requests, by number."""
+"""Held-out interactions as requests, with their relevant and masked items."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,34 +40,54 @@ class TestRequests:
         return len(self.event)
 
     def take(self, rows: Integers) -> "TestRequests":
-        """The requests at positions `rows` (integer [m]), in that order."""
+        """Return the requests at positions `rows`, integer [m], in that order."""
         return TestRequests(
             self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows]
         )
 
     def drawn(self, most: int, seed: int) -> Int64:
-        """Positions of at most so many of the requests, drawn at random and rising; int64 [min(q, most)]."""
+        """Draw positions of requests at random, rising; int64 [min(q, most)].
+
+        Args:
+            most: maximum number.
+            seed: of the draw.
+        """
         if len(self) <= most:
             return np.arange(len(self))
         return np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
 
     def sample(self, most: int, seed: int) -> "TestRequests":
-        """The requests that `drawn` picks."""
+        """Return the requests that `drawn` picks.
+
+        Args:
+            most: maximum number.
+            seed: of the draw.
+        """
         return self if len(self) <= most else self.take(self.drawn(most, seed))
 
     @property
     def hidden(self) -> Bool:
-        """Whether each of `relevant.items` is masked, so that no answer can hold it; bool [nnz]."""
+        """Which of `relevant.items` are masked and cannot be found; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
     def between(self, first: int, last: int) -> "TestRequests":
-        """Requests first, ..., last - 1."""
+        """Return requests first, ..., last - 1.
+
+        Args:
+            first: position of the first request.
+            last: position after the last request.
+        """
         relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
         return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
 
 
 def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
-    """Whether each judged interaction is a request of its own, as `held_out` describes."""
+    """Return whether each interaction is a request of its own, as in `held_out`.
+
+    Args:
+        dataset: the interactions.
+        config: the protocol.
+    """
     return config.request == "row" or (dataset.schema.history is not None and dataset.hold_out != "users")
 
 
@@ -117,10 +137,9 @@ _MEND = "Evaluate with the fields that the model was trained with"
 
 
 def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
-    """The requests as a client would send them.
+    """Return the requests as a client would send them.
 
-    History and exclusions are always given, so that nothing depends on what the users' store holds: it may know what
-    is to be found.
+    History and exclusions are always given, so that nothing depends on the user store, which may know what is to be found.
 
     Args:
         dataset: gives ids, context and histories.
@@ -129,7 +148,7 @@ def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: i
         n: length of the lists.
 
     Raises:
-        DataError: the data lack a context column or the history that the model reads.
+        DataError: The data lack a context column or the history that the model reads.
     """
     _check(dataset, encoder)
     events = dataset.events[held.event]
@@ -161,7 +180,7 @@ def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: i
 
 
 def _check(dataset: Dataset, encoder: FeatureEncoder) -> None:
-    """Raise DataError when the data lack what the model reads of a request: its answers would be those of a lesser model."""
+    """Raise DataError when the data lack a column that the model reads of a request."""
     lacking = [name for name in encoder.context_columns if name not in dataset.context_columns]
     if lacking:
         raise DataError(

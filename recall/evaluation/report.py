@@ -13,13 +13,13 @@ from recall.evaluation.evaluate import EvaluationReport, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from recall.evaluation.offline import Ablation, Dial
 
-_WORTH = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
-_PLAIN = {"higher": "higher", "lower": "lower", "undecided": "not told apart"}
+_WORTH = {"higher": "better", "lower": "worse", "undecided": "undecided"}
+_PLAIN = {"higher": "higher", "lower": "lower", "undecided": "undecided"}
 _FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no difference that shows"}
 
 
 def render(report: EvaluationReport) -> RenderableType:
-    """The report for a terminal: model beside popularity, with 95 % intervals, and how it was asked."""
+    """Return the report for a terminal: the model beside popularity, with intervals."""
     table = Table(title=f"{report.part} part, bundle {report.bundle}", title_justify="left")
     table.add_column("metric")
     for name in ("model", "popularity", "difference", "ratio"):
@@ -220,7 +220,7 @@ def _notes(report: EvaluationReport) -> Iterable[str]:
     yield _read(report.context_columns)
     search = "exact" if report.exact else "approximate"
     yield f"The index is {search}: it returned {report.found.value:.4%} of the exact lists. {report.seconds:.1f} s."
-    yield "Brackets hold 95 % intervals, by drawing users anew."
+    yield "Brackets hold 95 % intervals, by resampling users."
 
 
 def _read(columns: tuple[str, ...]) -> str:

@@ -35,7 +35,14 @@ class BagEncoder(ColumnEncoder):
 
     @staticmethod
     def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BagEncoder":
-        """See `EncoderKind.fit`; a row counts for each different value in its bag."""
+        """Learn the vocabulary; a row counts for each different value in its bag.
+
+        Args:
+            field: the field.
+            source: its column and type.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+        """
         bags = Bags.of(field, source.column, frame)
         once = pl.DataFrame({"row": bags.row, "value": bags.values}).unique(maintain_order=True)
         vocabulary = Vocabulary.fit(once["value"], counts[once["row"].to_numpy()], field.min_count)
@@ -43,7 +50,13 @@ class BagEncoder(ColumnEncoder):
 
     @staticmethod
     def restore(field: BagField, source: FieldSource, _: Mapping[str, Any], vocabulary: Vocabulary) -> "BagEncoder":
-        """See `EncoderKind.restore`."""
+        """Return the encoder of a field with a stored vocabulary.
+
+        Args:
+            field: the field.
+            source: its column and type.
+            vocabulary: the values.
+        """
         return BagEncoder(field, source.column, vocabulary, source.type)
 
     @override
@@ -53,7 +66,6 @@ class BagEncoder(ColumnEncoder):
 
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """A row for each different value; none for an empty bag; the row for missing when there is no bag."""
         bags = Bags.of(self.field, self.column, frame)
         missing = np.flatnonzero(_known(column_of(frame, self.column)).is_null().to_numpy())
         divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
@@ -67,7 +79,6 @@ class BagEncoder(ColumnEncoder):
 
     @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request, where a bag is a list, or text cut at the separator."""
         bag = self._parts(values, self.column)
         if bag is None:
             return [(MISSING, 1.0)]
@@ -85,12 +96,12 @@ class BagEncoder(ColumnEncoder):
                 row = row_of(value if as_text and type(value) is str else canonical_as(value, self.type) or "")
                 entries[row] = entries.get(row, 0.0) + weight / norm
         except (TypeError, ValueError):
-            raise refusal(self.column, "one part of the list is no single value") from None
+            raise refusal(self.column, "the list contains a value that is not a scalar") from None
         return list(entries.items())
 
     @cached_property
     def _keeps_blanks(self) -> bool:
-        """Whether the field has learnt values with blanks around them, as older versions did."""
+        """Whether the vocabulary has values with blanks around them (older versions)."""
         learnt = self.vocabulary.values
         return bool((learnt.str.strip_chars(BLANKS) != learnt).any())
 
@@ -104,7 +115,7 @@ class BagEncoder(ColumnEncoder):
             return list(value)
         if isinstance(value, str):
             return list(value.split(self.field.separator))
-        raise refusal(column, "the value is no list", f"Give a list, or text cut at {self.field.separator!r}")
+        raise refusal(column, "the value must be a list or text", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, column: str, values: Mapping[str, object], bag: list[object]) -> list[float]:
         given = self._parts(values, column)
@@ -135,7 +146,16 @@ class Bags:
 
     @staticmethod
     def of(field: BagField, column: str, frame: pl.DataFrame) -> "Bags":
-        """Take the bags of a column apart. Raises DataError when weights do not match their values."""
+        """Parse the bags of a column.
+
+        Args:
+            field: the bag field.
+            column: that it reads.
+            frame: with the column, and that of the weights where there is one.
+
+        Raises:
+            DataError: Weights do not match their values.
+        """
         lists = _lists(_known(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
         values = _flat(lists)
@@ -159,7 +179,7 @@ class Bags:
 
 
 def _known(values: pl.Series) -> pl.Series:
-    """A column without empty text, which is a missing bag; an empty list is an empty one."""
+    """Turn empty text into null, a missing bag; an empty list stays an empty bag."""
     return values.set(values == "", None) if values.dtype == pl.String else values
 
 

@@ -28,9 +28,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows `offset` to `offset + size` of the feature space belong to one field, or to one range of lags of a history.
+    """A range of the feature space that belongs to a field, or to lags of a history.
 
-    Within a block row 0 stands for a value that was not learnt, row 1 for a missing value, and values follow.
+    Its rows are `offset` to `offset + size`. Within a block row 0 is the unknown value, row 1 the missing value, and learnt
+    values follow.
     """
 
     name: str
@@ -61,7 +62,9 @@ def sources(old: Sequence[Block], new: Sequence[Block]) -> npt.NDArray[np.int64]
 
 
 class ColumnEncoder(ABC):
-    """One field that reads columns. Both paths give the same rows and weights; errors name the column.
+    """Encoder of one field that reads columns.
+
+    Bulk and single encoding give the same rows and weights; errors name the column.
 
     Attributes:
         column: whose values may be unknown; None for a cross, whose pairs are not values of one column.
@@ -94,7 +97,12 @@ class ColumnEncoder(ABC):
         return {}
 
     def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
-        """Return the value that a learnt row, `FIRST` or more, stands for when it has that weight."""
+        """Return the value that a learnt row stands for.
+
+        Args:
+            row: `FIRST` or more, within the field.
+            weight: of the row in a feature row.
+        """
         return f"bucket {row - FIRST}" if self.vocabulary is None else str(self.vocabulary.values[row - FIRST])
 
 
@@ -103,11 +111,11 @@ class SingleEncoder(ColumnEncoder):
 
     @abstractmethod
     def texts(self, frame: pl.DataFrame) -> pl.Series:
-        """The value of each row in written form, null where it is missing; String [n]."""
+        """Return the value of each row as text, null where missing; String [n]."""
 
     @abstractmethod
     def text(self, values: Mapping[str, object]) -> str | None:
-        """The same for one request."""
+        """Return the value of one request as text, or None."""
 
     def describe_text(self, text: str) -> str:
         """Return a value in written form as an explanation shows it."""
@@ -133,11 +141,28 @@ class EncoderKind(Protocol):
     """How the encoder of one kind of field is made; the encoder's class is one."""
 
     def fit(self, field: Any, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> ColumnEncoder:
-        """Learn a field from the rows of a table, of which row r counts `counts[r]` times. Raises DataError."""
+        """Learn a field from the rows of a table.
+
+        Args:
+            field: the field.
+            source: its column, type and parts.
+            frame: rows of the table, [n].
+            counts: integer [n], how often each row counts.
+
+        Raises:
+            DataError: A column does not hold what the field reads.
+        """
         ...
 
     def restore(self, field: Any, source: FieldSource, state: Mapping[str, Any], vocabulary: Vocabulary) -> ColumnEncoder:
-        """Return the encoder with that state and vocabulary."""
+        """Return the encoder with a stored state and vocabulary.
+
+        Args:
+            field: the field.
+            source: its column, type and parts.
+            state: what `state` returned.
+            vocabulary: the learnt values; empty where the kind has none.
+        """
         ...
 
 
@@ -164,7 +189,11 @@ class FieldGroup:
         return SparseRows.beside(parts) if parts else SparseRows.empty(len(frame), self.n_features)
 
     def encode_one(self, values: Mapping[str, object]) -> tuple[Entries, list[str]]:
-        """The features of one request, and the columns with a value that was not learnt. Raises RequestError."""
+        """Return the features of one request, and the columns with an unknown value.
+
+        Raises:
+            RequestError: A value does not fit its field.
+        """
         entries: Entries = []
         unknown: list[str] = []
         for offset, encoder in self.fields:
@@ -176,25 +205,49 @@ class FieldGroup:
 
 
 def norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """What the weights of a bag are divided by; `counts` holds the number of values of each bag, in any shape."""
+    """Return the divisor of the weights of each bag.
+
+    Args:
+        norm: of the field.
+        counts: integer, number of values of each bag, in any shape.
+    """
     exponent = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[norm]
     return np.asarray(counts, dtype=np.float64) ** exponent
 
 
 def norm_one(norm: Norm, count: int) -> float:
-    """The same for one bag."""
+    """Return `norms` of one bag.
+
+    Args:
+        norm: of the field.
+        count: number of values.
+    """
     return sqrt(count) if norm == "sqrt" else float(count) if norm == "mean" else 1.0
 
 
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
-    """A column of a table. Raises DataError with the nearest name when the table has none."""
+    """Return a column of a table.
+
+    Args:
+        frame: the table.
+        column: its name.
+
+    Raises:
+        DataError: The table lacks it; suggests the nearest name.
+    """
     if column not in frame.columns:
         raise DataError(f"there is no column {column!r}", hint=did_you_mean(column, frame.columns))
     return frame[column]
 
 
 def refusal(column: str, what: str, hint: str = "") -> RequestError:
-    """The error for one value of a request; `where` is its JSON pointer. `what` never repeats the value: it may be secret."""
+    """Return the error for one value of a request, located by its JSON pointer.
+
+    Args:
+        column: of the value.
+        what: the problem, without the value, which may be secret.
+        hint: how to correct it.
+    """
     return RequestError(what, where=pointer("features", column), hint=hint)
 
 
@@ -225,5 +278,5 @@ class Fields:
         return len(self.names)
 
     def of(self, features: npt.NDArray[np.integer]) -> Int64:
-        """The number of the field that each feature belongs to: integer [n] -> int64 [n]."""
+        """Return the number of the field of each feature: integer [n] -> int64 [n]."""
         return np.searchsorted(self.offsets, features, side="right") - 1

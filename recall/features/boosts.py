@@ -1,8 +1,9 @@
-"""Further coordinates of item vectors, which a request may give weights: a number of each item, or whether it holds a value.
+"""Additional coordinates of item vectors that a request may weight.
 
-A score with boosts is <user_vector, item_vector> + sum of weight * coordinate: the inner product of longer vectors, so that
-the best items by it can be found exactly. The coordinates are kept apart from the vectors: an index is tuned to the
-directions in which users differ, and rounds to the largest component, which a price or a year would be.
+A coordinate is a number of each item, or whether it holds a value. A score with boosts is <user_vector, item_vector> + sum of
+weight * coordinate: the inner product of longer vectors, so that the exact top-k can be found. The coordinates are kept apart
+from the vectors: an index is tuned to the directions in which users differ, and quantizes relative to the largest component,
+which a price or a year would be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,14 +74,14 @@ class Boosts:
         return cls(tuple(names), values)
 
     def weights(self, given: Mapping[str, float]) -> Float32:
-        """The weight of each coordinate, 0 where none is given: float32 [names].
+        """Return the weight of each coordinate, 0 where none is given: float32 [names].
 
         Raises:
-            RequestError: a name is not known, or a weight is no number from -1e6 to 1e6.
+            RequestError: A name is unknown, or a weight is not a number from -1e6 to 1e6.
         """
         weights = np.zeros(len(self.names), dtype=np.float32)
         if not isinstance(given, Mapping):
-            raise RequestError("boosts are no weights by name", where="/boosts", hint="Give an object of numbers")
+            raise RequestError("boosts must be an object of weights by name", where="/boosts")
         for name, weight in given.items():
             where = pointer("boosts", name)
             if not self.names:
@@ -91,13 +92,13 @@ class Boosts:
                 )
             if name not in self.names:
                 raise RequestError(
-                    "this is no boost",
+                    "unknown boost",
                     where=where,
                     why="index.boosts of the configuration names them",
                     hint=did_you_mean(name, self.names),
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not number or not abs(weight) <= LARGEST_WEIGHT:  # NaN is no less than anything
+            if not number or not abs(weight) <= LARGEST_WEIGHT:  # false for NaN
                 raise RequestError(
                     f"a weight of {weight!r}", where=where, hint=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
                 )
@@ -105,7 +106,7 @@ class Boosts:
         return weights
 
     def added(self, weights: Float32) -> Float32:
-        """What each item's score gains: float32 [items]."""
+        """Return the sum of weighted coordinates of each item: float32 [items]."""
         total = np.zeros(self.values.shape[1], dtype=np.float32)
         for weight, coordinate in zip(weights, self.values, strict=True):  # always in this order: one sum for one item
             if weight:
@@ -113,19 +114,29 @@ class Boosts:
         return total
 
     def parts(self, weights: Float32, row: int) -> dict[str, float]:
-        """What each coordinate adds to the score of one item, by its name; what adds nothing is left out."""
+        """Return the nonzero contribution of each coordinate to one item's score, by name.
+
+        Args:
+            weights: float32 [names], from `weights`.
+            row: of the item.
+        """
         products = (weights * self.values[:, row]).tolist()
         return {name: part for name, part in zip(self.names, products, strict=True) if part}
 
 
 def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
-    """The column of a boost, and the value that it asks for; None where the column's numbers are meant."""
+    """Return the column of a boost, and its value, or None for a numeric boost.
+
+    Args:
+        name: of the boost, `column` or `column=value`.
+        columns: of the items.
+    """
     column, equals, value = name.partition("=")
     return (column, value) if equals and name not in columns else (name, None)
 
 
 def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
-    """Columns of text that are to be read as numbers: those of boosts that no field reads.
+    """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:
         names: as in `Boosts.of`.

@@ -40,7 +40,7 @@ _CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
 _TIME = rf"{_DATE}(?:[Tt ]{_CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?"
 _PATTERNS: Final = {"integer": _WHOLE, "float64": _NUMBER, "boolean": _TRUTH, "date": _DATE, "time": _TIME, "clock": _CLOCK}
 _SAMPLE = 1000
-"""Values that are looked at first: most text columns are no numbers, dates or truth values by one of these."""
+"""Values that are tried first: one of these shows that most text columns hold neither numbers nor dates nor booleans."""
 
 _BLANK_AROUND = f"^[{BLANKS}]|[{BLANKS}]$"
 
@@ -57,7 +57,7 @@ _EXAMPLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CanonicalTypes:
-    """Types of the columns of both sides, by column name; a column that is not named has type `TEXT`.
+    """Types of the columns of both sides, by column name; default `TEXT`.
 
     Attributes:
         users: columns of the users table and context columns, the user id among them.
@@ -73,7 +73,7 @@ class CanonicalTypes:
 
     @staticmethod
     def from_state(state: Mapping[str, Mapping[str, str]] | None) -> "CanonicalTypes":
-        """Restore what `state` returned; None, as in bundles of older formats, gives no types."""
+        """Restore what `state` returned; None, as in older bundles, gives no types."""
         return CanonicalTypes(dict(state["users"]), dict(state["items"])) if state else CanonicalTypes()
 
     def over(self, found: "CanonicalTypes") -> "CanonicalTypes":
@@ -115,7 +115,7 @@ def of_dtype(dtype: DataType) -> str:
 
 
 def inferred(values: pl.Series) -> str:
-    """Find the type of a text column, which all its values must fit; missing and empty ones are passed over.
+    """Find the type that all values of a text column fit, apart from missing ones.
 
     A column of numbers stays text if two different texts would become one fractional number: `1.1` and `1.10` may be
     versions.
@@ -143,12 +143,17 @@ def inferred(values: pl.Series) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number in the form that makes a column one of numbers; `+1` and `1_000` are not."""
+    """Return whether a text is a plain number; `+1` and `1_000` are not."""
     return _number.fullmatch(text) is not None
 
 
 def canonical_text(text: str, type_: str) -> str:
-    """Return the canonical form of a text in a column of that type; text that is not of the type is left as it is."""
+    """Return the canonical form of a text; unchanged where it is not of the type.
+
+    Args:
+        text: any.
+        type_: of the column.
+    """
     if type_ == TEXT:
         return text
     if type_ in NUMBERS:
@@ -161,10 +166,15 @@ def canonical_text(text: str, type_: str) -> str:
 
 
 def canonical_as(value: object, type_: str) -> str | None:
-    """Return the canonical form of one value of a column of that type; None for a missing value and for empty text.
+    """Return the canonical form of one value; None if missing or empty text.
+
+    Args:
+        value: of a request.
+        type_: of the column.
 
     Raises:
-        TypeError: The value is not a single value; or ValueError, for an integer of thousands of digits.
+        TypeError: The value is not a single value.
+        ValueError: It is an integer of thousands of digits.
     """
     if value is None or value == "":
         return None
@@ -173,9 +183,10 @@ def canonical_as(value: object, type_: str) -> str | None:
 
 
 def canonical_column(values: pl.Series, type_: str, where: str = "", separator: str | None = None) -> pl.Series:
-    """Bring a text column to the canonical form of its type; a column of another dtype is returned as it is.
+    """Bring a text column to the canonical form of its type.
 
-    The values of a list or bag lose the blanks around them. A single value keeps its own.
+    A column of another dtype is returned as it is. The values of a list or bag lose the blanks around them; a single value
+    keeps its own.
 
     Args:
         values: [n] of any dtype that a field can read.
@@ -184,7 +195,7 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
         separator: cuts text into the values of a bag.
 
     Raises:
-        DataError: A value of a column of dates or times is neither.
+        DataError: A column of dates or times holds other text.
     """
     inner = type_.removeprefix(LIST)
     cut = separator if values.dtype == pl.String else None
@@ -212,7 +223,7 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
 
 
 def stripped(lists: pl.Series) -> pl.Series:
-    """Return lists of text without the blanks around their values; a column of another dtype as it is."""
+    """Strip the values of lists of text; a column of another dtype is unchanged."""
     if isinstance(lists.dtype, pl.Array):
         lists = lists.cast(pl.List(lists.dtype.inner))
     if lists.dtype != pl.List(pl.String) or not _flat(lists).str.contains(_BLANK_AROUND).any():
@@ -221,14 +232,14 @@ def stripped(lists: pl.Series) -> pl.Series:
 
 
 def _stripped_parts(values: pl.Series, separator: str) -> pl.Series:
-    """The same for text that a separator cuts."""
+    """Strip the values between separators."""
     lists = values.str.split(separator)
     clean = stripped(lists)
     return values if clean is lists else clean.list.join(separator)
 
 
 def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
-    """Raise DataError if one of the different texts of a column of dates or times is neither."""
+    """Raise DataError if a text of a column of dates or times is neither."""
     wrong = [text for text in texts.to_list() if text and _written(text, type_) is None]
     if wrong:
         raise DataError(
@@ -240,7 +251,15 @@ def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
 
 
 def refuse_other(text: str, type_: str) -> None:
-    """Raise ValueError, which says what is wanted, if a column of dates or times cannot hold a text."""
+    """Check that a column of dates or times can hold a text.
+
+    Args:
+        text: any.
+        type_: of the column.
+
+    Raises:
+        ValueError: It cannot; the message says what is expected.
+    """
     if type_ in TIMES and _written(text, type_) is None:
         raise ValueError(f"not {_EXAMPLES[type_]}")
 
@@ -253,7 +272,7 @@ def _number_text(text: str) -> str:
 
 
 def _written(text: str, type_: str) -> str | None:
-    """Return a date or time in its canonical form, or None if the text is not of that type."""
+    """Return a date or time in canonical form, or None if it is not of that type."""
     try:
         if type_ == "clock":
             found = _clock.fullmatch(text)
@@ -294,7 +313,7 @@ def moment(text: str) -> tuple[int, int]:
 
 
 def _clock_parts(found: re.Match[str]) -> tuple[int, int]:
-    """Seconds since midnight, and nanoseconds after them. Raises ValueError when there is no such time."""
+    """Return seconds since midnight, and nanoseconds; ValueError for other texts."""
     hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
     if hours > 23 or minutes > 59 or seconds > 59:
         raise ValueError("no such time of day")
@@ -303,7 +322,7 @@ def _clock_parts(found: re.Match[str]) -> tuple[int, int]:
 
 @cache
 def _offset(zone: str | None) -> int:
-    """Seconds that a zone is ahead of UTC. Raises ValueError when there is no such offset."""
+    """Return the seconds that a zone is ahead of UTC; ValueError if impossible."""
     if zone is None or zone in "Zz":
         return 0
     digits = zone[1:].replace(":", "").ljust(4, "0")
@@ -314,7 +333,12 @@ def _offset(zone: str | None) -> int:
 
 
 def clock_text(seconds: int, nanoseconds: int) -> str:
-    """Write a time of day: with 6 decimals where they are needed, with 9 where those are."""
+    """Format a time of day, with 6 or 9 decimals where needed.
+
+    Args:
+        seconds: since midnight.
+        nanoseconds: after them.
+    """
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     if not nanoseconds:
         return clock
@@ -334,12 +358,23 @@ class Columns:
     separators: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, values: pl.Series, where: str) -> pl.Series:
-        """Bring a column, which its name identifies, to canonical form; see `canonical_column`. Raises DataError."""
+        """Bring a column, identified by its name, to canonical form.
+
+        Args:
+            values: [n].
+            where: names it in errors.
+
+        Raises:
+            DataError: As `canonical_column`.
+        """
         return canonical_column(values, self.types.get(values.name, TEXT), where, self.separators.get(values.name))
 
 
 def canonical_ids(values: pl.Series) -> pl.Series:
-    """Return the ids of one table as canonical text, String [n], by the type that this table alone gives them."""
+    """Return the ids of one table as canonical text, String [n].
+
+    The type is inferred from this table only.
+    """
     return canonical_column(canonical_series(values), id_type([values]))
 
 
@@ -359,7 +394,10 @@ def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, di
 
 
 def id_type(columns: Iterable[pl.Series]) -> str:
-    """Find the type of an id column that several tables have: "integer" if every table holds whole numbers, else text."""
+    """Find the type of an id column of several tables.
+
+    It is "integer" if every table holds whole numbers, else text.
+    """
     types = {
         "integer" if dtype.is_numeric() else inferred(column) for column in columns for dtype in (column.dtype,) if len(column)
     }

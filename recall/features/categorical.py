@@ -35,7 +35,7 @@ class _WrittenEncoder(SingleEncoder):
 
 @dataclass(frozen=True, eq=False)
 class CategoricalEncoder(_WrittenEncoder):
-    """A categorical field with its vocabulary, whose values are in the canonical form of the column's type."""
+    """A categorical field with a vocabulary of values in canonical form."""
 
     column: str
     vocabulary: Vocabulary
@@ -45,7 +45,14 @@ class CategoricalEncoder(_WrittenEncoder):
     def fit(
         field: CategoricalField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]
     ) -> "CategoricalEncoder":
-        """See `EncoderKind.fit`."""
+        """Learn the vocabulary.
+
+        Args:
+            field: the field.
+            source: its column and type.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+        """
         vocabulary = Vocabulary.fit(frame[source.column], counts, field.min_count)
         return CategoricalEncoder(source.column, vocabulary, source.type)
 
@@ -53,7 +60,12 @@ class CategoricalEncoder(_WrittenEncoder):
     def restore(
         _: CategoricalField, source: FieldSource, __: Mapping[str, Any], vocabulary: Vocabulary
     ) -> "CategoricalEncoder":
-        """See `EncoderKind.restore`."""
+        """Return the encoder with a stored vocabulary.
+
+        Args:
+            source: its column and type.
+            vocabulary: the values.
+        """
         return CategoricalEncoder(source.column, vocabulary, source.type)
 
     @override
@@ -67,7 +79,16 @@ class CategoricalEncoder(_WrittenEncoder):
 
 
 def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str | None:
-    """Return the canonical text of one column of a request, or None when it is missing or empty. Raises RequestError."""
+    """Return the canonical text of one column of a request; None if missing or empty.
+
+    Args:
+        values: by column.
+        column: to read.
+        type_: of the column.
+
+    Raises:
+        RequestError: The value is not a scalar.
+    """
     value = values.get(column)
     if value is None or value == "":
         return None
@@ -76,20 +97,20 @@ def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str
     try:
         return canonical_as(value, type_)
     except (TypeError, ValueError):  # an integer of thousands of digits has no written form either
-        raise refusal(column, "the value is no single value", "Give text, a finite number, true or false") from None
+        raise refusal(column, "the value must be a scalar", "Give text, a finite number, true or false") from None
 
 
 # One value of too many to list: its row is a stable hash of its written form.
 
 
 def stable_hash(value: str) -> int:
-    """64 bits of BLAKE2b over the UTF-8 form: the same on every machine and in every version."""
+    """Return 64 bits of BLAKE2b over UTF-8, the same on all machines and versions."""
     return int.from_bytes(blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, eq=False)
 class HashedEncoder(_WrittenEncoder):
-    """A hashed field. Nothing is learnt, so no value is unknown; different values may share a row."""
+    """A hashed field, without unknown values; different values may share a row."""
 
     column: str
     buckets: int
@@ -98,7 +119,12 @@ class HashedEncoder(_WrittenEncoder):
 
     @staticmethod
     def fit(field: HashedField, source: FieldSource, *_: object) -> "HashedEncoder":
-        """See `EncoderKind.fit`."""
+        """Return the encoder; nothing is learnt.
+
+        Args:
+            field: the field.
+            source: its column and type.
+        """
         return HashedEncoder(source.column, field.buckets, type=source.type)
 
     restore = fit

@@ -1,4 +1,4 @@
-"""Two single-valued fields taken together: every pair of values that was seen has a row of its own."""
+"""Cross of two single-valued fields: every observed pair of values has a row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class CrossEncoder(ColumnEncoder):
-    """A cross field with the encoders of its two parts and the vocabulary of their pairs."""
+    """A cross field with the encoders of its parts and a vocabulary of pairs."""
 
     left: SingleEncoder
     right: SingleEncoder
@@ -27,7 +27,14 @@ class CrossEncoder(ColumnEncoder):
 
     @staticmethod
     def fit(field: CrossField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "CrossEncoder":
-        """See `EncoderKind.fit`; learns the pairs of values of the two parts."""
+        """Learn the pairs of values of the two parts.
+
+        Args:
+            field: the field.
+            source: its parts.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+        """
         left, right = source.parts
         distinct, pairs = _pairs(left, right, frame)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(pairs)).astype(np.int64)
@@ -35,7 +42,12 @@ class CrossEncoder(ColumnEncoder):
 
     @staticmethod
     def restore(_: CrossField, source: FieldSource, __: Mapping[str, Any], vocabulary: Vocabulary) -> "CrossEncoder":
-        """See `EncoderKind.restore`."""
+        """Return the encoder with a stored vocabulary.
+
+        Args:
+            source: its parts.
+            vocabulary: the pairs.
+        """
         left, right = source.parts
         return CrossEncoder(left, right, vocabulary)
 
@@ -64,7 +76,10 @@ class CrossEncoder(ColumnEncoder):
 
 
 def _pairs(left: SingleEncoder, right: SingleEncoder, frame: pl.DataFrame) -> tuple[Distinct, pl.Series]:
-    """The different pairs of values as text; the length of the first part keeps ("a", "bc") apart from ("ab", "c")."""
+    """Return the distinct pairs of values as text.
+
+    The length of the first part keeps ("a", "bc") apart from ("ab", "c").
+    """
     texts = pl.DataFrame([left.texts(frame).alias("left"), right.texts(frame).alias("right")])
     distinct = Distinct.of(texts)
     pairs = texts[distinct.first].select(

@@ -1,4 +1,4 @@
-"""Weighted feature rows: the one form in which users, contexts and items reach a model."""
+"""Weighted feature rows in CSR form: the input of every model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,13 @@ _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64,
 
 
 def stable_order(keys: npt.NDArray[np.integer], bound: int) -> Int64:
-    """Positions that sort integers of [0, bound), equal ones in the order they stand in: integer [n] -> int64 [n].
+    """Return the stable argsort of integers of [0, bound): integer [n] -> int64 [n].
 
     numpy sorts 16-bit integers by radix, several times faster than wider ones; wider ones are sorted half by half.
+
+    Args:
+        keys: integer [n].
+        bound: exclusive upper bound of the keys.
     """
     if bound <= 1 << 16:
         return np.argsort(keys.astype(np.uint16), kind="stable")
@@ -52,7 +56,7 @@ class SparseRows:
         return len(self.indices)
 
     def take(self, rows: npt.NDArray[np.integer]) -> "SparseRows":
-        """The rows at positions `rows` (integer [m]), in that order; a position may repeat."""
+        """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
@@ -95,7 +99,12 @@ class SparseRows:
 
     @staticmethod
     def single(features: Int32, n_features: int) -> "SparseRows":
-        """One feature with weight 1 in each row; features int32 [n]."""
+        """Return rows with one feature of weight 1 each.
+
+        Args:
+            features: int32 [n].
+            n_features: size of the feature space.
+        """
         n = len(features)
         return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
 
@@ -107,12 +116,14 @@ class SparseRows:
         n: int,
         n_features: int,
     ) -> "SparseRows":
-        """n rows from entries in any order; weights of a feature that a row holds twice are added.
+        """Build n rows from entries in any order; duplicates are summed.
 
         Args:
             rows: integer [entries], each in [0, n).
             features: integer [entries], each in [0, n_features).
             weights: float [entries].
+            n: number of rows.
+            n_features: size of the feature space.
         """
         keys = rows.astype(np.int64) * n_features + features
         if (keys[1:] < keys[:-1]).any():
@@ -126,19 +137,29 @@ class SparseRows:
         return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
 
     def shifted(self, offset: int, n_features: int) -> "SparseRows":
-        """The same rows in a larger feature space, where this one starts at `offset`."""
+        """Return the rows in a larger feature space, where this one starts at `offset`.
+
+        Args:
+            offset: of this space.
+            n_features: of the larger space.
+        """
         return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
 
     @staticmethod
     def empty(n: int, n_features: int) -> "SparseRows":
-        """n rows without features."""
+        """Return n rows without features.
+
+        Args:
+            n: number of rows.
+            n_features: size of the feature space.
+        """
         return SparseRows(
             np.zeros(n + 1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32), n_features
         )
 
     @staticmethod
     def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
-        """Row r of the result is row r of every part, one after another; all parts share one feature space and one length."""
+        """Concatenate row r of every part; all parts share one feature space and length."""
         lengths = np.stack([np.diff(part.indptr) for part in parts])
         indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
         indices = np.empty(indptr[-1], dtype=np.int32)
@@ -153,9 +174,9 @@ class SparseRows:
 
     @staticmethod
     def below(parts: Iterable["SparseRows"]) -> "SparseRows":
-        """The rows of every part, one part after another; there is at least one, and all share one feature space.
+        """Stack the rows of every part; there is at least one, in one feature space.
 
-        The result grows in place, so parts that are made one at a time are never all held beside it.
+        The result grows in place, so that parts produced one at a time are never all in memory beside it.
         """
         lengths: list[npt.NDArray[np.int64]] = []
         indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""All fields of a schema together: users, contexts, histories and items as rows of two feature spaces.
+"""Encode all fields of a schema: users, contexts, histories and items.
 
-Bulk and single requests go different ways through the code, columns here and plain Python there, and give the same
-rows and weights.
+The result is rows of two feature spaces. Bulk and single requests take different code paths, columns here and plain Python
+there, and give the same rows and weights.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
 
 
 class TrainingData(Protocol):
-    """What an encoder learns from; `recall.data.dataset.Dataset` is one and says what each part holds."""
+    """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
 
     @property
     def schema(self) -> Schema: ...  # noqa: D102
@@ -81,23 +81,23 @@ class FeatureEncoder:
 
     @staticmethod
     def fit(dataset: TrainingData) -> "FeatureEncoder":
-        """Learn from the training interactions, and from the users and items that they name.
+        """Learn from the training interactions and their users and items.
 
         Raises:
-            DataError: a column does not hold what its field reads.
+            DataError: A column does not hold what its field reads.
         """
         return _fitted(dataset, None)
 
     def grown(self, dataset: TrainingData) -> "FeatureEncoder":
-        """This encoder, with the values that it has not learnt and the data's training part holds.
+        """Return this encoder with the new values of the data's training part.
 
-        Every value that it has learnt keeps its row within its field. Scales, buckets and hashes stay as they are.
+        Every known value keeps its row within its field. Scales, buckets and hashes stay as they are.
 
         Args:
             dataset: of the same schema.
 
         Raises:
-            DataError: a column does not hold what its field reads, or comes from another table than before.
+            DataError: A column does not hold what its field reads, or comes from another table than before.
         """
         if dataset.schema != self.schema:
             raise DataError("the data have other fields than the encoder")
@@ -112,7 +112,7 @@ class FeatureEncoder:
         return _fitted(dataset, self)
 
     def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
-        """By field, how many values this encoder has learnt that the one it has grown from had not."""
+        """Return how many values of each field the encoder that this one grew from lacked."""
         before = dict(other._vocabularies())
         return {
             name: len(vocabulary) - len(known)
@@ -171,7 +171,7 @@ class FeatureEncoder:
         return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 
     def encode_users(self, frame: pl.DataFrame) -> SparseRows:
-        """The part of the user features that is known of the user alone.
+        """Return the user features that do not depend on the request.
 
         Args:
             frame: [n] with the columns `users.columns`.
@@ -180,19 +180,24 @@ class FeatureEncoder:
             n rows in the user feature space.
 
         Raises:
-            DataError: a column is missing or does not hold what its field reads.
+            DataError: A column is missing or does not hold what its field reads.
         """
         return self.users.encode(frame)
 
     def encode_context(self, frame: pl.DataFrame) -> SparseRows:
-        """The part of the user features that comes with the request; as `encode_users`, with `contexts.columns`.
+        """Return the user features that come with the request.
 
-        A column of the users table is among them when a cross takes it together with a context column.
+        As `encode_users`, with `contexts.columns`. A column of the users table is among them when a cross combines it with a
+        context column.
         """
         return self.contexts.encode(frame)
 
     def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
-        """The history fields, ready to encode many histories over one catalogue; item_ids String [items]."""
+        """Return the history fields, ready to encode many histories over one catalogue.
+
+        Args:
+            item_ids: String [items].
+        """
         fields = [(offset, encoder, encoder.vocabulary.rows(item_ids)) for offset, encoder in self._histories]
         return HistoryGroup(tuple(fields), self.n_user_features)
 
@@ -233,18 +238,21 @@ class FeatureEncoder:
         return ids if type_ == TEXT else [canonical_text(one, type_) for one in ids]
 
     def not_learnt(self, history: Sequence[str]) -> list[str]:
-        """Ids of a history that no history field has learnt; none when there is no such field."""
+        """Return the ids of a history that no history field knows."""
         learnt = [encoder.vocabulary for encoder in self.histories.values()]
         history = self.item_ids(history)
         return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
 
     def encode_item(self, values: Mapping[str, object]) -> SparseRows:
-        """One item as one row of the item feature space; `values` and errors as in `encode_user`."""
+        """Return one item as one row of the item feature space.
+
+        As `encode_user`.
+        """
         _refuse_strange(values, self.items.columns)
         return _one_row(self.items.encode_one(values)[0], self.n_item_features)
 
     def state(self) -> tuple[dict[str, Any], pl.DataFrame]:
-        """Everything learnt: numbers ready for JSON, and the vocabularies as rows (field, value), String both."""
+        """Return the learnt state: numbers for JSON, and vocabularies as (field, value)."""
         values = {
             "schema": self.schema.model_dump(mode="json"),
             "context_columns": list(self.context_columns),
@@ -261,7 +269,12 @@ class FeatureEncoder:
 
     @staticmethod
     def from_state(values: Mapping[str, Any], vocabularies: pl.DataFrame) -> "FeatureEncoder":
-        """The encoder that `state` was taken from."""
+        """Return the encoder that `state` was called on.
+
+        Args:
+            values: the numbers.
+            vocabularies: String rows (field, value).
+        """
         schema = Schema.model_validate(values["schema"])
         learnt = {
             str(name): Vocabulary(frame["value"]) for (name,), frame in vocabularies.group_by("field", maintain_order=True)
@@ -312,7 +325,7 @@ class FeatureEncoder:
 
 
 def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncoder:
-    """An encoder that learns from the training interactions, beside what one that is known has learnt."""
+    """Learn an encoder, on top of a known one where given."""
     schema = dataset.schema if known is None else known.schema  # they may differ in the order of fields
     events = dataset.events[dataset.training]
     user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
@@ -347,7 +360,7 @@ def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncod
 
 
 def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: Mapping[str, ColumnEncoder]) -> FieldSource:
-    """What a field of the schema reads.
+    """Return what a field of the schema reads.
 
     Args:
         schema: the fields.
@@ -363,7 +376,7 @@ def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: 
 
 
 def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """What `encode_context` reads, for some interactions.
+    """Return what `encode_context` reads, for some interactions.
 
     Args:
         columns: those wanted, of `users` or else of `events`.
@@ -377,13 +390,13 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
 
 
 def _parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
-    """The fields that read columns, those that are made of others after them."""
+    """Return the fields that read columns, in topological order."""
     fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
     return sorted(fields, key=lambda item: bool(item[1].parts))
 
 
 def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:
-    """How often a row of the users or items table counts: an id once for each interaction, all else once for the row."""
+    """Return how often each row counts: once for each interaction, or once."""
     return events if by_event else (events > 0).astype(np.int64)
 
 

@@ -1,7 +1,7 @@
-"""The user's previous items, cut into ranges of lags; each range is a bag with rows of its own.
+"""The user's previous items, cut into ranges of lags; each range is a bag.
 
-An empty history has a feature too, the missing row of the first range: what a user without history is given can then differ
-from what is added for one with a history.
+An empty history has a feature, too: the missing row of the first range. It lets the model learn a bias for users without a
+history.
 """
 
 from collections import Counter
@@ -39,12 +39,14 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class HistoryEncoder:
-    """A history field with its vocabulary of items. Range r has rows `r * vocabulary.size` and on.
+    """A history field with its vocabulary of items.
+
+    Range r has rows `r * vocabulary.size` and on.
 
     Attributes:
         field: the field.
         vocabulary: item ids.
-        tells_empty: whether an empty history has a feature; bundles written before there was one lack it.
+        tells_empty: whether an empty history has a feature; older bundles lack it.
     """
 
     field: HistoryField
@@ -53,11 +55,17 @@ class HistoryEncoder:
 
     @staticmethod
     def fit(field: HistoryField, item_ids: pl.Series, counts: npt.NDArray[np.integer]) -> "HistoryEncoder":
-        """Learn the items; item r was interacted with `counts[r]` times in training."""
+        """Learn the items.
+
+        Args:
+            field: the field.
+            item_ids: String [items].
+            counts: integer [items], training interactions of each.
+        """
         return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
 
     def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
-        """The same field with the items that another one has learnt too."""
+        """Return the field with the items that either of two encoders knows."""
         return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary), self.tells_empty)
 
     @property
@@ -73,11 +81,18 @@ class HistoryEncoder:
         ]
 
     def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
-        """Return the id of the item that a learnt row of one range stands for."""
+        """Return the item id of a learnt row.
+
+        Args:
+            row: within one range.
+            weight: ignored.
+        """
         return str(self.vocabulary.values[row - FIRST])
 
     def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
-        """Rows of many histories, in the field's own rows; a range without items gives none, an empty history the missing row.
+        """Encode many histories in the field's own rows.
+
+        A range without items has no feature, an empty history the missing row.
 
         Args:
             history: previous items as rows of the catalogue.
@@ -107,7 +122,12 @@ class HistoryEncoder:
         return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
     def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
-        """Rows of one history, given as item ids, most recent first; counted from `offset`, where the field's rows begin."""
+        """Encode one history.
+
+        Args:
+            items: ids, most recent first.
+            offset: where the field's rows begin.
+        """
         if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
         entries: Entries = []

@@ -11,7 +11,12 @@ from recall.features.encoder import FeatureEncoder
 
 
 def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:
-    """The same rows without any feature of these blocks, as a model without those fields would see them."""
+    """Drop the features of some blocks, as for a model without those fields.
+
+    Args:
+        rows: n rows.
+        blocks: to drop.
+    """
     kept = np.ones(rows.nnz, dtype=np.bool_)
     for block in blocks:
         kept &= (rows.indices < block.offset) | (rows.indices >= block.offset + block.size)
@@ -20,13 +25,24 @@ def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:
 
 
 def standing_in(rows: SparseRows, blocks: Sequence[Block], value: int) -> SparseRows:
-    """The same rows with one feature of weight 1 in each of these blocks: its row `value`, such as UNKNOWN or MISSING."""
+    """Add one feature of weight 1 in each of some blocks.
+
+    Args:
+        rows: n rows.
+        blocks: where it is added.
+        value: row in each block, such as UNKNOWN or MISSING.
+    """
     singles = [SparseRows.single(np.full(len(rows), block.offset + value, dtype=np.int32), rows.n_features) for block in blocks]
     return SparseRows.beside([without(rows, blocks), *singles])
 
 
 def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
-    """Blocks of the fields that read the id column of one side, crosses that take part of it included."""
+    """Return the blocks of fields that read an id column, crosses included.
+
+    Args:
+        encoder: of the model.
+        side: whose id.
+    """
     column = encoder.schema.user_id if side == "user" else encoder.schema.item_id
     blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
     columns = encoder.columns
@@ -34,7 +50,7 @@ def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
 
 
 def said_as(rows: SparseRows, blocks: Iterable[Block], other: SparseRows) -> SparseRows:
-    """The same rows with the features of these blocks replaced by those of another request.
+    """Replace the features of some blocks by those of another request.
 
     Args:
         rows: n rows of the user feature space.

@@ -1,4 +1,7 @@
-"""What rows of one side hold that a model was never trained on, in words: new values, numbers far out, nothing at all."""
+"""Describe what rows hold that a model was never trained on.
+
+New values, numbers out of range, or no known value at all.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +18,7 @@ _FAR = 10.0  # standard deviations from the mean of training; the table of a run
 
 @dataclass(slots=True)
 class _Seen:
-    """Rows of one kind of finding in a column, and the first few different values of them."""
+    """Rows of one kind of finding in a column, and the first few distinct values."""
 
     rows: int = 0
     shown: dict[str, None] = field(default_factory=dict)
@@ -32,16 +35,16 @@ class _Seen:
 def novelties(
     encoder: FeatureEncoder, side: Side, rows: Iterable[Mapping[str, object]], *, shown: bool = False
 ) -> tuple[str, ...]:
-    """Sentences about values of users or items that the model can make little of; the id does not count.
+    """Describe values of users or items that are new to the model, apart from ids.
 
     Args:
         encoder: of the model.
         side: what the rows are.
-        rows: values by column that the encoder can read; the first 10,000 are looked at.
+        rows: values by column that the encoder can read; the first 10,000 are checked.
         shown: give examples. Values that come with a request may be secret.
 
     Raises:
-        RequestError: a field cannot read a value.
+        RequestError: A field cannot read a value.
     """
     ids = (encoder.schema.user_id, encoder.schema.item_id)
     fields = [

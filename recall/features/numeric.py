@@ -1,4 +1,4 @@
-"""A number: scaled by what the training data showed, or put into one of their quantile buckets."""
+"""Numeric fields: standardized, or in quantile buckets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,14 @@ class NumericEncoder:
     def fit(
         field: NumericField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]
     ) -> "BucketEncoder | ScaledEncoder":
-        """See `EncoderKind.fit`."""
+        """Learn the scale or the buckets.
+
+        Args:
+            field: the field.
+            source: its column.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+        """
         encoder = BucketEncoder if field.scale == "buckets" else ScaledEncoder
         return encoder.fit(field, source.column, frame, counts)
 
@@ -35,7 +42,13 @@ class NumericEncoder:
     def restore(
         field: NumericField, source: FieldSource, state: Mapping[str, Any], _: Vocabulary
     ) -> "BucketEncoder | ScaledEncoder":
-        """See `EncoderKind.restore`."""
+        """Return the encoder with a stored state.
+
+        Args:
+            field: the field.
+            source: its column.
+            state: what `state` returned.
+        """
         if field.scale == "buckets":
             return BucketEncoder(source.column, np.array(state["edges"], dtype=np.float64))
         return ScaledEncoder(source.column, field.scale == "log", float(state["mean"]), float(state["deviation"]))
@@ -43,9 +56,10 @@ class NumericEncoder:
 
 @dataclass(frozen=True, eq=False)
 class ScaledEncoder(ColumnEncoder):
-    """A number x as one row with weight (t(x) - mean) / deviation; t is the identity or sign(x) log(1 + |x|).
+    """A number as one row with its standardized value as weight.
 
-    A column that never changes has deviation 0 and every weight is 0.
+    The weight of x is (t(x) - mean) / deviation; t is the identity or sign(x) log(1 + |x|). A constant column has deviation 0,
+    and every weight is 0.
     """
 
     column: str
@@ -56,7 +70,17 @@ class ScaledEncoder(ColumnEncoder):
 
     @staticmethod
     def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "ScaledEncoder":
-        """Learn mean and population standard deviation; row r of `frame` counts `counts[r]` times."""
+        """Learn mean and population standard deviation.
+
+        Args:
+            field: the field.
+            column: that it reads.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+
+        Raises:
+            DataError: The column has no numbers, or they are too large.
+        """
         log = field.scale == "log"
         values, weights = _known(column, frame, counts)
         if not len(values):
@@ -91,7 +115,6 @@ class ScaledEncoder(ColumnEncoder):
 
     @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request."""
         value = number_of(values, self.column)
         if value is None:
             return [(MISSING, 1.0)]
@@ -110,7 +133,10 @@ class ScaledEncoder(ColumnEncoder):
         return f"{copysign(expm1(abs(scaled)), scaled) if self.log else scaled:.6g}"
 
     def _scaled_one(self, value: float) -> float:
-        """As `_scaled`, bit for bit; plain Python takes a tenth of the time that numpy takes for an array of one."""
+        """Scale one number, bit for bit as `_scaled`.
+
+        Plain Python takes a tenth of the time that numpy takes for an array of one.
+        """
         if self.deviation == 0.0:
             return 0.0
         if self.log:
@@ -126,7 +152,10 @@ class ScaledEncoder(ColumnEncoder):
 
 @dataclass(frozen=True, eq=False)
 class BucketEncoder(SingleEncoder):
-    """A number as the row of its bucket: bucket b holds x with edges[b - 1] <= x < edges[b]."""
+    """A number as the row of its bucket.
+
+    Bucket b holds x with edges[b - 1] <= x < edges[b].
+    """
 
     column: str
     edges: Float64
@@ -134,7 +163,14 @@ class BucketEncoder(SingleEncoder):
 
     @staticmethod
     def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BucketEncoder":
-        """Cut at quantiles of the numbers; equal quantiles become one edge, so there may be fewer buckets than asked."""
+        """Compute quantiles as edges; equal ones are merged, which gives fewer buckets.
+
+        Args:
+            field: the field.
+            column: that it reads.
+            frame: rows of the table.
+            counts: integer [n], how often each row counts.
+        """
         values, weights = _known(column, frame, counts)
         if not len(values):
             return BucketEncoder(column, np.empty(0))
@@ -156,7 +192,6 @@ class BucketEncoder(SingleEncoder):
 
     @override
     def encode_one(self, values: Mapping[str, object]) -> Entries:
-        """The same for one request."""
         bucket = self.text(values)
         return [(MISSING if bucket is None else FIRST + int(bucket), 1.0)]
 
@@ -168,7 +203,6 @@ class BucketEncoder(SingleEncoder):
 
     @override
     def text(self, values: Mapping[str, object]) -> str | None:
-        """Number of the bucket of one request."""
         value = number_of(values, self.column)
         return None if value is None else str(int(np.searchsorted(self.edges, value, side="right")))
 
@@ -193,7 +227,15 @@ class BucketEncoder(SingleEncoder):
 
 
 def number_of(values: Mapping[str, object], column: str) -> float | None:
-    """The number of one column of a request, or None when it is missing. Raises RequestError when it is not finite."""
+    """Return the number of one column of a request, or None when it is missing.
+
+    Args:
+        values: by column.
+        column: to read.
+
+    Raises:
+        RequestError: The value is not a finite number.
+    """
     value = values.get(column)
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""The encoder of each kind of field that reads columns, by the name that `recall.config.schema.FIELD_KINDS` gives the kind."""
+"""The encoder of each kind of field, by its name in `FIELD_KINDS`."""
 
 from recall.features.bag import BagEncoder
 from recall.features.blocks import EncoderKind

@@ -23,10 +23,10 @@ _INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
 
 
 def canonical(value: object) -> str:
-    """The written form of one value that is not missing.
+    """Return the text form of one value.
 
     Raises:
-        TypeError: the value is missing, not a number, or not a single value.
+        TypeError: The value is missing, not a number, or not a scalar.
     """
     match value:
         case str():
@@ -51,7 +51,7 @@ def canonical(value: object) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    """A finite decimal: as the integer or float that it equals, or exactly where a float would lose digits."""
+    """Format a finite decimal like an equal integer or float, or else exactly."""
     if value == value.to_integral_value():
         return str(int(value))
     kept = value.normalize()
@@ -59,7 +59,7 @@ def _decimal(value: Decimal) -> str:
 
 
 def canonical_series(values: pl.Series) -> pl.Series:
-    """The written form of a whole column, null where a value is missing.
+    """Return the text form of a column, null where a value is missing.
 
     Args:
         values: [n] of any single-valued dtype; NaN counts as missing.
@@ -68,7 +68,7 @@ def canonical_series(values: pl.Series) -> pl.Series:
         String [n], equal to `canonical` of every value.
 
     Raises:
-        DataError: the dtype holds something else than single values.
+        DataError: The dtype does not hold scalars.
     """
     dtype = values.dtype
     if dtype == pl.String:
@@ -95,13 +95,13 @@ def canonical_series(values: pl.Series) -> pl.Series:
 
 
 def known_texts(values: pl.Series) -> pl.Series:
-    """Return `canonical_series` with empty text as null: a field takes it for a missing value."""
+    """Return `canonical_series` with empty text as null, a missing value."""
     written = canonical_series(values)
     return written.set(written == "", None) if values.dtype == pl.String else written
 
 
 def _nanoseconds(value: int) -> str:
-    """A moment in nanoseconds since 1970: Python's datetimes would lose the last three digits."""
+    """Format nanoseconds since 1970, of which datetimes would lose the last digits."""
     seconds, rest = divmod(value, 1_000_000_000)
     moment = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds, microseconds=rest // 1000)).isoformat()
     if not rest % 1000:
@@ -110,7 +110,7 @@ def _nanoseconds(value: int) -> str:
 
 
 def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same columns, with values that mean in a request what they mean in a table.
+    """Convert the values of a table to the same values in a request.
 
     In a request NaN is an error and not a missing value, and a 32-bit number would be read as its 64-bit neighbour.
     """
@@ -120,7 +120,7 @@ def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def numbers(values: pl.Series, where: str) -> pl.Series:
-    """A column as numbers, null where one is missing.
+    """Parse a column as numbers, null where one is missing.
 
     Args:
         values: [n] of integers, floats, truth values, or text that holds numbers; NaN counts as missing.
@@ -130,7 +130,7 @@ def numbers(values: pl.Series, where: str) -> pl.Series:
         Float64 [n], finite or null.
 
     Raises:
-        DataError: a value is no number or is infinite; at most five are shown.
+        DataError: A value is not a finite number; shows at most five.
     """
     dtype = values.dtype
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
@@ -179,7 +179,18 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
 
 
 def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
-    """Raise a DataError that counts the values marked in `wrong` (Boolean [n]) and shows five; return when none is."""
+    """Check that no value is marked as wrong.
+
+    Args:
+        values: [n], the column.
+        wrong: Boolean [n].
+        where: names the column in the error.
+        what: the problem, as in "3 values are WHAT".
+        hint: how to correct it.
+
+    Raises:
+        DataError: Some are wrong; counts them and shows five.
+    """
     count = int(wrong.sum())
     if count:
         verb = "value is" if count == 1 else "values are"
@@ -208,7 +219,7 @@ class Distinct:
 
     @staticmethod
     def of(values: pl.Series | pl.DataFrame) -> "Distinct":
-        """The distinct values of a column, or the distinct rows of a table with at least one column."""
+        """Find the distinct values of a column, or the distinct rows of a table."""
         frame = values.to_frame() if isinstance(values, pl.Series) else values
         frame = frame.rename({name: f"key {name}" for name in frame.columns})
         rows = frame.with_row_index("row").group_by(pl.exclude("row"), maintain_order=True).agg("row")["row"]

@@ -34,8 +34,9 @@ class Vocabulary:
         """Learn the values that are counted at least `min_count` times.
 
         Args:
-            values: [n] of any single-valued dtype; nulls are passed over.
-            counts: integer [n], how often each entry counts; one that counts nothing is not learnt.
+            values: [n] of any single-valued dtype; nulls are skipped.
+            counts: integer [n], how often each entry counts; one with count 0 is not learnt.
+            min_count: threshold.
         """
         distinct = Distinct.of(values)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(distinct.first)).astype(np.int64)
@@ -50,7 +51,7 @@ class Vocabulary:
         return Vocabulary(learnt["value"])
 
     def grown(self, other: "Vocabulary") -> "Vocabulary":
-        """This vocabulary, every value in the row that it has, and then the values that only the other one has."""
+        """Append the values that only the other vocabulary has; known rows stay."""
         return Vocabulary(pl.concat([self.values, other.values.filter(~other.values.is_in(self.values.implode()))]))
 
     def __len__(self) -> int:

@@ -202,6 +202,17 @@ class _Reports:
 
 
 @contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let everything in the block read one state of the file."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # some errors end it, and rolling back would hide them
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Everything in the block, or nothing of it; waits for other processes that write."""
     connection.execute("BEGIN IMMEDIATE")

@@ -41,6 +41,7 @@ def test_one_value_written_in_several_ways_is_shown(values: list[str], message: 
 def test_ordinary_columns_are_left_alone() -> None:
     assert not list(spelling(pl.Series(["a", "b", None, "3", "4"]), report))
     assert not list(spelling(pl.Series([1, 2]), report))
+    assert not list(spelling(pl.Series([str((1 << 60) + number) for number in range(20)]), report))  # one number in float64
     assert not list(variety(pl.Series(["a", "b"] * 100), CATEGORICAL, report))
     assert not list(spread(pl.Series([1.0, 2.0, 3.0]), NumericField(side="item", kind="numeric"), report))
 

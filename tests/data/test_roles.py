@@ -105,6 +105,18 @@ def test_a_no_of_any_language_is_not_taken() -> None:
         assert (found.events.weights, found.events.not_taken) == ({yes: 5.0}, (no,))
 
 
+def test_a_yes_of_any_language_is_not_taken_where_the_name_says_that_the_user_refused() -> None:
+    for name, yes, no in (
+        ("returned", "Yes", "No"),
+        ("skipped", "y", "n"),
+        ("storniert", "ja", "nein"),
+        ("annulé", "oui", "non"),
+    ):
+        found = role(name, RNG.choice([yes, no], N))
+        assert found.events is not None
+        assert (found.events.weights, found.events.not_taken) == ({no: 1.0}, (yes,))
+
+
 def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field() -> None:
     base = 1_600_000_000 + RNG.permutation(N) * 60
     found = roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})

@@ -196,7 +196,7 @@ def test_the_dial_is_a_table_of_its_own_where_there_is_one():
 
 @pytest.mark.parametrize(
     ("low", "high", "word"),
-    [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.01, 0.2, "not told apart"), (0, 1, "not told apart")],
+    [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.01, 0.2, "undecided"), (0, 1, "undecided")],
 )
 def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word):
     compared = Comparison(difference=Estimate(value=(low + high) / 2, low=low, high=high), ratio=None)

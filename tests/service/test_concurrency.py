@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -100,15 +99,34 @@ def test_a_standing_queue_is_kept_short_and_one_that_was_empty_may_be_long_again
         assert await burst(50) == 50  # the queue was empty
         standing = [asyncio.create_task(burst(50))]
         until = time.monotonic() + STANDING + 0.05
-        while searches.waiting > 4 or time.monotonic() < until:
-            with suppress(ProblemError):
-                searches.check_room(short=way == "on_loop")  # others go on asking
+        while searches.waiting > 2 or time.monotonic() < until:
+            searches.has_room(short=way == "on_loop")  # others go on asking
             await asyncio.sleep(0.001)
         assert 1 <= await burst(40) <= 9  # as many as may stand, beside those that do
         await asyncio.gather(*standing)
+        assert await burst(50) < 50  # one moment without callers does not end an overload
+        await asyncio.sleep(2 * STANDING)
         assert await burst(50) == 50
 
     run(go, queue(threads=1, waiting=64, standing=8))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_callers_in_a_standing_queue_expect_a_short_wait(way: str) -> None:
+    """As many may stand as have their turn soon: of searches that take longer, fewer."""
+
+    async def go(searches: SearchQueue) -> int:
+        ask: Ask = getattr(searches, way)
+        until, most, asked = time.monotonic() + 10 * STANDING, 0, set()
+        while time.monotonic() < until:
+            asked |= {asyncio.ensure_future(ask(partial(spin, 0.003))) for _ in range(8)}
+            await asyncio.sleep(0.001)
+            if time.monotonic() > until - 5 * STANDING:
+                most = max(most, searches.waiting)
+        await asyncio.gather(*asked, return_exceptions=True)
+        return most
+
+    assert 1 <= run(go, queue(threads=1, waiting=64, standing=32)) <= 8  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("way", WAYS)

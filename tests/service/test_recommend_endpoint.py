@@ -1,5 +1,7 @@
 """POST /v1/recommend in front of the application: nobody can tell its answers from those of the declared route."""
 
+import asyncio
+import gc
 import time
 from collections.abc import Iterator
 
@@ -8,6 +10,7 @@ from httpx2 import Response
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message
 
 from recall.serving.request import Request
 from service.app import create_app
@@ -193,3 +196,43 @@ def test_what_is_checked_at_a_look_is_what_the_model_of_the_body_says(body: dict
         return parsed(RecommendRequest, one).request()
 
     assert outcome(parse_request, body) == outcome(slowly, body)
+
+
+def test_rejections_leave_nothing_for_the_garbage_collector(shop: Shop) -> None:
+    """Under overload most requests are rejected; errors that keep their own tracebacks cost as much as the answers."""
+
+    async def go() -> tuple[int, int]:
+        app = create_app(Settings(bundle=shop.root, shadow=0, waiting=1, standing=1), KeyRing(()))
+        raw = Call("POST", "/v1/recommend", b'{"n": 1000}', (("content-type", "application/json"),))
+        async with app.router.lifespan_context(app):
+            while await answered(app, Call("GET", "/health/ready")) != 200:
+                await asyncio.sleep(0.02)
+            await asyncio.gather(*(answered(app, raw) for _ in range(200)))  # creates what is created once
+            gc.collect()
+            gc.disable()
+            try:
+                statuses = await asyncio.gather(*(answered(app, raw) for _ in range(200)))
+                return statuses.count(503), gc.collect()
+            finally:
+                gc.enable()
+
+    rejected, garbage = asyncio.run(go())
+    assert rejected > 50
+    assert garbage < rejected
+
+
+async def answered(app: ASGIApp, call: Call) -> int:
+    """The status with which an application answers, called without a server."""
+    status: list[int] = []
+    headers = [(name.encode(), value.encode()) for name, value in (("host", "localhost"), *call.headers)]
+    scope = {"type": "http", "method": call.method, "path": call.target, "raw_path": call.target.encode(), "root_path": ""}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": call.body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0)
+        status.append(message.get("status", 0))
+
+    await app({**scope, "query_string": b"", "headers": headers, "http_version": "1.1"}, receive, send)
+    return status[0]

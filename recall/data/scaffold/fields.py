@@ -10,6 +10,7 @@ import polars as pl
 
 from recall.data.bag_text import separator_of, written_lists
 from recall.data.roles import Role
+from recall.data.sources import RESERVED
 from recall.data.tables import Table
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
@@ -236,6 +237,8 @@ def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Coll
     for name, role in found.items():
         if role.kind in ("visit", "moment"):
             lines.append(f"# {name}: {role.reason}")
+        elif role.kind == "context" and name in RESERVED:
+            lines.append(f"# {name}: a context column cannot be called so; rename it in the interactions to read it")
         elif role.kind == "context" and name not in without:
             one = guess(frame[name])
             if one.field:

@@ -28,7 +28,7 @@ from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, take
 from recall.store.high_water_mark import Lost, Mark, Marked
 from recall.store.items import log_tables
 from recall.store.items.log_tables import DamagedError, Row, State
-from recall.store.sqlite import DurableFile, FileKind
+from recall.store.sqlite import DurableFile, FileKind, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
@@ -212,14 +212,11 @@ class ChangeLog:
             connection = self._reader.reader()
             if connection is None:
                 return Reading(None, [], 0, False, mark)
-            connection.execute("BEGIN")
-            try:
+            with snapshot(connection):
                 state = self._state(connection)
                 goes_on = position is not None and self._goes_on(connection, state, position)
                 held, start = (0, position.last) if goes_on and position is not None else self._start(state, base)
                 rows = self._rows(connection, start, whole=not goes_on)
-            finally:
-                connection.execute("ROLLBACK")
             mark = self.mark.follow(mark, state.identity, state.last)
             return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.folded))
 

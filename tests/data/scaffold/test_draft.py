@@ -61,6 +61,18 @@ def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path, time: str)
     assert "weight" not in text.partition("[fields]")[2]
 
 
+@pytest.mark.parametrize("name", ["user", "item", "weight", "split"])
+def test_a_context_column_with_a_name_that_none_may_have_is_drafted_as_a_comment(tmp_path: Path, name: str) -> None:
+    values = [f"v{(7 * n) % 11}" for n in range(60)]
+    frame = pl.DataFrame(
+        {"user_id": [f"u{n % 6}" for n in range(60)], "item_id": [f"i{n % 9}" for n in range(60)], name: values}
+    )
+    frame.write_csv(tmp_path / "interactions.csv")
+    text = draft(tmp_path)
+    assert f"# {name}: a context column cannot be called so" in text
+    assert load_dataset(parse_config(tomllib.loads(text)), tmp_path).context_columns == ()
+
+
 def test_a_missing_id_column_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"userid": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
     with pytest.raises(DataError, match="Did you mean 'userid'"):

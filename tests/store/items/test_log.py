@@ -259,6 +259,24 @@ def test_damage_is_named(path: Path) -> None:
         ChangeLog(path).since(0)
 
 
+def test_an_error_that_ends_the_transaction_of_a_reader_is_told_and_the_next_look_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = ChangeLog(path)
+    journal.append(changes("a"))
+
+    def failing(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")  # as SQLite does after an error of the disk
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log.log_tables, "read_state", failing)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            journal.read(None, Base())
+    assert [row.item_id for row in journal.read(None, Base()).rows] == ["a"]
+    journal.close()
+
+
 def test_another_database_and_a_newer_journal_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     for use in (lambda: ChangeLog(path).since(0), lambda: ChangeLog(path).append(changes("a"))):
