@@ -1,4 +1,4 @@
-"""What a request means for one bundle: what it is searched with, and what must not be found."""
+"""Check a request, and turn it into a query vector and the set of excluded rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -7,14 +7,21 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
+from recall._ids import check_id, check_ids
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
-from recall.serving.request import Request, check_request
+from recall.serving.request import LARGEST_POPULARITY, Request
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, Degraded
 from recall.store.users.profiles import RECENT, Lookup, UserProfiles
 from recall.store.users.record import UserRecord
+
+MOST = 1000
+"""The largest n that a request may ask for."""
+
+MOST_EXPLAINED = 100
+"""The largest n of a request that asks for explanations: each costs more than it does to find an item."""
 
 _NOBODY = Lookup(None)
 _SHOWN = 5  # ids named in one warning
@@ -42,6 +49,52 @@ class Query(NamedTuple):
     user: Literal["known", "unknown", "anonymous"]
     warnings: tuple[str, ...]
     degraded: tuple[Degraded, ...] = ()
+
+
+def needs_reranking(request: Request) -> bool:
+    """Return whether a request asks for more than the best items by the model's score."""
+    return bool(request.rules or request.boosts) or request.channels is not None
+
+
+def check_request(request: Request) -> None:
+    """Check all of a request that needs neither a bundle nor its user.
+
+    Raises:
+        RequestError: A part of the request is malformed or out of bounds.
+    """
+    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
+        raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
+    if request.explain and request.n > MOST_EXPLAINED:
+        raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
+    _check_popularity(request.popularity)
+    if request.user_id is not None:
+        check_id(request.user_id, "/user_id")
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
+        if isinstance(ids, str):
+            raise RequestError(f"{name} is one text", where=f"/{name}", hint="Give a list of ids")
+        if len(ids):
+            check_ids(ids, f"/{name}")
+
+
+def check_unchanged(request: Request) -> None:
+    """Check that a request asks for the model's own scores and list.
+
+    Raises:
+        RequestError: The request changes scores or lists.
+    """
+    if request.popularity != 1:
+        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
+    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
+        if asked:
+            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
+
+
+def _check_popularity(value: object) -> None:
+    # NaN lies within no bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
+        raise RequestError(
+            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
 
 
 class QueryBuilder:

@@ -18,10 +18,10 @@ from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
-from recall.serving.filters.resolve import FilterResolver
+from recall.serving.filters.resolve import MANY, FilterResolver
 from recall.serving.listing import Listing
-from recall.serving.query import Query, QueryBuilder
-from recall.serving.request import Request, check_request
+from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
+from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, shape
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
@@ -138,8 +138,8 @@ class Recommender:
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
         self._check(request, catalogue, now)
         prepared = self._preparation.prepare(request, catalogue)
-        within, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
-        if request.shaped:
+        within, excluded = self._bounds(request, catalogue, prepared, now)
+        if needs_reranking(request):
             found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
         else:
             hits = catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
@@ -272,8 +272,8 @@ class Recommender:
             try:
                 if isinstance(one, RequestError):
                     raise one
-                scope, excluded = self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
-                if request.shaped:
+                scope, excluded = self._bounds(request, catalogue, one, now)
+                if needs_reranking(request):
                     found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
                     answers[position] = self._answer(request, one, catalogue, found)
                 else:
@@ -292,12 +292,20 @@ class Recommender:
                 answers[position] = self._answer(requests[position], one, catalogue, RankedList(*hits.ranked(place)))
         return [answers[position] for position in range(len(requests))]
 
+    def _bounds(
+        self, request: Request, catalogue: CatalogSnapshot, query: Query, now: datetime.datetime
+    ) -> tuple[SegmentMasks | None, Int64]:
+        """Return what to search within, None for everything, and the rows to pass over. Raises RequestError."""
+        if request.filter is None and query.allowed is None and len(query.excluded) <= MANY:
+            return None, query.excluded
+        return self.eligibility.limits(request, catalogue, query.allowed, query.excluded, now)
+
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
         """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""
-        if request.shaped or request.filter is not None:
+        if needs_reranking(request) or request.filter is not None:
             check_request(request)
             self.eligibility.check(request, now)
-            if request.shaped:
+            if needs_reranking(request):
                 check_shaping(request, catalogue, self._facets)
 
     def _answer(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:

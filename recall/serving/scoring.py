@@ -9,8 +9,8 @@ from recall._ids import check_ids
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.serving.query import QueryBuilder, shown
-from recall.serving.request import Request, check_unchanged
+from recall.serving.query import QueryBuilder, check_unchanged, shown
+from recall.serving.request import Request
 from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Prediction, ScoredItem, Scores, UserVector

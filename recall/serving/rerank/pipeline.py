@@ -220,7 +220,7 @@ def check_shaping(request: Request, catalogue: CatalogSnapshot, facets: ItemColu
     """Check a request's rules, channels and boosts before its user is read.
 
     Args:
-        request: checked by `recall.serving.request.check_request`.
+        request: checked by `recall.serving.query.check_request`.
         catalogue: as it is now.
         facets: of its bundle.
 
