@@ -298,7 +298,7 @@ class Recommender:
         """Return what to search within, None for everything, and the rows to pass over. Raises RequestError."""
         if request.filter is None and query.allowed is None and len(query.excluded) <= MANY:
             return None, query.excluded
-        return self.eligibility.limits(request, catalogue, query.allowed, query.excluded, now)
+        return self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
         """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""

@@ -35,7 +35,7 @@ class Similarity:
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
         prepared = self._preparation.prepare(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
-        scope, excluded = self._eligibility.limits(bounds, catalogue, prepared.allowed, prepared.excluded, now)
+        scope, excluded = self._eligibility.resolve(bounds, catalogue, prepared.allowed, prepared.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],

@@ -38,7 +38,7 @@ class Absences:
         row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
         prepared = self.preparation.prepare(request, catalogue)
-        scope, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
+        scope, excluded = self.eligibility.resolve(request, catalogue, prepared.allowed, prepared.excluded, now)
         case = _Case(self, request, catalogue, item_id, row, prepared, scope, excluded, now)
         answer = shape(request, prepared.vector, excluded, scope, catalogue, self.facets)
         places = np.flatnonzero(answer.rows == row)
@@ -126,7 +126,7 @@ class _Case:
             yield Reason("seen", where, "the user has had it, and the request leaves out what was seen")
         if request.allow is not None and item_id not in request.allow:
             yield Reason("allow", "/allow", "it is not among the items that the request allows")
-        for where in self.by.eligibility.failed(request, self.catalogue, self.row, self.now):
+        for where in self.by.eligibility.failing_keys(request, self.catalogue, self.row, self.now):
             yield Reason("filter", where, "it does not match this part of the filter")
 
     def _seen(self) -> bool:

@@ -10,9 +10,18 @@ from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
 from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
-from recall.serving.filters.column import Column, merged
-from recall.serving.filters.plan import Clause, Every, Rest, Rows, Some
-from recall.serving.filters.values import Form, Kind, Operand, microseconds, microseconds_of, nanoseconds, nanoseconds_of
+from recall.serving.filters.column import (
+    Column,
+    Form,
+    Kind,
+    Operand,
+    merged,
+    microseconds,
+    microseconds_of,
+    nanoseconds,
+    nanoseconds_of,
+)
+from recall.serving.filters.plan import CodeRanges, Complement, Intersection, Plan, Union
 
 _INTEGER = re.compile("-?[0-9]+")
 
@@ -42,21 +51,21 @@ class Columns(Protocol):
         """A column with its values as a kind. Raises DataError when they are not of it."""
 
 
-def bound(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Clause:
+def compile_filter(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Plan:
     """What a predicate selects by.
 
     Raises:
         RequestError: it names a column that is not there, or compares one with what it cannot hold.
     """
-    return _Binding(columns, now).clause(predicate)
+    return _Compiler(columns, now).plan(predicate)
 
 
-class _Binding:
+class _Compiler:
     def __init__(self, columns: Columns, now: datetime.datetime) -> None:
         self._columns = columns
         self._now = now
 
-    def clause(self, predicate: Predicate) -> Clause:
+    def plan(self, predicate: Predicate) -> Plan:
         match predicate:
             case Equals(column, value, where):
                 return self._one_of(column, [(value, where)], where)
@@ -65,26 +74,26 @@ class _Binding:
             case Range(column, bounds, where):
                 return self._within(column, bounds, where)
             case Missing(column, where):
-                return Rows(column, self._columns.form(column, where).kind, ((0, 1),))
+                return CodeRanges(column, self._columns.form(column, where).kind, ((0, 1),))
             case Holds(column, how, values, where):
                 return self._holds(column, how, _numbered(values, where), where)
             case Available():
                 return self._available(predicate)
             case Not(of):
-                return Rest(self.clause(of))
+                return Complement(self.plan(of))
             case AllOf(of):
-                return _only(Every, map(self.clause, of))
+                return _only(Intersection, map(self.plan, of))
             case AnyOf(of):
-                return _only(Some, map(self.clause, of))
+                return _only(Union, map(self.plan, of))
             case _:
                 assert_never(predicate)
 
-    def _one_of(self, name: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+    def _one_of(self, name: str, values: Sequence[tuple[Scalar, str]], where: str) -> Plan:
         form = self._single(name, where)
         places = [self._place(name, form.kind, value, at) for value, at in values]
-        return Rows(name, form.kind, merged(places))
+        return CodeRanges(name, form.kind, merged(places))
 
-    def _within(self, name: str, bounds: Sequence[Bound], where: str) -> Clause:
+    def _within(self, name: str, bounds: Sequence[Bound], where: str) -> Plan:
         form = self._single(name, where)
         parts: dict[Kind, tuple[int, int]] = {}
         for one in bounds:
@@ -103,9 +112,9 @@ class _Binding:
                 case "lte":
                     last = min(last, high)
             parts[kind] = (first, last)
-        return _only(Every, (Rows(name, kind, merged([codes])) for kind, codes in parts.items()))
+        return _only(Intersection, (CodeRanges(name, kind, merged([codes])) for kind, codes in parts.items()))
 
-    def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+    def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Plan:
         form = self._columns.form(name, where)
         if not form.bag:
             raise RequestError(
@@ -115,12 +124,12 @@ class _Binding:
             )
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
-            return Rows(name, form.kind, merged(places))
+            return CodeRanges(name, form.kind, merged(places))
         if not places:  # every bag holds all of no values, but what is missing is no bag
-            return Rest(Rows(name, form.kind, ((0, 1),)))
-        return _only(Every, (Rows(name, form.kind, merged([place])) for place in places))
+            return Complement(CodeRanges(name, form.kind, ((0, 1),)))
+        return _only(Intersection, (CodeRanges(name, form.kind, merged([place])) for place in places))
 
-    def _available(self, window: Available) -> Clause:
+    def _available(self, window: Available) -> Plan:
         at: Scalar = self._now if window.at is None else window.at
         parts = []
         for name, key in ((window.start, "from"), (window.until, "until")):
@@ -138,8 +147,8 @@ class _Binding:
                 )
             _, after = self._place(name, kind, at, where if window.at is None else f"{window.where}/at")
             last = len(self._column(name, kind, where).values) + 1
-            parts.append(Rows(name, kind, merged([(0, after)] if key == "from" else [(0, 1), (after, last)])))
-        return _only(Every, parts)
+            parts.append(CodeRanges(name, kind, merged([(0, after)] if key == "from" else [(0, 1), (after, last)])))
+        return _only(Intersection, parts)
 
     def _single(self, name: str, where: str) -> Form:
         form = self._columns.form(name, where)
@@ -234,7 +243,7 @@ def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
     return [(value, f"{where}/{position}") for position, value in enumerate(values)]
 
 
-def _only(join: type[Every] | type[Some], parts: Iterable[Clause]) -> Clause:
+def _only(join: type[Intersection] | type[Union], parts: Iterable[Plan]) -> Plan:
     """The parts joined, or the only one of them."""
     different = frozenset(parts)
     return next(iter(different)) if len(different) == 1 else join(different)

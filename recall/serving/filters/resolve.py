@@ -11,8 +11,8 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
 from recall.features.canonical import LIST, TEXT, of_dtype
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.columns import Attributes, forms_of
-from recall.serving.filters.compile import bound
+from recall.serving.filters.columns import FilterColumns, forms_of
+from recall.serving.filters.compile import compile_filter
 from recall.serving.filters.parse import parse
 from recall.serving.request import Request
 from recall.store.items.segment import Segment
@@ -40,9 +40,9 @@ class FilterResolver:
         for name in schema.separators("item"):
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
-        self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
+        self.columns = FilterColumns(len(bundle.item_ids), forms, bundle.item_column)
 
-    def limits(
+    def resolve(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
         """What to search within, None for everything, and which rows of it to pass over.
@@ -60,7 +60,7 @@ class FilterResolver:
         masks = None
         if request.filter is not None:
             predicate = parse(request.filter)
-            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._columns(catalogue)), request.filter)
+            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._by_segment(catalogue)), request.filter)
             if masks.everything:
                 masks = None
         if allowed is not None:
@@ -75,12 +75,12 @@ class FilterResolver:
     def check(self, request: Request, now: datetime.datetime) -> None:
         """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
         if request.filter is not None:
-            bound(parse(request.filter), self.attributes, now)
+            compile_filter(parse(request.filter), self.columns, now)
 
-    def failed(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
+    def failing_keys(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
         """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
         segment = catalogue.segment_of(row)
-        columns = self._columns(catalogue)[catalogue.segments.index(segment)]
+        columns = self._by_segment(catalogue)[catalogue.segments.index(segment)]
         return [
             pointer("filter", key)
             for key, condition in (request.filter or {}).items()
@@ -92,14 +92,14 @@ class FilterResolver:
         if request.filter is None:
             return True
         try:
-            return self.attributes.ready(parse(request.filter))
+            return self.columns.ready(parse(request.filter))
         except RequestError:
             return True
 
-    def _columns(self, catalogue: CatalogSnapshot) -> list[Attributes]:
+    def _by_segment(self, catalogue: CatalogSnapshot) -> list[FilterColumns]:
         """Return the columns of each segment; those of later ones are read as the bundle's own are."""
         later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
-        return [self.attributes, *later]
+        return [self.columns, *later]
 
-    def _over(self, segment: Segment) -> Attributes:
-        return self.attributes.over(segment.content.items())
+    def _over(self, segment: Segment) -> FilterColumns:
+        return self.columns.over(segment.content.items())

@@ -11,7 +11,7 @@ from recall._arrays import Float32, Float64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean
 from recall.features.boosts import Boosts
-from recall.serving.filters.values import microseconds_of
+from recall.serving.filters.column import microseconds_of
 from recall.serving.rerank.base import Groups
 from recall.serving.rerank.channels import Order
 from recall.store.items.segment import Segment
