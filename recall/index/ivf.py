@@ -97,10 +97,10 @@ class IvfIndex(TunableIndex):
             return self.with_effort(Effort(nprobe, 1.0, n))
         more = GroundTruth.of(vectors, spread(queries, _FOR_LONGER), longer)
         # what these few queries take for short lists, so that like is compared with like
-        goal = min(float(GroundTruth.of(vectors, more.queries, n).shares(self).mean()), target)
+        goal = min(float(GroundTruth.of(vectors, more.queries, n).recalls(self).mean()), target)
 
         def enough(effort: float) -> bool:
-            return bool(more.shares(self.with_search_param(effort, longer)).mean() >= goal)
+            return bool(more.recalls(self.with_search_param(effort, longer)).mean() >= goal)
 
         most = bisect(self.param_grid, enough, nprobe - 1) or self.nlist
         return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
@@ -117,7 +117,7 @@ class IvfIndex(TunableIndex):
         truth = GroundTruth.of(vectors, queries, n)
 
         def enough(effort: float) -> bool:
-            return bool(truth.shares(self.with_search_param(effort, truth.n)).mean() >= target)
+            return bool(truth.recalls(self.with_search_param(effort, truth.n)).mean() >= target)
 
         least = bisect(self.param_grid, enough) or self.nlist
         return self.with_search_param(least, truth.n).for_longer_lists(vectors, truth.queries, truth.n, target)

@@ -66,7 +66,7 @@ def write_index(
         ExportError: an index that is to be exact is not.
         IndexFileError: the file cannot be written or read.
     """
-    users = QuerySplit.split(asked.vectors, asked.seed)
+    users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
     tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
@@ -115,14 +115,14 @@ def _may_be(engine: str, config: IndexConfig) -> bool:
 
 def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Bound, Certificate]:
     """What an index that was not tuned finds, on users that it was not built with where there are any."""
-    fresh = users.looks[0] if len(users.verification) else users.fitting
+    fresh = users.test_rounds[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
     if opened.exact:
         found = certify(opened, vectors, fresh[:_MEASURING], n)
         if found.recall < 1.0:
             raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
-    shares = GroundTruth.of(vectors, fresh, n).shares(opened)
+    shares = GroundTruth.of(vectors, fresh, n).recalls(opened)
     recall = float(shares.mean())
     lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
     bound = Bound(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target)

@@ -110,46 +110,46 @@ MOST_VALUES = 1000
 class Explainer:
     """Takes scores apart; threads share it."""
 
-    def __init__(self, bundle: Bundle, facets: ItemColumns) -> None:
-        """Explains the scores of a bundle, whose further columns are `facets`."""
+    def __init__(self, bundle: Bundle, columns: ItemColumns) -> None:
+        """Explains the scores of a bundle, whose further columns are `columns`."""
         self._bundle = bundle
-        self._facets = facets
+        self._columns = columns
 
-    def explain(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
+    def explain(self, request: Request, query: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
         """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = self._facets.boost_parts(catalogue, request.boosts, row)
-        told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
+        gains = self._columns.boost_parts(catalogue, request.boosts, row)
+        told, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
-            score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
-            contributions=self._by_fields(request, prepared, items, gains),
-            user_offset=prepared.offset,
+            score=float(Ranking.of(request, query.vector, catalogue, self._columns).scores(rows)[0]),
+            contributions=self._by_fields(request, query, items, gains),
+            user_offset=query.offset,
             values=told,
             rest=rest if told is None else rest + sum(gains.values()),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
-            degraded=prepared.degraded + catalogue.degraded,
+            degraded=query.degraded + catalogue.degraded,
         )
 
     def contributions(
-        self, request: Request, prepared: Query, catalogue: CatalogSnapshot, rows: Int64
+        self, request: Request, query: Query, catalogue: CatalogSnapshot, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
         """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, prepared, items.take(np.array([place])), self._facets.boost_parts(catalogue, request.boosts, row)
+                request, query, items.take(np.array([place])), self._columns.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]
 
     def _by_fields(
-        self, request: Request, prepared: Query, item: SparseRows, gains: Mapping[str, float]
+        self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
     ) -> tuple[Contribution, ...]:
         encoder = self._bundle.encoder
-        parts = self._bundle.tables.explain(prepared.encoded.rows, item)
+        parts = self._bundle.tables.explain(query.encoded.rows, item)
         return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
 
     def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
@@ -161,13 +161,11 @@ class Explainer:
         return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
 
 
-def _by_values(
-    bundle: Bundle, request: Request, prepared: Query, item: SparseRows
-) -> tuple[tuple[ValueContribution, ...], float]:
+def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:
     """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
     encoder, dial = bundle.encoder, request.popularity
-    parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
-    of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
+    parts = entry_parts(bundle.tables, query.encoded.rows, item)
+    of_user, of_item = user_values(encoder, query.encoded.rows), item_values(encoder, item)
     field_of = encoder.item_fields.of(item.indices).tolist()
     found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
         (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)

@@ -108,7 +108,7 @@ class QueryBuilder:
         self._user_column = bundle.encoder.schema.user_id
         self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
 
-    def prepare(self, request: Request, catalogue: CatalogSnapshot) -> Query:
+    def build(self, request: Request, catalogue: CatalogSnapshot) -> Query:
         """Prepare one request for a catalogue as it is now.
 
         Raises:
@@ -117,30 +117,30 @@ class QueryBuilder:
         check_request(request)
         user_id = request.user_id
         if user_id is None:
-            return self._prepared(request, catalogue, _NOBODY)
+            return self._built(request, catalogue, _NOBODY)
         known = self._users.one(user_id)
         kept = self._recent.get(user_id)
         usual = _asks_nothing_else(request)
         # a record is the very same only while nothing of its user has changed, and the segments while no item has
         if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.segments and not known.error:
             return kept[2]
-        prepared = self._prepared(request, catalogue, known)
+        prepared = self._built(request, catalogue, known)
         if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
             self._recent.put(user_id, (known.record, catalogue.segments, prepared))
         return prepared
 
-    def prepare_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
-        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
+    def build_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
+        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `build`."""
         prepared = []
-        for one in self.prepare_each(requests, catalogue):
+        for one in self.build_each(requests, catalogue):
             if isinstance(one, RequestError):
                 raise one
             prepared.append(one)
         return prepared
 
-    def prepare_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
-        """As `prepare_all`, with the error of each request that cannot be answered in its place."""
+    def build_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
+        """As `build_all`, with the error of each request that cannot be answered in its place."""
         faults: dict[int, RequestError] = {}
         for place, request in enumerate(requests):
             try:
@@ -153,17 +153,17 @@ class QueryBuilder:
         return [
             faults[place]
             if place in faults
-            else self._prepared_or_not(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            else self._built_or_error(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
             for place, request in enumerate(requests)
         ]
 
-    def _prepared_or_not(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
+    def _built_or_error(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
         try:
-            return self._prepared(request, catalogue, known)
+            return self._built(request, catalogue, known)
         except RequestError as error:
             return error
 
-    def _prepared(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
+    def _built(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
         record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)

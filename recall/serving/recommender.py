@@ -23,7 +23,7 @@ from recall.serving.listing import Listing
 from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import RankedList, check_shaping, shape
+from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
@@ -53,12 +53,12 @@ class Recommender:
         self.users = users
         self.items = items if items is not None else Catalog(bundle, index)
         self.eligibility = FilterResolver(bundle)
-        self._preparation = QueryBuilder(bundle, users)
-        self._facets = ItemColumns(bundle)
-        self._explainer = Explainer(bundle, self._facets)
-        self._absences = Absences(self._preparation, self.eligibility, self._facets, self._explainer)
-        self._scorer = Scorer(bundle, self._preparation, self._facets)
-        self._similarity = Similarity(bundle, self._preparation, self.eligibility)
+        self._query_builder = QueryBuilder(bundle, users)
+        self._columns = ItemColumns(bundle)
+        self._explainer = Explainer(bundle, self._columns)
+        self._absences = Absences(self._query_builder, self.eligibility, self._columns, self._explainer)
+        self._scorer = Scorer(bundle, self._query_builder, self._columns)
+        self._similarity = Similarity(bundle, self._query_builder, self.eligibility)
         self._listing = Listing(bundle)
         self._version = bundle.manifest.version
         self._held: VersionLock | None = None
@@ -137,14 +137,14 @@ class Recommender:
         """
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
         self._check(request, catalogue, now)
-        prepared = self._preparation.prepare(request, catalogue)
-        within, excluded = self._bounds(request, catalogue, prepared, now)
+        query = self._query_builder.build(request, catalogue)
+        within, excluded = self._bounds(request, catalogue, query, now)
         if needs_reranking(request):
-            found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
+            found = rerank(request, query.vector, excluded, within, catalogue, self._columns)
         else:
-            hits = catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
+            hits = catalogue.search(query.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
             found = RankedList(*hits.ranked(0))
-        return self._answer(request, prepared, catalogue, found)
+        return self._answer(request, query, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
         """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
@@ -184,9 +184,9 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
-        self._facets.check_boosts(catalogue, request.boosts)
-        prepared = self._preparation.prepare(request, catalogue)
-        return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
+        self._columns.check_boosts(catalogue, request.boosts)
+        query = self._query_builder.build(request, catalogue)
+        return self._explainer.explain(request, query, catalogue, row_of(catalogue, item_id), values=values)
 
     def why_not(self, request: Request, item_id: str) -> Absence:
         """Where an item of the catalogue stands for one request, and what keeps it out of the answer.
@@ -218,7 +218,7 @@ class Recommender:
             RequestError: as `recommend`.
         """
         catalogue = self.items.current()
-        self._facets.check_boosts(catalogue, request.boosts)
+        self._columns.check_boosts(catalogue, request.boosts)
         return self._scorer.score(request, item_ids, catalogue)
 
     def user_vector(self, request: Request) -> UserVector:
@@ -248,12 +248,16 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
+<<<<<<< HEAD
         return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
+=======
+        return SparseRows.below([one.encoded.rows for one in self._query_builder.build_all(requests, catalogue)])
+>>>>>>> core-edit
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
         catalogue = self.items.current()
-        return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
+        return np.stack([one.vector for one in self._query_builder.build_all(requests, catalogue)])
 
     def _each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot, now: datetime.datetime
@@ -266,15 +270,15 @@ class Recommender:
             except RequestError as error:
                 answers[position] = error
         fit = [position for position in range(len(requests)) if position not in answers]
-        prepared = self._preparation.prepare_each([requests[position] for position in fit], catalogue)
-        for position, one in zip(fit, prepared, strict=True):
+        query = self._query_builder.build_each([requests[position] for position in fit], catalogue)
+        for position, one in zip(fit, query, strict=True):
             request = requests[position]
             try:
                 if isinstance(one, RequestError):
                     raise one
                 scope, excluded = self._bounds(request, catalogue, one, now)
                 if needs_reranking(request):
-                    found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
+                    found = rerank(request, one.vector, excluded, scope, catalogue, self._columns)
                     answers[position] = self._answer(request, one, catalogue, found)
                 else:
                     by_n.setdefault(request.n, []).append((position, one, scope, excluded))
@@ -306,21 +310,21 @@ class Recommender:
             check_request(request)
             self.eligibility.check(request, now)
             if needs_reranking(request):
-                check_shaping(request, catalogue, self._facets)
+                check_shaping(request, catalogue, self._columns)
 
-    def _answer(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
-        told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()
+    def _answer(self, request: Request, query: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
+        told = self._explainer.contributions(request, query, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             ids=tuple(catalogue.ids(found.rows)),
             scores=tuple(found.scores.tolist()),
-            user=prepared.user,
-            unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings + found.warnings,
+            user=query.user,
+            unknown=query.encoded.unknown,
+            warnings=query.warnings + found.warnings,
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
-            user_offset=prepared.offset,
-            degraded=prepared.degraded + catalogue.degraded,
+            user_offset=query.offset,
+            degraded=query.degraded + catalogue.degraded,
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )

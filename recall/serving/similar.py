@@ -24,23 +24,23 @@ class Similarity:
     The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
     """
 
-    def __init__(self, bundle: Bundle, preparation: QueryBuilder, eligibility: FilterResolver) -> None:
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, eligibility: FilterResolver) -> None:
         """Nothing is read yet."""
         self._bundle = bundle
-        self._preparation = preparation
+        self._query_builder = query_builder
         self._eligibility = eligibility
 
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
         """As `Recommender.similar`, for a row of a catalogue."""
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
-        prepared = self._preparation.prepare(bounds, catalogue)
+        query = self._query_builder.build(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
-        scope, excluded = self._eligibility.resolve(bounds, catalogue, prepared.allowed, prepared.excluded, now)
+        scope, excluded = self._eligibility.resolve(bounds, catalogue, query.allowed, query.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=prepared.warnings if self._says_something(catalogue, row) else (*prepared.warnings, _SILENT),
+            warnings=query.warnings if self._says_something(catalogue, row) else (*query.warnings, _SILENT),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,

@@ -38,7 +38,7 @@ def test_the_tuner_finds_it_and_times_it_by_the_clock_on_the_wall(far: str) -> N
     assert RemoteCollection(far) in candidates(len(vectors))
     config = IndexConfig(target=0.9, n=10)
     tried = [one for one in candidates(len(vectors)) if one.name in ("toy remote", "cells 31")]
-    tuning = tune(vectors, QuerySplit.split(users, 0), config, 0, 1, tried)
+    tuning = tune(vectors, QuerySplit.make(users, 0), config, 0, 1, tried)
     (trial,) = (one for one in tuning.trials if one.name == "toy remote")
     assert (trial.kind, trial.bytes) == ("toy_remote", 0)
     (point,) = trial.curve

@@ -10,7 +10,8 @@ import numpy as np
 from numba import float32, int32, int64, types, uint8
 
 from recall._numba import compiled, read
-from recall.index.cells.simd import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
+from recall.index.cells.simd import LANES, host_tier, lowest_bit, make_pair, prefetch
+from recall.index.cells.top_n import REALS, ROWS, TABLE, best_of, keep
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
 
@@ -20,7 +21,7 @@ _NEXT = 8  # blocks ahead that are asked for while memory is read from one end t
 _AHEAD = 8192  # bytes of the next cell that are asked for
 
 
-_REALS, _TABLE, _INTS, _ROWS = read(float32, 1), read(float32, 2), read(int32, 1), read(int64, 1)
+_INTS = read(int32, 1)
 _BLOCKS, _BITS, _LIMITS = read(int32, 3), read(uint8, 1), types.UniTuple(float32, 3)
 
 pair = make_pair(host_tier())
@@ -65,46 +66,6 @@ def encode(query, basis, words):
         total += whole
         error += (rotated[j] - whole * factor) ** 2
     return np.int32(128 * total), np.float32(factor), np.float32(np.sqrt(error))
-
-
-@compiled()
-def nth_largest(values, count, n):
-    """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
-    low, high, wanted = 0, count - 1, n - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
-    return values[wanted]
-
-
-@compiled()
-def keep(lower, upper, places, count, n, spare):
-    """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
-    if count < n:
-        return count, np.float32(-np.inf)
-    spare[:count] = lower[:count]
-    least = nth_largest(spare, count, n)
-    kept = 0
-    for at in range(count):
-        if upper[at] >= least:
-            lower[kept], upper[kept], places[kept] = lower[at], upper[at], places[at]
-            kept += 1
-    return kept, least
 
 
 @compiled()
@@ -218,49 +179,6 @@ def pop_best(bounds, peaks):
 
 
 @compiled()
-def score(vectors, row, query, sums):
-    """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
-    dim = len(query)
-    full = dim // LANES
-    start = vectors.ctypes.data + 4 * row * vectors.shape[1]
-    lane_sums(start, query.ctypes.data, full, sums.ctypes.data)
-    for at in range(LANES * full, dim):
-        sums[at - LANES * full] += vectors[row, at] * query[at]
-    for step in (8, 4, 2, 1):
-        for at in range(step):
-            sums[at] += sums[at + step]
-    return sums[0]
-
-
-@compiled(_TABLE, _REALS, _ROWS, int64)
-def best_of(vectors, query, candidates, n):
-    """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
-    keys = np.empty(len(candidates), dtype=np.int64)
-    sums = np.empty(LANES, dtype=np.float32)
-    one = np.empty(1, dtype=np.float32)
-    as_bits = one.view(np.int32)
-    width = 4 * vectors.shape[1]
-    for at in range(len(candidates)):  # rows lie anywhere: they come together, not one after the other
-        start = vectors.ctypes.data + candidates[at] * width
-        for line in range(0, width + 60, 64):
-            prefetch(start + min(line, width - 4))
-    for at in range(len(candidates)):
-        one[0] = score(vectors, candidates[at], query, sums) + np.float32(0.0)  # so that -0 is 0
-        bits = np.int64(as_bits[0])
-        rising = bits if bits >= 0 else np.int64(-2147483648) - bits
-        keys[at] = (-rising << 32) | candidates[at]
-    keys.sort()
-    count = min(n, len(keys))
-    rows, scores = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
-    for at in range(count):
-        rows[at] = keys[at] & 0xFFFFFFFF
-        rising = -(keys[at] >> 32)
-        as_bits[0] = rising if rising >= 0 else np.int64(-2147483648) - rising
-        scores[at] = one[0]
-    return rows, scores
-
-
-@compiled()
 def grown(values, count, size):
     """The first `count` values in an array of another size."""
     larger = np.empty(size, dtype=values.dtype)
@@ -281,8 +199,8 @@ def fetch(codes, scales, first, last):
 
 
 @compiled(
-    *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
-    *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
+    *(REALS, int64, TABLE, _BLOCKS, REALS, _INTS, _INTS, _BLOCKS, REALS, REALS, REALS),
+    *(TABLE, _BITS, ROWS, float32, _LIMITS),
 )
 def search(
     query,
@@ -360,7 +278,7 @@ def search(
     return found, scores, cells, LANES * items
 
 
-@compiled(_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64)
+@compiled(TABLE, int64, TABLE, _BLOCKS, REALS, _INTS, TABLE, ROWS, ROWS, _LIMITS, int64)
 def search_together(
     queries,
     n,
@@ -420,7 +338,7 @@ def search_together(
     return found, scores, done
 
 
-@compiled(_BLOCKS, _REALS, _INTS, _BITS, int64)
+@compiled(_BLOCKS, REALS, _INTS, _BITS, int64)
 def narrowed(codes, scales, rows, bits, count):
     """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
     groups = codes.shape[1]

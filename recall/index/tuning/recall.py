@@ -37,12 +37,12 @@ class GroundTruth:
     Attributes:
         queries: float32 [q, dim].
         n: length of the lists.
-        worst: float32 [q], what a row must score to be among the n best, less what rounding may take.
+        kth_score: float32 [q], what a row must score to be among the n best, less what rounding may take.
     """
 
     queries: Float32
     n: int
-    worst: Float32
+    kth_score: Float32
 
     @classmethod
     def of(cls, vectors: Float32, queries: Float32, n: int) -> "GroundTruth":
@@ -51,9 +51,9 @@ class GroundTruth:
         scores, _ = brute_force(vectors, queries, n)
         return cls(queries, n, scores[:, -1] - rounding(queries, longest_of(vectors)))
 
-    def shares(self, index: ItemIndex) -> Float64:
+    def recalls(self, index: ItemIndex) -> Float64:
         """Share of the exact list of each query that the index returns: float64 [q]."""
-        return np.asarray((index.search(self.queries, self.n).scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
+        return np.asarray((index.search(self.queries, self.n).scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
 
     def timed(self, index: ItemIndex) -> tuple[Float64, float]:
         """Measure recall and latency with queries asked one by one.
@@ -71,7 +71,7 @@ class GroundTruth:
             began = time.perf_counter()
             scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
             times[position] = time.perf_counter() - began
-        shares = np.asarray((scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
+        shares = np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
         return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
 
 
@@ -84,13 +84,13 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
     """
-    shares = shares_found(index, vectors, queries, n)
+    shares = recalls_found(index, vectors, queries, n)
     return Certificate(len(queries), min(n, index.size), float(shares.mean()), float(shares.min()))
 
 
-def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
+def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
     """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
-    return GroundTruth.of(vectors, queries, n).shares(index)
+    return GroundTruth.of(vectors, queries, n).recalls(index)
 
 
 def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
@@ -171,7 +171,7 @@ def best_bound(count: int, confidence: float) -> float:
     return lower_bound(np.ones(count), confidence, np.ones(count))
 
 
-def share_of_error(confidence: float, look: int) -> float:
+def alpha_spending(confidence: float, look: int) -> float:
     """The confidence of the look-th of any number of bounds, counted from 1, so that all hold together with `confidence`.
 
     The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
@@ -220,7 +220,7 @@ class QuerySplit:
     seed: int
 
     @classmethod
-    def split(cls, vectors: Float32, seed: int) -> "QuerySplit":
+    def make(cls, vectors: Float32, seed: int) -> "QuerySplit":
         """Part vectors, float32 [q, dim], one of each user and at least one, in an order drawn at random."""
         drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
         fitting = max(min(_FITTING, len(drawn) // _PART), 1)
@@ -228,7 +228,7 @@ class QuerySplit:
         return cls(drawn[:fitting], drawn[fitting : fitting + tuning], drawn[fitting + tuning :], seed)
 
     @property
-    def looks(self) -> list[Float32]:
+    def test_rounds(self) -> list[Float32]:
         """The users of the verification in three parts, half of them in the first: one for each look at a setting."""
         quarter = len(self.verification) // 4
         first = len(self.verification) - 2 * quarter

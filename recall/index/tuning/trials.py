@@ -10,7 +10,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
-from recall.index.tuning.recall import GroundTruth, bisect, lower_bound, share_of_error
+from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lower_bound
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""
@@ -106,7 +106,7 @@ class IndexTuner:
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
         """Begin with exact search, which took these seconds to build."""
-        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
+        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.kth_score[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
         running = CandidateState(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
@@ -152,9 +152,9 @@ class IndexTuner:
             if microseconds > limit:
                 note = "given up: slower than others by far"
                 return None
-            if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
+            if shares.mean() >= self.config.target and self.expected_bound(shares) >= self.config.target + slack:
                 return True
-            if self.flat(running.curve, effort):
+            if self.has_plateaued(running.curve, effort):
                 note = "its codes are too coarse"
                 return None
             return False
@@ -166,7 +166,7 @@ class IndexTuner:
         running.shares, running.microseconds = found[effort], running.curve[effort][1]
         return ""
 
-    def flat(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
+    def has_plateaued(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
         """Whether recall is near the target, and four times the effort cost more and found nothing more."""
         before = max((one for one in curve if one <= effort / 4), default=None)
         if before is None:
@@ -178,7 +178,7 @@ class IndexTuner:
     def compare(self) -> None:
         """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
         close = _CLOSE * self.running[self.fastest].microseconds
-        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
+        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.kth_score[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
         for _ in range(_ROUNDS):
             for name, measured in times.items():
@@ -197,11 +197,11 @@ class IndexTuner:
             for one in self.trials
         )
 
-    def promise(self, shares: Float64) -> float:
+    def expected_bound(self, shares: Float64) -> float:
         """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
-        return float(lower_bound(alike, share_of_error(self.config.confidence, 1), shares) - chance)
+        return float(lower_bound(alike, alpha_spending(self.config.confidence, 1), shares) - chance)
 
 
 def _bytes(index: ItemIndex) -> int:

@@ -3,7 +3,7 @@
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
 on its mean recall reaches the target, it is taken. If not, its effort is raised on the old users and the then fastest is
-looked at with other fresh ones, three times at most. Each look has its share of the error (`bound.share_of_error`), so that
+looked at with other fresh ones, three times at most. Each look has its share of the error (`bound.alpha_spending`), so that
 the chance that any of them certifies an index that does not deserve it is at most 1 - confidence. Where none is shown to
 find enough, search is exact.
 """
@@ -18,7 +18,7 @@ from recall.index.base import Candidate, ItemIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
-from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error
+from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, lower_bound
 from recall.index.tuning.trials import EXACT, IndexTuner, Trial
 
 
@@ -86,8 +86,8 @@ def tune(
     exact = _exact_index(vectors, users, config, seed, threads)
     built = time.perf_counter() - began
     n = min(config.n, len(vectors))
-    first = len(users.looks[0])
-    most = best_bound(first, share_of_error(config.confidence, 1))
+    first = len(users.test_rounds[0])
+    most = best_bound(first, alpha_spending(config.confidence, 1))
     if most < config.target or not len(users.tuning):
         why = f"{first} users can show a recall of {most:.4f} at most, whatever the index"
         return _exactly(exact, n, config, why, ())
@@ -118,13 +118,13 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
     """Look at the fastest, and at what is then the fastest, with fresh users each time."""
     config, n = bench.config, bench.truth.n
     missed = 0.0
-    for look, fresh in enumerate(users.looks, 1):
+    for look, fresh in enumerate(users.test_rounds, 1):
         name = bench.fastest
         if name == EXACT:
             break
         running = bench.running[name]
-        shares = GroundTruth.of(vectors, fresh, n).shares(running.index)
-        lower = lower_bound(shares, share_of_error(config.confidence, look), running.shares)
+        shares = GroundTruth.of(vectors, fresh, n).recalls(running.index)
+        lower = lower_bound(shares, alpha_spending(config.confidence, look), running.shares)
         if lower >= config.target:
             index = running.index
             if running.tunable is not None:
@@ -136,7 +136,7 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
             return Tuning(name, index, why, bound, float(shares.min()), bench.report())
         missed = max(missed, lower)
         # what it promised and did not keep is to be promised beyond the target
-        if bench.set_effort(name, bench.promise(running.shares) - lower):
+        if bench.set_effort(name, bench.expected_bound(running.shares) - lower):
             bench.drop(name)
         bench.compare()
     if bench.fastest == EXACT:
@@ -144,7 +144,8 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
         if missed:
             why = f"no other candidate was shown to meet the target: their bound was {missed:.4f} at most"
     else:
-        why = f"after {len(users.looks)} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
+        rounds = len(users.test_rounds)
+        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
     return _exactly(exact, n, config, why, bench.report())
 
 

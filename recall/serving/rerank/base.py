@@ -156,7 +156,7 @@ class Step(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """What had no effect, in sentences."""
 
-    def needs(self, wanted: int) -> int:
+    def fetch_size(self, wanted: int) -> int:
         """How many candidates to begin with where `wanted` are to come out; a guess that may prove too low."""
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
@@ -167,7 +167,7 @@ class Step(Protocol):
             wanted: at least this many, where the candidates allow; work beyond them may be left out.
         """
 
-    def beyond(self, candidates: Candidates) -> Mask | None:
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:
         """The rows beyond these candidates that the step may let through; None where it may be any that is eligible.
 
         Left out is only what the step drops without its making any difference to others.
@@ -187,7 +187,7 @@ _WIDER = 4
 """How many times as many candidates go through the steps when too few came out."""
 
 
-def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
+def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
     """The first n of the ranking that the steps make of the whole one.
 
     Args:
@@ -201,7 +201,7 @@ def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step
     """
     # one more than there are, so that a fetch of everything learns that nothing follows
     most = size + 1
-    wants = list(accumulate(reversed(steps), lambda wanted, step: min(step.needs(wanted), most), initial=n))[::-1]
+    wants = list(accumulate(reversed(steps), lambda wanted, step: min(step.fetch_size(wanted), most), initial=n))[::-1]
     factor, fetched = 1, fetch(wants[0], None)
     while True:
         found = fetched
@@ -212,6 +212,6 @@ def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step
         factor *= _WIDER
         if not fetched.complete:
             # what the first step drops for certain need not be fetched: where quotas are full, nearly nothing is left
-            left = steps[0].beyond(fetched)
+            left = steps[0].remaining_mask(fetched)
             more = fetch(min(wants[0] * factor, most), left)
             fetched = more if left is None else fetched.followed(more)

@@ -56,7 +56,7 @@ class Marginal:
     pool: int
     warnings: tuple[str, ...] = ()
 
-    def needs(self, wanted: int) -> int:
+    def fetch_size(self, wanted: int) -> int:
         """The whole pool: any of it may come first."""
         return max(self.pool, wanted)
 
@@ -70,7 +70,7 @@ class Marginal:
             return candidates.take(picked, complete=False)
         return candidates.take(np.concatenate([picked, np.arange(among, len(candidates))]), complete=candidates.complete)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Any."""
         return None
 

@@ -69,7 +69,7 @@ class Pinned:
     positions: Int64
     warnings: tuple[str, ...] = field(default=())
 
-    def needs(self, wanted: int) -> int:
+    def fetch_size(self, wanted: int) -> int:
         """As many as are wanted: a pin takes a place, and may take a candidate away."""
         return wanted + len(self.rows)
 
@@ -90,7 +90,7 @@ class Pinned:
         rows[places], scores[places] = self.rows[: len(places)], self.scores[: len(places)]
         return Candidates(rows, scores, candidates.complete)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Any."""
         return None
 

@@ -74,7 +74,7 @@ class Capped:
     everything: Callable[[], Mask]
     warnings: tuple[str, ...] = ()
 
-    def needs(self, wanted: int) -> int:
+    def fetch_size(self, wanted: int) -> int:
         """Guess three times as many, and at most `_MOST_SPARE` more."""
         return wanted + min(2 * wanted, _MOST_SPARE)
 
@@ -119,7 +119,7 @@ class Capped:
                         full.add(value)
         return np.array(kept, dtype=np.int64)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:
         """Those whose values all have room."""
         kept = self._admitted(candidates.rows, len(candidates))
         return self._open(candidates.rows, candidates.rows[kept])

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from recall.errors import TokenError
 from recall.store.high_water_mark import Marked, damage
-from recall.store.items.log import MARK, Base, Reading
+from recall.store.items.log import MARK
+from recall.store.items.log_records import Base, Reading
 from recall.store.items.log_tables import Row, State
 
 _MEND = (

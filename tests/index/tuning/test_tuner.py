@@ -48,7 +48,7 @@ FEW = (CellCodes(64), InvertedFile(64))
 
 @pytest.fixture(scope="module")
 def tuning() -> Tuning:
-    return tune(model_vectors(), QuerySplit.split(model_users(), 0), CONFIG, 0, 1, FEW)
+    return tune(model_vectors(), QuerySplit.make(model_users(), 0), CONFIG, 0, 1, FEW)
 
 
 def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
@@ -73,7 +73,7 @@ def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning
 
 def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
     assert tuning.bound.met
-    shares = GroundTruth.of(model_vectors(), other_users(), N).shares(tuning.index)
+    shares = GroundTruth.of(model_vectors(), other_users(), N).recalls(tuning.index)
     assert shares.mean() >= tuning.bound.lower
     if tuning.name != EXACT:
         assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
@@ -136,7 +136,7 @@ def people() -> np.ndarray:
 
 def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -> Tuning:
     config = IndexConfig(target=target, n=N, **options)  # type: ignore[arg-type]
-    return tune(small_catalogue(), QuerySplit.split(people(), 0), config, 0, 1, tried)
+    return tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, tried)
 
 
 def test_the_fastest_that_finds_enough_wins() -> None:
@@ -178,11 +178,11 @@ def test_who_finds_no_more_for_more_work_is_known() -> None:
         ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below
         ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only twice
     ):
-        assert bench.flat(curve, 4.0) == flat
+        assert bench.has_plateaued(curve, 4.0) == flat
 
 
 def test_few_users_show_nothing_and_that_is_said() -> None:
-    tuning = tune(small_catalogue(), QuerySplit.split(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
+    tuning = tune(small_catalogue(), QuerySplit.make(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
     assert tuning.name == EXACT
     assert "38 users can show a recall of 0.9" in tuning.why
     assert tuning.trials == ()
@@ -199,7 +199,7 @@ def test_no_candidate_is_begun_when_the_time_is_up() -> None:
 
 @cache
 def tuning_users() -> set[bytes]:
-    return {user.tobytes() for user in QuerySplit.split(people(), 0).tuning}
+    return {user.tobytes() for user in QuerySplit.make(people(), 0).tuning}
 
 
 def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
@@ -237,7 +237,7 @@ def test_candidates_fit_the_size() -> None:
 @pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
 def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
-    tuning = tune(small_catalogue(), QuerySplit.split(people(), 0), config, 0, 1, [])
+    tuning = tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, [])
     assert (tuning.name, tuning.index.kind) == (EXACT, exact)
 
 
