@@ -87,11 +87,7 @@ def start_cold(
     at, encoder = sorted(set(config.at)), bundle.encoder
     whole = trial.judge(trial.lists(at[-1]), at)
 
-<<<<<<< HEAD
-    def masked(blocks: tuple[FeatureBlock, ...], judged: Judgements) -> Masked:
-=======
-    def masked(blocks: tuple[Block, ...], judged: PerRequestMetrics) -> Masked:
->>>>>>> core-edit
+    def masked(blocks: tuple[FeatureBlock, ...], judged: PerRequestMetrics) -> Masked:
         return Masked(
             fields=tuple(dict.fromkeys(block.field for block in blocks)),
             metrics=estimate(judged, config.intervals, seed),

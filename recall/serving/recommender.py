@@ -248,11 +248,7 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
-<<<<<<< HEAD
-        return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
-=======
-        return SparseRows.below([one.encoded.rows for one in self._query_builder.build_all(requests, catalogue)])
->>>>>>> core-edit
+        return SparseRows.vstack([one.encoded.rows for one in self._query_builder.build_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
