@@ -31,7 +31,7 @@ class Hits:
     Attributes:
         rows: int64 [q, n]; -1 where fewer than n rows were eligible.
         scores: float32 [q, n], inner products; -inf beside a row of -1.
-        exact: bool [q], whether these are surely the best of the eligible rows.
+        exact: bool [q], whether these are known to be the best of the eligible rows.
     """
 
     rows: Int64
@@ -61,7 +61,12 @@ class Ranked(NamedTuple):
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
-    """The ranked lists as one rectangle of width n."""
+    """Lay ranked lists out as one rectangle.
+
+    Args:
+        ranked: one list for each query.
+        n: width of the rectangle.
+    """
     if len(ranked) == 1 and len(ranked[0].rows) == n:
         one = ranked[0]
         return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
@@ -92,7 +97,7 @@ class SearchQuery:
 
 
 class ItemIndex(ABC):
-    """Maximum inner-product search over item vectors; `search` may be called from several threads at once.
+    """Maximum inner-product search over item vectors. Thread-safe.
 
     Attributes:
         kind: name of the kind, as the manifest records it.
@@ -174,10 +179,13 @@ class ItemIndex(ABC):
         return False
 
     def close(self) -> None:  # noqa: B027
-        """Release connections and the like; the index is not searched again, and can be opened again."""
+        """Release connections and the like; the index can be opened again."""
 
     def discard(self) -> None:
-        """Close an index that was built and is not to be used, and remove what its engine keeps of it elsewhere."""
+        """Close an index that is not to be used, and remove what its engine keeps.
+
+        A local index has nothing to remove.
+        """
         self.close()
 
 
@@ -191,7 +199,12 @@ class TunableIndex(ItemIndex):
 
     @abstractmethod
     def with_search_param(self, value: float, n: int) -> "TunableIndex":
-        """Return the same index with one value of the grid, for lists of n."""
+        """Return the same index with another setting.
+
+        Args:
+            value: one of `param_grid`.
+            n: length of the lists that it is set for.
+        """
 
     def for_longer_lists(
         self,
@@ -200,7 +213,7 @@ class TunableIndex(ItemIndex):
         n: int,  # noqa: ARG002
         target: float,  # noqa: ARG002
     ) -> "TunableIndex":
-        """Return the same index set up for lists longer than those it was tuned for, if that takes anything.
+        """Return the index set up for lists longer than those it was tuned for.
 
         Args:
             vectors: float32 [size, dim].
@@ -233,7 +246,7 @@ class Candidate(Protocol):
 
 
 class Engine(Protocol):
-    """An implementation of indexes. `recall.index.registry` lists the engines; an index closes itself.
+    """An implementation of indexes, listed in `recall.index.registry`.
 
     Attributes:
         name: as the manifest records it.
@@ -275,14 +288,23 @@ class Engine(Protocol):
         """
 
     def candidates(self, size: int) -> Sequence[Candidate]:
-        """Return what the tuner tries for `size` items, the most promising first: the time may be short."""
+        """Return what the tuner tries for `size` items, the most promising first."""
 
     def like(self, kind: str, params: Params) -> Sequence[Candidate]:
-        """Return what makes another index of this kind and shape over other vectors; nothing for one that is exact."""
+        """Return what builds a similar index over other vectors; nothing if it is exact.
+
+        Args:
+            kind: one of `kinds`.
+            params: as the index gave them.
+        """
 
 
 def check_vectors(vectors: Float32) -> None:
-    """Raise ExportError, naming up to five rows, unless vectors are a filled float32 [size, dim] of finite numbers."""
+    """Check that vectors are finite float32 [size, dim] with at least one row.
+
+    Raises:
+        ExportError: They are not; up to five rows are named.
+    """
     if vectors.ndim != 2 or vectors.dtype != np.float32 or 0 in vectors.shape:
         raise ExportError(
             f"item vectors of shape {vectors.shape} and type {vectors.dtype} cannot be indexed",
@@ -342,7 +364,7 @@ def check_asked(
 
 
 def _rising(rows: Int64) -> Int64:
-    """Rows in order, each once; without repeats this takes a third of the time of np.unique."""
+    """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
     rising = rows.copy()
     rising.sort()
     new = rising[1:] != rising[:-1]

@@ -1,4 +1,4 @@
-"""Faiss as an engine: exact search up to some thousands of items, and an inverted file beyond."""
+"""Faiss as an engine: exact search for few items, an inverted file for many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class FaissEngine(Engine):
 
 
 def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
-    """Read the file of an index of one class over certain vectors. Raises IndexFileError."""
+    """Read an index of one class over certain vectors. Raises IndexFileError."""
     index = read_faiss(path)
     if not isinstance(index, kind):
         raise IndexFileError(f"the file holds a faiss {type(index).__name__}, not a {kind.__name__}", where=str(path))

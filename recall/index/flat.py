@@ -20,7 +20,7 @@ _FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone bea
 
 
 class ExactIndex(ItemIndex):
-    """All rows are scored; ties at the end of a list are settled by widening the search until they are all in it."""
+    """Flat faiss index; a search is widened until all ties at its end are in it."""
 
     kind = "exact"
     exact = True
@@ -43,7 +43,15 @@ class ExactIndex(ItemIndex):
 
     @classmethod
     def build(cls, vectors: Float32, threads: int = 1) -> "ExactIndex":
-        """Index item vectors, float32 [size, dim]. Raises ExportError when they are not finite."""
+        """Index item vectors.
+
+        Args:
+            vectors: float32 [size, dim].
+            threads: threads that one search may use.
+
+        Raises:
+            ExportError: The vectors are not finite.
+        """
         check_vectors(vectors)
         padded = pad(vectors)
         flat = faiss.IndexFlatIP(padded.shape[1])
@@ -51,7 +59,10 @@ class ExactIndex(ItemIndex):
         return cls(flat, vectors.shape[1], longest_of(vectors), threads)
 
     def holds(self, vectors: Float32) -> bool:
-        """Whether the first, middle and last of `vectors` are the ones indexed: tells two exports of one size apart."""
+        """Return whether the first, middle and last of some vectors are those indexed.
+
+        This distinguishes two exports of one size.
+        """
         rows = [0, self.size // 2, self.size - 1]
         return np.array_equal(self._vectors[rows, : self.dim], vectors[rows])
 
@@ -83,7 +94,7 @@ class ExactIndex(ItemIndex):
     def _round(
         self, asked: Sequence[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
     ) -> Iterator[tuple[int, Ranked | None, int]]:
-        """For each position in `widths`: its list, or None when ties may go on beyond that width."""
+        """Yield each position's list, or None if ties may go on beyond its width."""
         by_search = defaultdict(list)
         for position, width in widths.items():
             within = asked[position].within

@@ -1,4 +1,4 @@
-"""Approximate search by Faiss: an inverted file (IVF) with half-precision codes, re-scored in single precision.
+"""Inverted file (IVF) of Faiss with half-precision codes, re-scored in float32.
 
 Vectors are cut into `nlist` cells; a query looks into the lists of the `nprobe` cells whose centroids it likes best. Codes
 are rounded, so more candidates than were asked for are scored once more from the float32 vectors. Inverted files with 8-bit
@@ -33,7 +33,7 @@ _FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone is 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How many lists a query looks into: more for longer results, for they lie in more lists.
+    """Lists that a query looks into: more for longer results.
 
     Attributes:
         nprobe: lists for up to `n` results.
@@ -46,12 +46,12 @@ class Effort:
     n: int
 
     def at(self, results: int) -> int:
-        """Lists for this many results, excluded ones counted in."""
+        """Return the lists for this many results, excluded ones included."""
         return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
 
 
 class IvfIndex(TunableIndex):
-    """Most of the best rows at a fraction of the cost of a scan; lists cut short by exclusions are filled by looking wider."""
+    """Inverted file; lists cut short by exclusions are filled by looking wider."""
 
     exact = False
 
@@ -79,11 +79,11 @@ class IvfIndex(TunableIndex):
 
     @classmethod
     def build(cls, lists: InvertedLists) -> "IvfIndex":
-        """Fill lists with half-precision codes. A query looks into all of them until `with_effort` says otherwise."""
+        """Fill lists with half-precision codes; a query looks into all of them."""
         return cls("ivf", half_precision_lists(lists), lists.vectors, Effort(lists.count, 1.0, 1))
 
     def with_effort(self, effort: Effort) -> "IvfIndex":
-        """The same lists, looked into as `effort` says."""
+        """Return the same lists with another effort."""
         return IvfIndex(self.kind, self._lists, self._vectors, effort, self.refine, self._threads)
 
     @override
@@ -106,7 +106,9 @@ class IvfIndex(TunableIndex):
         return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
 
     def calibrated(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
-        """Return the index with the least effort that reaches a target, or with all effort if none does.
+        """Return the index with the least effort that reaches a target.
+
+        If none does, it looks into all lists.
 
         Args:
             vectors: float32 [size, dim], that it was built over.
@@ -156,7 +158,7 @@ class IvfIndex(TunableIndex):
             return self._scan(asked, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
-        # as many eligible rows are met as there would be rows without a selection: what is eligible may lie anywhere
+        # so many lists hold as many eligible rows as `nprobe` lists hold rows, wherever the eligible ones lie
         nprobe = min(math.ceil(self.effort.at(wanted) * self.size / eligible), self.nlist)
         chosen = selector(within)
         given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]
@@ -178,7 +180,10 @@ class IvfIndex(TunableIndex):
 
 
 def half_precision_lists(lists: InvertedLists) -> faiss.IndexIVF:
-    """An inverted file of the padded vectors, with float16 codes of their residuals. bfloat16 was no faster, at 3 bits less."""
+    """Build an inverted file with float16 codes of the residuals.
+
+    bfloat16 was not faster when measured, with 3 bits less.
+    """
     coarse = lists.coarse()
     half = faiss.ScalarQuantizer.QT_fp16
     inverted = faiss.IndexIVFScalarQuantizer(coarse, coarse.d, lists.count, half, faiss.METRIC_INNER_PRODUCT)
@@ -191,7 +196,7 @@ def half_precision_lists(lists: InvertedLists) -> faiss.IndexIVF:
 
 
 def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
-    """The inverted file, and the matrix [d, dim] that a query is multiplied by before it gets there."""
+    """Return the inverted file, and the matrix [d, dim] applied to a query before it."""
     if not isinstance(lists, faiss.IndexPreTransform):
         return lists, None
     chain: Any = lists.chain  # a vector of C++, which faiss's stubs call a list

@@ -1,4 +1,4 @@
-"""The engines that there are, the index that a configuration asks for, and the one that a bundle holds.
+"""Registry of engines: build, open and check indexes.
 
 To add an engine, write a module with a class that implements `recall.index.base.Engine` and list it in `ENGINES`; a program
 of its own may call `register` instead. docs/development/add-an-index-engine.md describes what it has to do.
@@ -25,7 +25,7 @@ ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), 
 
 
 def register(engine: Engine) -> None:
-    """Add an engine for this process: its indexes are opened from then on, and its candidates tried by kind 'auto'."""
+    """Add an engine for this process; kind 'auto' then tries its candidates too."""
     ENGINES[engine.name] = engine
 
 
@@ -94,13 +94,23 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
 
 
 def candidates(size: int, kind: str = "auto") -> list[Candidate]:
-    """Return what is tried for `size` items, the most promising first; of one engine alone if the kind is its name."""
+    """Return the candidates for a number of items, the most promising first.
+
+    Args:
+        size: number of items.
+        kind: 'auto', or the name of the one engine that is tried.
+    """
     tried = ENGINES.values() if kind == "auto" else [ENGINES[kind]]
     return list(dict.fromkeys(chain.from_iterable(one.candidates(size) for one in tried)))
 
 
 def like(kind: str, params: Params) -> Sequence[Candidate]:
-    """Return what makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
+    """Return what builds a similar index over other vectors; nothing if it is exact.
+
+    Args:
+        kind: of the index; nothing is like one that no engine knows.
+        params: of the index.
+    """
     return next((one.like(kind, params) for one in ENGINES.values() if kind in one.kinds), [])
 
 
@@ -125,12 +135,21 @@ class Checks:
 
     @classmethod
     def of(cls, vectors: Float32, queries: Float32, n: int) -> "Checks":
-        """Checks of any index over float32 vectors [size, dim]: at most `CHECKS` of the queries, float32 [q, dim]."""
+        """Find the exact answers to the first `CHECKS` queries.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            n: length of the lists; cut to the number of vectors.
+        """
         some = queries[:CHECKS]
         return cls(some, brute_force(vectors, some, min(n, len(vectors)))[1].astype(np.int32))
 
     def found(self, index: ItemIndex) -> float:
-        """Share of the rows expected that the index finds; an exact index is asked one of the queries, for it reads all."""
+        """Return the share of the expected rows that an index finds.
+
+        An exact index is asked one query only, for it reads all vectors.
+        """
         count = 1 if index.exact else len(self.queries)
         rows = self.rows[:count]
         hits = index.search(self.queries[:count], rows.shape[1])

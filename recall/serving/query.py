@@ -36,7 +36,7 @@ class Query(NamedTuple):
         encoded: the request in the user feature space.
         excluded: rows that must not be returned.
         allowed: the only rows that may be, where the request lists any.
-        user: whether the named user is stored, is not, or nobody was named.
+        user: whether the named user is stored or not, or the request is anonymous.
         warnings: what was odd about the request, in sentences.
         degraded: what preparing it had to do without.
     """
@@ -101,7 +101,7 @@ class QueryBuilder:
     """Prepares the requests to one bundle; threads share it."""
 
     def __init__(self, bundle: Bundle, users: UserProfiles) -> None:
-        """Requests to a bundle by its users."""
+        """Build queries for a bundle and its users."""
         self._bundle = bundle
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
@@ -109,7 +109,11 @@ class QueryBuilder:
         self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
 
     def build(self, request: Request, catalogue: CatalogSnapshot) -> Query:
-        """Prepare one request for a catalogue as it is now.
+        """Build the query of one request.
+
+        Args:
+            request: any request.
+            catalogue: as it is now.
 
         Raises:
             RequestError: n is out of range, a column is not known, or a value is not what its field reads.
@@ -131,7 +135,15 @@ class QueryBuilder:
         return prepared
 
     def build_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
-        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `build`."""
+        """Build the queries of many requests with one read of their users' changes.
+
+        Args:
+            requests: any number.
+            catalogue: as it is now.
+
+        Raises:
+            RequestError: A part of a request cannot be answered.
+        """
         prepared = []
         for one in self.build_each(requests, catalogue):
             if isinstance(one, RequestError):
@@ -140,7 +152,12 @@ class QueryBuilder:
         return prepared
 
     def build_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
-        """As `build_all`, with the error of each request that cannot be answered in its place."""
+        """Build queries; a request that cannot be answered has its error instead.
+
+        Args:
+            requests: any number.
+            catalogue: as it is now.
+        """
         faults: dict[int, RequestError] = {}
         for place, request in enumerate(requests):
             try:
@@ -204,7 +221,10 @@ class QueryBuilder:
                     )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
-        """The request's features, and columns with a stored value that the model's field cannot read."""
+        """Encode a request.
+
+        Also returns the columns with a stored value that the model's field cannot read.
+        """
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         if request.user_id is not None and self._user_column in self._columns:
             values.setdefault(self._user_column, request.user_id)
@@ -225,7 +245,7 @@ class QueryBuilder:
 
 
 def _asks_nothing_else(request: Request) -> bool:
-    """Whether nothing but its user decides what a request is searched with, and what it must not find."""
+    """Return whether the query depends on the request's user alone."""
     return (
         request.exclude_seen
         and request.popularity == 1
@@ -236,7 +256,7 @@ def _asks_nothing_else(request: Request) -> bool:
 
 
 def shown(ids: Sequence[str]) -> str:
-    """The first few of some ids, as a warning names them."""
+    """Return the first few of some ids, as a warning names them."""
     return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
@@ -245,12 +265,12 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
 
 
 def _there(rows: Int64) -> Int64:
-    """Those rows that are not -1; mostly all of them, which a look at the least one tells in one call."""
+    """Drop rows of -1; mostly there are none, which the minimum shows in one call."""
     return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
-    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    """Return the ids that the catalogue lacks, by their rows; more rows may follow."""
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
 
 

@@ -15,7 +15,7 @@ class Request:
     """What one caller asks.
 
     Attributes:
-        user_id: external id; None when nobody is named.
+        user_id: external id; None for an anonymous request.
         features: values by column of the users table; each replaces what is stored of the user.
         context: values by context column, such as the hour.
         history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
@@ -35,7 +35,7 @@ class Request:
             answer holds what the rules leave of the whole ranking, up to n.
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
-            item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
+            item's score gains the sum of weight times coordinate, and the answer holds the best by that score, found exactly.
         explain: say of every item in the answer what its score comes from; for an n of at most 100.
     """
 

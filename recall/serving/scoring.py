@@ -1,4 +1,4 @@
-"""Scores of items that are given, and the vectors that give them. Nothing is searched or left out."""
+"""Score given items, and return query vectors. Nothing is searched or left out."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,13 @@ class Scorer:
         self._logistic = bundle.manifest.objective == "logistic"
 
     def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
-        """As `Recommender.score`."""
+        """Score given items. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.score`.
+            item_ids: the items.
+            catalogue: as it is now.
+        """
         check_ids(item_ids, "/items")
         query = self._query_builder.build(request, catalogue)
         rows = catalogue.rows(item_ids)
@@ -50,7 +56,12 @@ class Scorer:
         )
 
     def user_vector(self, request: Request, catalogue: CatalogSnapshot) -> UserVector:
-        """As `Recommender.user_vector`."""
+        """Return the query vector of a request. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.recommend`.
+            catalogue: as it is now.
+        """
         query = self._query_builder.build(request, catalogue)
         return UserVector(
             vector=tuple(query.vector.tolist()),
@@ -64,7 +75,15 @@ class Scorer:
         )
 
     def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: CatalogSnapshot) -> list[Prediction]:
-        """As `Recommender.predict`."""
+        """Score given pairs.
+
+        Args:
+            pairs: a request and an item id each.
+            catalogue: as it is now.
+
+        Raises:
+            RequestError: An item is not in the catalogue, or a request cannot be answered or changes scores.
+        """
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
         items = catalogue.rows(ids)

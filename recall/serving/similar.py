@@ -1,4 +1,4 @@
-"""Items that are like one item: those for which every user has much the same taste."""
+"""Similar items: those that users have the same taste for, by cosine."""
 
 import datetime
 from functools import partial
@@ -19,7 +19,7 @@ _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 
 
 class Similarity:
-    """Cosines of the vectors of one bundle's items, and of those that lie over it. Threads share it.
+    """Finds items by the cosine of their vectors. Thread-safe.
 
     The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
     """
@@ -31,7 +31,13 @@ class Similarity:
         self._eligibility = eligibility
 
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
-        """As `Recommender.similar`, for a row of a catalogue."""
+        """Return the items most similar to one. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.similar`.
+            catalogue: as it is now.
+            row: of the item, in [0, size).
+        """
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
         query = self._query_builder.build(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
@@ -49,7 +55,7 @@ class Similarity:
     def nearest(
         self, catalogue: CatalogSnapshot, row: int, n: int, excluded: Int64, scope: SegmentMasks | None
     ) -> tuple[Int64, Float64]:
-        """The rows most like one row, itself left out.
+        """Return the rows most similar to one row, itself left out.
 
         Args:
             catalogue: of the bundle.

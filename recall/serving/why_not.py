@@ -34,7 +34,16 @@ class Absences:
     explainer: Explainer
 
     def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
-        """As `Recommender.why_not`."""
+        """Find the rank of an item, and what keeps it out of the answer.
+
+        Args:
+            request: as for `Recommender.why_not`.
+            catalogue: as it is now.
+            item_id: the item.
+
+        Raises:
+            RequestError: The catalogue lacks the item, or the request cannot be answered.
+        """
         row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
         query = self.query_builder.build(request, catalogue)
@@ -93,7 +102,7 @@ class _Case:
     now: datetime.datetime
 
     def reasons(self, rank: int) -> Iterator[Reason]:
-        """All that keeps the item, which is not in the answer, out of it; `rank` is the place that it has in the ranking."""
+        """Yield what keeps an item of this rank out of the answer."""
         yield from self._ineligible()
         request = self.request
         if self._listed(request):

@@ -25,7 +25,7 @@ from recall.errors import RecallError
 from recall.publish.compact import compact
 from recall.publish.rebuild import rebuild
 from recall.store.items.log import JOURNAL, ChangeLog
-from recall.store.items.log_records import Change
+from recall.store.items.log_position import Change
 from recall.store.users.profiles import Interaction
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop

@@ -1,9 +1,9 @@
-"""The index over eight-bit codes in cells: as exact as asked for, and the fastest there is.
+"""Index over eight-bit codes in cells; its recall is a parameter of the search.
 
 A query looks into cells in the order of what their best item is taken to score: the score of the centre plus `effort` times
 the spread of the cell. It stops when no cell left promises more than the n-th best item found so far. So every query looks
-as far as it needs to: further for long lists and where a filter leaves few items, without anybody setting a number of
-cells. With a bound that holds for certain, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
+as far as it needs to: further for long lists and where a filter leaves few items, without a number of cells to set. With a
+bound that always holds, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,13 @@ _MOST = 4096  # selections
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilteredCodes:
-    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
+    """Codes of the rows of a bitmap; the last block is empty.
+
+    Attributes:
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks].
+    """
 
     codes: Int32
     scales: Float32
@@ -48,9 +54,9 @@ class FilteredCodes:
 
 
 class FilteredCodesCache:
-    """Packs the rows of a selection when it is asked about for the second time, and keeps what was used last.
+    """LRU cache of the codes of bitmaps, which are packed at their second use.
 
-    A selection that is asked about once, such as one user's list, is not worth the pass over all rows that packing takes.
+    A bitmap that is used once, such as one user's list, is not worth the pass over all rows that packing takes.
     """
 
     def __init__(self, pack: Callable[[RowBitmap], FilteredCodes], budget: int) -> None:
@@ -62,7 +68,7 @@ class FilteredCodesCache:
         self._lock = Lock()
 
     def of(self, selection: RowBitmap) -> FilteredCodes | None:
-        """The packed rows, or None when this selection was not met before."""
+        """Return the packed rows, or None at the first use of a bitmap."""
         key = ref(selection, self._kept.discard)
         found = self._kept.get(key)
         if found is not None:
@@ -89,7 +95,7 @@ _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 class CellIndex(TunableIndex):
-    """Codes in cells, looked into as far as `effort` says, and scored in float32 at the end."""
+    """Codes in cells; candidates are scored in float32 at the end."""
 
     kind = "cells"
 
@@ -136,7 +142,7 @@ class CellIndex(TunableIndex):
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
 
     def with_effort(self, effort: float) -> "CellIndex":
-        """The same cells, looked into as `effort` says."""
+        """Return the same cells with another effort."""
         return CellIndex(self.codes, self._vectors, effort)
 
     @property
@@ -175,7 +181,15 @@ class CellIndex(TunableIndex):
         return [self._search_one(one, wanted, effort) for one in queries]
 
     def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
-        """How many cells a search of float32 [dim] looks into, and how many items at."""
+        """Count the work of one search.
+
+        Args:
+            query: float32 [dim].
+            n: length of the list.
+
+        Returns:
+            Cells looked into, and items looked at.
+        """
         _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
         return cells, items
 
@@ -189,7 +203,16 @@ class CellIndex(TunableIndex):
 
     @classmethod
     def open(cls, path: Path, params: Params, vectors: Float32) -> "CellIndex":
-        """Map a file that `write` wrote. Raises IndexFileError when it is another, or over other vectors."""
+        """Memory-map a file that `write` wrote.
+
+        Args:
+            path: the file.
+            params: of the index that wrote it.
+            vectors: float32 [size, dim], that it was built over.
+
+        Raises:
+            IndexFileError: The file is of another kind, damaged, or over other vectors.
+        """
         dim = vectors.shape[1]
         cells, blocks, groups = int(params["cells"]), int(params["blocks"]), -(-dim // 4)
         cell_blocks = 2 * -(-cells // (2 * LANES))
@@ -229,7 +252,7 @@ class CellIndex(TunableIndex):
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
 
     def _limit_of(self, effort: float) -> np.float32:
-        """The effort of a query of length 1, not one like the users'."""
+        """Scale an effort from a query as long as the users' to one of length 1."""
         return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
     def _search_together(self, asked: Sequence[SearchQuery], n: int) -> list[Ranked]:
@@ -258,7 +281,7 @@ class CellIndex(TunableIndex):
         return ranked
 
     def _check(self, path: Path) -> None:
-        """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
+        """Raise IndexFileError unless the codes of a few items fit their vectors."""
         codes = self.codes
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
@@ -288,8 +311,9 @@ _INTS = ("codes", "rows", "starts", "centres")
 
 
 def cells_for(size: int) -> int:
-    """Number of cells for `size` vectors: the power of two next to 1.5 sqrt(size), with at least 64 vectors for each.
+    """Return the number of cells for `size` vectors.
 
+    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
     Fewer cells make a search look at more items, more cells cost a cache miss each.
     """
     return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
@@ -300,7 +324,7 @@ def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes
 
 
 def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
-    """All blocks as one cell that is always looked into."""
+    """Return all blocks as one cell that is always looked into."""
     groups = narrow.codes.shape[1]
     starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
     spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)

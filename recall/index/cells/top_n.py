@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""Compiled selection of the n best: by bounds while a search runs, and by exact scores at its end."""
+"""Compiled selection of the n best, by bounds and by exact scores."""
 
 import numpy as np
 from numba import float32, int64
@@ -12,7 +12,13 @@ TABLE, REALS, ROWS = read(float32, 2), read(float32, 1), read(int64, 1)
 
 @compiled()
 def nth_largest(values, count, n):
-    """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
+    """Return the n-th largest of some values (Hoare 1961, Algorithm 65).
+
+    Args:
+        values: one-dimensional; the first `count` are left in another order.
+        count: how many of them there are.
+        n: from 1 to count.
+    """
     low, high, wanted = 0, count - 1, n - 1
     while low < high:
         pivot = values[(low + high) >> 1]
@@ -37,7 +43,19 @@ def nth_largest(values, count, n):
 
 @compiled()
 def keep(lower, upper, places, count, n, spare):
-    """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
+    """Drop what cannot be among the n best any more.
+
+    Args:
+        lower: float32 [size], lower bounds of scores.
+        upper: float32 [size], upper bounds.
+        places: int64 [size], what they are bounds of; all three are compacted in place.
+        count: entries that are filled.
+        n: length of the list.
+        spare: float32 [size], overwritten.
+
+    Returns:
+        How many are left, and the n-th largest lower bound.
+    """
     if count < n:
         return count, np.float32(-np.inf)
     spare[:count] = lower[:count]
@@ -52,7 +70,14 @@ def keep(lower, upper, places, count, n, spare):
 
 @compiled()
 def score(vectors, row, query, sums):
-    """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
+    """Return an inner product, added up in one fixed order whatever the padding.
+
+    Args:
+        vectors: float32 [size, dim or more].
+        row: in [0, size).
+        query: float32 [dim].
+        sums: float32 [LANES], overwritten.
+    """
     dim = len(query)
     full = dim // LANES
     start = vectors.ctypes.data + 4 * row * vectors.shape[1]
@@ -67,7 +92,14 @@ def score(vectors, row, query, sums):
 
 @compiled(TABLE, REALS, ROWS, int64)
 def best_of(vectors, query, candidates, n):
-    """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
+    """Return the n best candidates by falling score and then by row: (rows, scores).
+
+    Args:
+        vectors: float32 [size, dim].
+        query: float32 [dim].
+        candidates: int64 [m], distinct.
+        n: at most this many are returned.
+    """
     keys = np.empty(len(candidates), dtype=np.int64)
     sums = np.empty(LANES, dtype=np.float32)
     one = np.empty(1, dtype=np.float32)

@@ -15,7 +15,7 @@ from recall.index.topk import longest_of, rounding
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Recall against brute force over user vectors that played no part in setting the index up.
+    """Recall against brute force over user vectors not used to set the index up.
 
     Attributes:
         queries: number of user vectors.
@@ -46,7 +46,13 @@ class GroundTruth:
 
     @classmethod
     def of(cls, vectors: Float32, queries: Float32, n: int) -> "GroundTruth":
-        """By brute force over float32 vectors [size, dim]; n is cut to their number."""
+        """Find the exact answers by brute force.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            n: length of the lists; cut to the number of vectors.
+        """
         n = min(n, len(vectors))
         scores, _ = brute_force(vectors, queries, n)
         return cls(queries, n, scores[:, -1] - rounding(queries, longest_of(vectors)))
@@ -89,12 +95,19 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
 
 
 def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
-    """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
+    """Return the share of each query's exact list that an index finds: float64 [q].
+
+    Args:
+        index: any index over `vectors`.
+        vectors: float32 [size, dim].
+        queries: float32 [q, dim], at least one.
+        n: length of the lists; cut to the number of items.
+    """
     return GroundTruth.of(vectors, queries, n).recalls(index)
 
 
 def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
-    """The least effort that is enough, where more is never too little.
+    """Find the least effort that is enough, where more is never too little.
 
     Efforts are doubled until one is enough, and then halved between; so few of them are tried, and mostly small ones.
 
@@ -121,7 +134,12 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
 
 
 def spread(queries: Float32, count: int) -> Float32:
-    """At most `count` of the queries, evenly spread over all."""
+    """Return some queries, evenly spread over all.
+
+    Args:
+        queries: float32 [q, dim].
+        count: of them at most.
+    """
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
 
 
@@ -129,8 +147,8 @@ def spread(queries: Float32, count: int) -> Float32:
 #
 # Shares of lists lie in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
 # sample without the rare bad user has next to no variance), while Hoeffding's bound wastes most of a sample. The bound here
-# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): whoever bets that
-# the mean exceeds m holds, after t users, the capital
+# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): bets that the mean
+# exceeds m have, after t users, the capital
 #
 #     K_t(m) = prod over i <= t of (1 + b_i (x_i - m)),    0 <= b_i < 1 / m, chosen before x_i is seen,
 #
@@ -143,7 +161,7 @@ _HALVINGS = 50
 
 
 def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = None) -> float:
-    """What the mean of the distribution is at least.
+    """Bound the mean of the distribution from below.
 
     Args:
         shares: float64 [t], independent draws in [0, 1], in an order that says nothing of their values.
@@ -167,12 +185,21 @@ def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = No
 
 
 def best_bound(count: int, confidence: float) -> float:
-    """The bound that `count` shares of 1 would give, above which no sample of that size can get."""
+    """Return the largest bound that a sample of some size can give.
+
+    Args:
+        count: of the sample.
+        confidence: probability with which the bound holds.
+    """
     return lower_bound(np.ones(count), confidence, np.ones(count))
 
 
 def alpha_spending(confidence: float, look: int) -> float:
-    """The confidence of the look-th of any number of bounds, counted from 1, so that all hold together with `confidence`.
+    """Return the confidence of one of several bounds that hold together.
+
+    Args:
+        confidence: with which all of them hold.
+        look: number of the bound, from 1.
 
     The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
     first look, which is mostly the only one).
@@ -181,8 +208,8 @@ def alpha_spending(confidence: float, look: int) -> float:
 
 
 def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
-    """What would grow capital fastest over all draws if the variance were that of the draws before each: [t]."""
-    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one draw that nobody made
+    """Return the bets that grow capital fastest by the variance so far: [t]."""
+    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one imagined draw
     counts = np.arange(1, len(before) + 1)
     means = np.cumsum(before) / counts
     apart = np.cumsum(np.square(before - means))
@@ -191,7 +218,7 @@ def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
 
 
 def _capital(shares: Float64, bets: Float64, mean: float) -> float:
-    """The largest logarithm that the capital of a bet against `mean` ever has."""
+    """Return the largest log capital of bets against `mean` over time."""
     stakes = np.minimum(bets, _BOLD / mean)
     return float(np.cumsum(np.log1p(stakes * (shares - mean))).max(initial=0.0))
 
@@ -221,7 +248,12 @@ class QuerySplit:
 
     @classmethod
     def make(cls, vectors: Float32, seed: int) -> "QuerySplit":
-        """Part vectors, float32 [q, dim], one of each user and at least one, in an order drawn at random."""
+        """Split vectors at random.
+
+        Args:
+            vectors: float32 [q, dim], one of each user, at least one.
+            seed: of the order.
+        """
         drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
         fitting = max(min(_FITTING, len(drawn) // _PART), 1)
         tuning = min(_TUNING, len(drawn) // _PART)
@@ -229,7 +261,10 @@ class QuerySplit:
 
     @property
     def test_rounds(self) -> list[Float32]:
-        """The users of the verification in three parts, half of them in the first: one for each look at a setting."""
+        """Queries of the verification in three parts, one for each look at a setting.
+
+        Half of them are in the first.
+        """
         quarter = len(self.verification) // 4
         first = len(self.verification) - 2 * quarter
         return [self.verification[:first], *np.split(self.verification[first:], 2)]

@@ -1,4 +1,4 @@
-"""Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
+"""Trials of candidates: the least effort that reaches a target, and its latency."""
 
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _TIMED = 96  # queries in a round
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A candidate at one effort, on the users that it is tuned with: mean recall, and microseconds for one query."""
+    """A candidate at one effort: mean recall, and microseconds for one query."""
 
     effort: float
     recall: float
@@ -105,7 +105,12 @@ class IndexTuner:
         return min(self.running, key=lambda name: self.running[name].microseconds)
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
-        """Begin with exact search, which took these seconds to build."""
+        """Begin with exact search.
+
+        Args:
+            index: an exact index.
+            seconds: that it took to build.
+        """
         few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.kth_score[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
@@ -115,7 +120,13 @@ class IndexTuner:
         self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
     def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
-        """Set a candidate's effort."""
+        """Add a candidate and set its effort.
+
+        Args:
+            name: of the candidate.
+            index: that was built for it.
+            seconds: that it took to build.
+        """
         running = CandidateState(index, index, 0.0, np.empty(0), {})
         self.running[name] = running
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
@@ -135,7 +146,16 @@ class IndexTuner:
         self.running.pop(name).index.discard()
 
     def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
-        """Find the least effort whose promise is the target and `slack` more; says why there is none."""
+        """Find the least effort of a candidate that is expected to reach the target.
+
+        Args:
+            name: of the candidate.
+            slack: how far beyond the target its bound is to be.
+            limit: microseconds above which it is given up.
+
+        Returns:
+            Why there is none; empty if it was set.
+        """
         running = self.running[name]
         tunable = running.tunable
         assert tunable is not None  # the exact index is never asked for more
@@ -145,7 +165,7 @@ class IndexTuner:
         def enough(effort: float) -> bool | None:
             nonlocal note
             shares, microseconds = self.truth.timed(tunable.with_search_param(effort, self.truth.n))
-            if microseconds > limit:  # nobody is given up for one bad moment, or for being new
+            if microseconds > limit:  # once more: the first run may be slow, or disturbed
                 microseconds = min(microseconds, self.truth.timed(tunable.with_search_param(effort, self.truth.n))[1])
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
@@ -167,7 +187,12 @@ class IndexTuner:
         return ""
 
     def has_plateaued(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
-        """Whether recall is near the target, and four times the effort cost more and found nothing more."""
+        """Return whether four times the effort cost more and found nothing more.
+
+        Args:
+            curve: recall and microseconds by effort.
+            effort: the last one tried; recall must be near the target there.
+        """
         before = max((one for one in curve if one <= effort / 4), default=None)
         if before is None:
             return False
@@ -176,7 +201,7 @@ class IndexTuner:
         return _NEAR * target < recall < target and recall < was + _FLAT and costs > _DEARER * cost
 
     def compare(self) -> None:
-        """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
+        """Time the fastest candidates again, in turns, and keep each one's least time."""
         close = _CLOSE * self.running[self.fastest].microseconds
         some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.kth_score[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
@@ -198,7 +223,10 @@ class IndexTuner:
         )
 
     def expected_bound(self, shares: Float64) -> float:
-        """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
+        """Return the bound that fresh users are likely to show.
+
+        It is the bound of users like these, less one standard deviation of the difference.
+        """
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
         return float(lower_bound(alike, alpha_spending(self.config.confidence, 1), shares) - chance)

@@ -1,4 +1,4 @@
-"""The fastest index that is shown to find enough: a recall target in, a certificate out.
+"""Find the fastest index that is shown to reach a recall target.
 
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
@@ -38,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tuning:
-    """What tuning came to.
+    """Result of tuning.
 
     Attributes:
         name: of the candidate that was chosen.
@@ -108,14 +108,14 @@ def tune(
 
 
 def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
-    """Build the index that is taken where no approximate one is: by Faiss if asked for or for few items, else by cells."""
+    """Build the exact index: by Faiss if asked for or for few items, else by cells."""
     if config.kind == "faiss" or len(vectors) <= config.exact_up_to:
         return ExactIndex.build(vectors)
     return CellIndex.build(vectors, users.fitting, seed, threads)
 
 
 def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
-    """Look at the fastest, and at what is then the fastest, with fresh users each time."""
+    """Verify the fastest candidate, and then the next, on fresh users each time."""
     config, n = bench.config, bench.truth.n
     missed = 0.0
     for look, fresh in enumerate(users.test_rounds, 1):

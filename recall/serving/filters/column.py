@@ -1,4 +1,4 @@
-"""A column as codes: which rows have which values, and what a value of a filter is compared as.
+"""A column as codes, and the operands that its values are compared with.
 
 The code of a value is its place among the different values in order; 0 stands for a missing one.
 """
@@ -56,7 +56,7 @@ class Form:
 
     @staticmethod
     def of(dtype: DataType, separator: str = "", type_: str = TEXT) -> "Form | None":
-        """The form of a column, or None when nothing can be compared with it.
+        """Return the form of a column, or None if nothing can be compared with it.
 
         Args:
             dtype: of the column.
@@ -93,7 +93,7 @@ class Values:
         return len(self.rising)
 
     def place(self, operand: Operand) -> tuple[int, int]:
-        """The codes of what equals an operand: from the first number on and before the second. Lesser codes are of less."""
+        """Return the range of codes equal to an operand; codes rise with their values."""
         if isinstance(operand, str):
             less = bisect.bisect_left(self.rising, operand)
             return less + 1, less + 1 + (less < len(self) and self.rising[less] == operand)
@@ -104,7 +104,7 @@ class Values:
         return self._less(low) + 1, self._less(high, or_equal=True) + 1
 
     def _less(self, number: int | float, or_equal: bool = False) -> int:
-        """How many values are less than a number of their own kind, which may lie beyond all that the type can hold."""
+        """Count the values less than a number, which may be out of the type's range."""
         if self.rising.dtype.kind != "f":
             bounds = np.iinfo(self.rising.dtype)
             if not bounds.min <= number <= bounds.max:
@@ -113,7 +113,7 @@ class Values:
 
 
 def _as_floats(number: int | float) -> tuple[float, float]:
-    """The least float that is not below a number and the largest that is not above; a float is both."""
+    """Return the nearest floats from above and from below; a float is both."""
     if isinstance(number, float):
         return number, number
     try:
@@ -126,7 +126,7 @@ def _as_floats(number: int | float) -> tuple[float, float]:
 
 
 def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values, pl.Series]:
-    """The different values of a series and the code of each row, UInt32 [n].
+    """Return the different values of a series and the code of each row, UInt32 [n].
 
     Args:
         values: [n].
@@ -154,14 +154,20 @@ def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values,
 
 
 def microseconds(value: datetime.date) -> int:
-    """A date or datetime in microseconds since 1970; a datetime without a zone, and a date, are in UTC."""
+    """Return the microseconds since 1970 of a date or datetime, in UTC without a zone."""
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime.combine(value, datetime.time())
     return ((value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
 
 
 def microseconds_of(text: str) -> int | Fraction:
-    """A date or time in ISO 8601 in microseconds since 1970, nanoseconds as a fraction. Raises ValueError when it is none."""
+    """Parse a date or time of ISO 8601 to microseconds since 1970.
+
+    Nanoseconds are a fraction.
+
+    Raises:
+        ValueError: The text is not a date or time.
+    """
     try:
         seconds, nanoseconds = moment(text.strip())
     except ValueError:  # other forms of ISO 8601, such as 20260131
@@ -171,12 +177,16 @@ def microseconds_of(text: str) -> int | Fraction:
 
 
 def nanoseconds(value: datetime.time) -> int:
-    """A time of day in nanoseconds since midnight."""
+    """Return the nanoseconds since midnight of a time of day."""
     return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000_000 + value.microsecond * 1_000
 
 
 def nanoseconds_of(text: str) -> int:
-    """A time of day in ISO 8601 in nanoseconds since midnight. Raises ValueError when it is none, or has a zone."""
+    """Parse a time of day of ISO 8601 to nanoseconds since midnight.
+
+    Raises:
+        ValueError: The text is not a time of day, or has a zone.
+    """
     value = datetime.time.fromisoformat(text.strip())
     if value.tzinfo is not None:
         raise ValueError("a time of day with a zone")
@@ -193,7 +203,7 @@ def _is(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """What is sorted and compared, and the scale of `Values`."""
+    """Return what is sorted and compared, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)
@@ -219,7 +229,7 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
 
 
 def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: str) -> tuple[pl.Series, int]:
-    """Text as whole numbers, and the scale of `Values`: 1000 where a time has nanoseconds."""
+    """Parse text to whole numbers; the scale is 1000 if a time has nanoseconds."""
     texts = values.drop_nulls().unique()
     parsed: list[int | Fraction] = []
     for text in texts.to_list():
@@ -259,7 +269,13 @@ class Column:
 
     @staticmethod
     def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
-        """Read a series [n] as that form, with its values as a kind; see `coded`.
+        """Read a series as a form, with its values as a kind.
+
+        Args:
+            values: [n].
+            form: how it is read.
+            kind: what its values are compared as.
+            lenient: as for `coded`.
 
         Raises:
             DataError: it does not hold that.
@@ -285,7 +301,7 @@ class Column:
 
     @cached_property
     def starts(self) -> Int64:
-        """int64 [d + 2] or one more: entries of lesser codes than each, all of them in the end."""
+        """Entries of lesser codes than each: int64 [d + 2] or one more."""
         counts = np.bincount(self.entry_codes, minlength=len(self.values) + 1)
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -296,7 +312,7 @@ class Column:
         return order if self.entry_rows is None else self.entry_rows[order]
 
     def select(self, ranges: Ranges) -> RowBitmap:
-        """The rows with a code in one of these ranges."""
+        """Return the rows with a code in one of these ranges."""
         count = sum(int(self.starts[high] - self.starts[low]) for low, high in ranges)
         if self.entry_rows is None and count * _RARE > self.size and len(ranges) <= _PASSES:
             return RowBitmap.of_mask(self._mask(ranges))
@@ -315,7 +331,7 @@ _NO_ROWS = np.empty(0, dtype=np.int32)
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    """The same codes in ranges that are in order, apart and not empty."""
+    """Return the same codes in ranges that are in order, disjoint and not empty."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(one for one in ranges if one[0] < one[1]):
         if found and low <= found[-1][1]:

@@ -1,4 +1,4 @@
-"""What the items of a catalogue are filtered by: their columns, opened when a filter first names them."""
+"""Columns of a segment, read when a filter first names them, and cached bitmaps."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -45,11 +45,18 @@ class FilterColumns:
 
     @staticmethod
     def of(frame: pl.DataFrame, schema: Schema | None = None) -> "FilterColumns":
-        """The columns of a table [size]; text that a bag field of the schema reads is cut into bags."""
+        """Return the columns of a table.
+
+        Args:
+            frame: [size].
+            schema: text that its bag fields read is cut into bags.
+        """
         return FilterColumns(len(frame), forms_of(frame.schema, schema), frame.get_column)
 
     def over(self, frame: pl.DataFrame) -> "FilterColumns":
-        """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
+        """Return further items as columns that are read as these are.
+
+        A column that `frame` lacks has no values; one that is not here is ignored.
 
         Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
         spoil no filter that the catalogue bears.
@@ -66,7 +73,7 @@ class FilterColumns:
         return tuple(name for name, form in self._forms.items() if form is not None)
 
     def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> RowBitmap:
-        """The rows that a predicate matches; the same object again for as long as it is cached.
+        """Return the rows that a predicate matches, the same object while it is cached.
 
         Args:
             predicate: from `parse`.
@@ -80,7 +87,12 @@ class FilterColumns:
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
     def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
-        """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
+        """Return whether `select` would return or raise without reading a column.
+
+        Args:
+            predicate: from `parse`.
+            now: the present, with a zone; the clock is read if None.
+        """
         try:
             plan = compile_filter(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
         except _UnopenedError:
@@ -90,11 +102,24 @@ class FilterColumns:
         return self._cache.get(plan) is not None
 
     def opened(self, name: str, kind: Kind) -> Column | None:
-        """A column with its values as a kind, if it was asked for before."""
+        """Return a column if it was read before.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+        """
         return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
-        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        """Return how a column is read.
+
+        Args:
+            name: of the column.
+            where: JSON pointer, used in the error.
+
+        Raises:
+            RequestError: Items do not have a column that a filter may name so.
+        """
         if name not in self._forms:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(name[:256], self.names))
         form = self._forms[name]
@@ -103,7 +128,15 @@ class FilterColumns:
         return form
 
     def column(self, name: str, kind: Kind) -> Column:
-        """A column with its values as a kind. Raises DataError when they are not of it."""
+        """Return a column with its values as a kind.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+
+        Raises:
+            DataError: The values are not of that kind.
+        """
         found = self._columns.get((name, kind))
         if found is None:
             with self._opening:
@@ -157,7 +190,12 @@ def forms_of(
 
 
 def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Plan, RowBitmap]:
-    """Make a cache of selections by their clauses, within a number of entries and of bytes."""
+    """Make a cache of bitmaps by plan.
+
+    Args:
+        most: entries.
+        most_bytes: bytes of all entries together.
+    """
     return Cache(most, most_bytes, _bytes)
 
 

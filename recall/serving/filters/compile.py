@@ -1,4 +1,7 @@
-"""A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
+"""Compile a predicate over the columns of a segment to a plan.
+
+Names are looked up, and values are read as the kinds of their columns and coded.
+"""
 
 import datetime
 import math
@@ -45,14 +48,29 @@ class Columns(Protocol):
     """The columns of a catalogue."""
 
     def form(self, name: str, where: str) -> Form:
-        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        """Return how a column is read, or raise RequestError.
+
+        Args:
+            name: of the column.
+            where: JSON pointer, used in the error.
+        """
 
     def column(self, name: str, kind: Kind) -> Column:
-        """A column with its values as a kind. Raises DataError when they are not of it."""
+        """Return a column with its values as a kind, or raise DataError.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+        """
 
 
 def compile_filter(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Plan:
-    """What a predicate selects by.
+    """Compile a predicate.
+
+    Args:
+        predicate: from `parse`.
+        columns: that it names.
+        now: the present, with a zone.
 
     Raises:
         RequestError: it names a column that is not there, or compares one with what it cannot hold.
@@ -125,7 +143,7 @@ class _Compiler:
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
             return CodeRanges(name, form.kind, merged(places))
-        if not places:  # every bag holds all of no values, but what is missing is no bag
+        if not places:  # every bag holds all of no values, but a missing value is not a bag
             return Complement(CodeRanges(name, form.kind, ((0, 1),)))
         return _only(Intersection, (CodeRanges(name, form.kind, merged([place])) for place in places))
 
@@ -177,7 +195,10 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
+    """Return what a column is ordered as beside a value.
+
+    Text, which may be from a file without types, is ordered as what it is beside.
+    """
     if form.kind != "text":
         return form.kind
     if isinstance(value, str):
@@ -188,7 +209,7 @@ def _ordered_as(form: Form, value: Scalar) -> Kind:
 
 
 def _number_of(text: str) -> int | float | None:
-    """The number that a text is in a column of numbers; None for any other text."""
+    """Return the number that a text is in a column of numbers, or None."""
     if not is_number(text):
         return None
     written = canonical_text(text, "float64")
@@ -200,7 +221,7 @@ def _number_of(text: str) -> int | float | None:
 
 
 def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
-    """A value as its column's kind is compared; `type_` is the canonical type of the column."""
+    """Return a value in the form in which its column's kind is compared."""
     match kind, value:
         case "text", _:
             return canonical_text(canonical(value), type_)
@@ -244,6 +265,6 @@ def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
 
 
 def _only(join: type[Intersection] | type[Union], parts: Iterable[Plan]) -> Plan:
-    """The parts joined, or the only one of them."""
+    """Join plans, or return the only one."""
     different = frozenset(parts)
     return next(iter(different)) if len(different) == 1 else join(different)

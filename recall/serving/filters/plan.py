@@ -1,4 +1,7 @@
-"""Plan of a filter: ranges of codes, joined by set operations. Equal plans select equal rows, so rows are cached by plan."""
+"""Plan of a filter: ranges of codes, joined by set operations.
+
+Equal plans select equal rows, so bitmaps are cached by plan.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
+"""Resolve a request's filter, allow list and exclusions to rows of a catalogue."""
 
 import datetime
 from functools import partial
@@ -45,7 +45,7 @@ class FilterResolver:
     def resolve(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """What to search within, None for everything, and which rows of it to pass over.
+        """Return what to search within, None for everything, and the rows to pass over.
 
         Args:
             request: its filter is taken.
@@ -73,12 +73,30 @@ class FilterResolver:
         return masks, excluded
 
     def check(self, request: Request, now: datetime.datetime) -> None:
-        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
+        """Check a filter without selecting rows.
+
+        Args:
+            request: its filter is checked.
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: The filter is malformed or does not fit the columns.
+        """
         if request.filter is not None:
             compile_filter(parse(request.filter), self.columns, now)
 
     def failing_keys(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
-        """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
+        """Return JSON pointers of the keys of a filter that one row does not match.
+
+        Args:
+            request: its filter is taken.
+            catalogue: of the same bundle.
+            row: in [0, size).
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: The filter is malformed or does not fit the columns.
+        """
         segment = catalogue.segment_of(row)
         columns = self._by_segment(catalogue)[catalogue.segments.index(segment)]
         return [
@@ -88,7 +106,10 @@ class FilterResolver:
         ]
 
     def ready_for(self, request: Request) -> bool:
-        """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""
+        """Return whether a request's filter is cached, refused, or absent.
+
+        A new filter may take a while to evaluate.
+        """
         if request.filter is None:
             return True
         try:
@@ -97,7 +118,7 @@ class FilterResolver:
             return True
 
     def _by_segment(self, catalogue: CatalogSnapshot) -> list[FilterColumns]:
-        """Return the columns of each segment; those of later ones are read as the bundle's own are."""
+        """Return the columns of each segment; later ones are read as the bundle's are."""
         later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
         return [self.columns, *later]
 

@@ -1,4 +1,4 @@
-"""One request with boosts, channels or rules: its candidates, what rules may ask of them, and the answer."""
+"""Re-rank a request with boosts, channels or rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class RankedList:
     Attributes:
         rows: int64 [m], best first, m at most n.
         scores: floats [m].
-        exact: whether the model's ranking that went in is surely the right one; what was made of it always is.
+        exact: whether the model's ranking that went in is known to be exact; what was made of it always is.
         sources: the channels of each row; None without channels.
         warnings: what had no effect, in sentences.
     """
@@ -80,7 +80,7 @@ def rerank(
 
 
 class _Pool:
-    """The items of one request, as `recall.serving.rerank.base.Pool` has it; used by one thread."""
+    """The items of one request. Not thread-safe."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Pool:
         )
 
     def fetch(self, width: int, among: Mask | None) -> Candidates:
-        """The first of the ranking, `width` of them or more where there are as many; `among` some rows if it is given."""
+        """Return at least the first `width` of the ranking, or of the rows of a mask."""
         channels = self._channels
         if channels is None:
             return self._model(width, among)
@@ -181,7 +181,7 @@ class _Pool:
         return ChannelResult(channel.name, channel.weight, rows[:depth], scores[:depth])
 
     def _first(self, orders: Sequence[Order], depth: int) -> tuple[Int64, Scores]:
-        """The first eligible rows of several orders together."""
+        """Return the first eligible rows of several orders together."""
         parts = [order.first(depth, self.eligible) for order in orders]
         rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.lexsort((rows, -scores))[:depth]
@@ -204,7 +204,15 @@ class _Pool:
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:
-    """Raise RequestError when a pin names a position beyond the n results that were asked for."""
+    """Check that pins are to positions within the list.
+
+    Args:
+        rules: of the request.
+        n: results wanted.
+
+    Raises:
+        RequestError: A pin names a position beyond n.
+    """
     for place, rule in enumerate(rules):
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:

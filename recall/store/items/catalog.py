@@ -19,8 +19,7 @@ from recall.index.base import ItemIndex
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log import ChangeLog
-from recall.store.items.log_position import Past, read_token
-from recall.store.items.log_records import Base, Change, MovedError, rows_of, values_of
+from recall.store.items.log_position import Base, Change, MovedError, Past, read_token, rows_of, values_of
 from recall.store.items.log_tables import Row
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot

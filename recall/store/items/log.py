@@ -26,14 +26,12 @@ from recall.errors import JournalBusyError, JournalError, JournalFullError, Jour
 from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark
 from recall.store.items import log_tables
-from recall.store.items.log_records import Base, Change, Entry, MovedError, Reading, to_json, values_of
+from recall.store.items.log_position import MARK, Base, Change, Entry, MovedError, Reading, to_json, values_of
 from recall.store.items.log_tables import DamagedError, Row, State
 from recall.store.sqlite import DurableFile, FileKind, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
-MARK = "journal.mark"
-"""Name of the file beside it that says how far it reached."""
 VERSION = 2
 
 _MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"

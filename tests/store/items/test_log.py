@@ -14,7 +14,7 @@ from recall.errors import JournalBusyError, JournalError, JournalFullError, Requ
 from recall.store.group_commit import Commits
 from recall.store.items import log
 from recall.store.items.log import JOURNAL, ChangeLog
-from recall.store.items.log_records import Base, Change, Entry
+from recall.store.items.log_position import Base, Change, Entry
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ WRITER = """
 import itertools, sys
 from pathlib import Path
 from recall.store.items.log import ChangeLog
-from recall.store.items.log_records import Change
+from recall.store.items.log_position import Change
 
 journal = ChangeLog(Path(sys.argv[1]))
 name = sys.argv[2]
@@ -209,7 +209,7 @@ import sys
 from pathlib import Path
 from recall.errors import JournalError
 from recall.store.items.log import ChangeLog
-from recall.store.items.log_records import Change
+from recall.store.items.log_position import Change
 
 journal = ChangeLog(Path(sys.argv[1]))
 for number in range(6):
