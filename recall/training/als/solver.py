@@ -16,8 +16,8 @@ The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back at the end of a sweep. A reserved factor
-(`_reserve_factor`) is not turned: the others are turned to the axes of the rest of the matrix.
+its product with a vector is then one of components. They are turned back afterwards. The user side, which leaves a
+reserved factor (`_reserve_factor`) alone, turns the others to the axes of the rest of the matrix.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -108,7 +108,7 @@ class WholeCatalogueSolver:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
-        self._reserved = False
+        self._reserved, self._carriers = False, torch.zeros(0, dtype=torch.int64)
         self._warm = warm
         self._masked_users: tuple[list[MaskedContexts], Seen] = [], self._rows.user_sees
 
@@ -131,6 +131,7 @@ class WholeCatalogueSolver:
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
+            self._turn_back()
             self._move_user_stand_ins()
             self._turn_back()
             copy_twins(self.model, self._given)
@@ -169,17 +170,23 @@ class WholeCatalogueSolver:
             return
         table = self._form.user_table()
         self._reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
-        if self._reserved or self._warm:
-            return
-        self._reserved = True
+        self._carriers = torch.from_numpy(carriers)
+        if not self._reserved and not self._warm:
+            self._reserved = True
+            self._clear_reserved()
+
+    def _clear_reserved(self) -> None:
+        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        table = self._form.user_table()
         table[:, -1] = 0.0
-        table[torch.from_numpy(carriers), -1] = _LENGTH / len(carriers)
+        table[self._carriers, -1] = _LENGTH / len(self._carriers)
         self._form.set_user_table(table)
 
     def _seen_by_users(self) -> ItemsSeen:
         """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix."""
         vectors = self._psi()[:, 1:].contiguous()
-        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:].contiguous()
+        found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
+        gram = self._turn(found, but_last=self._reserved)[0][1:, 1:].contiguous()
         psi = self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         coupling = None
@@ -413,15 +420,16 @@ class WholeCatalogueSolver:
         self.model.item_weights.copy_(table[:, 0])
         self._form.set_item_table(table[:, 1:])
 
-    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
-        """Turn all factors to the axes of a Gram matrix of vectors; returns it as it is then, and what turns a vector.
+    def _turn(self, gram: Float64, but_last: bool = False) -> tuple[Tensor, Tensor]:
+        """Turn all factors, or all but the last, to the axes of a Gram matrix of vectors.
 
-        Both are float32 [1 + dim, 1 + dim], as the matrix is.
+        Returns:
+            The matrix as it is then, and what turns a vector, both float32 [1 + dim, 1 + dim], as the matrix is.
         """
         whole = np.eye(len(gram))
         axes = None
         if np.isfinite(gram).all():
-            axes = self._axes_but_last(gram[1:, 1:]) if self._reserved else self._form.axes(gram[1:, 1:])
+            axes = self._axes_but_last(gram[1:, 1:]) if but_last else self._form.axes(gram[1:, 1:])
         if axes is not None:
             whole[1:, 1:] = axes
             self._form.turn(torch.from_numpy(axes).float())
@@ -438,10 +446,12 @@ class WholeCatalogueSolver:
         return axes
 
     def _turn_back(self) -> None:
-        """A table's rows mean the same after a sweep as before it."""
+        """Turn all factors back to the axes that the tables have between sweeps."""
         if self._turned is not None:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
             self._turned = None
+            if self._reserved:
+                self._clear_reserved()
 
 
 @contextmanager
