@@ -1,4 +1,4 @@
-"""The log of live changes: the last change of each item, on disk before it is acknowledged.
+"""Write-ahead log of live changes: the last change of each item.
 
 One SQLite file in a root of published versions, in WAL mode and fsynced at every commit. A change has a sequence: 1, 2, 3
 and so on, whichever process wrote it. A batch is one transaction. SQLite lets one process write at a time and any number
@@ -7,8 +7,8 @@ read meanwhile; threads of one process that want to write at once share one tran
 A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
 more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
 
-The log has an identity, so that a version, a reader or a token can tell it from another one in its place. How far it reached is
-noted outside of it as well; see `recall.store.high_water_mark`.
+The log has an identity, so that a version, a reader or a token can tell it from a different one in its place. How far it reached
+is noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
 import sqlite3
@@ -55,7 +55,7 @@ class _Batch(Batch):
 
 
 class ChangeLog:
-    """The log of one root; there need not be a file before the first change. Safe to share among threads."""
+    """The log of one root; its file is created by the first change. Thread-safe."""
 
     def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
         """Open nothing yet.

@@ -1,4 +1,4 @@
-"""The catalogue at one moment, as a list of segments: what was published, and what has changed since."""
+"""Snapshot of the catalogue: a list of segments."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Degraded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CatalogSnapshot:
-    """All items at one moment; it never changes, so that a request which takes one is answered consistently.
+    """All items at one moment. Immutable, so a request is answered consistently.
 
     A row means something within one snapshot only.
 
@@ -97,7 +97,7 @@ class CatalogSnapshot:
         return next(one for one in reversed(self.segments) if row >= one.first)
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of items: int64 [m], -1 for an item that is not in the catalogue."""
+        """Return the rows of items: int64 [m], -1 where the catalogue lacks one."""
         ids = self.bundle.encoder.item_ids(ids)
         rows = self.segments[0].rows(ids)
         for segment in self.segments[1:]:
@@ -136,12 +136,17 @@ class CatalogSnapshot:
         return pl.concat([one.select(tables[0].columns) for one in tables])[order]
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all items that are alive, segment by segment. Raises BundleError."""
+        """Return the values of all live items, segment by segment. Raises BundleError."""
         tables = [one.items() for one in self.segments]
         return pl.concat([one.select(tables[0].columns) for one in tables])
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first `count` ids in order, of all items or of those after an id."""
+        """Return the first ids in order.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: ids wanted.
+        """
         return list(islice(merge_sorted(*(one.ids_after(after, count) for one in self.segments)), count))
 
     def masks(self, rows: Int64) -> SegmentMasks:
@@ -153,7 +158,12 @@ class CatalogSnapshot:
         return SegmentMasks(tuple(RowBitmap.of_mask(mask[one.first : one.first + one.size]) for one in self.segments))
 
     def mask(self, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return which rows a search with these bounds may return: a new bool [size]."""
+        """Return which rows a search may return: a new bool [size].
+
+        Args:
+            excluded: int64 [m], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
         parts = [one.live for one in self.segments]
         if masks is not None:
             parts = [one & two for one, two in zip(parts, masks.masks, strict=True)]
@@ -162,7 +172,13 @@ class CatalogSnapshot:
         return rows
 
     def eligible(self, rows: Int64, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return whether a search with these bounds may return some rows, each in [0, size): bool [m]."""
+        """Return whether a search may return some rows: bool [m].
+
+        Args:
+            rows: int64 [m], each in [0, size).
+            excluded: int64 [e], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
         allowed = ~np.isin(rows, excluded)
         for number, segment in enumerate(self.segments):
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
@@ -235,7 +251,7 @@ class CatalogSnapshot:
         return self._merged(parts, n)
 
     def scores(self, query: Float32) -> Float32:
-        """Return the inner product of a query with every row, as cheaply as can be: float32 [size]."""
+        """Return the approximate product of a query with every row: float32 [size]."""
         return np.concatenate([one.vectors @ query for one in self.segments])
 
     def _merged(self, parts: Sequence[Ranked], n: int) -> Ranked:
@@ -246,7 +262,7 @@ class CatalogSnapshot:
         return merge(list(counted), n)
 
     def _split(self, rows: Int64) -> Iterator[tuple[Segment, Mask]]:
-        """Yield the segments that hold some of the rows, with the places of those: bool [m]."""
+        """Yield the segments that hold some of the rows, with their places: bool [m]."""
         for segment in self.segments:
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
             if at.any():
@@ -255,6 +271,10 @@ class CatalogSnapshot:
 
 def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
     """Return the row of an item.
+
+    Args:
+        catalogue: as it is now.
+        item_id: of the item.
 
     Raises:
         RequestError: The item is not in the catalogue.
