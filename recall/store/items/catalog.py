@@ -1,4 +1,4 @@
-"""Mutable catalogue: writes go to the log, then to the snapshot, then are answered.
+"""Mutable catalogue: writes go to the log, then to the snapshot, then return.
 
 Several processes may serve one root. Each reads what the others wrote: it asks the journal, which costs a few
 microseconds, whether there is more, at most once in `pause` seconds.

@@ -7,8 +7,8 @@ read meanwhile; threads of one process that want to write at once share one tran
 A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
 more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
 
-The log has an identity, so that a version, a reader or a token can tell it from a different one in its place. How far it reached
-is noted outside of it as well; see `recall.store.high_water_mark`.
+The log has an identity, so that a version, a reader or a token can tell it from a different one in its place. How far it
+reached is noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
 import sqlite3
