@@ -214,16 +214,19 @@ class WholeCatalogueSolver:
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
         curvature, sees = items.curvature, torch.from_numpy(seen.together)
         table, weight = form.user_table(), self._user_penalty
-        target = -weight * table
+        ranks = self._given.ranks
+        target = ranks.once(-weight * table)
         for side in sides:
             side.pull(target, table, *items.residual)
+        ranks.add_up(target.numpy())
         items.but_reserved(target)
         diagonal = positive(form.user_diagonal(sees, curvature).add_(weight))
 
         def operator(change: Tensor) -> Tensor:
-            total = weight * change
+            total = ranks.once(weight * change)
             for side in sides:
                 side.pull(total, change, *score)
+            ranks.add_up(total.numpy())
             return items.but_reserved(total)
 
         step, _ = self._descend(operator, target, diagonal)
@@ -232,7 +235,9 @@ class WholeCatalogueSolver:
 
             def pull(weights: Tensor, change: bool) -> Tensor:
                 found = [side.pull_weights(weights, *(score if change else items.residual)) for side in sides]
-                return torch.stack(found).sum(0)
+                total = torch.stack(found).sum(0)
+                ranks.add_up(total.numpy())
+                return total
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
@@ -270,7 +275,18 @@ class WholeCatalogueSolver:
             items = self._seen_by_users()
             curvature = self._form.user_diagonal(torch.from_numpy(sees.together), items.curvature)
             penalty = self._user_penalty
-            move_users(self._form, parts, features, penalty, curvature, items, self._alpha, self._kernels, self._workers)
+            move_users(
+                self._form,
+                parts,
+                features,
+                penalty,
+                curvature,
+                items,
+                self._alpha,
+                self._kernels,
+                self._workers,
+                self._given.ranks,
+            )
 
     def _move_item_stand_ins(self, masked: ItemRows, sees: Seen, seen: ContextsSeen) -> None:
         """Solve for the item features that only masked items have."""
@@ -362,7 +378,7 @@ class WholeCatalogueSolver:
     ) -> tuple[Tensor, float]:
         """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
 
-        Where `gram` is given, float64 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] is added to it.
+        Where `gram` is given, zeros [1 + dim, 1 + dim] in float64, [1 ; phi]' diag(a) [1 ; phi] is added to it.
         """
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
@@ -377,7 +393,9 @@ class WholeCatalogueSolver:
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
                 gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
-        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
+        ranks = self._given.ranks
+        ranks.add_up(*out, *(() if gram is None else (gram,)))
+        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
 
     def _move_items(
         self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, seen: ContextsSeen, before: float
