@@ -34,7 +34,7 @@ BANNED = {
     r"(?-i:he|him|his|she)": "name what acts",
     r"mend|mended|mending": "hint, fix",
     r"anew|afresh": "again",
-    r"surely": "exactly, always",
+    r"surely(?!:)": "exactly, always",
     r"told": "passed, reported, distinguished",
     r"met": "found, seen, satisfied",
     r"(?:be|are|is)\shad|(?:come|comes|came)\sto": "a plain verb",

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from recall.bundle.manifest import MANIFEST
 from recall.errors import JournalError, StoreError, TokenError
+from recall.serving.query import needs_reranking
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Degraded, Recommendations
@@ -427,7 +428,7 @@ class Live(Exchange):
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Whether the event loop may answer a request itself."""
         far = self._asks_far and request.user_id is not None
-        quick = snapshot.inline and not (far or request.shaped or request.explain)
+        quick = snapshot.inline and not (far or needs_reranking(request) or request.explain)
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     def _recommend(self, request: Request) -> Recommendations:

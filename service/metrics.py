@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from recall.serving.query import needs_reranking
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Recommendations
@@ -350,7 +351,7 @@ class Shadow:
         if self._left >= 0:
             return
         self._left = self._gap()
-        if answer.exact or request.shaped:
+        if answer.exact or needs_reranking(request):
             return
         if self._task is not None or self._busy():
             self._meters.compared["dropped"].inc()

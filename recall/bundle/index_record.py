@@ -38,7 +38,7 @@ class PointRecord(_RecordPart):
     """As the candidate counts it: lists that a query looks into, of an inverted file."""
     recall: float
     microseconds: float
-    """Processor time of one query alone."""
+    """Time of one query alone, by the wall clock; processor time in bundles of before."""
 
 
 class CandidateRecord(_RecordPart):
@@ -90,7 +90,7 @@ class IndexRecord(_RecordPart):
     """Name of the index file; None if the engine keeps no local file. Always "index.faiss" in formats 1 to 3."""
     kind: str
     """What the engine built, such as "exact" or "ivf"."""
-    params: dict[str, int | float]
+    params: dict[str, int | float | str]
     queries: int
     n: int
     recall: float

@@ -13,7 +13,8 @@ from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS,
 from recall.errors import BundleError, PublishError
 from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
-from recall.store.items.log import JOURNAL, MARK, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import MARK
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 

@@ -13,7 +13,8 @@ from recall.errors import BundleError, JournalError, PublishError
 from recall.publish.rebuild import RebuildReport, publish_items
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
-from recall.store.items.log import JOURNAL, Base, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Base
 
 _LOCK = ".compacting"
 

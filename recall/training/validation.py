@@ -11,7 +11,7 @@ from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
-from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers
 from recall.evaluation.exact_topk import rank_values
 from recall.evaluation.lists import ItemLists
@@ -81,13 +81,13 @@ class Validation:
         return known | self.unknown.figures(model.user_vectors(self.unknown_user).numpy(), psi)
 
     @torch.no_grad()
-    def judge(self, model: Model) -> Judgements:
+    def judge(self, model: Model) -> PerRequestMetrics:
         """Metrics of the model's answer to each request."""
         return self._judge(model, model.item_vectors(self.items).numpy())
 
-    def _judge(self, model: Model, psi: Float32) -> Judgements:
+    def _judge(self, model: Model, psi: Float32) -> PerRequestMetrics:
         phi = model.user_vectors(self.users).numpy()
-        return Judgements(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
+        return PerRequestMetrics(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
 
 
 def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:

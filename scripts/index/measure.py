@@ -25,13 +25,13 @@ class Truth:
 
     Attributes:
         users: float32 [q, dim].
-        worst: float32 [q], the score of the n-th best item, less a hair for rounding.
+        kth_score: float32 [q], the score of the n-th best item, less a hair for rounding.
         items: float32 [items, dim].
         n: length of the lists.
     """
 
     users: Float32
-    worst: Float32
+    kth_score: Float32
     items: Float32
     n: int
 
@@ -47,7 +47,7 @@ class Truth:
         Rows of the first users, which ties may exceed.
         """
         return np.array([
-            np.mean(self.items[found[found >= 0]] @ self.users[at] >= self.worst[at]) * (found >= 0).sum() / self.n
+            np.mean(self.items[found[found >= 0]] @ self.users[at] >= self.kth_score[at]) * (found >= 0).sum() / self.n
             for at, found in enumerate(rows)
         ])  # fmt: skip
 

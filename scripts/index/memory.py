@@ -105,7 +105,7 @@ def _open(folder: Path) -> dict[str, float]:
     _other(users)  # compiled code and what numpy keeps are there before: they are of the program, not of the index
     before = _own_bytes()
     began = time.perf_counter()
-    index = open_index(folder / _INDEX, engine_of(asked["kind"]), asked["kind"], asked["params"], vectors)
+    index = open_index(folder / _INDEX, engine_of(asked["kind"]).name, asked["kind"], asked["params"], vectors)
     opened = time.perf_counter() - began
     for user in users:
         index.search(user[None], asked["n"])

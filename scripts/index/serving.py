@@ -18,7 +18,8 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.tuning.recall import QuerySplit, shares_found
+from recall.index.registry import candidates
+from recall.index.tuning.recall import QuerySplit, recalls_found
 from recall.index.tuning.tuner import tune
 from recall.serving.recommender import Recommender
 
@@ -42,10 +43,11 @@ def certified(world: World, config: IndexConfig) -> Certified:
     """Tune on one half of a world's users, and try what was chosen on the other."""
     half = len(world.users) // 2
     began = time.perf_counter()
-    tuning = tune(world.items, QuerySplit.split(np.asarray(world.users[:half]), 0), config, 0, 2)
+    users = QuerySplit.make(np.asarray(world.users[:half]), 0)
+    tuning = tune(world.items, users, config, 0, 2, candidates(len(world.items), config.kind))
     seconds = time.perf_counter() - began
     fresh = np.ascontiguousarray(world.users[half : half + _FRESH])
-    shares = shares_found(tuning.index, world.items, fresh, config.n)
+    shares = recalls_found(tuning.index, world.items, fresh, config.n)
     deviation = float(shares.std() / math.sqrt(len(shares)))
     return Certified(tuning.name, tuning.bound.lower, float(shares.mean()), deviation, seconds)
 

@@ -18,7 +18,8 @@ from recall.publish.compact import compact, prune
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, Change, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Change
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)

@@ -14,7 +14,8 @@ from recall.bundle.deletions import ITEM_ID, SEQUENCE, no_deletions, read_deleti
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, resolve
 from recall.errors import BundleError, ConfigError
-from recall.store.items.log import JOURNAL, Base, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Base
 
 THROUGH = "contains_changes_through"
 """Key of `[data]`: the tables contain all live changes up to this sequence."""

@@ -296,7 +296,7 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
 def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     assert live.items._journal is not None
-    from recall.store.items.log import Change
+    from recall.store.items.log_position import Change
 
     bad = [Change("i2", {"price": "dear"}), Change("other", {"price": 1.0, "gone": "x"}), Change("tags", {"tags": ["t1"]})]
     live.items._journal.append(bad)

@@ -13,7 +13,8 @@ import pytest
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store.group_commit import Commits
 from recall.store.items import log
-from recall.store.items.log import JOURNAL, Base, Change, ChangeLog, Entry
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Base, Change, Entry
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.items.log import Change, ChangeLog
+from recall.store.items.log import ChangeLog
+from recall.store.items.log_position import Change
 
 journal = ChangeLog(Path(sys.argv[1]))
 name = sys.argv[2]
@@ -206,7 +208,8 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import JournalError
-from recall.store.items.log import Change, ChangeLog
+from recall.store.items.log import ChangeLog
+from recall.store.items.log_position import Change
 
 journal = ChangeLog(Path(sys.argv[1]))
 for number in range(6):
