@@ -186,11 +186,11 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
 
 
 def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
-    from recall.features.blocks import Fields
+    from recall.features.layout import FeatureLayout
     from recall.models.serving.fm import FMTables
 
     sides = [np.concatenate(part) for part in (users, items)]
-    fields = [Fields.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)]) for part in (users, items)]
+    fields = [FeatureLayout.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)]) for part in (users, items)]
     nothing = [np.zeros(len(side), dtype=np.float32) for side in sides]
     return FMTables(*fields, sides[0], nothing[0], sides[1], nothing[1], 0.0)
 

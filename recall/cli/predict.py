@@ -115,7 +115,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
     from recall.data.column_types import forms
     from recall.data.entities import ids_of
-    from recall.features.values import as_requested, canonical_series, numbers
+    from recall.features.values import as_requested, canonical_series, to_float
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
@@ -124,7 +124,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     read.pop(schema.user_id, None)
     users, items = forms(schema, encoder.types)
     given = [
-        numbers(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
+        to_float(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
         for name in read
     ]
     user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))

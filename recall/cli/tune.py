@@ -57,7 +57,7 @@ def tune(
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
-    write_config(config, found, target, minutes)
+    write_config(config, found, target, minutes, settings or ())
     if as_json:
         output.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
         return

@@ -32,7 +32,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("this is not TOML", where=str(path), why=str(error), hint="Correct the line that is named") from None
     for override in overrides:
-        _override(values, override)
+        apply_override(values, override)
     return parse_config(values, where=str(path))
 
 
@@ -44,7 +44,8 @@ def parse_config(values: dict[str, Any], where: str = "config") -> RunConfig:
         raise ConfigError("; ".join(_faults(error, values)), where=where) from None
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one setting of plain values, such as `train.sweeps=4`. Raises ConfigError."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):

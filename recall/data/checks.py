@@ -29,7 +29,7 @@ from recall.data.weights import weight_findings
 from recall.errors import RecallError
 from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import Distinct, canonical_series, examples, numbers
+from recall.features.values import Distinct, canonical_series, examples, to_float
 
 _COLD = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
@@ -136,7 +136,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             report = partial(_report, table, column)
             values = tables.named[table].collect([column])[column]
             if field.reads_numbers:
-                values = numbers(values, tables.named[table].where(column))
+                values = to_float(values, tables.named[table].where(column))
                 yield from spread(values, field, report)
             else:
                 values = canonical_column(values, typed(values, separator, data.text), separator=separator)

@@ -154,7 +154,7 @@ def _contexts(
         distinct = Distinct.of(rows.select(keys)[positions])
         first, context = distinct.first, distinct.codes
     event = positions[first]
-    features = SparseRows.below(_encoded(dataset, encoder, rows, event, before[first]))
+    features = SparseRows.vstack(_encoded(dataset, encoder, rows, event, before[first]))
     return Contexts(features, context, rows["user"].to_numpy()[event], event)
 
 
@@ -166,7 +166,7 @@ def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.in
         contexts: made by `build_contexts` from the same positions.
         positions: int64 [m].
     """
-    pairs = SparseRows.gathered(
+    pairs = SparseRows.from_coo(
         contexts.context,
         dataset.events["item"].to_numpy()[positions],
         dataset.events["weight"].to_numpy()[positions],
@@ -194,4 +194,4 @@ def _encoded(
         parts = [users.take(user), history]
         if encoder.contexts.fields:
             parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
-        yield SparseRows.beside(parts)
+        yield SparseRows.hstack(parts)

@@ -12,7 +12,7 @@ from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import named_values
-from recall.features.values import canonical, examples, numbers, refuse
+from recall.features.values import canonical, examples, raise_if_any, to_float
 
 Where = Callable[[str], str]
 
@@ -114,7 +114,7 @@ def labels(values: pl.Series, where: str) -> Bool:
         words = {"true": "1", "false": "0"}
         lower = values.str.strip_chars().str.to_lowercase()
         values = pl.select(pl.when(lower.is_in(list(words))).then(lower.replace(words)).otherwise(values)).to_series()
-    parsed = numbers(values, where)
+    parsed = to_float(values, where)
     if parsed.null_count():
         raise DataError(
             f"{parsed.null_count():,} of {len(parsed):,} rows have no label",
@@ -122,7 +122,7 @@ def labels(values: pl.Series, where: str) -> Bool:
             hint="Write 1 for what was taken and 0 for what was shown and not taken, or leave the rows out",
             row=int(parsed.is_null().arg_max() or 0) + 1,
         )
-    refuse(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
+    raise_if_any(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
     if not (parsed == 1.0).any():
         raise DataError("no row has label 1", where=where, hint="At least one row must be taken")
     return (parsed == 1.0).to_numpy()
@@ -130,7 +130,7 @@ def labels(values: pl.Series, where: str) -> Bool:
 
 def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
     """Return "taken", "left out" or "not taken" for each row, [n]."""
-    parsed = numbers(values, where)
+    parsed = to_float(values, where)
     absent = parsed.null_count()
     if absent and rule.missing == "error":
         raise DataError(

@@ -12,7 +12,7 @@ from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomS
 from recall.errors import ConfigError, DataError
 from recall.features.canonical import named_values
 from recall.features.categorical import stable_hash
-from recall.features.values import Distinct, examples, refuse
+from recall.features.values import Distinct, examples, raise_if_any
 
 GIVEN = -2
 """History of a held-out user, sent with its requests: neither trained nor evaluated on."""
@@ -298,10 +298,10 @@ class Times:
             parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes only how an instant is displayed
         elif parsed.dtype.is_float():
             parsed = parsed.cast(pl.Float64)
-            refuse(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
+            raise_if_any(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
         elif parsed.dtype.is_integer():
             parsed = parsed.cast(pl.Int64, strict=False)
-            refuse(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
+            raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
         else:
             hint = "Give numbers, dates or datetimes"
             raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
@@ -329,8 +329,10 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     parsed = found["moment"]
     unread = parsed.is_null() & values.is_not_null()
     number = unread & values.cast(pl.Float64, strict=False).is_not_null()
-    refuse(values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds")
-    refuse(values, number, where, "written as numbers among ISO 8601 times")
+    raise_if_any(
+        values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds"
+    )
+    raise_if_any(values, number, where, "written as numbers among ISO 8601 times")
     aware = int(found["aware"].sum())
     return parsed, len(values) - values.null_count() - aware if aware else 0
 

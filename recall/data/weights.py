@@ -10,7 +10,7 @@ import polars as pl
 from recall._arrays import Float64
 from recall.data.findings import Finding
 from recall.errors import DataError
-from recall.features.values import numbers, refuse
+from recall.features.values import raise_if_any, to_float
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -83,7 +83,7 @@ class Weights:
         """
         if column is None:
             return Weights(np.ones(len(raw)), "") if factors is None else Weights(factors, where)
-        weights = numbers(raw[column], where)
+        weights = to_float(raw[column], where)
         missing = weights.is_null()
         if missing.any():
             raise DataError(
@@ -93,7 +93,7 @@ class Weights:
                 row=int(missing.arg_max() or 0) + 1,
             )
         hint = "Leave out rows that should not count, or name another weight column"
-        refuse(raw[column], weights <= 0, where, "not positive", hint)
+        raise_if_any(raw[column], weights <= 0, where, "not positive", hint)
         values = weights.to_numpy()
         return Weights(values if factors is None else values * factors, where)
 
@@ -119,7 +119,7 @@ class Weights:
         exponent = int(np.frexp(self.values[largest])[1])
         halved = np.ldexp(self.values, -exponent)  # exact, and its sum cannot overflow
         relative = pl.Series(halved / halved[training].mean())
-        refuse(
+        raise_if_any(
             pl.Series(self.values),
             (relative < _SMALLEST) | (relative > _LARGEST),
             self.where,

@@ -123,7 +123,7 @@ def _profiles(features: SparseRows, lists: ItemLists) -> Float32:
     """Dense sums of the feature rows of each list: float32 [n_features, lists]."""
     taken = features.take(lists.items)
     owner = np.repeat(lists.owners, np.diff(taken.indptr))
-    summed = SparseRows.gathered(owner, taken.indices, taken.weights, len(lists), features.n_features)
+    summed = SparseRows.from_coo(owner, taken.indices, taken.weights, len(lists), features.n_features)
     dense = np.zeros((features.n_features, len(lists)), dtype=np.float32)
     dense[summed.indices, np.repeat(np.arange(len(lists)), np.diff(summed.indptr))] = summed.weights
     return dense

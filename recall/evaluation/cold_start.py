@@ -27,9 +27,9 @@ from recall.evaluation.exact_topk import Replaced, pair_scores
 from recall.evaluation.lists import Integers, ItemLists
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN
 
@@ -85,14 +85,14 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
     at, encoder = sorted(set(config.at)), bundle.encoder
     whole = trial.judge(trial.lists(at[-1]), at)
 
-    def masked(blocks: tuple[Block, ...], judged: Judgements) -> Masked:
+    def masked(blocks: tuple[FeatureBlock, ...], judged: Judgements) -> Masked:
         return Masked(
             fields=tuple(dict.fromkeys(block.field for block in blocks)),
             metrics=estimate(judged, config.intervals, seed),
             comparison=compare(judged, whole, config.intervals, seed),
         )
 
-    def asked_again(blocks: tuple[Block, ...], value: int) -> Masked:
+    def asked_again(blocks: tuple[FeatureBlock, ...], value: int) -> Masked:
         vectors = bundle.tables.user_vectors(standing_in(trial.users, blocks, value))
         return masked(blocks, trial.judge(trial.lists(at[-1], user_vectors=vectors), at))
 
@@ -113,7 +113,7 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
     )
 
 
-def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[Block, ...]) -> Replaced:
+def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
     """Return the scores of relevant items when the model does not know their ids."""
     relevant, size = trial.relevant, len(trial.item_vectors)
     there = relevant.items < size

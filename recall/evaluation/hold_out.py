@@ -22,7 +22,7 @@ from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import recall
 from recall.evaluation.offline import OfflineReplay
-from recall.features.blocks import Block
+from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, said_as
 from recall.features.vocabulary import UNKNOWN
 
@@ -113,7 +113,7 @@ def judge_users(
     histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
     columns = [block for block in encoder.user_blocks if block.field not in encoder.histories]
 
-    def asked(blocks: Sequence[Block]) -> Against:
+    def asked(blocks: Sequence[FeatureBlock]) -> Against:
         """Evaluate the requests with `blocks` as for an unknown user."""
         rows = said_as(trial.users, blocks, nothing)
         judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)

@@ -63,7 +63,7 @@ class OfflineReplay:
         """
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
-        users = SparseRows.below(
+        users = SparseRows.vstack(
             recommender.encode(requests(dataset, unmasked.between(first, min(first + _AT_ONCE, len(held))), bundle.encoder, 1))
             for first in range(0, len(held), _AT_ONCE)
         )

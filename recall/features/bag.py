@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.blocks import LARGEST, ColumnEncoder, Entries, FieldSource, column_of, norm_one, norms, refusal
 from recall.features.canonical import BLANKS, TEXT, canonical_as
+from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
 from recall.features.csr import SparseRows
-from recall.features.values import numbers, refuse
+from recall.features.values import raise_if_any, to_float
 from recall.features.vocabulary import MISSING, Vocabulary
 
 
@@ -69,7 +69,7 @@ class BagEncoder(ColumnEncoder):
         bags = Bags.of(self.field, self.column, frame)
         missing = np.flatnonzero(_known(column_of(frame, self.column)).is_null().to_numpy())
         divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
-        return SparseRows.gathered(
+        return SparseRows.from_coo(
             np.concatenate([bags.row, missing]),
             np.concatenate([self.vocabulary.rows(bags.values), np.full(len(missing), MISSING)]),
             np.concatenate([bags.weights / divisors[bags.row], np.ones(len(missing))]),
@@ -78,7 +78,7 @@ class BagEncoder(ColumnEncoder):
         )
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         bag = self._parts(values, self.column)
         if bag is None:
             return [(MISSING, 1.0)]
@@ -164,11 +164,11 @@ class Bags:
             where = f"column {field.weights!r}"
             weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
-            refuse(lists, unequal, where, f"without one weight for each value of {column!r}")
+            raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
             given = _flat(weight_lists.filter(lists.is_not_null()))
-            parsed = numbers(given, where)
-            refuse(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
-            refuse(given, parsed.abs() > LARGEST, where, "too large")
+            parsed = to_float(given, where)
+            raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            raise_if_any(given, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
         if values.dtype.is_float():
             values = values.fill_nan(None)

@@ -17,7 +17,7 @@ from recall._arrays import Float32, Int64
 from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_text
-from recall.features.values import canonical_series, numbers
+from recall.features.values import canonical_series, to_float
 
 LARGEST_WEIGHT = 1e6
 _LARGEST = 1e30  # of a coordinate: with the largest weights, float32 still holds the sum
@@ -150,7 +150,7 @@ def _numbers(values: pl.Series, where: str) -> Float32:
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         hint = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
         raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, hint=hint)
-    found = numbers(values, where).fill_null(0.0).to_numpy()
+    found = to_float(values, where).fill_null(0.0).to_numpy()
     if np.abs(found).max(initial=0.0) > _LARGEST:
         raise DataError(f"a number is larger than {_LARGEST:g}", where=where, hint="Scale the column")
     return found.astype(np.float32)

@@ -11,8 +11,8 @@ import polars as pl
 from typing_extensions import override
 
 from recall.config.schema import CategoricalField, HashedField
-from recall.features.blocks import Entries, FieldSource, SingleEncoder, column_of, refusal
 from recall.features.canonical import TEXT, canonical_as
+from recall.features.column import FieldSource, SingleEncoder, WeightedRows, column_of, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import Distinct, known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
@@ -70,10 +70,10 @@ class CategoricalEncoder(_WrittenEncoder):
 
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        return SparseRows.single(self.vocabulary.rows(column_of(frame, self.column)), self.size)
+        return SparseRows.one_hot(self.vocabulary.rows(column_of(frame, self.column)), self.size)
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         text = self.text(values)
         return [(MISSING if text is None else self.vocabulary.row(text), 1.0)]
 
@@ -140,10 +140,10 @@ class HashedEncoder(_WrittenEncoder):
         distinct = Distinct.of(values)
         texts = known_texts(values.gather(distinct.first)).to_list()
         rows = np.array([MISSING if text is None else self._row(text) for text in texts], dtype=np.int32)
-        return SparseRows.single(rows[distinct.codes], self.size)
+        return SparseRows.one_hot(rows[distinct.codes], self.size)
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         text = self.text(values)
         return [(MISSING if text is None else self._row(text), 1.0)]
 

@@ -10,7 +10,7 @@ import polars as pl
 from typing_extensions import override
 
 from recall.config.schema import CrossField
-from recall.features.blocks import ColumnEncoder, Entries, FieldSource, SingleEncoder
+from recall.features.column import ColumnEncoder, FieldSource, SingleEncoder, WeightedRows
 from recall.features.csr import SparseRows
 from recall.features.values import Distinct
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
@@ -60,10 +60,10 @@ class CrossEncoder(ColumnEncoder):
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """Rows of weight 1, one for each pair; missing when either part is."""
         distinct, pairs = _pairs(self.left, self.right, frame)
-        return SparseRows.single(self.vocabulary.rows(pairs)[distinct.codes], self.size)
+        return SparseRows.one_hot(self.vocabulary.rows(pairs)[distinct.codes], self.size)
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         left, right = self.left.text(values), self.right.text(values)
         if left is None or right is None:
             return [(MISSING, 1.0)]

@@ -98,7 +98,7 @@ class SparseRows:
         return result
 
     @staticmethod
-    def single(features: Int32, n_features: int) -> "SparseRows":
+    def one_hot(features: Int32, n_features: int) -> "SparseRows":
         """Return rows with one feature of weight 1 each.
 
         Args:
@@ -109,7 +109,7 @@ class SparseRows:
         return SparseRows(np.arange(n + 1, dtype=np.int64), features, np.ones(n, dtype=np.float32), n_features)
 
     @staticmethod
-    def gathered(
+    def from_coo(
         rows: npt.NDArray[np.integer],
         features: npt.NDArray[np.integer],
         weights: npt.NDArray[np.floating],
@@ -136,6 +136,16 @@ class SparseRows:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
         return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
 
+    def narrowed(self, features: Int64) -> "SparseRows":
+        """Keep some of the features alone, rising, which are numbered from 0."""
+        number = np.full(self.n_features, -1, dtype=np.int32)
+        number[features] = np.arange(len(features), dtype=np.int32)
+        start, stop = self.indptr[0], self.indptr[-1]
+        numbers = number[self.indices[start:stop]]
+        kept = numbers >= 0
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr - start]
+        return SparseRows(indptr, numbers[kept], self.weights[start:stop][kept], len(features))
+
     def shifted(self, offset: int, n_features: int) -> "SparseRows":
         """Return the rows in a larger feature space, where this one starts at `offset`.
 
@@ -158,7 +168,7 @@ class SparseRows:
         )
 
     @staticmethod
-    def beside(parts: Sequence["SparseRows"]) -> "SparseRows":
+    def hstack(parts: Sequence["SparseRows"]) -> "SparseRows":
         """Concatenate row r of every part; all parts share one feature space and length."""
         lengths = np.stack([np.diff(part.indptr) for part in parts])
         indptr = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]).astype(np.int64)
@@ -173,7 +183,7 @@ class SparseRows:
         return SparseRows(indptr, indices, weights, parts[0].n_features)
 
     @staticmethod
-    def below(parts: Iterable["SparseRows"]) -> "SparseRows":
+    def vstack(parts: Iterable["SparseRows"]) -> "SparseRows":
         """Stack the rows of every part; there is at least one, in one feature space.
 
         The result grows in place, so that parts produced one at a time are never all in memory beside it.

@@ -16,10 +16,11 @@ import polars as pl
 
 from recall.config.schema import FieldConfig, Schema, Side
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.blocks import Block, ColumnEncoder, Entries, FieldGroup, Fields, FieldSource, SingleEncoder
 from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.features.column import ColumnEncoder, FieldGroup, FieldSource, SingleEncoder, WeightedRows
 from recall.features.csr import SparseRows
 from recall.features.history import HistoryEncoder, HistoryGroup
+from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.registry import ENCODERS
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
@@ -121,24 +122,24 @@ class FeatureEncoder:
         }
 
     @cached_property
-    def user_blocks(self) -> tuple[Block, ...]:
+    def user_blocks(self) -> tuple[FeatureBlock, ...]:
         """How the user feature space is divided, in order of the schema."""
         return self._blocks("user")
 
     @cached_property
-    def item_blocks(self) -> tuple[Block, ...]:
+    def item_blocks(self) -> tuple[FeatureBlock, ...]:
         """How the item feature space is divided, in order of the schema."""
         return self._blocks("item")
 
     @cached_property
-    def user_fields(self) -> Fields:
+    def user_fields(self) -> FeatureLayout:
         """The user blocks as a model sees them."""
-        return Fields.of_sizes([(block.name, block.size) for block in self.user_blocks])
+        return FeatureLayout.of_sizes([(block.name, block.size) for block in self.user_blocks])
 
     @cached_property
-    def item_fields(self) -> Fields:
+    def item_fields(self) -> FeatureLayout:
         """The item blocks as a model sees them."""
-        return Fields.of_sizes([(block.name, block.size) for block in self.item_blocks])
+        return FeatureLayout.of_sizes([(block.name, block.size) for block in self.item_blocks])
 
     @cached_property
     def users(self) -> FieldGroup:
@@ -294,7 +295,7 @@ class FeatureEncoder:
         yield from ((name, encoder.vocabulary) for name, encoder in self.columns.items())
         yield from ((name, encoder.vocabulary) for name, encoder in self.histories.items())
 
-    def _blocks(self, side: Side) -> tuple[Block, ...]:
+    def _blocks(self, side: Side) -> tuple[FeatureBlock, ...]:
         sizes = [
             (block, name, size)
             for name, field in self.schema.fields.items()
@@ -304,9 +305,9 @@ class FeatureEncoder:
             )
         ]
         ends = accumulate(size for _, _, size in sizes)
-        return tuple(Block(block, name, end - size, size) for (block, name, size), end in zip(sizes, ends, strict=True))
+        return tuple(FeatureBlock(block, name, end - size, size) for (block, name, size), end in zip(sizes, ends, strict=True))
 
-    def _group(self, blocks: tuple[Block, ...], *, context: bool) -> FieldGroup:
+    def _group(self, blocks: tuple[FeatureBlock, ...], *, context: bool) -> FieldGroup:
         fields = [
             (block.offset, self.columns[block.field])
             for block in blocks
@@ -406,7 +407,7 @@ def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> Non
             raise RequestError(f"no field reads {name!r}", where=pointer("features", name), hint=did_you_mean(name, columns))
 
 
-def _one_row(entries: Entries, n_features: int) -> SparseRows:
+def _one_row(entries: WeightedRows, n_features: int) -> SparseRows:
     return SparseRows(
         np.array([0, len(entries)], _STARTS),
         np.array([index for index, _ in entries], _INDICES),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config.schema import HistoryField
-from recall.features.blocks import Entries, norm_one, norms
+from recall.features.column import WeightedRows, norm_one, norms
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
@@ -121,7 +121,7 @@ class HistoryEncoder:
         indices = np.insert(indices, empty, np.int32(MISSING))
         return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
-    def encode_one(self, items: Sequence[str], offset: int = 0) -> Entries:
+    def encode_one(self, items: Sequence[str], offset: int = 0) -> WeightedRows:
         """Encode one history.
 
         Args:
@@ -130,7 +130,7 @@ class HistoryEncoder:
         """
         if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
-        entries: Entries = []
+        entries: WeightedRows = []
         learnt = self.vocabulary.rows_of(items[: self._longest])
         start, size = offset, self.vocabulary.size
         for first, last in self.field.lags:
@@ -171,4 +171,4 @@ class HistoryGroup:
     def encode(self, history: History) -> SparseRows:
         """n histories as n rows in the feature space."""
         parts = [encoder.encode(history, learnt).shifted(offset, self.n_features) for offset, encoder, learnt in self.fields]
-        return SparseRows.beside(parts) if parts else SparseRows.empty(len(history), self.n_features)
+        return SparseRows.hstack(parts) if parts else SparseRows.empty(len(history), self.n_features)

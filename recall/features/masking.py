@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from recall.config.schema import Side
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
 
 
-def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:
+def without(rows: SparseRows, blocks: Iterable[FeatureBlock]) -> SparseRows:
     """Drop the features of some blocks, as for a model without those fields.
 
     Args:
@@ -24,7 +24,7 @@ def without(rows: SparseRows, blocks: Iterable[Block]) -> SparseRows:
     return SparseRows(indptr, rows.indices[kept], rows.weights[kept], rows.n_features)
 
 
-def standing_in(rows: SparseRows, blocks: Sequence[Block], value: int) -> SparseRows:
+def standing_in(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int) -> SparseRows:
     """Add one feature of weight 1 in each of some blocks.
 
     Args:
@@ -32,11 +32,13 @@ def standing_in(rows: SparseRows, blocks: Sequence[Block], value: int) -> Sparse
         blocks: where it is added.
         value: row in each block, such as UNKNOWN or MISSING.
     """
-    singles = [SparseRows.single(np.full(len(rows), block.offset + value, dtype=np.int32), rows.n_features) for block in blocks]
-    return SparseRows.beside([without(rows, blocks), *singles])
+    singles = [
+        SparseRows.one_hot(np.full(len(rows), block.offset + value, dtype=np.int32), rows.n_features) for block in blocks
+    ]
+    return SparseRows.hstack([without(rows, blocks), *singles])
 
 
-def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
+def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[FeatureBlock, ...]:
     """Return the blocks of fields that read an id column, crosses included.
 
     Args:
@@ -49,7 +51,7 @@ def id_blocks(encoder: FeatureEncoder, side: Side) -> tuple[Block, ...]:
     return tuple(block for block in blocks if block.field in columns and column in columns[block.field].columns)
 
 
-def said_as(rows: SparseRows, blocks: Iterable[Block], other: SparseRows) -> SparseRows:
+def said_as(rows: SparseRows, blocks: Iterable[FeatureBlock], other: SparseRows) -> SparseRows:
     """Replace the features of some blocks by those of another request.
 
     Args:
@@ -63,4 +65,4 @@ def said_as(rows: SparseRows, blocks: Iterable[Block], other: SparseRows) -> Spa
         inside |= (other.indices >= block.offset) & (other.indices < block.offset + block.size)
     indptr = np.array([0, int(inside.sum())], dtype=np.int64)
     part = SparseRows(indptr, other.indices[inside], other.weights[inside], other.n_features)
-    return SparseRows.beside([without(rows, blocks), part.take(np.zeros(len(rows), dtype=np.int64))])
+    return SparseRows.hstack([without(rows, blocks), part.take(np.zeros(len(rows), dtype=np.int64))])

@@ -14,9 +14,9 @@ from typing_extensions import override
 from recall._arrays import Float64
 from recall.config.schema import NumericField
 from recall.errors import DataError
-from recall.features.blocks import LARGEST, ColumnEncoder, Entries, FieldSource, SingleEncoder, column_of, refusal
+from recall.features.column import LARGEST, ColumnEncoder, FieldSource, SingleEncoder, WeightedRows, column_of, refusal
 from recall.features.csr import SparseRows
-from recall.features.values import numbers
+from recall.features.values import to_float
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
@@ -104,17 +104,17 @@ class ScaledEncoder(ColumnEncoder):
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """One row for each number, or the row for missing with weight 1."""
-        values = numbers(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
+        values = to_float(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
         missing = np.isnan(values)
         scaled = self._scaled(values)
         if (np.abs(scaled) > LARGEST).any():
             raise DataError("a number is too large beside those trained on", where=f"column {self.column!r}")
-        rows = SparseRows.single(np.where(missing, MISSING, FIRST).astype(np.int32), self.size)
+        rows = SparseRows.one_hot(np.where(missing, MISSING, FIRST).astype(np.int32), self.size)
         rows.weights[~missing] = scaled[~missing]
         return rows
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         value = number_of(values, self.column)
         if value is None:
             return [(MISSING, 1.0)]
@@ -188,10 +188,10 @@ class BucketEncoder(SingleEncoder):
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """One row with weight 1 for each number."""
-        return SparseRows.single(self._rows(frame), self.size)
+        return SparseRows.one_hot(self._rows(frame), self.size)
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         bucket = self.text(values)
         return [(MISSING if bucket is None else FIRST + int(bucket), 1.0)]
 
@@ -221,7 +221,7 @@ class BucketEncoder(SingleEncoder):
         return {"edges": self.edges.tolist()}
 
     def _rows(self, frame: pl.DataFrame) -> npt.NDArray[np.int32]:
-        values = numbers(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
+        values = to_float(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
         buckets = FIRST + np.searchsorted(self.edges, values, side="right")
         return np.where(np.isnan(values), MISSING, buckets).astype(np.int32)
 
@@ -252,7 +252,7 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
 
 
 def _known(column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> tuple[Float64, npt.NDArray[np.integer]]:
-    values = numbers(frame[column], f"column {column!r}").to_numpy()
+    values = to_float(frame[column], f"column {column!r}").to_numpy()
     known = ~np.isnan(values) & (counts > 0)
     return values[known], counts[known]
 

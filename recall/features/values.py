@@ -119,7 +119,7 @@ def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def numbers(values: pl.Series, where: str) -> pl.Series:
+def to_float(values: pl.Series, where: str) -> pl.Series:
     """Parse a column as numbers, null where one is missing.
 
     Args:
@@ -142,8 +142,8 @@ def numbers(values: pl.Series, where: str) -> pl.Series:
         parsed = values.cast(pl.String).cast(pl.Float64)
     else:
         parsed = values.cast(pl.Float64, strict=False)
-    refuse(values, parsed.is_null() & values.is_not_null(), where, "no number")
-    refuse(values, parsed.is_infinite().fill_null(value=False), where, "infinite")
+    raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "no number")
+    raise_if_any(values, parsed.is_infinite().fill_null(value=False), where, "infinite")
     return parsed.fill_nan(None)
 
 
@@ -151,7 +151,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     """Read a column as numbers without losing a digit.
 
     Args:
-        values: [n], as for `numbers`.
+        values: [n], as for `to_float`.
         where: names the column in an error.
 
     Returns:
@@ -159,9 +159,9 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
         missing.
 
     Raises:
-        DataError: As `numbers`.
+        DataError: As `to_float`.
     """
-    parsed = numbers(values, where)
+    parsed = to_float(values, where)
     if not (parsed.abs() > _NEIGHBORS).any():
         return parsed
     if values.dtype == pl.String:
@@ -178,7 +178,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     return parsed
 
 
-def refuse(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
+def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
     """Check that no value is marked as wrong.
 
     Args:

@@ -157,7 +157,7 @@ def _parity(
     contexts = build_contexts(dataset, encoder, positions)
     users = SqliteUsers(writer.folder / files.USERS)
     try:
-        served = SparseRows.below(_requests(encoder, dataset, users, contexts.event))
+        served = SparseRows.vstack(_requests(encoder, dataset, users, contexts.event))
     finally:
         users.close()
     user_batch, user_features = SparseBatch.local(contexts.features, torch.float64, encoder.user_fields)

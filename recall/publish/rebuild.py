@@ -250,7 +250,7 @@ def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) 
         if record is not None:
             named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
             rows.append(encoder.encode_user({**record.features, **named}, record.history).rows)
-    return SparseRows.below(rows or [encoder.encode_user({}).rows])
+    return SparseRows.vstack(rows or [encoder.encode_user({}).rows])
 
 
 def _parity(bundle: Bundle, writer: BundleWriter, users: SparseRows, items: SparseRows) -> Parity:

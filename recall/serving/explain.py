@@ -6,9 +6,9 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.blocks import Block, Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.attribution import entry_parts
@@ -29,7 +29,11 @@ _ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one
 
 
 def contributions(
-    parts: Attribution, users: Fields, items: Fields, popularity: float = 1.0, boosts: Mapping[str, float] | None = None
+    parts: Attribution,
+    users: FeatureLayout,
+    items: FeatureLayout,
+    popularity: float = 1.0,
+    boosts: Mapping[str, float] | None = None,
 ) -> tuple[Contribution, ...]:
     """The parts of a score by the names of their fields, the largest first; zeros are left out.
 
@@ -83,7 +87,9 @@ def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
     return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
 
 
-def _values(encoder: FeatureEncoder, blocks: tuple[Block, ...], fields: Fields, row: SparseRows) -> list[FeatureValue]:
+def _values(
+    encoder: FeatureEncoder, blocks: tuple[FeatureBlock, ...], fields: FeatureLayout, row: SparseRows
+) -> list[FeatureValue]:
     found = []
     for place, feature, weight in zip(fields.of(row.indices).tolist(), row.indices.tolist(), row.weights.tolist(), strict=True):
         block = blocks[place]
@@ -152,7 +158,7 @@ class Explainer:
         table = catalogue.table(rows).select(encoder.items.columns)
         if not 0 < len(rows) <= _FEW:
             return encoder.encode_items(table)
-        return SparseRows.below([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
+        return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
 
 
 def _by_values(

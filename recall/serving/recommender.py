@@ -247,7 +247,7 @@ class Recommender:
     def encode(self, requests: Sequence[Request]) -> SparseRows:
         """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
         catalogue = self.items.current()
-        return SparseRows.below([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
+        return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
         """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""

@@ -82,7 +82,7 @@ class Scorer:
             return []
         place = {key: row for row, key in enumerate(requests)}
         of = np.array([place[id(request)] for request, _ in pairs])
-        rows = SparseRows.below([one.encoded.rows for one in prepared])
+        rows = SparseRows.vstack([one.encoded.rows for one in prepared])
         tables = self._bundle.tables
         products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
         scores = products + tables.user_offset(rows)[of]

@@ -29,8 +29,8 @@ from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.lists import ItemLists
-from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import sources
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport

@@ -71,7 +71,7 @@ class Masking:
         there = value != MISSING
         indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
         missing_row, missing_field = np.nonzero((stand_in == MISSING) & ~self.roles.silent)
-        return SparseRows.gathered(
+        return SparseRows.from_coo(
             np.concatenate([owner[there], missing_row]),
             np.concatenate([indices, offsets[missing_field] + MISSING]),
             np.concatenate([rows.weights[there], np.ones(len(missing_row), dtype=np.float32)]),
@@ -94,7 +94,7 @@ class Masking:
 def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
     """The different rows among n, in order of their first occurrence, and int64 [n], which of them each row is.
 
-    Rows are told apart by 128 bits of hash; entries are in rising order of features, as `SparseRows.gathered` leaves them.
+    Rows are told apart by 128 bits of hash; entries are in rising order of features, as `SparseRows.from_coo` leaves them.
     """
     keys = np.zeros((len(rows), 2), dtype=np.uint64)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))

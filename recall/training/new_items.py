@@ -24,9 +24,9 @@ from recall.data.dataset import Dataset
 from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
@@ -83,7 +83,7 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
     return _raise(model, row, rows, trains, lists, config)
 
 
-def _obstacle(config: RunConfig, block: Block | None) -> str:
+def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
     """Why the level stays as it was learnt; empty where it does not."""
     if config.train.new_items == 0:
         return "as learnt: train.new_items is 0"
@@ -178,7 +178,8 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         model.item_weights[row] = start + shift
         new = _vectors(model, without, lists.encoder)
         both = (lists.known(old, new, trained, dead), lists.unknown(old, new))
-        return float(max(looked_at * (entries < 0).sum() / (_LIST * len(entries)) for entries in both))
+        # a place that no trained item can fill is theirs whatever their level
+        return float(max(looked_at * (np.isfinite(one) & (one < 0)).sum() / (_LIST * len(one)) for one in both))
 
     low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
     while places(low) > _DEAD_PLACES and low > _LOWEST:
@@ -189,7 +190,7 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     return low, places(low)
 
 
-def _id_block(encoder: FeatureEncoder) -> Block | None:
+def _id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
     """The first block with a row for each item id, and one for unknown ids."""
     for block in id_blocks(encoder, "item"):
         field = encoder.columns[block.field]
@@ -216,10 +217,15 @@ def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new
         float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
         on place 21 - j. An infinity where there is no such item.
     """
-    ranked = [_top_scores(phi, *part) for part in ((old, old_taken), (new, new_taken))]
-    below, above = ranked[0][:, ::-1], ranked[1]
-    width = above.shape[1]
-    return np.where(np.isneginf(below[:, :width]), -np.inf, np.where(np.isneginf(above), np.inf, below[:, :width] - above))
+    above = _top_scores(phi, new, new_taken)
+    below = np.full((len(phi), _LIST), -np.inf)  # a list that is not full has room
+    trained = _top_scores(phi, old, old_taken)
+    below[:, _LIST - trained.shape[1] :] = trained[:, ::-1]
+    below = below[:, : above.shape[1]]
+    entries = np.full(above.shape, np.inf)
+    there = ~np.isneginf(above)
+    entries[there] = np.where(np.isneginf(below[there]), -np.inf, below[there] - above[there])
+    return entries
 
 
 def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
@@ -243,15 +249,28 @@ def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -
 
     An item vector is linear in the factors of one feature that occurs once in it.
     """
-    start = _vectors(model, rows, encoder).astype(np.float64)
-    factors = model.item_factors[row].view(-1)
+    features = np.unique(rows.indices).astype(np.int64)
+    few, fields = _of_items(model, features), encoder.item_fields.narrowed(features)
+    batch = SparseBatch.of(rows.narrowed(features), fields=fields)
+    start = few.item_vectors(batch).numpy().astype(np.float64)
+    factors = few.item_factors[int(np.searchsorted(features, row))].view(-1)
     kept = factors.clone()
     effect = np.empty((len(factors), start.shape[1]))
     for position in range(len(factors)):
         factors[position] += 1.0
-        effect[position] = (_vectors(model, rows, encoder) - start).mean(axis=0)
+        effect[position] = (few.item_vectors(batch).numpy() - start).mean(axis=0)
         factors.copy_(kept)
     return effect
+
+
+def _of_items(model: Model, features: Int64) -> Model:
+    """Copy a model with some of its item features alone, rising, and without users."""
+    few = model.resized(0, len(features))
+    tables = dict(model.named_parameters())
+    for name, table in few.named_parameters():
+        if not name.startswith("user_"):
+            table.copy_(tables[name][torch.from_numpy(features)] if name.startswith("item_") else tables[name])
+    return few
 
 
 def _solve(known: Float64, unknown: Float64, level: float, level_unknown: float) -> tuple[Float64, float]:

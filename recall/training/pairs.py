@@ -9,9 +9,9 @@ import polars as pl
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING
 from recall.training.roles import Roles
 
@@ -52,8 +52,8 @@ class ObservedPairs:
     indptr: npt.NDArray[np.int64]
     observed: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
-    user_fields: Fields | None = None
-    item_fields: Fields | None = None
+    user_fields: FeatureLayout | None = None
+    item_fields: FeatureLayout | None = None
     user_roles: Roles | None = None
     item_roles: Roles | None = None
     shown: ShownPairs | None = None
@@ -108,7 +108,7 @@ class ObservedPairs:
         )
         return replace(
             self,
-            contexts=SparseRows.below([self.contexts, _without_empty_histories(contexts.features, encoder)]),
+            contexts=SparseRows.vstack([self.contexts, _without_empty_histories(contexts.features, encoder)]),
             indptr=np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])]),
             shown=shown,
         )

@@ -6,9 +6,9 @@ import numpy as np
 
 from recall._arrays import Bool, Int64
 from recall.config.schema import Side
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureLayout
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import MISSING, UNKNOWN
 
@@ -26,14 +26,14 @@ class Roles:
         unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
     """
 
-    fields: Fields
+    fields: FeatureLayout
     ids: Bool
     histories: Bool
     silent: Bool
     unmet: Bool
 
     @staticmethod
-    def of(fields: Fields, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
+    def of(fields: FeatureLayout, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
         """The roles of fields in the training rows of their side; without an encoder no field is an id or a history."""
         ids, histories, silent = np.zeros((3, len(fields)), dtype=np.bool_)
         if encoder is not None:

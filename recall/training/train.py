@@ -13,9 +13,9 @@ import torch
 from recall.config import RunConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.cold_start import fair_figure
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.learners import new_learner
@@ -147,6 +147,6 @@ def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None
     return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
-def _names(blocks: tuple[Block, ...]) -> Callable[[int], str]:
+def _names(blocks: tuple[FeatureBlock, ...]) -> Callable[[int], str]:
     offsets = [block.offset for block in blocks]
     return lambda row: blocks[bisect_right(offsets, row) - 1].name

@@ -58,7 +58,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     users, items = len(data["indptr"]) - 1, int(data["items"])
 
     def learner(indptr: np.ndarray, indices: np.ndarray, n: int) -> WholeCatalogueSolver:
-        ids = [SparseRows.single(np.arange(count, dtype=np.int32), count) for count in (n, items)]
+        ids = [SparseRows.one_hot(np.arange(count, dtype=np.int32), count) for count in (n, items)]
         pairs = ObservedPairs(*ids, indptr, indices, np.ones(len(indices), dtype=np.float32))
         model = FactorizationMachine(n, items, settings["k"])
         model.initialise(0.1, torch.Generator().manual_seed(0))

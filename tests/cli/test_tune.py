@@ -43,6 +43,32 @@ def test_the_best_settings_are_written_with_where_they_come_from(run, tiny_folde
     assert tomllib.loads(text)["fields"] == tomllib.loads(SHOP)["fields"]
 
 
+def test_what_is_written_holds_the_settings_that_the_search_was_given(run, tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(SHOP)
+    common = ("tune", file, "--minutes", 0.03, "--data", tiny_folder, "--objective", "square")
+    assert run(*common).code == 0  # its trials, of another kind of model, are no answer to the next search
+    given = ("model.kind=ffm", "model.k=2", "fields.tags.min_count=2", 'data.split={by="last",test=2,valid=1}')
+    ended = run(*common, *(part for one in given for part in ("--set", one)))
+    assert ended.code == 0, ended.err
+    written = load_config(tmp_path / "shop.tuned.toml")
+    assert (written.model.kind, written.model.k) == ("ffm", 2)
+    assert written.fields["tags"] == load_config(file, given).fields["tags"]
+    assert written.data.split == load_config(file, given).data.split
+    assert "--set model.kind=ffm --set model.k=2" in (tmp_path / "shop.tuned.toml").read_text()
+
+
+def test_a_damaged_journal_is_named(run, tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(SHOP)
+    (tmp_path / "shop.tuned.journal").write_bytes(b"\xff\x00\xd2 no JSON\n" * 9)
+    ended = run("tune", file, "--minutes", 0.03, "--data", tiny_folder)
+    assert ended.code == 65
+    assert "the journal of trials is damaged" in ended.err
+    (tmp_path / "shop.tuned.journal").write_text("no JSON\n" * 9)
+    assert run("tune", file, "--minutes", 0.03, "--data", tiny_folder).code == 65
+
+
 def test_an_objective_that_is_none_is_named(run, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from recall.features.blocks import ColumnEncoder
+from recall.features.column import ColumnEncoder
 from recall.features.csr import SparseRows
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recall.config.schema import BagField
 from recall.errors import DataError, RequestError
 from recall.features.bag import BagEncoder
-from recall.features.blocks import FieldSource
+from recall.features.column import FieldSource
 from tests.features.rows import agree, as_sets
 
 TAGS = st.sampled_from(["a", "b", "c", "d", "", "ü"])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from recall.config.schema import CategoricalField
 from recall.errors import DataError, RequestError
-from recall.features.blocks import FieldSource
 from recall.features.categorical import CategoricalEncoder
+from recall.features.column import FieldSource
 from tests.features.rows import agree, as_sets
 
 FIELD = CategoricalField(side="user", kind="categorical")

@@ -71,8 +71,8 @@ def test_take_gathers_rows(rows: SparseRows, data: st.DataObject) -> None:
 
 @given(sparse_rows())
 def test_beside_and_below_join(rows: SparseRows) -> None:
-    np.testing.assert_allclose(dense(SparseRows.beside([rows, rows])), 2 * dense(rows))
-    np.testing.assert_array_equal(dense(SparseRows.below([rows, rows])), np.concatenate([dense(rows), dense(rows)]))
+    np.testing.assert_allclose(dense(SparseRows.hstack([rows, rows])), 2 * dense(rows))
+    np.testing.assert_array_equal(dense(SparseRows.vstack([rows, rows])), np.concatenate([dense(rows), dense(rows)]))
 
 
 @pytest.mark.parametrize("bound", [5, 1 << 16, (1 << 16) + 1, 1 << 31, 1 << 40])

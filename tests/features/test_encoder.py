@@ -11,8 +11,8 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
-from recall.features.blocks import sources
 from recall.features.encoder import FeatureEncoder, context_frame
+from recall.features.layout import sources
 from tests.features.rows import as_sets
 
 

@@ -20,9 +20,10 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
 from recall.errors import ConfigError, RequestError
-from recall.features.blocks import ColumnEncoder, Entries, FieldSource, column_of, refusal, sources
+from recall.features.column import ColumnEncoder, FieldSource, WeightedRows, column_of, refusal
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import sources
 from recall.features.registry import ENCODERS
 from recall.features.values import known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
@@ -71,7 +72,7 @@ class PrefixEncoder(ColumnEncoder):
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         rows = [self.encode_one({self.column: text}) for text in known_texts(column_of(frame, self.column))]
-        return SparseRows.gathered(
+        return SparseRows.from_coo(
             np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
             np.array([feature for row in rows for feature, _ in row], dtype=np.int64),
             np.array([weight for row in rows for _, weight in row]),
@@ -80,7 +81,7 @@ class PrefixEncoder(ColumnEncoder):
         )
 
     @override
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         text = values.get(self.column)
         if text is None or text == "":
             return [(MISSING, 1.0)]

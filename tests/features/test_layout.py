@@ -1,11 +1,11 @@
 import numpy as np
 
-from recall.features.blocks import Fields
 from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureLayout
 
 
 def test_features_lie_in_the_field_that_holds_them() -> None:
-    fields = Fields.of_sizes([("a", 2), ("b", 3), ("c", 1)])
+    fields = FeatureLayout.of_sizes([("a", 2), ("b", 3), ("c", 1)])
     assert (fields.names, fields.offsets.tolist(), fields.n_features, len(fields)) == (("a", "b", "c"), [0, 2, 5], 6, 3)
     assert fields.of(np.arange(6)).tolist() == [0, 0, 1, 1, 1, 2]
 

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.blocks import Block
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, standing_in, without
 from recall.features.vocabulary import MISSING, UNKNOWN
 from tests.features.rows import as_sets
 
-BLOCKS = (Block("a", "a", 0, 4), Block("b", "b", 4, 3), Block("c", "c", 7, 5))
+BLOCKS = (FeatureBlock("a", "a", 0, 4), FeatureBlock("b", "b", 4, 3), FeatureBlock("c", "c", 7, 5))
 
 rows_of_features = st.lists(st.dictionaries(st.integers(0, 11), st.sampled_from([0.5, 1.0, 2.0])), min_size=1, max_size=6)
 some_blocks = st.sets(st.sampled_from(BLOCKS)).map(lambda chosen: sorted(chosen, key=lambda block: block.offset))
@@ -18,7 +18,7 @@ some_blocks = st.sets(st.sampled_from(BLOCKS)).map(lambda chosen: sorted(chosen,
 def sparse(rows):
     pairs = [(row, feature, weight) for row, entries in enumerate(rows) for feature, weight in entries.items()]
     owners, features, weights = (np.array(part) for part in zip(*pairs, strict=True)) if pairs else (np.empty(0, int),) * 3
-    return SparseRows.gathered(owners.astype(np.int64), features.astype(np.int64), weights.astype(float), len(rows), 12)
+    return SparseRows.from_coo(owners.astype(np.int64), features.astype(np.int64), weights.astype(float), len(rows), 12)
 
 
 def inside(feature, blocks):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import DataError
-from recall.features.values import Distinct, canonical, canonical_series, examples, numbers, refuse
+from recall.features.values import Distinct, canonical, canonical_series, examples, raise_if_any, to_float
 
 COLUMNS = {
     "text": (pl.String(), st.text(st.characters(codec="utf-8"))),
@@ -91,31 +91,31 @@ def test_a_column_of_lists_is_refused_by_name() -> None:
 
 @given(st.lists(st.none() | st.floats(allow_infinity=False)))
 def test_numbers_keep_their_value_and_nan_becomes_missing(values: list[float | None]) -> None:
-    read = numbers(pl.Series(values, dtype=pl.Float64), "somewhere").to_list()
+    read = to_float(pl.Series(values, dtype=pl.Float64), "somewhere").to_list()
     assert read == [None if value is None or math.isnan(value) else value for value in values]
 
 
 def test_numbers_are_read_from_text_and_truth_values() -> None:
-    assert numbers(pl.Series([" 12", "-1.5e3", None]), "").to_list() == [12.0, -1500.0, None]
-    assert numbers(pl.Series([True, False]), "").to_list() == [1.0, 0.0]
+    assert to_float(pl.Series([" 12", "-1.5e3", None]), "").to_list() == [12.0, -1500.0, None]
+    assert to_float(pl.Series([True, False]), "").to_list() == [1.0, 0.0]
 
 
 def test_text_that_is_no_number_is_counted_and_shown() -> None:
     with pytest.raises(DataError) as caught:
-        numbers(pl.Series(["1", "a", "b", "a", "c", "d", "e", "f"]), "users.csv, column 'age'")
+        to_float(pl.Series(["1", "a", "b", "a", "c", "d", "e", "f"]), "users.csv, column 'age'")
     assert caught.value.where == "users.csv, column 'age'"
     assert caught.value.what == "7 values are no number: 'a', 'b', 'c', 'd', 'e', ..., first in row 2"
 
 
 def test_an_infinite_number_is_refused() -> None:
     with pytest.raises(DataError, match=r"1 value is infinite: inf, first in row 3"):
-        numbers(pl.Series([1.0, math.nan, math.inf]), "x")
+        to_float(pl.Series([1.0, math.nan, math.inf]), "x")
     with pytest.raises(DataError, match="holds no numbers"):
-        numbers(pl.Series([datetime.date(2020, 1, 1)]), "x")
+        to_float(pl.Series([datetime.date(2020, 1, 1)]), "x")
 
 
 def test_nothing_is_refused_when_nothing_is_wrong() -> None:
-    refuse(pl.Series([1, 2]), pl.Series([False, False]), "x", "wrong")
+    raise_if_any(pl.Series([1, 2]), pl.Series([False, False]), "x", "wrong")
 
 
 def test_examples_are_different_and_at_most_five() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recall.errors import ExportError
-from recall.models.parity import prove
+from recall.models.parity import check_parity
 
 RNG = np.random.default_rng(0)
 USERS = RNG.standard_normal((6, 5)).astype(np.float32)
@@ -12,28 +12,28 @@ SCORES = USERS.astype(np.float64) @ ITEMS.T.astype(np.float64) + OFFSET[:, None]
 
 
 def test_equal_scores_prove() -> None:
-    proof = prove(USERS, OFFSET, ITEMS, SCORES, 1e-4)
+    proof = check_parity(USERS, OFFSET, ITEMS, SCORES, 1e-4)
     assert (proof.users, proof.items, proof.top_k, proof.top_k_agreement) == (6, 40, 10, 6)
     assert 0 < proof.largest_error < 1e-6
 
 
 def test_fewer_items_than_a_list_holds() -> None:
-    assert prove(USERS, OFFSET, ITEMS[:3], SCORES[:, :3], 1e-4).top_k == 3
+    assert check_parity(USERS, OFFSET, ITEMS[:3], SCORES[:, :3], 1e-4).top_k == 3
 
 
 def test_a_score_that_differs_is_named() -> None:
     wrong = SCORES.copy()
     wrong[4, 7] += 0.01
     with pytest.raises(ExportError, match=r"user 4 and item 7 of the sample: .*relative error 0.00"):
-        prove(USERS, OFFSET, ITEMS, wrong, 1e-4)
+        check_parity(USERS, OFFSET, ITEMS, wrong, 1e-4)
 
 
 def test_the_error_is_relative_to_the_users_largest_score() -> None:
-    large = prove(USERS, OFFSET * 1e4, ITEMS, SCORES + (OFFSET * (1e4 - 1))[:, None], 1e-4)
+    large = check_parity(USERS, OFFSET * 1e4, ITEMS, SCORES + (OFFSET * (1e4 - 1))[:, None], 1e-4)
     assert large.largest_error < 1e-6
     small = SCORES * 1e-6
     small[0, 0] += 5e-5  # far above these scores, yet below the tolerance relative to 1
-    assert 4e-5 < prove(USERS * np.float32(1e-6), OFFSET * 1e-6, ITEMS, small, 1e-4).largest_error < 6e-5
+    assert 4e-5 < check_parity(USERS * np.float32(1e-6), OFFSET * 1e-6, ITEMS, small, 1e-4).largest_error < 6e-5
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -41,14 +41,14 @@ def test_a_score_that_is_not_finite_is_refused(value: float) -> None:
     wrong = SCORES.copy()
     wrong[0, 0] = value
     with pytest.raises(ExportError, match="not finite"):
-        prove(USERS, OFFSET, ITEMS, wrong, 1e-4)
+        check_parity(USERS, OFFSET, ITEMS, wrong, 1e-4)
     vectors = ITEMS.copy()
     vectors[0, 0] = value
     with pytest.raises(ExportError, match="not finite"):
-        prove(USERS, OFFSET, vectors, SCORES, 1e-4)
+        check_parity(USERS, OFFSET, vectors, SCORES, 1e-4)
 
 
 def test_ties_may_fall_either_way() -> None:
     twins = np.repeat(ITEMS, 2, axis=0)
     wobble = 1e-7 * RNG.standard_normal((6, 80))
-    assert prove(USERS, OFFSET, twins, np.repeat(SCORES, 2, axis=1) + wobble, 1e-4).top_k_agreement == 6
+    assert check_parity(USERS, OFFSET, twins, np.repeat(SCORES, 2, axis=1) + wobble, 1e-4).top_k_agreement == 6

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recall.errors import RequestError
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import Attribution
 from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request
@@ -24,7 +24,7 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Recommender]:
 
 
 def test_contributions_have_the_names_of_fields_and_fall_in_size() -> None:
-    users, items = Fields.of_sizes([("age", 2)]), Fields.of_sizes([("tags", 3), ("price", 1)])
+    users, items = FeatureLayout.of_sizes([("age", 2)]), FeatureLayout.of_sizes([("tags", 3), ("price", 1)])
     parts = Attribution(np.array([[0.5, 0.0]]), np.array([-2.0, 0.25]), np.array([[0.125, 1.0], [0.0, 0.0]]))
     assert contributions(parts, users, items, popularity=2.0) == (
         Contribution(None, ("tags",), -4.0),

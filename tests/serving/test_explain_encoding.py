@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from recall.config.schema import CategoricalField
-from recall.features.blocks import FieldSource
 from recall.features.categorical import CategoricalEncoder
+from recall.features.column import FieldSource
 from recall.features.values import as_requested
 from recall.serving import explain
 from recall.serving.recommender import Recommender, Request

@@ -9,7 +9,7 @@ import pytest
 from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import Vocabulary
-from recall.serving.explain import _text, item_values, user_values
+from recall.serving.explain import item_values, user_values
 from recall.serving.response import FeatureValue
 
 
@@ -53,4 +53,4 @@ def test_bags_have_their_weights_and_crosses_of_buckets_their_bounds(tiny_encode
     assert tags["t2"] == pytest.approx(3 * tags["t1"])
     crossed = replace(tiny_encoder.columns["gender_device"], right=tiny_encoder.columns["hour"])
     numbered = replace(crossed, vocabulary=Vocabulary(pl.Series(["1:f0"])))
-    assert _text(numbered, 2, 1.0).startswith("f x [-inf, ")
+    assert numbered.describe(2, 1.0).startswith("f x [-inf, ")

@@ -110,8 +110,7 @@ class Process:
     def ask(self) -> CatalogSnapshot:
         """The catalogue that a request is answered from, after what the service does before it answers."""
         items = self.loaded.items
-        behind = getattr(items, "behind", None)
-        if behind is not None and behind():
+        if items.behind():
             try:
                 items.refresh()
             except RecallError:
@@ -127,9 +126,7 @@ class Process:
 
     def repair(self) -> None:
         """What the service does in the background about changes that the log has lost."""
-        repair = getattr(self.loaded.items, "repair", None)
-        if repair is not None:
-            repair()
+        self.loaded.items.repair()
 
     def scores(self) -> dict[str, float]:
         """The score of every item for one user."""

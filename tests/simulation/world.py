@@ -536,7 +536,7 @@ class World:
         """Whether the file of users says that it lacks changes."""
         store = SqliteLiveUsers(process.root / USERS_LIVE)
         try:
-            return bool(getattr(store, "trouble", str)())
+            return bool(store.error())
         finally:
             store.close()
 
@@ -571,7 +571,7 @@ class World:
         items = process.loaded.items
         given = {item: dict(zip(Value._fields, value, strict=True)) for item, value in changes if value is not None}
         receipt = items.upsert(given, key=key) if given else items.delete([item for item, _ in changes], key=key)
-        return receipt.sequence, getattr(receipt, "token", "")
+        return receipt.sequence, receipt.token
 
     def drawn(self) -> Changes:
         """Changes of some items: all are given values, or all are deleted."""

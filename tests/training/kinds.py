@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import torch
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 
-USERS = Fields.of_sizes([("who", 5), ("when", 4), ("where", 3)])
-ITEMS = Fields.of_sizes([("what", 5), ("like", 4)])
+USERS = FeatureLayout.of_sizes([("who", 5), ("when", 4), ("where", 3)])
+ITEMS = FeatureLayout.of_sizes([("what", 5), ("like", 4)])
 KINDS = {
     "fm": lambda n, m, k: FactorizationMachine(n, m, k),
     "lr": lambda n, m, k: FactorizationMachine(n, m, 0),

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.roles import Roles
 from recall.training.sgd import Dropping
 
-FIELDS = Fields.of_sizes([("a", 6), ("b", 8)])
+FIELDS = FeatureLayout.of_sizes([("a", 6), ("b", 8)])
 
 
 def rows(n=4000):

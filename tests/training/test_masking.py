@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
 from recall.training.roles import Roles
 
-FIELDS = Fields.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
+FIELDS = FeatureLayout.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14
 ROLES = Roles(
     FIELDS, np.array([True, False, False]), np.array([False, False, True]), np.zeros(3, bool), np.array([True, True, True])

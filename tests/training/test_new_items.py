@@ -170,23 +170,47 @@ def test_known_users_lose_nothing_where_half_of_the_catalogue_is_dead(sections, 
 
 @given(
     arrays(np.float32, (3, 4), elements=st.floats(-1, 1, width=16)),
-    arrays(np.float32, (25, 4), elements=st.floats(-1, 1, width=16)),
-    arrays(np.float32, (4, 4), elements=st.floats(-1, 1, width=16)),
+    st.sampled_from([1, 10, 19, 20, 25]).flatmap(lambda n: arrays(np.float32, (n, 4), elements=st.floats(-1, 1, width=16))),
+    st.sampled_from([1, 4, 30]).flatmap(lambda m: arrays(np.float32, (m, 4), elements=st.floats(-1, 1, width=16))),
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 24)), max_size=30),
     st.floats(-2, 2),
 )
 def test_a_shift_lets_as_many_new_items_in_as_the_entries_say(phi, old, new, taken, shift):
-    owners, rows = np.array(taken, dtype=np.int64).reshape(-1, 2).T
-    old_taken, none = ItemLists.from_pairs(owners, rows, 3), ItemLists.empty(3)
-    entries = new_items._entries(phi, old, new, old_taken, none)
-    old_scores, new_scores = (phi @ old.T).astype(np.float64), (phi @ new.T).astype(np.float64)
-    old_scores[old_taken.owners, old_taken.items] = -np.inf
+    lists = []
+    scores = []
+    for psi in (old, new):
+        owners, rows = np.array([one for one in taken if one[1] < len(psi)], dtype=np.int64).reshape(-1, 2).T
+        lists.append(ItemLists.from_pairs(owners, rows, 3))
+        scores.append((phi @ psi.T).astype(np.float64))
+        scores[-1][lists[-1].owners, lists[-1].items] = -np.inf
+    entries = new_items._entries(phi, old, new, *lists)
+    old_scores, new_scores = scores
     for row in range(3):
         merged = np.concatenate([old_scores[row], new_scores[row] + shift])
         if np.isclose(entries[row], shift, atol=1e-5).any():
             continue  # a tie up to rounding
         place = np.argsort(-merged, kind="stable")[:20]
-        assert (place >= 25).sum() == (entries[row] < shift).sum()
+        place = place[~np.isneginf(merged[place])]
+        assert (place >= len(old)).sum() == (entries[row] < shift).sum()
+
+
+def test_a_catalogue_of_which_few_items_are_trained_on_is_trained(tmp_path):
+    users, items = np.repeat(np.arange(20), 6), np.concatenate([np.arange(user, user + 6) % 10 for user in range(20)])
+    pl.DataFrame({"user_id": users, "item_id": items, "time": np.arange(120)}).write_parquet(tmp_path / "interactions.parquet")
+    pl.DataFrame({"item_id": np.arange(30)}).write_parquet(tmp_path / "items.parquet")
+    config = parse_config(
+        {
+            "name": "few",
+            "data": {"interactions": "interactions.parquet", "items": "items.parquet", "time": "time"},
+            "fields": {name: CONFIG["fields"][name] for name in ("user_id", "item_id")},
+            "model": {"k": 4},
+            "train": {"sweeps": 1},
+        }
+    )
+    dataset = load_dataset(config, tmp_path)
+    trained = train(config, dataset, FeatureEncoder.fit(dataset), lambda _: None)
+    assert "67% of all items have no interactions" in trained.new_items
+    assert trained.model.item_weights.abs().max() < 10  # they have the places that are left over, at any level
 
 
 def test_factors_that_shift_two_groups_by_two_levels():

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.training.pairs import ObservedPairs
 
 
 def one_field(name, n_features):
-    return Fields.of_sizes([(name, n_features)])
+    return FeatureLayout.of_sizes([(name, n_features)])
 
 
 def random_rows(rng, n, n_features, longest):

@@ -40,7 +40,7 @@ def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Ent
     if not item.nnz:
         return EntryParts(np.zeros((user.nnz, 0)), np.zeros(0), np.zeros((0, 0)))
     nobody = SparseRows.empty(1, user.n_features)
-    _, products = tables.split(SparseRows.below([_apart(user), nobody]), _apart(item))
+    _, products = tables.split(SparseRows.vstack([_apart(user), nobody]), _apart(item))
     first = products[-1]
     second = np.zeros((item.nnz, item.nnz))
     one, other = np.triu_indices(item.nnz, 1)

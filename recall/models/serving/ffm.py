@@ -13,8 +13,8 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import (
     entry_norms,
@@ -39,8 +39,8 @@ class FFMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: Fields
-    item_fields: Fields
+    user_fields: FeatureLayout
+    item_fields: FeatureLayout
     user_factors: Float32
     user_weights: Float32
     item_factors: Float32
@@ -127,7 +127,7 @@ class FFMTables(ServingModel):
         }
 
 
-def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: Fields, first: int) -> Float32:
+def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: FeatureLayout, first: int) -> Float32:
     """The embedding that features [m] have for other features of their own field, whose side starts at `first`: [m, k]."""
     return np.asarray(factors[features, first + fields.of(features)], dtype=np.float32)
 

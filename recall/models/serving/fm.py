@@ -16,8 +16,8 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
@@ -33,8 +33,8 @@ class FMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: Fields
-    item_fields: Fields
+    user_fields: FeatureLayout
+    item_fields: FeatureLayout
     user_factors: Float32
     user_weights: Float32
     item_factors: Float32

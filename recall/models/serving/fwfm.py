@@ -20,8 +20,8 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import (
     entry_norms,
@@ -48,8 +48,8 @@ class FwFMTables(ServingModel):
         fold_users, fold_items: A and B, float32 [user fields, rank] and [item fields, rank].
     """
 
-    user_fields: Fields
-    item_fields: Fields
+    user_fields: FeatureLayout
+    item_fields: FeatureLayout
     user_factors: Float32
     user_weights: Float32
     item_factors: Float32
@@ -180,7 +180,7 @@ class FwFMTables(ServingModel):
 
 def _own_part(
     rows: SparseRows,
-    fields: Fields,
+    fields: FeatureLayout,
     sums: npt.NDArray[np.floating],
     entries: tuple[npt.NDArray[np.floating], Float64],
     pairs: Float32,

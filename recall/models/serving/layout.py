@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recall._arrays import Float32
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import Kind, ServingModel
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables
@@ -35,7 +35,7 @@ class Layout:
         plain = tables.of if isinstance(tables, CosineTables) else tables
         return Layout(tables.kind, tables.k, plain.rank if isinstance(plain, FwFMTables) else None, plain is not tables)
 
-    def shapes(self, users: Fields, items: Fields) -> dict[str, tuple[int, ...]]:
+    def shapes(self, users: FeatureLayout, items: FeatureLayout) -> dict[str, tuple[int, ...]]:
         """Name and shape of every array."""
         n_fields = len(users) + len(items)
         embedding = (n_fields, self.k) if self.kind == "ffm" else (self.k,)
@@ -54,7 +54,7 @@ class Layout:
             }
         return shapes
 
-    def tables(self, arrays: Mapping[str, Float32], users: Fields, items: Fields) -> ServingModel:
+    def tables(self, arrays: Mapping[str, Float32], users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         """Tables from arrays of these shapes."""
         common = (
             users,

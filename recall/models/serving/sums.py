@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 
 Indices = npt.NDArray[np.integer]
 
@@ -44,7 +44,7 @@ def filled(rows: SparseRows, dim: int, width: int, fill: Callable[[SparseRows, F
     return vectors
 
 
-def field_sums(rows: SparseRows, fields: Fields, table: Float32) -> Float32:
+def field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float32:
     """sum_{j in f} x_j table[j] for every row and field: table float32 [n_features, ...] -> float32 [n, fields, ...]."""
     shape = (len(rows), len(fields), *table.shape[1:])
     width = int(np.prod(table.shape[1:]))
@@ -55,13 +55,13 @@ def field_sums(rows: SparseRows, fields: Fields, table: Float32) -> Float32:
     return _by_field(rows, fields).weighted_sum(table.reshape(len(table), width)).reshape(shape)
 
 
-def exact_field_sums(rows: SparseRows, fields: Fields, table: Float32) -> Float64:
+def exact_field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float64:
     """The same in float64, entry by entry: for a reference or a single pair."""
     values = table[rows.indices]
     return entry_sums(rows, fields, rows.weights.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)) * values)
 
 
-def entry_sums(rows: SparseRows, fields: Fields, values: Float64) -> Float64:
+def entry_sums(rows: SparseRows, fields: FeatureLayout, values: Float64) -> Float64:
     """The sum of the values of every row's entries, apart by field: float64 [nnz, ...] -> [n, fields, ...]."""
     sums = np.zeros((len(rows), len(fields), *values.shape[1:]))
     np.add.at(sums, (np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), fields.of(rows.indices)), values)
@@ -102,7 +102,7 @@ def squares_of(rows: SparseRows, norms_of_entries: Float64) -> Float64:
     return np.square(rows.weights, dtype=np.float64) * norms_of_entries
 
 
-def _by_field(rows: SparseRows, fields: Fields) -> SparseRows:
+def _by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
     """n rows as n |fields| rows: row r's entries of field f are row r |fields| + f."""
     place = np.repeat(np.arange(len(rows)) * len(fields), np.diff(rows.indptr)) + fields.of(rows.indices)
     lengths = np.bincount(place, minlength=len(rows) * len(fields))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recall._arrays import Float32, Int64
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.torch.batch import SparseBatch
 
@@ -80,7 +80,7 @@ class Model(nn.Module, ABC):
         """The terms that are the same for every item, for n rows -> [n]."""
 
     @abstractmethod
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         """The parameters as float32 arrays, copied where they are on another device or of another type.
 
         Args:

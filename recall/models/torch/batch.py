@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 
 
 class SparseBatch(NamedTuple):
@@ -28,7 +28,7 @@ class SparseBatch(NamedTuple):
     fields: Tensor | None = None
 
     @classmethod
-    def of(cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: Fields | None = None) -> "SparseBatch":
+    def of(cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: FeatureLayout | None = None) -> "SparseBatch":
         """The same rows as tensors, weights in `dtype`; `fields` are those of the rows' side."""
         return cls(
             torch.from_numpy(rows.indptr),
@@ -39,7 +39,7 @@ class SparseBatch(NamedTuple):
 
     @classmethod
     def local(
-        cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: Fields | None = None
+        cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: FeatureLayout | None = None
     ) -> tuple["SparseBatch", Tensor]:
         """The rows over the features that they use alone, and those features: int64 [m], rising.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import SMALLEST, CosineTables
 from recall.models.torch.base import Model
@@ -48,7 +48,7 @@ class Cosine(Model):
         return self.bias.new_zeros(users.n)
 
     @override
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         return CosineTables(self.of.tables(self, users, items))
 
 

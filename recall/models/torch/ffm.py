@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.torch.base import Model, array
@@ -73,7 +73,7 @@ class FieldAwareFM(Model):
         return self.item_factors[:, self.n_user_fields :]
 
     @override
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         return FFMTables(
             users,
             items,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
 from recall.models.torch.base import Model, array
@@ -56,7 +56,7 @@ class FactorizationMachine(Model):
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(users, self.user_factors, total)
 
     @override
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         return FMTables(
             users,
             items,

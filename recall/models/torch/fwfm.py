@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.torch.base import Model, array
@@ -78,7 +78,7 @@ class FieldWeightedFM(Model):
         within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(sums, squares, within)
 
-    def tables(self, users: Fields, items: Fields) -> ServingModel:
+    def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
         """See Model; not folded."""
         weights = self.symmetric_weights()
         return FwFMTables(

@@ -1,7 +1,7 @@
 """The model that a configuration asks for."""
 
 from recall.config import FFMConfig, FwFMConfig, ModelConfig
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.torch.base import Model
 from recall.models.torch.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.torch.ffm import FieldAwareFM
@@ -9,7 +9,7 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 
 
-def new_model(config: ModelConfig, users: Fields, items: Fields) -> Model:
+def new_model(config: ModelConfig, users: FeatureLayout, items: FeatureLayout) -> Model:
     """A model over the features of both sides, before `initialise`."""
     features = (users.n_features, items.n_features)
     fields = (len(users), len(items))

@@ -148,7 +148,7 @@ def import_model(
         writer.write_contents(encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
         write_user_store(writer.folder / files.USERS, dataset)
         asked = _requests(writer.folder / files.USERS, encoder, mapped, QUERIES)
-        users = SparseRows.below(encoder.encode_user(values).rows for values in asked)
+        users = SparseRows.vstack(encoder.encode_user(values).rows for values in asked)
         drawn = QuerySample(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])

@@ -15,7 +15,6 @@ from recall._arrays import Float64
 from recall.config.schema import Schema
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
-from recall.features.blocks import Block, ColumnEncoder
 from recall.features.canonical import (
     LIST,
     TEXT,
@@ -27,7 +26,9 @@ from recall.features.canonical import (
     of_dtype,
     type_of,
 )
+from recall.features.column import ColumnEncoder
 from recall.features.encoder import FeatureEncoder, source_of_field
+from recall.features.layout import FeatureBlock
 from recall.features.registry import ENCODERS
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
@@ -257,7 +258,7 @@ def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> S
 
 
 def _rows(
-    model: ForeignModel, mapped: Mapped, side: Side, blocks: Sequence[Block], field_numbers: list[int] | None
+    model: ForeignModel, mapped: Mapped, side: Side, blocks: Sequence[FeatureBlock], field_numbers: list[int] | None
 ) -> tuple[Float64, Float64]:
     """Factors and weights of one side; `field_numbers` orders a field-aware model's embeddings as ours are."""
     parameters = model.parameters[side]

@@ -114,4 +114,4 @@ class ItemReader:
             row = encoder.encode_item(read)
             order = np.argsort(row.indices, kind="stable")
             parts.append(SparseRows(row.indptr, row.indices[order], row.weights[order], row.n_features))
-        return SparseRows.below(parts)
+        return SparseRows.vstack(parts)

@@ -12,7 +12,7 @@ from recall.training.als.kernels import Kernels
 from recall.training.als.shards import Workers
 
 _RANGES = 64  # of rows; the cut, and so the sum, is the same for any number of threads
-_ROWS = 512  # or fewer ranges of at least this many rows
+_ROWS = 2048  # or fewer ranges of at least this many rows
 
 
 def conjugate_gradients(

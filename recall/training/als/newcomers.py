@@ -168,6 +168,23 @@ class Newcomers:
         return Masked(rows, sources, code, weight)
 
 
+def summed_pairs(pairs: Entries, code: Int64, n: int, columns: int) -> Entries:
+    """Add up the pairs of rows that become one.
+
+    Args:
+        pairs: N rows; indices are in [0, columns).
+        code: int64 [N], in [0, n): the row that each becomes.
+        n: rows to make.
+        columns: see `pairs`.
+
+    Returns:
+        n rows.
+    """
+    entries = slice(pairs.indptr[0], pairs.indptr[-1])
+    owners = np.repeat(code, np.diff(pairs.indptr))
+    return _gathered(owners, pairs.indices[entries], pairs.weights[entries], n, columns)
+
+
 def _gathered(rows: Int64, columns: npt.NDArray[np.integer[Any]], weights: Float32, n: int, width: int) -> Entries:
-    together = SparseRows.gathered(rows, columns, weights, n, width)
+    together = SparseRows.from_coo(rows, columns, weights, n, width)
     return Entries(together.indptr, together.indices, together.weights)

@@ -1,5 +1,6 @@
 """A side whose rows have one feature each, as one with ids alone: every feature is then solved for by itself."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Int32
+from recall._arrays import Float32, Int32, Int64
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels, Rows
 from recall.training.als.parameterization import Form
@@ -51,7 +52,7 @@ class FeaturesApart:
         features, row = np.unique(rows.indices, return_inverse=True)
         owners = np.repeat(row, np.diff(pairs.indptr))
         # a pair that several rows of a feature have is one pair with their weights added
-        merged = SparseRows.gathered(owners, pairs.indices, pairs.weights, len(features), partners)
+        merged = SparseRows.from_coo(owners, pairs.indices, pairs.weights, len(features), partners)
         return FeaturesApart(features, Entries(merged.indptr, merged.indices, merged.weights), rows.indices)
 
     def summed(self, values: Float32) -> Float32:
@@ -88,6 +89,17 @@ class ItemSide:
         self.sums, self._first_order = self._summed(table)
         self._met = form.within(self.sums)
         self._self = form.alone(table[:, 1:])
+
+    def narrowed(self, items: FeatureMatrix, features: Int64) -> "ItemSide":
+        """Return the side as it moves with some features alone: what `push` and `pull` take has their rows.
+
+        Args:
+            items: the same items with these features alone, numbered from 0.
+            features: rising.
+        """
+        side = copy.copy(self)
+        side._items, side._self = items, self._self[torch.from_numpy(features)]
+        return side
 
     def vectors(self) -> Tensor:
         """psi, [I, 1 + dim]."""

@@ -9,8 +9,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
@@ -122,12 +122,12 @@ class Form(ABC):
         raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
 
 
-def field_of(fields: Fields) -> Tensor:
+def field_of(fields: FeatureLayout) -> Tensor:
     """The number of the field of every feature: int64 [n_features]."""
     return torch.from_numpy(fields.of(np.arange(fields.n_features)))
 
 
-def apart_by_field(rows: SparseRows, fields: Fields) -> SparseRows:
+def apart_by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
     """Row r's entries of field f as row r len(fields) + f."""
     place = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)) * len(fields) + fields.of(rows.indices)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(fields)))])
@@ -192,7 +192,7 @@ class FFMForm(Form):
     User factors that meet user fields take no part in a ranking. They are set to zero.
     """
 
-    def __init__(self, model: FieldAwareFM, users: Fields, items: Fields) -> None:
+    def __init__(self, model: FieldAwareFM, users: FeatureLayout, items: FeatureLayout) -> None:
         self._model = model
         self._users, self._items = users, items
         self.user_groups, self.item_groups = len(users), len(items)
@@ -264,7 +264,7 @@ class FFMForm(Form):
 class FwFMForm(Form):
     """A group for each field; a vector has a part for each item field, into which the user fields are weighed."""
 
-    def __init__(self, model: FieldWeightedFM, users: Fields, items: Fields) -> None:
+    def __init__(self, model: FieldWeightedFM, users: FeatureLayout, items: FeatureLayout) -> None:
         self._model = model
         self._users, self._items = users, items
         self.user_groups, self.item_groups = len(users), len(items)
@@ -357,7 +357,7 @@ class FwFMForm(Form):
 # The form of a model.
 
 
-def form_of(model: Model, users: Fields | None, items: Fields | None) -> Form:
+def form_of(model: Model, users: FeatureLayout | None, items: FeatureLayout | None) -> Form:
     """How `model` stands in the square loss; the fields of both sides may be left out for a model without fields.
 
     Raises:

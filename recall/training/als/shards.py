@@ -55,7 +55,8 @@ class Workers:
             pass
 
 
-_SHARDS = 16  # at least, so that there is something to share out
+_SHARDS = 16  # where there is that much to share out
+_LEAST_WORK = 1 << 12  # entries in one shard, about: with fewer, handing it to a thread takes longer than its sums
 _SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
 _ROWS = 1 << 16  # looked at together where memory would be filled otherwise
 _BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
@@ -164,11 +165,15 @@ class FeatureMatrix:
     def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
         """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
         total = np.zeros((self.n_features, d), dtype=np.float32)
+        self.add(function, total)
+        return total
+
+    def add(self, function: Callable[[Shard], Float32], total: Float32) -> None:
+        """Add what each shard adds to its own features, function(shard) [m, d], to a table [n_features, d]."""
         for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
             self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
-        return total
 
     def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
         """function(shard) for every shard, in their order."""
@@ -177,7 +182,7 @@ class FeatureMatrix:
     def _cut(self, rows: SparseRows, work: npt.NDArray[np.integer], abridged: bool) -> Iterator[Shard]:
         upto = np.cumsum(work)
         total = int(upto[-1]) if len(upto) else 0
-        count = max(_SHARDS, total // _SHARD_WORK)
+        count = max(1, min(_SHARDS, total // _LEAST_WORK), total // _SHARD_WORK)
         inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
         for first, last in pairwise(np.unique(np.concatenate([[0], inner, [self.n]])).tolist()):
             indptr = rows.indptr[first * self.groups : last * self.groups + 1]
@@ -280,8 +285,9 @@ def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
     turned = transposed(pairs.rows(first, last), columns)
     items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
     indptr = np.append(turned.indptr[items], turned.indptr[-1])
+    count = max(1, min(_RANGES, int(indptr[-1]) // _LEAST_WORK))
     ranges = tuple(
-        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, _RANGES)
+        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, count)
     )
     return Chunk(shards, ranges)
 

@@ -11,22 +11,24 @@ table, through the item's own second-order term; its step is a Gauss-Newton step
 loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
 Features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
-else held fixed, which converges fast whatever masked rows weigh.
+else held fixed (`recall.training.als.stand_ins`), which converges fast whatever masked rows weigh.
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back at the end of a sweep.
+its product with a vector is then one of components. They are turned back at the end of a sweep. A reserved factor
+(`_reserve_factor`) is not turned: the others are turned to the axes of the rest of the matrix.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Int64
 from recall.config import OpeningConfig
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
@@ -35,9 +37,10 @@ from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Kernels, Rows
 from recall.training.als.one_hot import FeaturesApart, ItemSide
 from recall.training.als.parameterization import FMForm, FwFMForm, form_of
-from recall.training.als.shards import ItemRange, Workers
-from recall.training.als.sweep_rows import ContextRows, ItemRows, SweepRows
-from recall.training.als.user_side import Everything, Phi, UserSide
+from recall.training.als.shards import Chunk, ItemRange, Workers
+from recall.training.als.stand_ins import STEPS, HeldPhi, move_users, only_masked, positive, reached
+from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
+from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
 from recall.training.als.weighing import Seen, penalty
 from recall.training.pairs import ObservedPairs
 from recall.training.twins import copy_twins
@@ -45,10 +48,21 @@ from recall.training.twins import copy_twins
 _HALVINGS = 6
 _LENGTH = 10.0  # on the reserved axis; 3 serves unknown users of ml-100k worse than popularity, 5 and 7 a little worse than 10
 _LEAST_FACTORS = 8  # with fewer, one of them is too much to give away
-_STAND_IN_PENALTY = 0.01  # times the regularisation: these rows stand for everybody; on ml-100k 1 halves NDCG without history
-_STAND_IN_STEPS = 10  # of conjugate gradients; more changed no figure on ml-100k and toys
-_RESIDUAL = (1.0, -1.0)
-_SCORE = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextsSeen:
+    """What the item side sees of contexts.
+
+    Attributes:
+        chunks: their pairs with the items.
+        phi: their vectors.
+        gram: float32 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] of all contexts.
+    """
+
+    chunks: tuple[Chunk, ...]
+    phi: Phi | HeldPhi
+    gram: Tensor
 
 
 class WholeCatalogueSolver:
@@ -94,11 +108,9 @@ class WholeCatalogueSolver:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
-        self._axis: Tensor | None = None
-        self._carriers = torch.zeros(0, dtype=torch.int64)
+        self._reserved = False
         self._warm = warm
-        self._masked_users: tuple[list[ContextRows], Seen] = [], self._rows.user_sees
-        self._masked_items: ItemRows | None = None
+        self._masked_users: tuple[list[MaskedContexts], Seen] = [], self._rows.user_sees
 
     @property
     def note(self) -> str:
@@ -110,8 +122,8 @@ class WholeCatalogueSolver:
         """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
         with _one_thread(self._kernels.threads > 1):
             if self._form.dim:
-                if self._axis is None:
-                    self._reserve_axis()
+                if not self._reserved:
+                    self._reserve_factor()
                 self._user_step()
             loss = self._item_step()
             self._sweep += 1
@@ -119,7 +131,7 @@ class WholeCatalogueSolver:
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
-            self._stand_in_steps()
+            self._move_user_stand_ins()
             self._turn_back()
             copy_twins(self.model, self._given)
         return loss / self._rows.weights.total
@@ -134,14 +146,13 @@ class WholeCatalogueSolver:
 
     def _user_step(self) -> None:
         if self._rows.users_apart is not None:
-            own, vectors, base, met, of_pair, _ = self._seen_by_users()
-            self._users_one_by_one(self._rows.users_apart, own, vectors, base, met, of_pair)
+            self._users_one_by_one(self._rows.users_apart, self._seen_by_users())
             return
         masked, seen = self._masked_users = self._rows.of_users(self._sweep)
         self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
-        self._move_users([self._rows.contexts, *masked], seen, None)
+        self._move_users([self._rows.contexts, *masked], seen)
 
-    def _reserve_axis(self) -> None:
+    def _reserve_factor(self) -> None:
         """Keep the last factor for contexts of which little is known.
 
         The row of an empty history, or else of an unknown id, has a fixed length along it, and all other user rows are zero
@@ -157,85 +168,75 @@ class WholeCatalogueSolver:
         if len(carriers) == 0 or self._form.dim < _LEAST_FACTORS:
             return
         table = self._form.user_table()
-        reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
-        if not reserved and self._warm:
+        self._reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
+        if self._reserved or self._warm:
             return
-        self._axis, self._carriers = _last_of(self._form.dim), torch.from_numpy(carriers)
-        if not reserved:
-            self._clear_axis()
-
-    def _clear_axis(self) -> None:
-        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
-        table = self._form.user_table()
+        self._reserved = True
         table[:, -1] = 0.0
-        table[self._carriers, -1] = _LENGTH / len(self._carriers)
+        table[torch.from_numpy(carriers), -1] = _LENGTH / len(carriers)
         self._form.set_user_table(table)
 
-    def _off_axis(self, change: Tensor) -> Tensor:
-        """A change of the user table, [n_user_features, dim], without its part along the reserved axis."""
-        return change if self._axis is None else change - torch.outer(change @ self._axis, self._axis)
-
-    def _seen_by_users(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix.
-
-        Returns:
-            First components [I] and vectors [I, dim] of the items; sum_i b_i own_i vector_i [dim]; the Gram matrix, or its
-            diagonal where the form makes it diagonal; the mean of squared vectors over observed pairs [dim]; the diagonal
-            of the Gram matrix [dim].
-        """
+    def _seen_by_users(self) -> ItemsSeen:
+        """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix."""
         vectors = self._psi()[:, 1:].contiguous()
-        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:]
+        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:].contiguous()
         psi = self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
-        base = torch.from_numpy(self._b) * own @ vectors
-        diagonal = gram.diagonal().contiguous()
-        of_pair = self._of_item @ vectors.square() / self._of_item.sum()
-        return own, vectors, base, diagonal if self._form.diagonal else gram.contiguous(), of_pair, diagonal
+        coupling = None
+        if self._reserved:
+            coupling = gram[-1].clone()
+            coupling[-1] = 0.0
+        return ItemsSeen(
+            own=own,
+            vectors=vectors,
+            base=torch.from_numpy(self._b) * own @ vectors,
+            gram=gram.diagonal().contiguous() if self._form.diagonal else gram,
+            coupling=coupling,
+            curvature=torch.stack([self._of_item @ vectors.square() / self._of_item.sum(), gram.diagonal()]),
+        )
 
-    def _move_users(self, parts: list[ContextRows], seen: Seen, free: Tensor | None) -> None:
-        """Step of the user table on the loss of some contexts.
+    def _move_users(self, parts: list[ContextRows], seen: Seen) -> None:
+        """Step of the user table, and of the weights between fields, on the loss of some contexts.
 
         Args:
             parts: the contexts.
             seen: what features see of them.
-            free: bool [n_user_features, 1], features that may move; None for all, and the weights between fields.
         """
-        form = self._form
-        own, vectors, base, met, of_pair, spectrum = self._seen_by_users()
-        still, nothing = torch.zeros_like(own), torch.zeros_like(base)
+        form, items = self._form, self._seen_by_users()
+        score = items.score
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
-        residual = (_RESIDUAL, Everything(-1.0, base, met), (own, vectors))
-        score = (_SCORE, Everything(1.0, nothing, met), (still, vectors))
-        curvature, sees = torch.stack([of_pair, spectrum]), torch.from_numpy(seen.together)
-        table = form.user_table()
-        weight = self._user_penalty if free is None else self._user_penalty * _STAND_IN_PENALTY
-        target = self._off_axis(_held(sum((side.pull(table, *residual) for side in sides), -weight * table), free))
-        diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
+        curvature, sees = items.curvature, torch.from_numpy(seen.together)
+        table, weight = form.user_table(), self._user_penalty
+        target = -weight * table
+        for side in sides:
+            side.pull(target, table, *items.residual)
+        items.but_reserved(target)
+        diagonal = positive(form.user_diagonal(sees, curvature).add_(weight))
 
         def operator(change: Tensor) -> Tensor:
-            change = self._off_axis(change)
-            pulled = sum((side.pull(change, *score) for side in sides), torch.zeros_like(change))
-            return self._off_axis(_held(pulled.addcmul_(weight, change), free))
+            total = weight * change
+            for side in sides:
+                side.pull(total, change, *score)
+            return items.but_reserved(total)
 
-        step, _ = self._descend(operator, target, diagonal, free)
-        form.set_user_table(self._off_axis(step).add_(table))
-        if isinstance(form, FwFMForm) and free is None:
+        step, _ = self._descend(operator, target, diagonal)
+        form.set_user_table(step.add_(table))
+        if isinstance(form, FwFMForm):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
-                found = [side.pull_weights(weights, *(score if change else residual)) for side in sides]
+                found = [side.pull_weights(weights, *(score if change else items.residual)) for side in sides]
                 return torch.stack(found).sum(0)
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
-    def _users_one_by_one(
-        self, apart: FeaturesApart, own: Tensor, vectors: Tensor, base: Tensor, spectrum: Tensor, mean: Tensor
-    ) -> None:
+    def _users_one_by_one(self, apart: FeaturesApart, items: ItemsSeen) -> None:
         table = self._form.user_table()
         none = torch.zeros(self._form.dim)
-        axes = (base.numpy(), none.numpy(), spectrum.numpy(), mean.numpy())
+        axes = (items.base.numpy(), none.numpy(), items.curvature[1].numpy(), items.curvature[0].numpy())
         share, weight = apart.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
         rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
-        apart.solve(rows, (own.numpy(), vectors.numpy()), self._steps, self._kernels, self._workers)
+        others = items.own.numpy(), items.vectors.numpy()
+        apart.solve(rows, others, self._steps, self._kernels, self._workers)
         self._form.set_user_table(table)
 
     def _item_step(self) -> float:
@@ -243,62 +244,85 @@ class WholeCatalogueSolver:
         rows = self._rows
         if rows.users_apart is not None and rows.items_apart is not None:
             return self._items_one_by_one(rows.users_apart, rows.items_apart)
-        plain, self._masked_items = rows.of_items(self._sweep)
-        items = plain if self._masked_items is None else plain.beside(self._masked_items)
-        return self._move_items_by(items, None)
+        plain, masked = rows.of_items(self._sweep)
+        items = plain if masked is None else plain.beside(masked)
+        phi, gram = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
+        residual, observed = self._item_pull(items.chunks, phi, RESIDUAL, self._psi(items), gram)
+        turned, whole = self._turn(gram)
+        seen = ContextsSeen(items.chunks, self._phi(items), turned)
+        loss = self._move_items_by(items, seen, residual @ whole, observed)
+        if masked is not None:
+            self._move_item_stand_ins(masked, Seen(rows.item_sees.plain, masked.sees.masked), seen)
+        return loss
 
-    def _stand_in_steps(self) -> None:
-        """Solve for the features that only masked rows have, with all others held fixed."""
-        masked, seen = self._masked_users
-        masked = [*self._rows.strangers, *masked]
-        free = _only_masked(seen)
-        if masked and self._form.dim and bool(free.any()):
-            self._move_users(masked, seen, free)
-        if self._masked_items is not None:
-            free = _only_masked(Seen(self._rows.item_sees.plain, self._masked_items.sees.masked))
-            if bool(free.any()):
-                self._move_items_by(self._masked_items, free)
+    def _move_user_stand_ins(self) -> None:
+        """Solve for the user features that only masked contexts have."""
+        masked, sees = self._masked_users
+        parts, features = [*self._rows.strangers, *masked], only_masked(sees)
+        if self._form.dim and parts and len(features):
+            items = self._seen_by_users()
+            curvature = self._form.user_diagonal(torch.from_numpy(sees.together), items.curvature)
+            penalty = self._user_penalty
+            move_users(self._form, parts, features, penalty, curvature, items, self._alpha, self._kernels, self._workers)
 
-    def _move_items_by(self, items: ItemRows, free: Tensor | None) -> float:
-        """Step of the item table on the loss of some items; `free` as in `_move_users`."""
-        rows = self._rows
-        weight = self._first_order(
-            penalty(items.sees, rows.weights.total_a, self._config), 1 + self._form.item_table().shape[1]
-        )
-        phi = self._phi(items)
-        found = np.zeros((self._form.dim + 1, self._form.dim + 1))
-        residual, observed = self._item_pull(items, phi, _RESIDUAL, self._psi(items), found)
-        gram, whole = self._turn(found)
-        phi = self._phi(items)
-        table = self._item_table()
+    def _move_item_stand_ins(self, masked: ItemRows, sees: Seen, seen: ContextsSeen) -> None:
+        """Solve for the item features that only masked items have."""
+        features = only_masked(sees)
+        if len(features) == 0:
+            return
+        chunks, phi = reached(masked, seen.phi, self._form.dim)
+        residual, observed = self._item_pull(chunks, phi, RESIDUAL, self._psi(masked))
+        self._move_items_by(masked, ContextsSeen(chunks, phi, seen.gram), residual, observed, features)
+
+    def _move_items_by(
+        self, items: ItemRows, seen: ContextsSeen, residual: Tensor, observed: float, features: Int64 | None = None
+    ) -> float:
+        """Step of the item table on the loss of some items.
+
+        Args:
+            items: the items.
+            seen: contexts that they meet.
+            residual: float32 [I, 1 + dim], what observed pairs pull the items at.
+            observed: weighted squared errors of these pairs.
+            features: rising, those that move alone; None for all, and the weights between item fields.
+        """
+        phi, gram, table = seen.phi, seen.gram, self._item_table()
+        weight = self._first_order(penalty(items.sees, self._rows.weights.total_a, self._config), table.shape[1])
         side = ItemSide(self._form, items.matrix, table)
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
         before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
-        target = _held(side.pull(residual @ whole - alpha_b * (psi @ gram)) - weight * table, free)
-
-        def operator(change: Tensor) -> Tensor:
-            moved = side.push(change)
-            pulled, _ = self._item_pull(items, phi, _SCORE, moved)
-            return _held(side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change), free)
-
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
         diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
-        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), free)
+        free = slice(None) if features is None else torch.from_numpy(features)
+        own_weight, steps = weight[free], self._steps
+        if features is not None:
+            steps = STEPS
+            side = side.narrowed(self._rows.item_matrix(items.rows, features), features)
+        target = side.pull(residual - alpha_b * (psi @ gram)).sub_(own_weight * table[free])
+
+        def operator(change: Tensor) -> Tensor:
+            moved = side.push(change)
+            pulled, _ = self._item_pull(seen.chunks, phi, SCORE, moved)
+            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(own_weight, change)
+
+        found, decrease = self._descend(operator, target, positive(diagonal[free].add_(own_weight)), steps)
+        step = torch.zeros_like(table)
+        step[free] = found
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
         else:
-            after = self._move_items(items, weight, table, step, phi, gram, before)
-        if free is None and isinstance(self._form, FwFMForm):
-            after += self._among_items(self._form, items, phi, gram)
+            after = self._move_items(items, weight, table, step, seen, before)
+        if features is None and isinstance(self._form, FwFMForm):
+            after += self._among_items(self._form, items, seen)
         return after
 
-    def _among_items(self, form: FwFMForm, items: ItemRows, phi: Phi, gram: Tensor) -> float:
+    def _among_items(self, form: FwFMForm, items: ItemRows, seen: ContextsSeen) -> float:
         """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
         side = ItemSide(form, items.matrix, self._item_table())
-        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
-        residual, _ = self._item_pull(items, phi, _RESIDUAL, psi)
+        psi, alpha_b, gram = side.vectors(), torch.from_numpy(items.alpha_b), seen.gram
+        residual, _ = self._item_pull(seen.chunks, seen.phi, RESIDUAL, psi)
         pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
         before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
         curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
@@ -322,7 +346,12 @@ class WholeCatalogueSolver:
         return loss
 
     def _item_pull(
-        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
+        self,
+        chunks: tuple[Chunk, ...],
+        phi: Phi | HeldPhi,
+        signs: tuple[float, float],
+        psi: Tensor,
+        gram: Float64 | None = None,
     ) -> tuple[Tensor, float]:
         """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
 
@@ -331,8 +360,9 @@ class WholeCatalogueSolver:
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
         observed = 0.0
-        for chunk in rows.chunks:
-            users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
+        for chunk in chunks:
+            vectors = phi.of(chunk)
+            users = np.zeros(len(vectors), dtype=np.float32), vectors
 
             def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
                 return self._kernels.fit(part.pairs, part.items, signs, items, users, out)
@@ -343,14 +373,14 @@ class WholeCatalogueSolver:
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
 
     def _move_items(
-        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
+        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, seen: ContextsSeen, before: float
     ) -> float:
         """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
             psi = ItemSide(self._form, items.matrix, moved).vectors()
-            _, observed = self._item_pull(items, phi, _RESIDUAL, psi)
-            after = observed + _unobserved(items, psi, gram) + float((weight * moved.square()).double().sum())
+            _, observed = self._item_pull(seen.chunks, seen.phi, RESIDUAL, psi)
+            after = observed + _unobserved(items, psi, seen.gram) + float((weight * moved.square()).double().sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
@@ -367,10 +397,9 @@ class WholeCatalogueSolver:
         return weights
 
     def _descend(
-        self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, free: Tensor | None = None
+        self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int | None = None
     ) -> tuple[Tensor, float]:
-        steps = self._steps if free is None else _STAND_IN_STEPS
-        return conjugate_gradients(operator, target, diagonal, steps, self._kernels, self._workers)
+        return conjugate_gradients(operator, target, diagonal, steps or self._steps, self._kernels, self._workers)
 
     def _psi(self, rows: ItemRows | None = None) -> Tensor:
         """Vectors of some rows, or of the items as they are."""
@@ -390,22 +419,28 @@ class WholeCatalogueSolver:
         Both are float32 [1 + dim, 1 + dim], as the matrix is.
         """
         whole = np.eye(len(gram))
-        axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
+        axes = None
+        if np.isfinite(gram).all():
+            axes = self._axes_but_last(gram[1:, 1:]) if self._reserved else self._form.axes(gram[1:, 1:])
         if axes is not None:
             whole[1:, 1:] = axes
             self._form.turn(torch.from_numpy(axes).float())
-            if self._axis is not None:
-                self._axis = torch.from_numpy(axes).float().T @ self._axis
             self._turned = axes if self._turned is None else self._turned @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
+
+    def _axes_but_last(self, gram: Float64) -> Float64 | None:
+        """Axes of a Gram matrix [dim, dim] that leave the last factor to itself."""
+        inner = self._form.axes(gram[:-1, :-1])
+        if inner is None:
+            return None
+        axes = np.eye(len(gram))
+        axes[:-1, :-1] = inner
+        return axes
 
     def _turn_back(self) -> None:
         """A table's rows mean the same after a sweep as before it."""
         if self._turned is not None:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
-            if self._axis is not None:
-                self._axis = _last_of(self._form.dim)
-                self._clear_axis()
             self._turned = None
 
 
@@ -424,25 +459,3 @@ def _one_thread(where: bool) -> Iterator[None]:
 def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
     """The loss over all pairs, from item vectors [n, 1 + dim] and the contexts' Gram matrix."""
     return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
-
-
-def _positive(diagonal: Tensor) -> Tensor:
-    """A diagonal to divide by: features that see nothing are pulled at by nothing, and stay where they are."""
-    return torch.where(diagonal > 0, diagonal, 1.0)
-
-
-def _last_of(dim: int) -> Tensor:
-    """The last unit vector, [dim]."""
-    axis = torch.zeros(dim)
-    axis[-1] = 1.0
-    return axis
-
-
-def _held(table: Tensor, free: Tensor | None) -> Tensor:
-    """A table with zeros for the features that are held fixed."""
-    return table if free is None else table.mul_(free)
-
-
-def _only_masked(sees: Seen) -> Tensor:
-    """Features that only masked rows have, bool [n_features, 1]."""
-    return torch.from_numpy((sees.plain.sum(axis=1) == 0) & (sees.masked.sum(axis=1) > 0))[:, None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Float32
+from recall._arrays import Float32, Int64
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels
@@ -40,6 +40,17 @@ class ContextRows:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedContexts(ContextRows):
+    """Masked contexts.
+
+    Attributes:
+        rows: the same features as `matrix`.
+    """
+
+    rows: SparseRows
+
+
+@dataclass(frozen=True, slots=True)
 class ItemRows:
     """Items as they are, and masked ones.
 
@@ -49,6 +60,7 @@ class ItemRows:
         of_item: float32 [n], observed weight.
         alpha_b: float32 [n], weight of a row's pairs with all contexts.
         sees: what each feature sees of the two.
+        rows: the same features as `matrix`.
     """
 
     matrix: FeatureMatrix
@@ -56,6 +68,7 @@ class ItemRows:
     of_item: Float32
     alpha_b: Float32
     sees: Seen
+    rows: SparseRows
 
     def beside(self, other: "ItemRows") -> "ItemRows":
         """The rows of both."""
@@ -66,6 +79,7 @@ class ItemRows:
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
             Seen(self.sees.plain + other.sees.plain, self.sees.masked + other.sees.masked),
+            SparseRows.vstack([self.rows, other.rows]),
         )
 
 
@@ -121,10 +135,11 @@ class SweepRows:
         matrix = FeatureMatrix(split, self._form.user_groups, work, self._kernels, self._workers, abridged=True)
         return ContextRows(matrix, pairs, a)
 
-    def _masked_contexts(self, masked: Masked) -> ContextRows:
-        return self._context_rows(masked.rows, masked.pairs(self._observed, self._n_items), masked.summed(self.weights.a))
+    def _masked_contexts(self, masked: Masked) -> MaskedContexts:
+        pairs, a = masked.pairs(self._observed, self._n_items), masked.summed(self.weights.a)
+        return MaskedContexts(self._context_rows(masked.rows, pairs, a).matrix, pairs, a, masked.rows)
 
-    def of_users(self, sweep: int) -> tuple[list[ContextRows], Seen]:
+    def of_users(self, sweep: int) -> tuple[list[MaskedContexts], Seen]:
         """Masked contexts of one sweep of the user side, and what its features see of them and of `contexts`."""
         drawn = None if self._users is None else self._users.drawn(sweep)
         if drawn is None:
@@ -165,7 +180,7 @@ class SweepRows:
             self.items_apart = FeaturesApart.of(_below(items, [one.rows for one in masked]), turned, n_user_features)
         else:
             chunks = self._chunks(pairs, n)
-        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees)
+        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees, items)
         always: ItemRows | None = None
         if self.items_apart is None:
             for one in masked:
@@ -181,7 +196,7 @@ class SweepRows:
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
         shown = self._sees(masked)
-        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown))
+        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown), masked.rows)
 
     def _sees(self, masked: Masked) -> Float32:
         values = [masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)]
@@ -195,11 +210,13 @@ class SweepRows:
         split = self._form.split_users(rows)
         return FeatureMatrix(split, self._form.user_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
-    def item_matrix(self, rows: SparseRows) -> FeatureMatrix:
-        """Some items, ready to be multiplied by a table."""
+    def item_matrix(self, rows: SparseRows, features: Int64 | None = None) -> FeatureMatrix:
+        """Some items, ready to be multiplied by a table: of all features, or of some, rising, that are numbered from 0."""
         split = self._form.split_items(rows)
+        if features is not None:
+            split = split.narrowed(features)
         return FeatureMatrix(split, self._form.item_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
 
 def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:
-    return SparseRows.below([rows, *others]) if others else rows
+    return SparseRows.vstack([rows, *others]) if others else rows

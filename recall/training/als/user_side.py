@@ -13,6 +13,10 @@ from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.parameterization import Form, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard
 
+RESIDUAL = (1.0, -1.0)
+SCORE = (0.0, 1.0)
+"""Signs of `Kernels.fit`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Everything:
@@ -22,11 +26,55 @@ class Everything:
         scale: 1 or -1.
         base: float32 [dim].
         gram: float32 [dim, dim], or its diagonal [dim] where there is nothing beside it.
+        coupling: float32 [dim], what the last component has beside that diagonal, 0 at the end; None for nothing.
     """
 
     scale: float
     base: Tensor
     gram: Tensor
+    coupling: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsSeen:
+    """What the user side sees of all items.
+
+    Attributes:
+        own: float32 [I], first components of the items.
+        vectors: float32 [I, dim], the others.
+        base: float32 [dim], sum_i b_i own_i vector_i.
+        gram, coupling: as in `Everything`; a coupling means that the last factor is reserved.
+        curvature: float32 [2, dim], of the loss by a context's vector: mean of squared vectors over observed pairs, and the
+            diagonal of the Gram matrix.
+    """
+
+    own: Tensor
+    vectors: Tensor
+    base: Tensor
+    gram: Tensor
+    coupling: Tensor | None
+    curvature: Tensor
+
+    @property
+    def residual(self) -> "Pull":
+        """What `UserSide.pull` needs for the residuals of contexts."""
+        return RESIDUAL, Everything(-1.0, self.base, self.gram, self.coupling), (self.own, self.vectors)
+
+    @property
+    def score(self) -> "Pull":
+        """What it needs for a change of the user table, which has no part along a reserved factor."""
+        everything = Everything(1.0, torch.zeros_like(self.base), self.gram)
+        return SCORE, everything, (torch.zeros_like(self.own), self.vectors)
+
+    def but_reserved(self, change: Tensor) -> Tensor:
+        """Clear the reserved factor, if there is one, in a change of the user table [n, width], in place."""
+        if self.coupling is not None:
+            change[:, -1] = 0.0
+        return change
+
+
+Pull = tuple[tuple[float, float], Everything, tuple[Tensor, Tensor]]
+"""Arguments of `UserSide.pull` beside the table."""
 
 
 class _Block(NamedTuple):
@@ -44,17 +92,17 @@ class UserSide:
     def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels) -> None:
         self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
 
-    def pull(self, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]) -> Tensor:
-        """The transpose of table -> phi, times what each context is pulled at by its pairs and by everything.
+    def pull(
+        self, total: Tensor, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+    ) -> None:
+        """Add the transpose of table -> phi, times what each context is pulled at by its pairs and by everything.
 
         Args:
+            total: [n_user_features, width], contiguous; is added to.
             table: [n_user_features, width].
             signs: see `Kernels.fit`.
             everything: the unobserved part.
             psi: own parts [I] and vectors [I, dim].
-
-        Returns:
-            [n_user_features, width].
         """
         width = table.shape[1]
 
@@ -65,7 +113,7 @@ class UserSide:
                 self._kernels.scatter(block.x, block.follows, self._form.user_sums(pulls, self._kernels), part)
             return part
 
-        return torch.from_numpy(self._contexts.summed(pulled, width))
+        self._contexts.add(pulled, total.numpy())
 
     def pull_weights(
         self, weights: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
@@ -110,6 +158,10 @@ class UserSide:
         draw = self._kernels.shade if everything.gram.dim() == 1 else self._kernels.blend
         scale = np.float32(everything.scale) * self._alpha_a[rows]
         draw(scale, everything.base.numpy(), everything.gram.numpy(), phi, pulls)
+        if everything.coupling is not None:
+            along = np.flatnonzero(phi[:, -1])
+            pulls[along] += (scale[along] * phi[along, -1])[:, None] * everything.coupling.numpy()
+            # what they are pulled at along it would be needed for no change: the factor is reserved
         beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
         items = psi[0].numpy(), psi[1].numpy()
         pairs = self._pairs.rows(rows.start, rows.stop)

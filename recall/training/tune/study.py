@@ -28,9 +28,10 @@ from tomlkit import TOMLDocument
 from tomlkit.items import Table
 
 from recall.config import RunConfig, load_config, parse_config
+from recall.config.loading import apply_override
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import VALID
-from recall.errors import ConfigError, RecallError, TrainingError
+from recall.errors import ConfigError, DataError, RecallError, TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
 from recall.training.train import train
@@ -170,6 +171,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
 
     Raises:
         ConfigError: there is nothing to judge by.
+        DataError: the journal is damaged.
         TrainingError: no trial came to anything.
     """
     deadline = time.monotonic() + limits.seconds
@@ -177,13 +179,17 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            study_name=_name(config, dataset),
-            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=8),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        try:
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(journal))),
+                study_name=_name(config, dataset),
+                sampler=optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=8),
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError) as error:
+            hint = "Remove it, or name another file by --out: its trials are made again"
+            raise DataError("the journal of trials is damaged", where=str(journal), why=str(error), hint=hint) from None
     bench = _Bench(config, dataset, data, limits)
     try:
         while time.monotonic() < deadline:
@@ -313,7 +319,10 @@ def _given(config: RunConfig) -> str:
 
 
 def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
-    """Whether a trial is of the settings as they are given, or within the limits: the search may have had others before."""
+    """Whether a trial is of the settings as they are given, or of the same kind of model and within the limits.
+
+    The search may have had others before.
+    """
     values = cast(Values, trial.user_attrs["values"])
     if not values:
         if trial.user_attrs.get(CONFIGURED) == _given(config):
@@ -323,6 +332,8 @@ def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
         return False  # of settings that are not known any more
     model, train = cast(Values, values["model"]), cast(Values, values["train"])
     k = cast(int, model.get("k", config.model.k or 1))
+    if model.get("kind", "fm") != config.model.kind:
+        return False
     return k <= limits.most_k and train.get("objective", "square") in limits.objectives
 
 
@@ -376,7 +387,7 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
 # The best settings as a configuration file, which says where it comes from.
 
 
-def write_config(source: Path, found: Found, out: Path, minutes: float) -> None:
+def write_config(source: Path, found: Found, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
     """Write `out`: the configuration as it stands in `source`, comments and all, with what was found.
 
     Args:
@@ -384,11 +395,14 @@ def write_config(source: Path, found: Found, out: Path, minutes: float) -> None:
         found: what it came to.
         out: replaced when it exists.
         minutes: that the search was given.
+        overrides: settings that the search had in place of those of `source`, as `load_config` takes them.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     document = tomlkit.parse(source.read_text(encoding="utf-8"))
+    for override in overrides:
+        apply_override(document, override)
     for section, values in found.values.items():
         if section in ("model", "train"):
             document[section] = _table(cast(Mapping[str, JsonValue], values))
@@ -396,7 +410,7 @@ def write_config(source: Path, found: Found, out: Path, minutes: float) -> None:
             _update(document, section, cast(Mapping[str, JsonValue], values))
     staged = out.with_name(out.name + ".part")
     try:
-        staged.write_text(_provenance(found, source, minutes) + tomlkit.dumps(document), encoding="utf-8")
+        staged.write_text(_provenance(found, source, minutes, overrides) + tomlkit.dumps(document), encoding="utf-8")
         load_config(staged)  # what is written must be what can be read
         os.replace(staged, out)
     except OSError as error:
@@ -433,9 +447,10 @@ def _rounded(value: JsonValue) -> JsonValue:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _provenance(found: Found, source: Path, minutes: float) -> str:
+def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[str]) -> str:
     lines = [
         f"Found by `recall tune` on {datetime.now(UTC).date()} from {source.name}, with fm-recall {version('fm-recall')}:",
+        " ".join(f"--set {' '.join(one.split())}" for one in overrides),
         f"{found.trials} trials in {found.seconds / 60:.0f} minutes (--minutes {minutes:g}), the best with {found.metric}",
         f"{found.figure:.4f} on {found.validation:,} interactions held out of training.",
         "" if found.configured is None else f"The settings of {source.name} came to {found.configured:.4f}.",

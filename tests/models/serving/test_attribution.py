@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
@@ -19,7 +19,7 @@ def tables_for(kind: str, world: World) -> ServingModel:
     return sums_of(world) if kind == "sums" else tables_of(world)
 
 
-def by_field(fields: Fields, row: SparseRows) -> np.ndarray:
+def by_field(fields: FeatureLayout, row: SparseRows) -> np.ndarray:
     """[entries, fields], 1 where an entry is of a field."""
     places = np.zeros((row.nnz, len(fields)))
     places[np.arange(row.nnz), fields.of(row.indices)] = 1
@@ -61,7 +61,7 @@ def test_a_pair_of_a_factorization_machine_is_a_product_of_its_vectors() -> None
 
 
 def test_more_pairs_than_are_taken_at_once() -> None:
-    fields = Fields.of_sizes([("many", 40)])
+    fields = FeatureLayout.of_sizes([("many", 40)])
     rng = np.random.default_rng(0)
     row = SparseRows(np.array([0, 40]), np.arange(40, dtype=np.int32), rng.normal(size=40).astype(np.float32), 40)
     v, w = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=40).astype(np.float32)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall._tensors import map_tensors, write_tensors
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
@@ -99,7 +99,7 @@ def test_a_part_of_an_explanation_is_what_its_fields_bring(kind: str) -> None:
     """Taking a field out of the item takes its parts out of the score, and nothing else."""
     world = random_world(kind, seed=11, n=1)
     tables = tables_of(world)
-    whole = SparseRows.below([full_row(world.user_fields)]), SparseRows.below([full_row(world.item_fields)])
+    whole = SparseRows.vstack([full_row(world.user_fields)]), SparseRows.vstack([full_row(world.item_fields)])
     parts = tables.explain(*whole)
     assert np.count_nonzero(parts.first) == len(world.item_fields)
     if "cosine" in kind:
@@ -111,7 +111,7 @@ def test_a_part_of_an_explanation_is_what_its_fields_bring(kind: str) -> None:
         assert parts.total - without.total == pytest.approx(brought, abs=1e-9)
 
 
-def full_row(fields: Fields, but: int | None = None) -> SparseRows:
+def full_row(fields: FeatureLayout, but: int | None = None) -> SparseRows:
     """One row with every feature, or every feature but those of one field."""
     features = np.arange(fields.n_features, dtype=np.int32)
     weights = np.linspace(0.5, 1.5, len(features), dtype=np.float32)
@@ -164,7 +164,7 @@ def test_item_vectors_of_many_rows_equal_those_of_each_part(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
 def test_the_own_part_survives_cancellation(kind: str) -> None:
     # one feature alone has no second-order part: |v x|^2 - x^2 |v|^2 is a difference of two large equal numbers
-    field = Fields.of_sizes([("only", 1)])
+    field = FeatureLayout.of_sizes([("only", 1)])
     large, ones, halves = np.full((1, 8), 1000.0, np.float32), np.ones(1, np.float32), np.full(1, 0.5, np.float32)
     aware = np.full((1, 2, 8), 1000.0, np.float32)
     tables = {

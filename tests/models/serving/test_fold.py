@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.serving.fwfm import FwFMTables
 from tests.models.torch.worlds import rows_of
 
@@ -13,7 +13,7 @@ from tests.models.torch.worlds import rows_of
 def tables_with(between: np.ndarray, k: int = 3, seed: int = 0) -> FwFMTables:
     """Random tables whose weights between user and item fields are `between`."""
     rng = np.random.default_rng(seed)
-    users, items = (Fields.of_sizes([(f"f{field}", 2) for field in range(count)]) for count in between.shape)
+    users, items = (FeatureLayout.of_sizes([(f"f{field}", 2) for field in range(count)]) for count in between.shape)
     n_user = len(users)
     weights = rng.normal(size=(n_user + len(items),) * 2)
     weights = weights + weights.T

@@ -4,20 +4,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.torch.batch import SparseBatch
 from tests.models.torch.worlds import fields_of, rows_of
 
 
 @st.composite
-def sides(draw: st.DrawFn) -> tuple[Fields, SparseRows]:
+def sides(draw: st.DrawFn) -> tuple[FeatureLayout, SparseRows]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     fields = fields_of(rng, "user")
     return fields, rows_of(rng, fields, draw(st.integers(1, 5)))
 
 
-def table_of(fields: Fields, *shape: int) -> torch.Tensor:
+def table_of(fields: FeatureLayout, *shape: int) -> torch.Tensor:
     return torch.randn(fields.n_features, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,7 +30,7 @@ def dense(rows: SparseRows) -> torch.Tensor:
 
 
 @given(sides())
-def test_a_weighted_sum_is_a_product_with_the_table(side: tuple[Fields, SparseRows]) -> None:
+def test_a_weighted_sum_is_a_product_with_the_table(side: tuple[FeatureLayout, SparseRows]) -> None:
     fields, rows = side
     batch = SparseBatch.of(rows, torch.float64)
     for shape in ((), (3,), (2, 3), (0,), (2, 0)):
@@ -40,7 +40,7 @@ def test_a_weighted_sum_is_a_product_with_the_table(side: tuple[Fields, SparseRo
 
 
 @given(sides())
-def test_field_sums_are_the_parts_of_a_weighted_sum(side: tuple[Fields, SparseRows]) -> None:
+def test_field_sums_are_the_parts_of_a_weighted_sum(side: tuple[FeatureLayout, SparseRows]) -> None:
     fields, rows = side
     batch, table, x = SparseBatch.of(rows, torch.float64, fields), table_of(fields, 2), dense(rows)
     sums = batch.field_sums(table, len(fields))
@@ -50,7 +50,7 @@ def test_field_sums_are_the_parts_of_a_weighted_sum(side: tuple[Fields, SparseRo
 
 
 @given(sides(), st.data())
-def test_rows_are_taken_in_any_order(side: tuple[Fields, SparseRows], data: st.DataObject) -> None:
+def test_rows_are_taken_in_any_order(side: tuple[FeatureLayout, SparseRows], data: st.DataObject) -> None:
     fields, rows = side
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6))
     batch = SparseBatch.of(rows, torch.float64, fields)
@@ -62,7 +62,7 @@ def test_rows_are_taken_in_any_order(side: tuple[Fields, SparseRows], data: st.D
 
 
 @given(sides())
-def test_a_local_batch_reads_the_same_rows_of_a_smaller_table(side: tuple[Fields, SparseRows]) -> None:
+def test_a_local_batch_reads_the_same_rows_of_a_smaller_table(side: tuple[FeatureLayout, SparseRows]) -> None:
     fields, rows = side
     local, features = SparseBatch.local(rows, torch.float64, fields)
     assert (features.diff() > 0).all()
@@ -73,6 +73,6 @@ def test_a_local_batch_reads_the_same_rows_of_a_smaller_table(side: tuple[Fields
 
 
 def test_apart_by_field_needs_fields() -> None:
-    rows = SparseRows.single(np.zeros(2, dtype=np.int32), 1)
+    rows = SparseRows.one_hot(np.zeros(2, dtype=np.int32), 1)
     with pytest.raises(ValueError, match="made with fields"):
         SparseBatch.of(rows).by_field(1)

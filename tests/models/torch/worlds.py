@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
@@ -32,8 +32,8 @@ class World:
     """A model with random parameters in float64, and n rows of each side: fields with no, one and many features."""
 
     model: Model
-    user_fields: Fields
-    item_fields: Fields
+    user_fields: FeatureLayout
+    item_fields: FeatureLayout
     users: SparseRows
     items: SparseRows
 
@@ -44,13 +44,13 @@ class World:
         )
 
 
-def fields_of(rng: np.random.Generator, side: str) -> Fields:
-    return Fields.of_sizes(
+def fields_of(rng: np.random.Generator, side: str) -> FeatureLayout:
+    return FeatureLayout.of_sizes(
         [(f"{side}{number}", int(size)) for number, size in enumerate(rng.integers(1, 5, rng.integers(1, 4)))]
     )
 
 
-def rows_of(rng: np.random.Generator, fields: Fields, n: int) -> SparseRows:
+def rows_of(rng: np.random.Generator, fields: FeatureLayout, n: int) -> SparseRows:
     """Rows of distinct features in any order, empty ones among them, with weights of both signs."""
     lengths = rng.integers(0, fields.n_features + 1, n)
     return SparseRows(
@@ -61,7 +61,7 @@ def rows_of(rng: np.random.Generator, fields: Fields, n: int) -> SparseRows:
     )
 
 
-def model_of(kind: str, user_fields: Fields, item_fields: Fields, k: int) -> Model:
+def model_of(kind: str, user_fields: FeatureLayout, item_fields: FeatureLayout, k: int) -> Model:
     features, fields = (user_fields.n_features, item_fields.n_features), (len(user_fields), len(item_fields))
     made = KINDS[kind]
     return made(*features, 0 if kind == "lr" else k, *([] if issubclass(made, FactorizationMachine) else fields))

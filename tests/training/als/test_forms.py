@@ -5,7 +5,7 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from recall.features.blocks import Fields
+from recall.features.layout import FeatureLayout
 from recall.models.torch.batch import SparseBatch
 from recall.training.als.kernels import Kernels
 from recall.training.als.one_hot import ItemSide
@@ -116,4 +116,4 @@ def test_turning_the_factors_changes_no_score(kind):
 def test_a_model_with_fields_asks_for_them():
     model = fresh(random_pairs(9), kind="ffm")
     with pytest.raises(TypeError, match="FieldAwareFM"):
-        form_of(model, None, Fields.of_sizes([("what", 9)]))
+        form_of(model, None, FeatureLayout.of_sizes([("what", 9)]))

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.training.als.kernels import Entries
 from recall.training.als.newcomers import Newcomers
 from recall.training.roles import Roles
@@ -40,7 +40,7 @@ def test_merged_ids_have_the_loss_of_every_context_once_more(drop):
 
 
 def test_what_is_drawn_weighs_as_much_as_all_rows_would():
-    fields = Fields.of_sizes([("id", 3002), ("age", 40)])
+    fields = FeatureLayout.of_sizes([("id", 3002), ("age", 40)])
     rng = np.random.default_rng(0)
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
     rows = SparseRows(np.arange(3001) * 2, indices.reshape(-1), np.ones(6000, dtype=np.float32), fields.n_features)
@@ -81,7 +81,11 @@ def test_pairs_of_masked_contexts_are_those_of_their_sources():
     pairs = random_pairs(5)
     rows = random_rows(np.random.default_rng(2), 40, 12, 1)
     roles = Roles(
-        Fields.of_sizes([("a", 6), ("b", 6)]), np.array([True, False]), np.zeros(2, bool), np.zeros(2, bool), np.ones(2, bool)
+        FeatureLayout.of_sizes([("a", 6), ("b", 6)]),
+        np.array([True, False]),
+        np.zeros(2, bool),
+        np.zeros(2, bool),
+        np.ones(2, bool),
     )
     drawn = Newcomers(rows, roles, 0.3, "user", seed=1).drawn(0)
     assert drawn is not None

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
-from recall.features.blocks import Fields
 from recall.features.csr import SparseRows
+from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import FIRST, UNKNOWN
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fwfm import FieldWeightedFM
@@ -60,7 +60,7 @@ CONFIGS = [
 
 def ids(n, n_features):
     """Rows of one feature each, some features in several rows and some in none."""
-    return SparseRows.single(np.random.default_rng(n).integers(0, n_features, n).astype(np.int32), n_features)
+    return SparseRows.one_hot(np.random.default_rng(n).integers(0, n_features, n).astype(np.int32), n_features)
 
 
 WORLDS = {
@@ -172,7 +172,7 @@ def test_learns_what_is_known_to_be_right():
 
 def with_roles(pairs):
     """The same pairs, whose first field of either side is an id."""
-    users, items = Fields.of_sizes([("id", 6), ("age", 6)]), Fields.of_sizes([("id", 5), ("tag", 4)])
+    users, items = FeatureLayout.of_sizes([("id", 6), ("age", 6)]), FeatureLayout.of_sizes([("id", 5), ("tag", 4)])
     roles = [
         Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
         for fields in (users, items)
@@ -207,4 +207,4 @@ def test_masked_rows_train_unknown_rows_and_threads_change_no_bit():
 def summed(rows):
     """The same rows with each feature at most once in a row."""
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    return SparseRows.gathered(owner, rows.indices, rows.weights, len(rows), rows.n_features)
+    return SparseRows.from_coo(owner, rows.indices, rows.weights, len(rows), rows.n_features)

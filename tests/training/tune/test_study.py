@@ -170,6 +170,15 @@ def test_a_search_goes_on_with_another_k_and_other_objectives(tiny_folder: Path,
     merged(larger, found.values)
 
 
+def test_a_trial_of_another_kind_of_model_is_not_found(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "j.journal"
+    tune(quick(), tiny_folder, path, LIMITS, Enough(2))
+    other = parse_config({**TINY, "train": {"sweeps": 2}, "model": {"k": 4, "kind": "fwfm"}})
+    found = tune(other, tiny_folder, path, LIMITS, Enough(2))
+    assert found.trials == 2
+    assert merged(other, found.values).model.kind == "fwfm"
+
+
 def test_only_trials_within_the_limits_of_now_are_found(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "j.journal"
     tune(quick(), tiny_folder, path, LIMITS, Enough(3))

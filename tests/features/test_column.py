@@ -3,8 +3,8 @@ import polars as pl
 import pytest
 
 from recall.errors import DataError, pointer
-from recall.features.blocks import FieldGroup, column_of, norm_one, norms, refusal
 from recall.features.categorical import HashedEncoder
+from recall.features.column import FieldGroup, column_of, norm_one, norms, refusal
 from tests.features.rows import as_sets
 
 

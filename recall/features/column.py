@@ -1,7 +1,7 @@
-"""How the rows of one side's feature space are divided among its fields."""
+"""Encode fields that read columns: the base of all kinds, and groups of fields."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -11,54 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Int64
 from recall.config.schema import Norm
 from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import FIRST, UNKNOWN, Vocabulary
 
-Entries = list[tuple[int, float]]
+WeightedRows = list[tuple[int, float]]
 """(row in the field's own rows, weight) of one value or request; no row twice."""
 
 
 LARGEST = float(np.finfo(np.float32).max)
 """No weight may be larger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A range of the feature space that belongs to a field, or to lags of a history.
-
-    Its rows are `offset` to `offset + size`. Within a block row 0 is the unknown value, row 1 the missing value, and learnt
-    values follow.
-    """
-
-    name: str
-    field: str
-    offset: int
-    size: int
-
-
-def sources(old: Sequence[Block], new: Sequence[Block]) -> npt.NDArray[np.int64]:
-    """Where each row of a grown feature space comes from.
-
-    Args:
-        old: the blocks before.
-        new: the same blocks in any order, none of them smaller.
-
-    Returns:
-        int64 [n_features]: the row of the old space that means the same, or the unknown row of its block for a value
-        that is new.
-    """
-    by_name = {block.name: block for block in old}
-    parts = []
-    for after in new:
-        before = by_name[after.name]
-        rows = np.full(after.size, before.offset + UNKNOWN, dtype=np.int64)
-        rows[: before.size] = before.offset + np.arange(before.size)
-        parts.append(rows)
-    return np.concatenate(parts)
 
 
 class ColumnEncoder(ABC):
@@ -89,7 +53,7 @@ class ColumnEncoder(ABC):
         """Rows of a whole table, in the field's own rows. Raises DataError."""
 
     @abstractmethod
-    def encode_one(self, values: Mapping[str, object]) -> Entries:
+    def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
         """Rows of one request; an absent column is missing. Raises RequestError."""
 
     def state(self) -> dict[str, object]:
@@ -186,15 +150,15 @@ class FieldGroup:
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         """Rows [n] of a table with the columns `columns`. Raises DataError."""
         parts = [encoder.encode(frame).shifted(offset, self.n_features) for offset, encoder in self.fields]
-        return SparseRows.beside(parts) if parts else SparseRows.empty(len(frame), self.n_features)
+        return SparseRows.hstack(parts) if parts else SparseRows.empty(len(frame), self.n_features)
 
-    def encode_one(self, values: Mapping[str, object]) -> tuple[Entries, list[str]]:
+    def encode_one(self, values: Mapping[str, object]) -> tuple[WeightedRows, list[str]]:
         """Return the features of one request, and the columns with an unknown value.
 
         Raises:
             RequestError: A value does not fit its field.
         """
-        entries: Entries = []
+        entries: WeightedRows = []
         unknown: list[str] = []
         for offset, encoder in self.fields:
             for row, weight in encoder.encode_one(values):
@@ -249,34 +213,3 @@ def refusal(column: str, what: str, hint: str = "") -> RequestError:
         hint: how to correct it.
     """
     return RequestError(what, where=pointer("features", column), hint=hint)
-
-
-# The fields of one side, as a model sees them: names, and which rows of the feature space belong to which.
-
-
-@dataclass(frozen=True, eq=False)
-class Fields:
-    """How the feature space of one side is divided.
-
-    Attributes:
-        names: of the fields; a history has one for each range of lags.
-        offsets: int64 [fields], the first feature of each, rising from 0.
-        n_features: size of the feature space.
-    """
-
-    names: tuple[str, ...]
-    offsets: Int64
-    n_features: int
-
-    @staticmethod
-    def of_sizes(sizes: Sequence[tuple[str, int]]) -> "Fields":
-        """From the name and the number of features of each field, in order."""
-        ends = np.cumsum([size for _, size in sizes], dtype=np.int64)
-        return Fields(tuple(name for name, _ in sizes), np.concatenate([[0], ends[:-1]]).astype(np.int64), int(ends[-1]))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def of(self, features: npt.NDArray[np.integer]) -> Int64:
-        """Return the number of the field of each feature: integer [n] -> int64 [n]."""
-        return np.searchsorted(self.offsets, features, side="right") - 1
