@@ -8,13 +8,14 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from functools import partial
 
+from serving.nginx import GUIDE, PREFIX, nginx
+
 from tests.faults.asking import Asking
 from tests.faults.bench import NOISE, Bench
 from tests.faults.case import Case, Score
 from tests.faults.http import ask, post, receive
 from tests.faults.meanwhile import meanwhile
 from tests.faults.oracle import Oracle
-from tests.faults.proxy import GUIDE, PREFIX, nginx
 from tests.faults.servers import Server
 
 _BODY = 40  # bytes of a body that comes byte by byte

@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from serving.nginx import DEFAULTS, GUIDE
+from serving.nginx import nginx as proxied_by
 
-from tests.faults import proxy
-from tests.faults.proxy import GUIDE
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, receive, request, serving
 
-DEFAULTS = """
-events {}
-http { server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } } }
-"""
 CUTTING = """
 events {}
 http { server { listen 80; location /recall/ { proxy_pass http://127.0.0.1:8000/; } } }
@@ -40,7 +36,7 @@ def behind(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 @contextmanager
 def nginx(folder: Path, text: str, server: Server) -> Iterator[Server]:
     """nginx in front of a server, with everything that it writes in one folder."""
-    with proxy.nginx(folder, text, server.port) as begun:
+    with proxied_by(folder, text, server.port) as begun:
         yield Server(begun.port, begun.process, begun.log)
 
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import ROOT
-from tests.faults.servers import free_port
+from serving.processes import SCRIPTS, free_port
 
-GUIDE = ROOT / "docs" / "nginx.conf"
+GUIDE = SCRIPTS.parent / "docs" / "nginx.conf"
+DEFAULTS = "events {} http { server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } } }"
+"""What nginx does when it is told no more than where the service is: HTTP/1.0, and a connection for each request."""
 PREFIX = "/recall"
 """Path below which the guide's configuration serves."""
 
