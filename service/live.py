@@ -186,6 +186,7 @@ class Live(Exchange):
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
         self._users_trouble = ""
+        self._users_unread = ""
         self._users_sequence = (-1, True)
         self._compactor = Compactor(settings.bundle)
 
@@ -349,8 +350,10 @@ class Live(Exchange):
             elif not self._users_sequence[1]:
                 self._users_sequence = (sequence, True)
                 await asyncio.to_thread(users.checkpoint)
-        except StoreError:  # answers tell of it
+        except StoreError as error:  # answers to requests that name a user tell of it
+            self._users_unread = f"changes of users since the bundle are not known: {error.what}"
             return
+        self._users_unread = ""
         if trouble != self._users_trouble:
             if trouble:
                 log.error("users: %s", trouble)
@@ -377,9 +380,10 @@ class Live(Exchange):
         return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
 
     def lacking(self) -> tuple[Degraded, ...]:
-        """What answers have to do without now, whoever they are for."""
+        """What answers have to do without now: all of them, or those to requests that name a user."""
         items = () if self.snapshot is None else self.snapshot.recommender.items.current().degraded
-        return (*items, *self.degraded)
+        users = (Degraded("users", self._users_unread),) if self._users_unread else ()
+        return (*items, *self.degraded, *users)
 
     def measure(self) -> None:
         """Set the gauges."""

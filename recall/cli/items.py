@@ -46,12 +46,15 @@ def delete_items(
     as_json: Json = False,
 ) -> None:
     """Delete items from the live catalogue."""
+    from recall.features.canonical import TEXT, canonical_text
     from recall.serving.recommender import Recommender
 
     recommender = Recommender.load(root, verify=False)
     try:
         receipt = recommender.items.delete(ids, key)
-        unknown = len(set(ids)) - receipt.known
+        encoder = recommender.bundle.encoder
+        type_ = encoder.types.items.get(encoder.schema.item_id, TEXT)
+        unknown = len({canonical_text(one, type_) for one in ids}) - receipt.known
         _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
     finally:
         recommender.close()

@@ -42,7 +42,7 @@ async def get_info(request: Request) -> Info:
     manifest, encoder = recommender.bundle.manifest, recommender.bundle.encoder
     certificate = manifest.index.certificate
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
-    degraded = (*catalogue.degraded, *live.degraded, *degraded_keys(request))
+    degraded = (*live.lacking(), *degraded_keys(request))
     return Info(
         name=manifest.name,
         bundle=manifest.version,

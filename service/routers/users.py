@@ -43,7 +43,8 @@ async def list_users(request: Request, page: PageQuery) -> UsersPage:
 @reads.get("/v1/users/{user_id:path}", responses=problems(texts={404: "No such user is known."}))
 async def get_user(request: Request, user_id: PathId) -> KnownUser:
     """What is known of a user: what the bundle holds, and what was posted since."""
-    found, bundle = await live_of(request).ask(
+    live = live_of(request)
+    found, bundle = await live.ask(
         lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)
     )
     if found.record is None:
@@ -56,7 +57,10 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
         history=list(found.record.history),
         seen=list(found.record.seen),
         bundle=bundle,
-        degraded=[Degradation(part="users", reason=found.error)] if found.error else [],
+        degraded=[
+            *([Degradation(part="users", reason=found.error)] if found.error else []),
+            *(Degradation(part=one.part, reason=one.reason) for one in live.degraded),
+        ],
         request_id=request_id_of(request),
     )
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import orjson
 import polars as pl
 import pytest
 
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import load_bundle
+from recall.cli import main
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import DataError, RequestError
@@ -213,6 +215,27 @@ def test_a_filter_compares_what_values_are(published: Path, filter_: dict[str, o
         assert sorted(item.item_id for item in answer.items) == [str(n + 10) for n in matching]
     finally:
         recommender.close()
+
+
+def test_one_item_in_two_forms_is_there_twice(served: Recommender) -> None:
+    with pytest.raises(RequestError, match=r"/items/1/item_id: item '99' is there twice \('99\.0' is the same id\)"):
+        served.items.upsert({"99": {"price": 1.0}, "99.0": {"price": 2.0}})
+    assert served.items.current().sequence == 0
+
+
+def test_the_command_line_counts_items_whatever_the_form_of_their_ids(
+    served: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = served.bundle.folder.parents[1]
+    (root / "more.csv").write_text("item_id,price\n99,1\n99.0,2\n")
+    for command, code in ((["upsert", root, root / "more.csv"], 65), (["delete", root, "10", "10.0", "--json"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            main(["items", *map(str, command)])
+        assert (ended.value.code or 0) == code
+    shown = capsys.readouterr()
+    assert "item '99' is there twice" in " ".join(shown.err.split())
+    assert orjson.loads(shown.out)["deleted"] == 1
+    assert orjson.loads(shown.out)["not there"] == 0
 
 
 def test_a_filter_by_time_refuses_what_is_no_time(served: Recommender) -> None:

@@ -156,6 +156,7 @@ def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_pat
         assert "of users" in reason
         (told,) = recommend(server).json["degraded"]
         assert (told["part"], told["reason"]) == ("users", reason)
+        assert server.ask("GET", "/v1/users/3").json["degraded"] == [told]
 
 
 def test_what_is_unsaved_is_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:

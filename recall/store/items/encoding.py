@@ -37,13 +37,18 @@ class ItemReader:
         """The values of items as the catalogue's columns hold them.
 
         Raises:
-            RequestError: an id is none, a column is not known or cannot hold its value; `where` is a JSON pointer that
-                counts the items from 0.
+            RequestError: an id is none or there twice, a column is not known or cannot hold its value; `where` is a JSON
+                pointer that counts the items from 0.
         """
         read = {}
         for position, (item_id, features) in enumerate(items.items()):
-            check_id(item_id, f"/items/{position}/item_id")
-            read[self.columns.id(item_id)] = self.columns.read(item_id, features, f"/items/{position}/features")
+            where = f"/items/{position}/item_id"
+            check_id(item_id, where)
+            known_as = self.columns.id(item_id)
+            if known_as in read:
+                what = f"item {known_as!r} is there twice"
+                raise RequestError(what, where=where, why=f"{item_id!r} is the same id", hint="Give each item once")
+            read[known_as] = self.columns.read(item_id, features, f"/items/{position}/features")
         return read
 
     def given(self, items: Values) -> EncodedItems:

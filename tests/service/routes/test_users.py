@@ -17,6 +17,7 @@ from recall.serving.request import Request
 from recall.store.users.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
+from tests.service.test_following import wait_for
 from tests.service.test_live import served_within
 from tests.service.test_workers import both_ready
 
@@ -350,8 +351,12 @@ def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: 
         assert shown["history"]
         assert [one["part"] for one in shown["degraded"]] == ["users"]
         assert server.ask("GET", "/v1/users/nobody").status == 503
+        wait_for(lambda: server.ask("GET", "/health/ready").json["degraded"])
+        assert server.ask("GET", "/health/ready").json["degraded"] == answer["degraded"]
+        assert server.ask("GET", "/v1/info").json["degraded"] == answer["degraded"]
         (own_shop.root / USERS_LIVE).unlink()
         assert took(server, ("3", "1")).status == 200
+        wait_for(lambda: not server.ask("GET", "/health/ready").json["degraded"])
         assert server.post({"user_id": "3"}).json["degraded"] == []
 
 
