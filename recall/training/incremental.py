@@ -39,6 +39,7 @@ from recall.training.validation import Validation, validation_requests
 from recall.training.warm_start import WarmStart, shares
 
 _SUSPICIOUS = 0.5  # of the new interactions
+_FEW, _ENOUGH = 0.05, 10  # share of the items of new interactions; fewer items say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Ground:
         values: number of new values, by field, for the fields that learn values.
         before: figures of the bundle as it is on the validation part; empty when nothing is held out.
         expected: the sequence that must still be live when the new bundle is published; None for another root.
-        overlap: what to say of new interactions that are old ones; empty when nothing is.
+        overlap: what to say of new interactions that are old ones, or with items of which next to none is known; else empty.
     """
 
     source: Manifest
@@ -153,7 +154,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     _check(config, bundle)
     if old is None:
         tables, dataset = _remembering(config, new, bundle)
-        overlap = _remembered_note(dataset)
+        overlap = _remembered_note(dataset) or _unknown_items_note(dataset, bundle)
     else:
         additions = addition_tables(config.data, new, old)
         tables, overlap = additions.tables, additions.note
@@ -237,6 +238,18 @@ def _remembered_note(dataset: Dataset) -> str:
     return (
         f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows of: were they trained on "
         "before, they would count twice; give the old tables in --data, and those that equal old ones are left out"
+    )
+
+
+def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
+    """Warn when the new interactions are with items that the bundle does not know: they may be those of another data set."""
+    items = dataset.events.filter(dataset.events["split"] >= TRAIN)["item"].unique()
+    known = int((bundle.item_ids.rows(dataset.items[dataset.schema.item_id].gather(items).to_list()) >= 0).sum())
+    if len(items) < _ENOUGH or known >= _FEW * len(items):
+        return ""
+    return (
+        f"{known:,} of the {len(items):,} items of the new interactions are in the bundle's catalogue: are they those of "
+        "another data set, or written in another way?"
     )
 
 

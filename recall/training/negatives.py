@@ -24,7 +24,7 @@ class Negatives:
     def __init__(self, pairs: ObservedPairs, popularity: float) -> None:
         self._items = len(pairs.items)
         self._keys = np.sort(pairs.owners * self._items + pairs.observed)
-        counts = np.bincount(pairs.observed, minlength=self._items).astype(np.float64)
+        counts = pairs.item_counts().astype(np.float64)
         weights = np.maximum(counts, 1.0) ** popularity  # an item that nobody took may still be drawn
         self._cumulative = np.cumsum(weights)
         self.log_q: Float64 = np.log(weights) - np.log(self._cumulative[-1])

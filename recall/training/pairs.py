@@ -13,6 +13,7 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING
+from recall.training.ranks import Ranks
 from recall.training.roles import Roles
 
 
@@ -45,6 +46,7 @@ class ObservedPairs:
         user_roles, item_roles: what those fields are to newcomers; None where none of their rows is masked.
         shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
+        ranks: holders of the other contexts, where this is a part of them.
     """
 
     contexts: SparseRows
@@ -58,6 +60,7 @@ class ObservedPairs:
     item_roles: Roles | None = None
     shown: ShownPairs | None = None
     observation: float = 1.0
+    ranks: Ranks = Ranks()  # noqa: RUF009 - it has no state
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
@@ -112,6 +115,24 @@ class ObservedPairs:
             indptr=np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])]),
             shown=shown,
         )
+
+    def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
+        """Return the pairs of contexts [first, last) alone, for one of several ranks; roles stay those of the whole."""
+        pairs = slice(self.indptr[first], self.indptr[last])
+        return replace(
+            self,
+            contexts=self.contexts.take(np.arange(first, last)),
+            indptr=self.indptr[first : last + 1] - self.indptr[first],
+            observed=self.observed[pairs],
+            weights=self.weights[pairs],
+            ranks=ranks,
+        )
+
+    def item_counts(self) -> npt.NDArray[np.int64]:
+        """Number of contexts that each item was observed with, over all ranks: int64 [I]."""
+        counts = np.bincount(self.observed, minlength=len(self.items))
+        self.ranks.add_up(counts)
+        return counts
 
     @property
     def owners(self) -> npt.NDArray[np.int64]:

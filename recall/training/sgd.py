@@ -157,6 +157,7 @@ class GradientLearner(Generic[BatchT]):
         self._rule = rule
         self._dropping = dropping
         self._seed = seed
+        self._first, self._size = pairs.ranks.share(objective.size)
         self._epoch = 0
         self._catalogue = SparseBatch.of(pairs.items, fields=pairs.item_fields)
         self._optimisers: dict[str, RowOptimiser] = {
@@ -171,7 +172,7 @@ class GradientLearner(Generic[BatchT]):
     def sweep(self) -> float:
         """Go once over the data in a new order; returns the loss for each unit of observed weight."""
         rng = np.random.default_rng([self._seed, self._epoch])
-        size, batch = self._objective.size, self._rule.batch
+        size, batch = self._size, self._rule.batch
         order = rng.permutation(size)
         steps = ceil(size / batch)
         self._objective.begin(self._epoch)
@@ -181,7 +182,7 @@ class GradientLearner(Generic[BatchT]):
             loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
         self._epoch += 1
         copy_twins(self.model, self._pairs)
-        return loss / self._objective.weight
+        return self._pairs.ranks.total(loss) / self._objective.weight
 
     def state(self) -> dict[str, Tensor]:
         """The optimisers' memories and the number of passes made."""
@@ -198,9 +199,12 @@ class GradientLearner(Generic[BatchT]):
         self._epoch = int(state["epoch"])
 
     def _step(self, chosen: Int64, rate: float, rng: np.random.Generator) -> float:
-        """One step on the contexts or pairs at positions `chosen`; returns their summed loss."""
+        """One step on the contexts or pairs at positions `chosen`; returns the summed loss of those on this rank."""
         objective, pairs = self._objective, self._pairs
-        batch = objective.draw(chosen, rng)
+        scale = self._size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
+        own = chosen - self._first
+        own = own[(own >= 0) & (own < objective.size)]
+        batch = objective.draw(own, rng)
         drop_users, drop_items = self._dropping
         users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), rng), fields=pairs.user_fields)
         items, item_rows = self._items(batch.items, drop_items, rng)
@@ -213,7 +217,6 @@ class GradientLearner(Generic[BatchT]):
         # terms that do not rank have no gradient: without an offset the bias and the user's weights stay at rest
         outputs = [(phi, found.phi), (psi, found.psi), (offset, found.offset)]
         moving = [(output, by_output) for output, by_output in outputs if by_output is not None and output.requires_grad]
-        scale = objective.size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
         gradients = torch.autograd.grad(
             [output for output, _ in moving],
             list(used.values()),
@@ -223,7 +226,7 @@ class GradientLearner(Generic[BatchT]):
         with torch.no_grad():
             for (name, table), gradient in zip(self.model.named_parameters(), gradients, strict=True):
                 if gradient is not None:
-                    self._move(name, table.data, used[name].detach(), rows[side_of(name)], gradient, rate)
+                    self._move(name, table.data, rows[side_of(name)], gradient, rate)
         return found.loss
 
     def _items(self, wanted: Int64 | None, drop: Dropping, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
@@ -233,11 +236,13 @@ class GradientLearner(Generic[BatchT]):
             return (self._catalogue if drop.idle else SparseBatch.of(drop(rows, rng), fields=self._pairs.item_fields)), None
         return SparseBatch.local(drop(self._pairs.items.take(wanted), rng), fields=self._pairs.item_fields)
 
-    def _move(self, name: str, table: Tensor, used: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+    def _move(self, name: str, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        table = _as_rows(name, table)
+        rows, gradient = self._pairs.ranks.summed_rows(rows, _as_rows(name, gradient), len(table))
         penalty = self._rule.penalty(name)
         if penalty:
-            gradient = gradient.add(used, alpha=penalty)
-        self._optimisers[name].step(_as_rows(name, table), rows, _as_rows(name, gradient), rate)
+            gradient = gradient.add(table if rows is None else table[rows], alpha=penalty)
+        self._optimisers[name].step(table, rows, gradient, rate)
 
 
 def _rows_of(table: Tensor, rows: Tensor | None) -> Tensor:

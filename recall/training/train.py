@@ -22,6 +22,7 @@ from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, NonFiniteError, SweepReport, run_sweeps
 from recall.training.new_items import level_new_items
 from recall.training.pairs import ObservedPairs
+from recall.training.ranks import Ranks
 from recall.training.twins import copy_twins
 from recall.training.validation import Validation
 from recall.training.warm_start import Anchored, WarmStart
@@ -93,7 +94,7 @@ def train(
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))
-        _clear(model, {"user": pairs.contexts, "item": pairs.items})
+        _clear(model, {"user": pairs.contexts, "item": pairs.items}, pairs.ranks)
     else:
         start.give(model)
     learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
@@ -131,9 +132,11 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 
 
 @torch.no_grad()
-def _clear(model: Model, rows: Mapping[Side, SparseRows]) -> None:
+def _clear(model: Model, rows: Mapping[Side, SparseRows], ranks: Ranks) -> None:
     """Start features that no row has at zero: nothing would ever move them from where chance put them."""
-    absent = {side: np.bincount(part.indices, minlength=part.n_features) == 0 for side, part in rows.items()}
+    counts = {side: np.bincount(part.indices, minlength=part.n_features) for side, part in rows.items()}
+    ranks.add_up(counts["user"])  # every rank has all items
+    absent = {side: count == 0 for side, count in counts.items()}
     for name, table in model.named_parameters():
         side = side_of(name)
         if side is not None:

@@ -18,6 +18,7 @@ from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
+from recall.training.ranks import Ranks
 from recall.training.roles import Roles
 
 
@@ -82,7 +83,7 @@ class Anchored:
         reached: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
             roles = (seen.user_roles, seen.item_roles) if masked else (None, None)
-            reached = {"user": _reached(seen.contexts, roles[0]), "item": _reached(seen.items, roles[1])}
+            reached = {"user": _reached(seen.contexts, roles[0], seen.ranks), "item": _reached(seen.items, roles[1], Ranks())}
         self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
 
     @property
@@ -132,9 +133,11 @@ class Anchored:
         return turn.float()
 
 
-def _reached(rows: SparseRows, roles: Roles | None) -> Bool:
+def _reached(rows: SparseRows, roles: Roles | None, ranks: Ranks) -> Bool:
     """Features that some row has, and those that its masked copies may have: bool [n_features]."""
-    met = np.bincount(rows.indices, minlength=rows.n_features) > 0
+    counts = np.bincount(rows.indices, minlength=rows.n_features)
+    ranks.add_up(counts)
+    met = counts > 0
     if roles is not None:
         met[roles.fields.offsets + UNKNOWN] = met[roles.fields.offsets + MISSING] = True
     return met

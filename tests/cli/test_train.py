@@ -226,6 +226,19 @@ def test_evaluate_compares_bundles_and_leaves_fields_out(run, shop: Path, bundle
     assert run("evaluate", shop / "recall.toml", bundles, "--against", shop).code == 65
 
 
+def test_new_interactions_with_unknown_items_alone_are_told_of(
+    run, shop: Path, bundles: Path, today: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for table, folder in (("interactions", shop), ("items", shop)):
+        frame = pl.read_parquet(folder / f"{table}.parquet")
+        frame.with_columns(item_id="x" + pl.col("item_id")).write_parquet(other / f"{table}.parquet")
+    arguments = ("train", shop / "recall.toml", "--resume", bundles, "--out", tmp_path, "--set", "train.sweeps=1", "--new")
+    assert "0 of the 60 items of the new interactions are in the bundle's catalogue" in run(*arguments, other).err
+    assert "in the bundle's catalogue" not in run(*arguments, today).err
+
+
 LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.at=[5]", "--set", "evaluation.dial=[]")
 
 

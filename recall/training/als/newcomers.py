@@ -15,6 +15,7 @@ from recall._arrays import Float32, Int64
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries
 from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
+from recall.training.ranks import Ranks
 from recall.training.roles import Roles
 
 # Shares and weights were chosen on held-out users and items of ml-100k and toys: less than these makes the figures of one
@@ -26,6 +27,7 @@ _WAYS = {
 # Of the square loss, chosen on held-out users of ml-100k (seeds 1 and 2) and toys. More of PROFILE helps users known by their
 # columns and costs unknown ones; with less of STRANGER, toys serves unknown users worse than popularity does.
 _SQUARE_WAYS = {**_WAYS, "user": {NEWCOMER: 0.03, PARTIAL: 0.02, PROFILE: 0.5, STRANGER: 0.45}}
+_ALONE = Ranks()
 _SHARE = {"user": 0.1, "item": 0.2}
 _AT_LEAST = {"user": 2000, "item": 500}  # rows drawn, where there are so many
 
@@ -108,7 +110,7 @@ def ways_of(roles: Roles, side: str, square: bool = False) -> dict[int, float]:
 class Newcomers:
     """Masks the rows of one side."""
 
-    def __init__(self, rows: SparseRows, roles: Roles, drop: float, side: str, seed: int) -> None:
+    def __init__(self, rows: SparseRows, roles: Roles, drop: float, side: str, seed: int, ranks: Ranks = _ALONE) -> None:
         """Prepare to mask.
 
         Args:
@@ -117,10 +119,13 @@ class Newcomers:
             drop: weight of all masked rows beside the 1 of the rows as they are.
             side: "user" or "item".
             seed: of the draws.
+            ranks: holders of the side's other rows.
         """
+        self._ranks = ranks
+        self._first, n = ranks.share(len(rows))
         self._rows, self._masking, self._seed = rows, Masking(roles), seed
         self._ways = {way: drop * share for way, share in ways_of(roles, side, square=True).items()}
-        self._share = max(_SHARE[side], min(1.0, _AT_LEAST[side] / max(len(rows), 1)))
+        self._share = max(_SHARE[side], min(1.0, _AT_LEAST[side] / max(n, 1)))
         self._alike = not roles.histories.any()
 
     def fixed(self, few: Callable[[Masked], bool]) -> list[Masked]:
@@ -152,18 +157,18 @@ class Newcomers:
         """The rows that one sweep sees masked beside the fixed ones; None where those are all."""
         if not self._ways:
             return None
-        chosen = np.flatnonzero(uniform(np.arange(len(self._rows)), self._seed, sweep, 0) < self._share)
-        if len(chosen) == 0:
+        chosen = np.flatnonzero(uniform(self._first + np.arange(len(self._rows)), self._seed, sweep, 0) < self._share)
+        if not self._ranks.any(len(chosen) > 0):
             return None
         total = sum(self._ways.values())
         bounds = np.cumsum(list(self._ways.values())) / total
-        way = np.searchsorted(bounds[:-1], uniform(chosen, self._seed, sweep, 1), side="right")
+        way = np.searchsorted(bounds[:-1], uniform(self._first + chosen, self._seed, sweep, 1), side="right")
         patterns = np.array(list(self._ways), dtype=np.int8)[way]
         return self._masked(chosen, patterns, total / self._share, sweep)
 
     def _masked(self, sources: Int64, patterns: npt.NDArray[np.int8], weight: float, sweep: int) -> Masked:
         fields = len(self._masking.roles.fields)
-        tossed = np.stack([uniform(sources, self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
+        tossed = np.stack([uniform(self._first + sources, self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
         rows, code = merged(self._masking(self._rows.take(sources), patterns, tossed))
         return Masked(rows, sources, code, weight)
 

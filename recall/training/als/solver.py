@@ -16,8 +16,8 @@ The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back at the end of a sweep. A reserved factor
-(`_reserve_factor`) is not turned: the others are turned to the axes of the rest of the matrix.
+its product with a vector is then one of components. They are turned back afterwards. The user side, which leaves a
+reserved factor (`_reserve_factor`) alone, turns the others to the axes of the rest of the matrix.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -108,7 +108,7 @@ class WholeCatalogueSolver:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
-        self._reserved = False
+        self._reserved, self._carriers = False, torch.zeros(0, dtype=torch.int64)
         self._warm = warm
         self._masked_users: tuple[list[MaskedContexts], Seen] = [], self._rows.user_sees
 
@@ -131,6 +131,7 @@ class WholeCatalogueSolver:
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMForm):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
+            self._turn_back()
             self._move_user_stand_ins()
             self._turn_back()
             copy_twins(self.model, self._given)
@@ -169,17 +170,23 @@ class WholeCatalogueSolver:
             return
         table = self._form.user_table()
         self._reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
-        if self._reserved or self._warm:
-            return
-        self._reserved = True
+        self._carriers = torch.from_numpy(carriers)
+        if not self._reserved and not self._warm:
+            self._reserved = True
+            self._clear_reserved()
+
+    def _clear_reserved(self) -> None:
+        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        table = self._form.user_table()
         table[:, -1] = 0.0
-        table[torch.from_numpy(carriers), -1] = _LENGTH / len(carriers)
+        table[self._carriers, -1] = _LENGTH / len(self._carriers)
         self._form.set_user_table(table)
 
     def _seen_by_users(self) -> ItemsSeen:
         """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix."""
         vectors = self._psi()[:, 1:].contiguous()
-        gram = self._turn(bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers))[0][1:, 1:].contiguous()
+        found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
+        gram = self._turn(found, but_last=self._reserved)[0][1:, 1:].contiguous()
         psi = self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         coupling = None
@@ -207,16 +214,19 @@ class WholeCatalogueSolver:
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
         curvature, sees = items.curvature, torch.from_numpy(seen.together)
         table, weight = form.user_table(), self._user_penalty
-        target = -weight * table
+        ranks = self._given.ranks
+        target = ranks.once(-weight * table)
         for side in sides:
             side.pull(target, table, *items.residual)
+        ranks.add_up(target.numpy())
         items.but_reserved(target)
         diagonal = positive(form.user_diagonal(sees, curvature).add_(weight))
 
         def operator(change: Tensor) -> Tensor:
-            total = weight * change
+            total = ranks.once(weight * change)
             for side in sides:
                 side.pull(total, change, *score)
+            ranks.add_up(total.numpy())
             return items.but_reserved(total)
 
         step, _ = self._descend(operator, target, diagonal)
@@ -225,7 +235,9 @@ class WholeCatalogueSolver:
 
             def pull(weights: Tensor, change: bool) -> Tensor:
                 found = [side.pull_weights(weights, *(score if change else items.residual)) for side in sides]
-                return torch.stack(found).sum(0)
+                total = torch.stack(found).sum(0)
+                ranks.add_up(total.numpy())
+                return total
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
@@ -263,7 +275,18 @@ class WholeCatalogueSolver:
             items = self._seen_by_users()
             curvature = self._form.user_diagonal(torch.from_numpy(sees.together), items.curvature)
             penalty = self._user_penalty
-            move_users(self._form, parts, features, penalty, curvature, items, self._alpha, self._kernels, self._workers)
+            move_users(
+                self._form,
+                parts,
+                features,
+                penalty,
+                curvature,
+                items,
+                self._alpha,
+                self._kernels,
+                self._workers,
+                self._given.ranks,
+            )
 
     def _move_item_stand_ins(self, masked: ItemRows, sees: Seen, seen: ContextsSeen) -> None:
         """Solve for the item features that only masked items have."""
@@ -355,7 +378,7 @@ class WholeCatalogueSolver:
     ) -> tuple[Tensor, float]:
         """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
 
-        Where `gram` is given, float64 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] is added to it.
+        Where `gram` is given, zeros [1 + dim, 1 + dim] in float64, [1 ; phi]' diag(a) [1 ; phi] is added to it.
         """
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
@@ -370,7 +393,9 @@ class WholeCatalogueSolver:
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
                 gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
-        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), observed
+        ranks = self._given.ranks
+        ranks.add_up(*out, *(() if gram is None else (gram,)))
+        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
 
     def _move_items(
         self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, seen: ContextsSeen, before: float
@@ -413,15 +438,16 @@ class WholeCatalogueSolver:
         self.model.item_weights.copy_(table[:, 0])
         self._form.set_item_table(table[:, 1:])
 
-    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
-        """Turn all factors to the axes of a Gram matrix of vectors; returns it as it is then, and what turns a vector.
+    def _turn(self, gram: Float64, but_last: bool = False) -> tuple[Tensor, Tensor]:
+        """Turn all factors, or all but the last, to the axes of a Gram matrix of vectors.
 
-        Both are float32 [1 + dim, 1 + dim], as the matrix is.
+        Returns:
+            The matrix as it is then, and what turns a vector, both float32 [1 + dim, 1 + dim], as the matrix is.
         """
         whole = np.eye(len(gram))
         axes = None
         if np.isfinite(gram).all():
-            axes = self._axes_but_last(gram[1:, 1:]) if self._reserved else self._form.axes(gram[1:, 1:])
+            axes = self._axes_but_last(gram[1:, 1:]) if but_last else self._form.axes(gram[1:, 1:])
         if axes is not None:
             whole[1:, 1:] = axes
             self._form.turn(torch.from_numpy(axes).float())
@@ -438,10 +464,12 @@ class WholeCatalogueSolver:
         return axes
 
     def _turn_back(self) -> None:
-        """A table's rows mean the same after a sweep as before it."""
+        """Turn all factors back to the axes that the tables have between sweeps."""
         if self._turned is not None:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
             self._turned = None
+            if self._reserved:
+                self._clear_reserved()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from recall.training.als.sweep_rows import ItemRows, MaskedContexts
 from recall.training.als.user_side import ItemsSeen, Phi, UserSide
 from recall.training.als.weighing import Seen
 from recall.training.masking import merged
+from recall.training.ranks import Ranks
 
 STEPS = 10  # of conjugate gradients; more changed no figure on ml-100k and toys
 _PENALTY = 0.01  # times the regularisation: these rows stand for everybody; on ml-100k 1 halves NDCG without history
@@ -42,6 +43,7 @@ def move_users(
     alpha: np.float32,
     kernels: Kernels,
     workers: Workers,
+    ranks: Ranks,
 ) -> None:
     """Solve for some user features with all others held fixed.
 
@@ -55,6 +57,7 @@ def move_users(
         alpha: weight of all pairs.
         kernels: do the sums.
         workers: share them.
+        ranks: hold the contexts.
     """
     free = torch.from_numpy(features)
     table, weight = form.user_table(), penalty[free] * _PENALTY
@@ -62,14 +65,16 @@ def move_users(
     pulled, score = torch.zeros_like(table), items.score
     for side in full:
         side.pull(pulled, table, *items.residual)
+    ranks.add_up(pulled.numpy())
     target = items.but_reserved(pulled[free] - weight * table[free])
     diagonal = positive(curvature[free].add_(weight))
     sides = [_merged(form, part, features, len(items.own), alpha, kernels, workers) for part in parts]
 
     def operator(change: Tensor) -> Tensor:
-        total = weight * change
+        total = ranks.once(weight * change)
         for side in sides:
             side.pull(total, change, *score)
+        ranks.add_up(total.numpy())
         return items.but_reserved(total)
 
     step, _ = conjugate_gradients(operator, target, diagonal, STEPS, kernels, workers)

@@ -104,15 +104,18 @@ class SweepRows:
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
         observed = Entries(pairs.indptr, pairs.observed, pairs.weights)
         self._users = self._items = None
+        self._ranks = ranks = pairs.ranks
         if config.drop and pairs.user_roles is not None and pairs.item_roles is not None:
-            self._users = Newcomers(pairs.contexts, pairs.user_roles, config.drop, "user", seed)
+            self._users = Newcomers(pairs.contexts, pairs.user_roles, config.drop, "user", seed, ranks)
             self._items = Newcomers(pairs.items, pairs.item_roles, config.drop, "item", seed)
         masked = [] if self._users is None else self._users.fixed(lambda one: self._few_contexts(one, pairs.contexts, observed))
         rows = _below(pairs.contexts, [one.rows for one in masked])
         self._observed = observed
         plain = squared_sums(pairs.contexts, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
+        ranks.add_up(plain)
         self.user_sees = Seen(plain, sum((self._shown(one) for one in masked), np.zeros_like(plain)))
-        alone = isinstance(form, FMForm) and (self._users is None or self._users.settled)
+        # a feature is solved for by itself only where all of its contexts are
+        alone = ranks.count == 1 and isinstance(form, FMForm) and (self._users is None or self._users.settled)
         together = observed.followed([one.pairs(observed, self._n_items) for one in masked])
         self.users_apart = FeaturesApart.of(rows, together, self._n_items) if alone else None
         a = np.concatenate([weights.a, *(one.summed(weights.a) for one in masked)])
@@ -123,11 +126,13 @@ class SweepRows:
         self._start_items(pairs.items, rows.n_features)
 
     def _few_contexts(self, masked: Masked, contexts: SparseRows, observed: Entries) -> bool:
-        if len(masked.rows) == 1:
+        total = self._ranks.total
+        if not self._ranks.any(len(masked.rows) > 1):
             return True
-        if masked.rows.nnz > _FEW_CONTEXTS * contexts.nnz:
+        if total(masked.rows.nnz) > _FEW_CONTEXTS * total(contexts.nnz):
             return False
-        return len(masked.pairs(observed, self._n_items).indices) <= _FEW_CONTEXTS * len(observed.indices)
+        pairs = masked.pairs(observed, self._n_items)
+        return total(len(pairs.indices)) <= _FEW_CONTEXTS * total(len(observed.indices))
 
     def _context_rows(self, rows: SparseRows, pairs: Entries, a: Float32) -> ContextRows:
         work = np.diff(rows.indptr) + np.diff(pairs.indptr)
@@ -149,7 +154,9 @@ class SweepRows:
     def _shown(self, masked: Masked) -> Float32:
         """What each user feature sees of masked contexts, float32 [n_user_features, 2]."""
         values = [masked.summed(self.weights.of_context), self._alpha * masked.summed(self.weights.a)]
-        return squared_sums(masked.rows, np.stack(values, axis=1))
+        shown = squared_sums(masked.rows, np.stack(values, axis=1))
+        self._ranks.add_up(shown)
+        return shown
 
     def of_items(self, sweep: int) -> tuple[ItemRows, ItemRows | None]:
         """The items of one sweep of the item side as they are, and the masked ones."""
@@ -166,10 +173,13 @@ class SweepRows:
         plain = squared_sums(items, np.stack([of_item, alpha_b], axis=1))
         sees = Seen(plain, np.zeros_like(plain))
         alone = self.users_apart is not None and (self._items is None or self._items.lonely) and FeaturesApart.fits(items)
-        few = _FEW_PAIRS * len(pairs.indices)
+        total = self._ranks.total
+        few = _FEW_PAIRS * total(len(pairs.indices))
         masked = []
         if self._items is not None:
-            masked = self._items.fixed(lambda one: alone or (len(one.rows) == 1 and len(one.columns(pairs, n).indices) <= few))
+            masked = self._items.fixed(
+                lambda one: alone or (len(one.rows) == 1 and total(len(one.columns(pairs, n).indices)) <= few)
+            )
         self.items_apart: FeaturesApart | None = None
         chunks: tuple[Chunk, ...] = ()
         self.apart_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])

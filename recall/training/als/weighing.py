@@ -9,6 +9,7 @@ from torch import Tensor
 from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.training.pairs import ObservedPairs
+from recall.training.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ class Weights:
     def of(pairs: ObservedPairs, config: OpeningConfig) -> "Weights":
         """The weights that a configuration gives to observed pairs."""
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
-        of_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items)).astype(np.float32)
-        a, b = (
-            _power(counts, power, pairs.observation)
-            for counts, power in ((of_context, config.activity), (of_item, config.popularity))
-        )
-        total = float(of_context.sum(dtype=np.float64))
-        total_a, total_b = float(a.sum(dtype=np.float64)), float(b.sum(dtype=np.float64))
+        by_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items))
+        pairs.ranks.add_up(by_item)
+        of_item = by_item.astype(np.float32)
+        a = _power(of_context, config.activity, pairs.observation, pairs.ranks)
+        b = _power(of_item, config.popularity, pairs.observation, Ranks())
+        total = pairs.ranks.total(of_context.sum(dtype=np.float64))
+        total_a, total_b = pairs.ranks.total(a.sum(dtype=np.float64)), float(b.sum(dtype=np.float64))
         return Weights(of_context, of_item, a, b, config.unobserved * total / (total_a * total_b), total, total_a, total_b)
 
 
@@ -95,7 +96,8 @@ def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
     return found + of(sees.masked, config.drop) if config.drop else found
 
 
-def _power(counts: Float32, power: float, observation: float) -> Float32:
+def _power(counts: Float32, power: float, observation: float, ranks: Ranks) -> Float32:
     """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
     weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
-    return np.asarray(weights / weights.mean(dtype=np.float64), dtype=np.float32)
+    mean = np.float64(ranks.total(weights.sum(dtype=np.float64))) / ranks.total(len(weights))
+    return np.asarray(weights / mean, dtype=np.float32)

@@ -66,7 +66,7 @@ class Pairwise:
         self._loss = loss
         self.with_offset = with_offset
         self.size = len(pairs.observed)
-        self.weight = float(pairs.weights.sum())
+        self.weight = pairs.ranks.total(pairs.weights.sum())
 
     def begin(self, epoch: int) -> None:
         """See Objective."""
@@ -166,7 +166,7 @@ class LabelledLogLoss:
         self._taken = np.repeat([1.0, 0.0], [len(pairs.observed), len(shown.items)]).astype(np.float32)
         self.with_offset = True
         self.size = len(self._items)
-        self.weight = float(self._weights.sum(dtype=np.float64))
+        self.weight = pairs.ranks.total(self._weights.sum(dtype=np.float64))
 
     def begin(self, epoch: int) -> None:
         """See Objective; every pass is alike."""

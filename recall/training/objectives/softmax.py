@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall._arrays import Int64
+from recall._arrays import Float64, Int64
 from recall.training.negatives import Negatives
 from recall.training.objectives.base import Batch, Gradients
 from recall.training.pairs import ObservedPairs
@@ -48,8 +48,9 @@ class ContextWeights:
         self._pairs = pairs
         sums = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts))
         factors = sums ** (activity - 1)
-        self._factors = (factors * (sums.sum() / (sums * factors).sum())).astype(np.float32)
-        self.total = float(sums.sum())
+        total = pairs.ranks.total
+        self.total = total(sums.sum())
+        self._factors = (factors * (self.total / total((sums * factors).sum()))).astype(np.float32)
 
     def batch(self, contexts: Int64) -> tuple[Int64, Int64, Tensor]:
         """Index pointers, observed items and weights of some contexts: int64 [B + 1], int64 [nnz], float [nnz]."""
@@ -258,11 +259,12 @@ class InBatchSoftmax:
         self._owners = pairs.owners
         self._negatives = Negatives(pairs, 0.0)
         self._temperature = temperature
-        shares = np.bincount(pairs.observed, minlength=len(pairs.items)).clip(1) / len(pairs.observed)
+        counts = pairs.item_counts()
+        shares: Float64 = counts.clip(1) / counts.sum()
         self._log_q = np.log(shares) if correct else None
         self.with_offset = False
         self.size = len(pairs.observed)
-        self.weight = float(pairs.weights.sum())
+        self.weight = pairs.ranks.total(pairs.weights.sum())
 
     def begin(self, epoch: int) -> None:
         """See Objective; every pass is alike."""

@@ -1,0 +1,170 @@
+"""Two ranks, each with half of the contexts, train the model that one trains with all of them, but for rounding."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recall.config import SoftmaxConfig, SquareConfig
+from recall.training.learners import new_learner
+from recall.training.negatives import Negatives
+from recall.training.pairs import ObservedPairs
+from recall.training.ranks import Ranks
+from recall.training.roles import Roles
+from tests.training.kinds import KINDS, USERS, fresh, with_fields
+from tests.training.worlds import random_pairs
+
+SWEEPS = 3
+
+
+class Meeting:
+    """Where ranks bring their sums, and wait for the others."""
+
+    def __init__(self, count: int) -> None:
+        self.brought: list[tuple[np.ndarray, ...]] = [()] * count
+        self.barrier = threading.Barrier(count, timeout=60)
+        self.sums = 0
+
+
+class ThreadRanks(Ranks):
+    """One of several ranks, each in a thread of its own."""
+
+    def __init__(self, meeting: Meeting, rank: int, count: int) -> None:
+        self._meeting, self.rank, self.count = meeting, rank, count
+
+    @property
+    def meeting(self) -> Meeting:
+        return self._meeting
+
+    def add_up(self, *sums: np.ndarray) -> None:
+        self._meeting.brought[self.rank] = tuple(array.copy() for array in sums)
+        self._meeting.barrier.wait()
+        brought = list(self._meeting.brought)
+        for number, array in enumerate(sums):
+            array[...] = sum(parts[number] for parts in brought)
+        self._meeting.sums += self.rank == 0
+        self._meeting.barrier.wait()
+
+
+def on_ranks(pairs: ObservedPairs, run: Callable[[ObservedPairs], object], cuts: tuple[int, ...]) -> list:
+    """What each rank comes to with its part of the contexts, which are cut before those of numbers `cuts`."""
+    bounds = [0, *cuts, len(pairs.contexts)]
+    count = len(bounds) - 1
+    meeting = Meeting(count)
+    parts = [pairs.part(bounds[rank], bounds[rank + 1], ThreadRanks(meeting, rank, count)) for rank in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(run, parts))
+    assert meeting.sums > 0
+    return found
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(pairs: ObservedPairs, config, kind: str):
+    learner = new_learner(config, fresh(pairs, kind=kind), pairs, seed=4)
+    losses = [learner.sweep() for _ in range(SWEEPS)]
+    return {name: table.detach().clone() for name, table in learner.model.named_parameters()}, losses
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).detach().abs().max()) if one.numel() else 0.0
+
+
+def check(pairs: ObservedPairs, config, kind: str, cuts: tuple[int, ...] = (17,), within: float = 1e-4) -> None:
+    expected, losses = trained(pairs, config, kind)
+    start = dict(fresh(pairs, kind=kind).named_parameters())
+    assert max(distance(expected[name], start[name]) for name in expected) > 0.01
+    ranks = on_ranks(pairs, lambda part: trained(part, config, kind), cuts)
+    for tables, told in ranks:
+        assert told == pytest.approx(losses, rel=within)
+        for name, table in tables.items():
+            assert torch.equal(table, ranks[0][0][name]), f"the ranks' copies of {name} differ"
+            assert distance(table, expected[name]) <= within * max(1.0, distance(expected[name], 0 * table)), name
+
+
+def world(seed: int = 0) -> ObservedPairs:
+    return with_fields(random_pairs(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_square_loss(kind: str) -> None:
+    check(world(), SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.7, drop=0.0), kind)
+
+
+@pytest.mark.parametrize("kind", ["fm", "fwfm"])
+def test_the_square_loss_with_masked_rows(kind: str) -> None:
+    """Rows are masked by their number among all contexts, so that a cut changes none of the draws."""
+    pairs = world(1)
+    ids = Roles(USERS, np.array([True, False, False]), *np.zeros((2, 3), bool), np.ones(3, bool))
+    pairs = replace(pairs, user_roles=ids, item_roles=Roles.of(pairs.item_fields, pairs.items))
+    check(pairs, SquareConfig(unobserved=3.0, regularisation=0.02, drop=0.1), kind)
+
+
+def test_more_than_two_ranks_of_different_sizes() -> None:
+    check(world(2), SquareConfig(unobserved=5.0, regularisation=0.02, drop=0.0), "fm", cuts=(3, 30))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adagrad", "sgd"])
+def test_a_softmax_by_gradients(optimiser: str) -> None:
+    config = SoftmaxConfig(
+        objective="softmax",
+        epochs=SWEEPS,
+        batch=40,
+        activity=0.6,
+        dropout=0.0,
+        drop=0.0,
+        optimiser=optimiser,
+        learning_rate=1.0 if optimiser == "sgd" else 0.05,
+    )
+    check(world(3), config, "fm")
+
+
+def test_batches_that_are_cut_between_ranks() -> None:
+    """Batches are drawn over the pairs of all ranks; each rank works on those that it holds."""
+    config = SoftmaxConfig(objective="softmax", epochs=SWEEPS, batch=20, dropout=0.0, drop=0.0, learning_rate=0.05)
+    check(world(5), config, "ffm", cuts=(20,))
+
+
+def test_popularity_is_that_of_all_contexts() -> None:
+    pairs = random_pairs(6)
+    whole = Negatives(pairs, 0.8).log_q
+    for found in on_ranks(pairs, lambda part: Negatives(part, 0.8).log_q, (11,)):
+        assert np.array_equal(found, whole)
+
+
+def test_one_rank_sums_nothing() -> None:
+    alone, table = Ranks(), torch.ones(2, 2)
+    assert alone.once(table) is table
+    assert alone.share(7) == (0, 7)
+    assert alone.total(0.1) == 0.1
+    assert alone.summed_rows(None, table, 2) == (None, table)
+
+
+def test_a_gradient_is_summed_by_the_rows_that_any_rank_used() -> None:
+    rows = (torch.tensor([3, 1]), torch.tensor([1]))
+
+    def summed(part: ObservedPairs) -> tuple[list[int], list[float]]:
+        own = rows[part.ranks.rank]
+        found, gradient = part.ranks.summed_rows(own, torch.ones(len(own), 1) * (1 + part.ranks.rank), 5)
+        assert found is not None
+        return found.tolist(), gradient[:, 0].tolist()
+
+    assert on_ranks(random_pairs(7), summed, (20,)) == [([1, 3], [3.0, 1.0])] * 2
+
+
+def test_the_parts_hold_all_contexts() -> None:
+    pairs = random_pairs(8)
+    parts = [pairs.part(0, 15, Ranks()), pairs.part(15, len(pairs.contexts), Ranks())]
+    assert np.array_equal(np.concatenate([part.observed for part in parts]), pairs.observed)
+    assert [len(part.contexts) for part in parts] == [15, len(pairs.contexts) - 15]
+    assert (parts[1].indptr[0], parts[1].indptr[-1]) == (0, len(parts[1].observed))
