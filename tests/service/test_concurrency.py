@@ -263,7 +263,7 @@ def test_callers_that_come_while_the_process_is_stopped_may_wait() -> None:
     assert Kind.BUSY not in run(go, queue(waiting=64, standing=4))  # type: ignore[operator]
 
 
-def test_searches_have_half_of_the_time_however_much_is_rejected() -> None:
+def test_searches_are_not_starved_however_much_is_rejected() -> None:
     async def go(searches: SearchQueue) -> float:
         waiting = [asyncio.create_task(searches.on_loop(partial(spin, 0.0005))) for _ in range(100)]
         await asyncio.sleep(0)
@@ -273,7 +273,8 @@ def test_searches_have_half_of_the_time_however_much_is_rejected() -> None:
             await asyncio.sleep(0)
         return others / (time.monotonic() - began)
 
-    assert run(go, queue()) < 0.7  # type: ignore[operator]  # with slices of 2 ms it would be three quarters
+    # a slice of 3 ms to two iterations of 6 ms; it would be 0.96 with one search in each
+    assert run(go, queue()) < 0.88  # type: ignore[operator]
 
 
 def test_callers_that_wait_are_told_when_the_process_stops() -> None:
