@@ -16,14 +16,11 @@ ENCODER = "encoder.json"
 VOCABULARIES = "vocabularies.parquet"
 USERS = "users.sqlite"
 INDEX = "index.faiss"
-CELLS = "cells.safetensors"
 CHECKS = "checks.safetensors"
 COUNTS = "counts.safetensors"
 DELETIONS = "deleted.parquet"
 NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS, COUNTS})
 """The files of a usual bundle; see `expected_names` for what a manifest may leave out or name otherwise."""
-INDEX_FILES = {"faiss": INDEX, "cells": CELLS}
-"""Name of the index file that each engine writes; a manifest may name another one, as those of formats 1 to 3 do."""
 _ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
 _SINCE_3 = frozenset({CHECKS, COUNTS})
 

@@ -53,7 +53,7 @@ class Comparison(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgements:
+class PerRequestMetrics:
     """One number for each request under each metric.
 
     Attributes:
@@ -64,12 +64,12 @@ class Judgements:
     user: Integers
     values: Mapping[str, Float64]
 
-    def take(self, rows: Integers) -> "Judgements":
+    def take(self, rows: Integers) -> "PerRequestMetrics":
         """Return the requests at positions `rows`, integer [m], in that order."""
-        return Judgements(self.user[rows], {name: values[rows] for name, values in self.values.items()})
+        return PerRequestMetrics(self.user[rows], {name: values[rows] for name, values in self.values.items()})
 
 
-def estimate(judgements: Judgements, resamples: int, seed: int) -> dict[str, Estimate]:
+def estimate(judgements: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
     """Mean over requests of every metric, with its interval.
 
     Args:
@@ -85,7 +85,7 @@ def estimate(judgements: Judgements, resamples: int, seed: int) -> dict[str, Est
     }
 
 
-def compare(a: Judgements, b: Judgements, resamples: int, seed: int) -> dict[str, Comparison]:
+def compare(a: PerRequestMetrics, b: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Comparison]:
     """Estimate a - b and a / b of every shared metric, by paired resamples.
 
     Args:
@@ -128,7 +128,7 @@ def _estimate(value: float, drawn: Float64) -> Estimate:
     return Estimate(value=value, low=float(low), high=float(high))
 
 
-def _stacked(judgements: Judgements) -> Float64:
+def _stacked(judgements: PerRequestMetrics) -> Float64:
     return np.stack(list(judgements.values.values()), axis=1)
 
 

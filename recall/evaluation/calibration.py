@@ -13,7 +13,7 @@ from recall.bundle.reader import Bundle
 from recall.config import DataConfig, EvaluationConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
-from recall.evaluation.bootstrap import Estimate, Judgements, estimate, interval, redrawn
+from recall.evaluation.bootstrap import Estimate, PerRequestMetrics, estimate, interval, redrawn
 from recall.evaluation.lists import Integers
 from recall.serving.scoring import logistic
 
@@ -401,7 +401,9 @@ def _calibration(rows: Labelled, user: Int64, users: int, resamples: int, seed: 
     predicted, happened, count = sums.sum(axis=0)
     rate = taken.mean()
     return Calibration(
-        log_loss=estimate(Judgements(user, {"log loss": log_losses(rows.score, rows.taken)}), resamples, seed)["log loss"],
+        log_loss=estimate(PerRequestMetrics(user, {"log loss": log_losses(rows.score, rows.taken)}), resamples, seed)[
+            "log loss"
+        ],
         constant=float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))),
         error=interval(
             float(calibration_error(predicted, happened, count)),

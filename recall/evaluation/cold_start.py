@@ -22,7 +22,7 @@ from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import Replaced, pair_scores
 from recall.evaluation.lists import Integers, ItemLists
 from recall.evaluation.offline import OfflineReplay
@@ -71,7 +71,9 @@ class ColdStart(BaseModel):
     seconds: float
 
 
-def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int) -> ColdStart:
+def start_cold(
+    trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
+) -> ColdStart:
     """Mask ids, and evaluate again.
 
     Args:
@@ -85,7 +87,7 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
     at, encoder = sorted(set(config.at)), bundle.encoder
     whole = trial.judge(trial.lists(at[-1]), at)
 
-    def masked(blocks: tuple[FeatureBlock, ...], judged: Judgements) -> Masked:
+    def masked(blocks: tuple[FeatureBlock, ...], judged: PerRequestMetrics) -> Masked:
         return Masked(
             fields=tuple(dict.fromkeys(block.field for block in blocks)),
             metrics=estimate(judged, config.intervals, seed),
@@ -104,7 +106,7 @@ def start_cold(trial: OfflineReplay, bundle: Bundle, popularity: Judgements, con
         users=len(np.unique(trial.user)),
         whole=estimate(whole, config.intervals, seed),
         popularity=estimate(
-            Judgements(popularity.user, {name: popularity.values[name] for name in whole.values}), config.intervals, seed
+            PerRequestMetrics(popularity.user, {name: popularity.values[name] for name in whole.values}), config.intervals, seed
         ),
         new_items=None if new_items is None else masked(item_ids, trial.judge(new_items, at)),
         new_users=asked_again(user_ids, UNKNOWN) if user_ids else None,
@@ -166,7 +168,7 @@ class UnknownUsers:
     features: SparseRows
     relevant: ItemLists
     masked: ItemLists
-    popularity: Judgements
+    popularity: PerRequestMetrics
     at: tuple[int, ...]
 
     @staticmethod
@@ -183,7 +185,7 @@ class UnknownUsers:
         popular = _judged(Popularity.fit(counts), held.user, held.relevant, held.masked, at)
         return UnknownUsers(unknown_user(encoder), held.relevant, held.masked, popular, tuple(at))
 
-    def judge(self, user_vector: Float32, item_vectors: Float32) -> Judgements:
+    def judge(self, user_vector: Float32, item_vectors: Float32) -> PerRequestMetrics:
         """Judge the one ranking that an unknown user gets, request by request.
 
         Args:
@@ -252,6 +254,8 @@ def upper_end(differences: Float64, user: Integers) -> float:
     return mean + _STANDARD_ERRORS * float(error)
 
 
-def _judged(ranking: Popularity, user: Integers, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> Judgements:
+def _judged(
+    ranking: Popularity, user: Integers, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
+) -> PerRequestMetrics:
     rows = ranking.top(masked.indptr, masked.items, max(at))
-    return Judgements(user, metrics.per_request(relevant.contains(rows), relevant.lengths, at))
+    return PerRequestMetrics(user, metrics.per_request(relevant.contains(rows), relevant.lengths, at))

@@ -16,7 +16,7 @@ from recall.data.dataset import Dataset
 from recall.data.split import TEST
 from recall.errors import DataError
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, start_cold
 from recall.evaluation.data_match import refuse_foreign
@@ -24,7 +24,7 @@ from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, 
 from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, turn
 from recall.evaluation.online import ListFigures, answers, joint_catalogue, judge, list_figures, pieces
 from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
-from recall.index.tuning.recall import shares_found
+from recall.index.tuning.recall import recalls_found
 from recall.serving.recommender import Recommender
 
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
@@ -135,7 +135,7 @@ def evaluate(
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
     resamples, seed = config.evaluation.intervals, config.seed
 
-    def figures(rows: Int64) -> tuple[Judgements, ListFigures]:
+    def figures(rows: Int64) -> tuple[PerRequestMetrics, ListFigures]:
         by_request = judge(held, rows, counts, at)
         return by_request, list_figures(by_request, rows, len(catalogue), at, resamples, seed)
 
@@ -203,7 +203,7 @@ def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: in
     """Estimate the recall of the index against exact lists, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [
-        shares_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, piece, encoder, n)), n)
+        recalls_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, piece, encoder, n)), n)
         for _, piece in pieces(held)
     ]
-    return estimate(Judgements(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]
+    return estimate(PerRequestMetrics(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]

@@ -16,7 +16,7 @@ from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.baselines import content_lists, item_features
-from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
@@ -95,7 +95,7 @@ class HeldOutItems(BaseModel):
 
 
 def judge_users(
-    trial: OfflineReplay, bundle: Bundle, popularity: Judgements, config: EvaluationConfig, seed: int
+    trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
 ) -> HeldOutUsers:
     """Evaluate requests of held-out users with all, some and none of their features.
 
@@ -138,7 +138,7 @@ def judge_items(
     bundle: Bundle,
     dataset: Dataset,
     split: int,
-    popularity: Judgements,
+    popularity: PerRequestMetrics,
     config: EvaluationConfig,
     seed: int,
 ) -> HeldOutItems:
@@ -171,11 +171,11 @@ def judge_items(
     k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
     found = top_rows(trial.user_vectors, trial.item_vectors[new], trial.masked.among(new), k_new)
     hits = trial.relevant.contains(np.where(found >= 0, new[found], -1))
-    among_all = Judgements(trial.user, {"recall": model.values[f"recall@{k}"]})
-    among_new = Judgements(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
+    among_all = PerRequestMetrics(trial.user, {"recall": model.values[f"recall@{k}"]})
+    among_new = PerRequestMetrics(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
 
-    def against(judged: Judgements) -> Against:
-        kept = Judgements(judged.user, {name: judged.values[name] for name in model.values})
+    def against(judged: PerRequestMetrics) -> Against:
+        kept = PerRequestMetrics(judged.user, {name: judged.values[name] for name in model.values})
         return Against(metrics=estimate(kept, resamples, seed), comparison=compare(model, kept, resamples, seed))
 
     features, content = item_features(bundle), None

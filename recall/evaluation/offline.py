@@ -18,7 +18,7 @@ from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Comparison, Estimate, Judgements, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import TestRequests, requests
@@ -103,7 +103,7 @@ class OfflineReplay:
         psi = self.item_vectors if item_vectors is None else item_vectors
         return top_rows(phi, psi, self.masked, n, replaced)
 
-    def judge(self, rows: Int64, at: Sequence[int]) -> Judgements:
+    def judge(self, rows: Int64, at: Sequence[int]) -> PerRequestMetrics:
         """Return recall, hit_rate and ndcg of lists, as `name@k`.
 
         Args:
@@ -111,7 +111,7 @@ class OfflineReplay:
             at: lengths of the lists.
         """
         hits, relevant = self.relevant.contains(rows), self.relevant.lengths
-        return Judgements(
+        return PerRequestMetrics(
             self.user,
             {f"recall@{k}": metrics.recall(hits, relevant, k) for k in at}
             | {f"hit_rate@{k}": metrics.hit_rate(hits, k) for k in at}
@@ -166,7 +166,7 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
         rows = trial.lists(k, user_vectors=vectors)
         recalls[f"{beta:g}"] = metrics.recall(trial.relevant.contains(rows), trial.relevant.lengths, k)
         covered.append(metrics.coverage(metrics.exposure(rows, len(trial.item_vectors), k)))
-    estimates = estimate(Judgements(trial.user, recalls), config.intervals, seed).values()
+    estimates = estimate(PerRequestMetrics(trial.user, recalls), config.intervals, seed).values()
     points = [
         DialPoint(popularity=beta, recall=recall, coverage=coverage)
         for beta, recall, coverage in zip(settings, estimates, covered, strict=True)
@@ -221,9 +221,9 @@ def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed:
     names = [f"{name}@{k}" for name in _NAMES for k in at]
     item_rows = encoder.encode_items(bundle.items())
 
-    def judged(user_vectors: Float32 | None = None, item_vectors: Float32 | None = None) -> Judgements:
+    def judged(user_vectors: Float32 | None = None, item_vectors: Float32 | None = None) -> PerRequestMetrics:
         values = trial.judge(trial.lists(at[-1], user_vectors, item_vectors), at)
-        return Judgements(values.user, {name: values.values[name] for name in names})
+        return PerRequestMetrics(values.user, {name: values.values[name] for name in names})
 
     whole, worth = judged(), []
     for name, field in encoder.schema.fields.items():

@@ -12,7 +12,7 @@ from recall._arrays import Int64
 from recall.bundle.item_ids import ItemIds
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Estimate, Judgements, estimate
+from recall.evaluation.bootstrap import Estimate, PerRequestMetrics, estimate
 from recall.evaluation.protocol import TestRequests, requests
 from recall.serving.recommender import Recommender
 
@@ -86,7 +86,7 @@ def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, cata
     return Answers(rows, strangers)
 
 
-def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> Judgements:
+def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> PerRequestMetrics:
     """Every metric of every request.
 
     Args:
@@ -97,11 +97,11 @@ def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Se
     """
     values = metrics.per_request(held.relevant.contains(rows), held.relevant.lengths, at)
     information = metrics.self_information(counts)
-    return Judgements(held.user, values | {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at})
+    return PerRequestMetrics(held.user, values | {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at})
 
 
 def list_figures(
-    judgements: Judgements, rows: Int64, n_items: int, at: Sequence[int], resamples: int, seed: int
+    judgements: PerRequestMetrics, rows: Int64, n_items: int, at: Sequence[int], resamples: int, seed: int
 ) -> ListFigures:
     """Summarise metrics as means with intervals, and the lists as a whole.
 

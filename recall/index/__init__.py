@@ -1,1 +1,1 @@
-"""Search for the items whose vectors have the largest inner product with a user's vector."""
+"""Maximum inner-product search over item vectors."""

@@ -1,10 +1,10 @@
-"""What every kind of index promises, and the checks that all of them share.
+"""The interface of indexes and engines, and the checks that all of them share.
 
 An index is built once over item vectors and never changes. A row is a position among those vectors. The same query gives
 the same answer to the last bit whether it comes alone or in a batch; equal scores are ordered by row.
 """
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,11 +14,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall.config import IndexConfig
 from recall.errors import ExportError, RequestError
 from recall.index.bitmap import Mask, RowBitmap
 
-Params = Mapping[str, int | float]
-"""The numbers that an index needs beside its file in order to be opened again."""
+Params = Mapping[str, int | float | str]
+"""What an index needs beside its file in order to be opened again: numbers, or where a remote engine is."""
+Predicate = Mapping[str, object]
+"""A filter as a request has it; README.md describes the form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Hits:
     Attributes:
         rows: int64 [q, n]; -1 where fewer than n rows were eligible.
         scores: float32 [q, n], inner products; -inf beside a row of -1.
-        exact: bool [q], whether these are surely the best of the eligible rows.
+        exact: bool [q], whether these are known to be the best of the eligible rows.
     """
 
     rows: Int64
@@ -58,7 +61,12 @@ class Ranked(NamedTuple):
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
-    """The ranked lists as one rectangle of width n."""
+    """Lay ranked lists out as one rectangle.
+
+    Args:
+        ranked: one list for each query.
+        n: width of the rectangle.
+    """
     if len(ranked) == 1 and len(ranked[0].rows) == n:
         one = ranked[0]
         return Hits(one.rows[None], one.scores[None], np.array([one.exact]))
@@ -70,28 +78,61 @@ def gather(ranked: list[Ranked], n: int) -> Hits:
     return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
 
 
-class ItemIndex(Protocol):
-    """Maximum inner-product search over item vectors; `search` may be called from several threads at once."""
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """One query, checked.
+
+    Attributes:
+        vector: float32 [dim].
+        excluded: int64 [m], rows that must not be returned, rising and without repeats.
+        within: the rows that may be returned; None for all.
+        predicate: the filter that `within` was made from, as the request has it, for engines that filter by columns of their
+            own; None if there was none. Every row of `within` matches it, but not every match is in `within`: that decides.
+    """
+
+    vector: Float32
+    excluded: Int64
+    within: RowBitmap | None
+    predicate: Predicate | None = None
+
+
+class ItemIndex(ABC):
+    """Maximum inner-product search over item vectors. Thread-safe.
+
+    Attributes:
+        kind: name of the kind, as the manifest records it.
+        size: number of items.
+        dim: length of a vector.
+    """
+
+    kind: str
+    size: int
+    dim: int
 
     @property
-    def kind(self) -> str:
-        """Name of the kind, as the manifest records it."""
-
-    @property
-    def size(self) -> int:
-        """Number of items."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
+    @abstractmethod
     def exact(self) -> bool:
         """Whether the best rows are always found, or only most of them."""
 
     @property
+    @abstractmethod
     def params(self) -> Params:
-        """What `open_index` needs to know beside the file."""
+        """What the engine needs to open the index, beside its file if it has one."""
+
+    @abstractmethod
+    def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
+        """Answer checked queries.
+
+        Engines score what they return with `recall.index.topk.rank`, so that a query has one answer to the last bit.
+
+        Args:
+            queries: at least one.
+            n: rows wanted, at least 1.
+            exact: search exhaustively.
+
+        Returns:
+            min(n, eligible rows) distinct rows for each query.
+        """
 
     def search(
         self,
@@ -99,32 +140,171 @@ class ItemIndex(Protocol):
         n: int,
         exclude: Sequence[Int64] | None = None,
         within: Sequence[RowBitmap | None] | None = None,
+        predicates: Sequence[Predicate | None] | None = None,
         *,
         exact: bool = False,
     ) -> Hits:
-        """The n rows with the largest inner product with each query.
+        """Return the n rows with the largest inner product with each query.
 
         Args:
             queries: float32 [q, dim], finite.
             n: rows wanted, at least 1; it may exceed `size`.
             exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
-                Meant for the hundreds of items that one user has seen; what holds for many requests is a selection.
-            within: the rows that may be returned, one selection or None (all rows) for each query.
+                Meant for the hundreds of items that one user has seen; what holds for many requests is a mask.
+            within: the rows that may be returned, one bitmap or None (all rows) for each query.
+            predicates: the filter behind each bitmap, or None; an engine may use it, and may not rely on it.
             exact: search exhaustively, whatever the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.
 
         Raises:
-            RequestError: n is below 1, a query is of another length or not finite, or a selection is of other rows.
+            RequestError: n is below 1, a query is of another length or not finite, or a bitmap is of other rows.
+        """
+        asked = check_asked(queries, n, (self.size, self.dim), exclude, within, predicates)
+        return gather(self.find(asked, n, exact=exact) if asked else [], n)
+
+    def write(self, path: Path) -> bool:  # noqa: ARG002
+        """Write the index to one file, if its engine keeps one on this machine.
+
+        Args:
+            path: a file that does not exist.
+
+        Returns:
+            Whether there is a file; without one, the engine opens the index by its parameters alone.
+
+        Raises:
+            IndexFileError: The file cannot be written.
+        """
+        return False
+
+    def close(self) -> None:  # noqa: B027
+        """Release connections and the like; the index can be opened again."""
+
+    def discard(self) -> None:
+        """Close an index that is not to be used, and remove what its engine keeps.
+
+        A local index has nothing to remove.
+        """
+        self.close()
+
+
+class TunableIndex(ItemIndex):
+    """An index that looks as hard as it is set to, at no cost after it was built."""
+
+    @property
+    @abstractmethod
+    def param_grid(self) -> Sequence[float]:
+        """How hard it can look, rising; recall does not fall along them, but for rounding."""
+
+    @abstractmethod
+    def with_search_param(self, value: float, n: int) -> "TunableIndex":
+        """Return the same index with another setting.
+
+        Args:
+            value: one of `param_grid`.
+            n: length of the lists that it is set for.
         """
 
-    def write(self, path: Path) -> None:
-        """Write the index to one file. Raises IndexFileError when that fails."""
+    def for_longer_lists(
+        self,
+        vectors: Float32,  # noqa: ARG002
+        queries: Float32,  # noqa: ARG002
+        n: int,  # noqa: ARG002
+        target: float,  # noqa: ARG002
+    ) -> "TunableIndex":
+        """Return the index set up for lists longer than those it was tuned for.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim], those that it was tuned with.
+            n: length of the lists that it was tuned for.
+            target: mean share of the exact list to find.
+        """
+        return self
+
+
+# What an engine is: how indexes of its kinds are built, opened, and proposed to the tuner.
+
+
+class Candidate(Protocol):
+    """An index of a certain shape that the tuner may build."""
+
+    @property
+    def name(self) -> str:
+        """What it is, and of what size."""
+
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> TunableIndex:
+        """Build it.
+
+        Args:
+            vectors: float32 [size, dim], finite.
+            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
+            seed: of whatever is drawn.
+            threads: to build with; a search uses one.
+        """
+
+
+class Engine(Protocol):
+    """An implementation of indexes, listed in `recall.index.registry`.
+
+    Attributes:
+        name: as the manifest records it.
+        kinds: of index that it opens.
+        file: name of its file within a bundle; None if it does not keep one there.
+    """
+
+    name: str
+    kinds: Sequence[str]
+    file: str | None
+
+    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
+        """Build an index without comparing it with others.
+
+        Args:
+            kind: one of `kinds`.
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim], vectors of real users, at least one: an approximate index is fitted to them.
+            config: target and length of lists.
+            seed: the same arguments give the same index.
+            threads: to build with.
+
+        Raises:
+            ExportError: the vectors are not finite.
+        """
+
+    def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> ItemIndex:
+        """Open an index that was built before.
+
+        Args:
+            path: its file, if it has one: an engine with a `file` is never passed None.
+            kind: one of `kinds`.
+            params: as the index gave them.
+            vectors: float32 [size, dim], that it was built over.
+            threads: that one search may use.
+
+        Raises:
+            IndexFileError: it cannot be opened, or is over other vectors.
+        """
+
+    def candidates(self, size: int) -> Sequence[Candidate]:
+        """Return what the tuner tries for `size` items, the most promising first."""
+
+    def like(self, kind: str, params: Params) -> Sequence[Candidate]:
+        """Return what builds a similar index over other vectors; nothing if it is exact.
+
+        Args:
+            kind: one of `kinds`.
+            params: as the index gave them.
+        """
 
 
 def check_vectors(vectors: Float32) -> None:
-    """Raise ExportError, naming up to five rows, unless vectors are a filled float32 [size, dim] of finite numbers."""
+    """Check that vectors are finite float32 [size, dim] with at least one row.
+
+    Raises:
+        ExportError: They are not; up to five rows are named.
+    """
     if vectors.ndim != 2 or vectors.dtype != np.float32 or 0 in vectors.shape:
         raise ExportError(
             f"item vectors of shape {vectors.shape} and type {vectors.dtype} cannot be indexed",
@@ -141,29 +321,27 @@ def check_vectors(vectors: Float32) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """One query, checked.
-
-    Attributes:
-        vector: float32 [dim].
-        excluded: int64 [m], rising and without repeats.
-        within: the rows that may be returned; None for all.
-    """
-
-    vector: Float32
-    excluded: Int64
-    within: RowBitmap | None
-
-
 def check_asked(
     queries: Float32,
     n: int,
     shape: tuple[int, int],
     exclude: Sequence[Int64] | None,
     within: Sequence[RowBitmap | None] | None,
+    predicates: Sequence[Predicate | None] | None = None,
 ) -> list[SearchQuery]:
-    """The queries of a `search` over vectors of `shape` one by one. Raises RequestError unless it can be answered."""
+    """Check the arguments of a search and return its queries one by one.
+
+    Args:
+        queries: float32 [q, dim].
+        n: rows wanted.
+        shape: of the vectors, (size, dim).
+        exclude: as for `ItemIndex.search`.
+        within: as for `ItemIndex.search`.
+        predicates: as for `ItemIndex.search`.
+
+    Raises:
+        RequestError: the search cannot be answered.
+    """
     size, dim = shape
     if n < 1:
         raise RequestError(f"{n} results were asked for", where="/n", hint="Ask for at least 1")
@@ -173,7 +351,7 @@ def check_asked(
     if not (len(queries) == 1 and isfinite(queries[0].dot(queries[0]))) and not np.isfinite(queries).all():
         row = int(np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
         raise RequestError(f"user vector {row} holds NaN or an infinity", where="user vector")
-    for name, given in (("exclude", exclude), ("within", within)):
+    for name, given in (("exclude", exclude), ("within", within), ("predicates", predicates)):
         if given is not None and len(given) != len(queries):
             raise RequestError(f"{len(given)} entries of {name} for {len(queries)} user vectors", where=f"/{name}")
     for selection in within or ():
@@ -181,11 +359,12 @@ def check_asked(
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
     excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) if len(rows) > 1 else rows for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
-    return list(map(SearchQuery, vectors, excluded, within if within is not None else [None] * len(queries)))
+    nothing = [None] * len(queries)
+    return list(map(SearchQuery, vectors, excluded, within or nothing, predicates or nothing))
 
 
 def _rising(rows: Int64) -> Int64:
-    """Rows in order, each once; without repeats this takes a third of the time of np.unique."""
+    """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
     rising = rows.copy()
     rising.sort()
     new = rising[1:] != rising[:-1]
@@ -193,36 +372,3 @@ def _rising(rows: Int64) -> Int64:
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)
-
-
-# How hard an approximate index looks, which is what tuning sets.
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How many lists a query looks into: more for longer results, for they lie in more lists.
-
-    Attributes:
-        nprobe: lists for up to `n` results.
-        growth: lists grow as this power of the number of results beyond `n`.
-        n: number of results that `nprobe` was set for.
-    """
-
-    nprobe: int
-    growth: float
-    n: int
-
-    def at(self, results: int) -> int:
-        """Lists for this many results, excluded ones counted in."""
-        return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
-
-
-class TunableIndex(ItemIndex, Protocol):
-    """An index that looks as hard as it is told to, at no cost after it was built."""
-
-    @property
-    def efforts(self) -> Sequence[float]:
-        """How hard it can look, rising; recall does not fall along them, but for rounding."""
-
-    def tuned(self, effort: float, n: int) -> "TunableIndex":
-        """The same index with one of its efforts, for lists of n."""

@@ -15,7 +15,7 @@ _SPARSE = 1_000  # rows of the catalogue for each that is set, from which on set
 
 @dataclass(frozen=True, eq=False)
 class RowBitmap:
-    """Some of the rows of a catalogue; it never changes, so it may be cached and shared among threads.
+    """A set of rows of a catalogue. Immutable, so it may be cached and shared.
 
     Attributes:
         bits: uint8 [ceil(size / 8)]; bit r % 8 (the lowest first) of byte r // 8 stands for row r. Bits from `size` on are 0.
@@ -29,12 +29,17 @@ class RowBitmap:
 
     @classmethod
     def of_mask(cls, mask: Mask) -> "RowBitmap":
-        """The rows where a bool [size] is true."""
+        """Return the rows where a bool [size] is true."""
         return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
 
     @classmethod
     def of_rows(cls, rows: Int64, size: int) -> "RowBitmap":
-        """These rows, int64 [m] in any order and with repeats, each in [0, size)."""
+        """Return a set of certain rows.
+
+        Args:
+            rows: int64 [m], each in [0, size), in any order, repeats allowed.
+            size: rows of the catalogue.
+        """
         if len(rows) * _SPARSE <= size:  # bit by bit, without looking at all rows
             different = np.unique(rows).astype(np.int64, copy=False)
             bits = np.zeros(-(-size // 8), dtype=np.uint8)
@@ -53,7 +58,7 @@ class RowBitmap:
 
     @property
     def mask(self) -> Mask:
-        """bool [size], made anew."""
+        """A new bool [size]."""
         return np.unpackbits(self.bits, count=self.size, bitorder="little").view(bool)
 
     @cached_property

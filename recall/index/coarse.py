@@ -1,4 +1,4 @@
-"""Cutting item vectors into cells, so that a query finds its best items in few of them.
+"""Coarse quantizer: cut item vectors into cells by k-means in the users' metric.
 
 A query q judges a cell by its centroid c, and is wrong about a member v by q.(v - c). Over all users that error has the
 mean square (v - c)' S (v - c) with S = E[q q'], so cells are those of k-means in the metric S: directions in which users
@@ -65,13 +65,16 @@ class CoarseQuantizer:
         return cls(np.asarray(found @ inverse, dtype=np.float32), metric, inverse, nearest)
 
     def assign(self, vectors: Float32) -> Int64:
-        """The cell of each vector, float32 [n, dim] -> int64 [n]; several threads may ask at once."""
+        """Return the cell of each vector: float32 [n, dim] -> int64 [n]. Thread-safe."""
         with faiss_threads(1):
             return np.ascontiguousarray(self._nearest.assign(np.ascontiguousarray(vectors @ self.metric), 1)[:, 0])
 
 
 def _roots(queries: Float32) -> tuple[Float32, Float32]:
-    """L and its inverse, with L L' = E[q q'] but for directions that these queries hardly have."""
+    """Return L and its inverse, with L L' = E[q q'].
+
+    Directions that these queries hardly have get a floor.
+    """
     moments = queries.astype(np.float64).T @ queries.astype(np.float64)
     trace = float(np.trace(moments))
     scaled = moments / trace * len(moments) if trace > 0 else np.eye(len(moments))  # users of zeros prefer no direction
@@ -147,14 +150,18 @@ class InvertedLists:
         return coarse
 
     def chunks(self) -> Iterator[tuple[Float32, Int64]]:
-        """The scaled vectors in order of rows, some at a time, with their cells: float32 [m, dim] and int64 [m]."""
+        """Yield scaled vectors in order of rows, and their cells.
+
+        They are float32 [m, dim] and int64 [m].
+        """
         for first in range(0, len(self.vectors), _CHUNK):
             yield self.vectors[first : first + _CHUNK] * self.scale, self.assigned[first : first + _CHUNK]
 
 
 def lists_for(size: int) -> int:
-    """Number of lists for `size` vectors: the power of two next to sqrt(size), with at least 8 vectors for each list.
+    """Return the number of lists for `size` vectors.
 
+    It is the power of two next to sqrt(size), with at least 8 vectors for each list.
     Finding the lists of all vectors is most of the work of building, and grows with their number; twice as many would
     make a search over a million items no faster than its fixed costs allow.
     """

@@ -1,4 +1,4 @@
-"""What is particular to faiss: its files, and the settings that it keeps for a whole process or thread."""
+"""Files of faiss, and the settings that it keeps per process or thread."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ _READING = Lock()  # the limit set in read_faiss belongs to the whole process
 
 
 def prepare_faiss() -> None:
-    """Set what faiss keeps for the whole process; called wherever an index is built or opened, always with the same value."""
+    """Set what faiss keeps for the whole process, always to the same value."""
     faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
 
 
@@ -38,20 +38,40 @@ def faiss_threads(count: int) -> Iterator[None]:
 
 
 def brute_force(vectors: Float32, queries: Float32, n: int) -> tuple[Float32, Int64]:
-    """The n largest inner products of each query with any vector, and their rows, by a scan: [q, n] both."""
+    """Return the n largest inner products of each query and their rows, by a scan.
+
+    Args:
+        vectors: float32 [size, dim].
+        queries: float32 [q, dim].
+        n: at most size.
+
+    Returns:
+        Scores float32 [q, n] and rows int64 [q, n].
+    """
     with faiss_threads(1):  # one matrix product at a time is fast; a second thread mostly waits for the first
         return faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(vectors), n, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 def selector(within: RowBitmap | None) -> Any:
-    """What faiss takes as `sel` of its search parameters, which hold no reference to the bits: keep the selection alive."""
+    """Return a bitmap as `sel` of faiss's search parameters.
+
+    Those hold no reference to the bits: keep the bitmap alive.
+    """
     if within is None:
         return None
     return faiss.IDSelectorBitmap(within.size, faiss.swig_ptr(within.bits))
 
 
 def write_faiss(index: faiss.Index, path: Path) -> None:
-    """Write an index to a new file. Raises IndexFileError."""
+    """Write an index to a new file.
+
+    Args:
+        index: any index of faiss.
+        path: the file.
+
+    Raises:
+        IndexFileError: The file cannot be written.
+    """
     try:
         faiss.write_index(index, os.fspath(path))
     except RuntimeError as error:
@@ -59,7 +79,13 @@ def write_faiss(index: faiss.Index, path: Path) -> None:
 
 
 def write_flat(path: Path, parts: Iterable[Float32], dim: int) -> None:
-    """Write an inner-product index of vectors, given in parts of float32 [m, dim], to a new file. Raises IndexFileError."""
+    """Write an inner-product index of vectors to a new file. Raises IndexFileError.
+
+    Args:
+        path: the file.
+        parts: of the vectors, float32 [m, dim] each.
+        dim: length of a vector.
+    """
     flat = faiss.IndexFlatIP(dim)
     for part in parts:
         flat.add(np.ascontiguousarray(part))
@@ -67,7 +93,11 @@ def write_flat(path: Path, parts: Iterable[Float32], dim: int) -> None:
 
 
 def read_faiss(path: Path) -> faiss.Index:
-    """Open an index, memory-mapped, so that all processes on a machine share one copy. Raises IndexFileError."""
+    """Memory-map an index, one copy for all processes.
+
+    Raises:
+        IndexFileError: The file cannot be read.
+    """
     with _READING:
         usual = faiss.get_deserialization_vector_byte_limit()
         try:
@@ -86,6 +116,6 @@ def read_faiss(path: Path) -> faiss.Index:
 
 
 def _reason(error: Exception) -> str:
-    """What faiss has to say, without the C++ file and line."""
+    """Return the message of an error of faiss without the C++ file and line."""
     text = str(error).strip()
     return text.rpartition("Error: ")[2] or text

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from typing_extensions import override
 
 from recall._arrays import Float32, Int64
-from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
+from recall.index.base import ItemIndex, Params, Ranked, SearchQuery, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
 from recall.index.topk import longest_of, pad, rank, rounding
@@ -18,8 +19,8 @@ _BATCH = 512  # queries given to faiss at once
 _FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone beats a scan that skips the others
 
 
-class ExactIndex:
-    """All rows are scored; ties at the end of a list are settled by widening the search until they are all in it."""
+class ExactIndex(ItemIndex):
+    """Flat faiss index; a search is widened until all ties at its end are in it."""
 
     kind = "exact"
     exact = True
@@ -42,7 +43,15 @@ class ExactIndex:
 
     @classmethod
     def build(cls, vectors: Float32, threads: int = 1) -> "ExactIndex":
-        """Index item vectors, float32 [size, dim]. Raises ExportError when they are not finite."""
+        """Index item vectors.
+
+        Args:
+            vectors: float32 [size, dim].
+            threads: threads that one search may use.
+
+        Raises:
+            ExportError: The vectors are not finite.
+        """
         check_vectors(vectors)
         padded = pad(vectors)
         flat = faiss.IndexFlatIP(padded.shape[1])
@@ -50,47 +59,42 @@ class ExactIndex:
         return cls(flat, vectors.shape[1], longest_of(vectors), threads)
 
     def holds(self, vectors: Float32) -> bool:
-        """Whether the first, middle and last of `vectors` are the ones indexed: tells two exports of one size apart."""
+        """Return whether the first, middle and last of some vectors are those indexed.
+
+        This distinguishes two exports of one size.
+        """
         rows = [0, self.size // 2, self.size - 1]
         return np.array_equal(self._vectors[rows, : self.dim], vectors[rows])
 
     @property
+    @override
     def params(self) -> Params:
-        """`longest`, which bounds how far rounding can move a score."""
-        return {"longest": self._longest}
+        return {"longest": self._longest}  # which bounds how far rounding can move a score
 
-    def search(
-        self,
-        queries: Float32,
-        n: int,
-        exclude: Sequence[Int64] | None = None,
-        within: Sequence[RowBitmap | None] | None = None,
-        *,
-        exact: bool = False,  # noqa: ARG002
-    ) -> Hits:
-        """As `ItemIndex.search` promises."""
-        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
-        padded = pad(queries)
+    @override
+    def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
+        padded = pad(np.stack([one.vector for one in queries]))
         slack = rounding(padded, self._longest)
         ranked: dict[int, Ranked] = {}
-        pending = {position: n + len(one.excluded) + _SPARE for position, one in enumerate(asked)}
+        pending = {position: n + len(one.excluded) + _SPARE for position, one in enumerate(queries)}
         while pending:
-            found, pending = self._round(asked, padded, pending, n, slack), {}
+            found, pending = self._round(queries, padded, pending, n, slack), {}
             for position, one, width in found:
                 if one is None:
                     pending[position] = 4 * width
                 else:
                     ranked[position] = one
-        return gather([ranked[position] for position in range(len(queries))], n)
+        return [ranked[position] for position in range(len(queries))]
 
-    def write(self, path: Path) -> None:
-        """As `ItemIndex.write` promises."""
+    @override
+    def write(self, path: Path) -> bool:
         write_faiss(self._flat, path)
+        return True
 
     def _round(
-        self, asked: list[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
+        self, asked: Sequence[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
     ) -> Iterator[tuple[int, Ranked | None, int]]:
-        """For each position in `widths`: its list, or None when ties may go on beyond that width."""
+        """Yield each position's list, or None if ties may go on beyond its width."""
         by_search = defaultdict(list)
         for position, width in widths.items():
             within = asked[position].within

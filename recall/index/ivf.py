@@ -1,4 +1,4 @@
-"""Approximate search by Faiss: an inverted file (IVF) with half-precision codes, re-scored in single precision.
+"""Inverted file (IVF) of Faiss with half-precision codes, re-scored in float32.
 
 Vectors are cut into `nlist` cells; a query looks into the lists of the `nprobe` cells whose centroids it likes best. Codes
 are rounded, so more candidates than were asked for are scored once more from the float32 vectors. Inverted files with 8-bit
@@ -7,29 +7,51 @@ codes (`ivf_int8`) and with product codes (`pq`) of older bundles are read and s
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+from typing_extensions import override
 
-from recall._arrays import Float32, Int64
-from recall.index.base import Effort, Hits, Params, Ranked, SearchQuery, check_asked, gather
-from recall.index.bitmap import RowBitmap
+from recall._arrays import Float32
+from recall.index.base import Params, Ranked, SearchQuery, TunableIndex
 from recall.index.coarse import InvertedLists
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
 from recall.index.topk import pad, rank
+from recall.index.tuning.recall import GroundTruth, bisect, spread
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
 """Kinds that are read, and how many times the results asked for are scored again where their parameters do not say. Only
 `ivf` is built: measured on 1,000 to 1,000,000 items, the two others were never the fastest at any recall."""
 
+_FOR_LONGER = 64  # queries that show how effort grows with the length of a list: no bound rests on them
 _SPARE = 16  # scored again at least beyond those asked for, for codes may swap neighbours
 _FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone is cheaper, and exact
 
 
-class IvfIndex:
-    """Most of the best rows at a fraction of the cost of a scan; lists cut short by exclusions are filled by looking wider."""
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Lists that a query looks into: more for longer results.
+
+    Attributes:
+        nprobe: lists for up to `n` results.
+        growth: lists grow as this power of the number of results beyond `n`.
+        n: number of results that `nprobe` was set for.
+    """
+
+    nprobe: int
+    growth: float
+    n: int
+
+    def at(self, results: int) -> int:
+        """Return the lists for this many results, excluded ones included."""
+        return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
+
+
+class IvfIndex(TunableIndex):
+    """Inverted file; lists cut short by exclusions are filled by looking wider."""
 
     exact = False
 
@@ -57,16 +79,50 @@ class IvfIndex:
 
     @classmethod
     def build(cls, lists: InvertedLists) -> "IvfIndex":
-        """Fill lists with half-precision codes. A query looks into all of them until `with_effort` says otherwise."""
+        """Fill lists with half-precision codes; a query looks into all of them."""
         return cls("ivf", half_precision_lists(lists), lists.vectors, Effort(lists.count, 1.0, 1))
 
     def with_effort(self, effort: Effort) -> "IvfIndex":
-        """The same lists, looked into as `effort` says."""
+        """Return the same lists with another effort."""
         return IvfIndex(self.kind, self._lists, self._vectors, effort, self.refine, self._threads)
 
-    def tuned(self, effort: float, n: int) -> "IvfIndex":
-        """As `TunableIndex.tuned` promises: that many lists for n results, and as many for more."""
-        return self.with_effort(Effort(int(effort), 0.0, n))
+    @override
+    def with_search_param(self, value: float, n: int) -> "IvfIndex":
+        return self.with_effort(Effort(int(value), 0.0, n))  # as many lists for longer results
+
+    @override
+    def for_longer_lists(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
+        nprobe, longer = self.effort.nprobe, min(10 * n, len(vectors))
+        if longer < 2 * n:
+            return self.with_effort(Effort(nprobe, 1.0, n))
+        more = GroundTruth.of(vectors, spread(queries, _FOR_LONGER), longer)
+        # what these few queries take for short lists, so that like is compared with like
+        goal = min(float(GroundTruth.of(vectors, more.queries, n).recalls(self).mean()), target)
+
+        def enough(effort: float) -> bool:
+            return bool(more.recalls(self.with_search_param(effort, longer)).mean() >= goal)
+
+        most = bisect(self.param_grid, enough, nprobe - 1) or self.nlist
+        return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
+
+    def calibrated(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
+        """Return the index with the least effort that reaches a target.
+
+        If none does, it looks into all lists.
+
+        Args:
+            vectors: float32 [size, dim], that it was built over.
+            queries: float32 [q, dim], at least one, to reach it over.
+            n: length of the lists; cut to the number of items.
+            target: mean share of the exact list to find.
+        """
+        truth = GroundTruth.of(vectors, queries, n)
+
+        def enough(effort: float) -> bool:
+            return bool(truth.recalls(self.with_search_param(effort, truth.n)).mean() >= target)
+
+        least = bisect(self.param_grid, enough) or self.nlist
+        return self.with_search_param(least, truth.n).for_longer_lists(vectors, truth.queries, truth.n, target)
 
     @property
     def nlist(self) -> int:
@@ -74,34 +130,26 @@ class IvfIndex:
         return int(self._inverted.nlist)
 
     @property
-    def efforts(self) -> range:
-        """As `TunableIndex.efforts` promises: from one list to all."""
+    @override
+    def param_grid(self) -> range:
         return range(1, self.nlist + 1)
 
     @property
+    @override
     def params(self) -> Params:
-        """`nlist`, for the record, the `Effort`, and how many results are scored again."""
         effort = {"nprobe": self.effort.nprobe, "growth": self.effort.growth, "n": self.effort.n}
         return {"nlist": self.nlist, **effort, "refine": self.refine}
 
-    def search(
-        self,
-        queries: Float32,
-        n: int,
-        exclude: Sequence[Int64] | None = None,
-        within: Sequence[RowBitmap | None] | None = None,
-        *,
-        exact: bool = False,
-    ) -> Hits:
-        """As `ItemIndex.search` promises."""
-        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
+    @override
+    def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
         # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
         with faiss_threads(self._threads):
-            return gather([self._search_one(one, n, exact) for one in asked], n)
+            return [self._search_one(one, n, exact) for one in queries]
 
-    def write(self, path: Path) -> None:
-        """As `ItemIndex.write` promises."""
+    @override
+    def write(self, path: Path) -> bool:
         write_faiss(self._lists, path)
+        return True
 
     def _search_one(self, asked: SearchQuery, n: int, exact: bool) -> Ranked:
         within, excluded = asked.within, asked.excluded
@@ -110,7 +158,7 @@ class IvfIndex:
             return self._scan(asked, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
-        # as many eligible rows are met as there would be rows without a selection: what is eligible may lie anywhere
+        # so many lists hold as many eligible rows as `nprobe` lists hold rows, wherever the eligible ones lie
         nprobe = min(math.ceil(self.effort.at(wanted) * self.size / eligible), self.nlist)
         chosen = selector(within)
         given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]
@@ -132,7 +180,10 @@ class IvfIndex:
 
 
 def half_precision_lists(lists: InvertedLists) -> faiss.IndexIVF:
-    """An inverted file of the padded vectors, with float16 codes of their residuals. bfloat16 was no faster, at 3 bits less."""
+    """Build an inverted file with float16 codes of the residuals.
+
+    bfloat16 was not faster when measured, with 3 bits less.
+    """
     coarse = lists.coarse()
     half = faiss.ScalarQuantizer.QT_fp16
     inverted = faiss.IndexIVFScalarQuantizer(coarse, coarse.d, lists.count, half, faiss.METRIC_INNER_PRODUCT)
@@ -145,7 +196,7 @@ def half_precision_lists(lists: InvertedLists) -> faiss.IndexIVF:
 
 
 def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
-    """The inverted file, and the matrix [d, dim] that a query is multiplied by before it gets there."""
+    """Return the inverted file, and the matrix [d, dim] applied to a query before it."""
     if not isinstance(lists, faiss.IndexPreTransform):
         return lists, None
     chain: Any = lists.chain  # a vector of C++, which faiss's stubs call a list

@@ -1,64 +1,67 @@
-"""Building the index that a configuration asks for, and opening the one that a bundle holds."""
+"""Registry of engines: build, open and check indexes.
+
+To add an engine, write a module with a class that implements `recall.index.base.Engine` and list it in `ENGINES`; a program
+of its own may call `register` instead. docs/development/add-an-index-engine.md describes what it has to do.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
-import faiss
 import numpy as np
 
 from recall._arrays import Float32, Int32
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import IndexFileError, did_you_mean
-from recall.index.base import Effort, ItemIndex, Params
-from recall.index.cells.index import CellIndex
-from recall.index.coarse import InvertedLists, lists_for
-from recall.index.faiss_io import brute_force, prepare_faiss, read_faiss
-from recall.index.flat import ExactIndex
-from recall.index.ivf import REFINE, IvfIndex
-from recall.index.tuning.recall import calibrate, spread
+from recall.index.base import Candidate, Engine, ItemIndex, Params
+from recall.index.cells.index import CellsEngine
+from recall.index.faiss_engine import FaissEngine
+from recall.index.faiss_io import brute_force, prepare_faiss
 
-FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
+"""By name; those whose candidates are the most promising come first."""
 
-_CALIBRATING = 256  # user vectors for which the exact answer is found by brute force
-_OTHER_EXPORT = "Index and vectors come from different exports; export again"
+
+def register(engine: Engine) -> None:
+    """Add an engine for this process; kind 'auto' then tries its candidates too."""
+    ENGINES[engine.name] = engine
+
+
+def engine_of(kind: str) -> Engine:
+    """Return the engine of a kind of index. Raises KeyError if there is none."""
+    for engine in ENGINES.values():
+        if kind in engine.kinds:
+            return engine
+    raise KeyError(kind)
 
 
 def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int | None = None) -> ItemIndex:
-    """Build the index that `config` asks for, without comparing it with others: `recall.index.tuning` does.
+    """Build the index that a configuration asks for, without comparing it with others.
 
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
         config: kind, threshold and target; 'auto' and 'faiss' are exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
-        threads: threads to build with; all cores when left out. A search uses one.
+        threads: threads to build with; all cores if None. A search uses one.
 
     Raises:
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    if config.kind == "cells":
-        return CellIndex.build(vectors, queries, seed, threads or os.cpu_count() or 1)
-    if config.kind == "exact" or (config.kind in CHOOSING and len(vectors) <= config.exact_up_to):
-        return ExactIndex.build(vectors)
-    lists = InvertedLists.build(vectors, queries, lists_for(len(vectors)), seed, threads or os.cpu_count() or 1)
-    return calibrate(IvfIndex.build(lists), vectors, spread(queries, _CALIBRATING), config.n, config.target)
-
-
-def engine_of(kind: str) -> str:
-    """Return the name of the engine that opens an index of a kind, as the manifest records it."""
-    return "cells" if kind == "cells" else "faiss"
+    kind: str = config.kind
+    if config.kind in CHOOSING:
+        kind = "exact" if len(vectors) <= config.exact_up_to else "ivf"
+    return engine_of(kind).build(kind, vectors, queries, config, seed, threads or os.cpu_count() or 1)
 
 
 def open_index(path: Path | None, engine: str, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
     """Open an index, its file memory-mapped.
 
     Args:
-        path: the file that `ItemIndex.write` wrote; None if the engine keeps no local file, which none of today's does.
+        path: the file that `ItemIndex.write` wrote; None if the engine does not keep one.
         engine: name of the engine.
         kind: the index's `kind`.
         params: the index's `params`.
@@ -70,66 +73,45 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
             vectors.
     """
     prepare_faiss()
-    if engine not in _ENGINES:
+    found = ENGINES.get(engine)
+    if found is None:
         raise IndexFileError(
             f"no index engine {engine!r} is known",
             where=str(path) if path is not None else "manifest, index.engine",
-            why=f"this version opens {' and '.join(_ENGINES)}",
+            why=f"this version opens {' and '.join(ENGINES)}",
             hint="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
         )
-    if path is None:
+    if path is None and found.file is not None:
         raise IndexFileError(
             f"the manifest names no index file, and engine {engine!r} needs one",
             where="manifest, index.file",
             hint="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
         )
-    opener = _OPENERS.get(kind)
-    if opener is None or engine_of(kind) != engine:
-        hint = did_you_mean(kind, [one for one in _OPENERS if engine_of(one) == engine])
+    if kind not in found.kinds:
+        hint = did_you_mean(kind, found.kinds)
         raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
-    return opener(path, params, vectors, threads)
+    return found.open(path, kind, params, vectors, threads)
 
 
-def _open_exact(path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
-    flat = _read(path, faiss.IndexFlatIP, vectors)
-    index = ExactIndex(flat, vectors.shape[1], float(params["longest"]), threads)
-    if not index.holds(vectors):
-        raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
-    return index
+def candidates(size: int, kind: str = "auto") -> list[Candidate]:
+    """Return the candidates for a number of items, the most promising first.
+
+    Args:
+        size: number of items.
+        kind: 'auto', or the name of the one engine that is tried.
+    """
+    tried = ENGINES.values() if kind == "auto" else [ENGINES[kind]]
+    return list(dict.fromkeys(chain.from_iterable(one.candidates(size) for one in tried)))
 
 
-def _open_ivf(kind: str, path: Path, params: Params, vectors: Float32, threads: int) -> ItemIndex:
-    effort = Effort(int(params["nprobe"]), float(params["growth"]), int(params["n"]))
-    lists = _read(path, faiss.IndexPreTransform if kind == "pq" else faiss.IndexIVF, vectors)
-    return IvfIndex(kind, lists, vectors, effort, params.get("refine"), threads)
+def like(kind: str, params: Params) -> Sequence[Candidate]:
+    """Return what builds a similar index over other vectors; nothing if it is exact.
 
-
-def _open_cells(path: Path, params: Params, vectors: Float32, _threads: int) -> ItemIndex:
-    return CellIndex.open(path, params, vectors)
-
-
-_OPENERS: dict[str, Callable[[Path, Params, Float32, int], ItemIndex]] = {
-    "cells": _open_cells,
-    "exact": _open_exact,
-    **{kind: partial(_open_ivf, kind) for kind in REFINE},
-}
-
-_ENGINES = tuple(dict.fromkeys(map(engine_of, _OPENERS)))
-
-
-def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
-    index = read_faiss(path)
-    if not isinstance(index, kind):
-        raise IndexFileError(f"the file holds a faiss {type(index).__name__}, not a {kind.__name__}", where=str(path))
-    within = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-    dim = vectors.shape[1] + -vectors.shape[1] % 8
-    if (index.ntotal, within.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise IndexFileError(
-            f"the index holds {index.ntotal} vectors of {within.d} numbers, the bundle {len(vectors)} of {dim} after padding",
-            where=str(path),
-            hint=_OTHER_EXPORT,
-        )
-    return index
+    Args:
+        kind: of the index; nothing is like one that no engine knows.
+        params: of the index.
+    """
+    return next((one.like(kind, params) for one in ENGINES.values() if kind in one.kinds), [])
 
 
 # A few questions that an index is asked whenever it is opened: one that was damaged or swapped does not know the answers.
@@ -153,12 +135,21 @@ class Checks:
 
     @classmethod
     def of(cls, vectors: Float32, queries: Float32, n: int) -> "Checks":
-        """Checks of any index over float32 vectors [size, dim]: at most `CHECKS` of the queries, float32 [q, dim]."""
+        """Find the exact answers to the first `CHECKS` queries.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            n: length of the lists; cut to the number of vectors.
+        """
         some = queries[:CHECKS]
         return cls(some, brute_force(vectors, some, min(n, len(vectors)))[1].astype(np.int32))
 
     def found(self, index: ItemIndex) -> float:
-        """Share of the rows expected that the index finds; an exact index is asked one of the queries, for it reads all."""
+        """Return the share of the expected rows that an index finds.
+
+        An exact index is asked one query only, for it reads all vectors.
+        """
         count = 1 if index.exact else len(self.queries)
         rows = self.rows[:count]
         hits = index.search(self.queries[:count], rows.shape[1])

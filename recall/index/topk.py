@@ -135,14 +135,19 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
         places = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
         rows = rows[excluded[places] != rows]
     # imported here, for numba takes half a second
-    from recall.index.cells.kernels import best_of
+    from recall.index.cells.top_n import best_of
 
     found, scores = best_of(vectors, query, rows, n)
     return Ranked(found, scores, exact)
 
 
 def products(vectors: Float32, query: Float32) -> Float32:
-    """Return inner products, added up as every search does: [m, d], [d] -> [m]."""
+    """Return inner products, added up as every search does: float32 [m].
+
+    Args:
+        vectors: float32 [m, d].
+        query: float32 [d].
+    """
     ranked = rank(np.ascontiguousarray(vectors), query, np.arange(len(vectors)), _NONE, len(vectors))
     scores = np.empty(len(vectors), dtype=np.float32)
     scores[ranked.rows] = ranked.scores
@@ -150,7 +155,12 @@ def products(vectors: Float32, query: Float32) -> Float32:
 
 
 def merge(parts: Sequence[Ranked], n: int) -> Ranked:
-    """Merge lists of distinct rows into one of at most n, in the order of a search."""
+    """Merge lists of distinct rows into one, in the order of a search.
+
+    Args:
+        parts: at least one; none has more than n rows.
+        n: length of the result at most.
+    """
     if len(parts) == 1:
         return parts[0]
     rows, scores = np.concatenate([one.rows for one in parts]), np.concatenate([one.scores for one in parts])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from recall.bundle.index_record import CandidateRecord, CertificateRecord, Check
 from recall.config import CHOOSING, IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
-from recall.index.registry import Checks, build_index, engine_of, open_index
+from recall.index.registry import Checks, build_index, candidates, engine_of, like, open_index
 from recall.index.tuning.recall import Certificate, GroundTruth, QuerySplit, certify, lower_bound
-from recall.index.tuning.trials import Trial, like
+from recall.index.tuning.trials import Trial
 from recall.index.tuning.tuner import Bound, Tuning, tune
 
 QUERIES = 8192
@@ -65,31 +66,32 @@ def write_index(
         ExportError: an index that is to be exact is not.
         IndexFileError: the file cannot be written or read.
     """
-    users = QuerySplit.split(asked.vectors, asked.seed)
+    users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
     tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
     engine = engine_of(chosen.kind)
-    path = folder / files.INDEX_FILES[engine]
-    chosen.write(path)
-    opened = open_index(path, engine, chosen.kind, chosen.params, vectors)
-    if tuned is not None and tuned.bound.queries:
-        bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
-    else:
-        bound, found = _measured(opened, vectors, users, config)
-    checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
+    with closing(chosen):
+        path = folder / engine.file if engine.file is not None and chosen.write(folder / engine.file) else None
+    with closing(open_index(path, engine.name, chosen.kind, chosen.params, vectors)) as opened:
+        if tuned is not None and tuned.bound.queries:
+            bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
+        else:
+            bound, found = _measured(opened, vectors, users, config)
+        checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
+        expected = checks.found(opened)
     write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
     return IndexRecord(
-        engine=engine,
-        file=path.name,
-        kind=opened.kind,
+        engine=engine.name,
+        file=path.name if path is not None else None,
+        kind=chosen.kind,
         params=dict(opened.params),
         **asdict(found),
         certificate=CertificateRecord(**asdict(bound)),
         candidates=tuple(CandidateRecord.model_validate(asdict(one)) for one in tuned.trials) if tuned is not None else (),
         provenance=_provenance(users, asked.source),
         why=tuned.why if tuned is not None else _why(config),
-        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=checks.found(opened)),
+        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=expected),
     )
 
 
@@ -103,7 +105,7 @@ def _tuned(
         tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
         if not tuned.index.exact:
             return tuned
-    return tune(vectors, users, config, users.seed, threads, tell=tell)
+    return tune(vectors, users, config, users.seed, threads, candidates(len(vectors), config.kind), tell=tell)
 
 
 def _may_be(engine: str, config: IndexConfig) -> bool:
@@ -113,14 +115,14 @@ def _may_be(engine: str, config: IndexConfig) -> bool:
 
 def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Bound, Certificate]:
     """What an index that was not tuned finds, on users that it was not built with where there are any."""
-    fresh = users.looks[0] if len(users.verification) else users.fitting
+    fresh = users.test_rounds[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
     if opened.exact:
         found = certify(opened, vectors, fresh[:_MEASURING], n)
         if found.recall < 1.0:
             raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
         return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
-    shares = GroundTruth.of(vectors, fresh, n).shares(opened)
+    shares = GroundTruth.of(vectors, fresh, n).recalls(opened)
     recall = float(shares.mean())
     lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
     bound = Bound(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target)

@@ -1,1 +1,1 @@
-"""Answer requests in process from a published bundle: filters, search, re-ranking, explanations. No torch."""
+"""Answer requests in process: filters, search, re-ranking, explanations. No torch."""

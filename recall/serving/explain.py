@@ -35,11 +35,12 @@ def contributions(
     popularity: float = 1.0,
     boosts: Mapping[str, float] | None = None,
 ) -> tuple[Contribution, ...]:
-    """The parts of a score by the names of their fields, the largest first; zeros are left out.
+    """Name the parts of a score by fields, the largest first, without zeros.
 
     Args:
         parts: of one user and one item.
-        users, items: the fields of both sides.
+        users: the fields of the user side.
+        items: the fields of the item side.
         popularity: what the item's own part is multiplied by.
         boosts: what the request's boosts add, by name.
     """
@@ -61,7 +62,12 @@ def contributions(
 
 
 def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """What the first have of each pair of fields beyond the second, the largest first; zeros are left out."""
+    """Subtract contributions by pair of fields, the largest first, without zeros.
+
+    Args:
+        more: what is subtracted from.
+        less: what is subtracted.
+    """
     left = {one[:2]: one.value for one in more}
     for user, items, value in less:
         left[user, items] = left.get((user, items), 0.0) - value
@@ -69,7 +75,7 @@ def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -
 
 
 def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
-    """Without zeros and what is rounding beside the largest, by falling size whatever the sign."""
+    """Sort by falling absolute value, without zeros and rounding errors."""
     least = _ROUNDING * max((abs(one.value) for one in found), default=0.0)
     return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
 
@@ -78,12 +84,22 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 
 
 def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """What the entries of one row in the user feature space stand for."""
+    """Return what the entries of a row in the user feature space stand for.
+
+    Args:
+        encoder: of the bundle.
+        row: one row.
+    """
     return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
 
 
 def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """The same in the item feature space."""
+    """Return what the entries of a row in the item feature space stand for.
+
+    Args:
+        encoder: of the bundle.
+        row: one row.
+    """
     return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
 
 
@@ -104,52 +120,67 @@ def _values(
 
 _FEW = 200  # items that are encoded sooner one by one than as a table
 MOST_VALUES = 1000
-"""Contributions of values that are told."""
+"""Largest number of contributions of values in an explanation."""
 
 
 class Explainer:
     """Takes scores apart; threads share it."""
 
-    def __init__(self, bundle: Bundle, facets: ItemColumns) -> None:
-        """Explains the scores of a bundle, whose further columns are `facets`."""
+    def __init__(self, bundle: Bundle, columns: ItemColumns) -> None:
+        """Explains the scores of a bundle, whose further columns are `columns`."""
         self._bundle = bundle
-        self._facets = facets
+        self._columns = columns
 
-    def explain(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
-        """The whole explanation of one row's score, with what values bring if that is wanted. Raises RequestError."""
+    def explain(self, request: Request, query: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
+        """Explain the score of one row. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.explain`.
+            query: that was built from it.
+            catalogue: as it is now.
+            row: in [0, size).
+            values: include the contributions of single values.
+        """
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = self._facets.boost_parts(catalogue, request.boosts, row)
-        told, rest = _by_values(self._bundle, request, prepared, items) if values else (None, 0.0)
+        gains = self._columns.boost_parts(catalogue, request.boosts, row)
+        told, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
-            score=float(Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows)[0]),
-            contributions=self._by_fields(request, prepared, items, gains),
-            user_offset=prepared.offset,
+            score=float(Ranking.of(request, query.vector, catalogue, self._columns).scores(rows)[0]),
+            contributions=self._by_fields(request, query, items, gains),
+            user_offset=query.offset,
             values=told,
             rest=rest if told is None else rest + sum(gains.values()),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
-            degraded=prepared.degraded + catalogue.degraded,
+            degraded=query.degraded + catalogue.degraded,
         )
 
     def contributions(
-        self, request: Request, prepared: Query, catalogue: CatalogSnapshot, rows: Int64
+        self, request: Request, query: Query, catalogue: CatalogSnapshot, rows: Int64
     ) -> list[tuple[Contribution, ...]]:
-        """What the score of each of some rows, int64 [m], comes from. Raises RequestError when a boost is not known."""
+        """Return the contributions to the scores of some rows. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.recommend`.
+            query: that was built from it.
+            catalogue: as it is now.
+            rows: int64 [m], each in [0, size).
+        """
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, prepared, items.take(np.array([place])), self._facets.boost_parts(catalogue, request.boosts, row)
+                request, query, items.take(np.array([place])), self._columns.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]
 
     def _by_fields(
-        self, request: Request, prepared: Query, item: SparseRows, gains: Mapping[str, float]
+        self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
     ) -> tuple[Contribution, ...]:
         encoder = self._bundle.encoder
-        parts = self._bundle.tables.explain(prepared.encoded.rows, item)
+        parts = self._bundle.tables.explain(query.encoded.rows, item)
         return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
 
     def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
@@ -161,13 +192,11 @@ class Explainer:
         return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
 
 
-def _by_values(
-    bundle: Bundle, request: Request, prepared: Query, item: SparseRows
-) -> tuple[tuple[ValueContribution, ...], float]:
-    """What values bring to the score of one item, the largest first, and the sum of what was left out of that list."""
+def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:
+    """Return the contributions of values, the largest first, and the sum of the rest."""
     encoder, dial = bundle.encoder, request.popularity
-    parts = entry_parts(bundle.tables, prepared.encoded.rows, item)
-    of_user, of_item = user_values(encoder, prepared.encoded.rows), item_values(encoder, item)
+    parts = entry_parts(bundle.tables, query.encoded.rows, item)
+    of_user, of_item = user_values(encoder, query.encoded.rows), item_values(encoder, item)
     field_of = encoder.item_fields.of(item.indices).tolist()
     found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
         (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)

@@ -17,12 +17,23 @@ class Listing:
         self._bundle = bundle
 
     def page(self, catalogue: CatalogSnapshot, count: int, after: str | None) -> Page:
-        """As `Recommender.list_items`."""
+        """Return the first items in order of their ids.
+
+        Args:
+            catalogue: as it is now.
+            count: items wanted.
+            after: only ids after this one; None for all.
+        """
         found = catalogue.ids_after(after, count + 1)
         return self._page(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def one(self, catalogue: CatalogSnapshot, item_id: str) -> Page:
-        """As `Recommender.item`."""
+        """Return one item as a page, which is empty if the catalogue lacks it.
+
+        Args:
+            catalogue: as it is now.
+            item_id: of the item.
+        """
         return self._page(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [], None)
 
     def _page(self, catalogue: CatalogSnapshot, ids: list[str], after: str | None) -> Page:

@@ -1,4 +1,4 @@
-"""What a request means for one bundle: what it is searched with, and what must not be found."""
+"""Check a request, and turn it into a query vector and the set of excluded rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -7,14 +7,21 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
+from recall._ids import check_id, check_ids
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
-from recall.serving.request import Request, check_request
+from recall.serving.request import LARGEST_POPULARITY, Request
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, Degraded
 from recall.store.users.profiles import RECENT, Lookup, UserProfiles
 from recall.store.users.record import UserRecord
+
+MOST = 1000
+"""The largest n that a request may ask for."""
+
+MOST_EXPLAINED = 100
+"""The largest n of a request that asks for explanations: each costs more than it does to find an item."""
 
 _NOBODY = Lookup(None)
 _SHOWN = 5  # ids named in one warning
@@ -29,7 +36,7 @@ class Query(NamedTuple):
         encoded: the request in the user feature space.
         excluded: rows that must not be returned.
         allowed: the only rows that may be, where the request lists any.
-        user: whether the named user is stored, is not, or nobody was named.
+        user: whether the named user is stored or not, or the request is anonymous.
         warnings: what was odd about the request, in sentences.
         degraded: what preparing it had to do without.
     """
@@ -44,19 +51,69 @@ class Query(NamedTuple):
     degraded: tuple[Degraded, ...] = ()
 
 
+def needs_reranking(request: Request) -> bool:
+    """Return whether a request asks for more than the best items by the model's score."""
+    return bool(request.rules or request.boosts) or request.channels is not None
+
+
+def check_request(request: Request) -> None:
+    """Check all of a request that needs neither a bundle nor its user.
+
+    Raises:
+        RequestError: A part of the request is malformed or out of bounds.
+    """
+    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
+        raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
+    if request.explain and request.n > MOST_EXPLAINED:
+        raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
+    _check_popularity(request.popularity)
+    if request.user_id is not None:
+        check_id(request.user_id, "/user_id")
+    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
+        if isinstance(ids, str):
+            raise RequestError(f"{name} is one text", where=f"/{name}", hint="Give a list of ids")
+        if len(ids):
+            check_ids(ids, f"/{name}")
+
+
+def check_unchanged(request: Request) -> None:
+    """Check that a request asks for the model's own scores and list.
+
+    Raises:
+        RequestError: The request changes scores or lists.
+    """
+    if request.popularity != 1:
+        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
+    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
+        if asked:
+            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
+
+
+def _check_popularity(value: object) -> None:
+    # NaN lies within no bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
+        raise RequestError(
+            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
+
+
 class QueryBuilder:
     """Prepares the requests to one bundle; threads share it."""
 
     def __init__(self, bundle: Bundle, users: UserProfiles) -> None:
-        """Requests to a bundle by its users."""
+        """Build queries for a bundle and its users."""
         self._bundle = bundle
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
         self._user_column = bundle.encoder.schema.user_id
         self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
 
-    def prepare(self, request: Request, catalogue: CatalogSnapshot) -> Query:
-        """Prepare one request for a catalogue as it is now.
+    def build(self, request: Request, catalogue: CatalogSnapshot) -> Query:
+        """Build the query of one request.
+
+        Args:
+            request: any request.
+            catalogue: as it is now.
 
         Raises:
             RequestError: n is out of range, a column is not known, or a value is not what its field reads.
@@ -64,30 +121,43 @@ class QueryBuilder:
         check_request(request)
         user_id = request.user_id
         if user_id is None:
-            return self._prepared(request, catalogue, _NOBODY)
+            return self._built(request, catalogue, _NOBODY)
         known = self._users.one(user_id)
         kept = self._recent.get(user_id)
         usual = _asks_nothing_else(request)
         # a record is the very same only while nothing of its user has changed, and the segments while no item has
         if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.segments and not known.error:
             return kept[2]
-        prepared = self._prepared(request, catalogue, known)
+        prepared = self._built(request, catalogue, known)
         if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
             self._recent.put(user_id, (known.record, catalogue.segments, prepared))
         return prepared
 
-    def prepare_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
-        """Prepare many requests, with one look at what has changed of their users. Raises RequestError, as `prepare`."""
+    def build_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
+        """Build the queries of many requests with one read of their users' changes.
+
+        Args:
+            requests: any number.
+            catalogue: as it is now.
+
+        Raises:
+            RequestError: A part of a request cannot be answered.
+        """
         prepared = []
-        for one in self.prepare_each(requests, catalogue):
+        for one in self.build_each(requests, catalogue):
             if isinstance(one, RequestError):
                 raise one
             prepared.append(one)
         return prepared
 
-    def prepare_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
-        """As `prepare_all`, with the error of each request that cannot be answered in its place."""
+    def build_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
+        """Build queries; a request that cannot be answered has its error instead.
+
+        Args:
+            requests: any number.
+            catalogue: as it is now.
+        """
         faults: dict[int, RequestError] = {}
         for place, request in enumerate(requests):
             try:
@@ -100,17 +170,17 @@ class QueryBuilder:
         return [
             faults[place]
             if place in faults
-            else self._prepared_or_not(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            else self._built_or_error(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
             for place, request in enumerate(requests)
         ]
 
-    def _prepared_or_not(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
+    def _built_or_error(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
         try:
-            return self._prepared(request, catalogue, known)
+            return self._built(request, catalogue, known)
         except RequestError as error:
             return error
 
-    def _prepared(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
+    def _built(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
         record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
@@ -151,7 +221,10 @@ class QueryBuilder:
                     )
 
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
-        """The request's features, and columns with a stored value that the model's field cannot read."""
+        """Encode a request.
+
+        Also returns the columns with a stored value that the model's field cannot read.
+        """
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         if request.user_id is not None and self._user_column in self._columns:
             values.setdefault(self._user_column, request.user_id)
@@ -172,7 +245,7 @@ class QueryBuilder:
 
 
 def _asks_nothing_else(request: Request) -> bool:
-    """Whether nothing but its user decides what a request is searched with, and what it must not find."""
+    """Return whether the query depends on the request's user alone."""
     return (
         request.exclude_seen
         and request.popularity == 1
@@ -183,7 +256,7 @@ def _asks_nothing_else(request: Request) -> bool:
 
 
 def shown(ids: Sequence[str]) -> str:
-    """The first few of some ids, as a warning names them."""
+    """Return the first few of some ids, as a warning names them."""
     return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
 
 
@@ -192,12 +265,12 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
 
 
 def _there(rows: Int64) -> Int64:
-    """Those rows that are not -1; mostly all of them, which a look at the least one tells in one call."""
+    """Drop rows of -1; mostly there are none, which the minimum shows in one call."""
     return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
-    """The ids whose rows, which may be followed by others, say that the catalogue lacks them."""
+    """Return the ids that the catalogue lacks, by their rows; more rows may follow."""
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
 
 

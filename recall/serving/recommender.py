@@ -1,4 +1,4 @@
-"""Answers requests from a published bundle: encode, a weighted sum of rows, a search, and ids again. No torch."""
+"""Recommender: encode a request, search with its vector, return ids. No torch."""
 
 import datetime
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
-from recall.serving.filters.resolve import FilterResolver
+from recall.serving.filters.resolve import MANY, FilterResolver
 from recall.serving.listing import Listing
-from recall.serving.query import Query, QueryBuilder
-from recall.serving.request import Request, check_request
+from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
+from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import RankedList, check_shaping, shape
+from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer
 from recall.serving.similar import Similarity
@@ -36,7 +36,7 @@ from recall.store.users.profiles import UserProfiles
 
 
 class Recommender:
-    """One bundle, its index, its users, and the live changes of its items. Safe to share among threads.
+    """A bundle with its index, users and live changes. Thread-safe.
 
     Attributes:
         bundle: what was published; it never changes.
@@ -53,12 +53,12 @@ class Recommender:
         self.users = users
         self.items = items if items is not None else Catalog(bundle, index)
         self.eligibility = FilterResolver(bundle)
-        self._preparation = QueryBuilder(bundle, users)
-        self._facets = ItemColumns(bundle)
-        self._explainer = Explainer(bundle, self._facets)
-        self._absences = Absences(self._preparation, self.eligibility, self._facets, self._explainer)
-        self._scorer = Scorer(bundle, self._preparation, self._facets)
-        self._similarity = Similarity(bundle, self._preparation, self.eligibility)
+        self._query_builder = QueryBuilder(bundle, users)
+        self._columns = ItemColumns(bundle)
+        self._explainer = Explainer(bundle, self._columns)
+        self._absences = Absences(self._query_builder, self.eligibility, self._columns, self._explainer)
+        self._scorer = Scorer(bundle, self._query_builder, self._columns)
+        self._similarity = Similarity(bundle, self._query_builder, self.eligibility)
         self._listing = Listing(bundle)
         self._version = bundle.manifest.version
         self._held: VersionLock | None = None
@@ -88,7 +88,7 @@ class Recommender:
             users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
                 store, which stays the caller's to close.
             own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
-                at: for making another one.
+                at: for building a new one.
 
         Raises:
             BundleError: the bundle is missing, damaged or of a newer format.
@@ -116,9 +116,10 @@ class Recommender:
         return loaded
 
     def close(self) -> None:
-        """Free the connections to the stored users and to the journal; the recommender answers no more."""
+        """Close the users, the log and the index; the recommender cannot answer any more."""
         self.users.close()
         self.items.close()
+        self.index.close()
         if self._held is not None:
             self._held.close()
 
@@ -136,17 +137,17 @@ class Recommender:
         """
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
         self._check(request, catalogue, now)
-        prepared = self._preparation.prepare(request, catalogue)
-        within, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
-        if request.shaped:
-            found = shape(request, prepared.vector, excluded, within, catalogue, self._facets)
+        query = self._query_builder.build(request, catalogue)
+        within, excluded = self._bounds(request, catalogue, query, now)
+        if needs_reranking(request):
+            found = rerank(request, query.vector, excluded, within, catalogue, self._columns)
         else:
-            hits = catalogue.search(prepared.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
+            hits = catalogue.search(query.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
             found = RankedList(*hits.ranked(0))
-        return self._answer(request, prepared, catalogue, found)
+        return self._answer(request, query, catalogue, found)
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
-        """Answer many requests, each as `recommend` would, with one search for all that ask for the same n.
+        """Answer many requests as `recommend` would, with one search for each n.
 
         Raises:
             RequestError: for the first request that cannot be answered; none is.
@@ -160,7 +161,7 @@ class Recommender:
     def recommend_each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot | None = None
     ) -> list[Recommendations | RequestError]:
-        """As `recommend_batch`, with the error of each request that cannot be answered in its place.
+        """Answer many requests; one that cannot be answered has its error instead.
 
         Args:
             requests: any number.
@@ -170,7 +171,7 @@ class Recommender:
         return self._each(requests, at, datetime.datetime.now(datetime.UTC))
 
     def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
-        """How an item of the catalogue comes to its score for one request, whether or not it would be listed.
+        """Explain the score of an item for a request, whether or not it would be listed.
 
         The score is the model's, with the request's boosts; filters, rules and channels play no part in it.
 
@@ -183,12 +184,16 @@ class Recommender:
             RequestError: as `recommend`, or the catalogue lacks the item.
         """
         catalogue = self.items.current()
-        self._facets.check_boosts(catalogue, request.boosts)
-        prepared = self._preparation.prepare(request, catalogue)
-        return self._explainer.explain(request, prepared, catalogue, row_of(catalogue, item_id), values=values)
+        self._columns.check_boosts(catalogue, request.boosts)
+        query = self._query_builder.build(request, catalogue)
+        return self._explainer.explain(request, query, catalogue, row_of(catalogue, item_id), values=values)
 
     def why_not(self, request: Request, item_id: str) -> Absence:
-        """Where an item of the catalogue stands for one request, and what keeps it out of the answer.
+        """Find the rank of an item for a request, and what keeps it out of the answer.
+
+        Args:
+            request: as for `recommend`.
+            item_id: the item.
 
         Raises:
             RequestError: as `recommend`, or the catalogue lacks the item.
@@ -198,7 +203,7 @@ class Recommender:
         return self._absences.of(request, catalogue, item_id)
 
     def similar(self, item_id: str, request: Request | None = None) -> Similar:
-        """The items that are most like an item of the catalogue, surely the right ones.
+        """Return the items most similar to an item, by an exact search.
 
         Args:
             item_id: the item.
@@ -211,30 +216,47 @@ class Recommender:
         return self._similarity.similar(request if request is not None else Request(), catalogue, row_of(catalogue, item_id))
 
     def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
-        """Score items that are given as `recommend` would list them: with the request's dial and boosts, leaving none out.
+        """Score given items with the request's popularity and boosts, leaving none out.
+
+        Args:
+            request: as for `recommend`.
+            item_ids: the items; those that the catalogue lacks are named in the answer.
 
         Raises:
             RequestError: as `recommend`.
         """
         catalogue = self.items.current()
-        self._facets.check_boosts(catalogue, request.boosts)
+        self._columns.check_boosts(catalogue, request.boosts)
         return self._scorer.score(request, item_ids, catalogue)
 
     def user_vector(self, request: Request) -> UserVector:
-        """What one request is searched with. Raises RequestError as `recommend`."""
+        """Return the query vector of a request. Raises RequestError as `recommend`."""
         return self._scorer.user_vector(request, self.items.current())
 
     def item(self, item_id: str) -> Page:
-        """One item as a page of its own, empty where the catalogue lacks it. Raises RequestError, BundleError."""
+        """Return one item as a page, which is empty if the catalogue lacks it.
+
+        Raises:
+            RequestError: The id is malformed.
+            BundleError: The items cannot be read.
+        """
         check_id(item_id, "/item_id")
         return self._listing.one(self.items.current(), item_id)
 
     def list_items(self, count: int = 100, after: str | None = None) -> Page:
-        """The first items of the catalogue in order of their ids, of all or of those after an id. Raises BundleError."""
+        """Return the first items of the catalogue in order of their ids.
+
+        Args:
+            count: items wanted.
+            after: only ids after this one; None for all.
+
+        Raises:
+            BundleError: The items cannot be read.
+        """
         return self._listing.page(self.items.current(), count, after)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
-        """Score items that are given, for ranking them or for their probabilities. Nothing is searched or left out.
+        """Score given pairs, for ranking them or for their probabilities.
 
         Args:
             pairs: a request and an item's id each; a request that stands in many pairs is encoded once.
@@ -245,14 +267,22 @@ class Recommender:
         return self._scorer.predict(pairs, self.items.current())
 
     def encode(self, requests: Sequence[Request]) -> SparseRows:
-        """Each request as one row in the user feature space: [len(requests)], at least one. Raises RequestError."""
+        """Encode requests, at least one, in the user feature space: [len(requests)].
+
+        Raises:
+            RequestError: A request cannot be answered.
+        """
         catalogue = self.items.current()
-        return SparseRows.vstack([one.encoded.rows for one in self._preparation.prepare_all(requests, catalogue)])
+        return SparseRows.vstack([one.encoded.rows for one in self._query_builder.build_all(requests, catalogue)])
 
     def user_vectors(self, requests: Sequence[Request]) -> Float32:
-        """What each request is searched with: float32 [len(requests), dim]. Raises RequestError."""
+        """Return the query vectors of requests: float32 [len(requests), dim].
+
+        Raises:
+            RequestError: A request cannot be answered.
+        """
         catalogue = self.items.current()
-        return np.stack([one.vector for one in self._preparation.prepare_all(requests, catalogue)])
+        return np.stack([one.vector for one in self._query_builder.build_all(requests, catalogue)])
 
     def _each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot, now: datetime.datetime
@@ -265,15 +295,15 @@ class Recommender:
             except RequestError as error:
                 answers[position] = error
         fit = [position for position in range(len(requests)) if position not in answers]
-        prepared = self._preparation.prepare_each([requests[position] for position in fit], catalogue)
-        for position, one in zip(fit, prepared, strict=True):
+        query = self._query_builder.build_each([requests[position] for position in fit], catalogue)
+        for position, one in zip(fit, query, strict=True):
             request = requests[position]
             try:
                 if isinstance(one, RequestError):
                     raise one
-                scope, excluded = self.eligibility.limits(request, catalogue, one.allowed, one.excluded, now)
-                if request.shaped:
-                    found = shape(request, one.vector, excluded, scope, catalogue, self._facets)
+                scope, excluded = self._bounds(request, catalogue, one, now)
+                if needs_reranking(request):
+                    found = rerank(request, one.vector, excluded, scope, catalogue, self._columns)
                     answers[position] = self._answer(request, one, catalogue, found)
                 else:
                     by_n.setdefault(request.n, []).append((position, one, scope, excluded))
@@ -291,27 +321,35 @@ class Recommender:
                 answers[position] = self._answer(requests[position], one, catalogue, RankedList(*hits.ranked(place)))
         return [answers[position] for position in range(len(requests))]
 
+    def _bounds(
+        self, request: Request, catalogue: CatalogSnapshot, query: Query, now: datetime.datetime
+    ) -> tuple[SegmentMasks | None, Int64]:
+        """Return what to search within, None for everything, and the rows to pass over."""
+        if request.filter is None and query.allowed is None and len(query.excluded) <= MANY:
+            return None, query.excluded
+        return self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
+
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
-        """Check all that needs no user, so that a bad request costs no read. Raises RequestError."""
-        if request.shaped or request.filter is not None:
+        """Check all that needs no user, so that a bad request costs no read."""
+        if needs_reranking(request) or request.filter is not None:
             check_request(request)
             self.eligibility.check(request, now)
-            if request.shaped:
-                check_shaping(request, catalogue, self._facets)
+            if needs_reranking(request):
+                check_shaping(request, catalogue, self._columns)
 
-    def _answer(self, request: Request, prepared: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
-        told = self._explainer.contributions(request, prepared, catalogue, found.rows) if request.explain else ()
+    def _answer(self, request: Request, query: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
+        told = self._explainer.contributions(request, query, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             ids=tuple(catalogue.ids(found.rows)),
             scores=tuple(found.scores.tolist()),
-            user=prepared.user,
-            unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings + found.warnings,
+            user=query.user,
+            unknown=query.encoded.unknown,
+            warnings=query.warnings + found.warnings,
             exact=found.exact,
             bundle=self._version,
             sequence=catalogue.sequence,
-            user_offset=prepared.offset,
-            degraded=prepared.degraded + catalogue.degraded,
+            user_offset=query.offset,
+            degraded=query.degraded + catalogue.degraded,
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
         )

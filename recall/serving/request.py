@@ -1,18 +1,10 @@
-"""What one caller asks, and the checks that need no bundle."""
+"""Request: what one caller asks, as data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recall._ids import check_id, check_ids
-from recall.errors import RequestError
 from recall.serving.rerank.channels import Channels
 from recall.serving.rerank.rules import AnyRule
-
-MOST = 1000
-"""The largest n that a request may ask for."""
-
-MOST_EXPLAINED = 100
-"""The largest n of a request that asks for explanations: each costs more than it does to find an item."""
 
 LARGEST_POPULARITY = 10.0
 """The largest weight that a request may give to what items score for everyone."""
@@ -23,7 +15,7 @@ class Request:
     """What one caller asks.
 
     Attributes:
-        user_id: external id; None when nobody is named.
+        user_id: external id; None for an anonymous request.
         features: values by column of the users table; each replaces what is stored of the user.
         context: values by context column, such as the hour.
         history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
@@ -43,7 +35,7 @@ class Request:
             answer holds what the rules leave of the whole ranking, up to n.
         channels: lists that are merged with the model's, before any rule; None asks the model alone.
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
-            item's score gains the sum of weight times coordinate, and the answer holds surely the best by that score.
+            item's score gains the sum of weight times coordinate, and the answer holds the best by that score, found exactly.
         explain: say of every item in the answer what its score comes from; for an n of at most 100.
     """
 
@@ -61,41 +53,3 @@ class Request:
     channels: Channels | None = None
     boosts: Mapping[str, float] = field(default_factory=dict)
     explain: bool = False
-
-    @property
-    def shaped(self) -> bool:
-        """Whether it asks for more than the best items by the model's score."""
-        return bool(self.rules or self.boosts) or self.channels is not None
-
-
-def check_request(request: Request) -> None:
-    """Raise RequestError when a part of the request cannot be what it says."""
-    if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
-        raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
-    if request.explain and request.n > MOST_EXPLAINED:
-        raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
-    _check_popularity(request.popularity)
-    if request.user_id is not None:
-        check_id(request.user_id, "/user_id")
-    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
-        if isinstance(ids, str):
-            raise RequestError(f"{name} is one text", where=f"/{name}", hint="Give a list of ids")
-        if len(ids):
-            check_ids(ids, f"/{name}")
-
-
-def check_unchanged(request: Request) -> None:
-    """Raise RequestError when a request asks for other scores or lists than the model's own."""
-    if request.popularity != 1:
-        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
-    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
-        if asked:
-            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
-
-
-def _check_popularity(value: object) -> None:
-    # NaN lies within no bounds
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
-        raise RequestError(
-            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
-        )

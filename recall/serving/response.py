@@ -38,7 +38,7 @@ class Prediction(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What some fields bring to a score: a user field and an item field, or one item field or two without a user."""
+    """Contribution of fields to a score: user and item, or one or two of the item."""
 
     user_field: str | None
     item_fields: tuple[str, ...]
@@ -62,7 +62,7 @@ class FeatureValue(NamedTuple):
 
 
 class ValueContribution(NamedTuple):
-    """What some values bring to a score: one of the user and one of the item, or one or two of the item."""
+    """Contribution of values to a score: user and item, or one or two of the item."""
 
     user: FeatureValue | None
     items: tuple[FeatureValue, ...]
@@ -76,11 +76,11 @@ class Recommendations:
     Attributes:
         ids: of the items, best first; fewer than asked only when fewer are eligible.
         scores: theirs; see `ScoredItem`.
-        user: whether the named user is stored, is not, or nobody was named.
+        user: whether the named user is stored or not, or the request is anonymous.
         unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
         warnings: what was odd about the request, in sentences.
-        exact: whether these are surely the best items, or an approximate search found them. Rules and channels are carried out
-            to the letter: with them it says whether the model's ranking that they were given is surely right.
+        exact: whether these are known to be the best items, or an approximate search found them. Rules and channels are
+            always exact: with them it says whether the model's ranking that they were given is.
         bundle: version of the bundle that answered.
         sequence: the last live change of items that the answer has seen; 0 before the first.
         user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
@@ -105,7 +105,7 @@ class Recommendations:
 
     @property
     def items(self) -> tuple[ScoredItem, ...]:
-        """The items, best first; made anew each time that they are asked for."""
+        """The items, best first; a new tuple at each access."""
         return tuple(map(ScoredItem, self.ids, self.scores, self.sources or repeat(None)))
 
 
@@ -181,7 +181,7 @@ class Absence(Basis):
         last: the other item that it has to overtake to be among the first n; None when there are fewer than n others.
         missing: the score of `last` less its own: what it lacks, or, below 0, what it is ahead; None without `last`.
         contributions: what `last` has of each pair of fields more than it; they add up to `missing`.
-        exact: whether the answer, not the ranking, surely holds the best items.
+        exact: whether the answer, not the ranking, is known to hold the best items.
     """
 
     item_id: str

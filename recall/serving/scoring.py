@@ -1,4 +1,4 @@
-"""Scores of items that are given, and the vectors that give them. Nothing is searched or left out."""
+"""Score given items, and return query vectors. Nothing is searched or left out."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from recall._ids import check_ids
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
-from recall.serving.query import QueryBuilder, shown
-from recall.serving.request import Request, check_unchanged
+from recall.serving.query import QueryBuilder, check_unchanged, shown
+from recall.serving.request import Request
 from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Prediction, ScoredItem, Scores, UserVector
@@ -20,51 +20,70 @@ from recall.store.items.snapshot import CatalogSnapshot
 class Scorer:
     """Scores the items of one bundle, and what lies over them; threads share it."""
 
-    def __init__(self, bundle: Bundle, preparation: QueryBuilder, facets: ItemColumns) -> None:
-        """Scores by a bundle, for requests that are prepared for it."""
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns) -> None:
+        """Scores by a bundle, for requests that are query for it."""
         self._bundle = bundle
-        self._preparation = preparation
-        self._facets = facets
+        self._query_builder = query_builder
+        self._columns = columns
         self._logistic = bundle.manifest.objective == "logistic"
 
     def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
-        """As `Recommender.score`."""
+        """Score given items. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.score`.
+            item_ids: the items.
+            catalogue: as it is now.
+        """
         check_ids(item_ids, "/items")
-        prepared = self._preparation.prepare(request, catalogue)
+        query = self._query_builder.build(request, catalogue)
         rows = catalogue.rows(item_ids)
         there = rows >= 0
-        scores = Ranking.of(request, prepared.vector, catalogue, self._facets).scores(rows[there]).astype(np.float64)
-        offset = prepared.offset
+        scores = Ranking.of(request, query.vector, catalogue, self._columns).scores(rows[there]).astype(np.float64)
+        offset = query.offset
         likely = self._logistic and request.popularity == 1 and not request.boosts
         return Scores(
             items=tuple(map(ScoredItem, catalogue.ids(rows[there]), scores.tolist())),
             missing=tuple(dict.fromkeys(item_ids[at] for at in np.flatnonzero(~there).tolist())),
             probabilities=tuple(logistic(scores + offset).tolist()) if likely else None,
             user_offset=offset,
-            user=prepared.user,
-            unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings,
+            user=query.user,
+            unknown=query.encoded.unknown,
+            warnings=query.warnings,
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
-            degraded=prepared.degraded + catalogue.degraded,
+            degraded=query.degraded + catalogue.degraded,
         )
 
     def user_vector(self, request: Request, catalogue: CatalogSnapshot) -> UserVector:
-        """As `Recommender.user_vector`."""
-        prepared = self._preparation.prepare(request, catalogue)
+        """Return the query vector of a request. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.recommend`.
+            catalogue: as it is now.
+        """
+        query = self._query_builder.build(request, catalogue)
         return UserVector(
-            vector=tuple(prepared.vector.tolist()),
-            user_offset=prepared.offset,
-            user=prepared.user,
-            unknown=prepared.encoded.unknown,
-            warnings=prepared.warnings,
+            vector=tuple(query.vector.tolist()),
+            user_offset=query.offset,
+            user=query.user,
+            unknown=query.encoded.unknown,
+            warnings=query.warnings,
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
-            degraded=prepared.degraded + catalogue.degraded,
+            degraded=query.degraded + catalogue.degraded,
         )
 
     def predict(self, pairs: Sequence[tuple[Request, str]], catalogue: CatalogSnapshot) -> list[Prediction]:
-        """As `Recommender.predict`."""
+        """Score given pairs.
+
+        Args:
+            pairs: a request and an item id each.
+            catalogue: as it is now.
+
+        Raises:
+            RequestError: An item is not in the catalogue, or a request cannot be answered or changes scores.
+        """
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
         items = catalogue.rows(ids)
@@ -75,14 +94,14 @@ class Scorer:
                 hint="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
-        prepared = [self._preparation.prepare(request, catalogue) for request in requests.values()]
+        queries = [self._query_builder.build(request, catalogue) for request in requests.values()]
         for request in requests.values():
             check_unchanged(request)
-        if not prepared:
+        if not queries:
             return []
         place = {key: row for row, key in enumerate(requests)}
         of = np.array([place[id(request)] for request, _ in pairs])
-        rows = SparseRows.vstack([one.encoded.rows for one in prepared])
+        rows = SparseRows.vstack([one.encoded.rows for one in queries])
         tables = self._bundle.tables
         products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
         scores = products + tables.user_offset(rows)[of]

@@ -1,4 +1,4 @@
-"""Items that are like one item: those for which every user has much the same taste."""
+"""Similar items: those that users have the same taste for, by cosine."""
 
 import datetime
 from functools import partial
@@ -19,28 +19,34 @@ _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 
 
 class Similarity:
-    """Cosines of the vectors of one bundle's items, and of those that lie over it. Threads share it.
+    """Finds items by the cosine of their vectors. Thread-safe.
 
     The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
     """
 
-    def __init__(self, bundle: Bundle, preparation: QueryBuilder, eligibility: FilterResolver) -> None:
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, eligibility: FilterResolver) -> None:
         """Nothing is read yet."""
         self._bundle = bundle
-        self._preparation = preparation
+        self._query_builder = query_builder
         self._eligibility = eligibility
 
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
-        """As `Recommender.similar`, for a row of a catalogue."""
+        """Return the items most similar to one. Raises RequestError.
+
+        Args:
+            request: as for `Recommender.similar`.
+            catalogue: as it is now.
+            row: of the item, in [0, size).
+        """
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
-        prepared = self._preparation.prepare(bounds, catalogue)
+        query = self._query_builder.build(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
-        scope, excluded = self._eligibility.limits(bounds, catalogue, prepared.allowed, prepared.excluded, now)
+        scope, excluded = self._eligibility.resolve(bounds, catalogue, query.allowed, query.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=prepared.warnings if self._says_something(catalogue, row) else (*prepared.warnings, _SILENT),
+            warnings=query.warnings if self._says_something(catalogue, row) else (*query.warnings, _SILENT),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
@@ -49,7 +55,7 @@ class Similarity:
     def nearest(
         self, catalogue: CatalogSnapshot, row: int, n: int, excluded: Int64, scope: SegmentMasks | None
     ) -> tuple[Int64, Float64]:
-        """The rows most like one row, itself left out.
+        """Return the rows most similar to one row, itself left out.
 
         Args:
             catalogue: of the bundle.

@@ -13,7 +13,7 @@ from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request
 from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import shape
+from recall.serving.rerank.pipeline import rerank
 from recall.serving.response import Absence, Reason, ScoredItem
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 
@@ -23,26 +23,35 @@ class Absences:
     """Looks for items in the answers of one bundle; threads share it.
 
     Attributes:
-        preparation: of the requests to it.
-        eligibility, facets: of its items.
+        query_builder: of the requests to it.
+        eligibility, columns: of its items.
         explainer: of their scores.
     """
 
-    preparation: QueryBuilder
+    query_builder: QueryBuilder
     eligibility: FilterResolver
-    facets: ItemColumns
+    columns: ItemColumns
     explainer: Explainer
 
     def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
-        """As `Recommender.why_not`."""
+        """Find the rank of an item, and what keeps it out of the answer.
+
+        Args:
+            request: as for `Recommender.why_not`.
+            catalogue: as it is now.
+            item_id: the item.
+
+        Raises:
+            RequestError: The catalogue lacks the item, or the request cannot be answered.
+        """
         row = row_of(catalogue, item_id)
         now = datetime.datetime.now(datetime.UTC)
-        prepared = self.preparation.prepare(request, catalogue)
-        scope, excluded = self.eligibility.limits(request, catalogue, prepared.allowed, prepared.excluded, now)
-        case = _Case(self, request, catalogue, item_id, row, prepared, scope, excluded, now)
-        answer = shape(request, prepared.vector, excluded, scope, catalogue, self.facets)
+        query = self.query_builder.build(request, catalogue)
+        scope, excluded = self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
+        case = _Case(self, request, catalogue, item_id, row, query, scope, excluded, now)
+        answer = rerank(request, query.vector, excluded, scope, catalogue, self.columns)
         places = np.flatnonzero(answer.rows == row)
-        ranking = Ranking.of(request, prepared.vector, catalogue, self.facets)
+        ranking = Ranking.of(request, query.vector, catalogue, self.columns)
         rank, eligible = ranking.place(row, excluded, scope)
         others, scores = ranking.first(request.n, np.append(excluded, row), scope)
         score = float(ranking.scores(np.array([row]))[0])
@@ -50,7 +59,7 @@ class Absences:
         if len(others) == request.n:
             last = ScoredItem(catalogue.ids(others[-1:])[0], float(scores[-1]))
             missing = last.score - score
-            own, its = self.explainer.contributions(request, prepared, catalogue, np.array([row, others[-1]]))
+            own, its = self.explainer.contributions(request, query, catalogue, np.array([row, others[-1]]))
         return Absence(
             item_id=item_id,
             listed=int(places[0]) + 1 if len(places) else None,
@@ -64,7 +73,7 @@ class Absences:
             exact=answer.exact,
             bundle=catalogue.bundle.manifest.version,
             sequence=catalogue.sequence,
-            degraded=prepared.degraded + catalogue.degraded,
+            degraded=query.degraded + catalogue.degraded,
         )
 
 
@@ -77,7 +86,7 @@ class _Case:
         request: as it was asked.
         catalogue: as it was at one moment.
         item_id, row: the item.
-        prepared: the request for the search.
+        query: the request for the search.
         scope, excluded: bounds of the search.
         now: the present.
     """
@@ -87,13 +96,13 @@ class _Case:
     catalogue: CatalogSnapshot
     item_id: str
     row: int
-    prepared: Query
+    query: Query
     scope: SegmentMasks | None
     excluded: Int64
     now: datetime.datetime
 
     def reasons(self, rank: int) -> Iterator[Reason]:
-        """All that keeps the item, which is not in the answer, out of it; `rank` is the place that it has in the ranking."""
+        """Yield what keeps an item of this rank out of the answer."""
         yield from self._ineligible()
         request = self.request
         if self._listed(request):
@@ -126,14 +135,14 @@ class _Case:
             yield Reason("seen", where, "the user has had it, and the request leaves out what was seen")
         if request.allow is not None and item_id not in request.allow:
             yield Reason("allow", "/allow", "it is not among the items that the request allows")
-        for where in self.by.eligibility.failed(request, self.catalogue, self.row, self.now):
+        for where in self.by.eligibility.failing_keys(request, self.catalogue, self.row, self.now):
             yield Reason("filter", where, "it does not match this part of the filter")
 
     def _seen(self) -> bool:
         """Whether it is left out for having been seen, besides being excluded or not."""
-        left_out = self.prepared.excluded
+        left_out = self.query.excluded
         if self.item_id in self.request.exclude:
-            left_out = self.by.preparation.prepare(replace(self.request, exclude=()), self.catalogue).excluded
+            left_out = self.by.query_builder.build(replace(self.request, exclude=()), self.catalogue).excluded
         return self.row in left_out
 
     def _listed(self, request: Request) -> bool:
@@ -141,4 +150,4 @@ class _Case:
         only = np.array([self.row])
         scope = None if self.scope is None else self.scope | self.catalogue.masks(only)
         excluded = self.excluded[self.excluded != self.row]
-        return self.row in shape(request, self.prepared.vector, excluded, scope, self.catalogue, self.by.facets).rows
+        return self.row in rerank(request, self.query.vector, excluded, scope, self.catalogue, self.by.columns).rows

@@ -1,4 +1,4 @@
-"""Full-catalogue figures on the validation part, straight from the tables, while a model learns."""
+"""Metrics over the whole catalogue on the validation part, during training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
-from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers
 from recall.evaluation.exact_topk import rank_values
 from recall.evaluation.lists import ItemLists
@@ -23,7 +23,7 @@ from recall.models.torch.batch import SparseBatch
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Requests of the validation part, as `evaluation` in the configuration poses them.
+    """Requests of the validation part, by the protocol in `evaluation`.
 
     Attributes:
         users: one row in the user feature space for each request.
@@ -31,8 +31,8 @@ class Validation:
         asker: int64 [q], the user of each request.
         relevant: what each request should find.
         masked: what is left out of each answer.
-        at: lengths to judge at.
-        unknown: the same requests asked as by an unknown user.
+        at: lengths of the lists.
+        unknown: the same requests as from an unknown user.
         unknown_user: the one row of `unknown` in the user feature space.
     """
 
@@ -47,7 +47,13 @@ class Validation:
 
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> "Validation | None":
-        """The validation requests, at most `stopping.requests` of them; None when no interaction validates."""
+        """Return the validation requests, or None when no interaction validates.
+
+        Args:
+            config: at most `stopping.requests` requests are used.
+            dataset: the interactions.
+            encoder: gives the features.
+        """
         held = validation_requests(config, dataset)
         if held is None:
             return None
@@ -75,19 +81,23 @@ class Validation:
         return known | self.unknown.figures(model.user_vectors(self.unknown_user).numpy(), psi)
 
     @torch.no_grad()
-    def judge(self, model: Model) -> Judgements:
+    def judge(self, model: Model) -> PerRequestMetrics:
         """Metrics of the model's answer to each request."""
         return self._judge(model, model.item_vectors(self.items).numpy())
 
-    def _judge(self, model: Model, psi: Float32) -> Judgements:
+    def _judge(self, model: Model, psi: Float32) -> PerRequestMetrics:
         phi = model.user_vectors(self.users).numpy()
-        return Judgements(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
+        return PerRequestMetrics(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
 
 
 def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:
-    """What is asked of a model while it learns; None when no interaction validates.
+    """Return the validation requests, or None when no interaction validates.
 
-    Masked is what was known before: what trains, and what is remembered from before the data begin.
+    Training and remembered interactions are masked.
+
+    Args:
+        config: the protocol.
+        dataset: the interactions.
     """
     valid = dataset.select(VALID)
     if len(valid) == 0:

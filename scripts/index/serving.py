@@ -1,4 +1,4 @@
-"""What users of the index meet: a certificate that holds on users it never saw, and an item that is served once it is given."""
+"""Certificates on fresh users, and latency of upserts."""
 
 import http.client
 import json
@@ -18,7 +18,8 @@ from serving.shop import build
 
 from index.worlds import World
 from recall.config import IndexConfig
-from recall.index.tuning.recall import QuerySplit, shares_found
+from recall.index.registry import candidates
+from recall.index.tuning.recall import QuerySplit, recalls_found
 from recall.index.tuning.tuner import tune
 from recall.serving.recommender import Recommender
 
@@ -29,14 +30,7 @@ _BETWEEN = 0.004  # seconds between two requests of the load
 
 @dataclass(frozen=True)
 class Certified:
-    """A tuned index, and what users it never met find with it.
-
-    Attributes:
-        chosen: its name.
-        lower: what its certificate says it finds at least.
-        mean, deviation: what fresh users find, and the standard error of that mean.
-        seconds: that tuning took.
-    """
+    """A tuned index, and its recall on fresh users."""
 
     chosen: str
     lower: float
@@ -49,16 +43,17 @@ def certified(world: World, config: IndexConfig) -> Certified:
     """Tune on one half of a world's users, and try what was chosen on the other."""
     half = len(world.users) // 2
     began = time.perf_counter()
-    tuning = tune(world.items, QuerySplit.split(np.asarray(world.users[:half]), 0), config, 0, 2)
+    users = QuerySplit.make(np.asarray(world.users[:half]), 0)
+    tuning = tune(world.items, users, config, 0, 2, candidates(len(world.items), config.kind))
     seconds = time.perf_counter() - began
     fresh = np.ascontiguousarray(world.users[half : half + _FRESH])
-    shares = shares_found(tuning.index, world.items, fresh, config.n)
+    shares = recalls_found(tuning.index, world.items, fresh, config.n)
     deviation = float(shares.std() / math.sqrt(len(shares)))
     return Certified(tuning.name, tuning.bound.lower, float(shares.mean()), deviation, seconds)
 
 
 def upsert_latency(seconds: float) -> Figure:
-    """From an upsert that one process has acknowledged to the first answer of a busy server that holds the item: p99."""
+    """Measure p99 from an acknowledged upsert to the first answer with the item."""
     with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
         root = build(Path(scratch), _ITEMS, 32, 0)
         writer = Recommender.load(root)
@@ -116,7 +111,7 @@ class Sent:
     count = 0
 
     def __call__(self) -> int:
-        """The number so far."""
+        """Return the number so far."""
         return self.count
 
 

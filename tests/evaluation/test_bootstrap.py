@@ -3,12 +3,12 @@ import pytest
 
 from recall.errors import DataError
 from recall.evaluation import bootstrap
-from recall.evaluation.bootstrap import Estimate, Judgements, compare, estimate
+from recall.evaluation.bootstrap import Estimate, PerRequestMetrics, compare, estimate
 
 
 def judged(values, user=None):
     values = np.asarray(values, dtype=np.float64)
-    return Judgements(np.arange(len(values)) if user is None else np.asarray(user), {"recall@10": values})
+    return PerRequestMetrics(np.arange(len(values)) if user is None else np.asarray(user), {"recall@10": values})
 
 
 def test_the_value_is_the_mean_over_requests_and_equal_values_leave_no_width():
@@ -93,7 +93,7 @@ def test_answers_to_other_requests_are_not_compared():
 
 def test_intervals_of_many_users_are_those_of_the_normal_distribution():
     random = np.random.default_rng(6)
-    figures = Judgements(np.arange(10_000), {f"m{i}": random.random(10_000) for i in range(6)})
+    figures = PerRequestMetrics(np.arange(10_000), {f"m{i}": random.random(10_000) for i in range(6)})
     for name, found in estimate(figures, 1000, seed=0).items():
         values = figures.values[name]
         half = 1.96 * values.std() / np.sqrt(len(values))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recall.evaluation.bootstrap import Judgements
+from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import start_cold
 from tests.evaluation import reference
 from tests.evaluation.conftest import PLAIN, world_of
@@ -10,7 +10,7 @@ CROSSED = {"device_item": {"side": "item", "kind": "cross", "of": ["item_id", "c
 
 
 def cold_of(world):
-    popularity = Judgements(
+    popularity = PerRequestMetrics(
         world.trial.user, {name: np.zeros(len(world.trial)) for name in world.trial.judge(world.trial.lists(3), (1, 3)).values}
     )
     return start_cold(world.trial, world.recommender.bundle, popularity, world.config.evaluation, 0)

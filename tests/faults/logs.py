@@ -10,7 +10,8 @@ from recall.publish.adopt import adopt
 from recall.publish.backup import backup
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL, MARK
+from recall.store.items.log import JOURNAL
+from recall.store.items.log_position import MARK
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.servers import Server

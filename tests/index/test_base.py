@@ -1,6 +1,6 @@
 """One suite for every kind of index: a new kind is added to `KINDS` and must pass unchanged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -14,10 +14,11 @@ from recall.config import IndexConfig
 from recall.errors import ExportError, IndexFileError, RequestError
 from recall.index.base import ItemIndex
 from recall.index.bitmap import RowBitmap
-from recall.index.registry import build_index, engine_of, open_index
+from recall.index.registry import ENGINES, engine_of, open_index, register
 from tests.hypotheses import examples
+from tests.index.remote_engine import RemoteEngine, running_server
 
-KINDS = ("cells", "exact", "ivf")
+KINDS = ("cells", "exact", "ivf", "toy_remote")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
@@ -49,19 +50,41 @@ def model_queries() -> np.ndarray:
 
 
 @pytest.fixture(params=KINDS)
-def build(request: pytest.FixtureRequest) -> Build:
+def build(request: pytest.FixtureRequest) -> Iterator[Build]:
+    built: list[ItemIndex] = []
+
     def make(vectors: np.ndarray) -> ItemIndex:
         calibration = users_like_a_model(100, vectors.shape[1], 2)
-        return build_index(vectors, calibration, IndexConfig(kind=request.param, target=0.95, n=20), seed=3)
+        engine, config = engine_of(request.param), IndexConfig(target=0.95, n=20)
+        built.append(engine.build(request.param, vectors, calibration, config, 3, 2))
+        return built[-1]
 
-    return make
+    yield make
+    for one in built:
+        one.discard()
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def index(request: pytest.FixtureRequest) -> ItemIndex:
-    return build_index(
-        model_vectors(), users_like_a_model(100, DIM, 2), IndexConfig(kind=request.param, target=0.95, n=20), seed=3
-    )
+def index(request: pytest.FixtureRequest) -> Iterator[ItemIndex]:
+    users, config = users_like_a_model(100, DIM, 2), IndexConfig(target=0.95, n=20)
+    built = engine_of(request.param).build(request.param, model_vectors(), users, config, 3, 2)
+    yield built
+    built.discard()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remote() -> Iterator[None]:
+    """A server of its own process, whose engine is registered from here."""
+    with running_server() as url:
+        register(RemoteEngine(url))
+        yield
+        del ENGINES["toy"]
+
+
+def needs_a_file(index: ItemIndex) -> None:
+    """Skip what is about the local file of an index that has none."""
+    if engine_of(index.kind).file is None:
+        pytest.skip("it has no local file")
 
 
 def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.ndarray | None = None) -> np.ndarray:
@@ -75,7 +98,7 @@ def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.nda
 def test_it_says_what_it_is(index: ItemIndex) -> None:
     assert index.kind in KINDS
     assert (index.size, index.dim) == (SIZE, DIM)
-    assert index.exact == (index.kind in ("cells", "exact"))
+    assert index.exact == (index.kind != "ivf")
 
 
 @pytest.mark.parametrize("n", [1, 20, 500])
@@ -305,40 +328,45 @@ def test_no_query_gives_no_list(index: ItemIndex) -> None:
 
 
 def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
-    path = tmp_path / "index.faiss"
-    index.write(path)
-    opened = open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors())
+    file = tmp_path / "index"
+    path = file if index.write(file) else None
+    assert file.exists() == (path is not None) == (engine_of(index.kind).file is not None)
+    opened = open_index(path, engine_of(index.kind).name, index.kind, index.params, model_vectors())
     assert (opened.kind, opened.size, opened.dim, opened.exact) == (index.kind, SIZE, DIM, index.exact)
     assert opened.params == index.params
     before, after = index.search(model_queries(), 30), opened.search(model_queries(), 30)
     np.testing.assert_array_equal(before.rows, after.rows)
     np.testing.assert_array_equal(before.scores, after.scores)
+    opened.close()
 
 
 def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) -> None:
+    needs_a_file(index)
     path = tmp_path / "index.faiss"
     path.write_bytes(b"not an index")
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors())
+        open_index(path, engine_of(index.kind).name, index.kind, index.params, model_vectors())
     with pytest.raises(IndexFileError, match="cannot be read"):
-        open_index(tmp_path / "missing", engine_of(index.kind), index.kind, index.params, model_vectors())
+        open_index(tmp_path / "missing", engine_of(index.kind).name, index.kind, index.params, model_vectors())
 
 
 def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path) -> None:
-    path = tmp_path / "index.faiss"
-    index.write(path)
+    path = tmp_path / "index" if index.write(tmp_path / "index") else None
     with pytest.raises(IndexFileError, match=r"holds 3000 vectors( of 24 numbers)?, the bundle 2999"):
-        open_index(path, engine_of(index.kind), index.kind, index.params, model_vectors()[:-1])
+        open_index(path, engine_of(index.kind).name, index.kind, index.params, model_vectors()[:-1])
 
 
 def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
+    needs_a_file(index)
     with pytest.raises(IndexFileError, match="could not be written"):
         index.write(tmp_path / "no such folder" / "index.faiss")
 
 
 def test_the_same_seed_builds_the_same_bytes(build: Build, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        build(model_vectors()).write(tmp_path / name)
+        index = build(model_vectors())
+        needs_a_file(index)
+        index.write(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 

@@ -18,7 +18,8 @@ from recall.publish.compact import compact, prune
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, Change, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Change
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -205,7 +206,7 @@ def test_a_version_that_goes_live_meanwhile_is_not_undone(
 
 def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
     ChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
-    with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Give the item anew"):
+    with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Upsert the item again"):
         compact(root)
     live.items.delete(live.bundle.item_ids.values.to_list())
     with pytest.raises(PublishError, match="every item was deleted"):

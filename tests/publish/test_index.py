@@ -11,8 +11,8 @@ from recall._tensors import map_positions, map_tensors
 from recall.bundle import files
 from recall.bundle.index_record import IndexRecord
 from recall.config import IndexConfig
-from recall.index.registry import engine_of, open_index
-from recall.index.tuning.trials import Candidate
+from recall.index.base import Candidate
+from recall.index.registry import ENGINES, candidates, engine_of, open_index
 from recall.index.tuning.tuner import Tuning, tune
 from recall.publish import index as certificate
 from recall.publish.index import QuerySample, write_index
@@ -34,7 +34,7 @@ CONFIG = IndexConfig(exact_up_to=100, target=0.8, n=15)
 
 def test_what_is_written_is_what_the_record_says(tmp_path: Path) -> None:
     record = write_index(tmp_path, model_vectors(), asked_sample(), CONFIG)
-    assert record.file == files.INDEX_FILES[record.engine]
+    assert record.file == ENGINES[record.engine].file
     opened = open_index(tmp_path / record.file, record.engine, record.kind, record.params, model_vectors())
     assert opened.size == 2000
     assert record.provenance is not None
@@ -101,22 +101,23 @@ def test_one_user_is_enough_for_an_index_but_shows_nothing(tmp_path: Path) -> No
 def test_an_index_like_that_of_before_is_tried_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
 ) -> None:
-    calls: list[list[str] | None] = []
+    calls: list[list[str]] = []
 
     def recorded(*arguments: Any, tell: Any) -> Tuning:
-        tried: Sequence[Candidate] | None = arguments[5] if len(arguments) > 5 else None
-        calls.append([one.name for one in tried] if tried is not None else None)
+        tried: Sequence[Candidate] = arguments[5]
+        calls.append([one.name for one in tried])
         return tune(*arguments, tell=tell)
 
     monkeypatch.setattr(certificate, "tune", recorded)
-    before = IndexRecord(engine=engine_of(kind), kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
+    before = IndexRecord(engine=engine_of(kind).name, kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)
     record = write_index(tmp_path, model_vectors(), asked_sample(), CONFIG, before)
     size = 32
+    everything = [one.name for one in candidates(len(model_vectors()))]
     assert calls[0] == [f"{kind} {size}"]
     if calls[1:]:  # exact search was faster, and then everything is tried
-        assert calls[1:] == [None]
+        assert calls[1:] == [everything]
     else:
         assert {one.name for one in record.candidates} == {"exact", f"{kind} {size}"}
     calls.clear()
     write_index(tmp_path, model_vectors(), asked_sample(), CONFIG)
-    assert calls == [None]
+    assert calls == [everything]

@@ -61,7 +61,9 @@ def test_an_item_that_is_left_out_of_lists_is_explained_too(golden: Recommender)
     assert golden.explain(asked, "tea").contributions
 
 
-@pytest.mark.parametrize(("item_id", "message"), [("none", "item 'none' is not in the catalogue"), (7, "an id of type int")])
+@pytest.mark.parametrize(
+    ("item_id", "message"), [("none", "item 'none' is not in the catalogue"), (7, "an id must be text, got int")]
+)
 def test_what_is_no_item_is_refused(golden: Recommender, item_id: object, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         golden.explain(Request("ada"), item_id)  # type: ignore[arg-type]

@@ -62,6 +62,6 @@ def test_what_is_kept_cannot_be_changed_by_who_gets_it(kept: Recommender) -> Non
     request = Request("u1", n=5)
     expected = kept.recommend(request)
     with pytest.raises(ValueError, match="read-only"):
-        kept._preparation.prepare(request, kept.items.current()).vector[0] = 7.0
+        kept._query_builder.build(request, kept.items.current()).vector[0] = 7.0
     assert kept.recommend(Request("u1", n=5, popularity=0.0)) != expected
     assert kept.recommend(request) == expected

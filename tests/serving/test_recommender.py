@@ -289,13 +289,13 @@ def test_a_vector_that_is_not_finite_refuses_its_own_request_alone(
 ) -> None:
     good, strange = Request("u1", n=3), Request("u2", n=3)
     expected = recommender.recommend(good)
-    prepare = type(recommender._preparation)._prepared
+    prepare = type(recommender._query_builder)._built
 
     def infinite(self: object, request: Request, *rest: object) -> object:
         prepared = prepare(self, request, *rest)  # type: ignore[arg-type]
         return prepared._replace(vector=prepared.vector * np.float32(np.inf)) if request is strange else prepared
 
-    monkeypatch.setattr(type(recommender._preparation), "_prepared", infinite)
+    monkeypatch.setattr(type(recommender._query_builder), "_built", infinite)
     first, wrong, last = recommender.recommend_each([good, strange, good])
     assert (first, last) == (expected, expected)
     assert isinstance(wrong, RequestError)

@@ -81,7 +81,7 @@ def test_an_item_that_says_nothing_is_like_no_other(recommender: Recommender) ->
     silent[3, 1:] = 0
     object.__setattr__(recommender.bundle, "item_vectors", silent)
     try:
-        similarity = Similarity(recommender.bundle, recommender._preparation, recommender.eligibility)
+        similarity = Similarity(recommender.bundle, recommender._query_builder, recommender.eligibility)
         catalogue = recommender.items.current()
         nothing = np.empty(0, dtype=np.int64)
         assert len(similarity.nearest(catalogue, 3, 5, nothing, None)[0]) == 0

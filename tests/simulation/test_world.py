@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from recall.publish import compact
-from recall.store.items.log import Change, ChangeLog
+from recall.store.items.log import ChangeLog
+from recall.store.items.log_position import Change
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}

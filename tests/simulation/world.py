@@ -24,7 +24,8 @@ from recall.cli.versions import activate as activate_version
 from recall.errors import RecallError
 from recall.publish.compact import compact
 from recall.publish.rebuild import rebuild
-from recall.store.items.log import JOURNAL, Change, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Change
 from recall.store.users.profiles import Interaction
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation import shop

@@ -1,9 +1,9 @@
-"""The index over eight-bit codes in cells: as exact as asked for, and the fastest there is.
+"""Index over eight-bit codes in cells; its recall is a parameter of the search.
 
 A query looks into cells in the order of what their best item is taken to score: the score of the centre plus `effort` times
 the spread of the cell. It stops when no cell left promises more than the n-th best item found so far. So every query looks
-as far as it needs to: further for long lists and where a filter leaves few items, without anybody setting a number of
-cells. With a bound that holds for certain, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
+as far as it needs to: further for long lists and where a filter leaves few items, without a number of cells to set. With a
+bound that always holds, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,14 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from recall._arrays import Float32, Int32, Int64
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
+from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
-from recall.index.base import Hits, Params, Ranked, SearchQuery, check_asked, check_vectors, gather
+from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, Limits, pack
 from recall.index.topk import rank
@@ -33,7 +35,13 @@ _MOST = 4096  # selections
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilteredCodes:
-    """The rows of a selection: codes int32 [blocks, groups, 16], scales float32, rows int32 [16 blocks]; the last is empty."""
+    """Codes of the rows of a bitmap; the last block is empty.
+
+    Attributes:
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks].
+    """
 
     codes: Int32
     scales: Float32
@@ -46,9 +54,9 @@ class FilteredCodes:
 
 
 class FilteredCodesCache:
-    """Packs the rows of a selection when it is asked about for the second time, and keeps what was used last.
+    """LRU cache of the codes of bitmaps, which are packed at their second use.
 
-    A selection that is asked about once, such as one user's list, is not worth the pass over all rows that packing takes.
+    A bitmap that is used once, such as one user's list, is not worth the pass over all rows that packing takes.
     """
 
     def __init__(self, pack: Callable[[RowBitmap], FilteredCodes], budget: int) -> None:
@@ -60,7 +68,7 @@ class FilteredCodesCache:
         self._lock = Lock()
 
     def of(self, selection: RowBitmap) -> FilteredCodes | None:
-        """The packed rows, or None when this selection was not met before."""
+        """Return the packed rows, or None at the first use of a bitmap."""
         key = ref(selection, self._kept.discard)
         found = self._kept.get(key)
         if found is not None:
@@ -86,8 +94,8 @@ _EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
-class CellIndex:
-    """Codes in cells, looked into as far as `effort` says, and scored in float32 at the end."""
+class CellIndex(TunableIndex):
+    """Codes in cells; candidates are scored in float32 at the end."""
 
     kind = "cells"
 
@@ -134,26 +142,26 @@ class CellIndex:
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
 
     def with_effort(self, effort: float) -> "CellIndex":
-        """The same cells, looked into as `effort` says."""
+        """Return the same cells with another effort."""
         return CellIndex(self.codes, self._vectors, effort)
 
     @property
-    def efforts(self) -> tuple[float, ...]:
-        """As `TunableIndex.efforts` promises: from a cell's centre to so far beyond it that next to nothing is missed."""
-        return _EFFORTS
+    @override
+    def param_grid(self) -> tuple[float, ...]:
+        return _EFFORTS  # from a cell's centre to so far beyond it that next to nothing is missed
 
-    def tuned(self, effort: float, n: int) -> "CellIndex":  # noqa: ARG002 - longer lists look further by themselves
-        """As `TunableIndex.tuned` promises; it serves lists of any length."""
-        return self.with_effort(effort)
+    @override
+    def with_search_param(self, value: float, n: int) -> "CellIndex":
+        return self.with_effort(value)  # longer lists look further by themselves
 
     @property
+    @override
     def exact(self) -> bool:
-        """Whether the best rows are always found."""
         return self.effort >= CERTAIN
 
     @property
+    @override
     def params(self) -> Params:
-        """`effort`, the limits of the codes, and the sizes of the arrays in the file."""
         limits = self.codes.limits
         return {
             "effort": self.effort,
@@ -165,38 +173,46 @@ class CellIndex:
             "blocks": len(self.codes.codes),
         }
 
-    def search(
-        self,
-        queries: Float32,
-        n: int,
-        exclude: Sequence[Int64] | None = None,
-        within: Sequence[RowBitmap | None] | None = None,
-        *,
-        exact: bool = False,
-    ) -> Hits:
-        """As `ItemIndex.search` promises."""
-        asked = check_asked(queries, n, (self.size, self.dim), exclude, within)
-        wanted = min(n, self.size)
-        effort = CERTAIN if exact else self.effort
-        if effort >= CERTAIN and len(asked) > 1 and all(one.within is None for one in asked):
-            return gather(self._search_together(asked, wanted), n)
-        return gather([self._search_one(one, wanted, effort) for one in asked], n)
+    @override
+    def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
+        wanted, effort = min(n, self.size), CERTAIN if exact else self.effort
+        if effort >= CERTAIN and len(queries) > 1 and all(one.within is None for one in queries):
+            return self._search_together(queries, wanted)
+        return [self._search_one(one, wanted, effort) for one in queries]
 
     def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
-        """How many cells a search of float32 [dim] looks into, and how many items at."""
+        """Count the work of one search.
+
+        Args:
+            query: float32 [dim].
+            n: length of the list.
+
+        Returns:
+            Cells looked into, and items looked at.
+        """
         _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
         return cells, items
 
-    def write(self, path: Path) -> None:
-        """As `ItemIndex.write` promises."""
+    @override
+    def write(self, path: Path) -> bool:
         try:
             write_tensors(path, {name: getattr(self.codes, name) for name in (*_FLOATS, *_INTS)})
         except Exception as error:  # safetensors raises its own and the file system's
             raise IndexFileError("the index could not be written", where=str(path), why=str(error)) from None
+        return True
 
     @classmethod
     def open(cls, path: Path, params: Params, vectors: Float32) -> "CellIndex":
-        """Map a file that `write` wrote. Raises IndexFileError when it is another, or over other vectors."""
+        """Memory-map a file that `write` wrote.
+
+        Args:
+            path: the file.
+            params: of the index that wrote it.
+            vectors: float32 [size, dim], that it was built over.
+
+        Raises:
+            IndexFileError: The file is of another kind, damaged, or over other vectors.
+        """
         dim = vectors.shape[1]
         cells, blocks, groups = int(params["cells"]), int(params["blocks"]), -(-dim // 4)
         cell_blocks = 2 * -(-cells // (2 * LANES))
@@ -236,10 +252,10 @@ class CellIndex:
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
 
     def _limit_of(self, effort: float) -> np.float32:
-        """The effort of a query of length 1, not one like the users'."""
+        """Scale an effort from a query as long as the users' to one of length 1."""
         return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
-    def _search_together(self, asked: list[SearchQuery], n: int) -> list[Ranked]:
+    def _search_together(self, asked: Sequence[SearchQuery], n: int) -> list[Ranked]:
         ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
         codes = self.codes
         rows, scores, done = self._kernels.search_together(
@@ -265,7 +281,7 @@ class CellIndex:
         return ranked
 
     def _check(self, path: Path) -> None:
-        """Refuse an index over other vectors: what codes say of a few items must be what their vectors say."""
+        """Raise IndexFileError unless the codes of a few items fit their vectors."""
         codes = self.codes
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
@@ -295,8 +311,9 @@ _INTS = ("codes", "rows", "starts", "centres")
 
 
 def cells_for(size: int) -> int:
-    """Number of cells for `size` vectors: the power of two next to 1.5 sqrt(size), with at least 64 vectors for each.
+    """Return the number of cells for `size` vectors.
 
+    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
     Fewer cells make a search look at more items, more cells cost a cache miss each.
     """
     return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
@@ -307,10 +324,53 @@ def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes
 
 
 def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
-    """All blocks as one cell that is always looked into."""
+    """Return all blocks as one cell that is always looked into."""
     groups = narrow.codes.shape[1]
     starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
     spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)
     spreads[0], radii[0] = 1.0, CERTAIN
     centre = np.zeros((2, groups, LANES), dtype=np.int32)
     return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(2 * LANES, dtype=np.float32), spreads, radii
+
+
+@dataclass(frozen=True, slots=True)
+class CellCodes(Candidate):
+    """Eight-bit codes in this many cells, with bounds."""
+
+    count: int
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"cells {self.count}"
+
+    @override
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> CellIndex:
+        return CellIndex.build(vectors, queries, seed, threads, self.count)
+
+
+class CellsEngine(Engine):
+    """This project's own index."""
+
+    name = "cells"
+    kinds = ("cells",)
+    file = "cells.safetensors"
+
+    @override
+    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> CellIndex:
+        return CellIndex.build(vectors, queries, seed, threads)
+
+    @override
+    def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> CellIndex:
+        assert path is not None  # the registry has refused it
+        return CellIndex.open(path, params, vectors)
+
+    @override
+    def candidates(self, size: int) -> list[CellCodes]:
+        cells = cells_for(size)
+        few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
+        return [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
+
+    @override
+    def like(self, kind: str, params: Params) -> list[CellCodes]:
+        return [CellCodes(int(params["cells"]))] if float(params["effort"]) < CERTAIN else []

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
 """The compiled loops of a search over codes.
 
-What a code says of a score is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
-`least` is the n-th largest lower bound met so far: an item whose upper bound stays below it cannot be among the n best, and
+A score by codes is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
+`least` is the n-th largest lower bound found so far: an item whose upper bound stays below it cannot be among the n best, and
 a cell whose bound stays below it need not be looked into. What is left at the end is scored once more in float32.
 """
 
@@ -10,17 +10,15 @@ import numpy as np
 from numba import float32, int32, int64, types, uint8
 
 from recall._numba import compiled, read
-from recall.index.cells.simd import LANES, host_tier, lane_sums, lowest_bit, make_pair, prefetch
+from recall.index.cells.simd import LANES, host_tier, lowest_bit, make_pair, prefetch
+from recall.index.cells.top_n import REALS, ROWS, TABLE, best_of, keep
 
 _ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
-
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
 _SOON = 8  # blocks ahead, whose rows are asked for where rows decide
 _NEXT = 8  # blocks ahead that are asked for while memory is read from one end to the other
 _AHEAD = 8192  # bytes of the next cell that are asked for
-
-
-_REALS, _TABLE, _INTS, _ROWS = read(float32, 1), read(float32, 2), read(int32, 1), read(int64, 1)
+_INTS = read(int32, 1)
 _BLOCKS, _BITS, _LIMITS = read(int32, 3), read(uint8, 1), types.UniTuple(float32, 3)
 
 pair = make_pair(host_tier())
@@ -33,10 +31,16 @@ pair = make_pair(host_tier())
 
 @compiled()
 def encode(query, basis, words):
-    """Turn a query, scale it to length 1, and cut it into bytes.
+    """Rotate a query, scale it to length 1, and cut it into bytes.
 
-    Returns (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of what
-    the bytes leave out.
+    Args:
+        query: float32 [dim].
+        basis: float32 [dim, 4 groups], the rotation.
+        words: int32 [2 groups], filled with the bytes.
+
+    Returns:
+        (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of what the
+        bytes leave out.
     """
     dim, turned = basis.shape
     rotated = np.zeros(turned, dtype=np.float64)
@@ -68,67 +72,12 @@ def encode(query, basis, words):
 
 
 @compiled()
-def nth_largest(values, count, n):
-    """The n-th largest of values[:count], which are left in another order. (Hoare 1961, Algorithm 65.)"""
-    low, high, wanted = 0, count - 1, n - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
-    return values[wanted]
-
-
-@compiled()
-def keep(lower, upper, places, count, n, spare):
-    """Drop what cannot be among the n best any more. Returns how many are left, and `least`."""
-    if count < n:
-        return count, np.float32(-np.inf)
-    spare[:count] = lower[:count]
-    least = nth_largest(spare, count, n)
-    kept = 0
-    for at in range(count):
-        if upper[at] >= least:
-            lower[kept], upper[kept], places[kept] = lower[at], upper[at], places[at]
-            kept += 1
-    return kept, least
-
-
-@compiled()
-def scan(
-    first,
-    last,
-    codes,
-    scales,
-    rows,
-    words,
-    of_query,
-    bits,
-    excluded,
-    n,
-    lower,
-    upper,
-    places,
-    spare,
-    count,
-    least,
-    out,
-    known,
+def _scan(
+    first, last, codes, scales, rows, words, of_query, bits, excluded, n, lower, upper, places, spare, count, least, out, known
 ):
-    """Look at blocks [first, last). Returns (block to go on with, candidates, least): it stops when the buffers are full.
+    """Look at blocks [first, last) until the buffers are full.
+
+    Returns (block to go on with, candidates, least).
 
     Blocks before `known` are asked for ahead of their turn: those that will be looked at and lie in memory.
     """
@@ -177,8 +126,8 @@ def scan(
 
 
 @compiled()
-def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
-    """What the best item of each cell is taken to score at most: float32 [16 blocks of centres]."""
+def _bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
+    """Bound what the best item of each cell scores: float32 [16 blocks of centres]."""
     shift, factor, slack = of_query
     groups = codes.shape[1]
     for number in range(0, len(codes), 2):
@@ -199,8 +148,11 @@ def bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
 
 
 @compiled()
-def pop_best(bounds, peaks):
-    """The cell with the largest bound, and the bound; it is marked as taken. `peaks` are the largest of every sixteen."""
+def _pop_best(bounds, peaks):
+    """Take the cell with the largest bound out, and return it with its bound.
+
+    `peaks` are the largest bounds of every sixteen.
+    """
     block_ = 0
     for number in range(1, len(peaks)):
         if peaks[number] > peaks[block_]:
@@ -218,59 +170,16 @@ def pop_best(bounds, peaks):
 
 
 @compiled()
-def score(vectors, row, query, sums):
-    """The inner product of a row and a query, added up in one fixed order, whatever zeros either is padded with."""
-    dim = len(query)
-    full = dim // LANES
-    start = vectors.ctypes.data + 4 * row * vectors.shape[1]
-    lane_sums(start, query.ctypes.data, full, sums.ctypes.data)
-    for at in range(LANES * full, dim):
-        sums[at - LANES * full] += vectors[row, at] * query[at]
-    for step in (8, 4, 2, 1):
-        for at in range(step):
-            sums[at] += sums[at + step]
-    return sums[0]
-
-
-@compiled(_TABLE, _REALS, _ROWS, int64)
-def best_of(vectors, query, candidates, n):
-    """The n best of the candidate rows, int64 [m] distinct, by falling score and then by row: (rows, scores)."""
-    keys = np.empty(len(candidates), dtype=np.int64)
-    sums = np.empty(LANES, dtype=np.float32)
-    one = np.empty(1, dtype=np.float32)
-    as_bits = one.view(np.int32)
-    width = 4 * vectors.shape[1]
-    for at in range(len(candidates)):  # rows lie anywhere: they come together, not one after the other
-        start = vectors.ctypes.data + candidates[at] * width
-        for line in range(0, width + 60, 64):
-            prefetch(start + min(line, width - 4))
-    for at in range(len(candidates)):
-        one[0] = score(vectors, candidates[at], query, sums) + np.float32(0.0)  # so that -0 is 0
-        bits = np.int64(as_bits[0])
-        rising = bits if bits >= 0 else np.int64(-2147483648) - bits
-        keys[at] = (-rising << 32) | candidates[at]
-    keys.sort()
-    count = min(n, len(keys))
-    rows, scores = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
-    for at in range(count):
-        rows[at] = keys[at] & 0xFFFFFFFF
-        rising = -(keys[at] >> 32)
-        as_bits[0] = rising if rising >= 0 else np.int64(-2147483648) - rising
-        scores[at] = one[0]
-    return rows, scores
-
-
-@compiled()
-def grown(values, count, size):
-    """The first `count` values in an array of another size."""
+def _grown(values, count, size):
+    """Copy the first `count` values into an array of another size."""
     larger = np.empty(size, dtype=values.dtype)
     larger[:count] = values[:count]
     return larger
 
 
 @compiled()
-def fetch(codes, scales, first, last):
-    """Ask for the first kilobytes of a cell while another one is looked at."""
+def _fetch(codes, scales, first, last):
+    """Ask for the first kilobytes of a cell while a different one is looked at."""
     of_block = 4 * LANES * codes.shape[1]
     start, end = codes.ctypes.data + first * of_block, codes.ctypes.data + last * of_block
     for line in range(start, min(end, start + _AHEAD), 64):
@@ -281,8 +190,8 @@ def fetch(codes, scales, first, last):
 
 
 @compiled(
-    *(_REALS, int64, _TABLE, _BLOCKS, _REALS, _INTS, _INTS, _BLOCKS, _REALS, _REALS, _REALS),
-    *(_TABLE, _BITS, _ROWS, float32, _LIMITS),
+    *(REALS, int64, TABLE, _BLOCKS, REALS, _INTS, _INTS, _BLOCKS, REALS, REALS, REALS),
+    *(TABLE, _BITS, ROWS, float32, _LIMITS),
 )
 def search(
     query,
@@ -302,7 +211,29 @@ def search(
     effort,
     limits,
 ):
-    """The n best rows of one query: (rows int64 [m], scores float32 [m], cells looked into, items looked at)."""
+    """Find the n best rows of one query.
+
+    Args:
+        query: float32 [dim].
+        n: length of a list.
+        basis: float32 [dim, 4 groups], the rotation.
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks], -1 where a block is not full.
+        starts: int32 [cells + 1], the first block of each cell.
+        centres: int32 [blocks of centres, groups, 16], codes of the centres.
+        centre_scales: float32 [16 blocks of centres].
+        spreads: float32 [16 blocks of centres].
+        radii: float32 [16 blocks of centres].
+        vectors: float32 [size, dim].
+        bits: uint8 [ceil(size / 8)], the rows that may be returned; [0] for all.
+        excluded: int64 [m], rows that must not be, rising.
+        effort: spreads of a cell that its best item is taken to lie beyond its centre.
+        limits: float32, bounds of the error of a score: rho, reach and rounding.
+
+    Returns:
+        Rows int64 [m], scores float32 [m], cells looked into, items looked at.
+    """
     rho, reach, rounding = limits
     groups = codes.shape[1]
     words = np.zeros(2 * groups, dtype=np.int32)
@@ -314,12 +245,12 @@ def search(
     out = np.empty(_PAIR, np.float32)
     count, least = 0, np.float32(-np.inf)
     bounds = np.empty(LANES * len(centres), dtype=np.float32)
-    bounds_of(words, of_query, centres, centre_scales, spreads, radii, effort, bounds)
+    _bounds_of(words, of_query, centres, centre_scales, spreads, radii, effort, bounds)
     peaks = np.empty(len(centres), dtype=np.float32)
     for number in range(len(peaks)):
         peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
     cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
-    following, promised = pop_best(bounds, peaks)
+    following, promised = _pop_best(bounds, peaks)
     known = len(codes) if effort > 1e37 else 0  # a search for certain passes few cells by
     while True:
         if turn < _ORDERED:
@@ -328,8 +259,8 @@ def search(
                 break
             turn += 1
             if turn < _ORDERED:
-                following, promised = pop_best(bounds, peaks)
-                fetch(codes, scales, starts[following], starts[following + 1])
+                following, promised = _pop_best(bounds, peaks)
+                _fetch(codes, scales, starts[following], starts[following + 1])
         else:
             cell = turn - _ORDERED
             if cell >= cells_total:
@@ -342,13 +273,13 @@ def search(
         cells += 1
         items += last - first
         while first < last:
-            first, count, least = scan(
+            first, count, least = _scan(
                 first, last, codes, scales, rows, words, of_query, bits, excluded, n,
                 lower, upper, places, spare, count, least, out, max(known, last),
             )  # fmt: skip
             if 2 * count > len(lower):
                 more = 2 * len(lower)
-                lower, upper, places = grown(lower, count, more), grown(upper, count, more), grown(places, count, more)
+                lower, upper, places = _grown(lower, count, more), _grown(upper, count, more), _grown(places, count, more)
                 spare = np.empty(more, np.float32)
         if turn <= _ORDERED and count >= n + (n >> 1 if least > -np.inf else 0):
             count, least = keep(lower, upper, places, count, n, spare)
@@ -360,24 +291,25 @@ def search(
     return found, scores, cells, LANES * items
 
 
-@compiled(_TABLE, int64, _TABLE, _BLOCKS, _REALS, _INTS, _TABLE, _ROWS, _ROWS, _LIMITS, int64)
-def search_together(
-    queries,
-    n,
-    basis,
-    codes,
-    scales,
-    rows,
-    vectors,
-    excluded,
-    ends,
-    limits,
-    chunk,
-):
-    """The n best rows of many queries, every block looked at for all of them while it lies in the cache.
+@compiled(TABLE, int64, TABLE, _BLOCKS, REALS, _INTS, TABLE, ROWS, ROWS, _LIMITS, int64)
+def search_together(queries, n, basis, codes, scales, rows, vectors, excluded, ends, limits, chunk):
+    """Find the n best rows of many queries, block by block for all of them.
 
-    `excluded` int64 [ends[-1]] holds the rows of query i in [ends[i], ends[i + 1]), rising.
-    Returns (rows int64 [q, n], scores float32 [q, n], done bool [q]): a query whose ties fill its buffers is not done.
+    Args:
+        queries: float32 [q, dim].
+        n: length of a list.
+        basis: float32 [dim, 4 groups], the rotation.
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks], -1 where a block is not full.
+        vectors: float32 [size, dim].
+        excluded: int64 [ends[-1]], rows that must not be returned, rising for each query.
+        ends: int64 [q + 1]; the rows of query i are in [ends[i], ends[i + 1]).
+        limits: float32, bounds of the error of a score: rho, reach and rounding.
+        chunk: blocks that one query looks at before the next query.
+
+    Returns:
+        Rows int64 [q, n], scores float32 [q, n], done bool [q]: a query whose ties fill its buffers is not done.
     """
     rho, reach, rounding = limits
     total, blocks, groups = len(queries), len(codes) - 1, codes.shape[1]
@@ -398,7 +330,7 @@ def search_together(
         for at in range(total):
             went = start
             while went < end and done[at]:
-                went, counts[at], least[at] = scan(
+                went, counts[at], least[at] = _scan(
                     went, end, codes, scales, rows, words[at], (shifts[at], factors[at], slacks[at]), everything,
                     excluded[ends[at] : ends[at + 1]], n, lower[at], upper[at], places[at], spare, counts[at], least[at], out,
                     blocks if at == 0 else 0,
@@ -420,9 +352,17 @@ def search_together(
     return found, scores, done
 
 
-@compiled(_BLOCKS, _REALS, _INTS, _BITS, int64)
+@compiled(_BLOCKS, REALS, _INTS, _BITS, int64)
 def narrowed(codes, scales, rows, bits, count):
-    """The codes of the `count` rows that are in, packed anew: (codes, scales, rows)."""
+    """Pack the codes of the rows of a bitmap: (codes, scales, rows).
+
+    Args:
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks].
+        bits: uint8 [ceil(size / 8)], the bitmap.
+        count: rows in it.
+    """
     groups = codes.shape[1]
     blocks = (count + LANES - 1) // LANES + 1
     of_codes = np.zeros((blocks, groups, LANES), dtype=np.int32)

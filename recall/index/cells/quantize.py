@@ -27,7 +27,7 @@ _ROUNDING = 2.0**-23 * 16  # of the scores that bounds are compared with, relati
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """What bounds the error of a score, in scales of the item, for a query of length 1.
+    """Bounds of the error of a score, in item scales, for a query of length 1.
 
     Attributes:
         rho: the largest length of what a code leaves out.
@@ -142,13 +142,16 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
 
 
 def _magnitude(vectors: Float32) -> float:
-    """A power of two near the largest component, so that neither huge nor tiny vectors leave float32's range."""
+    """Return a power of two near the largest component.
+
+    Divided by it, neither huge nor tiny vectors leave the range of float32.
+    """
     largest = max(float(np.abs(vectors[first : first + _CHUNK]).max()) for first in range(0, len(vectors), _CHUNK))
     return float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
 
 
 def _turn(queries: Float32, seed: int) -> tuple[Float64, Float64]:
-    """A and its inverse transposed, both [dim, dim]: v A and q A^-T have the product of v and q."""
+    """Return A and its inverse transposed, both [dim, dim]: (v A)(q A^-T) = v q."""
     dim = queries.shape[1]
     scaled = queries.astype(np.float64)
     scaled /= np.maximum(np.abs(scaled).max(), 1e-300)
@@ -161,14 +164,14 @@ def _turn(queries: Float32, seed: int) -> tuple[Float64, Float64]:
 
 
 def _slack(there: Float64, back: Float32, reach: float) -> float:
-    """What rounding adds to the error of a score: of the turned vectors' lengths, and of sums in float32."""
+    """Bound what rounding of lengths and float32 sums adds to the error of a score."""
     stretch = np.linalg.cond(there)
     mismatch = np.linalg.norm(there @ back.T.astype(np.float64) - np.eye(len(there)), 2)
     return float(reach * (stretch * (mismatch + _ROUNDING) + 1e-6))
 
 
 def _members(vectors: Float32, magnitude: float, queries: Float32, cells: int, seed: int, threads: int) -> Int64:
-    """The cell of every row."""
+    """Return the cell of every row."""
     if cells == 1:
         return np.zeros(len(vectors), dtype=np.int64)
     picked = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), cells * POINTS), replace=False)
@@ -187,7 +190,10 @@ def _turned(vectors: Float32, there: Float64, magnitude: float) -> Iterator[tupl
 
 
 def _rounded(turned: Float64) -> tuple[npt.NDArray[np.uint8], Float32, float, float]:
-    """Codes uint8 [m, dim], scales [m], and over all rows the longest error and the longest code, both in scales."""
+    """Round to codes uint8 [m, dim] with scales [m].
+
+    Also returns the longest error and the longest code of all rows, both in scales.
+    """
     scales = np.maximum(np.abs(turned).max(axis=1) / 127, 1e-30).astype(np.float32)
     exact = turned / scales[:, None].astype(np.float64)
     whole = np.clip(np.rint(exact), -127, 127)

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls, allow-untyped-defs
-"""Inner products in vector registers: what numba cannot be told in Python, written as LLVM instructions.
+"""Inner products in vector registers, as LLVM instructions that numba lacks.
 
 Codes lie in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill one
 AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
@@ -7,7 +7,8 @@ component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside th
 gone through side by side: sums of one wait for each other, those of four fill the time.
 
 The instructions are chosen when the code is compiled, for the processor that compiles it; numba keeps machine code apart
-by processor. Whoever changes this file must also touch kernels.py, by which numba tells whether what it kept is old.
+by processor. A change of this file must come with a change of kernels.py and top_n.py, whose age decides whether what numba
+kept is still used.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ _BYTES, _INTS, _FLOATS = ir.VectorType(_I8, 64), ir.VectorType(_I32, LANES), ir.
 
 
 def host_tier() -> Tier:
-    """What this machine's processor can do."""
+    """Return the instruction set of this machine's processor."""
     features = binding.get_host_cpu_features()
     if features.get("avx512vnni") and features.get("avx512bw"):
         return "vnni"
@@ -34,7 +35,7 @@ def host_tier() -> Tier:
 
 
 def make_pair(tier: Tier) -> Any:
-    """An intrinsic that scores the items of two blocks.
+    """Make the intrinsic that scores the items of two blocks.
 
     `pair(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of uint8 [2, groups, 16, 4]
     codes, of int8 [groups, 2, 4] high and low bytes of the query, of float32 [32] scales and of float32 [32] where scores go.
@@ -70,7 +71,7 @@ def make_pair(tier: Tier) -> Any:
 
 @intrinsic
 def lowest_bit(_, mask):
-    """Number of the lowest bit that is set in an intp that is not 0."""
+    """Return the number of the lowest set bit of an intp that is not 0."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -80,9 +81,16 @@ def lowest_bit(_, mask):
 
 @intrinsic
 def lane_sums(_, one, other, blocks, sums):
-    """Products of two float32 [16 * blocks], added up in sixteen lanes, into float32 [16]; arguments are addresses.
+    """Multiply two float32 arrays, and add the products up in sixteen lanes.
 
     Multiplied and added apart, in order: every machine gets the same bits.
+
+    Args:
+        _: of the compiler.
+        one: address of float32 [16 * blocks].
+        other: address of float32 [16 * blocks].
+        blocks: number of blocks.
+        sums: address of float32 [16], where the sums go.
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
@@ -113,7 +121,7 @@ def prefetch(_, address):
 
 
 def _products(builder: Any, codes: Any, words: Any, groups: Any, tier: Tier) -> list[tuple[Any, Any]]:
-    """Products of the codes of two blocks with the query's high and with its low bytes, int32 each."""
+    """Multiply the codes of two blocks with the query's high and low bytes: int32."""
     first = builder.inttoptr(codes, _BYTES.as_pointer())
     items = (first, builder.gep(first, [groups]))
     query = builder.inttoptr(words, _I32.as_pointer())

@@ -1,1 +1,1 @@
-"""Choose an index by measurement: trials, confidence bounds, and the user vectors they are taken on."""
+"""Choose an index by measurement: trials, confidence bounds, query splits."""

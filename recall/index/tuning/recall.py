@@ -8,17 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.index.base import Effort, ItemIndex
+from recall.index.base import ItemIndex
 from recall.index.faiss_io import brute_force
-from recall.index.ivf import IvfIndex
 from recall.index.topk import longest_of, rounding
-
-_FOR_LONGER = 64  # queries that show how effort grows with the length of a list: it is no promise
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Recall against brute force over user vectors that played no part in setting the index up.
+    """Recall against brute force over user vectors not used to set the index up.
 
     Attributes:
         queries: number of user vectors.
@@ -40,33 +37,48 @@ class GroundTruth:
     Attributes:
         queries: float32 [q, dim].
         n: length of the lists.
-        worst: float32 [q], what a row must score to be among the n best, less what rounding may take.
+        kth_score: float32 [q], what a row must score to be among the n best, less what rounding may take.
     """
 
     queries: Float32
     n: int
-    worst: Float32
+    kth_score: Float32
 
     @classmethod
     def of(cls, vectors: Float32, queries: Float32, n: int) -> "GroundTruth":
-        """By brute force over float32 vectors [size, dim]; n is cut to their number."""
+        """Find the exact answers by brute force.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            n: length of the lists; cut to the number of vectors.
+        """
         n = min(n, len(vectors))
         scores, _ = brute_force(vectors, queries, n)
         return cls(queries, n, scores[:, -1] - rounding(queries, longest_of(vectors)))
 
-    def shares(self, index: ItemIndex) -> Float64:
+    def recalls(self, index: ItemIndex) -> Float64:
         """Share of the exact list of each query that the index returns: float64 [q]."""
-        return np.asarray((index.search(self.queries, self.n).scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
+        return np.asarray((index.search(self.queries, self.n).scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
 
     def timed(self, index: ItemIndex) -> tuple[Float64, float]:
-        """The shares, and the microseconds of processor time that this thread took for one query, asked one by one."""
+        """Measure recall and latency with queries asked one by one.
+
+        Args:
+            index: any index over the same vectors.
+
+        Returns:
+            The shares, float64 [q], and the microseconds of a query by the wall clock, for processor time would make an
+            engine on another machine look free: the mean of all but the slowest tenth, which is where other processes show.
+        """
         scores = np.empty((len(self.queries), self.n), dtype=np.float32)
-        began = time.thread_time()
+        times = np.empty(len(self.queries))
         for position in range(len(self.queries)):
+            began = time.perf_counter()
             scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
-        spent = time.thread_time() - began
-        shares = np.asarray((scores >= self.worst[:, None]).mean(axis=1), dtype=np.float64)
-        return shares, 1e6 * spent / len(self.queries)
+            times[position] = time.perf_counter() - began
+        shares = np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
+        return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
 
 
 def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Certificate:
@@ -78,32 +90,24 @@ def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Cer
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
     """
-    shares = shares_found(index, vectors, queries, n)
+    shares = recalls_found(index, vectors, queries, n)
     return Certificate(len(queries), min(n, index.size), float(shares.mean()), float(shares.min()))
 
 
-def shares_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
-    """Share of the exact list of each query that the index returns: float64 [q]; arguments as for `certify`."""
-    return GroundTruth.of(vectors, queries, n).shares(index)
-
-
-def calibrate(index: IvfIndex, vectors: Float32, queries: Float32, n: int, target: float) -> IvfIndex:
-    """The inverted file with the least effort that reaches `target` over `queries`, or with all effort where none does.
+def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
+    """Return the share of each query's exact list that an index finds: float64 [q].
 
     Args:
-        index: over `vectors`.
+        index: any index over `vectors`.
         vectors: float32 [size, dim].
         queries: float32 [q, dim], at least one.
         n: length of the lists; cut to the number of items.
-        target: mean share of the exact list to find.
     """
-    truth = GroundTruth.of(vectors, queries, n)
-    least = bisect(index.efforts, lambda effort: bool(truth.shares(index.tuned(effort, truth.n)).mean() >= target))
-    return with_growth(index.tuned(least or index.nlist, truth.n), vectors, truth, target)
+    return GroundTruth.of(vectors, queries, n).recalls(index)
 
 
 def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
-    """The least effort that is enough, where more is never too little.
+    """Find the least effort that is enough, where more is never too little.
 
     Efforts are doubled until one is enough, and then halved between; so few of them are tried, and mostly small ones.
 
@@ -129,31 +133,13 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
     return efforts[high]
 
 
-def with_growth(index: IvfIndex, vectors: Float32, truth: GroundTruth, target: float) -> IvfIndex:
-    """The inverted file with what ten times as long lists take: a power of their length.
+def spread(queries: Float32, count: int) -> Float32:
+    """Return some queries, evenly spread over all.
 
     Args:
-        index: over `vectors`, set for `target` on `truth`.
-        vectors: float32 [size, dim].
-        truth: some of its queries are asked again for the longer lists.
-        target: mean share of the exact list to find.
+        queries: float32 [q, dim].
+        count: of them at most.
     """
-    nprobe, longer = index.effort.nprobe, min(10 * truth.n, len(vectors))
-    if longer < 2 * truth.n:
-        return index.with_effort(Effort(nprobe, 1.0, truth.n))
-    more = GroundTruth.of(vectors, spread(truth.queries, _FOR_LONGER), longer)
-    # what these few queries take for short lists, so that like is compared with like
-    goal = min(float(GroundTruth.of(vectors, more.queries, truth.n).shares(index).mean()), target)
-
-    def enough(effort: float) -> bool:
-        return bool(more.shares(index.tuned(effort, longer)).mean() >= goal)
-
-    most = bisect(index.efforts, enough, nprobe - 1) or index.nlist
-    return index.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / truth.n), truth.n))
-
-
-def spread(queries: Float32, count: int) -> Float32:
-    """At most `count` of the queries, evenly spread over all."""
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
 
 
@@ -161,8 +147,8 @@ def spread(queries: Float32, count: int) -> Float32:
 #
 # Shares of lists lie in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
 # sample without the rare bad user has next to no variance), while Hoeffding's bound wastes most of a sample. The bound here
-# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): whoever bets that
-# the mean exceeds m holds, after t users, the capital
+# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): bets that the mean
+# exceeds m have, after t users, the capital
 #
 #     K_t(m) = prod over i <= t of (1 + b_i (x_i - m)),    0 <= b_i < 1 / m, chosen before x_i is seen,
 #
@@ -175,7 +161,7 @@ _HALVINGS = 50
 
 
 def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = None) -> float:
-    """What the mean of the distribution is at least.
+    """Bound the mean of the distribution from below.
 
     Args:
         shares: float64 [t], independent draws in [0, 1], in an order that says nothing of their values.
@@ -199,12 +185,21 @@ def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = No
 
 
 def best_bound(count: int, confidence: float) -> float:
-    """The bound that `count` shares of 1 would give, above which no sample of that size can get."""
+    """Return the largest bound that a sample of some size can give.
+
+    Args:
+        count: of the sample.
+        confidence: probability with which the bound holds.
+    """
     return lower_bound(np.ones(count), confidence, np.ones(count))
 
 
-def share_of_error(confidence: float, look: int) -> float:
-    """The confidence of the look-th of any number of bounds, counted from 1, so that all hold together with `confidence`.
+def alpha_spending(confidence: float, look: int) -> float:
+    """Return the confidence of one of several bounds that hold together.
+
+    Args:
+        confidence: with which all of them hold.
+        look: number of the bound, from 1.
 
     The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
     first look, which is mostly the only one).
@@ -213,8 +208,8 @@ def share_of_error(confidence: float, look: int) -> float:
 
 
 def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
-    """What would grow capital fastest over all draws if the variance were that of the draws before each: [t]."""
-    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one draw that nobody made
+    """Return the bets that grow capital fastest by the variance so far: [t]."""
+    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one imagined draw
     counts = np.arange(1, len(before) + 1)
     means = np.cumsum(before) / counts
     apart = np.cumsum(np.square(before - means))
@@ -223,7 +218,7 @@ def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
 
 
 def _capital(shares: Float64, bets: Float64, mean: float) -> float:
-    """The largest logarithm that the capital of a bet against `mean` ever has."""
+    """Return the largest log capital of bets against `mean` over time."""
     stakes = np.minimum(bets, _BOLD / mean)
     return float(np.cumsum(np.log1p(stakes * (shares - mean))).max(initial=0.0))
 
@@ -252,16 +247,24 @@ class QuerySplit:
     seed: int
 
     @classmethod
-    def split(cls, vectors: Float32, seed: int) -> "QuerySplit":
-        """Part vectors, float32 [q, dim], one of each user and at least one, in an order drawn at random."""
+    def make(cls, vectors: Float32, seed: int) -> "QuerySplit":
+        """Split vectors at random.
+
+        Args:
+            vectors: float32 [q, dim], one of each user, at least one.
+            seed: of the order.
+        """
         drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
         fitting = max(min(_FITTING, len(drawn) // _PART), 1)
         tuning = min(_TUNING, len(drawn) // _PART)
         return cls(drawn[:fitting], drawn[fitting : fitting + tuning], drawn[fitting + tuning :], seed)
 
     @property
-    def looks(self) -> list[Float32]:
-        """The users of the verification in three parts, half of them in the first: one for each look at a setting."""
+    def test_rounds(self) -> list[Float32]:
+        """Queries of the verification in three parts, one for each look at a setting.
+
+        Half of them are in the first.
+        """
         quarter = len(self.verification) // 4
         first = len(self.verification) - 2 * quarter
         return [self.verification[:first], *np.split(self.verification[first:], 2)]

@@ -1,21 +1,16 @@
-"""Candidates for an index side by side: the least effort of each that promises a target, and what a query then costs."""
+"""Trials of candidates: the least effort that reaches a target, and its latency."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float64
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex, Params, TunableIndex
-from recall.index.cells.index import CERTAIN, CellIndex, cells_for
-from recall.index.coarse import InvertedLists, lists_for
-from recall.index.ivf import REFINE, IvfIndex
-from recall.index.tuning.recall import GroundTruth, bisect, lower_bound, share_of_error
+from recall.index.base import ItemIndex, TunableIndex
+from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lower_bound
 
 EXACT = "exact"
 """Name of the candidate that finds everything."""
@@ -31,7 +26,7 @@ _TIMED = 96  # queries in a round
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A candidate at one effort, on the users that it is tuned with: mean recall, and microseconds for one query."""
+    """A candidate at one effort: mean recall, and microseconds for one query."""
 
     effort: float
     recall: float
@@ -110,8 +105,13 @@ class IndexTuner:
         return min(self.running, key=lambda name: self.running[name].microseconds)
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
-        """Begin with exact search, which took these seconds to build."""
-        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.worst[:32])
+        """Begin with exact search.
+
+        Args:
+            index: an exact index.
+            seconds: that it took to build.
+        """
+        few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.kth_score[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
         running = CandidateState(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
@@ -120,7 +120,13 @@ class IndexTuner:
         self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
     def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
-        """Set a candidate's effort."""
+        """Add a candidate and set its effort.
+
+        Args:
+            name: of the candidate.
+            index: that was built for it.
+            seconds: that it took to build.
+        """
         running = CandidateState(index, index, 0.0, np.empty(0), {})
         self.running[name] = running
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
@@ -129,14 +135,27 @@ class IndexTuner:
         trial = Trial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
         self.trials.append(trial)
         if note:
-            del self.running[name]
+            self.drop(name)
         slow = _SLOW * self.running[self.fastest].microseconds
         for key in [key for key, one in self.running.items() if key != EXACT and one.microseconds > slow]:
-            del self.running[key]  # a million items take a hundred megabytes in each
+            self.drop(key)  # a million items take a hundred megabytes in each
         return trial
 
+    def drop(self, name: str) -> None:
+        """Give a candidate up."""
+        self.running.pop(name).index.discard()
+
     def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
-        """Find the least effort whose promise is the target and `slack` more; says why there is none."""
+        """Find the least effort of a candidate that is expected to reach the target.
+
+        Args:
+            name: of the candidate.
+            slack: how far beyond the target its bound is to be.
+            limit: microseconds above which it is given up.
+
+        Returns:
+            Why there is none; empty if it was set.
+        """
         running = self.running[name]
         tunable = running.tunable
         assert tunable is not None  # the exact index is never asked for more
@@ -145,30 +164,35 @@ class IndexTuner:
 
         def enough(effort: float) -> bool | None:
             nonlocal note
-            shares, microseconds = self.truth.timed(tunable.tuned(effort, self.truth.n))
-            if microseconds > limit:  # nobody is given up for one bad moment, or for being new
-                microseconds = min(microseconds, self.truth.timed(tunable.tuned(effort, self.truth.n))[1])
+            shares, microseconds = self.truth.timed(tunable.with_search_param(effort, self.truth.n))
+            if microseconds > limit:  # once more: the first run may be slow, or disturbed
+                microseconds = min(microseconds, self.truth.timed(tunable.with_search_param(effort, self.truth.n))[1])
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
             if microseconds > limit:
                 note = "given up: slower than others by far"
                 return None
-            if shares.mean() >= self.config.target and self.promise(shares) >= self.config.target + slack:
+            if shares.mean() >= self.config.target and self.expected_bound(shares) >= self.config.target + slack:
                 return True
-            if self.flat(running.curve, effort):
+            if self.has_plateaued(running.curve, effort):
                 note = "its codes are too coarse"
                 return None
             return False
 
-        effort = bisect(tunable.efforts, enough)
+        effort = bisect(tunable.param_grid, enough)
         if effort is None:
             return note
-        running.index, running.effort = tunable.tuned(effort, self.truth.n), effort
+        running.index, running.effort = tunable.with_search_param(effort, self.truth.n), effort
         running.shares, running.microseconds = found[effort], running.curve[effort][1]
         return ""
 
-    def flat(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
-        """Whether recall is near the target, and four times the effort cost more and found nothing more."""
+    def has_plateaued(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
+        """Return whether four times the effort cost more and found nothing more.
+
+        Args:
+            curve: recall and microseconds by effort.
+            effort: the last one tried; recall must be near the target there.
+        """
         before = max((one for one in curve if one <= effort / 4), default=None)
         if before is None:
             return False
@@ -177,9 +201,9 @@ class IndexTuner:
         return _NEAR * target < recall < target and recall < was + _FLAT and costs > _DEARER * cost
 
     def compare(self) -> None:
-        """Time the fastest ones once more, in turns, and keep the least time of each: what disturbs only adds to it."""
+        """Time the fastest candidates again, in turns, and keep each one's least time."""
         close = _CLOSE * self.running[self.fastest].microseconds
-        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.worst[:_TIMED])
+        some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.kth_score[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
         for _ in range(_ROUNDS):
             for name, measured in times.items():
@@ -198,87 +222,18 @@ class IndexTuner:
             for one in self.trials
         )
 
-    def promise(self, shares: Float64) -> float:
-        """What fresh users are likely to show at least: their bound if they are like these, less what chance may do."""
+    def expected_bound(self, shares: Float64) -> float:
+        """Return the bound that fresh users are likely to show.
+
+        It is the bound of users like these, less one standard deviation of the difference.
+        """
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
-        return float(lower_bound(alike, share_of_error(self.config.confidence, 1), shares) - chance)
+        return float(lower_bound(alike, alpha_spending(self.config.confidence, 1), shares) - chance)
 
 
 def _bytes(index: ItemIndex) -> int:
-    """Size of the index's file."""
+    """Return the size of the index's file; 0 if it has none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        index.write(path)
-        return path.stat().st_size
-
-
-# The indexes that tuning tries. A new kind is added to `candidates`, and nothing else changes.
-
-
-class Candidate(Protocol):
-    """Something that can be built over item vectors in one or more variants."""
-
-    @property
-    def name(self) -> str:
-        """What it is, and of what size."""
-
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        """Its variants by name, each built when it is asked for; what they have in common is built once.
-
-        Args:
-            vectors: float32 [size, dim], finite.
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
-            seed: of whatever is drawn.
-            threads: to build with; a search uses one.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class CellCodes(Candidate):
-    """Eight-bit codes in this many cells, with bounds."""
-
-    count: int
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"cells {self.count}"
-
-    @override
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, CellIndex.build(vectors, queries, seed, threads, self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class InvertedFile(Candidate):
-    """This many lists, with half-precision codes."""
-
-    count: int
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"ivf {self.count}"
-
-    @override
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, IvfIndex.build(InvertedLists.build(vectors, queries, self.count, seed, threads))
-
-
-def candidates(size: int, kind: str = "auto") -> list[Candidate]:
-    """What is tried for `size` items, the most promising first: the time may be short. Kind 'faiss' leaves out the cells."""
-    cells, lists = cells_for(size), lists_for(size)
-    few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
-    found: list[Candidate] = []
-    if kind != "faiss":
-        found += [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
-    found += [InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)]
-    return list(dict.fromkeys(found))
-
-
-def like(kind: str, params: Params) -> list[Candidate]:
-    """What makes another index of this kind and shape over other vectors; nothing for a kind that is exact."""
-    if kind == "cells" and float(params["effort"]) < CERTAIN:
-        return [CellCodes(int(params["cells"]))]
-    return [InvertedFile(int(params["nlist"]))] if kind in REFINE else []
+        return path.stat().st_size if index.write(path) else 0

@@ -1,26 +1,25 @@
-"""The fastest index that is shown to find enough: a recall target in, a certificate out.
+"""Find the fastest index that is shown to reach a recall target.
 
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
 on its mean recall reaches the target, it is taken. If not, its effort is raised on the old users and the then fastest is
-looked at with other fresh ones, three times at most. Each look has its share of the error (`bound.share_of_error`), so that
+looked at with other fresh ones, three times at most. Each look has its share of the error (`bound.alpha_spending`), so that
 the chance that any of them certifies an index that does not deserve it is at most 1 - confidence. Where none is shown to
 find enough, search is exact.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recall._arrays import Float32
 from recall.config import IndexConfig
-from recall.index.base import ItemIndex, TunableIndex
+from recall.index.base import Candidate, ItemIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
-from recall.index.ivf import IvfIndex
-from recall.index.tuning.recall import GroundTruth, QuerySplit, best_bound, lower_bound, share_of_error, with_growth
-from recall.index.tuning.trials import EXACT, Candidate, IndexTuner, Trial, candidates
+from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, lower_bound
+from recall.index.tuning.trials import EXACT, IndexTuner, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tuning:
-    """What tuning came to.
+    """Result of tuning.
 
     Attributes:
         name: of the candidate that was chosen.
@@ -64,7 +63,7 @@ def tune(
     config: IndexConfig,
     seed: int,
     threads: int,
-    tried: Sequence[Candidate] | None = None,
+    tried: Sequence[Candidate],
     tell: Callable[[Trial], None] = lambda _: None,
 ) -> Tuning:
     """Find the fastest index that meets a target.
@@ -76,7 +75,7 @@ def tune(
             begun.
         seed: of whatever is drawn.
         threads: to build with.
-        tried: the candidates; those for this number of items when left out.
+        tried: the candidates, of which exact search is always one more.
         tell: called with each candidate when its effort is set.
 
     Raises:
@@ -87,72 +86,69 @@ def tune(
     exact = _exact_index(vectors, users, config, seed, threads)
     built = time.perf_counter() - began
     n = min(config.n, len(vectors))
-    first = len(users.looks[0])
-    most = best_bound(first, share_of_error(config.confidence, 1))
+    first = len(users.test_rounds[0])
+    most = best_bound(first, alpha_spending(config.confidence, 1))
     if most < config.target or not len(users.tuning):
         why = f"{first} users can show a recall of {most:.4f} at most, whatever the index"
         return _exactly(exact, n, config, why, ())
     bench = IndexTuner(GroundTruth.of(vectors, users.tuning, n), config, first)
     bench.add_exact(exact, built)
-    for candidate in candidates(len(vectors), config.kind) if tried is None else tried:
+    for candidate in tried:
         if time.perf_counter() - began > config.seconds:
             bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), None, "left out: the time was up"))
             continue
-        for name, index, seconds in _timed(candidate.build(vectors, users.fitting, seed, threads)):
-            tell(bench.add(name, index, seconds))
+        began_one = time.perf_counter()
+        index = candidate.build(vectors, users.fitting, seed, threads)
+        tell(bench.add(candidate.name, index, time.perf_counter() - began_one))
     bench.compare()
-    return _verified(bench, vectors, users, exact)
+    tuning = _verified(bench, vectors, users, exact)
+    for name in set(bench.running) - {EXACT, tuning.name}:
+        bench.drop(name)
+    return tuning
 
 
 def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
-    """Build the index that is taken where no approximate one is: by Faiss if asked for or for few items, else by cells."""
+    """Build the exact index: by Faiss if asked for or for few items, else by cells."""
     if config.kind == "faiss" or len(vectors) <= config.exact_up_to:
         return ExactIndex.build(vectors)
     return CellIndex.build(vectors, users.fitting, seed, threads)
 
 
 def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
-    """Look at the fastest, and at what is then the fastest, with fresh users each time."""
+    """Verify the fastest candidate, and then the next, on fresh users each time."""
     config, n = bench.config, bench.truth.n
     missed = 0.0
-    for look, fresh in enumerate(users.looks, 1):
+    for look, fresh in enumerate(users.test_rounds, 1):
         name = bench.fastest
         if name == EXACT:
             break
         running = bench.running[name]
-        shares = GroundTruth.of(vectors, fresh, n).shares(running.index)
-        lower = lower_bound(shares, share_of_error(config.confidence, look), running.shares)
+        shares = GroundTruth.of(vectors, fresh, n).recalls(running.index)
+        lower = lower_bound(shares, alpha_spending(config.confidence, look), running.shares)
         if lower >= config.target:
             index = running.index
-            if isinstance(index, IvfIndex):
-                index = with_growth(index, vectors, bench.truth, config.target)
+            if running.tunable is not None:
+                index = running.tunable.with_search_param(running.effort, n).for_longer_lists(
+                    vectors, bench.truth.queries, n, config.target
+                )
             bound = Bound(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
             why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
             return Tuning(name, index, why, bound, float(shares.min()), bench.report())
         missed = max(missed, lower)
         # what it promised and did not keep is to be promised beyond the target
-        if bench.set_effort(name, bench.promise(running.shares) - lower):
-            del bench.running[name]
+        if bench.set_effort(name, bench.expected_bound(running.shares) - lower):
+            bench.drop(name)
         bench.compare()
     if bench.fastest == EXACT:
         why = "no candidate that was shown to meet the target is faster than exact search"
         if missed:
             why = f"no other candidate was shown to meet the target: their bound was {missed:.4f} at most"
     else:
-        why = f"after {len(users.looks)} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
+        rounds = len(users.test_rounds)
+        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
     return _exactly(exact, n, config, why, bench.report())
 
 
 def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[Trial, ...]) -> Tuning:
     bound = Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True)
     return Tuning(EXACT, exact, f"exact search: {why}", bound, 1.0, trials)
-
-
-def _timed(variants: Iterator[tuple[str, TunableIndex]]) -> Iterator[tuple[str, TunableIndex, float]]:
-    """The variants, with the seconds that each took."""
-    while True:
-        began = time.perf_counter()
-        found = next(variants, None)
-        if found is None:
-            return
-        yield *found, time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""What a filter says of an item, as data: the forms that `parse` gives and `Attributes.select` understands.
+"""Abstract syntax of filters: what `parse` returns and `compile_filter` reads.
 
 Every form keeps in `where` the JSON pointer that it was written at, so that whatever turns out wrong with it later can be
 named; two predicates that say the same are equal wherever they stood.
@@ -69,7 +69,10 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """start <= at < until, where a column that is not named or has no value sets no bound; `at` of None is the present."""
+    """start <= at < until; `at` of None is the present.
+
+    A column that is not named, or has no value, sets no bound.
+    """
 
     start: str | None
     until: str | None

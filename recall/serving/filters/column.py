@@ -1,17 +1,248 @@
-"""One column of a catalogue, ready to be asked which rows have which values."""
+"""A column as codes, and the operands that its values are compared with.
 
-from collections.abc import Sequence
+The code of a value is its place among the different values in order; 0 stands for a missing one.
+"""
+
+import bisect
+import datetime
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numpy.dtypes import StringDType
+from polars.datatypes import DataType
 
 from recall._arrays import Int64
+from recall.errors import DataError
+from recall.features.canonical import LIST, TEXT, moment
+from recall.features.values import as_requested, canonical_series, number_column
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.values import Form, Kind, Values, coded
+
+Kind = Literal["text", "number", "truth", "time", "clock"]
+"""What values are compared as; a date is the time at which it begins, and a clock is a time of day."""
+Operand = str | int | float | Fraction
+"""A value as its kind is compared: a time in microseconds since 1970 UTC, a clock in nanoseconds since midnight."""
+
+_LARGEST = 2**63 - 1
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+_TEXTS: dict[str, Kind] = {"date": "time", "time": "time", "clock": "clock"}
+"""What text of a canonical type is compared as, where not as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a column is read.
+
+    Attributes:
+        kind: what its values are compared as.
+        bag: whether an item has any number of them.
+        separator: cuts text into the values of a bag.
+        type: of the values, as the bundle records it; text is in its canonical form.
+    """
+
+    kind: Kind
+    bag: bool = False
+    separator: str = ""
+    type: str = TEXT
+
+    @staticmethod
+    def of(dtype: DataType, separator: str = "", type_: str = TEXT) -> "Form | None":
+        """Return the form of a column, or None if nothing can be compared with it.
+
+        Args:
+            dtype: of the column.
+            separator: see above.
+            type_: canonical type of the column, which decides what text is compared as.
+        """
+        inner_type = type_.removeprefix(LIST)
+        if isinstance(dtype, pl.List | pl.Array):
+            inner = Form.of(dtype.inner, "", inner_type)  # type: ignore[arg-type]
+            return None if inner is None or inner.bag else Form(inner.kind, bag=True, type=inner.type)
+        if dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+            return Form(_TEXTS.get(inner_type, "text"), bool(separator), separator, inner_type)
+        if dtype.is_numeric():
+            return Form("number")
+        if dtype in (pl.Date, pl.Datetime):
+            return Form("time")
+        kinds: dict[type[DataType], Kind] = {pl.Boolean: "truth", pl.Time: "clock"}
+        return Form(kinds[dtype.base_type()]) if dtype.base_type() in kinds else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Values:
+    """The different values of one column.
+
+    Attributes:
+        rising: [d], of StringDType, int64, uint64 or float64.
+        scale: how many units one microsecond has, where they are times.
+    """
+
+    rising: npt.NDArray[Any]
+    scale: int = 1
+
+    def __len__(self) -> int:
+        return len(self.rising)
+
+    def place(self, operand: Operand) -> tuple[int, int]:
+        """Return the range of codes equal to an operand; codes rise with their values."""
+        if isinstance(operand, str):
+            less = bisect.bisect_left(self.rising, operand)
+            return less + 1, less + 1 + (less < len(self) and self.rising[less] == operand)
+        if self.rising.dtype.kind == "f":
+            low, high = _as_floats(operand if not isinstance(operand, Fraction) else float(operand))
+        else:
+            low, high = math.ceil(operand * self.scale), math.floor(operand * self.scale)
+        return self._less(low) + 1, self._less(high, or_equal=True) + 1
+
+    def _less(self, number: int | float, or_equal: bool = False) -> int:
+        """Count the values less than a number, which may be out of the type's range."""
+        if self.rising.dtype.kind != "f":
+            bounds = np.iinfo(self.rising.dtype)
+            if not bounds.min <= number <= bounds.max:
+                return 0 if number < bounds.min else len(self)
+        return int(self.rising.searchsorted(self.rising.dtype.type(number), "right" if or_equal else "left"))
+
+
+def _as_floats(number: int | float) -> tuple[float, float]:
+    """Return the nearest floats from above and from below; a float is both."""
+    if isinstance(number, float):
+        return number, number
+    try:
+        near = float(number)
+    except OverflowError:
+        return (math.inf, math.inf) if number > 0 else (-math.inf, -math.inf)
+    return (near if near >= number else math.nextafter(near, math.inf)), (
+        near if near <= number else math.nextafter(near, -math.inf)
+    )
+
+
+def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values, pl.Series]:
+    """Return the different values of a series and the code of each row, UInt32 [n].
+
+    Args:
+        values: [n].
+        kind: what they are compared as.
+        lenient: give text that is not of that kind a code above all others, which no range holds, and raise nothing.
+
+    Raises:
+        DataError: a value is not of that kind.
+    """
+    unreadable = None
+    try:
+        keys, scale = _keys(values, kind)
+    except DataError:
+        if not lenient or values.dtype != pl.String:
+            raise
+        unreadable = pl.Series([one is not None and not _is(one, kind) for one in values], dtype=pl.Boolean)
+        keys, scale = _keys(values.set(unreadable, None), kind)
+    distinct = keys.drop_nulls().unique().sort()
+    places = distinct.to_frame("key").with_row_index("code", offset=1)
+    codes = keys.to_frame("key").join(places, on="key", how="left", maintain_order="left")["code"].fill_null(0)
+    if unreadable is not None:
+        codes = codes.set(unreadable, len(distinct) + 1)
+    rising = np.array(distinct.to_list(), dtype=StringDType()) if kind == "text" else distinct.to_numpy()
+    return Values(rising, scale), codes
+
+
+def microseconds(value: datetime.date) -> int:
+    """Return the microseconds since 1970 of a date or datetime, in UTC without a zone."""
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime.combine(value, datetime.time())
+    return ((value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
+
+
+def microseconds_of(text: str) -> int | Fraction:
+    """Parse a date or time of ISO 8601 to microseconds since 1970.
+
+    Nanoseconds are a fraction.
+
+    Raises:
+        ValueError: The text is not a date or time.
+    """
+    try:
+        seconds, nanoseconds = moment(text.strip())
+    except ValueError:  # other forms of ISO 8601, such as 20260131
+        return microseconds(datetime.datetime.fromisoformat(text.strip()))
+    whole, rest = divmod(nanoseconds, 1000)
+    return seconds * 1_000_000 + whole + (Fraction(rest, 1000) if rest else 0)
+
+
+def nanoseconds(value: datetime.time) -> int:
+    """Return the nanoseconds since midnight of a time of day."""
+    return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000_000 + value.microsecond * 1_000
+
+
+def nanoseconds_of(text: str) -> int:
+    """Parse a time of day of ISO 8601 to nanoseconds since midnight.
+
+    Raises:
+        ValueError: The text is not a time of day, or has a zone.
+    """
+    value = datetime.time.fromisoformat(text.strip())
+    if value.tzinfo is not None:
+        raise ValueError("a time of day with a zone")
+    return nanoseconds(value)
+
+
+def _is(text: str, kind: Kind) -> bool:
+    """Whether a text can be read as that kind."""
+    try:
+        _keys(pl.Series([text]), kind)
+    except DataError:
+        return False
+    return True
+
+
+def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
+    """Return what is sorted and compared, and the scale of `Values`."""
+    dtype = values.dtype
+    where = f"column {values.name!r}"
+    own = Form.of(dtype)
+    if kind == "text":
+        return canonical_series(values), 1
+    if kind == "number" and dtype == pl.String:
+        return number_column(values, where), 1
+    if kind in ("time", "clock") and dtype == pl.String:
+        return _parsed(values, microseconds_of if kind == "time" else nanoseconds_of, where)
+    if own is None or own.bag or own.kind != kind:
+        if values.null_count() == len(values):
+            return pl.Series(values.name, [None] * len(values), dtype=pl.Int64), 1
+        raise DataError(f"a column of type {dtype} does not hold a {kind}", where=where)
+    if kind == "time":
+        nano = isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+        zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+        return values.cast(pl.Datetime("ns" if nano else "us", zone)).to_physical(), 1000 if nano else 1
+    if kind == "number" and dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
+        return values.cast(pl.UInt64 if dtype == pl.UInt64 else pl.Int64), 1
+    if kind == "number":
+        return as_requested(values.to_frame()).to_series().cast(pl.Float64).fill_nan(None), 1
+    return values.to_physical().cast(pl.Int64), 1
+
+
+def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: str) -> tuple[pl.Series, int]:
+    """Parse text to whole numbers; the scale is 1000 if a time has nanoseconds."""
+    texts = values.drop_nulls().unique()
+    parsed: list[int | Fraction] = []
+    for text in texts.to_list():
+        try:
+            parsed.append(parse(text))
+        except ValueError:
+            raise DataError(f"the text {text[:40]!r} is none", where=where, hint="Write times as ISO 8601 has them") from None
+    scale = 1000 if any(isinstance(one, Fraction) for one in parsed) else 1
+    keys = [int(one * scale) for one in parsed]
+    if any(abs(key) > _LARGEST for key in keys):  # years in nanoseconds that 63 bits do not hold: to the microsecond
+        scale, keys = 1, [math.floor(one) for one in parsed]
+    return values.replace_strict(texts, pl.Series(keys, dtype=pl.Int64), default=None, return_dtype=pl.Int64), scale
+
 
 Ranges = tuple[tuple[int, int], ...]
 """Codes from the first number on and before the second, in order and apart."""
@@ -38,7 +269,13 @@ class Column:
 
     @staticmethod
     def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
-        """Read a series [n] as that form, with its values as a kind; see `coded`.
+        """Read a series as a form, with its values as a kind.
+
+        Args:
+            values: [n].
+            form: how it is read.
+            kind: what its values are compared as.
+            lenient: as for `coded`.
 
         Raises:
             DataError: it does not hold that.
@@ -64,7 +301,7 @@ class Column:
 
     @cached_property
     def starts(self) -> Int64:
-        """int64 [d + 2] or one more: entries of lesser codes than each, all of them in the end."""
+        """Entries of lesser codes than each: int64 [d + 2] or one more."""
         counts = np.bincount(self.entry_codes, minlength=len(self.values) + 1)
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -75,7 +312,7 @@ class Column:
         return order if self.entry_rows is None else self.entry_rows[order]
 
     def select(self, ranges: Ranges) -> RowBitmap:
-        """The rows with a code in one of these ranges."""
+        """Return the rows with a code in one of these ranges."""
         count = sum(int(self.starts[high] - self.starts[low]) for low, high in ranges)
         if self.entry_rows is None and count * _RARE > self.size and len(ranges) <= _PASSES:
             return RowBitmap.of_mask(self._mask(ranges))
@@ -94,7 +331,7 @@ _NO_ROWS = np.empty(0, dtype=np.int32)
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    """The same codes in ranges that are in order, apart and not empty."""
+    """Return the same codes in ranges that are in order, disjoint and not empty."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(one for one in ranges if one[0] < one[1]):
         if found and low <= found[-1][1]:

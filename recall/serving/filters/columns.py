@@ -1,4 +1,4 @@
-"""What the items of a catalogue are filtered by: their columns, opened when a filter first names them."""
+"""Columns of a segment, read when a filter first names them, and cached bitmaps."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -13,16 +13,15 @@ from recall.errors import RequestError, did_you_mean
 from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.ast import Predicate
-from recall.serving.filters.column import Column
-from recall.serving.filters.compile import bound
-from recall.serving.filters.plan import Clause, Rows, evaluate
-from recall.serving.filters.values import Form, Kind
+from recall.serving.filters.column import Column, Form, Kind
+from recall.serving.filters.compile import compile_filter
+from recall.serving.filters.plan import CodeRanges, Plan, evaluate
 
-_OVERHEAD = 1024  # bytes of a cached selection beside its bits: its clause, and Python's objects
-_RANGE = 128  # bytes of one range in a clause
+_OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
+_RANGE = 128  # bytes of one range in a plan
 
 
-class Attributes:
+class FilterColumns:
     """The columns of one catalogue, which never change. Threads share it."""
 
     def __init__(
@@ -45,12 +44,19 @@ class Attributes:
         self._opening = Lock()
 
     @staticmethod
-    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "Attributes":
-        """The columns of a table [size]; text that a bag field of the schema reads is cut into bags."""
-        return Attributes(len(frame), forms_of(frame.schema, schema), frame.get_column)
+    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "FilterColumns":
+        """Return the columns of a table.
 
-    def over(self, frame: pl.DataFrame) -> "Attributes":
-        """Further items, read as these are: a column that `frame` lacks has no value, one that is not here is passed over.
+        Args:
+            frame: [size].
+            schema: text that its bag fields read is cut into bags.
+        """
+        return FilterColumns(len(frame), forms_of(frame.schema, schema), frame.get_column)
+
+    def over(self, frame: pl.DataFrame) -> "FilterColumns":
+        """Return further items as columns that are read as these are.
+
+        A column that `frame` lacks has no values; one that is not here is ignored.
 
         Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
         spoil no filter that the catalogue bears.
@@ -59,7 +65,7 @@ class Attributes:
         def read(name: str) -> pl.Series:
             return frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.String)
 
-        return Attributes(len(frame), self._forms, read, lenient=True)
+        return FilterColumns(len(frame), self._forms, read, lenient=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +73,7 @@ class Attributes:
         return tuple(name for name, form in self._forms.items() if form is not None)
 
     def select(self, predicate: Predicate, now: datetime.datetime | None = None) -> RowBitmap:
-        """The rows that a predicate matches; the same object again for as long as it is cached.
+        """Return the rows that a predicate matches, the same object while it is cached.
 
         Args:
             predicate: from `parse`.
@@ -76,26 +82,44 @@ class Attributes:
         Raises:
             RequestError: it names a column that is not there, or compares one with what it cannot hold.
         """
-        clause = bound(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
-        found = self._cache.get(clause)
-        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
+        plan = compile_filter(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
+        found = self._cache.get(plan)
+        return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
     def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
-        """Whether `select` would answer, or refuse, at once: with what was made before, and no column to open."""
+        """Return whether `select` would return or raise without reading a column.
+
+        Args:
+            predicate: from `parse`.
+            now: the present, with a zone; the clock is read if None.
+        """
         try:
-            clause = bound(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
+            plan = compile_filter(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
         except _UnopenedError:
             return False
         except RequestError:
             return True
-        return self._cache.get(clause) is not None
+        return self._cache.get(plan) is not None
 
     def opened(self, name: str, kind: Kind) -> Column | None:
-        """A column with its values as a kind, if it was asked for before."""
+        """Return a column if it was read before.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+        """
         return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
-        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        """Return how a column is read.
+
+        Args:
+            name: of the column.
+            where: JSON pointer, used in the error.
+
+        Raises:
+            RequestError: Items do not have a column that a filter may name so.
+        """
         if name not in self._forms:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(name[:256], self.names))
         form = self._forms[name]
@@ -104,7 +128,15 @@ class Attributes:
         return form
 
     def column(self, name: str, kind: Kind) -> Column:
-        """A column with its values as a kind. Raises DataError when they are not of it."""
+        """Return a column with its values as a kind.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+
+        Raises:
+            DataError: The values are not of that kind.
+        """
         found = self._columns.get((name, kind))
         if found is None:
             with self._opening:
@@ -115,17 +147,12 @@ class Attributes:
                     found = self._columns[name, kind] = Column.of(self._read(name), form, kind, self._lenient)
         return found
 
-    def _selected(self, clause: Clause) -> RowBitmap:
-        if not isinstance(clause, Rows):
-            return evaluate(clause, self.size, self._part)
-        return self.column(clause.column, clause.kind).select(clause.ranges)
-
-    def _part(self, clause: Clause) -> RowBitmap:
-        """A part of a clause: conditions are kept for other filters that share them."""
-        if not isinstance(clause, Rows):
-            return self._selected(clause)
-        found = self._cache.get(clause)
-        return found if found is not None else self._cache.setdefault(clause, self._selected(clause))
+    def _rows(self, ranges: CodeRanges) -> RowBitmap:
+        """Select the rows of a condition, which other filters may share."""
+        found = self._cache.get(ranges)
+        if found is None:
+            found = self._cache.setdefault(ranges, self.column(ranges.column, ranges.kind).select(ranges.ranges))
+        return found
 
 
 class _UnopenedError(Exception):
@@ -135,7 +162,7 @@ class _UnopenedError(Exception):
 class _Opened:
     """The columns that were opened before."""
 
-    def __init__(self, attributes: Attributes) -> None:
+    def __init__(self, attributes: FilterColumns) -> None:
         self._attributes = attributes
 
     def form(self, name: str, where: str) -> Form:
@@ -162,12 +189,17 @@ def forms_of(
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
 
 
-def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Clause, RowBitmap]:
-    """Make a cache of selections by their clauses, within a number of entries and of bytes."""
+def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Plan, RowBitmap]:
+    """Make a cache of bitmaps by plan.
+
+    Args:
+        most: entries.
+        most_bytes: bytes of all entries together.
+    """
     return Cache(most, most_bytes, _bytes)
 
 
-def _bytes(clause: Clause, selection: RowBitmap) -> int:
+def _bytes(plan: Plan, selection: RowBitmap) -> int:
     listed = vars(selection).get("rows")
-    ranges = len(clause.ranges) if isinstance(clause, Rows) else 0
+    ranges = len(plan.ranges) if isinstance(plan, CodeRanges) else 0
     return _OVERHEAD + _RANGE * ranges + selection.bits.nbytes + (listed.nbytes if listed is not None else 0)

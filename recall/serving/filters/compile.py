@@ -1,4 +1,7 @@
-"""A predicate meets the columns of a catalogue: names are looked up, values are read as their columns' kinds and coded."""
+"""Compile a predicate over the columns of a segment to a plan.
+
+Names are looked up, and values are read as the kinds of their columns and coded.
+"""
 
 import datetime
 import math
@@ -10,9 +13,18 @@ from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
 from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
-from recall.serving.filters.column import Column, merged
-from recall.serving.filters.plan import Clause, Every, Rest, Rows, Some
-from recall.serving.filters.values import Form, Kind, Operand, microseconds, microseconds_of, nanoseconds, nanoseconds_of
+from recall.serving.filters.column import (
+    Column,
+    Form,
+    Kind,
+    Operand,
+    merged,
+    microseconds,
+    microseconds_of,
+    nanoseconds,
+    nanoseconds_of,
+)
+from recall.serving.filters.plan import CodeRanges, Complement, Intersection, Plan, Union
 
 _INTEGER = re.compile("-?[0-9]+")
 
@@ -36,27 +48,42 @@ class Columns(Protocol):
     """The columns of a catalogue."""
 
     def form(self, name: str, where: str) -> Form:
-        """How a column is read. Raises RequestError at `where` when there is none that a filter may name."""
+        """Return how a column is read, or raise RequestError.
+
+        Args:
+            name: of the column.
+            where: JSON pointer, used in the error.
+        """
 
     def column(self, name: str, kind: Kind) -> Column:
-        """A column with its values as a kind. Raises DataError when they are not of it."""
+        """Return a column with its values as a kind, or raise DataError.
+
+        Args:
+            name: of the column.
+            kind: what its values are compared as.
+        """
 
 
-def bound(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Clause:
-    """What a predicate selects by.
+def compile_filter(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Plan:
+    """Compile a predicate.
+
+    Args:
+        predicate: from `parse`.
+        columns: that it names.
+        now: the present, with a zone.
 
     Raises:
         RequestError: it names a column that is not there, or compares one with what it cannot hold.
     """
-    return _Binding(columns, now).clause(predicate)
+    return _Compiler(columns, now).plan(predicate)
 
 
-class _Binding:
+class _Compiler:
     def __init__(self, columns: Columns, now: datetime.datetime) -> None:
         self._columns = columns
         self._now = now
 
-    def clause(self, predicate: Predicate) -> Clause:
+    def plan(self, predicate: Predicate) -> Plan:
         match predicate:
             case Equals(column, value, where):
                 return self._one_of(column, [(value, where)], where)
@@ -65,26 +92,26 @@ class _Binding:
             case Range(column, bounds, where):
                 return self._within(column, bounds, where)
             case Missing(column, where):
-                return Rows(column, self._columns.form(column, where).kind, ((0, 1),))
+                return CodeRanges(column, self._columns.form(column, where).kind, ((0, 1),))
             case Holds(column, how, values, where):
                 return self._holds(column, how, _numbered(values, where), where)
             case Available():
                 return self._available(predicate)
             case Not(of):
-                return Rest(self.clause(of))
+                return Complement(self.plan(of))
             case AllOf(of):
-                return _only(Every, map(self.clause, of))
+                return _only(Intersection, map(self.plan, of))
             case AnyOf(of):
-                return _only(Some, map(self.clause, of))
+                return _only(Union, map(self.plan, of))
             case _:
                 assert_never(predicate)
 
-    def _one_of(self, name: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+    def _one_of(self, name: str, values: Sequence[tuple[Scalar, str]], where: str) -> Plan:
         form = self._single(name, where)
         places = [self._place(name, form.kind, value, at) for value, at in values]
-        return Rows(name, form.kind, merged(places))
+        return CodeRanges(name, form.kind, merged(places))
 
-    def _within(self, name: str, bounds: Sequence[Bound], where: str) -> Clause:
+    def _within(self, name: str, bounds: Sequence[Bound], where: str) -> Plan:
         form = self._single(name, where)
         parts: dict[Kind, tuple[int, int]] = {}
         for one in bounds:
@@ -103,9 +130,9 @@ class _Binding:
                 case "lte":
                     last = min(last, high)
             parts[kind] = (first, last)
-        return _only(Every, (Rows(name, kind, merged([codes])) for kind, codes in parts.items()))
+        return _only(Intersection, (CodeRanges(name, kind, merged([codes])) for kind, codes in parts.items()))
 
-    def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Clause:
+    def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Plan:
         form = self._columns.form(name, where)
         if not form.bag:
             raise RequestError(
@@ -115,12 +142,12 @@ class _Binding:
             )
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
-            return Rows(name, form.kind, merged(places))
-        if not places:  # every bag holds all of no values, but what is missing is no bag
-            return Rest(Rows(name, form.kind, ((0, 1),)))
-        return _only(Every, (Rows(name, form.kind, merged([place])) for place in places))
+            return CodeRanges(name, form.kind, merged(places))
+        if not places:  # every bag holds all of no values, but a missing value is not a bag
+            return Complement(CodeRanges(name, form.kind, ((0, 1),)))
+        return _only(Intersection, (CodeRanges(name, form.kind, merged([place])) for place in places))
 
-    def _available(self, window: Available) -> Clause:
+    def _available(self, window: Available) -> Plan:
         at: Scalar = self._now if window.at is None else window.at
         parts = []
         for name, key in ((window.start, "from"), (window.until, "until")):
@@ -138,8 +165,8 @@ class _Binding:
                 )
             _, after = self._place(name, kind, at, where if window.at is None else f"{window.where}/at")
             last = len(self._column(name, kind, where).values) + 1
-            parts.append(Rows(name, kind, merged([(0, after)] if key == "from" else [(0, 1), (after, last)])))
-        return _only(Every, parts)
+            parts.append(CodeRanges(name, kind, merged([(0, after)] if key == "from" else [(0, 1), (after, last)])))
+        return _only(Intersection, parts)
 
     def _single(self, name: str, where: str) -> Form:
         form = self._columns.form(name, where)
@@ -168,7 +195,10 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """What a column is ordered as beside a value: text, which may come from a file without types, as what it is beside."""
+    """Return what a column is ordered as beside a value.
+
+    Text, which may be from a file without types, is ordered as what it is beside.
+    """
     if form.kind != "text":
         return form.kind
     if isinstance(value, str):
@@ -179,7 +209,7 @@ def _ordered_as(form: Form, value: Scalar) -> Kind:
 
 
 def _number_of(text: str) -> int | float | None:
-    """The number that a text is in a column of numbers; None for any other text."""
+    """Return the number that a text is in a column of numbers, or None."""
     if not is_number(text):
         return None
     written = canonical_text(text, "float64")
@@ -191,7 +221,7 @@ def _number_of(text: str) -> int | float | None:
 
 
 def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
-    """A value as its column's kind is compared; `type_` is the canonical type of the column."""
+    """Return a value in the form in which its column's kind is compared."""
     match kind, value:
         case "text", _:
             return canonical_text(canonical(value), type_)
@@ -234,7 +264,7 @@ def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
     return [(value, f"{where}/{position}") for position, value in enumerate(values)]
 
 
-def _only(join: type[Every] | type[Some], parts: Iterable[Clause]) -> Clause:
-    """The parts joined, or the only one of them."""
+def _only(join: type[Intersection] | type[Union], parts: Iterable[Plan]) -> Plan:
+    """Join plans, or return the only one."""
     different = frozenset(parts)
     return next(iter(different)) if len(different) == 1 else join(different)

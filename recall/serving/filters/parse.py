@@ -42,21 +42,21 @@ _CONDITION = 'such as "shoes", {"in": ["a", "b"]}, {"gte": 10, "lt": 50}, {"any"
 
 
 def parse(value: object, where: str = "/filter") -> Predicate:
-    """The predicate that a filter stands for; whether its columns are there is seen when it meets a catalogue.
+    """Parse a filter; whether its columns exist is checked by `compile_filter`.
 
     Args:
         value: what JSON gives for a filter, or the same in Python, where dates and times may stand for themselves.
         where: JSON pointer of the filter in the request.
 
     Raises:
-        RequestError: it is no filter, or larger than `DEPTH`, `CONDITIONS` and `VALUES` allow; `where` leads to the part.
+        RequestError: The filter is malformed, or larger than `DEPTH`, `CONDITIONS` and `VALUES` allow.
     """
     return _Parser().filter(value, where, 1)
 
 
 @dataclass(slots=True)
 class _Parser:
-    """Counts what it has met."""
+    """Counts the conditions and values that it has parsed."""
 
     conditions: int = 0
     values: int = 0
@@ -122,7 +122,7 @@ class _Parser:
                 )
             if _is_list(given):
                 hint = 'Write {"in": [...]} for one of these values, {"any": [...]} or {"all": [...]} of a column of lists'
-                raise RequestError("a list is no condition", where=where, hint=hint)
+                raise RequestError("a condition must be an object or a value, got a list", where=where, hint=hint)
             return Equals(column, self._scalar(given, where), where)
         if not given:
             raise RequestError("the condition is empty", where=where, hint=f"Give one, {_CONDITION}")
@@ -170,7 +170,7 @@ class _Parser:
         if isinstance(given, Decimal):
             given = float(given)
         if isinstance(given, float) and not math.isfinite(given):
-            raise RequestError("the value is no finite number", where=where)
+            raise RequestError("the value must be a finite number", where=where)
         if isinstance(given, str | int | float | datetime.date | datetime.time):
             return given
         raise RequestError(f"a value is a text, a number, true or false, not {_kind(given)}", where=where)

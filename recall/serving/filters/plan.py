@@ -1,16 +1,20 @@
-"""A predicate after it met a catalogue: sets of codes, joined. Equal clauses select equal rows, so clauses are cached by."""
+"""Plan of a filter: ranges of codes, joined by set operations.
+
+Equal plans select equal rows, so bitmaps are cached by plan.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.column import Ranges
-from recall.serving.filters.values import Kind
+from recall.serving.filters.column import Kind, Ranges
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows that a column, with its values as a kind, has a code in these ranges for."""
+class CodeRanges:
+    """Rows for which a column, with its values as a kind, has a code in these ranges."""
 
     column: str
     kind: Kind
@@ -18,44 +22,45 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class Complement:
     """All other rows."""
 
-    of: "Clause"
+    of: "Plan"
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """Rows of all parts; all rows when there is none."""
+class Intersection:
+    """Rows of all parts; all rows if there is none."""
 
-    of: "frozenset[Clause]"
+    of: "frozenset[Plan]"
 
 
 @dataclass(frozen=True, slots=True)
-class Some:
-    """Rows of any part; none when there is none."""
+class Union:
+    """Rows of any part; none if there is none."""
 
-    of: "frozenset[Clause]"
-
-
-Clause = Rows | Rest | Every | Some
+    of: "frozenset[Plan]"
 
 
-def evaluate(clause: Clause, size: int, selected: Callable[[Clause], RowBitmap]) -> RowBitmap:
-    """The rows of a clause that is made of others, whose own rows `selected` gives, among `size`."""
-    match clause:
-        case Rest(of):
-            return ~selected(of)
-        case Every(parts):
-            result = None
-            for part in parts:
-                found = selected(part)
-                result = found if result is None else result & found
-            return RowBitmap.everything(size) if result is None else result
-        case Some(parts):
-            result = None
-            for part in parts:
-                found = selected(part)
-                result = found if result is None else result | found
-            return ~RowBitmap.everything(size) if result is None else result
-    raise TypeError(f"{type(clause).__name__} is not made of others")
+Plan = CodeRanges | Complement | Intersection | Union
+
+
+def evaluate(plan: Plan, size: int, rows: Callable[[CodeRanges], RowBitmap]) -> RowBitmap:
+    """Select the rows of a plan.
+
+    Args:
+        plan: over the columns of a table.
+        size: rows of the table.
+        rows: selects those of one column's ranges.
+    """
+    match plan:
+        case CodeRanges():
+            return rows(plan)
+        case Complement(of):
+            return ~evaluate(of, size, rows)
+        case Intersection(parts):
+            found = [evaluate(one, size, rows) for one in parts]
+            return reduce(and_, found) if found else RowBitmap.everything(size)
+        case Union(parts):
+            found = [evaluate(one, size, rows) for one in parts]
+            return reduce(or_, found) if found else ~RowBitmap.everything(size)

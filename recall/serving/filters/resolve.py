@@ -1,4 +1,4 @@
-"""Which items one request may be answered with: what its filter and its allow list leave, less what it leaves out."""
+"""Resolve a request's filter, allow list and exclusions to rows of a catalogue."""
 
 import datetime
 from functools import partial
@@ -11,8 +11,8 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError, pointer
 from recall.features.canonical import LIST, TEXT, of_dtype
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.columns import Attributes, forms_of
-from recall.serving.filters.compile import bound
+from recall.serving.filters.columns import FilterColumns, forms_of
+from recall.serving.filters.compile import compile_filter
 from recall.serving.filters.parse import parse
 from recall.serving.request import Request
 from recall.store.items.segment import Segment
@@ -40,12 +40,12 @@ class FilterResolver:
         for name in schema.separators("item"):
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
-        self.attributes = Attributes(len(bundle.item_ids), forms, bundle.item_column)
+        self.columns = FilterColumns(len(bundle.item_ids), forms, bundle.item_column)
 
-    def limits(
+    def resolve(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """What to search within, None for everything, and which rows of it to pass over.
+        """Return what to search within, None for everything, and the rows to pass over.
 
         Args:
             request: its filter is taken.
@@ -60,7 +60,7 @@ class FilterResolver:
         masks = None
         if request.filter is not None:
             predicate = parse(request.filter)
-            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._columns(catalogue)))
+            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._by_segment(catalogue)), request.filter)
             if masks.everything:
                 masks = None
         if allowed is not None:
@@ -73,14 +73,32 @@ class FilterResolver:
         return masks, excluded
 
     def check(self, request: Request, now: datetime.datetime) -> None:
-        """Raise RequestError when the filter is malformed or does not fit the columns; selects no rows."""
-        if request.filter is not None:
-            bound(parse(request.filter), self.attributes, now)
+        """Check a filter without selecting rows.
 
-    def failed(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
-        """JSON pointers of those keys of a request's filter that one row, in [0, size), does not match. Raises RequestError."""
+        Args:
+            request: its filter is checked.
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: The filter is malformed or does not fit the columns.
+        """
+        if request.filter is not None:
+            compile_filter(parse(request.filter), self.columns, now)
+
+    def failing_keys(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
+        """Return JSON pointers of the keys of a filter that one row does not match.
+
+        Args:
+            request: its filter is taken.
+            catalogue: of the same bundle.
+            row: in [0, size).
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: The filter is malformed or does not fit the columns.
+        """
         segment = catalogue.segment_of(row)
-        columns = self._columns(catalogue)[catalogue.segments.index(segment)]
+        columns = self._by_segment(catalogue)[catalogue.segments.index(segment)]
         return [
             pointer("filter", key)
             for key, condition in (request.filter or {}).items()
@@ -88,18 +106,21 @@ class FilterResolver:
         ]
 
     def ready_for(self, request: Request) -> bool:
-        """Whether a request has no filter, or one that is refused or known by now: a new one may take a while to work out."""
+        """Return whether a request's filter is cached, refused, or absent.
+
+        A new filter may take a while to evaluate.
+        """
         if request.filter is None:
             return True
         try:
-            return self.attributes.ready(parse(request.filter))
+            return self.columns.ready(parse(request.filter))
         except RequestError:
             return True
 
-    def _columns(self, catalogue: CatalogSnapshot) -> list[Attributes]:
-        """Return the columns of each segment; those of later ones are read as the bundle's own are."""
+    def _by_segment(self, catalogue: CatalogSnapshot) -> list[FilterColumns]:
+        """Return the columns of each segment; later ones are read as the bundle's are."""
         later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
-        return [self.attributes, *later]
+        return [self.columns, *later]
 
-    def _over(self, segment: Segment) -> Attributes:
-        return self.attributes.over(segment.content.items())
+    def _over(self, segment: Segment) -> FilterColumns:
+        return self.columns.over(segment.content.items())

@@ -42,7 +42,7 @@ class Groups:
 
     @classmethod
     def of(cls, values: pl.Series, separator: str | None = None, known: pl.Series | None = None) -> "Groups":
-        """Number the values of a column.
+        """Encode the values of a column as numbers.
 
         Args:
             values: [items] of any dtype; an item of a list column holds each entry, but for empty text.
@@ -63,7 +63,12 @@ class Groups:
         return cls(codes, indptr, different)
 
     def extended(self, values: pl.Series, separator: str | None = None) -> "Groups":
-        """The same with more items below them, whose column is of the same type."""
+        """Append the values of more items.
+
+        Args:
+            values: [items] of the same type.
+            separator: cuts text into several values.
+        """
         more = Groups.of(values, separator, self.values)
         codes = np.concatenate([self.codes, more.codes])
         if self.indptr is None or more.indptr is None:
@@ -71,11 +76,11 @@ class Groups:
         return Groups(codes, np.concatenate([self.indptr, self.indptr[-1] + more.indptr[1:]]), more.values)
 
     def single(self, rows: Int64) -> Int32:
-        """The one code of each row, -1 for none: int32 [m]; only where `indptr` is None."""
+        """Return the one code of each row, -1 for none: int32 [m]; `indptr` must be None."""
         return self.codes[rows]
 
     def several(self, rows: Int64) -> tuple[Int32, Int64]:
-        """Codes of rows below each other, and where each row's begin: int32 [values], int64 [m + 1]."""
+        """Return the codes of rows, int32 [values], and their offsets, int64 [m + 1]."""
         assert self.indptr is not None
         starts = self.indptr[rows]
         lengths = self.indptr[rows + 1] - starts
@@ -84,7 +89,10 @@ class Groups:
 
 
 def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series]:
-    """A number for each value, -1 where there is none, and the different values: those known, then others as they appear."""
+    """Return a code for each value, -1 for none, and the different values.
+
+    Known values have the first codes, others follow as they appear.
+    """
     every = values if known is None else pl.concat([known, values])
     if every.dtype.is_float():
         every = every.fill_nan(None)
@@ -118,12 +126,17 @@ class Candidates:
         return len(self.rows)
 
     def followed(self, rest: "Candidates") -> "Candidates":
-        """These and those that come after them."""
+        """Append the candidates that come after these."""
         rows, scores = np.concatenate([self.rows, rest.rows]), np.concatenate([self.scores, rest.scores])
         return Candidates(rows, scores, rest.complete)
 
     def take(self, places: Int64 | Mask | slice, *, complete: bool) -> "Candidates":
-        """Those at some places, in the order of the places."""
+        """Return those at some places, in the order of the places.
+
+        Args:
+            places: int64 [k], bool [m] or a slice.
+            complete: whether nothing follows the result.
+        """
         return Candidates(self.rows[places], self.scores[places], complete)
 
 
@@ -140,13 +153,18 @@ class Pool(Protocol):
         """Whether each row of the catalogue is eligible: bool [size]."""
 
     def scores(self, rows: Int64) -> Scores:
-        """What these rows score for the request: floats [m]."""
+        """Return the scores of rows for the request: floats [m]."""
 
     def vectors(self, rows: Int64) -> Float32:
         """Item vectors: float32 [m, dim]."""
 
     def groups(self, column: str, where: str) -> Groups:
-        """What the items hold in a column. Raises RequestError at `where` when the catalogue has no such column."""
+        """Return the values of the items in a column, or raise RequestError.
+
+        Args:
+            column: its name.
+            where: JSON pointer, used in the error.
+        """
 
 
 class Step(Protocol):
@@ -156,19 +174,21 @@ class Step(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """What had no effect, in sentences."""
 
-    def needs(self, wanted: int) -> int:
-        """How many candidates to begin with where `wanted` are to come out; a guess that may prove too low."""
+    def fetch_size(self, wanted: int) -> int:
+        """Estimate how many candidates it takes for `wanted` results; may be too low."""
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """The first of the ranking that this step makes, none of which would change if more candidates followed.
+        """Return the first results that would not change if more candidates followed.
 
         Args:
             candidates: the first of the ranking before.
             wanted: at least this many, where the candidates allow; work beyond them may be left out.
         """
 
-    def beyond(self, candidates: Candidates) -> Mask | None:
-        """The rows beyond these candidates that the step may let through; None where it may be any that is eligible.
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:
+        """Return the rows beyond these candidates that the step may let through.
+
+        None stands for all eligible rows.
 
         Left out is only what the step drops without its making any difference to others.
         """
@@ -178,7 +198,12 @@ class Rule(Protocol):
     """What a request says; every part of it can be checked without a catalogue."""
 
     def step(self, pool: Pool, where: str) -> Step:
-        """The rule over the items of one request. Raises RequestError, whose pointer begins with `where`."""
+        """Return the rule as a step over the items of one request, or raise RequestError.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule, with which that of an error begins.
+        """
 
 
 # Steps one after another, over as much of the ranking as the answer takes.
@@ -187,8 +212,8 @@ _WIDER = 4
 """How many times as many candidates go through the steps when too few came out."""
 
 
-def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
-    """The first n of the ranking that the steps make of the whole one.
+def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
+    """Return the first n of the ranking that the steps make of the whole one.
 
     Args:
         fetch: the first w of the ranking, or of its rows that a mask lets in; `complete` when there are no more.
@@ -201,7 +226,7 @@ def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step
     """
     # one more than there are, so that a fetch of everything learns that nothing follows
     most = size + 1
-    wants = list(accumulate(reversed(steps), lambda wanted, step: min(step.needs(wanted), most), initial=n))[::-1]
+    wants = list(accumulate(reversed(steps), lambda wanted, step: min(step.fetch_size(wanted), most), initial=n))[::-1]
     factor, fetched = 1, fetch(wants[0], None)
     while True:
         found = fetched
@@ -212,6 +237,6 @@ def shaped(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step
         factor *= _WIDER
         if not fetched.complete:
             # what the first step drops for certain need not be fetched: where quotas are full, nearly nothing is left
-            left = steps[0].beyond(fetched)
+            left = steps[0].remaining_mask(fetched)
             more = fetch(min(wants[0] * factor, most), left)
             fetched = more if left is None else fetched.followed(more)

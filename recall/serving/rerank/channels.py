@@ -15,7 +15,7 @@ from recall.serving.rerank.rules import refused
 
 
 def _text_of(value: object) -> object:
-    """An id; an integer is taken as the text that tables with integer ids are read to."""
+    """Return an id; an integer becomes the text that integer ids of tables become."""
     return str(value) if type(value) is int else value
 
 
@@ -46,7 +46,9 @@ class ModelChannel:
 
 @dataclass(frozen=True, slots=True)
 class PopularChannel:
-    """Items by falling number of training interactions, equal ones in the order of the catalogue; scores are log(1 + number).
+    """Items by falling number of training interactions; scores are log(1 + number).
+
+    Equal ones are in the order of the catalogue.
 
     Attributes:
         weight: how much the channel counts.
@@ -70,7 +72,7 @@ class LatestChannel:
     Attributes:
         column: of numbers or times, or of texts that all are numbers or times in ISO 8601; the largest is the newest, and
             items without a value are not in the channel. Where it is left out, the last item of the catalogue is the newest: a
-            catalogue lists the items of its table in their order, then those met in interactions only as they first appeared,
+            catalogue lists the items of its table in their order, then those in interactions only as they first appeared,
             and then those that were added or changed live.
         weight: how much the channel counts.
     """
@@ -190,17 +192,22 @@ class Order:
 
     @classmethod
     def of(cls, scores: Float64) -> "Order":
-        """The rows of float64 [items] by falling score, those without one (NaN) left out; equal ones by rising row."""
+        """Order rows by falling score, float64 [items], and then by row, without NaN."""
         rows = np.flatnonzero(~np.isnan(scores))
         order = rows[np.argsort(-scores[rows], kind="stable")]
         return cls(order, scores[order])
 
     def below(self, count: int) -> "Order":
-        """The same rows, counted from `count`."""
+        """Return the same rows, counted from `count`."""
         return Order(self.rows + count, self.scores)
 
     def first(self, count: int, eligible: Callable[[Int64], Mask]) -> tuple[Int64, Float64]:
-        """The first eligible rows, `count` of them where there are so many, and their scores."""
+        """Return the first eligible rows and their scores.
+
+        Args:
+            count: rows wanted.
+            eligible: int64 [m] -> bool [m].
+        """
         found, start, width = np.empty(0, dtype=np.int64), 0, 2 * count
         while len(found) < count and start < len(self.rows):
             part = self.rows[start : start + width]

@@ -14,7 +14,7 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The ranking that an exact search gives, whatever the index: its scores, ties and order.
+    """The ranking of an exact search, whatever the index: scores, ties and order.
 
     Attributes:
         catalogue: as it was at one moment.
@@ -28,11 +28,24 @@ class Ranking:
 
     @classmethod
     def of(cls, request: Request, vector: Float32, catalogue: CatalogSnapshot, columns: ItemColumns) -> "Ranking":
-        """Return the ranking for a request. Raises RequestError if a boost is not known."""
+        """Return the ranking for a request. Raises RequestError if a boost is not known.
+
+        Args:
+            request: its boosts are taken.
+            vector: float32 [dim], what it is searched with.
+            catalogue: as it is now.
+            columns: of its bundle.
+        """
         return cls(catalogue, vector, columns.boost_scores(catalogue, request.boosts))
 
     def first(self, n: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[Int64, Scores]:
-        """Return the first n rows of those that a search with these bounds may return, and their scores."""
+        """Return the first rows and their scores.
+
+        Args:
+            n: rows wanted.
+            excluded: int64 [m], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
         if self.boosts is not None:
             best = self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
         else:
@@ -47,7 +60,7 @@ class Ranking:
         return np.asarray(np.einsum("ij,j->i", vectors, self.vector) + self.boosts[rows])
 
     def place(self, row: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[int, int]:
-        """Find where a row stands among itself and all that a search with these bounds may return.
+        """Find the rank of a row among itself and all that a search may return.
 
         Args:
             row: in [0, size).

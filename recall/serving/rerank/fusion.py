@@ -14,7 +14,7 @@ from recall.serving.rerank.base import Scores
 
 
 def scaled(scores: Scores) -> npt.NDArray[np.float64]:
-    """Scores from 1, the largest, down to 0, the least; 1 where all are equal: floats [m] -> float64 [m]."""
+    """Scale scores to [0, 1], all to 1 if they are equal: floats [m] -> float64 [m]."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or values.max() == values.min():
         return np.ones(len(values))
@@ -30,7 +30,14 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelResult:
-    """What one channel gives: rows int64 [m], distinct and best first, and scores, floats [m] that never rise."""
+    """The list of one channel.
+
+    Attributes:
+        name: of the channel.
+        weight: of the channel.
+        rows: int64 [m], distinct, best first.
+        scores: floats [m], never rising.
+    """
 
     name: str
     weight: float
@@ -55,7 +62,7 @@ class FusedList:
     ranks: Int32
 
     def sources(self, places: Int64) -> list[tuple[Source, ...]]:
-        """The channels of the items at some places, in the order of the channels; -1 stands for an item that is in none."""
+        """Return the channels of the items at some places; -1 is an item in none."""
         ranks = np.append(self.ranks, np.zeros((1, len(self.names)), dtype=np.int32), axis=0)[places].tolist()  # -1 is last
         return [tuple(Source(name, rank) for name, rank in zip(self.names, row, strict=True) if rank) for row in ranks]
 
@@ -73,7 +80,8 @@ def fuse(lists: Sequence[ChannelResult], by: Literal["reciprocal_rank", "weights
 
     Args:
         lists: of one request.
-        by, k: as in `Channels`.
+        by: how scores are made, as in `Channels`.
+        k: of the reciprocal ranks, as in `Channels`.
     """
     rows, places = np.unique(np.concatenate([one.rows for one in lists]), return_inverse=True)
     scores = np.zeros(len(rows))

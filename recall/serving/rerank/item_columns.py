@@ -1,4 +1,4 @@
-"""What the items of a catalogue hold besides their vectors, as rules, channels and boosts look at it."""
+"""Columns of items as rules, channels and boosts use them."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -11,7 +11,7 @@ from recall._arrays import Float32, Float64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean
 from recall.features.boosts import Boosts
-from recall.serving.filters.values import microseconds_of
+from recall.serving.filters.column import microseconds_of
 from recall.serving.rerank.base import Groups
 from recall.serving.rerank.channels import Order
 from recall.store.items.segment import Segment
@@ -19,10 +19,10 @@ from recall.store.items.snapshot import CatalogSnapshot
 
 
 class ItemColumns:
-    """Reads the columns of a bundle's items, and those of later segments in the same way. Threads share it."""
+    """Columns of a bundle's items, and of later segments. Thread-safe."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Columns are read when they are first needed; what is made of them is kept with the segment."""
+        """Columns are read at their first use; what is made of them is kept per segment."""
         self._bundle = bundle
         self._schema = bundle.encoder.schema
 
@@ -63,7 +63,7 @@ class ItemColumns:
         return tuple(one.derived("popular", partial(self._by_counts, one, where)) for one in catalogue.segments)
 
     def latest(self, catalogue: CatalogSnapshot, column: str | None, where: str) -> tuple[Order, ...]:
-        """Return the order of each segment from the newest item; `LatestChannel` says which that is.
+        """Return the order of each segment from the newest item, as `LatestChannel` says.
 
         Args:
             catalogue: of the bundle.
@@ -103,7 +103,13 @@ class ItemColumns:
         return added[0] if len(added) == 1 else np.concatenate(added)
 
     def boost_parts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float], row: int) -> dict[str, float]:
-        """Return what each boost adds to the score of one row, by name; arguments and errors as for `boost_scores`."""
+        """Return what each boost adds to the score of one row, by name.
+
+        Args:
+            catalogue: of the bundle.
+            boosts: weights by name.
+            row: in [0, size).
+        """
         if not boosts:
             return {}
         segment = catalogue.segment_of(row)
@@ -111,17 +117,33 @@ class ItemColumns:
         return coordinates.parts(coordinates.weights(boosts), row - segment.first)
 
     def check_column(self, column: str, where: str) -> None:
-        """Raise RequestError at `where` if items do not have such a column."""
+        """Check that items have a column.
+
+        Args:
+            column: its name.
+            where: JSON pointer, used in the error.
+
+        Raises:
+            RequestError: Items do not have such a column.
+        """
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
 
     def check_boosts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> None:
-        """Raise RequestError if a boost is not known, or its weight is out of bounds."""
+        """Check the names and weights of boosts.
+
+        Args:
+            catalogue: of the bundle.
+            boosts: weights by name.
+
+        Raises:
+            RequestError: A boost is not known, or its weight is out of bounds.
+        """
         if boosts:
             self._boosts(catalogue.segments[0]).weights(boosts)
 
     def _boosts(self, segment: Segment) -> Boosts:
-        """Return the coordinates of a segment. Raises DataError if a column does not hold numbers."""
+        """Return the coordinates of a segment. Raises DataError if one is not a number."""
         names, read, types = self._bundle.manifest.boosts, segment.content.item_column, self._bundle.encoder.types.items
         return segment.derived("boosts", lambda: Boosts.of(names, self.columns, read, segment.size, self._schema, types))
 
@@ -129,7 +151,7 @@ class ItemColumns:
         counts = self._bundle.counts()
         if counts is None or not counts.any():
             raise RequestError(
-                "this bundle does not know how often its items were met",
+                "this bundle does not hold the number of interactions of its items",
                 where=where,
                 why="it was imported, or published by an older version",
                 hint="Leave the channel 'popular' out, or export again",
@@ -151,7 +173,7 @@ def _read_newest(segment: Segment, column: str, read: Callable[[pl.Series], Floa
 
 
 def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series], Float64]]:
-    """The order of a column, and what reads further values of it. Raises RequestError at `where`."""
+    """Return the order of a column, and a function that reads more of its values."""
     if values.dtype.is_numeric() or values.dtype.is_temporal():
         return Order.of(_physical(values)), _physical
     texts = values.drop_nulls().unique() if values.dtype == pl.String else pl.Series([values.name])

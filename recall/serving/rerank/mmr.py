@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: each place goes to the item that scores well and is unlike those above it."""
+"""Maximal marginal relevance: diversify a list by the similarity of its items."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from recall.serving.rerank.fusion import scaled
 
 @dataclass(frozen=True, slots=True)
 class Diversify:
-    """Maximal marginal relevance (Carbonell & Goldstein 1998) over the best `pool` items.
+    """Maximal marginal relevance (Carbonell & Goldstein 1998) over a pool of items.
 
     Each place goes to the item with the largest
 
@@ -38,7 +38,15 @@ class Diversify:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
 
     def step(self, pool: Pool, where: str) -> Step:  # noqa: ARG002
-        """As `Rule.step` promises."""
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
         return Marginal(pool.vectors, self.relevance, self.pool)
 
 
@@ -56,12 +64,17 @@ class Marginal:
     pool: int
     warnings: tuple[str, ...] = ()
 
-    def needs(self, wanted: int) -> int:
-        """The whole pool: any of it may come first."""
+    def fetch_size(self, wanted: int) -> int:
+        """Return the size of the whole pool: any of it may come first."""
         return max(self.pool, wanted)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """The pool in its new order and what follows it; nothing while the pool is not full."""
+        """Order the pool; nothing is returned while the pool is not full.
+
+        Args:
+            candidates: the first of the ranking before.
+            wanted: results wanted.
+        """
         among = min(self.pool, len(candidates))
         if among < self.pool and not candidates.complete:
             return candidates.take(slice(0), complete=False)
@@ -70,7 +83,7 @@ class Marginal:
             return candidates.take(picked, complete=False)
         return candidates.take(np.concatenate([picked, np.arange(among, len(candidates))]), complete=candidates.complete)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Any."""
         return None
 

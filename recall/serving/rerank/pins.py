@@ -36,7 +36,15 @@ class Pin:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """As `Rule.step` promises."""
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
         twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
         if twice:
             raise RequestError(
@@ -69,12 +77,17 @@ class Pinned:
     positions: Int64
     warnings: tuple[str, ...] = field(default=())
 
-    def needs(self, wanted: int) -> int:
-        """As many as are wanted: a pin takes a place, and may take a candidate away."""
+    def fetch_size(self, wanted: int) -> int:
+        """Return as many as are wanted: a pin takes a place and may take a candidate."""
         return wanted + len(self.rows)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:  # noqa: ARG002
-        """The candidates around the pins, up to where more candidates could still come in between."""
+        """Insert the pins, up to where more candidates could still come in between.
+
+        Args:
+            candidates: the first of the ranking before.
+            wanted: results wanted.
+        """
         others = candidates.take(~np.isin(candidates.rows, self.rows), complete=candidates.complete)
         places: list[int] = []
         for position in self.positions.tolist():
@@ -90,7 +103,7 @@ class Pinned:
         rows[places], scores[places] = self.rows[: len(places)], self.scores[: len(places)]
         return Candidates(rows, scores, candidates.complete)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Any."""
         return None
 

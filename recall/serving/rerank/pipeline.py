@@ -1,4 +1,4 @@
-"""One request with boosts, channels or rules: its candidates, what rules may ask of them, and the answer."""
+"""Re-rank a request with boosts, channels or rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall.errors import RequestError
 from recall.serving.request import Request
-from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, shaped
+from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules
 from recall.serving.rerank.channels import (
     AnyChannel,
     Channels,
@@ -34,7 +34,7 @@ class RankedList:
     Attributes:
         rows: int64 [m], best first, m at most n.
         scores: floats [m].
-        exact: whether the model's ranking that went in is surely the right one; what was made of it always is.
+        exact: whether the model's ranking that went in is known to be exact; what was made of it always is.
         sources: the channels of each row; None without channels.
         warnings: what had no effect, in sentences.
     """
@@ -46,13 +46,13 @@ class RankedList:
     warnings: tuple[str, ...] = ()
 
 
-def shape(
+def rerank(
     request: Request,
     vector: Float32,
     excluded: Int64,
     scope: SegmentMasks | None,
     catalogue: CatalogSnapshot,
-    facets: ItemColumns,
+    columns: ItemColumns,
 ) -> RankedList:
     """Answer one request.
 
@@ -62,7 +62,7 @@ def shape(
         excluded: rows that must not be returned.
         scope: the rows that may be; None for all.
         catalogue: as it is now.
-        facets: of its bundle.
+        columns: of its bundle.
 
     Raises:
         RequestError: a rule, a channel or a boost is not what it should be.
@@ -70,22 +70,22 @@ def shape(
     channels = None if request.channels is None else read_channels(request.channels)
     rules = read_rules(request.rules)
     check_pins(rules, request.n)
-    pool = _Pool(catalogue, facets, vector, excluded, scope, facets.boost_scores(catalogue, request.boosts), channels)
+    pool = _Pool(catalogue, columns, vector, excluded, scope, columns.boost_scores(catalogue, request.boosts), channels)
     steps = [rule.step(pool, f"/rules/{place}") for place, rule in enumerate(rules)]
-    found = shaped(pool.fetch, steps, request.n, catalogue.size)
-    last = pool.merged
+    found = apply_rules(pool.fetch, steps, request.n, catalogue.size)
+    last = pool.fused
     sources = None if last is None else last.sources(last.places(found.rows))
     warnings = (*pool.warnings, *(text for step in steps for text in step.warnings))
     return RankedList(found.rows, found.scores, pool.exact, sources, warnings)
 
 
 class _Pool:
-    """The items of one request, as `recall.serving.rerank.base.Pool` has it; used by one thread."""
+    """The items of one request. Not thread-safe."""
 
     def __init__(
         self,
         catalogue: CatalogSnapshot,
-        facets: ItemColumns,
+        columns: ItemColumns,
         vector: Float32,
         excluded: Int64,
         scope: SegmentMasks | None,
@@ -93,14 +93,14 @@ class _Pool:
         channels: Channels | None,
     ) -> None:
         self._catalogue = catalogue
-        self._facets = facets
+        self._columns = columns
         self._vector = vector
         self._excluded = excluded
         self._scope = scope
         self._boosts = boosts
         self._channels = channels
         self.exact = True
-        self.merged: FusedList | None = None
+        self.fused: FusedList | None = None
         others = [one for one in channels.lists if not isinstance(one, ModelChannel)] if channels is not None else []
         self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._strangers(one))
         self._lists = (
@@ -114,7 +114,7 @@ class _Pool:
         )
 
     def fetch(self, width: int, among: Mask | None) -> Candidates:
-        """The first of the ranking, `width` of them or more where there are as many; `among` some rows if it is given."""
+        """Return at least the first `width` of the ranking, or of the rows of a mask."""
         channels = self._channels
         if channels is None:
             return self._model(width, among)
@@ -128,7 +128,7 @@ class _Pool:
                 )
             else:
                 lists.append(self._lists[one.name])
-        self.merged = found = fuse(lists, channels.merge, channels.k)
+        self.fused = found = fuse(lists, channels.merge, channels.k)
         everything = Candidates(found.rows, found.scores, complete=True)
         if ranked is not None:
             rest = ranked.rows[channels.depth :]
@@ -148,9 +148,9 @@ class _Pool:
     def scores(self, rows: Int64) -> Scores:
         if self._channels is not None:
             self.fetch(1, None)
-            assert self.merged is not None  # fetching has merged
-            places = self.merged.places(rows)
-            return np.asarray(np.append(self.merged.scores, 0.0)[places])  # -1 is last
+            assert self.fused is not None  # fetching has merged
+            places = self.fused.places(rows)
+            return np.asarray(np.append(self.fused.scores, 0.0)[places])  # -1 is last
         products = np.einsum("ij,j->i", self.vectors(rows), self._vector)
         return products if self._boosts is None else np.asarray(products + self._boosts[rows])
 
@@ -158,7 +158,7 @@ class _Pool:
         return self._catalogue.vectors(rows)
 
     def groups(self, column: str, where: str) -> Groups:
-        return self._facets.groups(self._catalogue, column, where)
+        return self._columns.groups(self._catalogue, column, where)
 
     def _model(self, width: int, among: Mask | None) -> Candidates:
         scope = self._scope if among is None else self._catalogue.masks_of(among)
@@ -174,14 +174,14 @@ class _Pool:
         if isinstance(channel, ListChannel):
             rows, scores = self._brought(channel)
         elif isinstance(channel, PopularChannel):
-            rows, scores = self._first(self._facets.popular(self._catalogue, where), depth)
+            rows, scores = self._first(self._columns.popular(self._catalogue, where), depth)
         else:
             assert isinstance(channel, LatestChannel)
-            rows, scores = self._first(self._facets.latest(self._catalogue, channel.column, f"{where}/column"), depth)
+            rows, scores = self._first(self._columns.latest(self._catalogue, channel.column, f"{where}/column"), depth)
         return ChannelResult(channel.name, channel.weight, rows[:depth], scores[:depth])
 
     def _first(self, orders: Sequence[Order], depth: int) -> tuple[Int64, Scores]:
-        """The first eligible rows of several orders together."""
+        """Return the first eligible rows of several orders together."""
         parts = [order.first(depth, self.eligible) for order in orders]
         rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.lexsort((rows, -scores))[:depth]
@@ -204,7 +204,15 @@ class _Pool:
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:
-    """Raise RequestError when a pin names a position beyond the n results that were asked for."""
+    """Check that pins are to positions within the list.
+
+    Args:
+        rules: of the request.
+        n: results wanted.
+
+    Raises:
+        RequestError: A pin names a position beyond n.
+    """
     for place, rule in enumerate(rules):
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:
@@ -216,13 +224,13 @@ def check_pins(rules: Sequence[AnyRule], n: int) -> None:
 # Checks of a request's rules, channels and boosts that need the catalogue's columns but no user.
 
 
-def check_shaping(request: Request, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
+def check_shaping(request: Request, catalogue: CatalogSnapshot, columns: ItemColumns) -> None:
     """Check a request's rules, channels and boosts before its user is read.
 
     Args:
-        request: checked by `recall.serving.request.check_request`.
+        request: checked by `recall.serving.query.check_request`.
         catalogue: as it is now.
-        facets: of its bundle.
+        columns: of its bundle.
 
     Raises:
         RequestError: A rule, a channel or a boost is malformed, out of bounds, or names a column that items do not have.
@@ -231,16 +239,16 @@ def check_shaping(request: Request, catalogue: CatalogSnapshot, facets: ItemColu
     check_pins(rules, request.n)
     for place, rule in enumerate(rules):
         if isinstance(rule, Quota | Dedupe):
-            facets.check_column(rule.column, f"/rules/{place}/column")
+            columns.check_column(rule.column, f"/rules/{place}/column")
     if request.channels is not None:
-        _check_channels(read_channels(request.channels), catalogue, facets)
-    facets.check_boosts(catalogue, request.boosts)
+        _check_channels(read_channels(request.channels), catalogue, columns)
+    columns.check_boosts(catalogue, request.boosts)
 
 
-def _check_channels(channels: Channels, catalogue: CatalogSnapshot, facets: ItemColumns) -> None:
+def _check_channels(channels: Channels, catalogue: CatalogSnapshot, columns: ItemColumns) -> None:
     for place, one in enumerate(channels.lists):
         where = f"/channels/lists/{place}"
         if isinstance(one, LatestChannel):
-            facets.latest(catalogue, one.column, f"{where}/column")
+            columns.latest(catalogue, one.column, f"{where}/column")
         elif isinstance(one, PopularChannel):
-            facets.popular(catalogue, where)
+            columns.popular(catalogue, where)

@@ -35,13 +35,21 @@ class Quota:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """As `Rule.step` promises."""
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
         return Capped(pool.groups(self.column, f"{where}/column"), self.most, pool.everything)
 
 
 @dataclass(frozen=True, slots=True)
 class Dedupe:
-    """The best item alone of all that share a value of a column, such as the editions of one book.
+    """Keep the best item of all that share a value, such as editions of one book.
 
     An item that holds several values is dropped when a better one has any of them; one without a value never is.
 
@@ -55,7 +63,15 @@ class Dedupe:
     __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
 
     def step(self, pool: Pool, where: str) -> Step:
-        """As `Rule.step` promises."""
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
         return Capped(pool.groups(self.column, f"{where}/column"), 1, pool.everything)
 
 
@@ -66,7 +82,7 @@ class Capped:
     Attributes:
         groups: what each item holds.
         most: items of one value.
-        everything: whether each row is eligible, made anew; asked for only where candidates run out.
+        everything: returns a new mask of the eligible rows; called only if candidates run out.
     """
 
     groups: Groups
@@ -74,12 +90,17 @@ class Capped:
     everything: Callable[[], Mask]
     warnings: tuple[str, ...] = ()
 
-    def needs(self, wanted: int) -> int:
+    def fetch_size(self, wanted: int) -> int:
         """Guess three times as many, and at most `_MOST_SPARE` more."""
         return wanted + min(2 * wanted, _MOST_SPARE)
 
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Those that are admitted."""
+        """Admit candidates.
+
+        Args:
+            candidates: the first of the ranking before.
+            wanted: results wanted.
+        """
         kept = self._admitted(candidates.rows, wanted)
         if len(kept) >= wanted:
             last = kept[wanted - 1] == len(candidates) - 1 if wanted else not len(candidates)
@@ -119,7 +140,7 @@ class Capped:
                         full.add(value)
         return np.array(kept, dtype=np.int64)
 
-    def beyond(self, candidates: Candidates) -> Mask | None:
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:
         """Those whose values all have room."""
         kept = self._admitted(candidates.rows, len(candidates))
         return self._open(candidates.rows, candidates.rows[kept])

@@ -13,7 +13,7 @@ from recall.serving.rerank.quota import Dedupe, Quota
 
 AnyRule = Quota | Dedupe | Diversify | Pin
 TaggedRule = Annotated[AnyRule, Field(discriminator="kind")]
-"""A rule as plain values, told apart by `kind`."""
+"""A rule as plain values, distinguished by `kind`."""
 
 MOST_RULES = 10
 """Rules that one request may have."""
@@ -23,10 +23,11 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
     """Rules, or plain values that say what a rule does, as rules that are checked.
 
     Raises:
-        RequestError: one is no rule, or a part of it is out of bounds; `where` is the JSON pointer within a request.
+        RequestError: A rule is malformed or out of bounds; `where` is the JSON pointer within a request.
     """
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) > MOST_RULES:
-        raise RequestError("these are no rules", where="/rules", hint=f"Give a list of at most {MOST_RULES} rules")
+        found = f"{len(values)} rules" if isinstance(values, list | tuple) else type(values).__name__
+        raise RequestError(f"rules must be a list of at most {MOST_RULES} rules, got {found}", where="/rules")
     try:
         return tuple(_adapter().validate_python(list(values)))
     except ValidationError as error:
@@ -34,13 +35,23 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
 
 
 def pointer_of(part: str, path: Sequence[str | int]) -> str:
-    """The JSON pointer of a fault in a list of tagged values: the tag, which follows a position, is no part of it."""
+    """Return the JSON pointer of a fault in a list of tagged values.
+
+    Args:
+        part: key of the list in the request.
+        path: of pydantic's error; the tag, which follows a position, is left out.
+    """
     kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
     return pointer(part, *kept)
 
 
 def refused(part: str, error: ValidationError) -> RequestError:
-    """The first fault of a part of a request that holds tagged values, as this library tells it."""
+    """Convert the first fault of a part of a request with tagged values.
+
+    Args:
+        part: key of the list in the request.
+        error: of pydantic.
+    """
     fault = error.errors(include_url=False, include_input=False)[0]
     where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
     if fault["type"] == "union_tag_invalid":

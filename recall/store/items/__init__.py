@@ -1,1 +1,1 @@
-"""Live changes of items: a log on disk, and a segment in memory that is searched beside the index."""
+"""Live changes of items: a log on disk, and a segment in memory."""

@@ -1,4 +1,4 @@
-"""A catalogue that changes: each change is in the journal before it is in the catalogue, and in that before it is answered.
+"""Mutable catalogue: writes go to the log, then to the snapshot, then return.
 
 Several processes may serve one root. Each reads what the others wrote: it asks the journal, which costs a few
 microseconds, whether there is more, at most once in `pause` seconds.
@@ -18,8 +18,8 @@ from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
-from recall.store.items.log import Base, Change, ChangeLog, MovedError, rows_of, values_of
-from recall.store.items.log_position import Past, read_token
+from recall.store.items.log import ChangeLog
+from recall.store.items.log_position import Base, Change, MovedError, Past, read_token, rows_of, values_of
 from recall.store.items.log_tables import Row
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
@@ -27,7 +27,7 @@ from recall.store.items.snapshot import CatalogSnapshot
 PAUSE = 0.01
 """Seconds between two looks at the journal."""
 MOST_GIVEN = 20_000
-"""Items over a catalogue above which it is due to be published anew, and"""
+"""Items of the delta above which a compaction is due, and"""
 LARGEST_SHARE = 0.05
 """the share of the catalogue, but"""
 LEAST_GIVEN = 1_000
@@ -54,7 +54,7 @@ class Receipt(_Receipt):
     warnings: tuple[str, ...]
 
     def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
-        """Make one; `token` and `warnings` are no part of the tuple, which has two members as ever."""
+        """Make a tuple of two members, with `token` and `warnings` as attributes."""
         made = super().__new__(cls, sequence, known)
         made.token, made.warnings = token, warnings
         return made
@@ -93,12 +93,12 @@ class Catalog:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Items whose latest change does not fit this bundle, and why; they are in no answer."""
+        """Why the latest change of an item does not fit this bundle, by id."""
         return dict(self._delta.refused)
 
     @property
     def overgrown(self) -> bool:
-        """Whether so much has changed that the catalogue should be published anew; see `recall.publish.compact`."""
+        """Whether so much has changed that a compaction is due."""
         delta = self._delta
         most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * delta.tombstones.size)))
         return max(len(delta.item_ids), delta.tombstones.count) > most
@@ -114,11 +114,11 @@ class Catalog:
         return self._delta.tombstones.count
 
     def current(self) -> CatalogSnapshot:
-        """The catalogue now. When the journal cannot be read, the last one that was known, with its `error`."""
+        """Return the snapshot now, or the last one with an error if the log is unreadable."""
         journal = self._journal
         if journal is None or self._pause is None or time.monotonic() < self._due:
             return self._catalogue
-        if self._changing.acquire(blocking=False):  # else somebody else looks: no request waits for that
+        if self._changing.acquire(blocking=False):  # else a different thread looks: no request waits for that
             try:
                 self._due = time.monotonic() + self._pause
                 self._catch_up(journal)
@@ -134,18 +134,18 @@ class Catalog:
         return self._journal is not None
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback as `ChangeLog.on_commit` does; it is never called without a log."""
+        """Register a callback as `ChangeLog.on_commit` does; unused without a log."""
         if self._journal is not None:
             self._journal.on_commit(callback)
 
     @property
     def unsaved(self) -> int:
-        """Acknowledged changes that are served and that are in no file, since the log was replaced, cut short or removed."""
+        """Acknowledged changes that are served, and that the file has lost."""
         return len(self._past.unsaved)
 
     @property
     def lacks(self) -> int:
-        """Sequence in an earlier log up to which changes are in neither the log nor the version; 0 when nothing is missing."""
+        """Sequence of an earlier log up to which changes are lost; 0 if none are."""
         return self._past.lacks
 
     @property
@@ -164,7 +164,11 @@ class Catalog:
         return 0 if self._journal is None else self._journal.size()
 
     def settle(self) -> None:
-        """Move what was written into the log's file itself, so that a copy of that file alone is whole. Raises JournalError."""
+        """Checkpoint the log, so that a copy of its file alone is whole.
+
+        Raises:
+            JournalError: The log cannot be written.
+        """
         if self._journal is not None:
             self._journal.checkpoint()
 
@@ -194,14 +198,18 @@ class Catalog:
         )
 
     def has_changes(self) -> bool:
-        """Return whether `refresh` would find unread changes; takes microseconds. Raises JournalError."""
+        """Return whether `refresh` would find unread changes; takes microseconds.
+
+        Raises:
+            JournalError: The log cannot be read.
+        """
         if self._journal is None or self._changing.locked():
             return False
         moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
         return moved or bool(self._catalogue.error)
 
     def behind(self) -> bool:
-        """Return whether a change may have been acknowledged that is not in the catalogue yet, in microseconds.
+        """Return whether an acknowledged change may be missing; takes microseconds.
 
         False where the journal cannot be read: then the catalogue tells of it, and waiting would not help.
         """
@@ -215,7 +223,11 @@ class Catalog:
             return False
 
     def refresh(self) -> CatalogSnapshot:
-        """Read what was written since, by whatever process. Raises JournalError, and `current` tells of it from then on."""
+        """Read what any process has written since.
+
+        Raises:
+            JournalError: The log cannot be read; later snapshots have the error.
+        """
         if self._journal is not None:
             with self._changing:
                 try:
@@ -229,7 +241,7 @@ class Catalog:
         """Write acknowledged changes back that the log has lost, and give how many.
 
         Every change that is written does so first. A process that serves for long calls this as well, some seconds after
-        `unsaved` has become larger than 0: whoever replaces the file may not be done with it.
+        `unsaved` has become larger than 0: the file may still be in the course of being replaced.
 
         Raises:
             JournalError: they cannot be written.
@@ -242,12 +254,12 @@ class Catalog:
         return written
 
     def upsert(self, items: Values, key: str | None = None) -> Receipt:
-        """Add items, or replace those whose ids the catalogue holds. Each is given whole: what is left out is missing.
+        """Add or replace items. Each is given whole: what is left out is missing.
 
         Args:
             items: values by column, by item id; the columns are those of the bundle's items.
-            key: a name for this batch of changes. Whoever got no answer sends the batch again under the same key, and it is
-                not taken twice.
+            key: idempotency key of this batch: after a lost answer, the same batch under the same key is not applied
+                twice.
 
         Raises:
             RequestError: a column is not known, a value is not what it holds, or a vector would not be finite; names the item
@@ -262,7 +274,12 @@ class Catalog:
         return Receipt(*receipt, receipt.token, warnings)
 
     def delete(self, ids: Iterable[str], key: str | None = None) -> Receipt:
-        """Delete items; one that the catalogue does not hold stays deleted. `key` and errors as in `upsert`."""
+        """Delete items; errors as for `upsert`.
+
+        Args:
+            ids: of items, which the catalogue need not hold.
+            key: idempotency key of this batch.
+        """
         named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
@@ -303,7 +320,7 @@ class Catalog:
         )
 
     def _keep(self, changes: Sequence[Change], sequence: int) -> None:
-        """Serve changes that were written, whatever has become of the log between writing and reading it."""
+        """Serve changes that were written, even if the log was replaced since."""
         rows = rows_of(changes, sequence)
         with self._changing:
             missed = self._past.ensure(rows)
@@ -345,7 +362,7 @@ class Catalog:
 
 
 def _unread(error: JournalError) -> str:
-    """What is wrong, without the place: answers say it to whoever asks."""
+    """Return what is wrong without the path, which answers must not show."""
     why = f"{error.what} ({error.why})" if error.why else error.what
     return f"later changes of items are not known: {why}"
 

@@ -1,4 +1,4 @@
-"""In-memory delta: items upserted since publication, plus tombstones for published rows that were replaced or deleted.
+"""In-memory delta: upserted items, and tombstones of published rows.
 
 A delta never changes. Each batch of changes makes a new one, which shares with the one before all that stayed the same.
 """
@@ -30,7 +30,7 @@ class GrowableArray:
         self._used = 0
 
     def extended(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
-        """Append vectors to the rows that one delta has, in place unless a different delta has appended before.
+        """Append vectors to the rows of a delta, in place unless a different one did.
 
         Args:
             seen: float32 [m, dim], the first rows of this array.
@@ -92,13 +92,20 @@ class SlotIds:
         return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
 
     def place(self, order: Int64, text: str) -> int:
-        """Return how many slots in that order have an id that does not come after a text."""
+        """Count the slots whose id does not come after a text.
+
+        Args:
+            order: slots by rising id.
+            text: any text.
+        """
         return bisect_right(order, text, key=self.names.__getitem__)
 
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """Changes up to a sequence. Items are in slots 0 to m - 1; the slot of an item that was replaced or deleted is dead.
+    """Changes up to a sequence.
+
+    Items are in slots 0 to m - 1; the slot of an item that was replaced or deleted is dead.
 
     Attributes:
         sequence: the last change that is in.
@@ -143,7 +150,7 @@ class Delta:
         return pl.concat(self._parts) if self._parts else pl.DataFrame()
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all slots [m], with the columns of the catalogue; without columns if m is 0."""
+        """Return the values of all slots [m]; without columns if m is 0."""
         return self._items
 
     def item_column(self, name: str) -> pl.Series:
@@ -212,7 +219,7 @@ class Delta:
 
 
 def _joined(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
-    """Return the same rows in few parts, as a binary counter carries: a row is copied a logarithmic number of times."""
+    """Concatenate parts as a binary counter carries: each row is copied log times."""
     while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
         parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
     return parts

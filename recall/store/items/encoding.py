@@ -1,4 +1,4 @@
-"""Items given by their features, made into what a bundle's catalogue holds of an item: a row of values, and a vector."""
+"""Encode items given by their features: a row of values, and a vector."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -34,7 +34,7 @@ class ItemReader:
         return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
 
     def read(self, items: Values) -> dict[str, dict[str, object]]:
-        """The values of items as the catalogue's columns hold them.
+        """Return the values of items as the catalogue's columns hold them.
 
         Raises:
             RequestError: an id is none or there twice, a column is not known or cannot hold its value; `where` is a JSON

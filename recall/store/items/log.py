@@ -1,4 +1,4 @@
-"""The log of live changes: the last change of each item, on disk before it is acknowledged.
+"""Write-ahead log of live changes: the last change of each item.
 
 One SQLite file in a root of published versions, in WAL mode and fsynced at every commit. A change has a sequence: 1, 2, 3
 and so on, whichever process wrote it. A batch is one transaction. SQLite lets one process write at a time and any number
@@ -7,84 +7,35 @@ read meanwhile; threads of one process that want to write at once share one tran
 A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
 more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
 
-The log has an identity, so that a version, a reader or a token can tell it from another one in its place. How far it reached is
-noted outside of it as well; see `recall.store.high_water_mark`.
+The log has an identity, so that a version, a reader or a token can tell it from a different one in its place. How far it
+reached is noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 import orjson
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
 from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
-from recall.store.high_water_mark import Lost, Mark, Marked
+from recall.store.high_water_mark import Lost, Mark
 from recall.store.items import log_tables
+from recall.store.items.log_position import MARK, Base, Change, Entry, MovedError, Reading, to_json, values_of
 from recall.store.items.log_tables import DamagedError, Row, State
 from recall.store.sqlite import DurableFile, FileKind, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
-MARK = "journal.mark"
-"""Name of the file beside it that says how far it reached."""
 VERSION = 2
 
 _MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
 _WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
-
-
-class MovedError(Exception):
-    """The log is not the one that the writer has read, or no longer is: read it again, then write."""
-
-
-class Change(NamedTuple):
-    """What becomes of one item: its values by column, or None when it is deleted."""
-
-    item_id: str
-    features: Mapping[str, object] | None
-
-
-class Entry(NamedTuple):
-    """A change as the journal holds it."""
-
-    sequence: int
-    item_id: str
-    features: Mapping[str, object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What a version holds of a log: the changes up to a sequence; `log` is the log's identity, None if not recorded."""
-
-    log: str | None = None
-    folded: int = 0
-
-
-class Reading(NamedTuple):
-    """What a reader finds.
-
-    Attributes:
-        state: None when there is no file.
-        rows: entries after the reader's position if the log goes on from there, else all after the version's base.
-        held: the version holds the changes up to this sequence; 0 where the log goes on.
-        goes_on: whether the log goes on from the reader's position.
-        mark: how far the log reached, as noted outside of it.
-        lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
-    """
-
-    state: State | None
-    rows: list[Row]
-    held: int
-    goes_on: bool
-    mark: Marked | None
-    lacks: int = 0
 
 
 @dataclass(eq=False)
@@ -104,7 +55,7 @@ class _Batch(Batch):
 
 
 class ChangeLog:
-    """The log of one root; there need not be a file before the first change. Safe to share among threads."""
+    """The log of one root; its file is created by the first change. Thread-safe."""
 
     def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
         """Open nothing yet.
@@ -130,7 +81,7 @@ class ChangeLog:
         changes: Sequence[Change],
         key: str | None = None,
         after: int = 0,
-        base: Base = Base(),
+        base: Base = Base(),  # noqa: B008 - immutable
         expected: State | None = None,
     ) -> int:
         """Write a batch; it is on disk when this returns.
@@ -154,7 +105,7 @@ class ChangeLog:
             JournalError: the file system refused, or the file is no journal. Then nothing was acknowledged: the batch may
                 be there after all, or not, and can be sent again with the same key.
         """
-        rows = [(one, None if values is None else _json(values)) for one, values in changes]
+        rows = [(one, None if values is None else to_json(values)) for one, values in changes]
         batch = _Batch(rows, key, after, base, expected)
         self._commits.write(batch)
         return batch.last
@@ -368,21 +319,6 @@ class ChangeLog:
         )
 
 
-def values_of(row: Row) -> Mapping[str, object] | None:
-    """Return the values by column that a change gives, or None for a deletion."""
-    if row.features is None:
-        return None
-    values: dict[str, object] = orjson.loads(row.features)
-    return values
-
-
-def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
-    """Return the rows of a batch of changes, of which the last one has this sequence."""
-    now = int(time.time() * 1e6)
-    first = last - len(changes) + 1
-    return [Row(first + at, one, None if values is None else _json(values), now) for at, (one, values) in enumerate(changes)]
-
-
 def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         log_tables.upgrade(connection)
@@ -397,10 +333,6 @@ def _time(row: Row) -> int:
 def _time_of(connection: sqlite3.Connection, item_id: str) -> int:
     found = connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
     return int(found[0][0]) if found else -1
-
-
-def _json(values: Mapping[str, object]) -> bytes:
-    return orjson.dumps(dict(values), option=orjson.OPT_SORT_KEYS)
 
 
 KIND = FileKind(

@@ -1,4 +1,4 @@
-"""Segment: rows of a catalogue that were written together, with the operations that every reader needs."""
+"""Segment: rows of a catalogue that were written together, and how to read them."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall.index.base import Hits, ItemIndex, Ranked, gather
+from recall.index.base import Hits, ItemIndex, Predicate, Ranked, gather
 from recall.index.bitmap import RowBitmap
 from recall.index.topk import longest_of, scan
 
@@ -35,11 +35,16 @@ class Ids(Protocol):
         """Return all rows by rising id: int64 [len]."""
 
     def place(self, order: Int64, text: str) -> int:
-        """Return how many of some rows, which are by rising id, have an id that does not come after a text."""
+        """Count the rows whose id does not come after a text.
+
+        Args:
+            order: rows by rising id.
+            text: any text.
+        """
 
 
 class Items(Protocol):
-    """What a segment holds of its items; a bundle is one such store, the live changes are the other."""
+    """Ids, vectors and columns of the items of a segment: a bundle, or a delta."""
 
     @property
     def item_ids(self) -> Ids:
@@ -61,7 +66,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Consecutive rows of a catalogue; nothing of it changes, and what was replaced or deleted since has a tombstone.
+    """Consecutive rows of a catalogue, immutable but for tombstones.
 
     Rows within it count from 0.
 
@@ -105,7 +110,12 @@ class Segment:
         return self.derived("longest", lambda: longest_of(self.vectors))
 
     def derived(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
-        """Return something made of the content, which is made once unless two threads ask for it at the same time."""
+        """Return a value derived from the content, cached with it.
+
+        Args:
+            key: of the value.
+            make: derives it; called twice if two threads ask for it at once.
+        """
         if key not in self._derived:
             self._derived.setdefault(key, make())
         found: Derived = self._derived[key]
@@ -119,7 +129,12 @@ class Segment:
         return rows
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids of live rows in order, of all or of those after an id; `count` of them if there are so many."""
+        """Return the first ids of live rows in order.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: ids wanted.
+        """
         ids = self.content.item_ids
         order = self.derived("order", ids.order)
         place = 0 if after is None else ids.place(order, after)
@@ -136,13 +151,20 @@ class Segment:
         return items[self.live.rows] if self.tombstones.count else items
 
     def local(self, rows: Int64) -> Int64:
-        """Return those rows of the catalogue that lie in the segment, counted from its first."""
+        """Return the rows of the catalogue that are in the segment, from its first."""
         if not self.first and (not len(rows) or rows[rows.argmax()] < self.size):  # all of them, as nearly always
             return rows
         return rows[(rows >= self.first) & (rows < self.first + self.size)] - self.first
 
     def search(
-        self, queries: Float32, n: int, excluded: Sequence[Int64], masks: Sequence[RowBitmap | None], *, exact: bool
+        self,
+        queries: Float32,
+        n: int,
+        excluded: Sequence[Int64],
+        masks: Sequence[RowBitmap | None],
+        predicates: Sequence[Predicate | None],
+        *,
+        exact: bool,
     ) -> Hits:
         """Return the n best live rows of each query.
 
@@ -151,6 +173,7 @@ class Segment:
             n: at least 1.
             excluded: rows of the segment that must not be returned, int64 [m] for each query.
             masks: the rows that may be, for each query; None for all of them.
+            predicates: the filter behind each mask, if there is one.
             exact: search exhaustively.
         """
         if self.index is None:
@@ -158,16 +181,24 @@ class Segment:
             return gather(ranked, n)
         left = [self.without_dead(mask) for mask in masks]
         without = [np.concatenate(both) for both in zip(excluded, (dead for _, dead in left), strict=True)]
-        return self.index.search(queries, n, without, [mask for mask, _ in left], exact=exact)
+        return self.index.search(queries, n, without, [mask for mask, _ in left], predicates, exact=exact)
 
     def scan(self, query: Float32, excluded: Int64, mask: RowBitmap | None, n: int, added: Float32 | None = None) -> Ranked:
-        """Return the n best live rows of one query by a scan; `added`, float32 [size], is an offset of each score."""
+        """Return the best live rows of one query by a scan.
+
+        Args:
+            query: float32 [dim].
+            excluded: int64 [m], rows of the segment that must not be returned.
+            mask: the rows that may be; None for all of them.
+            n: rows wanted.
+            added: float32 [size], an offset of each score; none if None.
+        """
         within, dead = self.without_dead(mask)
         without = np.concatenate([excluded, dead])
         return scan(self.vectors, query, n, self.longest, added=added, within=within, excluded=without)
 
     def without_dead(self, mask: RowBitmap | None) -> tuple[RowBitmap | None, Int64]:
-        """Return what remains of a mask without dead rows, in the form that an index searches fastest.
+        """Take dead rows out of a mask, in the form that an index searches fastest.
 
         Args:
             mask: some rows, or None for all of them.

@@ -1,4 +1,4 @@
-"""The catalogue at one moment, as a list of segments: what was published, and what has changed since."""
+"""Snapshot of the catalogue: a list of segments."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
-from recall.index.base import Hits, Ranked, gather
+from recall.index.base import Hits, Predicate, Ranked, gather
 from recall.index.bitmap import Mask, RowBitmap
 from recall.index.topk import merge
 from recall.store.items.segment import Segment
@@ -22,18 +22,24 @@ _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class SegmentMasks(NamedTuple):
-    """Rows of a catalogue: a mask for each of its segments."""
+    """Rows of a catalogue.
+
+    Attributes:
+        masks: of each of its segments.
+        predicate: a filter that all of these rows match, for engines that filter by themselves; None if there is none.
+    """
 
     masks: tuple[RowBitmap, ...]
+    predicate: Predicate | None = None
 
     def __and__(self, other: "SegmentMasks") -> "SegmentMasks":
-        return SegmentMasks(tuple(one & two for one, two in zip(self.masks, other.masks, strict=True)))
+        return SegmentMasks(tuple(one & two for one, two in zip(self.masks, other.masks, strict=True)), self.predicate)
 
     def __or__(self, other: "SegmentMasks") -> "SegmentMasks":
         return SegmentMasks(tuple(one | two for one, two in zip(self.masks, other.masks, strict=True)))
 
     def __sub__(self, other: "SegmentMasks") -> "SegmentMasks":
-        return SegmentMasks(tuple(one - two for one, two in zip(self.masks, other.masks, strict=True)))
+        return SegmentMasks(tuple(one - two for one, two in zip(self.masks, other.masks, strict=True)), self.predicate)
 
     @property
     def everything(self) -> bool:
@@ -55,7 +61,7 @@ class Degraded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CatalogSnapshot:
-    """All items at one moment; it never changes, so that a request which takes one is answered consistently.
+    """All items at one moment. Immutable, so a request is answered consistently.
 
     A row means something within one snapshot only.
 
@@ -91,7 +97,7 @@ class CatalogSnapshot:
         return next(one for one in reversed(self.segments) if row >= one.first)
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of items: int64 [m], -1 for an item that is not in the catalogue."""
+        """Return the rows of items: int64 [m], -1 where the catalogue lacks one."""
         ids = self.bundle.encoder.item_ids(ids)
         rows = self.segments[0].rows(ids)
         for segment in self.segments[1:]:
@@ -130,12 +136,17 @@ class CatalogSnapshot:
         return pl.concat([one.select(tables[0].columns) for one in tables])[order]
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all items that are alive, segment by segment. Raises BundleError."""
+        """Return the values of all live items, segment by segment. Raises BundleError."""
         tables = [one.items() for one in self.segments]
         return pl.concat([one.select(tables[0].columns) for one in tables])
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first `count` ids in order, of all items or of those after an id."""
+        """Return the first ids in order.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: ids wanted.
+        """
         return list(islice(merge_sorted(*(one.ids_after(after, count) for one in self.segments)), count))
 
     def masks(self, rows: Int64) -> SegmentMasks:
@@ -147,7 +158,12 @@ class CatalogSnapshot:
         return SegmentMasks(tuple(RowBitmap.of_mask(mask[one.first : one.first + one.size]) for one in self.segments))
 
     def mask(self, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return which rows a search with these bounds may return: a new bool [size]."""
+        """Return which rows a search may return: a new bool [size].
+
+        Args:
+            excluded: int64 [m], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
         parts = [one.live for one in self.segments]
         if masks is not None:
             parts = [one & two for one, two in zip(parts, masks.masks, strict=True)]
@@ -156,7 +172,13 @@ class CatalogSnapshot:
         return rows
 
     def eligible(self, rows: Int64, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
-        """Return whether a search with these bounds may return some rows, each in [0, size): bool [m]."""
+        """Return whether a search may return some rows: bool [m].
+
+        Args:
+            rows: int64 [m], each in [0, size).
+            excluded: int64 [e], rows that must not be returned.
+            masks: the rows that may be; None for all items.
+        """
         allowed = ~np.isin(rows, excluded)
         for number, segment in enumerate(self.segments):
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
@@ -186,9 +208,10 @@ class CatalogSnapshot:
         """
         first = self.segments[0]
         scopes = [None] * len(queries) if within is None else within
+        predicates = [None if scope is None else scope.predicate for scope in scopes]
         if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
             masks = [None if scope is None else scope.masks[0] for scope in scopes]
-            return first.index.search(queries, n, exclude, masks, exact=exact)
+            return first.index.search(queries, n, exclude, masks, predicates, exact=exact)
         excluded = [_NONE] * len(queries) if exclude is None else exclude
         found = [
             segment.search(
@@ -196,6 +219,7 @@ class CatalogSnapshot:
                 n,
                 [segment.local(rows) for rows in excluded],
                 [None if scope is None else scope.masks[number] for scope in scopes],
+                predicates,
                 exact=exact,
             )
             for number, segment in enumerate(self.segments)
@@ -227,7 +251,7 @@ class CatalogSnapshot:
         return self._merged(parts, n)
 
     def scores(self, query: Float32) -> Float32:
-        """Return the inner product of a query with every row, as cheaply as can be: float32 [size]."""
+        """Return the approximate product of a query with every row: float32 [size]."""
         return np.concatenate([one.vectors @ query for one in self.segments])
 
     def _merged(self, parts: Sequence[Ranked], n: int) -> Ranked:
@@ -238,7 +262,7 @@ class CatalogSnapshot:
         return merge(list(counted), n)
 
     def _split(self, rows: Int64) -> Iterator[tuple[Segment, Mask]]:
-        """Yield the segments that hold some of the rows, with the places of those: bool [m]."""
+        """Yield the segments that hold some of the rows, with their places: bool [m]."""
         for segment in self.segments:
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
             if at.any():
@@ -247,6 +271,10 @@ class CatalogSnapshot:
 
 def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
     """Return the row of an item.
+
+    Args:
+        catalogue: as it is now.
+        item_id: of the item.
 
     Raises:
         RequestError: The item is not in the catalogue.

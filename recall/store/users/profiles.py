@@ -124,6 +124,7 @@ class UserProfiles:
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
+        self._ids_are_text = encoder.user_ids_are_text
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
@@ -173,7 +174,8 @@ class UserProfiles:
 
     def one(self, user_id: str) -> Lookup:
         """As `known`, of one user."""
-        user_id = self._encoder.user_id(user_id)
+        if not self._ids_are_text:
+            user_id = self._encoder.user_id(user_id)
         live, error = self._changes((user_id,))
         return Lookup(self._record(user_id, live.get(user_id)), error)
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.tuning.recall import best_bound, lower_bound, share_of_error
+from recall.index.tuning.recall import alpha_spending, best_bound, lower_bound
 
 shares = st.lists(st.integers(0, 20).map(lambda hits: hits / 20), min_size=0, max_size=60).map(np.array)
 
@@ -71,7 +71,7 @@ def test_shares_of_one_get_about_what_clopper_and_pearson_give(count: int) -> No
 
 
 def test_the_error_is_shared_among_all_looks() -> None:
-    errors = [1 - share_of_error(0.95, look) for look in range(1, 2000)]
+    errors = [1 - alpha_spending(0.95, look) for look in range(1, 2000)]
     assert errors[0] == pytest.approx(0.025)
     assert sum(errors) < 0.05
     assert errors == sorted(errors, reverse=True)

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.base import Effort
 from recall.index.coarse import InvertedLists
 from recall.index.flat import ExactIndex
-from recall.index.ivf import IvfIndex
-from recall.index.tuning.recall import bisect, calibrate, certify
+from recall.index.ivf import Effort, IvfIndex
+from recall.index.tuning.recall import bisect, certify
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
 
@@ -30,7 +29,7 @@ def inverted() -> IvfIndex:
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
 def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
-    index = calibrate(inverted, model_vectors(), model_queries(), 50, target)
+    index = inverted.calibrated(model_vectors(), model_queries(), 50, target)
     reached = certify(index, model_vectors(), model_queries(), 50)
     assert reached.recall >= target
     fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
@@ -38,7 +37,7 @@ def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, 
 
 
 def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
-    index = calibrate(inverted, model_vectors(), model_queries(), 50, 0.95)
+    index = inverted.calibrated(model_vectors(), model_queries(), 50, 0.95)
     others = certify(index, model_vectors(), users_like_a_model(300, 25, 2), 50)
     assert others.queries == 300
     assert others.n == 50
@@ -47,7 +46,7 @@ def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
 
 
 def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfIndex) -> None:
-    index = calibrate(inverted, model_vectors(), model_queries(), 20, 0.95)
+    index = inverted.calibrated(model_vectors(), model_queries(), 20, 0.95)
     assert certify(index, model_vectors(), model_queries(), 200).recall > 0.93
     best = [brute_force(model_vectors(), query, 220) for query in model_queries()[:40]]
     hits = index.search(model_queries()[:40], 20, [rows[:200] for rows in best])
@@ -84,7 +83,7 @@ def test_an_exact_index_is_certified_as_such() -> None:
 
 def test_a_list_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
-    index = calibrate(IvfIndex.build(InvertedLists.build(few, model_queries(), 3, seed=0)), few, model_queries(), 100, 0.99)
+    index = IvfIndex.build(InvertedLists.build(few, model_queries(), 3, seed=0)).calibrated(few, model_queries(), 100, 0.99)
     assert certify(index, few, model_queries(), 100).n == 30
 
 

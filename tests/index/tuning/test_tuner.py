@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -9,9 +9,11 @@ import pytest
 
 from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
-from recall.index.cells.index import CellIndex, cells_for
+from recall.index.cells.index import CellCodes, CellIndex, cells_for
+from recall.index.faiss_engine import InvertedFile
+from recall.index.registry import candidates, like
 from recall.index.tuning.recall import GroundTruth, QuerySplit
-from recall.index.tuning.trials import EXACT, CellCodes, IndexTuner, InvertedFile, Trial, candidates, like
+from recall.index.tuning.trials import EXACT, IndexTuner, Trial
 from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_base import vectors_like_a_model
 
@@ -46,7 +48,7 @@ FEW = (CellCodes(64), InvertedFile(64))
 
 @pytest.fixture(scope="module")
 def tuning() -> Tuning:
-    return tune(model_vectors(), QuerySplit.split(model_users(), 0), CONFIG, 0, 1, FEW)
+    return tune(model_vectors(), QuerySplit.make(model_users(), 0), CONFIG, 0, 1, FEW)
 
 
 def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
@@ -71,7 +73,7 @@ def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning
 
 def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
     assert tuning.bound.met
-    shares = GroundTruth.of(model_vectors(), other_users(), N).shares(tuning.index)
+    shares = GroundTruth.of(model_vectors(), other_users(), N).recalls(tuning.index)
     assert shares.mean() >= tuning.bound.lower
     if tuning.name != EXACT:
         assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
@@ -86,24 +88,29 @@ class Fake:
     inner: CellIndex
     lost: Callable[[float, np.ndarray], int]
     pause: float = 0.0
-    efforts: tuple[float, ...] = (1.0, 2.0, 3.0)
+    param_grid: tuple[float, ...] = (1.0, 2.0, 3.0)
     effort: float = 1.0
     kind: str = "fake"
     exact: bool = False
 
-    def tuned(self, effort: float, n: int) -> "Fake":
-        return replace(self, effort=effort)
+    def with_search_param(self, value: float, n: int) -> "Fake":
+        return replace(self, effort=value)
 
-    def write(self, path: Path) -> None:
-        self.inner.write(path)
+    def for_longer_lists(self, *_arguments: object) -> "Fake":
+        return self
+
+    def write(self, path: Path) -> bool:
+        return self.inner.write(path)
+
+    def discard(self) -> None:
+        """Nothing is kept elsewhere."""
 
     def search(self, queries: np.ndarray, n: int) -> Hits:
-        until = time.thread_time() + self.pause * len(queries)
+        if self.pause:
+            time.sleep(self.pause * len(queries))  # no processor time, as an engine on another machine takes none
         scores = np.full((len(queries), n), np.inf, dtype=np.float32)
         for row, query in enumerate(queries):
             scores[row, : self.lost(self.effort, query)] = -np.inf
-        while time.thread_time() < until:
-            pass
         return Hits(np.zeros(scores.shape, dtype=np.int64), scores, np.zeros(len(queries), dtype=bool))
 
 
@@ -113,8 +120,8 @@ class FakeCandidate:
     lost: Callable[[float, np.ndarray], int]
     pause: float = 0.0
 
-    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> Iterator[tuple[str, TunableIndex]]:
-        yield self.name, Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[misc]
+    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> TunableIndex:
+        return Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause)  # type: ignore[return-value]
 
 
 @cache
@@ -129,7 +136,7 @@ def people() -> np.ndarray:
 
 def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -> Tuning:
     config = IndexConfig(target=target, n=N, **options)  # type: ignore[arg-type]
-    return tune(small_catalogue(), QuerySplit.split(people(), 0), config, 0, 1, tried)
+    return tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, tried)
 
 
 def test_the_fastest_that_finds_enough_wins() -> None:
@@ -171,11 +178,11 @@ def test_who_finds_no_more_for_more_work_is_known() -> None:
         ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below
         ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only twice
     ):
-        assert bench.flat(curve, 4.0) == flat
+        assert bench.has_plateaued(curve, 4.0) == flat
 
 
 def test_few_users_show_nothing_and_that_is_said() -> None:
-    tuning = tune(small_catalogue(), QuerySplit.split(people()[:100], 0), IndexConfig(n=N), 0, 1)
+    tuning = tune(small_catalogue(), QuerySplit.make(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
     assert tuning.name == EXACT
     assert "38 users can show a recall of 0.9" in tuning.why
     assert tuning.trials == ()
@@ -192,7 +199,7 @@ def test_no_candidate_is_begun_when_the_time_is_up() -> None:
 
 @cache
 def tuning_users() -> set[bytes]:
-    return {user.tobytes() for user in QuerySplit.split(people(), 0).tuning}
+    return {user.tobytes() for user in QuerySplit.make(people(), 0).tuning}
 
 
 def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
@@ -230,7 +237,7 @@ def test_candidates_fit_the_size() -> None:
 @pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
 def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
-    tuning = tune(small_catalogue(), QuerySplit.split(people(), 0), config, 0, 1, [])
+    tuning = tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, [])
     assert (tuning.name, tuning.index.kind) == (EXACT, exact)
 
 

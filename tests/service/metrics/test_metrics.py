@@ -199,14 +199,14 @@ class Coarse:
     def __getattr__(self, name: str):
         return getattr(self._inner, name)
 
-    def search(self, queries, n, exclude=None, within=None, *, exact=False):
+    def search(self, queries, n, exclude=None, within=None, predicates=None, *, exact=False):
         from dataclasses import replace
 
         import numpy as np
 
         if exact:
-            return self._inner.search(queries, n, exclude, within, exact=True)
-        hits = self._inner.search(queries, 2 * n, exclude, within)
+            return self._inner.search(queries, n, exclude, within, predicates, exact=True)
+        hits = self._inner.search(queries, 2 * n, exclude, within, predicates)
         return replace(hits, rows=hits.rows[:, ::2], scores=hits.scores[:, ::2], exact=np.zeros(len(queries), dtype=bool))
 
 

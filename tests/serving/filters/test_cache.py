@@ -2,15 +2,15 @@ import numpy as np
 
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import selection_cache
-from recall.serving.filters.plan import Rows
+from recall.serving.filters.plan import CodeRanges
 
 
 def some(rows: int, size: int = 80_000) -> RowBitmap:
     return RowBitmap.of_rows(np.arange(rows), size)
 
 
-def clause(number: int) -> Rows:
-    return Rows("column", "text", ((number, number + 1),))
+def clause(number: int) -> CodeRanges:
+    return CodeRanges("column", "text", ((number, number + 1),))
 
 
 def test_the_first_that_is_kept_stays() -> None:

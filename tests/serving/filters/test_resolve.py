@@ -22,7 +22,7 @@ from recall.index.base import Hits, ItemIndex
 from recall.publish.export import export
 from recall.publish.rebuild import rebuild
 from recall.serving.filters import resolve
-from recall.serving.filters.columns import Attributes
+from recall.serving.filters.columns import FilterColumns
 from recall.serving.filters.parse import parse
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -201,9 +201,9 @@ def test_a_batch_equals_its_requests_and_shares_selections(exact: Recommender) -
     searched: list = []
     search = type(exact.index).search
 
-    def seen(index: ItemIndex, queries: np.ndarray, n: int, exclude: Any, within: Any, **rest: bool) -> Hits:
+    def seen(index: ItemIndex, queries: np.ndarray, n: int, exclude: Any, within: Any, *rest: Any, **options: bool) -> Hits:
         searched.append(within)
-        return search(index, queries, n, exclude, within, **rest)
+        return search(index, queries, n, exclude, within, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(exact.index), "search", seen)
@@ -305,8 +305,8 @@ def test_attributes_are_kept_and_change_no_vector(folder: Path, tmp_path: Path) 
     np.testing.assert_array_equal(with_.bundle.item_vectors, without.bundle.item_vectors)
     assert with_.bundle.manifest.attributes == tuple(CONFIG["data"]["attributes"])
     assert without.bundle.manifest.attributes == ()
-    assert with_.eligibility.attributes.names == ("item_id", "genre", "price", "rank", "labels", "from", "until")
-    assert without.eligibility.attributes.names == ("item_id", "genre", "price")
+    assert with_.eligibility.columns.names == ("item_id", "genre", "price", "rank", "labels", "from", "until")
+    assert without.eligibility.columns.names == ("item_id", "genre", "price")
     assert math.isclose(with_.recommend(Request("u1")).items[0].score, without.recommend(Request("u1")).items[0].score)
     with_.close()
     without.close()
@@ -333,6 +333,6 @@ def test_new_data_bring_their_attributes(folder: Path, tmp_path: Path) -> None:
     more = pl.DataFrame({**fresh, "labels": [["new"], []], "from": times, "until": times}, schema_overrides=TYPES)
     more.write_parquet(tmp_path / "items.parquet")
     pl.DataFrame({"user_id": ["u1"], "item_id": ["fresh"], "time": [500]}).write_parquet(tmp_path / "interactions.parquet")
-    attributes = Attributes.of(load_additions(run, tmp_path, folder).items)
+    attributes = FilterColumns.of(load_additions(run, tmp_path, folder).items)
     assert attributes.select(parse({"rank": {"gte": 5_000}})).count == 2
     assert attributes.size == ITEMS + 1

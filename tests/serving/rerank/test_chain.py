@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.serving.rerank.base import shaped
+from recall.serving.rerank.base import apply_rules
 from recall.serving.rerank.mmr import Diversify
 from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
@@ -28,7 +28,7 @@ def test_the_first_of_a_ranking_are_enough(data: st.DataObject) -> None:
     # values that tie but for rounding may fall either way, so no rule rests on what marginal relevance made of ties
     chosen = data.draw(st.lists(rules(world, with_diversity=False), max_size=4))
     n = data.draw(st.integers(1, 20))
-    found = shaped(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
+    found = apply_rules(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
     expected = whole(world, chosen)
     assert found.rows.tolist() == expected[:n]
     np.testing.assert_array_equal(found.scores, world.item_scores[found.rows])
@@ -43,7 +43,7 @@ def test_marginal_relevance_among_other_rules(data: st.DataObject) -> None:
     # only score counts, or likeness would tie but for rounding
     chosen = [Diversify(1.0, rule.pool) if isinstance(rule, Diversify) else rule for rule in chosen]
     n = data.draw(st.integers(1, 20))
-    found = shaped(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
+    found = apply_rules(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
     assert found.rows.tolist() == whole(world, chosen)[:n]
 
 
@@ -56,7 +56,7 @@ def shops(size: int, of_one: int) -> World:
 
 def test_it_looks_wider_until_there_are_enough() -> None:
     world, widths = shops(5000, 1000), []
-    found = shaped(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 10, len(world.item_scores))
+    found = apply_rules(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 10, len(world.item_scores))
     assert found.rows.tolist() == [0, 1, *range(1000, 1008)]
     assert widths == [30, 120]  # the second time, the shop whose quota is full is passed over
 
@@ -65,7 +65,7 @@ def test_it_looks_ever_wider_where_a_later_rule_wants_more() -> None:
     size, widths = 5000, []
     frame = pl.DataFrame({"shop": [f"s{row}" for row in range(size)], "town": [f"t{row // 1000}" for row in range(size)]})
     world = World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
-    found = shaped(
+    found = apply_rules(
         world.fetcher(widths), [Dedupe("shop").step(world, ""), Quota("town", 1).step(world, "")], 4, len(world.item_scores)
     )
     assert found.rows.tolist() == [0, 1000, 2000, 3000]
@@ -78,27 +78,27 @@ def test_it_stops_looking_when_nothing_can_come() -> None:
     frame = pl.DataFrame({"shop": [f"s{row % 3}" for row in range(size)]})
     world = World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
     widths: list[int] = []
-    found = shaped(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 100, len(world.item_scores))
+    found = apply_rules(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 100, len(world.item_scores))
     assert (found.rows.tolist(), found.complete, widths) == ([0, 1, 2, 3, 4, 5], True, [300])
 
 
 def test_nothing_is_fetched_twice_for_rules_that_drop_nothing() -> None:
     world, widths = shops(500, 1), []
     steps = [Diversify(0.5, 50).step(world, ""), Pin({"400": 3, "7": 20}).step(world, "")]
-    assert shaped(world.fetcher(widths), steps, 20, len(world.item_scores)).rows[[2, 19]].tolist() == [400, 7]
+    assert apply_rules(world.fetcher(widths), steps, 20, len(world.item_scores)).rows[[2, 19]].tolist() == [400, 7]
     assert widths == [50]
 
 
 @pytest.mark.parametrize("n", [1, 3, 100])
 def test_no_rules_give_the_ranking(n: int) -> None:
     world = shops(30, 1)
-    assert shaped(world.fetcher([]), [], n, len(world.item_scores)).rows.tolist() == world.ranking[:n]
+    assert apply_rules(world.fetcher([]), [], n, len(world.item_scores)).rows.tolist() == world.ranking[:n]
 
 
 def test_ten_quotas_never_ask_for_more_rows_than_there_are() -> None:
     world, widths = shops(400, 390), []
     steps = [Quota("shop", 1).step(world, "") for _ in range(10)]
-    found = shaped(world.fetcher(widths), steps, 20, len(world.item_scores))
+    found = apply_rules(world.fetcher(widths), steps, 20, len(world.item_scores))
     assert found.rows.tolist() == [0, *range(390, 400)]
     assert found.complete
     assert max(widths) <= 401
@@ -107,7 +107,7 @@ def test_ten_quotas_never_ask_for_more_rows_than_there_are() -> None:
 def test_guesses_of_several_caps_add_up_instead_of_multiplying() -> None:
     world, widths = shops(100_000, 1), []
     steps = [Quota("shop", 2).step(world, "") for _ in range(10)]
-    found = shaped(world.fetcher(widths), steps, 1000, len(world.item_scores))
+    found = apply_rules(world.fetcher(widths), steps, 1000, len(world.item_scores))
     assert found.rows.tolist() == list(range(1000))
     assert widths == [1000 + 10 * 2000]
 
@@ -115,7 +115,7 @@ def test_guesses_of_several_caps_add_up_instead_of_multiplying() -> None:
 def test_order_matters() -> None:
     world = shops(10, 5)
     pin, dedupe = Pin({"4": 1}), Dedupe("shop")
-    first = shaped(world.fetcher([]), [pin.step(world, ""), dedupe.step(world, "")], 3, len(world.item_scores))
+    first = apply_rules(world.fetcher([]), [pin.step(world, ""), dedupe.step(world, "")], 3, len(world.item_scores))
     assert first.rows.tolist() == [4, 5, 6]  # the pinned one is the best of its shop by then
-    last = shaped(world.fetcher([]), [dedupe.step(world, ""), pin.step(world, "")], 3, len(world.item_scores))
+    last = apply_rules(world.fetcher([]), [dedupe.step(world, ""), pin.step(world, "")], 3, len(world.item_scores))
     assert last.rows.tolist() == [4, 0, 5]

@@ -318,7 +318,7 @@ def test_a_prediction_is_the_models_own(shop: Recommender, request_: Request, wh
 
 def test_an_older_bundle_does_not_know_what_is_popular() -> None:
     golden = Recommender.load(Path(__file__).parents[2] / "golden" / "bundle_v2_fm")
-    with pytest.raises(RequestError, match="how often its items were met") as raised:
+    with pytest.raises(RequestError, match="number of interactions of its items") as raised:
         golden.recommend(Request(channels=Channels([ModelChannel(), PopularChannel()])))
     assert raised.value.where == "/channels/lists/1"
     assert golden.recommend(Request(n=3, rules=[Quota("maker", 1)])).items

@@ -10,7 +10,8 @@ from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL, MARK, Base, Change, ChangeLog
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import MARK, Base, Change
 from tests.store.items.test_log_position import copy, fresh, ids, remove, trouble
 
 

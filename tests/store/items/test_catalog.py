@@ -207,7 +207,7 @@ def test_a_batch_sent_again_under_its_key_changes_nothing(live: Recommender) -> 
         ({"tags": {"t1": 1}}, "/items/1/features/tags", "no list"),
         ({"tags": ["t1"], "tag_weights": [float("inf")]}, "/items/1/features/tag_weights", "finite"),
         ({"tags": ["t1"], "tag_weights": [1e300]}, "/items/1/features/tag_weights", "item 'b': .*too large"),
-        ({"category": ["c1"]}, "/items/1/features/category", "no single value"),
+        ({"category": ["c1"]}, "/items/1/features/category", "not a scalar"),
         ({"category": float("-inf")}, "/items/1/features/category", "finite"),
         ({"category": "\ud800"}, "/items/1/features/category", "Unicode"),
     ],
@@ -296,7 +296,7 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
 def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     assert live.items._journal is not None
-    from recall.store.items.log import Change
+    from recall.store.items.log_position import Change
 
     bad = [Change("i2", {"price": "dear"}), Change("other", {"price": 1.0, "gone": "x"}), Change("tags", {"tags": ["t1"]})]
     live.items._journal.append(bad)

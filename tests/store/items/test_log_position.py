@@ -11,7 +11,8 @@ from recall.errors import JournalError, TokenError
 from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, MARK, Change, ChangeLog
+from recall.store.items.log import JOURNAL, MARK, ChangeLog
+from recall.store.items.log_position import Change
 from recall.store.items.log_tables import Row
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from recall.errors import JournalError
 from recall.store.items import log_tables
-from recall.store.items.log import JOURNAL, KIND, Base, Change, ChangeLog, Entry
+from recall.store.items.log import JOURNAL, KIND, ChangeLog
+from recall.store.items.log_position import Base, Change, Entry
 
 FORMAT_1 = """
 PRAGMA application_id = 0x464D524A; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
