@@ -42,7 +42,7 @@ class Served:
 
 @contextmanager
 def service(bundle: Path, *options: str, core: int | None = None, tree: Path = SCRIPTS.parent) -> Iterator[Served]:
-    """Run the service over published bundles, of this checkout or of another one."""
+    """Run the service of a checkout, this one by default, over published bundles."""
     port = free_port()
     command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--drain", "0", *options]
     with _running(command, port, "/health/ready", core, tree) as served:
