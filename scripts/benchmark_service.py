@@ -226,7 +226,7 @@ def measure(bundle: Path, rate: float, seconds: float, n: int, seed: int) -> Rep
 
 
 def behind_nginx(bundle: Path, trees: Sequence[Path], seconds: float, n: int, rounds: int = 10) -> None:
-    """Print the microseconds of the service's processor that a request takes behind nginx with its default settings.
+    """Print the processor time of a request behind nginx with its defaults.
 
     Args:
         bundle: published bundles.

@@ -1,4 +1,4 @@
-"""nginx in front of a service, with the configuration of the deployment guide or another."""
+"""Run nginx before a service, as the deployment guide has it or otherwise."""
 
 import socket
 import subprocess
@@ -12,7 +12,7 @@ from serving.processes import SCRIPTS, free_port
 
 GUIDE = SCRIPTS.parent / "docs" / "nginx.conf"
 DEFAULTS = "events {} http { server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } } }"
-"""What nginx does when it is told no more than where the service is: HTTP/1.0, and a connection for each request."""
+"""nginx that knows only where the service is: HTTP/1.0, and one connection for each request."""
 PREFIX = "/recall"
 """Path below which the guide's configuration serves."""
 
